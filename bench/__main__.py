@@ -1,0 +1,54 @@
+"""Entry point of ``python -m bench``: picks the command and hands over to its module."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from .common import BenchError
+
+# Each is a module here with add_arguments(parser) and main(args) -> exit status.
+COMMANDS = {
+    "run": "validate, time, print tables, write results (what is done when no command is given)",
+    "readme": "write the README's table from the results, or --check it",
+    "plot": "draw throughput over size from the results",
+}
+EXTRA = ("matplotlib", "rich")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; returns the exit status."""
+    argv = list(argv)
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
+        argv.insert(0, "run")
+    top = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Benchmarks of fastdrop.",
+        epilog="\n".join(f"  {name:8}{text}" for name, text in COMMANDS.items())
+        + "\n\nOptions of a command: python -m bench COMMAND --help",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("command", choices=COMMANDS, help="run, where it is left out")
+    command = top.parse_args(argv[:1]).command
+    try:
+        # Only now: reading results needs no rich, timing no matplotlib.
+        module = importlib.import_module(f"bench.{command}")
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
+        print(f"bench: {error.name} is missing: pip install 'fastdrop[bench]'", file=sys.stderr)
+        return 2
+    parser = argparse.ArgumentParser(prog=f"python -m bench {command}", description=module.__doc__)
+    module.add_arguments(parser)
+    try:
+        status: int = module.main(parser.parse_args(argv[1:]))
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

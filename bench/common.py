@@ -1,0 +1,76 @@
+"""What every part of the benchmark shares: the settings, element counts as text, errors."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results" / "cpu.json"
+
+P = 0.1  # the drop probability of every contender; no contender's speed depends on it much
+KI, MI = 1 << 10, 1 << 20
+SIZES = (KI, 4 * KI, 16 * KI, 64 * KI, 256 * KI, MI, 4 * MI, 16 * MI, 64 * MI)
+QUICK_SIZES = (KI, 64 * KI)
+
+Array = npt.NDArray[Any]
+F32 = npt.NDArray[np.float32]
+
+
+class BenchError(Exception):
+    """An error whose message is all that the user needs."""
+
+
+def size_label(elements: int) -> str:
+    """Write an element count as people say it: 65536 is ``64 Ki``, 1000 stays ``1000``."""
+    for unit, name in ((MI, "Mi"), (KI, "Ki")):
+        if elements >= unit and elements % unit == 0:
+            return f"{elements // unit} {name}"
+    return str(elements)
+
+
+def parse_size(text: str) -> int:
+    """Read an element count: ``64Ki``, ``64 Ki``, ``16Mi`` or ``1000``."""
+    match = re.fullmatch(r"\s*(\d+)\s*(Ki|Mi)?\s*", text, re.IGNORECASE)
+    unit = {None: 1, "ki": KI, "mi": MI}
+    value = int(match[1]) * unit[match[2] and match[2].lower()] if match else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of elements; write 1000, 64Ki or 16Mi"
+        )
+    return value
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """Read element counts separated by commas, in rising order and without repeats."""
+    return tuple(sorted({parse_size(part) for part in text.split(",")}))
+
+
+def parse_seconds(text: str) -> float:
+    """Read a time budget: a positive, finite number of seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return value
+
+
+def fresh_input(elements: int) -> F32:
+    """Draw float32 normals without zeros, so that a zero in an output means a dropped element."""
+    x = np.random.default_rng().standard_normal(elements, dtype=np.float32)
+    x[x == 0] = 1
+    return x
+
+
+def figure(value: float) -> str:
+    """Three significant digits for people, with thousands separated."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -1,0 +1,91 @@
+"""Write the README's benchmark region from the results file, or check that it is up to date."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import report
+from .common import RESULTS, ROOT, BenchError
+from .goals import judge
+from .results import Results, load
+
+START, END = "<!-- bench:cpu:start -->", "<!-- bench:cpu:end -->"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if out of date")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE")
+
+
+def _markdown(table: report.Table) -> str:
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    # Labels that are code go into code spans, where an asterisk is an asterisk.
+    rows = [
+        [f"`{row[0]}`" if "*" in row[0] or "=" in row[0] else row[0], *row[1:]]
+        for row in table.rows
+    ]
+    rule = "|---|" + "---:|" * (len(table.head) - 1)
+    body = "\n".join([line(table.head), rule, *map(line, rows)])
+    return f"**{table.title}**\n\n{body}\n\n{table.note}"
+
+
+def _bullets(lines: list[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def region(results: Results) -> str:
+    """Build the text between the markers: ratios, times, memory, losses, goals, machine."""
+    parts = [_markdown(report.ratios(results)), _markdown(report.times(results))]
+    if extra := report.memory(results):
+        parts.append(_markdown(extra))
+    parts.append("What it loses:\n\n" + _bullets(report.losses(results) + results["notes"]))
+    parts.append("Goals:\n\n" + _bullets([str(verdict) for verdict in judge(results)]))
+    parts.append(
+        report.machine(results) + " Generated from the results by `python -m bench readme`."
+    )
+    return "\n\n".join(parts)
+
+
+def replaced(text: str, new: str, where: str = "README.md") -> str:
+    """Return the text with the region between the markers replaced.
+
+    Raises
+    ------
+    BenchError
+        Unless each marker is there exactly once, in order.
+    """
+    for marker in (START, END):
+        if (count := text.count(marker)) != 1:
+            raise BenchError(f"{where} has the marker {marker} {count} times; it needs it once")
+    before, rest = text.split(START)
+    if END not in rest:
+        raise BenchError(f"{where} has the marker {END} before {START}")
+    after = rest.split(END)[1]
+    return f"{before}{START}\n\n{new}\n\n{END}{after}"
+
+
+def main(args: argparse.Namespace) -> int:
+    """Rewrite the region, or with --check only compare it."""
+    try:
+        old = args.readme.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BenchError(f"no {args.readme}") from None
+    new = replaced(old, region(load(args.results)), str(args.readme))
+    if new == old:
+        print(f"{args.readme} is up to date")
+        return 0
+    if args.check:
+        print(
+            f"{args.readme} does not show {args.results}; run python -m bench readme",
+            file=sys.stderr,
+        )
+        return 1
+    args.readme.write_text(new, encoding="utf-8")
+    print(f"{args.readme} rewritten")
+    return 0

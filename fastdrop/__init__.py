@@ -1,0 +1,30 @@
+"""Fused dropout and random masking for NumPy: one pass, no stored mask, the same bits everywhere.
+
+The mask is a pure function of a key, a drop probability and an element's index, so the backward
+pass of dropout is the same call on the gradient, with the same key::
+
+    key = fastdrop.Key(42)
+    y = fastdrop.dropout(x, 0.5, rng=key)      # forward
+    dx = fastdrop.dropout(dy, 0.5, rng=key)    # backward: the mask is drawn again, not stored
+
+Importing fastdrop imports NumPy and nothing else; the kernels are compiled, or loaded from the
+cache, when they are first called.
+"""
+
+from ._functions import dropout, dropout_mask, masked_fill
+from ._key import Key, as_key
+from ._layers import Dropout
+from ._threads import get_num_threads, set_num_threads
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Dropout",
+    "Key",
+    "as_key",
+    "dropout",
+    "dropout_mask",
+    "get_num_threads",
+    "masked_fill",
+    "set_num_threads",
+]

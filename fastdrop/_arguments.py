@@ -1,0 +1,197 @@
+"""Checking of arguments: each function returns the argument in its normal form, or raises.
+
+Errors name the argument, its value, and the way out. Nothing has been written when one is raised.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ._key import _integer
+
+Array: TypeAlias = npt.NDArray[Any]
+ShapeLike: TypeAlias = int | Sequence[int]
+NoiseShape: TypeAlias = Sequence[int | None] | None
+Offset: TypeAlias = int | Sequence[int]
+
+_INDEX_LIMIT = 1 << 63  # the contract's: indices lie below it
+_ELSEWHERE = {
+    "cupy": "x.get()",
+    "dask": "x.compute()",
+    "torch": "x.numpy()",
+    "tensorflow": "x.numpy()",
+    "jax": "numpy.asarray(x)",
+    "jaxlib": "numpy.asarray(x)",
+}
+
+
+def probability(p: Any) -> float:
+    """Return a drop probability as a float in [0, 1]."""
+    if type(p) is not float:
+        if isinstance(p, bool | np.bool_) or not isinstance(p, int | float | np.number):
+            raise TypeError(f"p={p!r} is a {type(p).__name__}: give the probability of dropping")
+        if isinstance(p, np.complexfloating):
+            raise TypeError(f"p={p!r} is complex: give the probability of dropping")
+        p = float(p)
+    if not 0.0 <= p <= 1.0:  # so that NaN is refused too
+        raise ValueError(f"p={p!r} is not in [0, 1]: p is the probability of dropping an element")
+    return p
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return a truth value."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: give True or False")
+    return bool(value)
+
+
+def array(x: Any) -> Array:
+    """Return an array-like as a NumPy array, without copying one."""
+    if type(x) is np.ndarray:
+        return x
+    library = type(x).__module__.partition(".")[0]
+    if library in _ELSEWHERE:
+        raise TypeError(
+            f"x is a {type(x).__module__}.{type(x).__qualname__}, and this version of fastdrop "
+            f"computes on NumPy arrays only: give {_ELSEWHERE[library]}"
+        )
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError("x is a masked array, and its mask would be lost: give x.filled() or x.data")
+    return np.asarray(x)
+
+
+def real(name: str, value: Any) -> float:
+    """Return a finite real number as a float."""
+    if isinstance(value, bool | np.bool_ | np.complexfloating) or not isinstance(
+        value, int | float | np.number
+    ):
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: give a real number")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name}={value!r} is not finite")
+    return number
+
+
+def lengths(name: str, value: Any) -> tuple[int, ...]:
+    """Return a shape or a position as a tuple of integers, none negative."""
+    items = value if isinstance(value, tuple | list) else None
+    if items is None:
+        items = list(value) if isinstance(value, np.ndarray | Sequence) else [value]
+    result = tuple(_integer(f"{name}[{axis}]", item) for axis, item in enumerate(items))
+    if any(n < 0 for n in result):
+        raise ValueError(f"{name}={value!r} has a negative entry")
+    return result
+
+
+class Place(NamedTuple):
+    """Where an array lies in its mask: its first index, and the steps along its axes.
+
+    `strides` is None where they are those of the array in C order.
+    """
+
+    index: int
+    strides: tuple[int, ...] | None
+
+
+_WHOLE = Place(0, None)
+
+
+def place(
+    shape: tuple[int, ...],
+    noise_shape: NoiseShape = None,
+    offset: Offset = 0,
+    global_shape: ShapeLike | None = None,
+) -> Place:
+    """Return where an array of `shape` lies in its mask."""
+    if noise_shape is None and global_shape is None and type(offset) is int and offset == 0:
+        return _WHOLE
+    start, full = _shard(shape, offset, global_shape)
+    noise = full if noise_shape is None else _noise(noise_shape, full)
+    strides, index, step = [], 0, 1
+    for length, first in zip(reversed(noise), reversed(start), strict=True):
+        # A length of 1 shares its one decision, unless it is a real axis of that length, where it
+        # makes no difference.
+        strides.append(0 if length == 1 else step)
+        index += strides[-1] * first
+        step *= length
+    if global_shape is None:
+        index = _integer("offset", offset)
+        if index < 0:
+            raise ValueError(f"offset={index} is negative: it is added to the mask index")
+        step += index
+    if step > _INDEX_LIMIT:
+        raise ValueError(
+            f"the mask index reaches {step - 1}, and must stay below 2**63: give a smaller offset "
+            "or global_shape"
+        )
+    if noise_shape is None and global_shape is None:
+        return Place(index, None)
+    return Place(index, tuple(reversed(strides)))
+
+
+def _shard(
+    shape: tuple[int, ...], offset: Offset, global_shape: ShapeLike | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if global_shape is None:
+        if not isinstance(offset, int | np.integer):
+            raise TypeError(
+                f"offset={offset!r} is not an integer: starts along the axes need global_shape too"
+            )
+        return (0,) * len(shape), shape
+    full = lengths("global_shape", global_shape)
+    if len(full) != len(shape):
+        raise ValueError(f"global_shape={full} has {len(full)} axes, and x has {len(shape)}")
+    at_origin = isinstance(offset, int | np.integer) and offset == 0
+    start = (0,) * len(full) if at_origin else lengths("offset", offset)
+    if len(start) != len(full):
+        raise ValueError(
+            f"offset={offset!r} does not say where x begins along each axis of "
+            f"global_shape={full}: give {len(full)} integers"
+        )
+    for axis, (first, n, whole) in enumerate(zip(start, shape, full, strict=True)):
+        if first + n > whole:
+            raise ValueError(
+                f"x does not fit: along axis {axis} it goes from {first} to {first + n}, and "
+                f"global_shape={full} ends at {whole}"
+            )
+    return start, full
+
+
+def _noise(noise_shape: NoiseShape, full: tuple[int, ...]) -> tuple[int, ...]:
+    if not isinstance(noise_shape, tuple | list):
+        raise TypeError(
+            f"noise_shape={noise_shape!r} is a {type(noise_shape).__name__}: give a tuple of "
+            "integers and None"
+        )
+    if len(noise_shape) > len(full):
+        raise ValueError(f"noise_shape={tuple(noise_shape)} has more axes than the array's {full}")
+    short = len(full) - len(noise_shape)
+    noise = [1] * short
+    for axis, item in enumerate(noise_shape):
+        length = full[short + axis]
+        n = length if item is None else _integer(f"noise_shape[{axis}]", item)
+        if n not in (1, length):
+            raise ValueError(
+                f"noise_shape[{axis}]={n} fits no axis of length {length} of {full}: give {length} "
+                "or None to draw along the axis, or 1 to share the decision"
+            )
+        noise.append(n)
+    return tuple(noise)
+
+
+def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return `out`, which must be a writeable array of that shape and dtype."""
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"out is a {type(out).__name__}: give a numpy.ndarray")
+    if out.dtype != dtype:
+        raise TypeError(f"out has dtype {out.dtype}, and the result has {dtype}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, and the result has {shape}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+    return out

@@ -1,0 +1,364 @@
+"""The functions: each checks its arguments, resolves the key, and calls a kernel."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from fastdrop_kernels import contract
+
+from . import _arguments as arguments
+from ._arguments import Array, NoiseShape, Offset, ShapeLike
+from ._key import RNG, as_key
+
+
+def dropout(
+    x: npt.ArrayLike,
+    p: float = 0.5,
+    *,
+    rng: RNG = None,
+    training: bool = True,
+    scale: float | None = None,
+    noise_shape: NoiseShape = None,
+    offset: Offset = 0,
+    global_shape: ShapeLike | None = None,
+    out: Array | None = None,
+) -> Array:
+    """Drop elements at random and scale the others, in one pass and without storing a mask.
+
+    Dropout is linear in `x` for a given key, so **the backward pass is the same call** on the
+    gradient, with the same key (or the same int, and the same p, shape and other arguments)::
+
+        y = dropout(x, 0.5, rng=key)
+        dx = dropout(dy, 0.5, rng=key)
+
+    Parameters
+    ----------
+    x : array_like
+        float32 or float64, of any shape and strides; it is read only (unless it is `out`). Lists
+        and numbers go through `numpy.asarray`.
+    p : float
+        Probability of **dropping** an element, in [0, 1]. Exact to ``2**-33``.
+    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+        What the mask is drawn from, see `as_key`. None draws a fresh mask that cannot be drawn
+        again, so a training loop wants a `Key`.
+    training : bool
+        False returns `x` itself, untouched (copied to `out`, if that is given).
+    scale : float, optional
+        Factor of the kept elements, instead of ``1 / (1 - p)``: 1.0 is "vanilla" dropout, and what
+        DropConnect wants. Rounded once, to the dtype of `x`.
+    noise_shape : tuple of int and None, optional
+        Shape of the mask, which broadcasts against `x`: 1 shares a decision along an axis, None
+        copies the axis's length. With `global_shape`, it is that of the whole array's mask.
+    offset : int or tuple of int
+        `x` is a part of something larger: added to the mask index, or, with `global_shape`, where
+        `x` begins along each axis.
+    global_shape : int or tuple of int, optional
+        Shape of the array that `x` is a block of. The result is that block of the whole array's.
+    out : ndarray, optional
+        Where to write: of the shape and dtype of `x`. It may be `x`, or overlap it.
+
+    Returns
+    -------
+    ndarray
+        Of the shape, dtype and memory layout of `x`, or `out`. Dropped elements are exactly +0.0,
+        whatever they were, NaN and infinities too; kept ones are ``x * scale``.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is none of these, or an argument is of the wrong kind.
+    ValueError
+        If an argument has a value that makes no sense. Nothing has been written then.
+
+    Notes
+    -----
+    The mask is a pure function of key, p and element index: the index counts in C order, whatever
+    the memory layout, so it is the same for any dtype, strides, number of threads, and shard.
+    Masks of one key are nested: what a smaller p drops, a larger p drops too.
+
+    References
+    ----------
+    .. [1] N. Srivastava et al., "Dropout: a simple way to prevent neural networks from
+       overfitting", JMLR 15, 2014.
+    .. [2] J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdrop as fd
+    >>> x = np.ones(8, np.float32)
+    >>> fd.dropout(x, 0.5, rng=42)
+    array([2., 2., 0., 0., 0., 0., 2., 0.], dtype=float32)
+    """
+    xs = arguments.array(x)
+    p = arguments.probability(p)
+    factor = _factor(p, xs.dtype) if scale is None else _given_factor(scale, xs.dtype)
+    if training is not True and not arguments.flag("training", training):
+        return _untouched(x, xs, out)
+    place = arguments.place(xs.shape, noise_shape, offset, global_shape)
+    source, target, result = _operands(xs, out)
+    seed, stream = as_key(rng)
+    threshold = contract.threshold(p)
+    _driver().drop(source, target, *place, seed, stream, threshold, factor)
+    return _finished(target, result)
+
+
+def masked_fill(
+    x: npt.ArrayLike,
+    p: float,
+    value: Any,
+    *,
+    rng: RNG = None,
+    training: bool = True,
+    noise_shape: NoiseShape = None,
+    offset: Offset = 0,
+    global_shape: ShapeLike | None = None,
+    out: Array | None = None,
+) -> Array:
+    """Replace elements by a value at random, each with probability `p`; the others stay as they are.
+
+    The elements replaced are those that `dropout` drops for the same key and p.
+
+    Parameters
+    ----------
+    x : array_like
+        Of any dtype whose elements have 1, 2, 4, 8 or 16 bytes and are no Python objects:
+        integers, floats, complex, bool, datetime64, short strings, in any byte order.
+    p : float
+        Probability of replacing an element, in [0, 1].
+    value : scalar
+        What to write; must fit the dtype of `x`.
+    rng, training, noise_shape, offset, global_shape, out
+        As in `dropout`.
+
+    Returns
+    -------
+    ndarray
+        Of the shape, dtype and memory layout of `x`, or `out`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `dropout`; also if `value` does not fit the dtype.
+
+    Examples
+    --------
+    Masked-token training, 15% of the tokens replaced by 103:
+
+    >>> import numpy as np
+    >>> import fastdrop as fd
+    >>> tokens = np.arange(8)
+    >>> fd.masked_fill(tokens, 0.15, 103, rng=7).shape
+    (8,)
+    """
+    xs = arguments.array(x)
+    p = arguments.probability(p)
+    filling = _filling(value, xs.dtype)
+    if training is not True and not arguments.flag("training", training):
+        return _untouched(x, xs, out)
+    place = arguments.place(xs.shape, noise_shape, offset, global_shape)
+    source, target, result = _operands(xs, out)
+    seed, stream = as_key(rng)
+    threshold = contract.threshold(p)
+    _driver().fill(source, target, *place, seed, stream, threshold, filling)
+    return _finished(target, result)
+
+
+def dropout_mask(
+    shape: ShapeLike,
+    p: float = 0.5,
+    *,
+    rng: RNG = None,
+    noise_shape: NoiseShape = None,
+    offset: Offset = 0,
+    global_shape: ShapeLike | None = None,
+    packed: bool = False,
+    out: Array | None = None,
+) -> Array:
+    """Draw the mask that `dropout` applies to an array of a shape.
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+        Shape of the array.
+    p : float
+        Probability of dropping, in [0, 1].
+    rng, noise_shape, offset, global_shape
+        As in `dropout`.
+    packed : bool
+        Whether to return a bit an element instead of a byte.
+    out : ndarray, optional
+        Where to write: of the result's shape and dtype.
+
+    Returns
+    -------
+    ndarray
+        bool of shape `shape`, True = kept. If packed, uint8 of shape ``(ceil(size / 8),)``: what
+        ``np.packbits(mask, bitorder="little")`` makes of the mask in C order, unused bits 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `dropout`.
+
+    Examples
+    --------
+    >>> import fastdrop as fd
+    >>> fd.dropout_mask(8, 0.5, rng=42).astype(int)
+    array([1, 1, 0, 0, 0, 0, 1, 0])
+    """
+    size = arguments.lengths("shape", shape)
+    p = arguments.probability(p)
+    place = arguments.place(size, noise_shape, offset, global_shape)
+    if arguments.flag("packed", packed):
+        return _packed_mask(size, p, place, rng, out)
+    result = np.empty(size, np.bool_) if out is None else None
+    if result is None:
+        result = arguments.output(out, size, np.dtype(np.bool_))
+    target = np.empty_like(result) if _overlaps_itself(result) else result
+    seed, stream = as_key(rng)
+    _driver().mark(target, *place, seed, stream, contract.threshold(p))
+    return _finished(target, result)
+
+
+def _packed_mask(
+    shape: tuple[int, ...], p: float, place: arguments.Place, rng: RNG, out: Array | None
+) -> Array:
+    elements = 1
+    for length in shape:
+        elements *= length
+    size = ((elements + 7) // 8,)
+    result = np.empty(size, np.uint8) if out is None else None
+    if result is None:
+        result = arguments.output(out, size, np.dtype(np.uint8))
+    target = result if result.flags.c_contiguous else np.empty(size, np.uint8)
+    seed, stream = as_key(rng)
+    _driver().pack(target, shape, *place, seed, stream, contract.threshold(p))
+    return _finished(target, result)
+
+
+def _driver() -> Any:
+    # Imported at the first call: Numba takes half a second.
+    from fastdrop_kernels.cpu import driver
+
+    return driver
+
+
+_COMPUTED = (np.dtype(np.float32), np.dtype(np.float64))
+_MOVED_SIZES = (1, 2, 4, 8, 16)
+
+
+def _check_computed(dtype: np.dtype[Any]) -> None:
+    if dtype in _COMPUTED and dtype.isnative:
+        return
+    if not dtype.isnative:
+        raise TypeError(
+            f"x has dtype {dtype.str!r}, which is not in this machine's byte order: give "
+            "x.astype(x.dtype.newbyteorder('='))"
+        )
+    if dtype.kind in "biu":
+        way = "x.astype(numpy.float32), or masked_fill to replace elements"
+    else:
+        way = "x.astype(numpy.float32)"
+    raise TypeError(f"x has dtype {dtype}, and dropout takes float32 and float64: give {way}")
+
+
+@functools.lru_cache(maxsize=256)
+def _factor(p: float, dtype: np.dtype[Any]) -> Array:
+    """Return the factor 1 / (1 - p) as kernels read it: computed in float64, rounded once."""
+    _check_computed(dtype)
+    return np.array(contract.scale(p), dtype)
+
+
+def _given_factor(scale: Any, dtype: np.dtype[Any]) -> Array:
+    _check_computed(dtype)
+    number = arguments.real("scale", scale)
+    if abs(number) > np.finfo(dtype).max:
+        raise ValueError(f"scale={scale!r} does not fit {dtype}")
+    return np.array(number, dtype)
+
+
+def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
+    """Return a fill value as kernels read it: an array of no axes, of the dtype of x."""
+    if dtype.hasobject:
+        raise TypeError(
+            f"x has dtype {dtype}, and masked_fill does not move Python objects: use "
+            "numpy.where(dropout_mask(x.shape, p, rng=key), x, value)"
+        )
+    if dtype.itemsize not in _MOVED_SIZES:
+        raise TypeError(
+            f"x has dtype {dtype} of {dtype.itemsize} bytes, and masked_fill takes elements of 1, "
+            "2, 4, 8 or 16: use numpy.where(dropout_mask(x.shape, p, rng=key), x, value)"
+        )
+    given = np.asarray(value)
+    if given.ndim:
+        raise ValueError(f"value has shape {given.shape}: give a single value")
+    try:
+        # A Python number has no dtype of its own, and NumPy checks that it fits. What has one must
+        # be of the same kind: 0.5 never becomes 0, and NaN never an integer.
+        if isinstance(value, int | float | complex) and not isinstance(value, np.generic):
+            _check_kind(value, given, dtype)
+            return np.array(value, dtype)
+        return given.astype(dtype, casting="same_kind")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise type(error)(f"value={value!r} does not fit the dtype {dtype} of x") from None
+
+
+def _check_kind(value: Any, given: Array, dtype: np.dtype[Any]) -> None:
+    if dtype.kind in "biufc" and not (
+        np.can_cast(given.dtype, dtype, "same_kind")
+        or (dtype.kind in "iu" and given.dtype.kind in "biu")
+    ):
+        raise TypeError
+
+
+def _untouched(x: Any, xs: Array, out: Array | None) -> Array:
+    if out is None:
+        result: Array = x
+        return result
+    np.copyto(arguments.output(out, xs.shape, xs.dtype), xs)
+    return out
+
+
+def _operands(x: Array, out: Array | None) -> tuple[Array, Array, Array]:
+    """Return what to read, what to write, and what to return, so that no overlap can be seen."""
+    if out is None:
+        target = np.empty_like(x, subok=False)
+        return x, target, target
+    result = arguments.output(out, x.shape, x.dtype)
+    if _overlaps_itself(result):
+        return x, np.empty_like(result, subok=False), result
+    # max_work=1 also sees that interleaved views do not meet, which their bounds do not show.
+    if result is not x and np.may_share_memory(x, result, max_work=1) and not _same(x, result):
+        return x.copy(order="K"), result, result
+    return x, result, result
+
+
+def _same(x: Array, y: Array) -> bool:
+    return (
+        x.__array_interface__["data"][0] == y.__array_interface__["data"][0]
+        and x.strides == y.strides
+    )
+
+
+def _overlaps_itself(x: Array) -> bool:
+    """Say whether elements of an array may share memory, as in a view with a stride of 0."""
+    if x.flags.contiguous or x.size < 2:
+        return False
+    reach = x.itemsize
+    for stride, length in sorted(
+        (abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1
+    ):
+        if stride < reach:
+            return True
+        reach = stride * (length - 1) + reach
+    return False
+
+
+def _finished(target: Array, result: Array) -> Array:
+    if target is not result:
+        np.copyto(result, target)
+    return result

@@ -1,0 +1,48 @@
+"""How many threads a call may use."""
+
+from __future__ import annotations
+
+import operator
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads a call may use, for this process.
+
+    Masks and results are the same for any number. Small arrays use one thread in any case.
+
+    Parameters
+    ----------
+    n : int
+        At least 1; the calling thread is one of them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is not an integer, or below 1.
+    """
+    if isinstance(n, bool):
+        raise TypeError(f"n={n!r} is a bool: give an integer")
+    try:
+        count = operator.index(n)
+    except TypeError:
+        raise TypeError(f"n={n!r} is a {type(n).__name__}: give an integer") from None
+    if count < 1:
+        raise ValueError(f"n={count} threads cannot compute anything: give 1 or more")
+    from fastdrop_kernels import threads
+
+    threads.set_thread_count(count)
+
+
+def get_num_threads() -> int:
+    """Return how many threads a call may use.
+
+    What `set_num_threads` set, else FASTDROP_NUM_THREADS, else NUMBA_NUM_THREADS, else the number
+    of processors that this process may run on.
+
+    Returns
+    -------
+    int
+    """
+    from fastdrop_kernels import threads
+
+    return threads.thread_count()

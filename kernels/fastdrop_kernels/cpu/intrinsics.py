@@ -1,0 +1,174 @@
+"""What Numba's own language cannot say to LLVM, one small intrinsic each.
+
+Everything here is plain LLVM IR that every target can lower: where a machine lacks an instruction,
+LLVM writes others. Addresses are ``uint64``, pointers are ``voidptr``, offsets are bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+_BYTE = ir.IntType(8)
+_I32 = ir.IntType(32)
+_I64 = ir.IntType(64)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def wide_vectors(typingctx: Any) -> Any:
+    """Let the calling function use 512-bit vectors, where the machine has them.
+
+    LLVM prefers 256 bits on several Intel CPUs for fear of a lower clock. Philox on a Cascade Lake
+    gains 1.6 times from the wide multiplier (2.85 against 1.79 Gelem/s of bits). A wish only: on a
+    machine without AVX-512 it changes nothing.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        # llvmlite admits only the attributes it knows by name; this one is a string attribute.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def pointer_in(typingctx: Any, slot: Any) -> Any:
+    """The pointer stored at the address `slot`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(builder.inttoptr(args[0], _BYTE.as_pointer().as_pointer()))
+
+    return types.voidptr(types.uint64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def advance(typingctx: Any, pointer: Any, offset: Any) -> Any:
+    """The pointer `offset` bytes further on (modulo 2**64, so that it may also go back)."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]])
+
+    return types.voidptr(types.voidptr, types.uint64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def address_of(typingctx: Any, pointer: Any) -> Any:
+    """The pointer as an integer."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ptrtoint(args[0], _I64)
+
+    return types.uint64(types.voidptr), codegen
+
+
+def _typed(context: Any, builder: Any, pointer: Any, offset: Any, ty: Any) -> Any:
+    place = builder.gep(pointer, [offset])
+    return builder.bitcast(place, context.get_value_type(ty).as_pointer())
+
+
+def loader(ty: types.Type) -> Any:
+    """Make ``load(pointer, offset)`` for a Numba scalar type; any alignment will do."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def load(typingctx: Any, pointer: Any, offset: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.load(_typed(context, builder, args[0], args[1], ty), align=1)
+
+        return ty(types.voidptr, types.uint64), codegen
+
+    return load
+
+
+def storer(ty: types.Type) -> Any:
+    """Make ``store(pointer, offset, value)`` for a Numba scalar type; any alignment will do."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def store(typingctx: Any, pointer: Any, offset: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            place = _typed(context, builder, args[0], args[1], ty)
+            builder.store(args[2], place, align=1)
+            return context.get_dummy_value()
+
+        return types.void(types.voidptr, types.uint64, ty), codegen
+
+    return store
+
+
+def scratch(nbytes: int) -> Any:
+    """Make ``allocate()``: `nbytes` of stack, aligned to a cache line, living until the return."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def allocate(typingctx: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            memory = cgutils.alloca_once(builder, ir.ArrayType(_BYTE, nbytes))
+            memory.align = 64
+            return builder.bitcast(memory, _BYTE.as_pointer())
+
+        return types.voidptr(), codegen
+
+    return allocate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(typingctx: Any, pointer: Any, offset: Any) -> Any:
+    """Ask for the cache line at ``pointer + offset``; never faults, whatever the address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte_ptr = _BYTE.as_pointer()
+        fnty = ir.FunctionType(ir.VoidType(), [byte_ptr, _I32, _I32, _I32])
+        fn = cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0")
+        read, keep_in_all_levels, data = (ir.Constant(_I32, k) for k in (0, 3, 1))
+        builder.call(fn, [builder.gep(args[0], [args[1]]), read, keep_in_all_levels, data])
+        return context.get_dummy_value()
+
+    return types.void(types.voidptr, types.uint64), codegen
+
+
+_LINE = ir.VectorType(_I64, 8)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def stream_line(typingctx: Any, target: Any, source: Any) -> Any:
+    """Copy 64 bytes to an address that is a multiple of 64, past the caches."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        target, source = (builder.bitcast(a, _LINE.as_pointer()) for a in args)
+        store = builder.store(builder.load(source, align=1), target, align=64)
+        store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_I32, 1)]))
+        return context.get_dummy_value()
+
+    return types.void(types.voidptr, types.voidptr), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_fence(typingctx: Any) -> Any:
+    """Order the stores before it, streaming ones too, before all that follow."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+_HALVES = ir.VectorType(ir.IntType(16), 64)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def kept_bits(typingctx: Any, pointer: Any, offset: Any, bound: Any) -> Any:
+    """64 decisions as one word: bit j is set if the j-th 16-bit half is not below the bound."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.bitcast(builder.gep(args[0], [args[1]]), _HALVES.as_pointer())
+        undefined = ir.Constant(_HALVES, ir.Undefined)
+        one = builder.insert_element(undefined, args[2], ir.Constant(_I32, 0))
+        everywhere = ir.Constant(ir.VectorType(_I32, 64), [0] * 64)
+        bounds = builder.shuffle_vector(one, undefined, everywhere)
+        return builder.bitcast(
+            builder.icmp_unsigned(">=", builder.load(place, align=2), bounds), _I64
+        )
+
+    return types.uint64(types.voidptr, types.uint64, types.uint16), codegen

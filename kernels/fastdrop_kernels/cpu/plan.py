@@ -1,0 +1,64 @@
+"""Plans: an array's layout as a box of axes that a kernel can walk.
+
+An axis is (length, input step, output step, index step): steps through memory in bytes and through
+the mask in elements. Axes are ordered for memory, and merged wherever one continues another, so
+that most arrays become a single line whatever their shape.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Axis = tuple[int, int, int, int]
+
+
+class Plan(NamedTuple):
+    """A box of axes, outermost first, and how many of the innermost a kernel treats at once."""
+
+    axes: list[Axis]
+    inner: int
+
+    def as_array(self) -> npt.NDArray[np.uint64]:
+        """Rows of uint64 for the kernel; negative steps modulo 2**64."""
+        return np.array(self.axes, np.int64).view(np.uint64)
+
+
+def plan(
+    shape: tuple[int, ...],
+    input_strides: tuple[int, ...],
+    output_strides: tuple[int, ...],
+    index_strides: tuple[int, ...],
+) -> Plan:
+    """Order and merge the axes of an array that is not empty."""
+    axes = [
+        axis
+        for axis in zip(shape, input_strides, output_strides, index_strides, strict=True)
+        if axis[0] > 1
+    ]
+    # Outermost first: by the output's distances, then the input's, then the mask's. The sort is
+    # stable, so axes that a broadcast view repeats keep their order.
+    axes.sort(key=lambda axis: (abs(axis[2]), abs(axis[1]), axis[3]), reverse=True)
+    merged: list[Axis] = []
+    for axis in axes:
+        if merged and _continues(merged[-1], axis):
+            outer = merged.pop()
+            axis = (outer[0] * axis[0], *axis[1:])
+        merged.append(axis)
+    if not merged:
+        return Plan([(1, 0, 0, 0)], 1)
+    if merged[-1][3] > 1:
+        # The axis that is contiguous in memory jumps through the mask: a Fortran-ordered array.
+        # With the axis along which the mask is contiguous it makes a panel, where a Philox call
+        # serves 8 elements again and not one.
+        for i, axis in enumerate(merged[:-1]):
+            if axis[3] == 1:
+                columns = merged.pop(i)
+                return Plan([*merged[:-1], columns, merged[-1]], 2)
+    return Plan(merged, 1)
+
+
+def _continues(outer: Axis, inner: Axis) -> bool:
+    return all(o == inner[0] * i for o, i in zip(outer[1:], inner[1:], strict=True))
