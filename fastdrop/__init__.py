@@ -11,10 +11,13 @@ Importing fastdrop imports NumPy and nothing else; the kernels are compiled, or 
 cache, when they are first called.
 """
 
+from . import _tree  # isort: skip  # first, for it finds the kernels
 from ._functions import dropout, dropout_mask, masked_fill
 from ._key import Key, as_key
 from ._layers import Dropout
 from ._threads import get_num_threads, set_num_threads
+
+del _tree
 
 __version__ = "0.1.0"
 

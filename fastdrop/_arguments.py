@@ -38,9 +38,12 @@ def probability(p: Any) -> float:
         if isinstance(p, np.complexfloating):
             raise TypeError(f"p={p!r} is complex: give the probability of dropping")
         p = float(p)
-    if not 0.0 <= p <= 1.0:  # so that NaN is refused too
-        raise ValueError(f"p={p!r} is not in [0, 1]: p is the probability of dropping an element")
-    return p
+    number: float = p
+    if not 0.0 <= number <= 1.0:  # so that NaN is refused too
+        raise ValueError(
+            f"p={number!r} is not in [0, 1]: p is the probability of dropping an element"
+        )
+    return number
 
 
 def flag(name: str, value: Any) -> bool:
@@ -61,7 +64,7 @@ def array(x: Any) -> Array:
             f"computes on NumPy arrays only: give {_ELSEWHERE[library]}"
         )
     if isinstance(x, np.ma.MaskedArray):
-        raise TypeError("x is a masked array, and its mask would be lost: give x.filled() or x.data")
+        raise TypeError("x is a masked array, whose mask would be lost: give x.filled() or x.data")
     return np.asarray(x)
 
 
@@ -94,7 +97,7 @@ class Place(NamedTuple):
     `strides` is None where they are those of the array in C order.
     """
 
-    index: int
+    first: int
     strides: tuple[int, ...] | None
 
 

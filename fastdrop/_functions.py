@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from fastdrop_kernels import contract
 
 from . import _arguments as arguments
@@ -95,13 +96,14 @@ def dropout(
     """
     xs = arguments.array(x)
     p = arguments.probability(p)
-    factor = _factor(p, xs.dtype) if scale is None else _given_factor(scale, xs.dtype)
+    threshold, factor = _law(p, xs.dtype)
+    if scale is not None:
+        factor = _given_factor(scale, xs.dtype)
     if training is not True and not arguments.flag("training", training):
         return _untouched(x, xs, out)
     place = arguments.place(xs.shape, noise_shape, offset, global_shape)
     source, target, result = _operands(xs, out)
     seed, stream = as_key(rng)
-    threshold = contract.threshold(p)
     _driver().drop(source, target, *place, seed, stream, threshold, factor)
     return _finished(target, result)
 
@@ -118,7 +120,7 @@ def masked_fill(
     global_shape: ShapeLike | None = None,
     out: Array | None = None,
 ) -> Array:
-    """Replace elements by a value at random, each with probability `p`; the others stay as they are.
+    """Replace elements by a value at random, each with probability `p`; keep the others.
 
     The elements replaced are those that `dropout` drops for the same key and p.
 
@@ -240,11 +242,17 @@ def _packed_mask(
     return _finished(target, result)
 
 
+_loaded_driver: Any = None
+
+
 def _driver() -> Any:
     # Imported at the first call: Numba takes half a second.
-    from fastdrop_kernels.cpu import driver
+    global _loaded_driver
+    if _loaded_driver is None:
+        from fastdrop_kernels.cpu import driver
 
-    return driver
+        _loaded_driver = driver
+    return _loaded_driver
 
 
 _COMPUTED = (np.dtype(np.float32), np.dtype(np.float64))
@@ -267,14 +275,16 @@ def _check_computed(dtype: np.dtype[Any]) -> None:
 
 
 @functools.lru_cache(maxsize=256)
-def _factor(p: float, dtype: np.dtype[Any]) -> Array:
-    """Return the factor 1 / (1 - p) as kernels read it: computed in float64, rounded once."""
+def _law(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
+    """Return the threshold of p, and the factor 1 / (1 - p) as kernels read it.
+
+    The factor is computed in float64 and rounded once.
+    """
     _check_computed(dtype)
-    return np.array(contract.scale(p), dtype)
+    return contract.threshold(p), np.array(contract.scale(p), dtype)
 
 
 def _given_factor(scale: Any, dtype: np.dtype[Any]) -> Array:
-    _check_computed(dtype)
     number = arguments.real("scale", scale)
     if abs(number) > np.finfo(dtype).max:
         raise ValueError(f"scale={scale!r} does not fit {dtype}")
@@ -326,14 +336,17 @@ def _untouched(x: Any, xs: Array, out: Array | None) -> Array:
 def _operands(x: Array, out: Array | None) -> tuple[Array, Array, Array]:
     """Return what to read, what to write, and what to return, so that no overlap can be seen."""
     if out is None:
-        target = np.empty_like(x, subok=False)
+        target = np.empty_like(x)
         return x, target, target
     result = arguments.output(out, x.shape, x.dtype)
+    if result is x and x.flags.contiguous:
+        return x, x, x
     if _overlaps_itself(result):
         return x, np.empty_like(result, subok=False), result
-    # max_work=1 also sees that interleaved views do not meet, which their bounds do not show.
-    if result is not x and np.may_share_memory(x, result, max_work=1) and not _same(x, result):
-        return x.copy(order="K"), result, result
+    if np.may_share_memory(x, result) and not _same(x, result):
+        # Their bounds overlap. A little work shows that interleaved views still do not meet.
+        if np.may_share_memory(x, result, max_work=1):  # type: ignore[arg-type]
+            return x.copy(order="K"), result, result
     return x, result, result
 
 

@@ -7,6 +7,7 @@ import os
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+
 from fastdrop_kernels import contract
 
 _WORD = 1 << 64
@@ -84,8 +85,9 @@ class Key(_Words):
         return Key(self.seed, (self.stream + n) % _WORD)
 
 
+# A string, because NumPy imports numpy.random, 30 ms, when it is first named.
 RNG: TypeAlias = (
-    Key | int | np.random.Generator | np.random.BitGenerator | np.random.SeedSequence | None
+    "Key | int | np.random.Generator | np.random.BitGenerator | np.random.SeedSequence | None"
 )
 
 
@@ -124,8 +126,8 @@ def as_key(rng: RNG = None) -> Key:
         return Key(*map(int, rng.generate_state(2, np.uint64)))
     if isinstance(rng, np.random.RandomState):
         raise TypeError(
-            "rng does not take a RandomState, which is legacy: give numpy.random.default_rng(seed), "
-            "a fastdrop.Key or an int"
+            "rng does not take a RandomState, which is legacy: give "
+            "numpy.random.default_rng(seed), a fastdrop.Key or an int"
         )
     try:
         return Key(rng)

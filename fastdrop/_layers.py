@@ -53,9 +53,7 @@ class Dropout:
     True
     """
 
-    def __init__(
-        self, p: float = 0.5, *, rng: RNG = None, noise_shape: NoiseShape = None
-    ) -> None:
+    def __init__(self, p: float = 0.5, *, rng: RNG = None, noise_shape: NoiseShape = None) -> None:
         self.p = p
         self.key = as_key(rng)
         self.noise_shape = noise_shape

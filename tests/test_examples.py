@@ -15,8 +15,8 @@ pytest.importorskip("rich", reason="the digits example needs rich")
 
 import fastdrop as fd
 from fastdrop.examples import _checks, digits
-from fastdrop.examples._network import Array, Network, Params
-from fastdrop.examples._training import load_data, minibatches, train_step
+from fastdrop.examples._network import Array, Params
+from fastdrop.examples._training import Trainer, load_data, minibatches
 from fastdrop.examples._variants import P_DROP, StoredMask, bytes_kept, fastdrop_layers
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -35,7 +35,7 @@ def test_quick_run_prints_the_table_and_writes_the_figure(
     figure = run_quick(tmp_path, "--seeds", "2")
     assert figure.read_bytes().startswith(PNG_MAGIC)
     out = capsys.readouterr().out
-    assert "over 2 seeds" in " ".join(out.split())
+    assert "of 2 seeds" in " ".join(out.split())
     cells = [[cell.strip() for cell in line.split("│")] for line in out.splitlines()]
     rows = {row[1]: row[2:-1] for row in cells if len(row) > 2}
     assert list(rows) == ["no dropout", "stored mask", "fastdrop"]
@@ -100,17 +100,15 @@ def test_check_fails_if_either_check_fails(
 
 
 def test_fastdrop_trains_as_explicit_masks_do() -> None:
-    seed, hidden, lr, momentum = 3, 32, 0.1, 0.9
+    seed, lr, momentum = 3, 0.1, 0.9
     data = load_data()
-    network = Network((64, hidden, hidden, 10), fastdrop_layers(seed), np.random.default_rng(seed))
-    velocity = {name: np.zeros_like(param) for name, param in network.params.items()}
-    ours = network.params
-    plain: Params = {name: param.copy() for name, param in ours.items()}
-    plain_velocity = {name: np.zeros_like(param) for name, param in ours.items()}
+    trainer = Trainer(data, fastdrop_layers(seed), seed=seed, hidden=32, epochs=20)
+    plain: Params = {name: param.copy() for name, param in trainer.network.params.items()}
+    velocity = {name: np.zeros_like(param) for name, param in plain.items()}
+    trainer.train_epoch()
 
     for step, batch in enumerate(minibatches(len(data.x_train), seed, epoch=0)):
         x, labels = data.x_train[batch], data.y_train[batch]
-        train_step(network, velocity, x, labels, lr)
 
         def drop(layer: int, a: Array, step: int = step) -> Array:
             key = fd.Key(seed).fold_in(layer)
@@ -133,12 +131,12 @@ def test_fastdrop_trains_as_explicit_masks_do() -> None:
             "b1": d1.sum(axis=0), "b2": d2.sum(axis=0), "b3": d3.sum(axis=0),
         }  # fmt: skip
         for name, grad in grads.items():
-            plain_velocity[name] = momentum * plain_velocity[name] - lr * grad
-            plain[name] = plain[name] + plain_velocity[name]
+            velocity[name] = momentum * velocity[name] - lr * grad
+            plain[name] = plain[name] + velocity[name]
 
     assert step == 11
-    for name in plain:
-        np.testing.assert_allclose(ours[name], plain[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    for name, ours in trainer.network.params.items():
+        np.testing.assert_allclose(ours, plain[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,8 +11,8 @@ import numpy.typing as npt
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from fastdrop.examples._network import Array, Labels, Network, Params, momentum_step
-from fastdrop.examples._variants import VARIANTS, Timed, bytes_kept
+from fastdrop.examples._network import Array, DropoutLayer, Labels, Network, momentum_step
+from fastdrop.examples._variants import Timed, bytes_kept
 
 BATCH_SIZE = 100
 LEARNING_RATE = 0.1
@@ -68,59 +68,56 @@ def learning_rate(epoch: int, epochs: int) -> float:
     return LEARNING_RATE * (1 - epoch / epochs)
 
 
-def train_step(network: Network, velocity: Params, x: Array, labels: Labels, lr: float) -> None:
-    """Train on one minibatch."""
-    _, grads = network.loss_and_grads(x, labels)
-    momentum_step(network.params, grads, velocity, lr)
-
-
-def train(
-    variant: str,
-    data: Data,
-    *,
-    seed: int,
-    hidden: int,
-    epochs: int,
-    on_epoch: Callable[[], None] = lambda: None,
-) -> Run:
-    """Train a new network with one of `VARIANTS` and measure it.
+class Trainer:
+    """A network in training, with its dropout layers, momentum and stopwatch.
 
     Parameters
     ----------
-    variant : str
-        A name in `VARIANTS`.
     data : Data
         What to train and test on.
+    layers : sequence of three DropoutLayer
+        The dropout layers of the network.
     seed : int
-        Decides the initial weights, the order of the minibatches and the masks.
+        Decides the initial weights and the order of the minibatches.
     hidden : int
         Units in either hidden layer.
     epochs : int
-        How many times to go through the training set.
-    on_epoch : callable, optional
-        Called after each epoch.
-
-    Returns
-    -------
-    Run
+        How many times the training will go through the training set in all.
     """
-    layers = [Timed(layer) for layer in VARIANTS[variant](seed)]
-    sizes = (data.x_train.shape[1], hidden, hidden, N_CLASSES)
-    network = Network(sizes, layers, np.random.default_rng(seed))
-    velocity = {name: np.zeros_like(param) for name, param in network.params.items()}
-    run = Run()
-    for epoch in range(epochs):
-        lr = learning_rate(epoch, epochs)
-        for batch in minibatches(len(data.x_train), seed, epoch):
-            dropout_before = sum(layer.seconds for layer in layers)
+
+    def __init__(
+        self, data: Data, layers: Sequence[DropoutLayer], *, seed: int, hidden: int, epochs: int
+    ) -> None:
+        self.data = data
+        self.layers = [Timed(layer) for layer in layers]
+        sizes = (data.x_train.shape[1], hidden, hidden, N_CLASSES)
+        self.network = Network(sizes, self.layers, np.random.default_rng(seed))
+        self.velocity = {k: np.zeros_like(v) for k, v in self.network.params.items()}
+        self.seed, self.epoch, self.epochs = seed, 0, epochs
+        self.run = Run()
+
+    def train_epoch(self) -> None:
+        """Go through the training set once, then test."""
+        data, run = self.data, self.run
+        lr = learning_rate(self.epoch, self.epochs)
+        for batch in minibatches(len(data.x_train), self.seed, self.epoch):
+            dropout_before = self._seconds_in_dropout()
             start = time.perf_counter()
-            train_step(network, velocity, data.x_train[batch], data.y_train[batch], lr)
+            _, grads = self.network.loss_and_grads(data.x_train[batch], data.y_train[batch])
+            momentum_step(self.network.params, grads, self.velocity, lr)
             run.step_seconds.append(time.perf_counter() - start)
-            run.dropout_seconds.append(sum(layer.seconds for layer in layers) - dropout_before)
-        run.accuracy.append(network.accuracy(data.x_test, data.y_test))
-        on_epoch()
-    # The first step compiles fastdrop's kernels and touches the memory of all variants.
-    del run.step_seconds[0], run.dropout_seconds[0]
-    network.forward(data.x_train[:BATCH_SIZE], training=True)
-    run.bytes_kept = sum(bytes_kept(layer) for layer in layers)
-    return run
+            run.dropout_seconds.append(self._seconds_in_dropout() - dropout_before)
+        if self.epoch == 0:
+            # The first step compiles fastdrop's kernels and touches everyone's memory.
+            del run.step_seconds[0], run.dropout_seconds[0]
+        run.accuracy.append(self.network.accuracy(data.x_test, data.y_test))
+        self.epoch += 1
+
+    def finish(self) -> Run:
+        """Weigh what the dropout layers keep after a forward; return all measurements."""
+        self.network.forward(self.data.x_train[:BATCH_SIZE], training=True)
+        self.run.bytes_kept = sum(bytes_kept(layer) for layer in self.layers)
+        return self.run
+
+    def _seconds_in_dropout(self) -> float:
+        return sum(layer.seconds for layer in self.layers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,7 +90,7 @@ def stored_mask_layers(seed: int) -> list[DropoutLayer]:
     return [StoredMask(p, rng) for p in P_DROP]
 
 
-def fastdrop_layers(seed: int) -> list[DropoutLayer]:
+def fastdrop_layers(seed: int) -> list[fd.Dropout]:
     """Return three fastdrop layers, each with a key of its own.
 
     Given one and the same integer, all three would draw the same masks: hence `fold_in`.
@@ -99,7 +99,7 @@ def fastdrop_layers(seed: int) -> list[DropoutLayer]:
     return [fd.Dropout(p, rng=key.fold_in(i)) for i, p in enumerate(P_DROP)]
 
 
-VARIANTS: dict[str, Callable[[int], list[DropoutLayer]]] = {
+VARIANTS: dict[str, Callable[[int], Sequence[DropoutLayer]]] = {
     "no dropout": no_dropout_layers,
     "stored mask": stored_mask_layers,
     "fastdrop": fastdrop_layers,

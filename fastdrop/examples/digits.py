@@ -17,7 +17,7 @@ from pathlib import Path
 
 EXTRAS = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich"}
 FIGURE_TYPES = (".png", ".pdf", ".svg")
-FULL = {"seeds": 3, "epochs": 20, "hidden": 1000}
+FULL = {"seeds": 3, "epochs": 25, "hidden": 1000}
 QUICK = {"seeds": 1, "epochs": 2, "hidden": 32}
 
 
@@ -104,9 +104,10 @@ def compare(seeds: int, epochs: int, hidden: int, output: Path) -> None:
     # Here and not above, so that --help and the message on missing packages work without them.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     from fastdrop.examples._report import Results, explanation, plot, summary
-    from fastdrop.examples._training import load_data, train
+    from fastdrop.examples._training import Trainer, load_data
     from fastdrop.examples._variants import VARIANTS
 
     console = Console()
@@ -114,23 +115,26 @@ def compare(seeds: int, epochs: int, hidden: int, output: Path) -> None:
     results: Results = {variant: [] for variant in VARIANTS}
     text, clock = TextColumn("{task.description}"), TimeElapsedColumn()
     # Few refreshes: the bar's thread shares the cores with what is being timed.
-    with Progress(
+    progress = Progress(
         text, BarColumn(), MofNCompleteColumn(), clock, console=console, refresh_per_second=4
-    ) as progress:
+    )
+    # One thread for the matrix products. A second gains little at this size, and wherever another
+    # process takes a core, the two wait for each other and a step takes ten times as long.
+    with threadpool_limits(1, user_api="blas"), progress:
         task = progress.add_task("", total=seeds * len(VARIANTS) * epochs)
         for seed in range(seeds):
-            for variant, runs in results.items():
-                progress.update(task, description=f"seed {seed}, {variant:11}")
-                runs.append(
-                    train(
-                        variant,
-                        data,
-                        seed=seed,
-                        hidden=hidden,
-                        epochs=epochs,
-                        on_epoch=lambda: progress.advance(task),
-                    )
-                )
+            trainers = {
+                variant: Trainer(data, layers(seed), seed=seed, hidden=hidden, epochs=epochs)
+                for variant, layers in VARIANTS.items()
+            }
+            for _ in range(epochs):
+                # In turn, so that whatever else the machine does slows all of them alike.
+                for variant, trainer in trainers.items():
+                    progress.update(task, description=f"seed {seed}, {variant:11}")
+                    trainer.train_epoch()
+                    progress.advance(task)
+            for variant, trainer in trainers.items():
+                results[variant].append(trainer.finish())
     console.print(summary(results))
     console.print(explanation(results))
     plot(results, output)

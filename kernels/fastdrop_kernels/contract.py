@@ -47,7 +47,7 @@ _WEYL_1 = np.uint64(0xBB67AE85)  # sqrt(3) - 1
 
 
 def philox_round(c0: U64, c1: U64, c2: U64, c3: U64, k0: U64, k1: U64) -> State:
-    """One Philox4x32 round: new counter words, and the keys of the next round."""
+    """Do one Philox4x32 round: new counter words, and the keys of the next round."""
     p0 = _MULTIPLIER_0 * (c0 & _WORD)
     p2 = _MULTIPLIER_2 * (c2 & _WORD)
     return (
@@ -61,7 +61,7 @@ def philox_round(c0: U64, c1: U64, c2: U64, c3: U64, k0: U64, k1: U64) -> State:
 
 
 def philox_last_round(c0: U64, c1: U64, c2: U64, c3: U64, k0: U64, k1: U64) -> Pair:
-    """The last round: output words 0 and 1 as one little-endian 64-bit word, and 2 and 3.
+    """Do the last round: output words 0 and 1 as one little-endian 64-bit word, and 2 and 3.
 
     That is a block's 8 halves in element order. Each pair is a product with its halves swapped,
     and nothing else has to be shifted or masked: 8% of all instructions less than packing words.
@@ -74,7 +74,7 @@ def philox_last_round(c0: U64, c1: U64, c2: U64, c3: U64, k0: U64, k1: U64) -> P
 
 
 def philox4x32_10(c0: U64, c1: U64, c2: U64, c3: U64, k0: U64, k1: U64) -> Pair:
-    """Philox4x32-10: four counter words under two key words give four words, as two pairs."""
+    """Do Philox4x32-10: four counter words under two key words give four words, as two pairs."""
     # Written out: LLVM vectorises the loop around this only if the rounds are not a loop.
     c0, c1, c2, c3, k0, k1 = philox_round(c0, c1, c2, c3, k0, k1)
     c0, c1, c2, c3, k0, k1 = philox_round(c0, c1, c2, c3, k0, k1)
@@ -89,12 +89,12 @@ def philox4x32_10(c0: U64, c1: U64, c2: U64, c3: U64, k0: U64, k1: U64) -> Pair:
 
 
 def split(value: U64) -> Pair:
-    """Low and high 32-bit word of a 64-bit value."""
+    """Return the low and high 32-bit word of a 64-bit value."""
     return value & _WORD, value >> _WORD_BITS
 
 
 def block_bits(seed: U64, stream: U64, block: U64, level: U64) -> Pair:
-    """The 8 halves of elements ``8 * block`` to ``8 * block + 7`` at a level, 0 or 1.
+    """Return the 8 halves of elements ``8 * block`` to ``8 * block + 7`` at a level, 0 or 1.
 
     In element order from the lowest bits of the first word to the highest of the second.
     """
@@ -105,7 +105,7 @@ def block_bits(seed: U64, stream: U64, block: U64, level: U64) -> Pair:
 
 
 def half(seed: U64, stream: U64, index: U64, level: U64) -> U64:
-    """The 16 bits of element `index` at a level."""
+    """Return the 16 bits of element `index` at a level."""
     low, high = block_bits(seed, stream, index >> _BLOCK_SHIFT, level)
     lane = index & _LANE
     # Arithmetic selection: it vectorises, and means the same for arrays and scalars.
@@ -115,19 +115,19 @@ def half(seed: U64, stream: U64, index: U64, level: U64) -> U64:
 
 
 def uniform32(seed: U64, stream: U64, index: U64) -> U64:
-    """The 32-bit uniform ``U`` of element `index`: an integer in ``[0, 2**32)``."""
+    """Return the 32-bit uniform ``U`` of element `index`, an integer in ``[0, 2**32)``."""
     first = half(seed, stream, index, np.uint64(0))
     second = half(seed, stream, index, np.uint64(1))
     return (first << _HALF_BITS) | second
 
 
 def keep(seed: U64, stream: U64, index: U64, threshold: U64) -> Any:
-    """Whether element `index` is kept: its uniform is not below the threshold."""
+    """Say whether element `index` is kept: its uniform is not below the threshold."""
     return uniform32(seed, stream, index) >= threshold
 
 
 def fold_in(seed: U64, stream: U64, n: U64) -> Pair:
-    """Seed and stream of the `n`-th key derived from a key, ``0 <= n < 2**62``."""
+    """Return seed and stream of the `n`-th key derived from a key, ``0 <= n < 2**62``."""
     k0, k1 = split(seed)
     c0, c1 = split(n)
     c2, c3 = split(stream)
@@ -135,7 +135,7 @@ def fold_in(seed: U64, stream: U64, n: U64) -> Pair:
 
 
 def threshold(p: float) -> int:
-    """The integer ``T`` for a drop probability `p` in [0, 1]: dropped if and only if ``U < T``.
+    """Return the integer ``T`` of a drop probability `p` in [0, 1]: dropped if, and only if, U < T.
 
     ``T = min(round_half_even(p * 2**32), 2**32 - 1)`` below p = 1, so p is exact to ``2**-33``.
     p = 1 gives ``2**32``, above every ``U``: everything is dropped.
@@ -146,7 +146,7 @@ def threshold(p: float) -> int:
 
 
 def scale(p: float) -> float:
-    """The factor ``1 / (1 - p)`` of kept elements, in float64; 0 where nothing is kept."""
+    """Return the factor ``1 / (1 - p)`` of kept elements, in float64; 0 where nothing is kept."""
     return 1.0 / (1.0 - p) if p < 1.0 else 0.0
 
 

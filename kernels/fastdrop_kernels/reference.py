@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,7 +16,7 @@ def mask_index(
     offset: int | tuple[int, ...] = 0,
     global_shape: tuple[int, ...] | None = None,
 ) -> npt.NDArray[np.uint64]:
-    """The mask index of every element of an array.
+    """Return the mask index of every element of an array.
 
     Parameters
     ----------
@@ -35,18 +37,18 @@ def mask_index(
     start, full = ((0,) * len(shape), shape) if global_shape is None else (offset, global_shape)
     assert isinstance(start, tuple)
     noise = full if noise_shape is None else noise_shape
-    index = np.zeros(shape, np.uint64)
+    index: Any = np.zeros(shape, np.uint64)
     stride = 1
     for axis in reversed(range(len(shape))):
         if noise[axis] != 1:
-            along = np.arange(start[axis], start[axis] + shape[axis], dtype=np.uint64)
+            along: Any = np.arange(start[axis], start[axis] + shape[axis], dtype=np.uint64)
             along = along.reshape((-1,) + (1,) * (len(shape) - axis - 1))
-            index += along * np.uint64(stride)
+            index = index + along * np.uint64(stride)
             stride *= noise[axis]
     if global_shape is None:
         assert isinstance(offset, int)
-        index += np.uint64(offset)
-    return index
+        index = index + np.uint64(offset)
+    return np.asarray(index)
 
 
 def keep_mask(

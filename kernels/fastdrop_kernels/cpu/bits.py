@@ -23,11 +23,16 @@ from .intrinsics import loader, scratch, storer, wide_vectors
 # The most elements drawn at once, and never past a multiple of it; 4 KiB of halves. The larger, the
 # less it matters that a call sets up twenty round keys (512: 1.6 Gelem/s, 2048: 2.2).
 TILE = 2048
-# Four independent Philox chains in flight hide the multiplier's latency and the spills of their
-# registers: 2.2 Gelem/s against 1.9 with one and 2.0 with two; eight spill too much (0.4).
+# Four Philox chains go round by round in step. LLVM keeps the order in which it is given them, and
+# a processor looks ahead about as far as one chain is long, so that chains one after the other
+# leave the multiplier waiting. Gelem/s of bits: 3.7; two pairs 3.3; four chains one after the other
+# 3.0; one chain 2.7 (Cascade Lake, whose ports allow 4.7).
 _CHAINS = np.uint64(4)
-_CHAIN_BLOCKS = np.uint64(16)  # of each chain in turn; LLVM leaves shorter loops scalar
+_CHAIN_BLOCKS = np.uint64(16)  # of each chain; LLVM leaves shorter loops scalar
+_CHAIN_1, _CHAIN_2, _CHAIN_3 = _CHAIN_BLOCKS, np.uint64(2) * _CHAIN_BLOCKS, np.uint64(3 * 16)
 _GRANULE_BLOCKS = _CHAINS * _CHAIN_BLOCKS
+_BLOCK_BYTES = np.uint64(16)  # of halves
+_CHAIN_BYTES = _CHAIN_BLOCKS * _BLOCK_BYTES
 GRANULE = 512  # elements: what is drawn begins at a multiple, and is rounded up to one
 
 for _function in contract.COMPILED:
@@ -92,6 +97,39 @@ def _settler() -> Any:
     return routine("settle", settle, types.void(POINTER, *[U64] * 6))
 
 
+@device
+def _round_of_each(a: Any, b: Any, c: Any, d: Any) -> Any:
+    return (
+        contract.philox_round(*a),
+        contract.philox_round(*b),
+        contract.philox_round(*c),
+        contract.philox_round(*d),
+    )
+
+
+@device
+def _rounds_in_step(a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Return the states of four chains after all rounds but the last."""
+    a, b, c, d = _round_of_each(a, b, c, d)
+    a, b, c, d = _round_of_each(a, b, c, d)
+    a, b, c, d = _round_of_each(a, b, c, d)
+    a, b, c, d = _round_of_each(a, b, c, d)
+    a, b, c, d = _round_of_each(a, b, c, d)
+    a, b, c, d = _round_of_each(a, b, c, d)
+    a, b, c, d = _round_of_each(a, b, c, d)
+    a, b, c, d = _round_of_each(a, b, c, d)
+    return _round_of_each(a, b, c, d)
+
+
+@device
+def _put(halves: Any, at: Any, pair: Any, pattern: Any, found: Any) -> Any:
+    """Write a block's halves, and return `found` with its ties collected."""
+    low, high = pair
+    store64(halves, at, low)
+    store64(halves, at + _WORD_BYTES, high)
+    return _maybe_tied(high, pattern, _maybe_tied(low, pattern, found))
+
+
 @functools.cache
 def drawer() -> Any:
     """Routine ``(halves, first, n, seed, stream, threshold)``: the settled halves of n elements.
@@ -113,16 +151,22 @@ def drawer() -> Any:
         for granule in range((n + np.uint64(GRANULE - 1)) // np.uint64(GRANULE)):
             base = c0 + granule * _GRANULE_BLOCKS
             for j in range(_CHAIN_BLOCKS):
-                for chain in range(_CHAINS):
-                    # Xor, not plus: LLVM knows how a sum goes on from lane to lane, guards against
-                    # its overflow, and then forgets that it has 32 bits, so that the first product
-                    # becomes a 64-bit one.
-                    b = chain * _CHAIN_BLOCKS + j
-                    low, high = contract.philox4x32_10(base ^ b, c1, c2, c3, k0, k1)
-                    at = (granule * _GRANULE_BLOCKS + b) * np.uint64(16)
-                    store64(halves, at, low)
-                    store64(halves, at + _WORD_BYTES, high)
-                    found = _maybe_tied(high, pattern, _maybe_tied(low, pattern, found))
+                # Xor, not plus: LLVM knows how a sum goes on from lane to lane, guards against its
+                # overflow, and then forgets that it has 32 bits, so that the first product becomes
+                # a 64-bit one.
+                a = (base ^ j, c1, c2, c3, k0, k1)
+                b = (base ^ (j + _CHAIN_1), c1, c2, c3, k0, k1)
+                c = (base ^ (j + _CHAIN_2), c1, c2, c3, k0, k1)
+                d = (base ^ (j + _CHAIN_3), c1, c2, c3, k0, k1)
+                a, b, c, d = _rounds_in_step(a, b, c, d)
+                at = (granule * _GRANULE_BLOCKS + j) * _BLOCK_BYTES
+                found = _put(halves, at, contract.philox_last_round(*a), pattern, found)
+                at += _CHAIN_BYTES
+                found = _put(halves, at, contract.philox_last_round(*b), pattern, found)
+                at += _CHAIN_BYTES
+                found = _put(halves, at, contract.philox_last_round(*c), pattern, found)
+                at += _CHAIN_BYTES
+                found = _put(halves, at, contract.philox_last_round(*d), pattern, found)
         if found & _LANES_MSB:
             for word in range((n + np.uint64(3)) // _LANES):
                 at = word * _WORD_BYTES
@@ -157,26 +201,27 @@ def scattered_drawer() -> Any:
 
 
 # A panel is PANEL_COLUMNS elements along the axis whose index step is 1, times PANEL_ROWS along
-# another. Its halves are kept as planes: a 64-bit word of four halves for every row, then the next
-# word for every row, so that the elements of one column lie at equal distances.
-PANEL_ROWS = np.uint64(64)
+# another. Its halves are written column by column, PANEL_ROWS to each, as they will be used.
+PANEL_ROWS = np.uint64(256)
 PANEL_COLUMNS = np.uint64(64)
-PLANE_BYTES = np.uint64(8 * 64)
-_PLANES = 18  # 9 blocks: a row of 64 may begin inside a block
-panel_scratch = scratch(_PLANES * 8 * 64)
+COLUMN_BYTES = np.uint64(2) * PANEL_ROWS
+_TWO_COLUMNS, _THREE_COLUMNS = np.uint64(2) * COLUMN_BYTES, np.uint64(3) * COLUMN_BYTES
+panel_scratch = scratch(int(PANEL_COLUMNS * COLUMN_BYTES))
+_PLANE_BYTES = np.uint64(8) * PANEL_ROWS
+_planes_scratch = scratch(18 * int(_PLANE_BYTES))
 
 
 @functools.cache
 def panel_drawer() -> Any:
-    """Routine ``(planes, rows, columns, index, row_step, seed, stream, threshold)``.
+    """Routine ``(halves, rows, columns, index, row_step, seed, stream, threshold)``.
 
-    Word g of row r gets the settled halves of the elements ``index + r * row_step + 4 * g`` to
-    ``+ 3``.
+    Writes the settled halves of the elements ``index + r * row_step + c``, column by column, and
+    others without meaning to fill up the columns to a multiple of four.
     """
     settle = _settler()
 
     def draw_panel(
-        planes: Any,
+        halves: Any,
         rows: Any,
         columns: Any,
         index: Any,
@@ -186,40 +231,52 @@ def panel_drawer() -> Any:
         threshold: Any,
     ) -> None:
         wide_vectors()
+        # Planes: a word of four halves of every row, then the next word of every row, so that the
+        # rows are the lanes of a vector.
+        planes = _planes_scratch()
         k0, k1 = contract.split(seed)
         c2, c3 = contract.split(stream)
-        for q in range((columns + np.uint64(14)) >> np.uint64(3)):
+        # A row of 64 elements may begin inside a block and then touches 9; if all rows begin at the
+        # same place of theirs, it is known which.
+        slack = index & np.uint64(7) if row_step & np.uint64(7) == _ZERO else np.uint64(7)
+        for q in range((columns + slack + np.uint64(7)) >> np.uint64(3)):
             for r in range(rows):
                 c0, c1 = contract.split(((index + r * row_step) >> np.uint64(3)) + q)
                 low, high = contract.philox4x32_10(c0, c1, c2, c3, k0, k1)
-                at = np.uint64(2) * q * PLANE_BYTES + _WORD_BYTES * r
+                at = np.uint64(2) * q * _PLANE_BYTES + _WORD_BYTES * r
                 store64(planes, at, low)
-                store64(planes, at + PLANE_BYTES, high)
-        # Rows begin at any of the 8 places of a block. Shift each so that its word 0 begins with
-        # its first element; in place, for plane g is made of planes g, g + 1 and g + 2.
+                store64(planes, at + _PLANE_BYTES, high)
         pattern = (threshold >> _HALF_BITS) * _LANES_LSB
         found = _ZERO
-        words = (columns + np.uint64(3)) >> np.uint64(2)
-        for g in range(words):
+        for g in range((columns + np.uint64(3)) >> np.uint64(2)):
             for r in range(rows):
+                # Rows begin at any of the 8 places of a block: word g of a row begins with its
+                # 4g-th element and is made of planes g, g + 1 and g + 2.
                 place = (index + r * row_step) & np.uint64(7)
-                at = g * PLANE_BYTES + _WORD_BYTES * r
+                at = g * _PLANE_BYTES + _WORD_BYTES * r
                 word0 = load64(planes, at)
-                word1 = load64(planes, at + PLANE_BYTES)
-                word2 = load64(planes, at + PLANE_BYTES + PLANE_BYTES)
-                near = word1 if place >= _LANES else word0
-                far = word2 if place >= _LANES else word1
+                word1 = load64(planes, at + _PLANE_BYTES)
+                word2 = load64(planes, at + _PLANE_BYTES + _PLANE_BYTES)
+                # Not ``word1 if place >= 4 else word0``: LLVM would select addresses and gather.
+                upper = _ZERO - (place >> np.uint64(2))
+                near = word0 ^ ((word0 ^ word1) & upper)
+                far = word1 ^ ((word1 ^ word2) & upper)
                 shift = (place & np.uint64(3)) * _HALF_BITS
                 # (far << 1) << (63 - shift) is far << (64 - shift), which may not be a shift by 64.
                 word = (near >> shift) | ((far << _ONE) << (np.uint64(63) - shift))
-                store64(planes, at, word)
                 found = _maybe_tied(word, pattern, found)
+                at = g * (_LANES * COLUMN_BYTES) + _HALF_BYTES * r
+                # Written out: as a loop it is vectorised itself, four lanes wide.
+                store16(halves, at, types.uint16(word))
+                store16(halves, at + COLUMN_BYTES, types.uint16(word >> np.uint64(16)))
+                store16(halves, at + _TWO_COLUMNS, types.uint16(word >> np.uint64(32)))
+                store16(halves, at + _THREE_COLUMNS, types.uint16(word >> np.uint64(48)))
         if found & _LANES_MSB:
-            for g in range(words):
+            for c in range(columns):
                 for r in range(rows):
-                    at = g * PLANE_BYTES + _WORD_BYTES * r
-                    if _maybe_tied(load64(planes, at), pattern, _ZERO) & _LANES_MSB:
-                        element = index + r * row_step + _LANES * g
-                        settle(planes, at, _LANES, element, seed, stream, threshold)
+                    at = c * COLUMN_BYTES + _HALF_BYTES * r
+                    if np.uint64(load16(halves, at)) == threshold >> _HALF_BITS:
+                        element = index + r * row_step + c
+                        settle(halves, at, _ONE, element, seed, stream, threshold)
 
     return routine("draw-panel", draw_panel, types.void(POINTER, *[U64] * 7))

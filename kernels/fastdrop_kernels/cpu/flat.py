@@ -32,6 +32,7 @@ from .intrinsics import (
     advance,
     pointer_in,
     prefetch,
+    prefetch_to_write,
     scratch,
     store_fence,
     stream_line,
@@ -44,8 +45,9 @@ Kernel: TypeAlias = Callable[..., None]
 _TILE, _GRANULE = np.uint64(TILE), np.uint64(GRANULE)
 _HALF_BYTES = np.uint64(2)
 _LINE = np.uint64(64)  # bytes of a cache line
-_PIECE = np.uint64(512)  # elements staged at once by `streamed`
-_AHEAD = np.uint64(2048)  # elements that it prefetches ahead
+_PIECE = np.uint64(512)  # elements treated at once past the caches
+_AHEAD = np.uint64(2048)  # elements that are prefetched ahead
+_FAR = np.uint64(1 << 19)  # bytes of output from which they are
 _ZERO, _ONE, _TWO, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 8))
 
 
@@ -73,13 +75,22 @@ def flat(operation: Operation) -> Kernel:
         halves = halves_scratch()
         x, y, value = pointer_in(x_slot), pointer_in(y_slot), pointer_in(value_slot)
         bound = decision_bound(threshold)
+        # Past the second-level cache, draw less at once and ask for what comes later (16 Mi: 1.46
+        # times np.multiply, not 1.7): the hardware's prefetcher falls behind while bits are drawn.
+        far = (stop - start) * out_size > _FAR
+        most = _PIECE if far else _TILE
         while start < stop:
             element = index + start
-            n = min(_TILE - element % _TILE, stop - start)
+            n = min(most - element % most, stop - start)
+            source, target = advance(x, start * in_size), advance(y, start * out_size)
+            if far:
+                for ahead in range(_ZERO, n * in_size, _LINE):
+                    prefetch(source, ahead + _AHEAD * in_size)
+                for ahead in range(_ZERO, n * out_size, _LINE):
+                    prefetch_to_write(target, ahead + _AHEAD * out_size)
             lane = element % _GRANULE
             draw(halves, element - lane, lane + n, seed, stream, threshold)
             bits = advance(halves, _HALF_BYTES * lane)
-            source, target = advance(x, start * in_size), advance(y, start * out_size)
             apply(source, target, bits, n, bound, value)
             start += n
 

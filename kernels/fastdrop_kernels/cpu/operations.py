@@ -7,7 +7,8 @@ a dropped place vanishes. A new one is a few lines here; the loops around it are
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from numba import types
 
@@ -15,7 +16,8 @@ from .compiler import device
 from .storage import BITS, BOOL, NOTHING, Storage
 
 
-class Operation(NamedTuple):
+@dataclass(frozen=True, eq=False)  # compared and hashed as objects, which is quick
+class Operation:
     """One member of the kernel family."""
 
     name: str

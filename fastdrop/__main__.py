@@ -1,0 +1,86 @@
+"""``python -m fastdrop``: what fastdrop runs on, and whether it draws the right masks here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from importlib import util
+from pathlib import Path
+
+import numpy as np
+
+from . import __version__, get_num_threads
+from ._self_check import checks
+
+
+def _threading_layers() -> str:
+    modules = {"workqueue": "workqueue", "omppool": "omp", "tbbpool": "tbb"}
+    found = [layer for name, layer in modules.items() if util.find_spec(f"numba.np.ufunc.{name}")]
+    return f"fastdrop's own pool (of Numba's, which are not used: {', '.join(found)})"
+
+
+def _gpu() -> str:
+    found = [name for name in ("cupy", "numba_cuda") if util.find_spec(name)]
+    if not found:
+        return "not used in this version; CuPy is not installed"
+    return "not used in this version; installed: " + ", ".join(found)
+
+
+def _cache(folder: Path) -> str:
+    files = len(list(folder.glob("*.kernel"))) if folder.is_dir() else 0
+    parent = next((p for p in (folder, *folder.parents) if p.exists()), folder)
+    state = f"{files} kernels" if os.access(parent, os.W_OK) else "not writable: no caching"
+    return f"{folder} ({state})"
+
+
+def report() -> list[tuple[str, str]]:
+    """Return what fastdrop runs on, as names and values."""
+    import llvmlite
+    import llvmlite.binding as llvm
+    import numba
+
+    from fastdrop_kernels import contract
+    from fastdrop_kernels.cpu.compiler import cache_folder
+
+    features = llvm.get_host_cpu_features()
+    vectors = [
+        name
+        for name in ("sse4.2", "avx", "avx2", "f16c", "avx512f", "avx512bw", "neon", "sve")
+        if features.get(name)
+    ]
+    return [
+        ("fastdrop", f"{__version__}, mask contract version {contract.VERSION}"),
+        ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        ("NumPy", np.__version__),
+        ("Numba", f"{numba.__version__}, llvmlite {llvmlite.__version__}"),
+        ("CPU", f"{llvm.get_host_cpu_name()}: {' '.join(vectors)}"),
+        ("threads", str(get_num_threads())),
+        ("threading layer", _threading_layers()),
+        ("GPU", _gpu()),
+        ("cache folder", _cache(cache_folder())),
+    ]
+
+
+def main() -> int:
+    """Print the report and the self-check; return 1 if that fails."""
+    for name, value in report():
+        print(f"{name + ':':17}{value}")
+    print("\nself-check, exact comparison with the NumPy reference:")
+    start = time.perf_counter()
+    failed = 0
+    for name, passed in checks():
+        print(f"  {'ok    ' if passed else 'FAILED'} {name}", flush=True)
+        failed += not passed
+    print(
+        f"{'all passed' if not failed else f'{failed} FAILED'} "
+        f"in {time.perf_counter() - start:.1f} s"
+    )
+    if failed:
+        print("Masks drawn on this machine are wrong. Please report it, with all of the above.")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

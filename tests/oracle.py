@@ -1,0 +1,114 @@
+"""What a call must give: the reference mask, applied with plain NumPy."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from fastdrop_kernels import contract, reference
+
+import fastdrop as fd
+
+Array: TypeAlias = npt.NDArray[Any]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+ROOT = Path(__file__).resolve().parent.parent
+POISON = 0xAB
+
+
+def mask(
+    shape: tuple[int, ...],
+    p: float,
+    key: fd.Key,
+    noise_shape: tuple[int | None, ...] | None = None,
+    offset: int | tuple[int, ...] = 0,
+    global_shape: tuple[int, ...] | None = None,
+) -> Mask:
+    """The mask that the contract gives an array; True = kept."""
+    noise = None
+    if noise_shape is not None:
+        full = shape if global_shape is None else global_shape
+        padded = (1,) * (len(full) - len(noise_shape)) + tuple(noise_shape)
+        noise = tuple(f if n is None else n for n, f in zip(padded, full, strict=True))
+    index = reference.mask_index(shape, noise, offset, global_shape)
+    return reference.keep_mask(index, p, key.seed, key.stream)
+
+
+def applied(kept: Mask, x: Array, factor: float) -> Array:
+    """What dropout with a given mask must give."""
+    result = np.zeros(x.shape, x.dtype)
+    with np.errstate(all="ignore"):
+        np.multiply(x, x.dtype.type(factor), out=result, where=kept)
+    return result
+
+
+def dropped(x: Array, p: float, key: fd.Key, **where: Any) -> Array:
+    """What ``fastdrop.dropout(x, p, rng=key, **where)`` must give."""
+    return applied(mask(x.shape, p, key, **where), x, contract.scale(p))
+
+
+def filled(x: Array, p: float, value: Any, key: fd.Key, **where: Any) -> Array:
+    """What ``fastdrop.masked_fill(x, p, value, rng=key, **where)`` must give."""
+    result = x.copy(order="C")
+    result[~mask(x.shape, p, key, **where)] = value
+    return result
+
+
+def data(x: Array) -> bytes:
+    """The bytes of an array's elements in C order."""
+    return x.tobytes()
+
+
+def assert_same(actual: Array, expected: Array) -> None:
+    """Same shape, dtype and bits; only which NaN a NaN is may differ."""
+    assert type(actual) is np.ndarray
+    assert actual.shape == expected.shape
+    assert actual.dtype == expected.dtype
+    if data(actual) == data(expected):
+        return
+    np.testing.assert_array_equal(actual, expected)  # says where they differ
+    np.testing.assert_array_equal(np.signbit(actual), np.signbit(expected))
+
+
+def poisoned(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array whose bytes are all ones that no result has by accident."""
+    return poison(np.empty(shape, dtype))
+
+
+def poison(x: Array) -> Array:
+    """Fill an array of any layout with the poison, and return it."""
+    bits = np.frombuffer(bytes([POISON]) * x.itemsize, x.dtype)
+    x[...] = bits[0]
+    return x
+
+
+def misaligned(x: Array, by: int) -> Array:
+    """A copy of a contiguous array, `by` bytes behind a multiple of 64."""
+    memory = np.empty(x.nbytes + 128 + by, np.uint8)
+    start = -memory.__array_interface__["data"][0] % 64 + by
+    view = memory[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
+    view[...] = x
+    return view
+
+
+def key_from(rng: np.random.Generator) -> fd.Key:
+    return fd.as_key(rng)
+
+
+def run_python(
+    code: str, *, timeout: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run code in a new process that finds the packages as this one does."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
