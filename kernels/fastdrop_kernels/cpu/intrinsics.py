@@ -119,26 +119,19 @@ def scratch(nbytes: int) -> Any:
     return allocate
 
 
-def _prefetcher(write: int) -> Any:
-    @intrinsic
-    def prefetch(typingctx: Any, pointer: Any, offset: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            byte_ptr = _BYTE.as_pointer()
-            fnty = ir.FunctionType(ir.VoidType(), [byte_ptr, _I32, _I32, _I32])
-            fn = cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0")
-            hints = [ir.Constant(_I32, k) for k in (write, 3, 1)]  # to all levels, data
-            builder.call(fn, [builder.gep(args[0], [args[1]]), *hints])
-            return context.get_dummy_value()
+@intrinsic
+def prefetch(typingctx: Any, pointer: Any, offset: Any) -> Any:
+    """Ask for the cache line at ``pointer + offset``; never faults, whatever the address."""
 
-        return types.void(types.voidptr, types.uint64), codegen
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte_ptr = _BYTE.as_pointer()
+        fnty = ir.FunctionType(ir.VoidType(), [byte_ptr, _I32, _I32, _I32])
+        fn = cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0")
+        hints = [ir.Constant(_I32, k) for k in (0, 3, 1)]  # to read, to all levels, data
+        builder.call(fn, [builder.gep(args[0], [args[1]]), *hints])
+        return context.get_dummy_value()
 
-    return prefetch
-
-
-# Ask for the cache line at ``pointer + offset``, to read or to write it. They never fault, whatever
-# the address.
-prefetch = _prefetcher(0)
-prefetch_to_write = _prefetcher(1)
+    return types.void(types.voidptr, types.uint64), codegen
 
 
 _LINE = ir.VectorType(_I64, 8)
