@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from fastdrop_kernels import contract, reference
 
 import fastdrop as fd
+from fastdrop_kernels import contract, reference
 
 Array: TypeAlias = npt.NDArray[Any]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -54,7 +54,7 @@ def dropped(x: Array, p: float, key: fd.Key, **where: Any) -> Array:
 
 def filled(x: Array, p: float, value: Any, key: fd.Key, **where: Any) -> Array:
     """What ``fastdrop.masked_fill(x, p, value, rng=key, **where)`` must give."""
-    result = x.copy(order="C")
+    result: Array = x.copy(order="C")
     result[~mask(x.shape, p, key, **where)] = value
     return result
 
@@ -100,9 +100,7 @@ def key_from(rng: np.random.Generator) -> fd.Key:
     return fd.as_key(rng)
 
 
-def run_python(
-    code: str, *, timeout: float = 120, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run code in a new process that finds the packages as this one does."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
     return subprocess.run(
@@ -110,5 +108,5 @@ def run_python(
         env={**os.environ, "PYTHONPATH": path, **environment},
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=120,
     )

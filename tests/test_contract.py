@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 import pytest
-from fastdrop_kernels import contract, reference
 from hypothesis import given
 from hypothesis import strategies as st
 
 import fastdrop as fd
+from fastdrop_kernels import contract, reference
 
 from .oracle import POISON, Array, mask, poisoned
 
 DATA = Path(__file__).parent / "data"
 VECTORS: dict[str, Any] = json.loads((DATA / "mask_vectors.json").read_text())
-Philox = Callable[..., tuple[Any, Any]]
+Round = Callable[..., tuple[Any, ...]]
 
 
 class Answer(NamedTuple):
@@ -49,8 +49,8 @@ ANSWERS = known_answers()
 def philox(
     rounds: int,
     words: list[Any],
-    middle: Philox = contract.philox_round,
-    last: Philox = contract.philox_last_round,
+    middle: Round = contract.philox_round,
+    last: Round = contract.philox_last_round,
 ) -> list[int]:
     state = words
     for _ in range(rounds - 1):
@@ -61,7 +61,7 @@ def philox(
 
 def arguments_of(v: dict[str, Any]) -> tuple[tuple[int, ...], float, fd.Key, dict[str, Any]]:
     """Shape, p, key and the rest of a mask vector."""
-    where = {
+    where: dict[str, Any] = {
         name: tuple(v[name]) if isinstance(v[name], list) else v[name]
         for name in ("offset", "global_shape", "noise_shape")
         if name in v
@@ -109,11 +109,11 @@ def test_compiled_functions_of_the_contract_equal_the_plain_ones(rng: np.random.
 
     assert bits.TILE % contract.BLOCK == 0
 
-    @numba.njit
+    @numba.njit  # type: ignore[untyped-decorator]
     def compiled(seed: Any, stream: Any, index: Any) -> Any:
         return contract.uniform32(seed, stream, index)
 
-    @numba.njit
+    @numba.njit  # type: ignore[untyped-decorator]
     def compiled_fold(seed: Any, stream: Any, n: Any) -> Any:
         return contract.fold_in(seed, stream, n)
 

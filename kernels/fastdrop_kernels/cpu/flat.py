@@ -74,11 +74,11 @@ def flat(operation: Operation) -> Kernel:
         halves = halves_scratch()
         x, y, value = pointer_in(x_slot), pointer_in(y_slot), pointer_in(value_slot)
         bound = decision_bound(threshold)
-        # Past the second-level cache, draw less at once and ask for the input that comes later: the
-        # hardware's prefetcher falls behind while bits are drawn. 16 Mi on a Cascade Lake: 1.47 times
-        # np.multiply, not 1.73. Asking for the output too, at other distances (1 to 16 Ki elements),
-        # into the second level, or in smaller pieces: all within 3% of that. Written past the caches
-        # (`streamed`): 1.9.
+        # Past the second-level cache, draw less at once and ask for the input that comes later:
+        # the hardware's prefetcher falls behind while bits are drawn. 16 Mi on a Cascade Lake: 1.47
+        # times np.multiply, not 1.73. Asking for the output too, at other distances (1 to 16 Ki
+        # elements), into the second level, or in smaller pieces: all within 3% of that. Written
+        # past the caches (`streamed`): 1.9.
         far = (stop - start) * out_size > _FAR
         most = _PIECE if far else _TILE
         while start < stop:

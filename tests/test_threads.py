@@ -1,0 +1,274 @@
+"""Threads: one and many give the same bits, and callers do not disturb each other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastdrop as fd
+from fastdrop_kernels import threads
+from fastdrop_kernels.cpu import driver
+
+from .oracle import Array, applied, assert_same, data, mask, misaligned, poison
+
+ROWS, COLUMNS = 417, 661
+N = ROWS * COLUMNS
+P = 0.3
+KEY = fd.Key(2**40 + 3, 11)
+COUNTS = [1, 2, 3, 8]
+SetThreads = Callable[[int], None]
+
+
+@pytest.fixture(scope="module")
+def kept() -> Array:
+    """The mask of N elements by the reference, in C order."""
+    return mask((N,), P, KEY)
+
+
+@pytest.fixture(params=COUNTS)
+def count(request: pytest.FixtureRequest, set_threads: SetThreads) -> int:
+    n: int = request.param
+    set_threads(n)
+    return n
+
+
+def numbers(dtype: Any) -> Array:
+    return np.arange(1, N + 1).astype(dtype).reshape(ROWS, COLUMNS)
+
+
+def layouts(x: Array) -> dict[str, Array]:
+    return {
+        "flat": x,
+        "misaligned": misaligned(x, 36),
+        "F": np.asfortranarray(x),
+        "backwards": x[::-1, ::-1],
+        "padded rows": np.concatenate([x, x], axis=1)[:, :COLUMNS],
+        "other elements": np.stack([x, x], axis=2)[:, :, 1],
+        "one column": x.reshape(N, 1),
+        "one row": x.reshape(1, N),
+    }
+
+
+def test_these_arrays_are_large_enough_for_threads() -> None:
+    assert N > driver.PARALLEL_FROM
+
+
+@pytest.mark.parametrize("layout", list(layouts(np.empty((ROWS, COLUMNS)))))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_any_number_of_threads_drops_the_same(
+    layout: str, dtype: Any, count: int, kept: Array
+) -> None:
+    x = layouts(numbers(dtype))[layout]
+    for _ in range(3):
+        out = poison(np.empty_like(x))
+        fd.dropout(x, P, rng=KEY, out=out)
+        # `x` holds other numbers in another order where it runs backwards.
+        assert_same(out, applied(kept.reshape(x.shape), x, 1 / (1 - P)))
+    assert fd.get_num_threads() == count
+
+
+@pytest.mark.parametrize("layout", ["flat", "F", "other elements"])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "i8", "c16"])
+def test_any_number_of_threads_fills_the_same(
+    layout: str, dtype: str, count: int, kept: Array
+) -> None:
+    x = layouts(numbers(dtype))[layout]
+    out = poison(np.empty_like(x))
+    fd.masked_fill(x, P, 0, rng=KEY, out=out)
+    expected = np.where(kept.reshape(x.shape), x, np.zeros((), x.dtype))
+    assert_same(out, expected)
+    assert count == fd.get_num_threads()
+
+
+@pytest.mark.parametrize("shape", [(N,), (ROWS, COLUMNS), (3, N // 3), (N // 3, 3)])
+def test_any_number_of_threads_draws_the_same_mask(
+    shape: tuple[int, ...], count: int, kept: Array
+) -> None:
+    out = poison(np.empty(shape, np.uint8)).view(np.bool_)
+    fd.dropout_mask(shape, P, rng=KEY, out=out)
+    assert data(out) == data(kept)
+    bits = poison(np.empty((N + 7) // 8, np.uint8))
+    fd.dropout_mask(shape, P, rng=KEY, packed=True, out=bits)
+    assert data(bits) == data(np.packbits(kept, bitorder="little"))
+    assert count == fd.get_num_threads()
+
+
+@pytest.mark.parametrize("noise", [None, (None, 1), (1, None)])
+def test_parts_of_a_packed_mask_never_share_a_byte(
+    noise: tuple[int | None, ...] | None, set_threads: SetThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two threads in one byte would lose bits only now and then, so the cuts are looked at.
+    cuts: list[int] = []
+
+    def run_parts(part: Callable[[int, int], None], bounds: list[tuple[int, int]]) -> None:
+        cuts.extend(start for start, _ in bounds)
+        for start, stop in bounds:
+            part(start, stop)
+
+    monkeypatch.setattr(driver, "run_parts", run_parts)
+    set_threads(3)
+    for shape in ((ROWS, COLUMNS), (COLUMNS, ROWS), (N // 3, 3)):
+        bits = fd.dropout_mask(shape, P, rng=KEY, packed=True, noise_shape=noise)
+        expected = fd.dropout_mask(shape, P, rng=KEY, noise_shape=noise)
+        assert data(bits) == data(np.packbits(expected, axis=None, bitorder="little"))
+    assert any(cuts)
+    assert all(cut % 8 == 0 for cut in cuts)
+
+
+@pytest.mark.parametrize("noise", [(ROWS, 1), (1, COLUMNS), (1, 1)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_any_number_of_threads_shares_the_same_decisions(
+    noise: tuple[int, int], order: Any, count: int
+) -> None:
+    x = np.asarray(numbers(np.float32), order=order)
+    where: dict[str, Any] = {"noise_shape": noise, "offset": 12345}
+    small = mask(noise, P, KEY, offset=12345)
+    expected = applied(np.broadcast_to(small, x.shape), x, 1 / (1 - P))
+    assert_same(fd.dropout(x, P, rng=KEY, **where), expected)
+    bits = fd.dropout_mask(x.shape, P, rng=KEY, packed=True, **where)
+    assert data(bits) == data(np.packbits(expected != 0, axis=None, bitorder="little"))
+    assert count == fd.get_num_threads()
+
+
+def test_any_number_of_threads_draws_the_same_shard(count: int, kept: Array) -> None:
+    tall = (2 * ROWS, COLUMNS)
+    top = fd.dropout(numbers(np.float32), P, rng=KEY, scale=1.0, global_shape=tall)
+    assert_same(top, applied(kept.reshape(ROWS, COLUMNS), numbers(np.float32), 1.0))
+    # A block of the columns: each row begins somewhere else in its Philox block.
+    wide, start = (ROWS, COLUMNS + 7), (0, 5)
+    kwargs: dict[str, Any] = {"offset": start, "global_shape": wide}
+    orders: list[Any] = ["C", "F"]
+    for order in orders:
+        x = np.ones((ROWS, COLUMNS), np.float32, order=order)
+        y = fd.dropout(x, P, rng=KEY, scale=1.0, **kwargs)
+        assert_same(y, mask((ROWS, COLUMNS), P, KEY, **kwargs).astype(np.float32))
+    assert count == fd.get_num_threads()
+
+
+def test_in_place_and_certain_calls_are_the_same_on_any_number_of_threads(
+    count: int, kept: Array
+) -> None:
+    x = numbers(np.float64)
+    expected = applied(kept.reshape(x.shape), x, 1 / (1 - P))
+    fd.dropout(x, P, rng=KEY, out=x)
+    assert_same(x, expected)
+    assert_same(fd.dropout(x, 0.0, rng=KEY), x)
+    assert not fd.dropout(x, 1.0, rng=KEY).any()
+    assert fd.dropout_mask(x.shape, 0.0, rng=KEY).all()
+    assert count == fd.get_num_threads()
+
+
+def call_from_threads(callers: int, seconds: float, kept: Array) -> None:
+    x = numbers(np.float32)
+    column = np.asfortranarray(x)
+    expected = data(applied(kept.reshape(x.shape), x, 1 / (1 - P)))
+    expected_bits = data(np.packbits(kept, bitorder="little"))
+    until = time.monotonic() + seconds
+    wrong: list[str] = []
+    calls = [0] * callers
+
+    def work(who: int) -> None:
+        try:
+            while time.monotonic() < until or calls[who] < 3:
+                out = poison(np.empty_like(x))
+                fd.dropout(x if calls[who] % 2 else column, P, rng=KEY, out=out)
+                if data(out) != expected:
+                    wrong.append(f"dropout of caller {who}")
+                bits = fd.dropout_mask(N, P, rng=KEY, packed=True)
+                if data(bits) != expected_bits:
+                    wrong.append(f"mask of caller {who}")
+                calls[who] += 1
+        except BaseException as error:
+            wrong.append(repr(error))
+            raise
+
+    workers = [threading.Thread(target=work, args=(who,)) for who in range(callers)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60 + seconds)
+    assert not any(worker.is_alive() for worker in workers)
+    assert not wrong
+    assert min(calls) >= 3
+
+
+def test_callers_on_many_python_threads_do_not_disturb_each_other(
+    kept: Array, set_threads: SetThreads
+) -> None:
+    set_threads(3)
+    call_from_threads(8, 2.0, kept)
+
+
+def test_the_number_of_threads_may_change_while_others_compute(
+    kept: Array, set_threads: SetThreads
+) -> None:
+    stop = threading.Event()
+
+    def change() -> None:
+        while not stop.is_set():
+            for n in COUNTS:
+                set_threads(n)
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        call_from_threads(3, 0.5, kept)
+    finally:
+        stop.set()
+        changer.join(60)
+
+
+def test_the_number_that_was_set_is_returned(set_threads: SetThreads) -> None:
+    for n in (1, 5, np.int64(3)):
+        set_threads(n)
+        assert fd.get_num_threads() == n
+
+
+@pytest.mark.parametrize("n", [0, -1, -8])
+def test_no_threads_are_a_value_error(n: int, set_threads: SetThreads) -> None:
+    before = fd.get_num_threads()
+    with pytest.raises(ValueError, match=f"n={n} threads"):
+        set_threads(n)
+    assert fd.get_num_threads() == before
+
+
+@pytest.mark.parametrize("n", [1.0, "2", None, True, [1]])
+def test_a_number_of_threads_that_is_no_integer_is_a_type_error(
+    n: Any, set_threads: SetThreads
+) -> None:
+    with pytest.raises(TypeError, match="n="):
+        set_threads(n)
+
+
+def test_many_parts_use_several_threads_and_each_part_once(set_threads: SetThreads) -> None:
+    set_threads(3)
+    seen: list[tuple[int, int, int]] = []
+    met = threading.Barrier(3, timeout=60)
+
+    def part(start: int, stop: int) -> None:
+        if start < 3:
+            met.wait()  # passes only if three threads are in here at once
+        seen.append((start, stop, threading.get_ident()))
+
+    bounds = [(n, n + 1) for n in range(20)]
+    threads.run_parts(part, bounds)
+    assert sorted((a, b) for a, b, _ in seen) == bounds
+    assert len({who for *_, who in seen}) == 3
+    assert threading.get_ident() in {who for *_, who in seen}
+
+
+def test_an_error_in_a_part_reaches_the_caller(set_threads: SetThreads) -> None:
+    set_threads(2)
+    for failing in range(4):
+
+        def part(start: int, stop: int, failing: int = failing) -> None:
+            if start == failing:
+                raise KeyError(start)
+
+        with pytest.raises(KeyError):
+            threads.run_parts(part, [(n, n + 1) for n in range(4)])
