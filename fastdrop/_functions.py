@@ -286,7 +286,7 @@ def _law(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
 
 def _given_factor(scale: Any, dtype: np.dtype[Any]) -> Array:
     number = arguments.real("scale", scale)
-    if abs(number) > np.finfo(dtype).max:
+    if abs(number) > float(np.finfo(dtype).max):
         raise ValueError(f"scale={scale!r} does not fit {dtype}")
     return np.array(number, dtype)
 
@@ -312,6 +312,8 @@ def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
         if isinstance(value, int | float | complex) and not isinstance(value, np.generic):
             _check_kind(value, given, dtype)
             return np.array(value, dtype)
+        if given.dtype.hasobject and dtype.kind in "mM":  # datetime.datetime and its kin
+            return np.array(value, dtype)
         return given.astype(dtype, casting="same_kind")
     except (TypeError, ValueError, OverflowError) as error:
         raise type(error)(f"value={value!r} does not fit the dtype {dtype} of x") from None
@@ -329,8 +331,10 @@ def _untouched(x: Any, xs: Array, out: Array | None) -> Array:
     if out is None:
         result: Array = x
         return result
-    np.copyto(arguments.output(out, xs.shape, xs.dtype), xs)
-    return out
+    result = arguments.output(out, xs.shape, xs.dtype)
+    # NumPy's copyto sees some overlaps and not others.
+    np.copyto(result, xs.copy() if np.may_share_memory(xs, result) else xs)
+    return result
 
 
 def _operands(x: Array, out: Array | None) -> tuple[Array, Array, Array]:
