@@ -343,10 +343,10 @@ def _operands(x: Array, out: Array | None) -> tuple[Array, Array, Array]:
         target = np.empty_like(x)
         return x, target, target
     result = arguments.output(out, x.shape, x.dtype)
-    if result is x and x.flags.contiguous:
-        return x, x, x
     if _overlaps_itself(result):
         return x, np.empty_like(result, subok=False), result
+    if x.flags.owndata and result.flags.owndata:  # quicker to see than any comparison of bounds
+        return x, result, result
     if np.may_share_memory(x, result) and not _same(x, result):
         # Their bounds overlap. A little work shows that interleaved views still do not meet.
         if np.may_share_memory(x, result, max_work=1):  # type: ignore[arg-type]

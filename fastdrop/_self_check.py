@@ -81,7 +81,7 @@ def _ties() -> bool:
 
 
 def _threads() -> bool:
-    x = np.ones(1_000_003, np.float32)
+    x = np.ones(1_100_003, np.float32)  # enough for several threads
     threads = get_num_threads()
     try:
         results = []

@@ -134,7 +134,7 @@ def test_multiprocessing_workers_draw_the_same_masks(method: str, tmp_path: Path
         "import multiprocessing, sys, warnings\n"
         "import numpy as np, fastdrop as fd\n"
         "def work(n):\n"
-        "    return fd.dropout(np.ones(1 << 19, np.float32), 0.5, rng=n).tobytes()\n"
+        "    return fd.dropout(np.ones(1 << 20, np.float32), 0.5, rng=n).tobytes()\n"
         "if __name__ == '__main__':\n"
         "    warnings.simplefilter('ignore', DeprecationWarning)\n"
         "    fd.set_num_threads(3)\n"

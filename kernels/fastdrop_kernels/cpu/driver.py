@@ -32,8 +32,11 @@ _FILLS = {size: operations.fill(kind) for size, kind in storage.MOVED.items()}
 _MARK = operations.mark()
 _PACK = operations.pack()
 
-# Elements below which a second thread costs more than it saves: handing over takes 20 to 50 us.
-PARALLEL_FROM = 1 << 18
+_ALWAYS = 1 << 32  # the threshold that drops all
+
+# Elements below which a second thread costs more than it saves. Handing over takes 20 to 50 us if
+# the threads were busy just before, more after a pause: 256 Ki took 1.3 times as long on two.
+PARALLEL_FROM = 1 << 20
 # Parts are small, so that a thread that starts late or shares its core does not hold up the others
 # (16 Mi on two threads: 10% faster than with 4 parts to each), but not so small that taking the
 # next one, 2 us, is felt.
@@ -132,7 +135,7 @@ def _apply(
     value: Array,
 ) -> None:
     """Apply an operation; `index_strides` None means those of C order."""
-    certain = threshold == 0 or threshold == 1 << 32
+    certain = threshold == 0 or threshold == _ALWAYS
     if index_strides is None and x.flags.c_contiguous and y.flags.c_contiguous and not certain:
         n = y.size
         if n < PARALLEL_FROM:
