@@ -44,6 +44,10 @@ def report() -> list[tuple[str, str]]:
     from fastdrop_kernels import contract
     from fastdrop_kernels.cpu.compiler import cache_folder
 
+    try:
+        cache = _cache(cache_folder())
+    except (RuntimeError, OSError) as error:  # no home folder, or one that cannot be looked into
+        cache = f"none ({error})"
     features = llvm.get_host_cpu_features()
     vectors = [
         name
@@ -59,7 +63,7 @@ def report() -> list[tuple[str, str]]:
         ("threads", str(get_num_threads())),
         ("threading layer", _threading_layers()),
         ("GPU", _gpu()),
-        ("cache folder", _cache(cache_folder())),
+        ("cache folder", cache),
     ]
 
 

@@ -23,7 +23,7 @@ _INDEX_LIMIT = 1 << 63  # the contract's: indices lie below it
 _ELSEWHERE = {
     "cupy": "x.get()",
     "dask": "x.compute()",
-    "torch": "x.numpy()",
+    "torch": "x.detach().cpu().numpy()",
     "tensorflow": "x.numpy()",
     "jax": "numpy.asarray(x)",
     "jaxlib": "numpy.asarray(x)",
@@ -37,7 +37,7 @@ def probability(p: Any) -> float:
             raise TypeError(f"p={p!r} is a {type(p).__name__}: give the probability of dropping")
         if isinstance(p, np.complexfloating):
             raise TypeError(f"p={p!r} is complex: give the probability of dropping")
-        p = float(p)
+        p = _as_float("p", p)
     number: float = p
     if not 0.0 <= number <= 1.0:  # so that NaN is refused too
         raise ValueError(
@@ -68,13 +68,23 @@ def array(x: Any) -> Array:
     return np.asarray(x)
 
 
+def _as_float(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is an integer too large for a float") from None
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"{name}={value!r} is a {kind}: give a real number") from None
+
+
 def real(name: str, value: Any) -> float:
     """Return a finite real number as a float."""
     if isinstance(value, bool | np.bool_ | np.complexfloating) or not isinstance(
         value, int | float | np.number
     ):
         raise TypeError(f"{name}={value!r} is a {type(value).__name__}: give a real number")
-    number = float(value)
+    number = _as_float(name, value)
     if not math.isfinite(number):
         raise ValueError(f"{name}={value!r} is not finite")
     return number
@@ -84,7 +94,8 @@ def lengths(name: str, value: Any) -> tuple[int, ...]:
     """Return a shape or a position as a tuple of integers, none negative."""
     items = value if isinstance(value, tuple | list) else None
     if items is None:
-        items = list(value) if isinstance(value, np.ndarray | Sequence) else [value]
+        many = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim)
+        items = list(value) if many else [value]
     result = tuple(_integer(f"{name}[{axis}]", item) for axis, item in enumerate(items))
     if any(n < 0 for n in result):
         raise ValueError(f"{name}={value!r} has a negative entry")
@@ -149,7 +160,9 @@ def _shard(
     full = lengths("global_shape", global_shape)
     if len(full) != len(shape):
         raise ValueError(f"global_shape={full} has {len(full)} axes, and x has {len(shape)}")
-    at_origin = isinstance(offset, int | np.integer) and offset == 0
+    at_origin = (
+        isinstance(offset, int | np.integer) and not isinstance(offset, bool) and offset == 0
+    )
     start = (0,) * len(full) if at_origin else lengths("offset", offset)
     if len(start) != len(full):
         raise ValueError(

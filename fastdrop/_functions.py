@@ -94,8 +94,10 @@ def dropout(
     >>> fd.dropout(x, 0.5, rng=42)
     array([2., 2., 0., 0., 0., 0., 2., 0.], dtype=float32)
     """
-    xs = arguments.array(x)
-    p = arguments.probability(p)
+    # Python's own cost is most of a small call: what is usual is recognised here, without a call.
+    xs = x if type(x) is np.ndarray else arguments.array(x)
+    if type(p) is not float or not 0.0 <= p <= 1.0:
+        p = arguments.probability(p)
     threshold, factor = _law(p, xs.dtype)
     if scale is not None:
         factor = _given_factor(scale, xs.dtype)
@@ -104,8 +106,10 @@ def dropout(
     place = arguments.place(xs.shape, noise_shape, offset, global_shape)
     source, target, result = _operands(xs, out)
     seed, stream = as_key(rng)
-    _driver().drop(source, target, *place, seed, stream, threshold, factor)
-    return _finished(target, result)
+    driver = _loaded_driver or _driver()
+    operation = driver.dropping(xs.dtype)
+    driver.apply(operation, source, target, *place, seed, stream, threshold, factor)
+    return result if target is result else _finished(target, result)
 
 
 def masked_fill(
@@ -165,7 +169,9 @@ def masked_fill(
     source, target, result = _operands(xs, out)
     seed, stream = as_key(rng)
     threshold = contract.threshold(p)
-    _driver().fill(source, target, *place, seed, stream, threshold, filling)
+    driver = _driver()
+    operation = driver.filling(xs.dtype)
+    driver.apply(operation, source, target, *place, seed, stream, threshold, filling)
     return _finished(target, result)
 
 
@@ -222,7 +228,9 @@ def dropout_mask(
         result = arguments.output(out, size, np.dtype(np.bool_))
     target = np.empty_like(result) if _overlaps_itself(result) else result
     seed, stream = as_key(rng)
-    _driver().mark(target, *place, seed, stream, contract.threshold(p))
+    driver = _driver()
+    threshold = contract.threshold(p)
+    driver.apply(driver.marking(), target, target, *place, seed, stream, threshold, target)
     return _finished(target, result)
 
 
@@ -303,28 +311,40 @@ def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
             f"x has dtype {dtype} of {dtype.itemsize} bytes, and masked_fill takes elements of 1, "
             "2, 4, 8 or 16: use numpy.where(dropout_mask(x.shape, p, rng=key), x, value)"
         )
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError("value is masked: give a value")
     given = np.asarray(value)
     if given.ndim:
         raise ValueError(f"value has shape {given.shape}: give a single value")
     try:
-        # A Python number has no dtype of its own, and NumPy checks that it fits. What has one must
-        # be of the same kind: 0.5 never becomes 0, and NaN never an integer.
-        if isinstance(value, int | float | complex) and not isinstance(value, np.generic):
-            _check_kind(value, given, dtype)
-            return np.array(value, dtype)
-        if given.dtype.hasobject and dtype.kind in "mM":  # datetime.datetime and its kin
-            return np.array(value, dtype)
-        return given.astype(dtype, casting="same_kind")
-    except (TypeError, ValueError, OverflowError) as error:
-        raise type(error)(f"value={value!r} does not fit the dtype {dtype} of x") from None
+        with np.errstate(over="raise"):
+            result = _cast(value, given, dtype)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"value={value!r} does not fit the dtype {dtype} of x") from None
+    return result
 
 
-def _check_kind(value: Any, given: Array, dtype: np.dtype[Any]) -> None:
-    if dtype.kind in "biufc" and not (
-        np.can_cast(given.dtype, dtype, "same_kind")
-        or (dtype.kind in "iu" and given.dtype.kind in "biu")
-    ):
+def _cast(value: Any, given: Array, dtype: np.dtype[Any]) -> Array:
+    """Return a value in a dtype, of the same kind, where nothing of it is lost but digits."""
+    if isinstance(value, int | float | complex) and not isinstance(value, np.generic):
+        # A Python number has no dtype of its own, and NumPy checks that it fits.
+        kinds = {bool: "biufc", int: "iufc", float: "fc", complex: "c"}
+        if dtype.kind not in next(k for t, k in kinds.items() if isinstance(value, t)):
+            raise TypeError
+        return np.array(value, dtype)
+    if given.dtype.hasobject and dtype.kind in "mM":  # datetime.datetime and its kin
+        return np.array(value, dtype)
+    if dtype.kind in "mM" and given.dtype.kind in "biuf":
         raise TypeError
+    if dtype.kind in "iu" and given.dtype.kind in "biu":
+        return np.array(int(given), dtype)
+    result = given.astype(dtype, casting="same_kind")
+    if dtype.kind in "SUmM":
+        back = result.astype(given.dtype)
+        if not (back == given or (given.dtype.kind in "mM" and np.isnat(back) & np.isnat(given))):
+            raise ValueError
+    return result
 
 
 def _untouched(x: Any, xs: Array, out: Array | None) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -51,6 +52,11 @@ class Key(_Words):
     def __new__(cls, seed: int, stream: int = 0) -> Key:
         """Check both words and make the key."""
         return super().__new__(cls, _word("seed", seed), _word("stream", stream))
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Key:  # type: ignore[override]
+        # `_replace` comes here too, and is checked so.
+        return cls(*iterable)
 
     def fold_in(self, n: int) -> Key:
         """Return the n-th key derived from this one, unrelated to it and to the others.

@@ -60,7 +60,7 @@ class Dropout:
         self.training = True
         self.forwards = 0
         # Training forwards that have not gone back: runs of consecutive ones that are alike, so
-        # that a layer whose forwards never go back does not grow.
+        # that a layer does not grow when its forwards never go back (Monte Carlo dropout, say).
         self._pending: list[_Run] = []
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,8 @@ import numpy as np, fastdrop as fd
 fd.set_num_threads(4)
 x = np.ones(1 << 20, np.float32)
 expected = fd.dropout(x, 0.5, rng=42).tobytes()
-assert any(t.name.startswith("fastdrop") for t in threading.enumerate())
+from fastdrop_kernels import threads
+assert threads._workers
 
 def right():
     return fd.dropout(x, 0.5, rng=42).tobytes() == expected
@@ -254,3 +256,72 @@ def test_the_number_of_threads_is_taken_from_the_environment_in_order() -> None:
     assert assert_succeeds(run_python(code, **{**both, "FASTDROP_NUM_THREADS": ""})).strip() == "2"
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert assert_succeeds(run_python(code, **neither)).strip() == str(available)
+
+
+def test_a_damaged_kernel_file_costs_nothing_but_time(tmp_path: Path) -> None:
+    assert_succeeds(run_python(CALL, FASTDROP_CACHE_DIR=str(tmp_path)))
+    files = sorted(tmp_path.glob("*.kernel"))
+    assert files
+    for file in files:
+        content = bytearray(file.read_bytes())
+        for place in range(len(content) // 3, len(content) * 2 // 3, 97):
+            content[place] ^= 0x55  # inside the machine code, where LLVM would crash
+        file.write_bytes(content)
+    assert_succeeds(run_python(CALL, FASTDROP_CACHE_DIR=str(tmp_path)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_forked_while_another_thread_compiles_can_compile(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys, threading, warnings
+import numpy as np, fastdrop as fd
+from fastdrop_kernels.cpu import compiler
+warnings.simplefilter("ignore", DeprecationWarning)
+x = np.ones(8, np.float32)
+thread = threading.Thread(target=lambda: fd.dropout(x, 0.5, rng=42))
+thread.start()
+while not compiler._alive:  # until some of it is compiled, and the rest is not
+    pass
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # a child that hangs is ended, and seen
+    os._exit(0 if fd.dropout(x, 0.5, rng=42).tolist() == [2, 2, 0, 0, 0, 0, 2, 0] else 1)
+thread.join()
+assert os.waitpid(child, 0)[1] == 0
+"""
+    assert_succeeds(run_python(code, FASTDROP_CACHE_DIR=str(tmp_path)))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
+def test_nothing_is_written_after_a_call_was_interrupted() -> None:
+    code = """
+import signal, time
+import numpy as np, fastdrop as fd
+fd.set_num_threads(3)
+x = np.ones(1 << 22, np.float32)
+fd.dropout(x, 0.5, rng=1)
+
+class Interrupt(Exception):
+    pass
+
+def strike(*_):
+    raise Interrupt
+
+signal.signal(signal.SIGALRM, strike)
+struck = 0
+for n in range(60):
+    out = np.full_like(x, 7.0)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 2e-4 + n * 2e-5)
+        fd.dropout(x, 0.5, rng=1, out=out)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except Interrupt:
+        struck += 1
+        before = out.tobytes()
+        time.sleep(0.01)
+        assert out.tobytes() == before
+assert struck > 10, struck
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert fd.dropout(x, 0.5, rng=1).tobytes() == fd.dropout(x, 0.5, rng=1).tobytes()
+"""
+    assert_succeeds(run_python(code))

@@ -41,7 +41,7 @@ for _function in contract.COMPILED:
 load8, store8 = loader(types.uint8), storer(types.uint8)
 load16, store16 = loader(types.uint16), storer(types.uint16)
 load64, store64 = loader(types.uint64), storer(types.uint64)
-halves_scratch = scratch(2 * TILE)
+halves_scratch = scratch(2 * TILE + 128)  # 64 halves may be loaded at once past the end
 
 U64 = types.uint64
 POINTER = types.voidptr

@@ -8,7 +8,6 @@ name is right by construction, and any failure of the cache means compiling, nev
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import pickle
@@ -24,6 +23,7 @@ from numba import njit, types
 from numba.core import config
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
+from numba.core.compiler_lock import global_compiler_lock
 
 _OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 INLINED = {
@@ -37,14 +37,36 @@ INLINED = {
 device: Callable[..., Any] = njit(**INLINED)
 
 
-@functools.cache
-def _sources_digest() -> str:
-    digest = hashlib.sha256()
+def _stamps() -> tuple[tuple[str, int, int], ...]:
+    """Return name, time and size of every kernel source; nothing where they cannot be seen."""
     root = Path(__file__).resolve().parent.parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-        digest.update(path.read_bytes() + b"\0")
+    try:
+        paths = sorted(root.rglob("*.py"))
+        return tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in paths)
+    except OSError:
+        return ()
+
+
+def _digest_of(stamps: tuple[tuple[str, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for path, _, _ in stamps:
+        digest.update(Path(path).name.encode() + b"\0")
+        try:
+            digest.update(Path(path).read_bytes() + b"\0")
+        except OSError:
+            digest.update(os.urandom(16))
     return digest.hexdigest()
+
+
+# Taken when the kernels are imported: what is compiled later is what was imported, whatever the
+# files say by then.
+_STAMPS = _stamps()
+_DIGEST = _digest_of(_STAMPS)
+
+
+def _sources_are_known() -> bool:
+    """Say whether the sources can be seen, and are what they were when they were imported."""
+    return bool(_STAMPS) and _stamps() == _STAMPS
 
 
 def cache_folder() -> Path:
@@ -69,7 +91,7 @@ class _KernelCache(NullCache):  # type: ignore[misc]
 
     def _path(self, sig: Any, codegen: Any) -> Path:
         key = (
-            _sources_digest(),
+            _DIGEST,
             numba.__version__,
             sys.version,
             repr(codegen.magic_tuple()),
@@ -82,20 +104,28 @@ class _KernelCache(NullCache):  # type: ignore[misc]
         """Compile result from the cache, or None."""
         target_context.refresh()
         try:
+            if not _sources_are_known():
+                return None
             data = self._path(sig, target_context.codegen()).read_bytes()
-            return CompileResult._rebuild(target_context, *pickle.loads(data))
+            checksum, payload = data[:32], data[32:]
+            if hashlib.sha256(payload).digest() != checksum:  # LLVM would crash on damaged code
+                return None
+            return CompileResult._rebuild(target_context, *pickle.loads(payload))
         except Exception:  # a broken or missing file, a full disk, another Numba: compile
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Write a compile result, whole or not at all."""
         try:
+            if not _sources_are_known():
+                return
             path = self._path(sig, data.codegen)
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
             try:
                 with os.fdopen(handle, "wb") as file:
-                    file.write(pickle.dumps(data._reduce(), protocol=5))
+                    payload = pickle.dumps(data._reduce(), protocol=5)
+                    file.write(hashlib.sha256(payload).digest() + payload)
                 os.replace(temporary, path)
             except BaseException:
                 os.unlink(temporary)
@@ -141,9 +171,18 @@ def routine(name: str, function: Callable[..., Any], signature: Any) -> Any:
     """
     result = _compile(name, function, signature, {"no_cpython_wrapper": True})
     address = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
-    symbol = f"fastdrop_{name}_{_sources_digest()[:16]}"
+    symbol = f"fastdrop_{name}_{_DIGEST[:16]}"
     llvm.add_symbol(symbol, address)
     return types.ExternalFunction(symbol, signature)
 
 
 _alive: list[Any] = []
+
+# A child that is forked while another thread compiles would wait for Numba's lock for ever: fork
+# when nobody compiles.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )

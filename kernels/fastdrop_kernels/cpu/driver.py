@@ -23,10 +23,9 @@ from .plan import Plan, plan
 
 Array: TypeAlias = npt.NDArray[Any]
 
-# By dtype.num, which is found quicker than a dtype.
 _ARITHMETIC = {
-    np.dtype(np.float32).num: operations.drop("float32", storage.FLOAT32),
-    np.dtype(np.float64).num: operations.drop("float64", storage.FLOAT64),
+    np.dtype(np.float32): operations.drop("float32", storage.FLOAT32),
+    np.dtype(np.float64): operations.drop("float64", storage.FLOAT64),
 }
 _FILLS = {size: operations.fill(kind) for size, kind in storage.MOVED.items()}
 _MARK = operations.mark()
@@ -57,44 +56,19 @@ def _last_level_cache() -> int:
 _STREAMED_FROM = _last_level_cache() if llvm.get_host_cpu_name().startswith("znver") else 1 << 63
 
 
-def drop(
-    x: Array,
-    y: Array,
-    index: int,
-    index_strides: tuple[int, ...] | None,
-    seed: int,
-    stream: int,
-    threshold: int,
-    scale: Array,
-) -> None:
-    """Write ``x * scale`` where kept and +0.0 where dropped to `y`."""
-    _apply(_ARITHMETIC[x.dtype.num], x, y, index, index_strides, seed, stream, threshold, scale)
+def dropping(dtype: np.dtype[Any]) -> Operation:
+    """Return the operation that writes ``x * value`` where kept, and +0.0 where dropped."""
+    return _ARITHMETIC[dtype]
 
 
-def fill(
-    x: Array,
-    y: Array,
-    index: int,
-    index_strides: tuple[int, ...] | None,
-    seed: int,
-    stream: int,
-    threshold: int,
-    value: Array,
-) -> None:
-    """Write `x` where kept and `value` where dropped to `y`."""
-    _apply(_FILLS[x.itemsize], x, y, index, index_strides, seed, stream, threshold, value)
+def filling(dtype: np.dtype[Any]) -> Operation:
+    """Return the operation that writes x where kept, and the value where dropped."""
+    return _FILLS[dtype.itemsize]
 
 
-def mark(
-    y: Array,
-    index: int,
-    index_strides: tuple[int, ...] | None,
-    seed: int,
-    stream: int,
-    threshold: int,
-) -> None:
-    """Write 1 where kept and 0 where dropped to `y`."""
-    _apply(_MARK, y, y, index, index_strides, seed, stream, threshold, y)
+def marking() -> Operation:
+    """Return the operation that writes 1 where kept and 0 where dropped, whatever x and value."""
+    return _MARK
 
 
 def pack(
@@ -123,7 +97,7 @@ def _c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def _apply(
+def apply(
     operation: Operation,
     x: Array,
     y: Array,
@@ -162,10 +136,10 @@ def _line(
 ) -> None:
     past_caches = y.nbytes >= _STREAMED_FROM and not np.may_share_memory(x, y)
     kernel = (streamed if past_caches else flat)(operation)
-    slots = slot(x), slot(y), slot(value)
 
     def part(start: int, stop: int) -> None:
-        kernel(*slots[:2], start, stop, index, seed, stream, threshold, slots[2])
+        # The arrays, and not their slots, so that they live as long as a part is running.
+        kernel(slot(x), slot(y), start, stop, index, seed, stream, threshold, slot(value))
 
     n = y.size
     if thread_count() == 1:
@@ -190,12 +164,12 @@ def _walk(
     axes, inner = layout
     assert len(axes) <= MAX_AXES
     kernel = box(operation)
-    slots = slot(x), slot(y), slot(value)
     table = layout.as_array()
 
     def run(table: npt.NDArray[np.uint64], x_start: int, y_start: int, first: int) -> None:
         kernel(
-            *slots[:2],
+            slot(x),
+            slot(y),
             x_start % 2**64,
             y_start % 2**64,
             slot(table),
@@ -205,7 +179,7 @@ def _walk(
             seed,
             stream,
             threshold,
-            slots[2],
+            slot(value),
         )
 
     n = 1
@@ -223,7 +197,7 @@ def _walk(
         mine[split, 0] = stop - start
         run(mine, *(start * step for step in steps))
 
-    run_parts(part, _bounds(length, n, 8 if packed else 64, 0))
+    run_parts(part, _bounds(length, n, 8, 0))
 
 
 def _bounds(length: int, elements: int, multiple: int, first: int) -> list[tuple[int, int]]:
