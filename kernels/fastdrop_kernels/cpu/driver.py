@@ -146,7 +146,7 @@ def _line(
     if thread_count() == 1:
         part(0, n)
         return
-    # Parts begin where a drawn tile would, so that no bits are drawn twice.
+    # Parts begin at multiples of what is drawn at once, so that no bits are drawn twice.
     run_parts(part, _bounds(n, n, 2048, -index % 2048))
 
 
