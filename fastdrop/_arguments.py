@@ -6,6 +6,7 @@ Errors name the argument, its value, and the way out. Nothing has been written w
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -63,9 +64,20 @@ def array(x: Any) -> Array:
             f"x is a {type(x).__module__}.{type(x).__qualname__}, and this version of fastdrop "
             f"computes on NumPy arrays only: give {_ELSEWHERE[library]}"
         )
-    if isinstance(x, np.ma.MaskedArray):
+    if is_masked(x):
         raise TypeError("x is a masked array, whose mask would be lost: give x.filled() or x.data")
     return np.asarray(x)
+
+
+def is_masked(x: Any) -> bool:
+    """Say whether x is a masked array; NumPy imports their module when it is first named."""
+    ma = sys.modules.get("numpy.ma")
+    return ma is not None and isinstance(x, ma.MaskedArray)
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Say whether a dtype is that of ml_dtypes, which does not have to be installed."""
+    return dtype.name == "bfloat16" and dtype.type.__module__.partition(".")[0] == "ml_dtypes"
 
 
 def _as_float(name: str, value: Any) -> float:
@@ -92,6 +104,8 @@ def real(name: str, value: Any) -> float:
 
 def lengths(name: str, value: Any) -> tuple[int, ...]:
     """Return a shape or a position as a tuple of integers, none negative."""
+    if type(value) is int and value >= 0:
+        return (value,)
     items = value if isinstance(value, tuple | list) else None
     if items is None:
         many = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim)
@@ -202,7 +216,7 @@ def _noise(noise_shape: NoiseShape, full: tuple[int, ...]) -> tuple[int, ...]:
 
 def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return `out`, which must be a writeable array of that shape and dtype."""
-    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+    if not isinstance(out, np.ndarray) or is_masked(out):
         raise TypeError(f"out is a {type(out).__name__}: give a numpy.ndarray")
     if out.dtype != dtype:
         raise TypeError(f"out has dtype {out.dtype}, and the result has {dtype}")

@@ -102,7 +102,6 @@ class _KernelCache(NullCache):  # type: ignore[misc]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Compile result from the cache, or None."""
-        target_context.refresh()
         try:
             if not _sources_are_known():
                 return None
