@@ -16,6 +16,7 @@ from ._functions import dropout, dropout_mask, masked_fill
 from ._key import Key, as_key
 from ._layers import Dropout
 from ._threads import get_num_threads, set_num_threads
+from ._warmup import warmup
 
 del _tree
 
@@ -30,4 +31,5 @@ __all__ = [
     "get_num_threads",
     "masked_fill",
     "set_num_threads",
+    "warmup",
 ]

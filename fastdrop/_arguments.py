@@ -69,6 +69,21 @@ def array(x: Any) -> Array:
     return np.asarray(x)
 
 
+def dtype(value: Any) -> np.dtype[Any]:
+    """Return a dtype, which may be given by its name; that of bfloat16 is known to ml_dtypes."""
+    if isinstance(value, str) and value == "bfloat16":
+        try:
+            from ml_dtypes import bfloat16
+        except ImportError:
+            raise TypeError("bfloat16 is a dtype of ml_dtypes: pip install ml_dtypes") from None
+        value = bfloat16
+    try:
+        result: np.dtype[Any] = np.dtype(value)
+    except TypeError:
+        raise TypeError(f"{value!r} is not a dtype: give float32, say, or numpy.float32") from None
+    return result
+
+
 def is_masked(x: Any) -> bool:
     """Say whether x is a masked array; NumPy imports their module when it is first named."""
     ma = sys.modules.get("numpy.ma")
@@ -104,8 +119,12 @@ def real(name: str, value: Any) -> float:
 
 def lengths(name: str, value: Any) -> tuple[int, ...]:
     """Return a shape or a position as a tuple of integers, none negative."""
-    if type(value) is int and value >= 0:
-        return (value,)
+    if type(value) is tuple:
+        for item in value:
+            if type(item) is not int or item < 0:
+                break
+        else:  # as most are: the rest of this takes several microseconds
+            return value
     items = value if isinstance(value, tuple | list) else None
     if items is None:
         many = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim)
@@ -204,7 +223,9 @@ def _noise(noise_shape: NoiseShape, full: tuple[int, ...]) -> tuple[int, ...]:
     noise = [1] * short
     for axis, item in enumerate(noise_shape):
         length = full[short + axis]
-        n = length if item is None else _integer(f"noise_shape[{axis}]", item)
+        n = length if item is None else item
+        if type(n) is not int:
+            n = _integer(f"noise_shape[{axis}]", item)
         if n not in (1, length):
             raise ValueError(
                 f"noise_shape[{axis}]={n} fits no axis of length {length} of {full}: give {length} "

@@ -111,6 +111,7 @@ def dropout(
         and type(offset) is int
         and 0 <= offset < _INDEX_LIMIT
         and (law := _express.get((p, scale, x.dtype)) or _new_law(p, scale, x.dtype))
+        and x.nbytes <= law.most_bytes
     ):
         y = _empty(x.shape, x.dtype) if out is None else out
         if type(y) is _ndarray and law.run(id(x), id(y), law.record_at, offset, *rng):
@@ -278,6 +279,7 @@ class _ExpressLaw(NamedTuple):
 
     run: Callable[..., int]
     record_at: int
+    most_bytes: int
     record: Array
 
 
@@ -299,7 +301,8 @@ def _new_law(p: float, scale: float | None, dtype: np.dtype[Any]) -> _ExpressLaw
     if len(_express) >= _MOST_LAWS:
         _express.clear()
     record = driver.express_record(dtype, threshold, factor)
-    law = _ExpressLaw(driver.express(driver.dropping(dtype)), record.ctypes.data, record)
+    kernel, at = driver.express(driver.dropping(dtype)), record.ctypes.data
+    law = _ExpressLaw(kernel, at, driver.NEAR_BYTES, record)
     _express[p, scale, dtype] = law
     return law
 

@@ -25,7 +25,9 @@ from numba.core import config
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 
-_OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+# Without Numba's runtime: no kernel has an object in it, and code that named the runtime could not
+# be loaded from the cache before Numba has loaded that and much else (0.3 s).
+_OPTIONS = {"nogil": True, "_nrt": False, "error_model": "numpy", "boundscheck": False}
 INLINED = {
     "forceinline": True,
     "no_cpython_wrapper": True,

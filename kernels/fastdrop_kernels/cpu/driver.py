@@ -6,7 +6,9 @@ not depend on the others', nor on who computes it: the mask is a function of the
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import llvmlite.binding as llvm
@@ -25,6 +27,7 @@ from .span import FAR, NEAR, NEAR_BYTES, STREAM
 
 __all__ = [
     "LAYOUT_IS_KNOWN",
+    "NEAR_BYTES",
     "apply",
     "dropping",
     "express",
@@ -32,6 +35,8 @@ __all__ = [
     "filling",
     "marking",
     "pack",
+    "packing",
+    "prepare",
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -72,6 +77,7 @@ def _last_level_cache() -> int:
 _STREAMED_FROM = _last_level_cache() if llvm.get_host_cpu_name().startswith("znver") else 1 << 63
 
 
+@functools.cache  # a dtype's name takes 5 us
 def dropping(dtype: np.dtype[Any]) -> Operation:
     """Return the operation that writes ``x * value`` where kept, and +0.0 where dropped.
 
@@ -88,6 +94,23 @@ def filling(dtype: np.dtype[Any]) -> Operation:
 def marking() -> Operation:
     """Return the operation that writes 1 where kept and 0 where dropped, whatever x and value."""
     return _MARK
+
+
+def prepare(operations: Iterable[Operation]) -> None:
+    """Compile, or load from the cache, all that `apply` may call for some operations."""
+    for operation in operations:
+        if operation is not _PACK:
+            if LAYOUT_IS_KNOWN:
+                express(operation)
+            for way in (NEAR, FAR, STREAM) if _STREAMED_FROM < 1 << 63 else (NEAR, FAR):
+                flat(operation, way)
+        for inner in (1, 2):
+            box(operation, inner)
+
+
+def packing() -> Operation:
+    """Return the operation of `pack`."""
+    return _PACK
 
 
 def pack(
@@ -173,39 +196,25 @@ def _walk(
     value: Array,
     packed: bool = False,
 ) -> None:
-    axes, inner, whole, n = layout
+    axes, inner, table, n = layout
     assert len(axes) <= MAX_AXES
-    kernel = box(operation)
-
-    def run(table: npt.NDArray[np.uint64], x_start: int, y_start: int, first: int) -> None:
-        kernel(
-            slot(x),
-            slot(y),
-            x_start % 2**64,
-            y_start % 2**64,
-            slot(table),
-            len(axes),
-            inner,
-            (index + first) % 2**64,
-            seed,
-            stream,
-            threshold,
-            slot(value),
-        )
-
+    kernel = box(operation, inner)
     if n < PARALLEL_FROM or thread_count() == 1:
-        run(whole, 0, 0, 0)
+        places = slot(x), slot(y), 0, 0, slot(table), len(axes)
+        kernel(*places, index, seed, stream, threshold, slot(value))
         return
     # Packed rows may share a byte, and whole multiples of 8 rows never do.
     split = 0 if packed else max(range(len(axes)), key=lambda a: axes[a][0])
     length, *steps = axes[split]
 
     def part(start: int, stop: int) -> None:
-        mine = whole.copy()
+        mine = table.copy()
         mine[split, 0] = stop - start
-        run(mine, *(start * step for step in steps))
+        x_start, y_start, first = (start * step % 2**64 for step in steps)
+        places = slot(x), slot(y), x_start, y_start, slot(mine), len(axes)
+        kernel(*places, (index + first) % 2**64, seed, stream, threshold, slot(value))
 
-    run_parts(part, _bounds(length, n, 8, 0))
+    run_parts(part, _bounds(length, n, 64, 0))
 
 
 def _bounds(length: int, elements: int, multiple: int, first: int) -> list[tuple[int, int]]:

@@ -164,17 +164,39 @@ _HALVES = ir.VectorType(ir.IntType(16), 64)
 
 
 @intrinsic
-def kept_bits(typingctx: Any, pointer: Any, offset: Any, bound: Any) -> Any:
-    """Decide 64 elements: bit j is set if the j-th 16-bit half is not below the bound."""
+def kept_bits(typingctx: Any, pointer: Any, offset: Any) -> Any:
+    """Gather 64 marks: bit j is set if the j-th is."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = builder.bitcast(builder.gep(args[0], [args[1]]), _HALVES.as_pointer())
-        undefined = ir.Constant(_HALVES, ir.Undefined)
-        one = builder.insert_element(undefined, args[2], ir.Constant(_I32, 0))
-        everywhere = ir.Constant(ir.VectorType(_I32, 64), [0] * 64)
-        bounds = builder.shuffle_vector(one, undefined, everywhere)
+        nothing = ir.Constant(_HALVES, None)
         return builder.bitcast(
-            builder.icmp_unsigned(">=", builder.load(place, align=2), bounds), _I64
+            builder.icmp_unsigned("!=", builder.load(place, align=2), nothing), _I64
         )
 
-    return types.uint64(types.voidptr, types.uint64, types.uint16), codegen
+    return types.uint64(types.voidptr, types.uint64), codegen
+
+
+@intrinsic
+def copy_bytes(typingctx: Any, target: Any, source: Any, nbytes: Any) -> Any:
+    """Copy bytes between places that do not overlap."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        cgutils.raw_memcpy(builder, *args, 1, align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.voidptr, types.voidptr, types.uint64), codegen
+
+
+def cleared(nbytes: int) -> Any:
+    """Make ``clear(pointer)``: `nbytes` zeros."""
+
+    @intrinsic
+    def clear(typingctx: Any, pointer: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            cgutils.memset(builder, args[0], ir.Constant(_I64, nbytes), 0)
+            return context.get_dummy_value()
+
+        return types.void(types.voidptr), codegen
+
+    return clear

@@ -1,7 +1,7 @@
 """Apply: the loops that read elements, put an operation to each, and write them.
 
-These find the halves in memory, settled: for the ends of a span, for elements that are not
-neighbours, and for decisions that several elements share. One set of loops serves every operation.
+These find the decisions in memory, as marks (see `storage`): for elements that are not neighbours,
+and for decisions that several elements share. One set of loops serves every operation.
 """
 
 from __future__ import annotations
@@ -13,16 +13,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from .bits import (
-    GROUP,
-    HALVES,
-    POINTER,
-    TILE,
-    U64,
-    load8,
-    store8,
-    store64,
-)
+from .bits import HALVES, POINTER, U64, load8, load64, store8, store64
 from .compiler import device, routine
 from .intrinsics import (
     address_of,
@@ -35,14 +26,12 @@ from .lanes import BIT, I16, Lanes, load
 from .operations import Operation
 from .storage import BITS
 
-_HALF_BYTES = np.uint64(2)
-_GROUP, _VECTOR, _TILE = np.uint64(GROUP), np.uint64(HALVES), np.uint64(TILE)
-_BOUND = types.uint16
+_MARK_BYTES = np.uint64(2)
+_VECTOR = np.uint64(HALVES)
 _WORD = np.uint64(64)  # bits
+_HALF_WORD = np.uint64(32)
 _BYTE = np.uint64(0xFF)
-_ZERO, _ONE, _TWO, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 3, 7, 8))
-_LINE = 64  # bytes of a cache line
-_VECTORS = GROUP // HALVES  # of halves in a group
+_ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
 
 
 def apply_vector(
@@ -55,20 +44,20 @@ def apply_vector(
 
 
 def _elements(operation: Operation, count: int) -> Any:
-    """Intrinsic ``(x, y, halves, bound, value)``: `count` neighbours (0: one, no vector)."""
+    """Intrinsic ``(x, y, marks, value)``: `count` neighbours (0: one, no vector)."""
 
     @intrinsic
-    def elements(typingctx: Any, x: Any, y: Any, halves: Any, bound: Any, value: Any) -> Any:
+    def elements(typingctx: Any, x: Any, y: Any, marks: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, y, halves, bound, value = args
-            kept = operation.source.decide(
-                load(builder, halves, 0, I16, count), Lanes(builder, bound)
-            )
+            x, y, marks, value = args
+            given = load(builder, marks, 0, I16, count)
+            bound = Lanes(builder, ir.Constant(I16, 1))
+            kept = operation.source.decide(given, bound)
             parameter = operation.source.load_value(builder, value)
             apply_vector(operation, kept, x, y, 0, count, parameter)
             return context.get_dummy_value()
 
-        return types.void(POINTER, POINTER, POINTER, _BOUND, POINTER), codegen
+        return types.void(POINTER, POINTER, POINTER, POINTER), codegen
 
     return elements
 
@@ -91,59 +80,55 @@ def _certain(operation: Operation, count: int, kept: bool) -> Any:
 
 
 @functools.cache
-def settled_loop(operation: Operation) -> Any:
-    """Routine ``(x, y, halves, n, bound, value)``: neighbours, whose halves are in memory."""
+def marked_loop(operation: Operation) -> Any:
+    """Routine ``(x, y, marks, n, value)``: neighbours, whose marks are in memory."""
     if operation.target is BITS:
         return _pack_loop()
     many, one = _elements(operation, HALVES), _elements(operation, 0)
     in_size, out_size = sizes(operation)
 
-    def settled(x: Any, y: Any, halves: Any, n: Any, bound: Any, value: Any) -> None:
+    def marked(x: Any, y: Any, marks: Any, n: Any, value: Any) -> None:
         wide_vectors()
         whole = n - n % _VECTOR
         for t in range(_ZERO, whole, _VECTOR):
-            bits = advance(halves, _HALF_BYTES * t)
-            many(advance(x, t * in_size), advance(y, t * out_size), bits, bound, value)
+            mark = advance(marks, _MARK_BYTES * t)
+            many(advance(x, t * in_size), advance(y, t * out_size), mark, value)
         for t in range(whole, n):
-            bits = advance(halves, _HALF_BYTES * t)
-            one(advance(x, t * in_size), advance(y, t * out_size), bits, bound, value)
+            mark = advance(marks, _MARK_BYTES * t)
+            one(advance(x, t * in_size), advance(y, t * out_size), mark, value)
 
-    signature = types.void(POINTER, POINTER, POINTER, U64, _BOUND, POINTER)
-    return routine(f"{operation.name}-settled", settled, signature)
+    signature = types.void(POINTER, POINTER, POINTER, U64, POINTER)
+    return routine(f"{operation.name}-marked", marked, signature)
 
 
 @functools.cache
 def any_loop(operation: Operation) -> Any:
-    """Inlined ``(x, xs, y, ys, halves, n, bound, value)``: elements xs and ys bytes apart."""
-    settled = settled_loop(operation)
+    """Inlined ``(x, xs, y, ys, marks, n, value)``: elements xs and ys bytes apart."""
+    marked = marked_loop(operation)
     in_size, out_size = sizes(operation)
     if operation.target is BITS:  # always neighbours
 
         @device
-        def packed(
-            x: Any, xs: Any, y: Any, ys: Any, halves: Any, n: Any, bound: Any, value: Any
-        ) -> None:
-            settled(x, y, halves, n, bound, value)
+        def packed(x: Any, xs: Any, y: Any, ys: Any, marks: Any, n: Any, value: Any) -> None:
+            marked(x, y, marks, n, value)
 
         return packed
     one = _elements(operation, 0)
 
-    def strided(
-        x: Any, xs: Any, y: Any, ys: Any, halves: Any, n: Any, bound: Any, value: Any
-    ) -> None:
+    def strided(x: Any, xs: Any, y: Any, ys: Any, marks: Any, n: Any, value: Any) -> None:
         for t in range(n):
-            bits = advance(halves, _HALF_BYTES * t)
-            one(advance(x, t * xs), advance(y, t * ys), bits, bound, value)
+            mark = advance(marks, _MARK_BYTES * t)
+            one(advance(x, t * xs), advance(y, t * ys), mark, value)
 
-    signature = types.void(POINTER, U64, POINTER, U64, POINTER, U64, _BOUND, POINTER)
+    signature = types.void(POINTER, U64, POINTER, U64, POINTER, U64, POINTER)
     apart = routine(f"{operation.name}-strided", strided, signature)
 
     @device
-    def loop(x: Any, xs: Any, y: Any, ys: Any, halves: Any, n: Any, bound: Any, value: Any) -> None:
+    def loop(x: Any, xs: Any, y: Any, ys: Any, marks: Any, n: Any, value: Any) -> None:
         if xs == in_size and ys == out_size:
-            settled(x, y, halves, n, bound, value)
+            marked(x, y, marks, n, value)
         else:
-            apart(x, xs, y, ys, halves, n, bound, value)
+            apart(x, xs, y, ys, marks, n, value)
 
     return loop
 
@@ -185,7 +170,7 @@ def sizes(operation: Operation) -> tuple[np.uint64, np.uint64]:
 
 
 @device
-def _write_bits(y: Any, bits: Any, n: Any) -> None:
+def write_bits(y: Any, bits: Any, n: Any) -> None:
     """Or the n lowest bits of a word into memory at the bit address y; the others are 0."""
     bit = address_of(y)
     byte = advance(y, (bit >> _THREE) - bit)
@@ -200,18 +185,34 @@ def _write_bits(y: Any, bits: Any, n: Any) -> None:
         store8(byte, k, load8(byte, k) | rest)
 
 
+@functools.cache
+def bit_copier() -> Any:
+    """Routine ``(y, bits, first, n)``: n bits from bit `first` on, to the bit address y.
+
+    Up to 8 bytes are read behind the last.
+    """
+
+    def copy_bits(y: Any, bits: Any, first: Any, n: Any) -> None:
+        for t in range(_ZERO, n, _HALF_WORD):
+            at, m = first + t, min(_HALF_WORD, n - t)
+            word = load64(bits, at >> _THREE) >> (at & _SEVEN)
+            write_bits(advance(y, t), word & ((_ONE << m) - _ONE), m)
+
+    return routine("copy-bits", copy_bits, types.void(POINTER, POINTER, U64, U64))
+
+
 def _pack_loop() -> Any:
-    def pack(x: Any, y: Any, halves: Any, n: Any, bound: Any, value: Any) -> None:
+    def pack(x: Any, y: Any, marks: Any, n: Any, value: Any) -> None:
         wide_vectors()
         for t in range(_ZERO, n, _WORD):
             m = min(_WORD, n - t)
-            bits = kept_bits(halves, _HALF_BYTES * t, bound)
+            bits = kept_bits(marks, _MARK_BYTES * t)
             if m < _WORD:
                 bits &= (_ONE << m) - _ONE
-            _write_bits(advance(y, t), bits, m)
+            write_bits(advance(y, t), bits, m)
 
-    signature = types.void(POINTER, POINTER, POINTER, U64, _BOUND, POINTER)
-    return routine("pack-settled", pack, signature)
+    signature = types.void(POINTER, POINTER, POINTER, U64, POINTER)
+    return routine("pack-marked", pack, signature)
 
 
 def _pack_shared_loop() -> Any:
@@ -219,7 +220,7 @@ def _pack_shared_loop() -> Any:
         if kept:
             for t in range(_ZERO, n, _WORD):
                 m = min(_WORD, n - t)
-                _write_bits(advance(y, t), (_ZERO - _ONE) >> (_WORD - m), m)
+                write_bits(advance(y, t), (_ZERO - _ONE) >> (_WORD - m), m)
 
     signature = types.void(POINTER, U64, POINTER, U64, U64, U64, POINTER)
     return routine("pack-shared", pack, signature)

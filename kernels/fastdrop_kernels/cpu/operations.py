@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .lanes import Lanes, select
-from .storage import BITS, BOOL, NOTHING, Storage
+from .storage import BITS, BOOL, MARK, NOTHING, Storage
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed as objects, which is quick
@@ -54,3 +54,7 @@ def mark() -> Operation:
 def pack() -> Operation:
     """Mark as `mark` does, eight elements to a byte, in memory that was zero."""
     return Operation("pack", NOTHING, BITS, _mark)
+
+
+# The decisions themselves, for loops that come to an element by another way.
+MARKS = Operation("marks", NOTHING, MARK, _mark)

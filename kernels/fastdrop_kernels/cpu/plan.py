@@ -62,15 +62,18 @@ def _boxed(
         merged.append(axis)
     if not merged:
         return [(1, 0, 0, 0)], 1
-    if merged[-1][3] > 1:
-        # The axis that is contiguous in memory jumps through the mask: a Fortran-ordered array.
-        # With the axis along which the mask is contiguous it makes a panel, where a Philox call
-        # serves 8 elements again and not one.
-        for i, axis in enumerate(merged[:-1]):
-            if axis[3] == 1:
-                columns = merged.pop(i)
-                return [*merged[:-1], columns, merged[-1]], 2
-    return merged, 1
+    if merged[-1][3] <= 1:
+        return merged, 1
+    # The axis that is contiguous in memory jumps through the mask: a Fortran-ordered array. With
+    # the axis along which the mask is contiguous it makes a panel, where a Philox call serves 8
+    # elements again and not one.
+    rows = merged.pop()
+    columns = next((axis for axis in merged if axis[3] == 1), None)
+    if columns is None:
+        columns = (1, 0, 0, 1)
+    else:
+        merged.remove(columns)
+    return [*merged, columns, rows], 2
 
 
 def _continues(outer: Axis, inner: Axis) -> bool:

@@ -1,7 +1,6 @@
 """Spans: neighbours in memory with consecutive mask indices, the way of nearly all elements.
 
-Bits, decision and element meet in registers here, group by group; only the ends of a span, which
-are no whole groups, go through memory.
+Bits, decision and element meet in registers here, group by group.
 """
 
 from __future__ import annotations
@@ -14,37 +13,28 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .bits import (
-    GROUP,
-    HALVES,
-    POINTER,
-    TILE,
-    U64,
-    Law,
-    decision_bound,
-    drawer,
-    halves_scratch,
-    settler,
-)
+from .bits import GROUP, HALVES, POINTER, U64, Law, settler
 from .compiler import routine
 from .intrinsics import (
     address_of,
     advance,
+    cleared,
+    copy_bytes,
     intrinsic,
     past_caches,
     prefetch,
+    scratch,
     scratch_in,
     store_fence,
     wide_vectors,
 )
 from .lanes import I64, Lanes, load, store
-from .loops import apply_vector, settled_loop, sizes
+from .loops import apply_vector, bit_copier, sizes
 from .operations import Operation
 from .storage import BITS
 
-_HALF_BYTES = np.uint64(2)
-_GROUP, _TILE = np.uint64(GROUP), np.uint64(TILE)
-_ZERO, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 3, 7, 8))
+_GROUP = np.uint64(GROUP)
+_ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
 _LINE = 64  # bytes of a cache line
 
 # How a span goes through memory.
@@ -155,53 +145,80 @@ class _Stage:
 def span_loop(operation: Operation, way: str) -> Any:
     """Routine ``(x, y, n, index, seed, stream, threshold, value)``: n neighbours.
 
-    Their mask indices are consecutive from `index` on. What lies between whole groups goes the way
-    of `settled_loop`.
+    Their mask indices are consecutive from `index` on.
     """
     if way == STREAM and GROUP * operation.target.bits // 8 < _LINE:
         way = FAR  # narrow vectors of narrow elements fill no line
+    return _near_span(operation) if way == NEAR else _far_span(operation, way)
+
+
+def _near_span(operation: Operation) -> Any:
     settler()  # known by its symbol
-    draw, settled, groups = drawer(), settled_loop(operation), _groups(operation, way)
+    groups = _groups(operation, NEAR)
     in_size, out_size = sizes(operation)
-    packed, streamed = operation.target is BITS, way == STREAM
+    packed, copy_bits = operation.target is BITS, bit_copier()
+    # What is no whole group is computed as one, in memory of our own: the elements that there are,
+    # and zeros, copied in, and those that there are copied out.
+    in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
+    group_in, group_out, clear = scratch(in_bytes), scratch(out_bytes + 8), cleared(in_bytes)
 
     def span(
         x: Any, y: Any, n: Any, index: Any, seed: Any, stream: Any, threshold: Any, value: Any
     ) -> None:
         wide_vectors()
-        halves = halves_scratch()
-        bound = decision_bound(threshold)
-        first = (_GROUP - index % _GROUP) % _GROUP
-        if streamed:
-            first += _GROUP  # so that the line that groups begin in has been written
-        first = min(first, n)
-        count = (n - first) // _GROUP
-        if packed:
-            if (address_of(y) + first) & _SEVEN:
-                count = _ZERO
-        start, stop = _ZERO, first
-        for _ in range(2):
-            while start < stop:
-                element = index + start
-                m = min(_TILE - element % _TILE, stop - start)
-                lane = element % _GROUP
-                draw(halves, element - lane, lane + m, seed, stream, threshold)
-                bits = advance(halves, _HALF_BYTES * lane)
-                source, target = advance(x, start * in_size), advance(y, start * out_size)
-                settled(source, target, bits, m, bound, value)
-                start += m
-            if stop < n and count:
-                target = advance(y, start * out_size)
+        given, made = group_in(), group_out()
+        while n:
+            lane = index % _GROUP
+            whole = lane == _ZERO and n >= _GROUP
+            source, target, count, m = x, y, n // _GROUP, n
+            if packed:
+                bit = address_of(y)
+                target = advance(y, (bit >> _THREE) - bit)
+                whole = whole and bit & _SEVEN == _ZERO
+            if whole:
+                m = count * _GROUP
+            else:
+                m = min(_GROUP - lane, n)
+                count = _ONE
+                if in_bytes:
+                    clear(given)
+                    copy_bytes(advance(given, lane * in_size), x, m * in_size)
+                source, target = given, made
+            groups(source, target, (index - lane) // _EIGHT, count, seed, stream, threshold, value)
+            if not whole:
                 if packed:
-                    bit = address_of(target)
-                    target = advance(target, (bit >> _THREE) - bit)
-                source = advance(x, start * in_size)
-                block = (index + start) // _EIGHT
-                groups(source, target, block, count, seed, stream, threshold, value)
-                start += count * _GROUP
-            stop = n
-        if streamed:
-            store_fence()
+                    copy_bits(y, made, lane, m)
+                else:
+                    copy_bytes(y, advance(made, lane * out_size), m * out_size)
+            x, y = advance(x, m * in_size), advance(y, m * out_size)
+            index += m
+            n -= m
+
+    signature = types.void(POINTER, POINTER, *[U64] * 5, POINTER)
+    return routine(f"{operation.name}-span", span, signature)
+
+
+def _far_span(operation: Operation, way: str) -> Any:
+    near, groups = _near_span(operation), _groups(operation, way)
+    in_size, out_size = sizes(operation)
+    # Groups that stream begin in a line that has been written.
+    before = _GROUP if way == STREAM else _ZERO
+
+    def span(
+        x: Any, y: Any, n: Any, index: Any, seed: Any, stream: Any, threshold: Any, value: Any
+    ) -> None:
+        wide_vectors()
+        first = min(before + (_ZERO - index) % _GROUP, n)
+        near(x, y, first, index, seed, stream, threshold, value)
+        source, target = advance(x, first * in_size), advance(y, first * out_size)
+        count = (n - first) // _GROUP
+        block = (index + first) // _EIGHT
+        if count:
+            groups(source, target, block, count, seed, stream, threshold, value)
+        done = first + count * _GROUP
+        x, y = advance(x, done * in_size), advance(y, done * out_size)
+        near(x, y, n - done, index + done, seed, stream, threshold, value)
+        store_fence()
 
     signature = types.void(POINTER, POINTER, *[U64] * 5, POINTER)
     return routine(f"{operation.name}-span-{way}", span, signature)

@@ -152,6 +152,11 @@ def _store_bits(value: Lanes, pointer: Any, offset: int) -> Any:
     return lanes.store(value.as_number(), pointer, offset)
 
 
+def _store_mark(value: Lanes, pointer: Any, offset: int) -> Any:
+    ones = Lanes(value.builder, ir.Constant(I16, 0xFFFF)).repeated(value.count)
+    return lanes.store(select(value, ones, 0), pointer, offset)
+
+
 FLOAT32 = _plain(FLOAT, 32)
 FLOAT64 = _plain(DOUBLE, 64)
 BFLOAT16 = _half_type(_widened, _narrowed, _decided_by_pairs)
@@ -163,6 +168,8 @@ NOTHING = Storage(0, _load_nothing, lanes.store, _load_no_value)
 # Decisions, one to a byte, and eight to a byte in little bit order (whole bytes only).
 BOOL = Storage(8, _load_nothing, _store_bool, _load_no_value)
 BITS = Storage(1, _load_nothing, _store_bits, _load_no_value)
+# Decisions as loops read them: all bits of a 16-bit word set for kept, none for dropped.
+MARK = Storage(16, _load_nothing, _store_mark, _load_no_value)
 # Elements that are only moved, by their size in bytes.
 MOVED = {
     1: _plain(I8, 8),
