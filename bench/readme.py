@@ -9,7 +9,8 @@ from pathlib import Path
 from . import report
 from .common import RESULTS, ROOT, BenchError
 from .goals import judge
-from .results import Results, load
+from .losses import losses
+from .results import Results, load, rows
 
 START, END = "<!-- bench:cpu:start -->", "<!-- bench:cpu:end -->"
 
@@ -21,18 +22,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE")
 
 
-def _markdown(table: report.Table) -> str:
+def _markdown(table: report.Table, folded: bool = False) -> str:
     def line(cells: list[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
     # Labels that are code go into code spans, where an asterisk is an asterisk.
-    rows = [
-        [f"`{row[0]}`" if "*" in row[0] or "=" in row[0] else row[0], *row[1:]]
+    lines = [
+        [f"`{row[0]}`" if "(x" in row[0] or "*" in row[0] else row[0].replace("_", r"\_"), *row[1:]]
         for row in table.rows
     ]
     rule = "|---|" + "---:|" * (len(table.head) - 1)
-    body = "\n".join([line(table.head), rule, *map(line, rows)])
+    body = "\n".join([line(table.head), rule, *map(line, lines)])
+    if folded:
+        return _folded(table.title, f"{body}\n\n{table.note}")
     return f"**{table.title}**\n\n{body}\n\n{table.note}"
+
+
+def _folded(title: str, body: str) -> str:
+    return f"<details>\n<summary>{title}</summary>\n\n{body}\n\n</details>"
 
 
 def _bullets(lines: list[str]) -> str:
@@ -40,11 +47,28 @@ def _bullets(lines: list[str]) -> str:
 
 
 def region(results: Results) -> str:
-    """Build the text between the markers: ratios, times, memory, losses, goals, machine."""
-    parts = [_markdown(report.ratios(results)), _markdown(report.times(results))]
-    if extra := report.memory(results):
-        parts.append(_markdown(extra))
-    parts.append("What it loses:\n\n" + _bullets(report.losses(results) + results["notes"]))
+    """Build the text between the markers: tables, losses, goals, machine.
+
+    What most readers come for is open, the rest is folded.
+    """
+    tables = (
+        (report.ratios, False),
+        (report.step, False),
+        (report.memory, False),
+        (report.small, False),
+        (report.times, True),
+        (report.profile, True),
+        (report.variants, True),
+        (report.dtypes, True),
+        (report.threads, True),
+    )
+    parts = [_markdown(made, folded) for table, folded in tables if (made := table(results))]
+    if rows(results, "forward"):
+        plot = "bench/results/cpu-throughput.svg"
+        parts.insert(1, f"![Elements a second, by number of elements]({plot})")
+    parts.append("What it loses:\n\n" + _bullets(losses(results)))
+    if results["notes"]:
+        parts.append(_folded("Notes on the measurement", _bullets(results["notes"])))
     parts.append("Goals:\n\n" + _bullets([str(verdict) for verdict in judge(results)]))
     parts.append(
         report.machine(results) + " Generated from the results by `python -m bench readme`."
