@@ -91,7 +91,11 @@ class _Collector:
             self.notes.append(f"{name}: sizes have to be multiples of {section.multiple}")
         per_element: dict[str, float] = {}
         for elements in sizes:
-            late = [c for c in members if per_element.get(c.id, 0.0) * elements > LIMIT_SECONDS]
+            late = [
+                c
+                for c in members
+                if per_element.get(c.id, 0.0) * elements > LIMIT_SECONDS and c.role != "roof"
+            ]
             here = [c for c in members if c not in late]
             self.leave_out(name, elements, late, "left out, for a call would take")
             seconds = self.seconds_per_share * section.share / len(sizes)
@@ -202,15 +206,17 @@ def collect(plan: Plan, show: Show = lambda doing, done: None) -> Results:
     if plan.only is not None and not any(c.name in plan.only for c in CONTENDERS):
         raise BenchError("no contender is left")
     collector = _Collector(plan, show)
-    entrants = collector.able(CONTENDERS)
-    libraries = {c.needs: c.threads for c in entrants if c.needs and c.threads}
-    threads = {
-        library: "own" if kind == "own" else default_threads(library)
-        for library, kind in libraries.items()
-    }
     timings = {name: collector.section(name) for name in plan.sections if name in SECTIONS}
     memory_rows = collector.memory() if MEMORY in plan.sections else []
     profile_rows = collector.profile() if PROFILE in plan.sections else []
+    present = {row["contender"] for rows in timings.values() for row in rows}
+    present |= {row["contender"] for row in memory_rows}
+    entrants = [contender for contender in CONTENDERS if contender.name in present]
+    threads = {
+        c.needs: "own" if c.threads == "own" else default_threads(c.needs)
+        for c in entrants
+        if c.needs and c.threads
+    }
     return {
         "schema": SCHEMA,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -52,6 +52,11 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     return tuple(sorted({parse_size(part) for part in text.split(",")}))
 
 
+def identity(name: str, dtype: str, variant: str) -> str:
+    """Name a contender, with dtype and variant where they are not the usual ones."""
+    return "/".join(filter(None, (name, "" if dtype == "float32" else dtype, variant)))
+
+
 def parse_names(text: str) -> tuple[str, ...]:
     """Read names separated by commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())

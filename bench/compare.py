@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from .common import BenchError, size_label
+from .common import BenchError, identity, size_label
 from .report import seen_bytes
 from .results import Results, Row, load
 from .show import console
@@ -70,7 +70,8 @@ def _timed(results: Results) -> dict[Place, Row]:
         (section, row["contender"], row["dtype"], row["variant"], row["elements"]): row
         for section, rows in results["timings"].items()
         for row in rows
-        if (row["ratio_q1"], row["ratio_q3"]) != (1.0, 1.0)  # the roof, over itself
+        # Not the roof, over itself.
+        if identity(row["contender"], row["dtype"], row["variant"]) != row["base"]
     }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .common import Array, P
+from .common import Array, P, identity
 
 Call = Callable[[], Any]
 Setup = Callable[[Array, float, Array], Call]
@@ -99,8 +99,7 @@ class Contender:
     @property
     def id(self) -> str:
         """Name, and dtype and variant where they are not the usual ones."""
-        dtype = "" if self.dtype == "float32" else self.dtype
-        return "/".join(filter(None, (self.name, dtype, self.variant)))
+        return identity(self.name, self.dtype, self.variant)
 
     @property
     def parallel(self) -> bool:

@@ -83,7 +83,17 @@ class _Traced:
         return tracemalloc.get_traced_memory()[1] - self.before
 
 
-Run: TypeAlias = Callable[[_Resident | _Traced], dict[str, int]]
+class _Unseen:
+    """Nothing is looked at: for the warm-up, which compiles, and would take long if traced."""
+
+    def now(self) -> int:
+        return 0
+
+    peak = now
+
+
+Probe: TypeAlias = _Resident | _Traced | _Unseen
+Run: TypeAlias = Callable[[Probe], dict[str, int]]
 
 
 def _bytes(result: Any, given: Array) -> int:
@@ -99,7 +109,7 @@ def _forward(contender: Contender, x: Array) -> Run:
     out = np.ones_like(x)  # ones, not empty: its pages have to be resident before
     call = contender.setup(x, contender.p, out)
 
-    def run(probe: _Resident | _Traced) -> dict[str, int]:
+    def run(probe: Probe) -> dict[str, int]:
         y = call()
         return {"forward": probe.peak() - min(x.nbytes, _bytes(y, out))}
 
@@ -111,7 +121,7 @@ def _step(contender: Contender, x: Array) -> Run:
     out, dx = np.ones_like(x), np.ones_like(x)
     step = contender.steps(x, -x, contender.p, out, dx)
 
-    def run(probe: _Resident | _Traced) -> dict[str, int]:
+    def run(probe: Probe) -> dict[str, int]:
         y, kept = step.forward()
         held = probe.now() - _bytes(y, out)
         gradient = step.backward(kept)
@@ -132,8 +142,7 @@ def measure_here(contender: Contender, elements: int, what: str) -> list[MemoryR
     warm = run if contender.traceable else prepare(contender, x[: -(-elements // WARM_UP_PART)])
     resident: dict[str, int] = {}
     traced: dict[str, int] = {}
-    with _Traced() as probe:
-        warm(probe)
+    warm(_Unseen())
     gc.collect()
     with contextlib.suppress(OSError), _Resident() as seen:  # not Linux, or not allowed
         resident = run(seen)
