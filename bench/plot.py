@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from .common import RESULTS, figure, size_label
 from .contenders import ROOF
+from .readme import PLOTS
 from .report import bytes_label, seen_bytes
 from .results import Results, find, load, rows, sizes
 
@@ -173,28 +174,30 @@ def _bars(
 
 def draw_memory(results: Results, sheet: Figure) -> None:
     """Draw bytes an element: kept for the backward pass, and the peak of a call."""
-    found = results["memory"]
-    panels = {"kept": "kept from forward to backward", "forward": "peak of a forward call"}
-    by = {
-        measure: {
+    found = [row for row in results["memory"] if row["contender"] != ROOF.name]
+    texts = {"kept": "kept from forward to backward", "forward": "peak of a forward call"}
+    panels = {
+        text: {
             row["contender"]: max(0.0, seen_bytes(row["traced"], row["resident"]) or 0.0)
             for row in found
-            if row["measure"] == measure and row["contender"] != ROOF.name
+            if row["measure"] == measure
         }
-        for measure in panels
+        for measure, text in texts.items()
     }
-    names = [name for name in by["forward"] if name in by["kept"]] or list(by["forward"])
+    panels = {text: values for text, values in panels.items() if values}
+    # Those that are in every panel, so that a row is one contender's.
+    names = [
+        name for name in next(iter(panels.values())) if all(name in v for v in panels.values())
+    ]
     sheet.set_size_inches(8.5, 1.4 + 0.3 * len(names))
-    for axes, (measure, text) in zip(
-        sheet.subplots(1, 2, sharey=True), panels.items(), strict=True
-    ):
-        values = {name: by[measure].get(name, 0.0) for name in names}
-        _bars(axes, results, values, "bytes an element", bytes_label)
+    places = sheet.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (text, values) in zip(places, panels.items(), strict=True):
+        shown = {name: values[name] for name in names}
+        _bars(axes, results, shown, "bytes an element", bytes_label)
         axes.set_title(text, fontsize=10)
+    elements = size_label(found[0]["elements"])
     sheet.suptitle(
-        f"Memory beyond the results, {size_label(found[0]['elements'])} float32 elements: "
-        "less is better",
-        fontsize=10,
+        f"Memory beyond the results, {elements} float32 elements: less is better", fontsize=10
     )
 
 
@@ -252,12 +255,11 @@ def draw_threads(results: Results, sheet: Figure) -> None:
     sheet.legend(loc="outside right upper", fontsize=8)
 
 
-# Name: how it is drawn, and whether there is something to draw.
-PLOTS: dict[str, tuple[Callable[[Results, Figure], None], Callable[[Results], Any]]] = {
-    "throughput": (draw_throughput, lambda results: rows(results, "forward")),
-    "step": (draw_steps, lambda results: rows(results, "step")),
-    "memory": (draw_memory, lambda results: results["memory"]),
-    "threads": (draw_threads, lambda results: rows(results, "threads")),
+DRAW: dict[str, Callable[[Results, Figure], None]] = {
+    "throughput": draw_throughput,
+    "step": draw_steps,
+    "memory": draw_memory,
+    "threads": draw_threads,
 }
 
 
@@ -271,12 +273,12 @@ def draw_all(results: Results, results_file: Path, folder: Path | None = None) -
     written = []
     settings: Any = {"svg.hashsalt": "fastdrop", "svg.fonttype": "none", "font.size": 9}
     with matplotlib.rc_context(settings):
-        for name, (draw, present) in PLOTS.items():
+        for name, (_, present) in PLOTS.items():
             if not present(results):
                 continue
             path = file_of(name, results_file, folder)
             sheet = Figure(layout="constrained")  # not pyplot: it wants a display
-            draw(results, sheet)
+            DRAW[name](results, sheet)
             path.parent.mkdir(parents=True, exist_ok=True)
             # No date: the same results give the same file.
             sheet.savefig(path, format="svg", metadata={"Date": None})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from . import report
@@ -12,6 +13,13 @@ from .goals import judge
 from .losses import losses
 from .results import Results, load, rows
 
+# What `bench.plot` draws beside the results: what is to be seen, and whether there is something.
+PLOTS: dict[str, tuple[str, Callable[[Results], object]]] = {
+    "throughput": ("Elements a second, by size", lambda results: rows(results, "forward")),
+    "step": ("Time of forward plus backward", lambda results: rows(results, "step")),
+    "memory": ("Memory beyond the results", lambda results: results["memory"]),
+    "threads": ("Rates by the number of threads", lambda results: rows(results, "threads")),
+}
 START, END = "<!-- bench:cpu:start -->", "<!-- bench:cpu:end -->"
 
 
@@ -63,9 +71,15 @@ def region(results: Results) -> str:
         (report.threads, True),
     )
     parts = [_markdown(made, folded) for table, folded in tables if (made := table(results))]
-    if rows(results, "forward"):
-        plot = "bench/results/cpu-throughput.svg"
-        parts.insert(1, f"![Elements a second, by number of elements]({plot})")
+    plots = {
+        name: f"![{text}](bench/results/cpu-{name}.svg)"
+        for name, (text, present) in PLOTS.items()
+        if present(results)
+    }
+    if first := plots.pop("throughput", None):
+        parts.insert(1, first)
+    if plots:
+        parts.append(_folded("Plots", "\n\n".join(plots.values())))
     parts.append("What it loses:\n\n" + _bullets(losses(results)))
     if results["notes"]:
         parts.append(_folded("Notes on the measurement", _bullets(results["notes"])))
