@@ -102,17 +102,16 @@ def _microseconds(which: Which, elements: int) -> Measure:
     return measure
 
 
-def _over_roof(names: Sequence[str], section: str) -> Measure:
+def _over_roof(name: str, section: str) -> Measure:
     """Microseconds over np.multiply, the most at any size."""
 
     def measure(results: Results) -> float | None:
         over = []
         for elements in sizes(results, section):
             roof = find(results, section, "multiply", elements)
-            for name in names:
-                row = find(results, section, name, elements)
-                if roof and row:
-                    over.append((row["seconds"] - roof["seconds"]) * 1e6)
+            row = find(results, section, name, elements)
+            if roof and row:
+                over.append((row["seconds"] - roof["seconds"]) * 1e6)
         return max(over, default=None)
 
     return measure
@@ -317,7 +316,14 @@ GOALS = (
         "calls of 64 to 4 Ki elements, over np.multiply, the most",
         " us",
         3.0,
-        _over_roof(("fastdrop", "fastdrop-new"), "small"),
+        _over_roof("fastdrop", "small"),
+    ),
+    # The roof writes to a given output here too: making the array counts.
+    Goal(
+        "calls of 64 to 4 Ki elements, new array, over np.multiply, the most",
+        " us",
+        3.0,
+        _over_roof("fastdrop-new", "small"),
     ),
     Goal(
         "time over the cs231n idiom's, the most at any size",

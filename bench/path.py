@@ -4,31 +4,28 @@ One call is traced: which Python functions it enters, with which arguments. Then
 timed alone, called again with the arguments it was given. Tracing slows a call down several times,
 which is why no time is taken while it is on; what a function spends itself is its time less that of
 the functions it calls. Only functions found by their name can be called again; the others count as
-part of their caller. Kernels are no Python functions: they are seen through KERNEL_HOOKS.
+part of their caller. Kernels are no Python functions: they are seen through `bench.hooks`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from . import ours, peers, timing
-from .common import KI, P, fresh_input
+from . import hooks, ours, peers, timing
+from .common import KI, P, fresh_input, listing
 from .contender import load
 from .results import ProfileRow
 
 SIZES = (64, KI, 4 * KI)
-# Module and name of a function that returns a compiled kernel: called once more than it would be,
-# to see which kernel a call takes and what it gives to it.
-KERNEL_HOOKS = (("fastdrop_kernels.cpu.driver", "flat"),)
 KERNEL = "compiled kernel"
 
 
@@ -39,7 +36,6 @@ class Visit:
     name: str
     depth: int
     parent: int | None
-    code: CodeType | None
     call: Callable[[], object]
     children: list[int] = field(default_factory=list)
 
@@ -49,29 +45,35 @@ def trace(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Visit
     visits: list[Visit] = []
     stack: list[int | None] = []  # where frames entered are in `visits`; None if they are not
 
-    def enter(name: str, code: CodeType | None, call: Callable[[], object]) -> int:
+    def enter(name: str, call: Callable[[], object]) -> int:
         parent = next((at for at in reversed(stack) if at is not None), None)
         depth = visits[parent].depth + 1 if parent is not None else 0
-        visits.append(Visit(name, depth, parent, code, call))
+        visits.append(Visit(name, depth, parent, call))
         if parent is not None:
             visits[parent].children.append(len(visits) - 1)
         return len(visits) - 1
 
-    def seen(kernel: Callable[..., Any], *given: Any) -> None:
-        enter(KERNEL, None, functools.partial(kernel, *given))
+    def spy(kernel: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            enter(KERNEL, functools.partial(kernel, *given))
+            return kernel(*given)
+
+        return call
 
     def watch(frame: FrameType, event: str, argument: Any) -> None:
-        if frame.f_globals is globals():  # the hook's own
+        if frame.f_globals["__name__"] in (__name__, hooks.__name__):  # the spies' own
             return
         if event == "call":
             found = _function(frame)
             name = frame.f_code.co_name
             call = _replay(found, frame) if found else None
-            stack.append(enter(name, frame.f_code, call) if call else None)
+            stack.append(enter(name, call) if call else None)
         elif event == "return" and stack:
             stack.pop()
 
-    with _hooked(seen):
+    with contextlib.ExitStack() as stacked:
+        for hook in hooks.HOOKS:
+            stacked.enter_context(hook(spy))
         sys.setprofile(watch)
         try:
             function(*args, **kwargs)
@@ -109,35 +111,6 @@ def _replay(function: Any, frame: FrameType) -> Callable[[], object]:
     return functools.partial(function, *positional, **keywords)
 
 
-@contextmanager
-def _hooked(seen: Callable[..., None]) -> Iterator[None]:
-    """Put spies in the place of the functions that return kernels."""
-
-    def spying(original: Callable[..., Any]) -> Callable[..., Any]:
-        def get(*args: Any, **kwargs: Any) -> Any:
-            kernel = original(*args, **kwargs)
-
-            def call(*given: Any) -> Any:
-                seen(kernel, *given)
-                return kernel(*given)
-
-            return call
-
-        return get
-
-    replaced = []
-    for module_name, name in KERNEL_HOOKS:
-        module = load(module_name)
-        if original := getattr(module, name, None):
-            replaced.append((module, name, original))
-            setattr(module, name, spying(original))
-    try:
-        yield
-    finally:
-        for module, name, original in replaced:
-            setattr(module, name, original)
-
-
 def profile(
     elements: int, seconds: float, effort: timing.Effort = timing.FULL
 ) -> tuple[list[ProfileRow], list[str]]:
@@ -164,10 +137,8 @@ def profile(
     summaries = timing.summarise(samples, {name: "multiply" for name in samples})
     notes = []
     if not any(visit.name == KERNEL for visit in visits):
-        hooks = ", ".join(".".join(hook) for hook in KERNEL_HOOKS)
-        notes.append(
-            f"profile: no kernel was seen through {hooks}; its time counts as its caller's"
-        )
+        tried = listing([hook.__name__ for hook in hooks.HOOKS])
+        notes.append(f"profile: no kernel was seen by {tried}; its time counts as its caller's")
 
     # The quarter least disturbed: small differences of them are what is asked for.
     def row(step: str, depth: int, name: str, children: list[int]) -> ProfileRow:
