@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from . import machine, memory, path, timing
-from .check import check
+from .check import Wrong, check
 from .common import Array, BenchError, P, fresh_input, listing, size_label
 from .contender import Contender, default_threads
 from .contenders import CONTENDERS, available
@@ -103,6 +105,24 @@ class _Collector:
             self.done += 1
         return rows
 
+    @contextlib.contextmanager
+    def peers_may_fail(self, where: str, contender: Contender) -> Iterator[None]:
+        """Note what a peer's library raises, and go on: ten minutes of figures are worth more.
+
+        A wrong result still ends the run.
+        """
+        try:
+            yield
+        except Wrong:
+            raise
+        except Exception as error:
+            if contender.role != "peer":
+                raise
+            first = str(error).partition("\n")[0]
+            self.notes.append(
+                f"{where} left out, it fails: {contender.label} ({type(error).__name__}: {first})"
+            )
+
     def leave_out(
         self, section: str, elements: int, contenders: list[Contender], text: str
     ) -> None:
@@ -123,34 +143,36 @@ class _Collector:
     ) -> list[Row]:
         """Validate, then time side by side, at one size; notes what calls cost an element."""
         operands: dict[str, tuple[Array, Array]] = {}
+        valid: list[Contender] = []
+        entries: list[timing.Entry] = []
         where = f"{section}, {size_label(elements)}:"
         for contender in contenders:
             if contender.dtype not in operands:
                 x = fresh_input(elements, contender.dtype)
                 operands[contender.dtype] = x, np.ones_like(x)  # page faults are not what is timed
             self.progress(f"{where} validating {contender.id}")
-            check(contender, *operands[contender.dtype])
+            with self.peers_may_fail(where, contender):
+                check(contender, *operands[contender.dtype])
+                valid.append(contender)
         self.progress(f"{where} timing")
-        entries, effort = [], self.plan.effort
-        for c in contenders:
+        effort = self.plan.effort
+        for c in valid:
             x, out = operands[c.dtype]
             spins = c.needs if c.needs and c.parallel else ""
             call = c.setup(x, c.p, out)
             entries.append(timing.prepare(c.id, call, c.set_threads, spins, effort))
             per_element[c.id] = entries[-1].seconds / elements
         slow = [
-            c
-            for c, e in zip(contenders, entries, strict=True)
-            if effort.rounds(e.seconds) < effort.most
+            c for c, e in zip(valid, entries, strict=True) if effort.rounds(e.seconds) < effort.most
         ]
         self.leave_out(section, elements, slow, f"{effort.least_slow} rounds, for calls take")
         samples = timing.measure(
             entries, seconds, lambda part: self.progress(f"{where} timing", part), effort
         )
-        summaries = timing.summarise(samples, {c.id: c.base for c in contenders})
+        summaries = timing.summarise(samples, {c.id: c.base for c in valid})
         return [
             _row(c, elements, summaries[c.id], entry)
-            for c, entry in zip(contenders, entries, strict=True)
+            for c, entry in zip(valid, entries, strict=True)
         ]
 
     def memory(self) -> list[MemoryRow]:
@@ -159,15 +181,18 @@ class _Collector:
         rows: list[MemoryRow] = []
         for position, contender in enumerate(members):
             self.progress(f"memory: {contender.id}", position / len(members))
-            if self.plan.mode == "check":
-                tiny = SECTIONS["forward"].tiny[0]
-                with timing.quiet_gc():
-                    for what in memory.kinds(contender):
-                        rows += memory.measure_here(contender, tiny, what)
-            else:
-                rows += memory.measure(contender)
+            with self.peers_may_fail("memory:", contender):
+                rows += self.memory_of(contender)
         self.done += 1
         return rows
+
+    def memory_of(self, contender: Contender) -> list[MemoryRow]:
+        if self.plan.mode != "check":
+            return memory.measure(contender)
+        tiny = SECTIONS["forward"].tiny[0]
+        with timing.quiet_gc():
+            found = [memory.measure_here(contender, tiny, what) for what in memory.kinds(contender)]
+        return list(itertools.chain.from_iterable(found))
 
     def profile(self) -> list[ProfileRow]:
         self.progress("profile of a small call")

@@ -286,7 +286,16 @@ GOALS = (
         _relative((_variant("p = 0.5", name), _variant("", name)) for name in BOTH),
     ),
     Goal(
-        "ties: time of p = 0.1 over p = 0.125's, which has none, the most",
+        "ties: time over that of a key without any, at 64 Ki",
+        "",
+        1.05,
+        _relative(
+            [(_variant("", ONE.contender), _variant("no tie up to 64 Ki", ONE.contender))],
+            largest=64 * KI,
+        ),
+    ),
+    Goal(
+        "ties: time of p = 0.1 over p = 0.125's, whose ties need no more bits, the most",
         "",
         1.05,
         _relative((_variant("", name), _variant("p = 0.125", name)) for name in BOTH),

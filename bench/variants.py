@@ -11,7 +11,7 @@ import numpy as np
 from .common import Array
 from .contender import Call, Contender, Expected, load
 from .contenders import BY_NAME
-from .ours import draw, key, scaled
+from .ours import STREAM, STREAM_WITHOUT_TIES, draw, key, scaled
 
 Shape = tuple[int, ...]
 # Channels, and neighbours that share a decision; sizes are multiples of their product.
@@ -38,6 +38,8 @@ class Form:
         The memory layout.
     in_place : bool
         Whether the output is the input.
+    stream : int
+        Of the key.
     """
 
     shape: Callable[[int], Shape] = lambda n: (n,)
@@ -45,6 +47,7 @@ class Form:
     arguments: Callable[[Shape], dict[str, Any]] = lambda shape: {}
     order: Any = "C"
     in_place: bool = False
+    stream: int = STREAM
 
     def setup(self, x: Array, p: float, out: Array) -> Call:
         """Lay the input out and return the call."""
@@ -52,7 +55,7 @@ class Form:
         source = np.array(x.reshape(shape), order=self.order)  # a copy: it may be overwritten
         target = source if self.in_place else np.ones_like(source)
         arguments = self.arguments(shape)
-        dropout, rng = load("fastdrop").dropout, key()
+        dropout, rng = load("fastdrop").dropout, key(self.stream)
         return lambda: dropout(source, p, rng=rng, out=target, **arguments)
 
     def exact(self, x: Array, p: float) -> Expected:
@@ -96,6 +99,9 @@ def _shard_of_columns(shape: Shape) -> dict[str, Any]:
 
 
 FORMS = {
+    "no tie up to 64 Ki": Form(
+        keep=lambda shape, p: draw(shape, p, STREAM_WITHOUT_TIES), stream=STREAM_WITHOUT_TIES
+    ),
     "in place": Form(in_place=True),
     "Fortran order": Form(_square, order="F"),
     "noise_shape (N, 1, C)": Form(
@@ -123,7 +129,7 @@ FORMS = {
         _shard_of_columns,
     ),
 }
-# 0.125 is a threshold whose low 16 bits are 0: no tie needs further bits.
+# 0.125 is a threshold whose low 16 bits are 0: no tie would need further bits.
 RATES = {"p = 0.5": 0.5, "p = 0.125": 0.125}
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ import pytest
 from bench import results
 from bench.__main__ import main
 from bench.common import KI, MI, ROOT, BenchError, figure, size_label
-from bench.contenders import CONTENDERS
+from bench.contender import Contender
+from bench.contenders import BY_NAME, CONTENDERS
 from bench.sections import NAMES, SECTIONS, thread_counts
 
 pytest.importorskip("rich", reason="the benchmark prints with rich: fastdrop[bench]")
@@ -157,6 +160,33 @@ def test_what_would_take_too_long_is_left_out_with_a_note(monkeypatch: pytest.Mo
     at_large = [row["contender"] for row in found["timings"]["forward"] if row["elements"] == 256]
     assert at_large == ["multiply"]
     assert any("256: left out" in note and "cs231n" in note for note in found["notes"])
+
+
+def failing(*_: object) -> NoReturn:
+    raise MemoryError("no room\nfor that")
+
+
+def test_a_peer_that_fails_is_noted_and_ours_is_not_forgiven(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    peer = dataclasses.replace(BY_NAME["cs231n"], setup=failing)
+
+    def enter(contender: Contender) -> None:
+        both = (BY_NAME["multiply"], contender)
+        section = dataclasses.replace(SECTIONS["forward"], contenders=lambda: both)
+        monkeypatch.setitem(SECTIONS, "forward", section)
+        monkeypatch.setattr(collect, "CONTENDERS", both)
+
+    enter(peer)
+    found = collect.collect(collect.Plan("check", 1e-9, ("forward", "memory")))
+    assert [row["contender"] for row in found["timings"]["forward"]] == ["multiply"]
+    text = f"left out, it fails: {peer.label} (MemoryError: no room)"
+    assert found["notes"] == [f"forward, 1 Ki: {text}", f"memory: {text}"]
+
+    ours = dataclasses.replace(BY_NAME["fastdrop"], setup=failing)
+    enter(ours)
+    with pytest.raises(MemoryError):
+        collect.collect(collect.Plan("check", 1e-9, ("forward",)))
 
 
 def test_sizes_that_suit_no_shape_are_noted() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastdrop
-from bench import hooks, memory, path, timing
+from bench import hooks, memory, ours, path, timing
 from bench.check import Wrong, check
 from bench.common import KI, MI, Array, BenchError, P, fresh_input
 from bench.contender import Call, Contender, Step
@@ -155,6 +155,23 @@ def test_a_step_that_draws_again_in_the_backward_pass_is_caught() -> None:
         check(as_step(contender), x, np.empty_like(x))
 
 
+@pytest.mark.parametrize(
+    ("stream", "p", "expected"),
+    [(ours.STREAM, p, [0, 1]) for p in (0.1, 0.125, 0.5)]
+    + [(ours.STREAM_WITHOUT_TIES, 0.1, [0, 0])],
+)
+def test_the_key_has_as_many_ties_as_are_to_be_expected(
+    stream: int, p: float, expected: list[int]
+) -> None:
+    first = int(p * 65536)
+    below, above = (
+        fastdrop.dropout_mask(64 * KI, halves / 65536, rng=ours.key(stream))
+        for halves in (first, first + 1)
+    )
+    ties = below & ~above
+    assert [int(ties[:n].sum()) for n in (16 * KI, 64 * KI)] == expected
+
+
 # Who can run
 
 
@@ -198,9 +215,9 @@ def test_names_are_known() -> None:
 
 
 def test_ratios_are_to_the_roof_of_the_dtype() -> None:
-    ours = BY_NAME["fastdrop"]
-    assert in_dtype(ours, "float64").base == in_dtype(ROOF, "float64").id == "multiply/float64"
-    assert in_dtype(ours, "float16").base == ROOF.id
+    plain = BY_NAME["fastdrop"]
+    assert in_dtype(plain, "float64").base == in_dtype(ROOF, "float64").id == "multiply/float64"
+    assert in_dtype(plain, "float16").base == ROOF.id
     assert in_dtype(ROOF, "float16").role == "peer"  # NumPy's is no roof
 
 
