@@ -21,6 +21,8 @@ from .sections import MEMORY, NAMES, PROFILE, SECTIONS, Section
 # A contender whose call would take longer than this is left out at that size. What it would take is
 # what it took at the last size, per element.
 LIMIT_SECONDS = 6.0
+# Shorter calls say little about larger sizes: much of their time is the same at any size.
+TELLING_SECONDS = 50e-3
 
 # ``(what is being done, groups done)``, the last one in part
 Show = Callable[[str, float], None]
@@ -161,7 +163,8 @@ class _Collector:
             spins = c.needs if c.needs and c.parallel else ""
             call = c.setup(x, c.p, out)
             entries.append(timing.prepare(c.id, call, c.set_threads, spins, effort))
-            per_element[c.id] = entries[-1].seconds / elements
+            if entries[-1].seconds >= TELLING_SECONDS:
+                per_element[c.id] = entries[-1].seconds / elements
         slow = [
             c for c, e in zip(valid, entries, strict=True) if effort.rounds(e.seconds) < effort.most
         ]
