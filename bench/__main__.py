@@ -12,10 +12,13 @@ from .common import BenchError
 # Each is a module here with add_arguments(parser) and main(args) -> exit status.
 COMMANDS = {
     "run": "validate, time, print tables, write results (what is done when no command is given)",
-    "readme": "write the README's table from the results, or --check it",
-    "plot": "draw throughput over size from the results",
+    "small": "time calls of 64 to 4,096 elements, and where their time goes",
+    "compare": "show what is slower in a results file than in an older one",
+    "readme": "write the README's tables from the results, or --check them",
+    "plot": "draw throughput, memory, steps and threads from the results",
 }
 EXTRA = ("matplotlib", "rich")
+INTERRUPTED = 130  # what a shell gives a process that Ctrl-C ended
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,18 +38,22 @@ def main(argv: Sequence[str]) -> int:
     try:
         # Only now: reading results needs no rich, timing no matplotlib.
         module = importlib.import_module(f"bench.{command}")
+        parser = argparse.ArgumentParser(
+            prog=f"python -m bench {command}", description=module.__doc__
+        )
+        module.add_arguments(parser)
+        status: int = module.main(parser.parse_args(argv[1:]))
     except ModuleNotFoundError as error:
         if error.name not in EXTRA:
             raise
         print(f"bench: {error.name} is missing: pip install 'fastdrop[bench]'", file=sys.stderr)
         return 2
-    parser = argparse.ArgumentParser(prog=f"python -m bench {command}", description=module.__doc__)
-    module.add_arguments(parser)
-    try:
-        status: int = module.main(parser.parse_args(argv[1:]))
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("bench: interrupted; nothing is written", file=sys.stderr)
+        return INTERRUPTED
     return status
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,12 @@ import numpy.typing as npt
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "cpu.json"
 
-P = 0.1  # the drop probability of every contender; no contender's speed depends on it much
+P = 0.1  # the drop probability, where a contender has none of its own
 KI, MI = 1 << 10, 1 << 20
-SIZES = (KI, 4 * KI, 16 * KI, 64 * KI, 256 * KI, MI, 4 * MI, 16 * MI, 64 * MI)
-QUICK_SIZES = (KI, 64 * KI)
+HALF = ("float16", "bfloat16")
+DTYPES = ("float32", "float64", *HALF)
 
 Array = npt.NDArray[Any]
-F32 = npt.NDArray[np.float32]
 
 
 class BenchError(Exception):
@@ -51,6 +52,16 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     return tuple(sorted({parse_size(part) for part in text.split(",")}))
 
 
+def identity(name: str, dtype: str, variant: str) -> str:
+    """Name a contender, with dtype and variant where they are not the usual ones."""
+    return "/".join(filter(None, (name, "" if dtype == "float32" else dtype, variant)))
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Read names separated by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def parse_seconds(text: str) -> float:
     """Read a time budget: a positive, finite number of seconds."""
     try:
@@ -62,15 +73,30 @@ def parse_seconds(text: str) -> float:
     return value
 
 
-def fresh_input(elements: int) -> F32:
-    """Draw float32 normals without zeros, so that a zero in an output means a dropped element."""
-    x = np.random.default_rng().standard_normal(elements, dtype=np.float32)
+def dtype_of(name: str) -> np.dtype[Any]:
+    """Return a dtype by name; bfloat16 is that of ml_dtypes."""
+    chosen: Any = importlib.import_module("ml_dtypes").bfloat16 if name == "bfloat16" else name
+    dtype: np.dtype[Any] = np.dtype(chosen)
+    return dtype
+
+
+def fresh_input(elements: int, dtype: str = "float32") -> Array:
+    """Draw normals without zeros, so that a zero in an output means a dropped element."""
+    x: Array = np.random.default_rng().standard_normal(elements, dtype=np.float32)
+    x = x.astype(dtype_of(dtype), copy=False)
     x[x == 0] = 1
     return x
 
 
 def figure(value: float) -> str:
-    """Three significant digits for people, with thousands separated."""
+    """Three significant digits for people, two if it is small, with thousands separated."""
+    if 0 < value < 0.1:
+        return f"{value:.2g}"
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def listing(items: Sequence[str]) -> str:
+    """Join words as a sentence does: ``a``, ``a and b``, ``a, b and c``."""
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]

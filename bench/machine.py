@@ -9,7 +9,18 @@ import platform
 import re
 from pathlib import Path
 
-PACKAGES = ("fastdrop", "numpy", "numba", "llvmlite", "torch")
+PACKAGES = (
+    "fastdrop",
+    "numpy",
+    "numba",
+    "llvmlite",
+    "ml_dtypes",
+    "randomgen",
+    "torch",
+    "jax",
+    "jaxlib",
+    "tensorflow",
+)
 
 
 def versions() -> dict[str, str | None]:

@@ -1,33 +1,38 @@
-"""Extra memory of one call, beyond the output: by tracemalloc and by the peak resident set.
+"""Memory that dropout takes beyond its results: peaks of a call and of a step, and what is kept.
 
-Run as ``python -m bench.memory NAME ELEMENTS`` it measures one contender in this process and
-prints JSON; `measure` runs that in a fresh process for each contender, so that no contender
-profits from memory that another has left behind.
+Seen by tracemalloc and by the resident set. Run as ``python -m bench.memory NAME ELEMENTS WHAT`` it
+measures one contender in this process and prints JSON; `measure` runs that in a fresh process each
+time, so that none profits from memory that another has left behind.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
+import math
 import os
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from .common import MI, ROOT, Array, BenchError, P, fresh_input
-from .contenders import Contender, by_name
+from .common import MI, ROOT, Array, BenchError, fresh_input
+from .contender import Contender
+from .contenders import BY_NAME
+from .results import MemoryRow
 
 ELEMENTS = 16 * MI
 
-
-class Extra(TypedDict):
-    """Bytes per element beyond one output like x; None where it cannot be seen."""
-
-    traced: float | None
-    resident: float | None
+# Libraries with allocators of their own are warmed up at a part of the size: what a warm-up at full
+# size leaves with them would not show as growth.
+WARM_UP_PART = 16
+# What a library frees when a call is over is freed by now.
+FREED_SECONDS = 0.1
 
 
 def _status_bytes(field: str) -> int:
@@ -38,79 +43,156 @@ def _status_bytes(field: str) -> int:
     raise OSError(f"/proc/self/status has no {field}")
 
 
-def _resident_growth(call: Callable[[], Any]) -> tuple[int | None, Any]:
-    """Growth of the peak resident set during a call, in bytes, and the call's result."""
-    try:
+class _Resident:
+    """The resident set, with its growth since the beginning: now, and at its peak."""
+
+    def __enter__(self) -> _Resident:
         # Sets the peak back to the present, and so forgets the warm-up and the compilers.
         with open("/proc/self/clear_refs", "w", encoding="ascii") as clear:
             clear.write("5")
-        before = _status_bytes("VmRSS")
-    except OSError:  # not Linux, or not allowed
-        return None, call()
-    result = call()
-    return _status_bytes("VmHWM") - before, result
+        self.before = _status_bytes("VmRSS")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def now(self) -> int:
+        time.sleep(FREED_SECONDS)
+        return _status_bytes("VmRSS") - self.before
+
+    def peak(self) -> int:
+        return _status_bytes("VmHWM") - self.before
 
 
-def _traced_growth(call: Callable[[], Any]) -> tuple[int, Any]:
-    """Growth of the peak that tracemalloc sees during a call, in bytes, and the call's result."""
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
+class _Traced:
+    """The same of what tracemalloc sees."""
+
+    def __enter__(self) -> _Traced:
+        tracemalloc.start()
+        self.before = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
-        result = call()
-        return tracemalloc.get_traced_memory()[1] - before, result
-    finally:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         tracemalloc.stop()
 
+    def now(self) -> int:
+        return tracemalloc.get_traced_memory()[0] - self.before
 
-def measure_here(contender: Contender, elements: int) -> Extra:
-    """Measure one contender in this process, after a warm-up at full size.
+    def peak(self) -> int:
+        return tracemalloc.get_traced_memory()[1] - self.before
 
-    The setup counts as well: buffers that are kept for the next call are memory too.
-    """
-    x = fresh_input(elements)
+
+class _Unseen:
+    """Nothing is looked at: for the warm-up, which compiles, and would take long if traced."""
+
+    def now(self) -> int:
+        return 0
+
+    peak = now
+
+
+Probe: TypeAlias = _Resident | _Traced | _Unseen
+Run: TypeAlias = Callable[[Probe], dict[str, int]]
+
+
+def _bytes(result: Any, given: Array) -> int:
+    """Bytes of a result; 0 if it is the array given."""
+    if isinstance(result, np.ndarray):
+        return 0 if np.shares_memory(result, given) else int(result.nbytes)
+    dtype: Any = result.dtype  # of PyTorch's, jax's or TensorFlow's
+    itemsize = dtype.itemsize if hasattr(dtype, "itemsize") else dtype.size
+    return int(math.prod(result.shape) * itemsize)
+
+
+def _forward(contender: Contender, x: Array) -> Run:
     out = np.ones_like(x)  # ones, not empty: its pages have to be resident before
+    call = contender.setup(x, contender.p, out)
+
+    def run(probe: Probe) -> dict[str, int]:
+        y = call()
+        return {"forward": probe.peak() - min(x.nbytes, _bytes(y, out))}
+
+    return run
+
+
+def _step(contender: Contender, x: Array) -> Run:
+    assert contender.steps is not None
+    out, dx = np.ones_like(x), np.ones_like(x)
+    step = contender.steps(x, -x, contender.p, out, dx)
+
+    def run(probe: Probe) -> dict[str, int]:
+        y, kept = step.forward()
+        held = probe.now() - _bytes(y, out)
+        gradient = step.backward(kept)
+        results = min(x.nbytes, _bytes(y, out)) + min(x.nbytes, _bytes(gradient, dx))
+        return {"step": probe.peak() - results, "kept": held}
+
+    return run
+
+
+def measure_here(contender: Contender, elements: int, what: str) -> list[MemoryRow]:
+    """Measure "forward" or "step" of one contender in this process."""
+    prepare = {"forward": _forward, "step": _step}[what]
+    x = fresh_input(elements)
     contender.set_threads()
+    run = prepare(contender, x)
+    # Not our kernels nor NumPy's allocations: the first may differ with the size, and the second
+    # are given back.
+    warm = run if contender.traceable else prepare(contender, x[: -(-elements // WARM_UP_PART)])
+    resident: dict[str, int] = {}
+    traced: dict[str, int] = {}
+    warm(_Unseen())
+    gc.collect()
+    with contextlib.suppress(OSError), _Resident() as seen:  # not Linux, or not allowed
+        resident = run(seen)
+    gc.collect()
+    if contender.traceable:
+        with _Traced() as probe:
+            traced = run(probe)
 
-    def call() -> Any:
-        return contender.setup(x, P, out)()
+    def each(growth: dict[str, int], name: str) -> float | None:
+        return growth[name] / elements if name in growth else None
 
-    call()
-
-    def extra(growth: int | None, result: Any) -> float | None:
-        if growth is None:
-            return None
-        return (growth - (0 if _is(result, out) else x.nbytes)) / elements
-
-    return {
-        "resident": extra(*_resident_growth(call)),
-        "traced": extra(*_traced_growth(call)) if contender.traceable else None,
-    }
-
-
-def _is(result: Any, out: Array) -> bool:
-    return bool(np.shares_memory(np.asarray(result), out))
+    return [
+        {
+            "contender": contender.name,
+            "dtype": contender.dtype,
+            "elements": elements,
+            "measure": name,
+            "traced": each(traced, name),
+            "resident": each(resident, name),
+        }
+        for name in (("forward",) if what == "forward" else ("step", "kept"))
+    ]
 
 
-def measure(contender: Contender, elements: int = ELEMENTS) -> Extra:
-    """Measure one contender in a fresh process."""
+def kinds(contender: Contender) -> tuple[str, ...]:
+    """Return what can be measured of a contender."""
+    return ("forward", "step") if contender.steps else ("forward",)
+
+
+def measure(contender: Contender, elements: int = ELEMENTS) -> list[MemoryRow]:
+    """Measure one contender, each time in a fresh process."""
     paths = [str(ROOT), *filter(None, sys.path)]  # so that the child imports what this one does
     # glibc keeps freed blocks of up to 32 MiB, so that memory which the warm-up had used would not
     # show as growth. With a fixed threshold larger blocks go back to the system at once.
     environment = {"PYTHONPATH": os.pathsep.join(paths), "MALLOC_MMAP_THRESHOLD_": "65536"}
-    child = subprocess.run(
-        [sys.executable, "-m", "bench.memory", contender.name, str(elements)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
-    if child.returncode:
-        last = (child.stderr.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
-        raise BenchError(f"memory of {contender.label}: {last}")
-    extra: Extra = json.loads(child.stdout)
-    return extra
+    rows: list[MemoryRow] = []
+    for what in kinds(contender):
+        child = subprocess.run(
+            [sys.executable, "-m", "bench.memory", contender.name, str(elements), what],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+        )
+        if child.returncode:
+            last = (child.stderr.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
+            raise BenchError(f"memory of {contender.label}: {last}")
+        rows += json.loads(child.stdout.splitlines()[-1])
+    return rows
 
 
 if __name__ == "__main__":
-    name, count = sys.argv[1:]
-    print(json.dumps(measure_here(by_name([name])[-1], int(count))))
+    name, count, what = sys.argv[1:]
+    print(json.dumps(measure_here(BY_NAME[name], int(count), what)))

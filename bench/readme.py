@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from . import report
 from .common import RESULTS, ROOT, BenchError
 from .goals import judge
-from .results import Results, load
+from .losses import losses
+from .results import Results, load, rows
 
+# What `bench.plot` draws beside the results: what is to be seen, and whether there is something.
+PLOTS: dict[str, tuple[str, Callable[[Results], object]]] = {
+    "throughput": ("Elements a second, by size", lambda results: rows(results, "forward")),
+    "step": ("Time of forward plus backward", lambda results: rows(results, "step")),
+    "memory": ("Memory beyond the results", lambda results: results["memory"]),
+    "threads": ("Rates by the number of threads", lambda results: rows(results, "threads")),
+}
 START, END = "<!-- bench:cpu:start -->", "<!-- bench:cpu:end -->"
 
 
@@ -21,18 +30,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE")
 
 
-def _markdown(table: report.Table) -> str:
+def _markdown(table: report.Table, folded: bool = False) -> str:
     def line(cells: list[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
     # Labels that are code go into code spans, where an asterisk is an asterisk.
-    rows = [
-        [f"`{row[0]}`" if "*" in row[0] or "=" in row[0] else row[0], *row[1:]]
+    lines = [
+        [f"`{row[0]}`" if "(x" in row[0] or "*" in row[0] else row[0].replace("_", r"\_"), *row[1:]]
         for row in table.rows
     ]
     rule = "|---|" + "---:|" * (len(table.head) - 1)
-    body = "\n".join([line(table.head), rule, *map(line, rows)])
+    body = "\n".join([line(table.head), rule, *map(line, lines)])
+    if folded:
+        return _folded(table.title, f"{body}\n\n{table.note}")
     return f"**{table.title}**\n\n{body}\n\n{table.note}"
+
+
+def _folded(title: str, body: str) -> str:
+    return f"<details>\n<summary>{title}</summary>\n\n{body}\n\n</details>"
 
 
 def _bullets(lines: list[str]) -> str:
@@ -40,11 +55,34 @@ def _bullets(lines: list[str]) -> str:
 
 
 def region(results: Results) -> str:
-    """Build the text between the markers: ratios, times, memory, losses, goals, machine."""
-    parts = [_markdown(report.ratios(results)), _markdown(report.times(results))]
-    if extra := report.memory(results):
-        parts.append(_markdown(extra))
-    parts.append("What it loses:\n\n" + _bullets(report.losses(results) + results["notes"]))
+    """Build the text between the markers: tables, losses, goals, machine.
+
+    What most readers come for is open, the rest is folded.
+    """
+    tables = (
+        (report.ratios, False),
+        (report.step, False),
+        (report.memory, False),
+        (report.small, False),
+        (report.times, True),
+        (report.profile, True),
+        (report.variants, True),
+        (report.dtypes, True),
+        (report.threads, True),
+    )
+    parts = [_markdown(made, folded) for table, folded in tables if (made := table(results))]
+    plots = {
+        name: f"![{text}](bench/results/cpu-{name}.svg)"
+        for name, (text, present) in PLOTS.items()
+        if present(results)
+    }
+    if first := plots.pop("throughput", None):
+        parts.insert(1, first)
+    if plots:
+        parts.append(_folded("Plots", "\n\n".join(plots.values())))
+    parts.append("What it loses:\n\n" + _bullets(losses(results)))
+    if results["notes"]:
+        parts.append(_folded("Notes on the measurement", _bullets(results["notes"])))
     parts.append("Goals:\n\n" + _bullets([str(verdict) for verdict in judge(results)]))
     parts.append(
         report.machine(results) + " Generated from the results by `python -m bench readme`."

@@ -1,16 +1,14 @@
-"""Results as tables and sentences, for the terminal and for the README alike."""
+"""Results as tables, for the terminal and for the README alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from .common import figure, size_label
+from .common import HALF, figure, size_label
 from .contenders import ROOF
-from .results import Results, Row, find, sizes
-
-# Differences smaller than this are noise on a shared machine, not a loss.
-NOISE = 1.05
+from .memory import WARM_UP_PART
+from .results import Results, Row, find, rows, sizes
 
 
 @dataclass(frozen=True)
@@ -23,111 +21,231 @@ class Table:
     note: str
 
 
-def _by_size(results: Results, title: str, note: str, cell: Callable[[Row], str]) -> Table:
-    columns = sizes(results)
-    rows = []
-    for name, entrant in results["contenders"].items():
-        found = [find(results, name, elements) for elements in columns]
-        rows.append([entrant["label"], *(cell(row) if row else "" for row in found)])
-    return Table(title, ["elements", *map(size_label, columns)], rows, note)
+def _unique(items: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(items))
 
 
-def ratios(results: Results) -> Table:
+def _by_size(
+    results: Results, section: str, title: str, note: str, cell: Callable[[Row], str]
+) -> Table | None:
+    """One row a contender, one column a size; empty cells where nothing was measured."""
+    columns = sizes(results, section)
+    names = _unique(row["contender"] for row in rows(results, section))
+    lines = []
+    for name in names:
+        found = [find(results, section, name, elements) for elements in columns]
+        label = results["contenders"][name]["label"]
+        lines.append([label, *(cell(row) if row else "" for row in found)])
+    head = ["elements", *map(size_label, columns)]
+    return Table(title, head, lines, note) if lines else None
+
+
+def _microseconds(row: Row) -> str:
+    return figure(row["seconds"] * 1e6)
+
+
+def _billions(row: Row) -> str:
+    return figure(row["elements"] / row["seconds"] / 1e9)
+
+
+def ratios(results: Results) -> Table | None:
     """Time of a call over the roof's."""
     return _by_size(
         results,
+        "forward",
         "Time of a call, relative to multiplying by a constant",
         f"1.00 is as fast as {ROOF.label} by one thread, which reads and writes the same memory "
         "and draws nothing; lower is faster. Each is the median over rounds of the ratio within a "
-        f"round. float32, p = {results['settings']['p']:g}.",
+        f"round. float32, p = {results['settings']['p']:g}. An empty cell: see the notes.",
         lambda row: figure(row["ratio"]),
     )
 
 
-def times(results: Results) -> Table:
+def times(results: Results) -> Table | None:
     """Microseconds of a call."""
     return _by_size(
         results,
+        "forward",
         "Microseconds a call",
         "Median over rounds; lower is faster.",
-        lambda row: figure(row["seconds"] * 1e6),
+        _microseconds,
     )
 
 
-def throughput(results: Results) -> Table:
+def throughput(results: Results) -> Table | None:
     """Elements a nanosecond."""
     return _by_size(
+        results, "forward", "Billions of elements a second", "Higher is faster.", _billions
+    )
+
+
+def small(results: Results) -> Table | None:
+    """Microseconds of small calls, and what ours take over the roof."""
+    table = _by_size(
         results,
-        "Billions of elements a second",
-        "Higher is faster.",
-        lambda row: figure(row["elements"] / row["seconds"] / 1e9),
+        "small",
+        "Small calls, microseconds",
+        "What fastdrop takes over np.multiply is Python's part, and the drawing. Median over "
+        "rounds, of calls made in a row.",
+        _microseconds,
+    )
+    if table is None:
+        return None
+    columns = sizes(results, "small")
+    roof = [find(results, "small", "multiply", elements) for elements in columns]
+    for name in ("fastdrop", "fastdrop-new"):
+        mine = [find(results, "small", name, elements) for elements in columns]
+        if any(mine):
+            over = [
+                f"{(row['seconds'] - base['seconds']) * 1e6:.2f}" if row and base else ""
+                for row, base in zip(mine, roof, strict=True)
+            ]
+            table.rows.append([f"{results['contenders'][name]['label']}: over np.multiply", *over])
+    return table
+
+
+def profile(results: Results) -> Table | None:
+    """Where a small call's time goes: the functions from call to kernel, each alone."""
+    found = results["profile"]
+    columns = sorted({row["elements"] for row in found})
+    steps = [[row for row in found if row["elements"] == elements] for elements in columns]
+    if not found or len({len(step) for step in steps}) != 1:
+        return None
+    lines = []
+    for across in zip(*steps, strict=True):
+        cells = [f"{row[key] * 1e6:.2f}" for row in across for key in ("seconds", "own")]
+        lines.append(["· " * across[0]["depth"] + across[0]["step"], *cells])
+    return Table(
+        "From call to kernel, microseconds",
+        [
+            "function",
+            *(f"{size_label(n)}, {part}" for n in columns for part in ("alone", "itself")),
+        ],
+        lines,
+        "fastdrop.dropout(x, p, rng=key, out=y). Alone: the function, called again with the "
+        "arguments it was given, which costs up to 0.1 us by itself. Itself: without the functions "
+        "below it.",
+    )
+
+
+def variants(results: Results) -> Table | None:
+    """Rates of the other ways to call fastdrop, relative to the plain call."""
+    columns = sizes(results, "variants")
+    names = _unique(row["variant"] for row in rows(results, "variants") if row["variant"])
+    ours = _unique(row["contender"] for row in rows(results, "variants") if row["variant"])
+
+    def cell(variant: str, elements: int, name: str) -> str:
+        plain = find(results, "variants", name, elements)
+        row = find(results, "variants", name, elements, variant=variant)
+        return f"{plain['ratio'] / row['ratio']:.0%}" if plain and row else ""
+
+    lines = [
+        [variant, *(cell(variant, elements, name) for elements in columns for name in ours)]
+        for variant in names
+    ]
+    threads = {"fastdrop-1": "1 thread", "fastdrop": "all threads"}
+    head = [f"{size_label(n)}, {threads.get(name, name)}" for n in columns for name in ours]
+    return _filled(
+        "Other ways to call it: rate relative to the plain call",
+        ["variant", *head],
+        lines,
+        "Elements a second, against fastdrop.dropout(x, 0.1, rng=key, out=y) with as many threads; "
+        "more than 100% is faster.",
+    )
+
+
+def dtypes(results: Results) -> Table | None:
+    """Rates in other dtypes, and ratios to each dtype's roof."""
+    columns = sizes(results, "dtypes")
+    lines = []
+    for dtype, name in dict.fromkeys(
+        (row["dtype"], row["contender"]) for row in rows(results, "dtypes")
+    ):
+        found = [find(results, "dtypes", name, n, dtype=dtype) for n in columns]
+        rates = [_billions(row) if row else "" for row in found]
+        ratios = [figure(row["ratio"]) if row else "" for row in found]
+        label = results["contenders"][name]["label"]
+        lines.append([f"{dtype}: {label}", *rates, *ratios])
+    heads = [f"{size_label(n)}, {unit}" for unit in ("billions a second", "ratio") for n in columns]
+    return _filled(
+        "Other dtypes: billions of elements a second, and time relative to multiplying",
+        ["dtype", *heads],
+        lines,
+        f"The ratio of float64 is to {ROOF.label} in float64, that of {' and '.join(HALF)} to the "
+        "same in float32, for NumPy multiplies half types one by one.",
+    )
+
+
+def step(results: Results) -> Table | None:
+    """Time of forward plus backward over the roof's."""
+    return _by_size(
+        results,
+        "step",
+        "Forward plus backward, relative to multiplying twice by a constant",
+        "The dropout of a training step, float32; each contender keeps for the backward pass what "
+        "it needs. Lower is faster.",
+        lambda row: figure(row["ratio"]),
+    )
+
+
+def threads(results: Results) -> Table | None:
+    """Time by the number of threads."""
+    columns = sizes(results, "threads")
+    names = _unique(row["variant"] for row in rows(results, "threads") if row["variant"])
+    lines = []
+    for name in names:
+        found = [find(results, "threads", "fastdrop", n, variant=name) for n in columns]
+        lines.append([name, *(figure(row["ratio"]) if row else "" for row in found)])
+    return _filled(
+        "Threads: time of a call, relative to multiplying by a constant on one thread",
+        ["fastdrop", *map(size_label, columns)],
+        lines,
+        "Lower is faster.",
     )
 
 
 def memory(results: Results) -> Table | None:
-    """Extra memory of a call, where it was measured."""
-    if not results["memory"]:
-        return None
+    """Extra memory of a call and of a step."""
+    measures = ("forward", "kept", "step")
+    names = _unique(row["contender"] for row in results["memory"])
+    by = {(row["contender"], row["measure"]): row for row in results["memory"]}
 
-    def cell(value: float | None) -> str:
-        # Slightly below zero is the grain of the kernel's page counts.
-        return "not seen" if value is None else f"{abs(value) if value > -0.005 else value:.2f}"
+    def cell(name: str, measure: str) -> str:
+        row = by.get((name, measure))
+        return "" if row is None else bytes_label(seen_bytes(row["traced"], row["resident"]))
 
-    rows = [
-        [
-            results["contenders"][row["contender"]]["label"],
-            cell(row["traced"]),
-            cell(row["resident"]),
-        ]
-        for row in results["memory"]
+    lines = [
+        [results["contenders"][name]["label"], *(cell(name, measure) for measure in measures)]
+        for name in names
     ]
+    if not lines:
+        return None
     return Table(
-        "Memory beyond the output, bytes an element",
-        ["peak of one call", "tracemalloc", "resident set"],
-        rows,
-        f"{size_label(results['memory'][0]['elements'])} elements, each contender in a fresh "
-        "process. The output is one float32 array; buffers kept between calls count. tracemalloc "
-        "sees what Python and NumPy allocate, the resident set all.",
+        "Memory beyond the results, bytes an element",
+        ["contender", "forward, peak", "kept for backward", "forward and backward, peak"],
+        lines,
+        f"{size_label(results['memory'][0]['elements'])} float32 elements, each contender in a "
+        "fresh process; by the resident set, or by tracemalloc where that sees more. Peaks are "
+        "beyond one output, or output and gradient, of x's size; what is kept is beyond the "
+        f"output. jax and TensorFlow, which are warmed up at a {WARM_UP_PART}th of the size, "
+        "compile meanwhile: some 0.5 bytes.",
     )
 
 
-def _listing(items: list[str]) -> str:
-    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
+def seen_bytes(*seen: float | None) -> float | None:
+    """Return the most that was seen."""
+    return max((value for value in seen if value is not None), default=None)
 
 
-def _slower(results: Results, ours: str, other: str) -> str:
-    """List the sizes at which `other` beats `ours`, with the factor at each."""
-    found = []
-    for elements in sizes(results):
-        mine, theirs = find(results, ours, elements), find(results, other, elements)
-        if mine and theirs and mine["ratio"] > NOISE * theirs["ratio"]:
-            factor = figure(mine["ratio"] / theirs["ratio"])
-            found.append(f"{size_label(elements)} ({factor} times)")
-    return _listing(found) if found else ""
+def bytes_label(value: float | None) -> str:
+    """Write bytes an element; slightly below zero is the grain of the kernel's page counts."""
+    if value is None:
+        return "not seen"
+    return f"{abs(value) if -0.005 < value < 0 else value:.2f}"
 
 
-def losses(results: Results) -> list[str]:
-    """Say where fastdrop is slower than a peer, than another way to call it, or than the roof."""
-    entrants = results["contenders"]
-    ours = [name for name, entrant in entrants.items() if entrant["role"] == "ours"]
-    peers = [name for name, entrant in entrants.items() if entrant["role"] == "peer"]
-    lines = []
-    for mine in ours:
-        for peer in peers:
-            if where := _slower(results, mine, peer):
-                labels = entrants[mine]["label"], entrants[peer]["label"]
-                lines.append(f"{labels[0]}: slower than {labels[1]} at {where}.")
-    if peers and not lines:
-        lines.append("No peer is faster than fastdrop at any size measured.")
-    for mine, other, text in (
-        ("fastdrop", "fastdrop-1", "All threads: slower than 1 thread"),
-        ("fastdrop-new", "fastdrop", "New array: slower than out=y"),
-        ("fastdrop-1", ROOF.name, "1 thread: slower than multiplying by a constant"),
-        ("fastdrop", ROOF.name, "All threads: slower than multiplying by a constant"),
-    ):
-        if where := _slower(results, mine, other):
-            lines.append(f"{text} at {where}.")
-    return lines
+def _filled(title: str, head: list[str], lines: list[list[str]], note: str) -> Table | None:
+    return Table(title, head, lines, note) if lines else None
 
 
 def machine(results: Results) -> str:

@@ -9,31 +9,51 @@ from typing import Any, TypedDict
 
 from .common import BenchError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Row(TypedDict):
-    """One contender at one size: seconds a call, quartiles, ratio to the roof, sample counts."""
+    """One contender at one size: seconds a call and ratio to the base, medians and quartiles."""
 
     contender: str
     dtype: str
+    variant: str
     elements: int
     seconds: float
     q1: float
     q3: float
+    base: str
     ratio: float
+    ratio_q1: float
+    ratio_q3: float
     rounds: int
     calls: int
 
 
 class MemoryRow(TypedDict):
-    """Extra bytes per element of one call beyond an output like x; None where unseen."""
+    """Bytes an element that a contender takes; None where unseen.
+
+    `measure` is what was measured: "forward", the peak of a call beyond an output like x; "step",
+    the peak of forward and backward beyond an output and a gradient; "kept", what is held between
+    them beyond the output.
+    """
 
     contender: str
     dtype: str
     elements: int
+    measure: str
     traced: float | None
     resident: float | None
+
+
+class ProfileRow(TypedDict):
+    """A step on the way from call to kernel: seconds alone, and without the steps below it."""
+
+    elements: int
+    step: str
+    depth: int
+    seconds: float
+    own: float
 
 
 class Entrant(TypedDict):
@@ -44,7 +64,7 @@ class Entrant(TypedDict):
 
 
 class Results(TypedDict):
-    """A whole results file."""
+    """A whole results file; `timings` has the rows of each section."""
 
     schema: int
     date: str
@@ -53,21 +73,36 @@ class Results(TypedDict):
     settings: dict[str, Any]
     notes: list[str]
     contenders: dict[str, Entrant]
-    rows: list[Row]
+    timings: dict[str, list[Row]]
     memory: list[MemoryRow]
+    profile: list[ProfileRow]
 
 
-def find(results: Results, contender: str, elements: int) -> Row | None:
+def rows(results: Results, section: str) -> list[Row]:
+    """Return the rows of a section, none where it was not run."""
+    return results["timings"].get(section, [])
+
+
+def find(
+    results: Results,
+    section: str,
+    contender: str,
+    elements: int,
+    *,
+    dtype: str = "float32",
+    variant: str = "",
+) -> Row | None:
     """Return the row of a contender at a size, if it was measured."""
-    for row in results["rows"]:
-        if row["contender"] == contender and row["elements"] == elements:
+    wanted = (contender, elements, dtype, variant)
+    for row in rows(results, section):
+        if (row["contender"], row["elements"], row["dtype"], row["variant"]) == wanted:
             return row
     return None
 
 
-def sizes(results: Results) -> list[int]:
+def sizes(results: Results, section: str = "forward") -> list[int]:
     """List the sizes measured, in rising order."""
-    return sorted({row["elements"] for row in results["rows"]})
+    return sorted({row["elements"] for row in rows(results, section)})
 
 
 def _rounded(value: Any) -> Any:
@@ -81,19 +116,21 @@ def _rounded(value: Any) -> Any:
     return value
 
 
+def _json(value: Any, indent: str) -> str:
+    """Write mappings and lists over several lines, but what is in a list on a line each."""
+    deeper = indent + " "
+    if isinstance(value, list) and value:
+        lines = ",\n".join(deeper + json.dumps(item) for item in value)
+        return f"[\n{lines}\n{indent}]"
+    if isinstance(value, dict) and value:
+        lines = ",\n".join(f"{deeper}{json.dumps(k)}: {_json(v, deeper)}" for k, v in value.items())
+        return f"{{\n{lines}\n{indent}}}"
+    return json.dumps(value)
+
+
 def dumps(results: Results) -> str:
     """Write results as JSON with one line a row, so that a diff shows what moved."""
-    parts = []
-    for key, value in _rounded(results).items():
-        if isinstance(value, list) and value:
-            lines = ",\n".join("  " + json.dumps(item) for item in value)
-            parts.append(f" {json.dumps(key)}: [\n{lines}\n ]")
-        elif isinstance(value, dict) and value:
-            lines = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items())
-            parts.append(f" {json.dumps(key)}: {{\n{lines}\n }}")
-        else:
-            parts.append(f" {json.dumps(key)}: {json.dumps(value)}")
-    return "{\n" + ",\n".join(parts) + "\n}\n"
+    return _json(_rounded(results), "") + "\n"
 
 
 def save(results: Results, path: Path) -> None:
@@ -108,16 +145,36 @@ def load(path: Path) -> Results:
     Raises
     ------
     BenchError
-        Where it is missing, is not JSON, or has another schema version.
+        Where it is missing, is not JSON, has another schema version, or lacks something.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BenchError(f"no results in {path}; python -m bench writes them") from None
+    except IsADirectoryError:
+        raise BenchError(f"{path} is a folder, not a results file") from None
     except ValueError as error:
         raise BenchError(f"{path} is not JSON: {error}") from error
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:
         raise BenchError(f"{path} has results schema {schema!r}; this code reads {SCHEMA}")
+    _check_keys(path, "the file", data, Results)
+    parts: list[tuple[str, Any, Any]] = [
+        ("memory", data["memory"], MemoryRow),
+        ("profile", data["profile"], ProfileRow),
+        *((f"timings.{name}", found, Row) for name, found in data["timings"].items()),
+    ]
+    for name, found, kind in parts:
+        for number, row in enumerate(found):
+            _check_keys(path, f"{name}[{number}]", row, kind)
+            if kind is not ProfileRow and row["contender"] not in data["contenders"]:
+                raise BenchError(f"{path}: {name}[{number}] names no contender of the file")
     results: Results = data
     return results
+
+
+def _check_keys(path: Path, where: str, given: Any, kind: Any) -> None:
+    expected, found = set(kind.__annotations__), set(given) if isinstance(given, dict) else set()
+    if expected != found:
+        missing, foreign = sorted(expected - found), sorted(found - expected)
+        raise BenchError(f"{path}: {where} lacks {missing} and has {foreign} that nobody knows")

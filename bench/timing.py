@@ -12,36 +12,79 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .common import Array
-from .contenders import ROOF, Contender
-
 # A batch lasts at least this long, so that the clock and the loop cost below 1%.
 BATCH_SECONDS = 1e-3
 # Below this a batch follows one untimed call: its data are in cache again and its threads awake.
 WARM_SECONDS = 10e-3
 # OpenMP threads spin for some milliseconds after their last loop and would slow the next contender.
 SETTLE_SECONDS = 20e-3
-MIN_ROUNDS, MAX_ROUNDS = 5, 200
+# Calls longer than this are timed in fewer rounds than the others.
+SLOW_SECONDS = 1.0
+
+
+def _nothing() -> None:
+    """Make nothing ready."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One contender made ready at one size."""
+    """A call made ready to be timed.
 
-    contender: Contender
+    Attributes
+    ----------
+    id : str
+        Key of its samples.
+    call : callable
+        What is timed, `calls` times in a row.
+    calls : int
+        Calls a batch.
+    seconds : float
+        What a call took while it was made ready.
+    ready : callable
+        Called untimed before each batch: sets thread counts.
+    spins : str
+        Library whose threads may be spinning after a batch; empty for none.
+    """
+
+    id: str
     call: Callable[[], object]
     calls: int
-    warm: bool
+    seconds: float
+    ready: Callable[[], object] = _nothing
+    spins: str = ""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is done to get a figure."""
+
+    batch: float = BATCH_SECONDS
+    settle: float = SETTLE_SECONDS
+    least: int = 5  # rounds, whatever they cost
+    least_slow: int = 3  # and of calls over SLOW_SECONDS
+    most: int = 200
+
+    def rounds(self, seconds: float) -> int:
+        """Return the rounds that a call of so many seconds may take part in."""
+        return self.least_slow if seconds > SLOW_SECONDS else self.most
+
+
+FULL = Effort()
+# Every call is made, and no figure is worth anything.
+ONCE = Effort(batch=0.0, settle=0.0, least=1, least_slow=1, most=1)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Statistics over rounds: seconds a call, and the ratio to the base in the same round."""
+    """Over rounds: seconds a call, and ratio to the base in the same round; medians, quartiles."""
 
     seconds: float
     q1: float
     q3: float
     ratio: float
+    ratio_q1: float
+    ratio_q3: float
+    rounds: int
 
 
 def _batch(call: Callable[[], object], calls: int) -> float:
@@ -54,31 +97,43 @@ def _batch(call: Callable[[], object], calls: int) -> float:
 
 
 @contextlib.contextmanager
-def _no_gc() -> Iterator[None]:
+def quiet_gc() -> Iterator[None]:
+    """Turn automatic collection off; collecting by hand is quick, for it skips what is old."""
     enabled = gc.isenabled()
     gc.collect()
+    gc.freeze()
     gc.disable()
     try:
         yield
     finally:
+        gc.unfreeze()
         if enabled:
             gc.enable()
 
 
-def prepare(contender: Contender, x: Array, p: float, out: Array) -> Entry:
-    """Set a contender up, warm it, and choose how many calls make a batch."""
-    contender.set_threads()
-    call = contender.setup(x, p, out)
-    call()
+def prepare(
+    name: str,
+    call: Callable[[], object],
+    ready: Callable[[], object] = _nothing,
+    spins: str = "",
+    effort: Effort = FULL,
+) -> Entry:
+    """Warm a call, and choose how many of them make a batch."""
+    ready()
     seconds = _batch(call, 1)
-    if seconds < BATCH_SECONDS:  # one short call says little: take the best of three longer tries
-        calls = min(100, math.ceil(BATCH_SECONDS / seconds))
+    if effort.batch:  # the first call may have compiled something
+        seconds = _batch(call, 1)
+    if seconds < effort.batch:  # one short call says little: take the best of three longer tries
+        calls = min(100, math.ceil(effort.batch / seconds))
         seconds = min(_batch(call, calls) for _ in range(3))
-    return Entry(contender, call, math.ceil(BATCH_SECONDS / seconds), seconds < WARM_SECONDS)
+    return Entry(name, call, max(1, math.ceil(effort.batch / seconds)), seconds, ready, spins)
 
 
 def measure(
-    entries: Sequence[Entry], seconds: float, on_round: Callable[[float], object]
+    entries: Sequence[Entry],
+    seconds: float,
+    on_round: Callable[[float], object] = lambda part: None,
+    effort: Effort = FULL,
 ) -> dict[str, list[float]]:
     """Time every entry once a round, each round starting with the next, until time is up.
 
@@ -87,43 +142,64 @@ def measure(
     entries : sequence of Entry
         All at one size.
     seconds : float
-        Budget; at least `MIN_ROUNDS` rounds are made whatever they cost.
+        Budget; some rounds are made whatever they cost.
     on_round : callable
         Called untimed after each round with the part of the work that is done, 0 to 1.
+    effort : Effort
+        How many rounds at least and at most.
 
     Returns
     -------
     dict
-        Contender name to seconds a call, one per round.
+        Id to seconds a call, one for each round; NaN for a round that a slow call sat out.
     """
-    samples: dict[str, list[float]] = {entry.contender.name: [] for entry in entries}
+    samples: dict[str, list[float]] = {entry.id: [] for entry in entries}
     start = time.perf_counter()
-    with _no_gc():
-        for turn in range(MAX_ROUNDS):
+    with quiet_gc():
+        for turn in range(effort.most):
             shift = turn % len(entries)
-            for entry in (*entries[shift:], *entries[:shift]):
-                entry.contender.set_threads()
-                if entry.warm:
+            order = [*entries[shift:], *entries[:shift]]
+            for entry, following in itertools.zip_longest(order, order[1:]):
+                if turn >= effort.rounds(entry.seconds):
+                    samples[entry.id].append(math.nan)
+                    continue
+                entry.ready()
+                if entry.seconds < WARM_SECONDS:
                     entry.call()
-                samples[entry.contender.name].append(_batch(entry.call, entry.calls))
-                if entry.contender.threads == "all":
-                    time.sleep(SETTLE_SECONDS)
+                samples[entry.id].append(_batch(entry.call, entry.calls))
+                # Threads of one library may run on into its next call, which wants them too.
+                if entry.spins and (following is None or following.spins != entry.spins):
+                    time.sleep(effort.settle)
+            gc.collect()  # graphs and tapes may be cycles that hold arrays
             used = (time.perf_counter() - start) / seconds
-            on_round(min(1.0, max(min(used, (turn + 1) / MIN_ROUNDS), (turn + 1) / MAX_ROUNDS)))
-            if used >= 1 and turn + 1 >= MIN_ROUNDS:
+            part = max(min(used, (turn + 1) / effort.least), (turn + 1) / effort.most)
+            on_round(min(1.0, part))
+            if used >= 1 and turn + 1 >= effort.least:
                 break
     return samples
 
 
-def summarise(samples: Mapping[str, Sequence[float]], base: str = ROOF.name) -> dict[str, Summary]:
-    """Medians and quartiles over rounds; ratios are taken within each round, then their median.
+def summarise(
+    samples: Mapping[str, Sequence[float]], bases: Mapping[str, str]
+) -> dict[str, Summary]:
+    """Medians and quartiles over rounds; ratios are taken within each round.
 
     What slows a whole round (a busy neighbour, a lower clock) cancels in the ratio.
+
+    Parameters
+    ----------
+    samples : mapping
+        Id to seconds a call for each round, NaN where there is none.
+    bases : mapping
+        Id to the id that its ratios are to.
     """
-    reference = np.asarray(samples[base])
     summaries = {}
     for name, values in samples.items():
-        q1, median, q3 = np.percentile(values, (25, 50, 75))
-        ratio = float(np.median(np.asarray(values) / reference))
-        summaries[name] = Summary(float(median), float(q1), float(q3), ratio)
+        taken = np.asarray(values)
+        ratios = taken / np.asarray(samples[bases[name]])
+        made = ~np.isnan(ratios)
+        q1, median, q3 = np.percentile(taken[made], (25, 50, 75)).tolist()
+        ratio_q1, ratio, ratio_q3 = np.percentile(ratios[made], (25, 50, 75)).tolist()
+        rounds = int(made.sum())
+        summaries[name] = Summary(median, q1, q3, ratio, ratio_q1, ratio_q3, rounds)
     return summaries

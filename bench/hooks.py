@@ -1,0 +1,52 @@
+"""Where calls get their compiled kernels from: the one place here that knows names in fastdrop.
+
+A hook puts a spy in the place of the kernels that calls take, for a while. Each finds what it looks
+for by name, and does nothing where that is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from .contender import load
+
+Kernel = Callable[..., Any]
+Spy = Callable[[Kernel], Kernel]
+
+
+@contextmanager
+def express_kernels(spy: Spy) -> Iterator[None]:
+    """Watch the kernels that plain calls go to straight from `fastdrop.dropout`."""
+    laws = getattr(load("fastdrop._functions"), "_express", {})
+    before = {key: law for key, law in laws.items() if hasattr(law, "run")}
+    try:
+        laws.update({key: law._replace(run=spy(law.run)) for key, law in before.items()})
+        yield
+    finally:
+        laws.update(before)
+
+
+@contextmanager
+def driver_kernels(spy: Spy) -> Iterator[None]:
+    """Watch the kernels that the driver asks for, over contiguous elements."""
+    driver = load("fastdrop_kernels.cpu.driver")
+    flat = getattr(driver, "flat", None)
+
+    def watched(*args: Any) -> Kernel:
+        return spy(flat(*args))  # type: ignore[misc]
+
+    if flat:
+        driver.flat = watched
+    try:
+        yield
+    finally:
+        if flat:
+            driver.flat = flat
+
+
+HOOKS: tuple[Callable[[Spy], AbstractContextManager[None]], ...] = (
+    express_kernels,
+    driver_kernels,
+)
