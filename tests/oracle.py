@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -98,15 +95,3 @@ def misaligned(x: Array, by: int) -> Array:
 
 def key_from(rng: np.random.Generator) -> fd.Key:
     return fd.as_key(rng)
-
-
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a new process that finds the packages as this one does."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env={**os.environ, "PYTHONPATH": path, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from .oracle import ROOT, run_python
+from .subprocesses import assert_succeeds, run_python
 
 CALL = """
 import numpy as np, fastdrop as fd
@@ -21,7 +19,6 @@ assert y[:8].tolist() == [2, 2, 0, 0, 0, 0, 2, 0], y[:8]
 
 # A call that threads share, and what it must give; `right()` says whether it does.
 THREADED = """
-import os, sys, threading, warnings
 import numpy as np, fastdrop as fd
 fd.set_num_threads(4)
 x = np.ones(1 << 20, np.float32)
@@ -32,12 +29,6 @@ assert threads._workers
 def right():
     return fd.dropout(x, 0.5, rng=42).tobytes() == expected
 """
-
-
-def assert_succeeds(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
 
 
 def test_importing_fastdrop_imports_numpy_and_no_other_library() -> None:
@@ -76,84 +67,6 @@ print([n for n in ("cupy", "dask", "torch", "tensorflow", "jax", "pandas") if n 
 """
     )
     assert assert_succeeds(run_python(code)).strip() == "[]"
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_computes_after_its_parent_used_threads() -> None:
-    code = (
-        THREADED
-        + """
-warnings.simplefilter("ignore", DeprecationWarning)  # what Python 3.12 says of any such fork
-children = []
-for _ in range(4):
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if right() and right() else 3)
-    children.append(child)
-codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-assert codes == [0] * 4, codes
-assert right()
-print("done")
-"""
-    )
-    assert assert_succeeds(run_python(code)).strip() == "done"
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_child_forked_while_other_threads_compute_computes_too() -> None:
-    code = (
-        THREADED
-        + """
-warnings.simplefilter("ignore", DeprecationWarning)
-stop = False
-def busy():
-    while not stop:
-        assert right()
-workers = [threading.Thread(target=busy) for _ in range(2)]
-for worker in workers:
-    worker.start()
-codes = []
-for _ in range(8):
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if right() else 3)
-    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-stop = True
-for worker in workers:
-    worker.join()
-assert codes == [0] * 8, codes
-print("done")
-"""
-    )
-    assert assert_succeeds(run_python(code)).strip() == "done"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_multiprocessing_workers_draw_the_same_masks(method: str, tmp_path: Path) -> None:
-    script = tmp_path / "workers.py"
-    script.write_text(
-        "import multiprocessing, sys, warnings\n"
-        "import numpy as np, fastdrop as fd\n"
-        "def work(n):\n"
-        "    return fd.dropout(np.ones(1 << 20, np.float32), 0.5, rng=n).tobytes()\n"
-        "if __name__ == '__main__':\n"
-        "    warnings.simplefilter('ignore', DeprecationWarning)\n"
-        "    fd.set_num_threads(3)\n"
-        "    expected = [work(n) for n in range(4)]\n"
-        "    with multiprocessing.get_context(sys.argv[1]).Pool(2) as pool:\n"
-        "        assert pool.map(work, range(4)) == expected\n"
-        "    print('done')\n"
-    )
-    path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
-    done = subprocess.run(
-        [sys.executable, str(script), method],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert assert_succeeds(done).strip() == "done"
 
 
 def test_calls_at_the_exit_of_the_interpreter_work() -> None:
@@ -232,7 +145,7 @@ def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
 
 def test_without_numbas_compiler_the_error_says_what_to_do() -> None:
     done = run_python(CALL, NUMBA_DISABLE_JIT="1")
-    assert done.returncode == 1
+    assert done.status == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("RuntimeError")
     assert "NUMBA_DISABLE_JIT" in last
@@ -244,7 +157,7 @@ def test_without_numbas_compiler_the_error_says_what_to_do() -> None:
 def test_a_wrong_number_of_threads_in_the_environment_is_named(name: str, value: str) -> None:
     others = {"FASTDROP_NUM_THREADS": "", "NUMBA_NUM_THREADS": ""}
     done = run_python("import fastdrop; fastdrop.get_num_threads()", **{**others, name: value})
-    assert done.returncode == 1
+    assert done.status == 1
     assert f"ValueError: {name}={value!r}" in done.stderr
 
 
@@ -268,28 +181,6 @@ def test_a_damaged_kernel_file_costs_nothing_but_time(tmp_path: Path) -> None:
             content[place] ^= 0x55  # inside the machine code, where LLVM would crash
         file.write_bytes(content)
     assert_succeeds(run_python(CALL, FASTDROP_CACHE_DIR=str(tmp_path)))
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_child_forked_while_another_thread_compiles_can_compile(tmp_path: Path) -> None:
-    code = """
-import os, signal, sys, threading, warnings
-import numpy as np, fastdrop as fd
-from fastdrop_kernels.cpu import compiler
-warnings.simplefilter("ignore", DeprecationWarning)
-x = np.ones(8, np.float32)
-thread = threading.Thread(target=lambda: fd.dropout(x, 0.5, rng=42))
-thread.start()
-while not compiler._alive:  # until some of it is compiled, and the rest is not
-    pass
-child = os.fork()
-if child == 0:
-    signal.alarm(60)  # a child that hangs is ended, and seen
-    os._exit(0 if fd.dropout(x, 0.5, rng=42).tolist() == [2, 2, 0, 0, 0, 0, 2, 0] else 1)
-thread.join()
-assert os.waitpid(child, 0)[1] == 0
-"""
-    assert_succeeds(run_python(code, FASTDROP_CACHE_DIR=str(tmp_path)))
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
