@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastdrop_kernels import contract
+from fastdrop_kernels import contract, forks
 
 from . import _arguments as arguments
 from ._arguments import Array, NoiseShape, Offset, ShapeLike
@@ -257,9 +257,10 @@ def _driver() -> Any:
     # Imported at the first call: Numba takes half a second.
     global _loaded_driver
     if _loaded_driver is None:
-        from fastdrop_kernels.cpu import driver
+        with forks.importing:
+            from fastdrop_kernels.cpu import driver
 
-        _loaded_driver = driver
+            _loaded_driver = driver
     return _loaded_driver
 
 

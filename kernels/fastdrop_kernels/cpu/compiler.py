@@ -13,7 +13,6 @@ import os
 import pickle
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from numba import njit, types
 from numba.core import config
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
+from numba.core.compiler_lock import global_compiler_lock
 
 _OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 INLINED = {
@@ -153,7 +153,7 @@ def kernel(name: str, function: Callable[..., Any], signature: Any) -> Callable[
     Returns Numba's C entry point and not the dispatcher, which would look up the argument types
     again at each call (0.5 us of a small call's 3).
     """
-    with _compiling:
+    with global_compiler_lock:  # which forks wait for, see `forks`
         result = _compile(name, function, signature, {"no_cfunc_wrapper": True})
         entry_point: Callable[..., Any] = result.entry_point
     return entry_point
@@ -171,7 +171,7 @@ def routine(name: str, function: Callable[..., Any], signature: Any) -> Any:
     Numba's intermediate representation.
     """
     symbol = f"fastdrop_{name}_{_DIGEST[:16]}"
-    with _compiling:
+    with global_compiler_lock:
         result = _compile(name, function, signature, {"no_cpython_wrapper": True})
         address = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
         llvm.add_symbol(symbol, address)
@@ -179,13 +179,3 @@ def routine(name: str, function: Callable[..., Any], signature: Any) -> Any:
 
 
 _alive: list[Any] = []
-
-# A child that is forked while another thread compiles would wait for ever for a lock that nobody
-# holds any more, Numba's or LLVM's: fork when no kernel is being compiled.
-_compiling = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_compiling.acquire,
-        after_in_parent=_compiling.release,
-        after_in_child=_compiling.release,
-    )
