@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -130,3 +131,5 @@ def use_threads() -> None:
 def assert_threads_were_used() -> None:
     """Fail if calls in this process were serial: then nothing was tested."""
     assert len(threads._workers) == THREADS - 1, threads._workers
+    alive = sys._current_frames()
+    assert all(worker in alive for worker in threads._workers), "these are a parent's"
