@@ -13,10 +13,7 @@ import numpy as np
 from numba import types
 
 from .bits import (
-    COLUMN_BYTES,
-    GRANULE,
-    PANEL_COLUMNS,
-    PANEL_ROWS,
+    GROUP,
     POINTER,
     TILE,
     U64,
@@ -25,18 +22,19 @@ from .bits import (
     halves_scratch,
     load16,
     load64,
-    panel_drawer,
-    panel_scratch,
     scattered_drawer,
     store64,
 )
 from .compiler import device, kernel, routine
 from .flat import Kernel
 from .intrinsics import address_of, advance, pointer_in, scratch
-from .loops import any_loop, shared_loop
+from .loops import any_loop, shared_loop, sizes
 from .operations import Operation
+from .panel import COLUMN_BYTES, PANEL_COLUMNS, PANEL_ROWS, panel_drawer, panel_scratch
+from .span import NEAR, span_loop
+from .storage import BITS
 
-_TILE, _GRANULE = np.uint64(TILE), np.uint64(GRANULE)
+_TILE, _GROUP = np.uint64(TILE), np.uint64(GROUP)
 _HALF_BYTES = np.uint64(2)
 _ZERO, _ONE, _TWO, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 8))
 
@@ -51,10 +49,12 @@ def _line(operation: Operation) -> Any:
 
     `halves` holds the halves of some elements, and `window` (two uint64 in memory) says of which:
     of those from window[0] on and below window[1]. So a row of decisions that is shared by many
-    rows of the array is drawn once.
+    rows of the array is drawn once; where no row is (`once`), they need not go through memory.
     """
     draw, draw_scattered = drawer(), scattered_drawer()
     apply, apply_shared = any_loop(operation), shared_loop(operation)
+    span = span_loop(operation, NEAR)
+    in_size, out_size = sizes(operation)
 
     def line(
         x: Any,
@@ -70,9 +70,13 @@ def _line(operation: Operation) -> Any:
         value: Any,
         halves: Any,
         window: Any,
+        once: Any,
     ) -> None:
         if threshold == _NEVER_DROPS or threshold == _ALWAYS_DROPS:
             apply_shared(x, xs, y, ys, n, U64(threshold == _NEVER_DROPS), value)
+            return
+        if once and step == _CONSECUTIVE and xs == in_size and ys == out_size:
+            span(x, y, n, index, seed, stream, threshold, value)
             return
         bound = decision_bound(threshold)
         start = _ZERO
@@ -84,10 +88,10 @@ def _line(operation: Operation) -> Any:
                 store64(window, _EIGHT, _ZERO)
                 bits = halves
             else:
-                m = min(_TILE - element % _TILE, n - start if step else _GRANULE)
+                m = min(_TILE - element % _TILE, n - start if step else _GROUP)
                 first = load64(window, _ZERO)
                 if element < first or element + (m if step else _ONE) > load64(window, _EIGHT):
-                    first = element - element % _GRANULE
+                    first = element - element % _GROUP
                     draw(halves, first, element + m - first, seed, stream, threshold)
                     store64(window, _ZERO, first)
                     store64(window, _EIGHT, element + m)
@@ -99,7 +103,7 @@ def _line(operation: Operation) -> Any:
             apply(advance(x, start * xs), xs, advance(y, start * ys), ys, bits, m, bound, value)
             start += m
 
-    signature = types.void(POINTER, U64, POINTER, *[U64] * 7, POINTER, POINTER, POINTER)
+    signature = types.void(POINTER, U64, POINTER, *[U64] * 7, POINTER, POINTER, POINTER, U64)
     return routine(f"{operation.name}-line", line, signature)
 
 
@@ -181,7 +185,7 @@ def box(operation: Operation) -> Kernel:
     """
     line, panel = _line(operation), _panel(operation)
     # Packed bits have addresses too: a byte's times eight, plus the bit's place.
-    unit = np.uint64(operation.target.units_per_byte)
+    unit = np.uint64(8 if operation.target is BITS else 1)
 
     def run(
         x_slot: Any,
@@ -208,6 +212,10 @@ def box(operation: Operation) -> Kernel:
         for a in range(outer):
             store64(counters, a * _EIGHT, _ZERO)
         store64(window, _EIGHT, _ZERO)
+        once = _ONE
+        for a in range(outer):
+            if _index_step(axes, a) == _SHARED:
+                once = _ZERO
         finished = False
         while not finished:
             if inner == _ONE:
@@ -225,6 +233,7 @@ def box(operation: Operation) -> Kernel:
                     value,
                     halves,
                     window,
+                    once,
                 )
             else:
                 panel(

@@ -16,10 +16,11 @@ import numpy.typing as npt
 from ..threads import run_parts, thread_count
 from . import operations, storage
 from .box import MAX_AXES, box
-from .flat import flat, streamed
+from .flat import flat
 from .memory import slot
 from .operations import Operation
 from .plan import Plan, plan
+from .span import FAR, NEAR, STREAM
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -41,6 +42,10 @@ PARALLEL_FROM = 1 << 20
 # next one, 2 us, is felt.
 _PART = 1 << 16
 _PARTS_PER_THREAD = 16
+
+
+# Bytes of output up to which input and output lie in the second-level cache.
+_NEAR = 1 << 19
 
 
 def _last_level_cache() -> int:
@@ -114,7 +119,8 @@ def apply(
     if index_strides is None and x.flags.c_contiguous and y.flags.c_contiguous and not certain:
         n = y.size
         if n < PARALLEL_FROM:
-            flat(operation)(slot(x), slot(y), 0, n, index, seed, stream, threshold, slot(value))
+            kernel = flat(operation, NEAR if y.nbytes <= _NEAR else FAR)
+            kernel(slot(x), slot(y), 0, n, index, seed, stream, threshold, slot(value))
         else:
             _line(operation, x, y, index, seed, stream, threshold, value)
     elif y.size:
@@ -136,7 +142,7 @@ def _line(
     value: Array,
 ) -> None:
     past_caches = y.nbytes >= _STREAMED_FROM and not np.may_share_memory(x, y)
-    kernel = (streamed if past_caches else flat)(operation)
+    kernel = flat(operation, STREAM if past_caches else FAR)
 
     def part(start: int, stop: int) -> None:
         # The arrays, and not their slots, so that they live as long as a part is running.

@@ -31,7 +31,8 @@ def wide_vectors(typingctx: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         # llvmlite admits only the attributes it knows by name; these are string attributes.
-        for attribute in ('"prefer-vector-width"="512"', '"stackrealign"'):
+        wishes = ('"prefer-vector-width"="512"', '"min-legal-vector-width"="512"', '"stackrealign"')
+        for attribute in wishes:
             set.add(builder.function.attributes, attribute)
         return context.get_dummy_value()
 
@@ -101,53 +102,41 @@ def storer(ty: types.Type) -> Any:
     return store
 
 
+def scratch_in(builder: Any, nbytes: int) -> Any:
+    """Set aside `nbytes` of the generated function's stack, aligned to a cache line."""
+    # Not cgutils.alloca_once, which fills with zeros, byte by byte: two minutes of LLVM's time for
+    # 34 KiB, and a cost at each call.
+    with builder.goto_entry_block():
+        memory = builder.alloca(ir.ArrayType(_BYTE, nbytes))
+    memory.align = 64
+    return builder.bitcast(memory, _BYTE.as_pointer())
+
+
 def scratch(nbytes: int) -> Any:
     """Make ``allocate()``: `nbytes` of stack, aligned to a cache line, living until the return."""
 
     @intrinsic
     def allocate(typingctx: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            # Not cgutils.alloca_once, which fills with zeros, byte by byte: two minutes of LLVM's
-            # time for 34 KiB, and a cost at each call.
-            with builder.goto_entry_block():
-                memory = builder.alloca(ir.ArrayType(_BYTE, nbytes))
-            memory.align = 64
-            return builder.bitcast(memory, _BYTE.as_pointer())
+            return scratch_in(builder, nbytes)
 
         return types.voidptr(), codegen
 
     return allocate
 
 
-@intrinsic
-def prefetch(typingctx: Any, pointer: Any, offset: Any) -> Any:
+def prefetch(builder: Any, pointer: Any, offset: int, to_write: bool) -> None:
     """Ask for the cache line at ``pointer + offset``; never faults, whatever the address."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        byte_ptr = _BYTE.as_pointer()
-        fnty = ir.FunctionType(ir.VoidType(), [byte_ptr, _I32, _I32, _I32])
-        fn = cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0")
-        hints = [ir.Constant(_I32, k) for k in (0, 3, 1)]  # to read, to all levels, data
-        builder.call(fn, [builder.gep(args[0], [args[1]]), *hints])
-        return context.get_dummy_value()
-
-    return types.void(types.voidptr, types.uint64), codegen
+    byte_ptr = _BYTE.as_pointer()
+    fnty = ir.FunctionType(ir.VoidType(), [byte_ptr, _I32, _I32, _I32])
+    fn = cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0")
+    hints = [ir.Constant(_I32, k) for k in (int(to_write), 3, 1)]  # to all levels, data
+    builder.call(fn, [builder.gep(pointer, [ir.Constant(_I64, offset)]), *hints])
 
 
-_LINE = ir.VectorType(_I64, 8)
-
-
-@intrinsic
-def stream_line(typingctx: Any, target: Any, source: Any) -> Any:
-    """Copy 64 bytes to an address that is a multiple of 64, past the caches."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        target, source = (builder.bitcast(a, _LINE.as_pointer()) for a in args)
-        store = builder.store(builder.load(source, align=1), target, align=64)
-        store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_I32, 1)]))
-        return context.get_dummy_value()
-
-    return types.void(types.voidptr, types.voidptr), codegen
+def past_caches(builder: Any, instruction: Any) -> None:
+    """Let a store of a whole, aligned vector go past the caches."""
+    instruction.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_I32, 1)]))
 
 
 @intrinsic

@@ -1,7 +1,7 @@
 """Apply: the loops that read elements, put an operation to each, and write them.
 
-Halves come settled from `bits`; a loop compares, so that an element is decided while it is in a
-register. One set of loops serves every operation.
+These find the halves in memory, settled: for the ends of a span, for elements that are not
+neighbours, and for decisions that several elements share. One set of loops serves every operation.
 """
 
 from __future__ import annotations
@@ -10,97 +10,138 @@ import functools
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 
-from .bits import POINTER, U64, load8, load16, store8, store64
+from .bits import (
+    GROUP,
+    HALVES,
+    POINTER,
+    TILE,
+    U64,
+    load8,
+    store8,
+    store64,
+)
 from .compiler import device, routine
-from .intrinsics import address_of, advance, kept_bits, wide_vectors
+from .intrinsics import (
+    address_of,
+    advance,
+    intrinsic,
+    kept_bits,
+    wide_vectors,
+)
+from .lanes import BIT, I16, Lanes, load
 from .operations import Operation
 from .storage import BITS
 
 _HALF_BYTES = np.uint64(2)
+_GROUP, _VECTOR, _TILE = np.uint64(GROUP), np.uint64(HALVES), np.uint64(TILE)
 _BOUND = types.uint16
 _WORD = np.uint64(64)  # bits
 _BYTE = np.uint64(0xFF)
-_ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
+_ZERO, _ONE, _TWO, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 3, 7, 8))
+_LINE = 64  # bytes of a cache line
+_VECTORS = GROUP // HALVES  # of halves in a group
+
+
+def apply_vector(
+    operation: Operation, kept: Lanes, x: Any, y: Any, k: int, count: int, value: Lanes
+) -> Any:
+    """Put an operation to the k-th `count` elements behind x; returns the last store."""
+    source, target = operation.source, operation.target
+    given = source.load(kept.builder, x, k * count * source.bits // 8, count)
+    return target.store(operation.apply(kept, given, value), y, k * count * target.bits // 8)
+
+
+def _elements(operation: Operation, count: int) -> Any:
+    """Intrinsic ``(x, y, halves, bound, value)``: `count` neighbours (0: one, no vector)."""
+
+    @intrinsic
+    def elements(typingctx: Any, x: Any, y: Any, halves: Any, bound: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x, y, halves, bound, value = args
+            kept = load(builder, halves, 0, I16, count) >= Lanes(builder, bound)
+            parameter = operation.source.load_value(builder, value)
+            apply_vector(operation, kept, x, y, 0, count, parameter)
+            return context.get_dummy_value()
+
+        return types.void(POINTER, POINTER, POINTER, _BOUND, POINTER), codegen
+
+    return elements
+
+
+def _certain(operation: Operation, count: int, kept: bool) -> Any:
+    """Intrinsic ``(x, y, value)``: `count` neighbours, all kept or all dropped."""
+
+    @intrinsic
+    def certain(typingctx: Any, x: Any, y: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x, y, value = args
+            one = Lanes(builder, ir.Constant(BIT, int(kept)))
+            parameter = operation.source.load_value(builder, value)
+            apply_vector(operation, one.repeated(count), x, y, 0, count, parameter)
+            return context.get_dummy_value()
+
+        return types.void(POINTER, POINTER, POINTER), codegen
+
+    return certain
 
 
 @functools.cache
-def apart_loop(operation: Operation) -> Any:
-    """Routine ``(x, y, halves, n, bound, value)``: contiguous, x and y do not overlap."""
-    load, store, parameter, apply, in_size, out_size = _parts(operation)
+def settled_loop(operation: Operation) -> Any:
+    """Routine ``(x, y, halves, n, bound, value)``: neighbours, whose halves are in memory."""
+    if operation.target is BITS:
+        return _pack_loop()
+    many, one = _elements(operation, HALVES), _elements(operation, 0)
+    in_size, out_size = sizes(operation)
 
-    def apart(x: Any, y: Any, halves: Any, n: Any, bound: Any, value: Any) -> None:
+    def settled(x: Any, y: Any, halves: Any, n: Any, bound: Any, value: Any) -> None:
         wide_vectors()
-        v = parameter(value, _ZERO)
-        for t in range(n):
-            kept = load16(halves, _HALF_BYTES * t) >= bound
-            store(y, t * out_size, apply(kept, load(x, t * in_size), v))
+        whole = n - n % _VECTOR
+        for t in range(_ZERO, whole, _VECTOR):
+            bits = advance(halves, _HALF_BYTES * t)
+            many(advance(x, t * in_size), advance(y, t * out_size), bits, bound, value)
+        for t in range(whole, n):
+            bits = advance(halves, _HALF_BYTES * t)
+            one(advance(x, t * in_size), advance(y, t * out_size), bits, bound, value)
 
     signature = types.void(POINTER, POINTER, POINTER, U64, _BOUND, POINTER)
-    return routine(f"{operation.name}-apart", apart, signature)
-
-
-@functools.cache
-def in_place_loop(operation: Operation) -> Any:
-    """Routine ``(y, halves, n, bound, value)``: contiguous, in place.
-
-    As `apart_loop`, but here LLVM can see that input and output are one. Were they two addresses,
-    its check for overlap would choose the scalar loop.
-    """
-    load, store, parameter, apply, in_size, out_size = _parts(operation)
-
-    def in_place(y: Any, halves: Any, n: Any, bound: Any, value: Any) -> None:
-        wide_vectors()
-        v = parameter(value, _ZERO)
-        for t in range(n):
-            kept = load16(halves, _HALF_BYTES * t) >= bound
-            store(y, t * out_size, apply(kept, load(y, t * in_size), v))
-
-    signature = types.void(POINTER, POINTER, U64, _BOUND, POINTER)
-    return routine(f"{operation.name}-in-place", in_place, signature)
-
-
-@functools.cache
-def contiguous_loop(operation: Operation) -> Any:
-    """Inlined ``(x, y, halves, n, bound, value)``: contiguous, apart or exactly in place."""
-    apart, in_place = apart_loop(operation), in_place_loop(operation)
-
-    @device
-    def contiguous(x: Any, y: Any, halves: Any, n: Any, bound: Any, value: Any) -> None:
-        if address_of(x) == address_of(y):
-            in_place(y, halves, n, bound, value)
-        else:
-            apart(x, y, halves, n, bound, value)
-
-    return contiguous
+    return routine(f"{operation.name}-settled", settled, signature)
 
 
 @functools.cache
 def any_loop(operation: Operation) -> Any:
     """Inlined ``(x, xs, y, ys, halves, n, bound, value)``: elements xs and ys bytes apart."""
-    if operation.target is BITS:
-        return _pack_loop()
-    load, store, parameter, apply, in_size, out_size = _parts(operation)
+    settled = settled_loop(operation)
+    in_size, out_size = sizes(operation)
+    if operation.target is BITS:  # always neighbours
+
+        @device
+        def packed(
+            x: Any, xs: Any, y: Any, ys: Any, halves: Any, n: Any, bound: Any, value: Any
+        ) -> None:
+            settled(x, y, halves, n, bound, value)
+
+        return packed
+    one = _elements(operation, 0)
 
     def strided(
         x: Any, xs: Any, y: Any, ys: Any, halves: Any, n: Any, bound: Any, value: Any
     ) -> None:
-        v = parameter(value, _ZERO)
         for t in range(n):
-            kept = load16(halves, _HALF_BYTES * t) >= bound
-            store(y, t * ys, apply(kept, load(x, t * xs), v))
+            bits = advance(halves, _HALF_BYTES * t)
+            one(advance(x, t * xs), advance(y, t * ys), bits, bound, value)
 
     signature = types.void(POINTER, U64, POINTER, U64, POINTER, U64, _BOUND, POINTER)
-    strided = routine(f"{operation.name}-strided", strided, signature)
-    contiguous = contiguous_loop(operation)
+    apart = routine(f"{operation.name}-strided", strided, signature)
 
     @device
     def loop(x: Any, xs: Any, y: Any, ys: Any, halves: Any, n: Any, bound: Any, value: Any) -> None:
         if xs == in_size and ys == out_size:
-            contiguous(x, y, halves, n, bound, value)
+            settled(x, y, halves, n, bound, value)
         else:
-            strided(x, xs, y, ys, halves, n, bound, value)
+            apart(x, xs, y, ys, halves, n, bound, value)
 
     return loop
 
@@ -113,33 +154,32 @@ def shared_loop(operation: Operation) -> Any:
     """
     if operation.target is BITS:
         return _pack_shared_loop()
-    load, store, parameter, apply, in_size, out_size = _parts(operation)
+    keep, drop = _certain(operation, HALVES, True), _certain(operation, HALVES, False)
+    keep_one, drop_one = _certain(operation, 0, True), _certain(operation, 0, False)
+    in_size, out_size = sizes(operation)
 
     def shared(x: Any, xs: Any, y: Any, ys: Any, n: Any, kept: Any, value: Any) -> None:
         wide_vectors()
-        v = parameter(value, _ZERO)
-        contiguous = xs == in_size and ys == out_size
-        if kept and contiguous:
-            for t in range(n):
-                store(y, t * out_size, apply(True, load(x, t * in_size), v))
-        elif kept:
-            for t in range(n):
-                store(y, t * ys, apply(True, load(x, t * xs), v))
-        elif contiguous:
-            for t in range(n):
-                store(y, t * out_size, apply(False, load(x, t * in_size), v))
+        whole = n - n % _VECTOR if xs == in_size and ys == out_size else _ZERO
+        if kept:
+            for t in range(_ZERO, whole, _VECTOR):
+                keep(advance(x, t * in_size), advance(y, t * out_size), value)
+            for t in range(whole, n):
+                keep_one(advance(x, t * xs), advance(y, t * ys), value)
         else:
-            for t in range(n):
-                store(y, t * ys, apply(False, load(x, t * xs), v))
+            for t in range(_ZERO, whole, _VECTOR):
+                drop(advance(x, t * in_size), advance(y, t * out_size), value)
+            for t in range(whole, n):
+                drop_one(advance(x, t * xs), advance(y, t * ys), value)
 
     signature = types.void(POINTER, U64, POINTER, U64, U64, U64, POINTER)
     return routine(f"{operation.name}-shared", shared, signature)
 
 
-def _parts(operation: Operation) -> tuple[Any, Any, Any, Any, np.uint64, np.uint64]:
-    source, target = operation.source, operation.target
-    sizes = np.uint64(source.itemsize), np.uint64(target.itemsize)
-    return source.load, target.store, operation.parameter, operation.apply, *sizes
+def sizes(operation: Operation) -> tuple[np.uint64, np.uint64]:
+    """Return the steps between neighbours, in the units of addresses: bytes, or bits of `BITS`."""
+    out = 1 if operation.target is BITS else operation.target.itemsize
+    return np.uint64(operation.source.itemsize), np.uint64(out)
 
 
 @device
@@ -159,7 +199,7 @@ def _write_bits(y: Any, bits: Any, n: Any) -> None:
 
 
 def _pack_loop() -> Any:
-    def pack(x: Any, xs: Any, y: Any, ys: Any, halves: Any, n: Any, bound: Any, value: Any) -> None:
+    def pack(x: Any, y: Any, halves: Any, n: Any, bound: Any, value: Any) -> None:
         wide_vectors()
         for t in range(_ZERO, n, _WORD):
             m = min(_WORD, n - t)
@@ -168,8 +208,8 @@ def _pack_loop() -> Any:
                 bits &= (_ONE << m) - _ONE
             _write_bits(advance(y, t), bits, m)
 
-    signature = types.void(POINTER, U64, POINTER, U64, POINTER, U64, _BOUND, POINTER)
-    return routine("pack-any", pack, signature)
+    signature = types.void(POINTER, POINTER, POINTER, U64, _BOUND, POINTER)
+    return routine("pack-settled", pack, signature)
 
 
 def _pack_shared_loop() -> Any:

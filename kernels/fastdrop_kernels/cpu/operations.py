@@ -7,12 +7,10 @@ a dropped place vanishes. A new one is a few lines here; the loops around it are
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from numba import types
-
-from .compiler import device
+from .lanes import Lanes, select
 from .storage import BITS, BOOL, NOTHING, Storage
 
 
@@ -23,41 +21,36 @@ class Operation:
     name: str
     source: Storage  # how x is read
     target: Storage  # how y is written
-    parameter: Any  # load(pointer, offset) -> value, once before each loop
-    apply: Any  # apply(kept, x, value) -> y
+    apply: Callable[[Lanes, Lanes, Lanes], Lanes]  # (kept, x, value) -> y, traced
 
 
-@device
-def _drop(kept: Any, x: Any, scale: Any) -> Any:
-    scaled = x * scale
-    return scaled if kept else type(scaled)(0)
+def _drop(kept: Lanes, x: Lanes, scale: Lanes) -> Lanes:
+    return select(kept, x * scale, 0)
 
 
-@device
-def _fill(kept: Any, x: Any, value: Any) -> Any:
-    return x if kept else value
+def _fill(kept: Lanes, x: Lanes, value: Lanes) -> Lanes:
+    return select(kept, x, value)
 
 
-@device
-def _mark(kept: Any, x: Any, value: Any) -> Any:
-    return types.uint8(kept)
+def _mark(kept: Lanes, x: Lanes, value: Lanes) -> Lanes:
+    return kept
 
 
 def drop(name: str, kind: Storage) -> Operation:
     """Dropout: kept elements times the parameter, dropped ones +0.0."""
-    return Operation(f"drop-{name}", kind, kind, kind.load_value, _drop)
+    return Operation(f"drop-{name}", kind, kind, _drop)
 
 
 def fill(kind: Storage) -> Operation:
     """Masked fill: kept elements as they are, dropped ones the parameter."""
-    return Operation(f"fill-{kind.itemsize}", kind, kind, kind.load_value, _fill)
+    return Operation(f"fill-{kind.itemsize}", kind, kind, _fill)
 
 
 def mark() -> Operation:
     """Mark an element: 1 kept, 0 dropped. There is no input and no parameter."""
-    return Operation("mark", NOTHING, BOOL, NOTHING.load_value, _mark)
+    return Operation("mark", NOTHING, BOOL, _mark)
 
 
 def pack() -> Operation:
     """Mark as `mark` does, eight elements to a byte, in memory that was zero."""
-    return Operation("pack", NOTHING, BITS, NOTHING.load_value, _mark)
+    return Operation("pack", NOTHING, BITS, _mark)

@@ -1,4 +1,4 @@
-"""The kernel that writes past the caches gives what the plain one gives, and no more."""
+"""Every way through memory writes what the plain one writes, and no more."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels import contract
 from fastdrop_kernels.cpu import operations, storage
-from fastdrop_kernels.cpu.flat import flat, streamed
+from fastdrop_kernels.cpu.flat import flat
 from fastdrop_kernels.cpu.memory import slot
+from fastdrop_kernels.cpu.span import FAR, NEAR, STREAM
 
 from .oracle import POISON, Array, applied, assert_same, data, mask, misaligned
 
@@ -49,7 +50,8 @@ def compare(kind: str, n: int, x_by: int, y_by: int, index: int, start: int = 0)
     x = misaligned(np.arange(1, n + 1).astype(dtype), x_by)
     value = np.array(3, dtype)
     memories = []
-    for kernel in (flat(operation), streamed(operation)):
+    for way in (NEAR, FAR, STREAM):
+        kernel = flat(operation, way)
         y, memory = target(n, dtype, y_by)
         call(kernel, x, y, start, n, index, value)
         around = memory.copy()
@@ -57,7 +59,7 @@ def compare(kind: str, n: int, x_by: int, y_by: int, index: int, start: int = 0)
         around[begin + start * y.itemsize : begin + y.nbytes] = POISON
         assert (around == POISON).all()  # nothing else is written
         memories.append(data(y))
-    assert memories[0] == memories[1], (kind, n, x_by, y_by, index, start)
+    assert memories[0] == memories[1] == memories[2], (kind, n, x_by, y_by, index, start)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,10 +87,15 @@ def test_a_part_leaves_the_rest_of_the_array_alone(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
 def test_it_gives_what_the_reference_gives(kind: str, rng: np.random.Generator) -> None:
+    for way in (NEAR, FAR, STREAM):
+        check_reference(kind, way, rng)
+
+
+def check_reference(kind: str, way: str, rng: np.random.Generator) -> None:
     operation, dtype = KINDS[kind]
     x = rng.standard_normal(20_001).astype(dtype)
     factor = np.array(1 / (1 - P), dtype)
     y, _ = target(x.size, dtype, 36)
-    call(streamed(operation), x, y, 0, x.size, 77, factor)
+    call(flat(operation, way), x, y, 0, x.size, 77, factor)
     kept = mask(x.shape, P, KEY, offset=77)
     assert_same(y, applied(kept, x, float(factor)))

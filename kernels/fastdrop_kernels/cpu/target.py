@@ -1,0 +1,19 @@
+"""What the processor that is compiled for can do, as Numba's settings have it."""
+
+from __future__ import annotations
+
+from numba.core.registry import cpu_target
+
+_TRIPLE, NAME, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
+_HAS = frozenset(_FEATURES.split(","))
+
+
+def has(feature: str) -> bool:
+    """Say whether LLVM may use an instruction set, named as LLVM names it."""
+    return f"+{feature}" in _HAS
+
+
+# Vectors of 512 bits need AVX-512BW too, whose registers hold 16-bit lanes. What is wider than a
+# machine's registers would still run: LLVM splits it.
+VECTOR_BYTES = 64 if has("avx512bw") else 32 if has("avx2") else 16
+REGISTERS = 16 if _TRIPLE.startswith("x86_64") and VECTOR_BYTES < 64 else 32
