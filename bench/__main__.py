@@ -12,6 +12,7 @@ from .common import BenchError
 # Each is a module here with add_arguments(parser) and main(args) -> exit status.
 COMMANDS = {
     "run": "validate, time, print tables, write results (what is done when no command is given)",
+    "latency": "time single calls beside busy processes, threaded and serial",
     "readme": "write the README's table from the results, or --check it",
     "plot": "draw throughput over size from the results",
 }
