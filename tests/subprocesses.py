@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,18 +41,23 @@ class Process:
     """A running Python that finds the packages as this one does, and takes warnings for errors."""
 
     def __init__(
-        self, arguments: Sequence[str], before: Sequence[str] = (), **environment: str
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        before: Sequence[str] = (),
+        tree: Path = ROOT,
     ) -> None:
-        path = [str(ROOT), str(ROOT / "kernels")]
         settings = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(path),
+            "PYTHONPATH": os.pathsep.join([str(tree), str(tree / "kernels")]),
             "PYTHONFAULTHANDLER": "1",  # and so for the children it spawns
             **environment,
         }
         self._popen = subprocess.Popen(
             [*before, sys.executable, "-W", "error", *arguments],
             env=settings,
+            cwd=tree,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -95,9 +100,9 @@ class Process:
             os.killpg(self._popen.pid, number)
 
 
-def run_python(code: str, before: Sequence[str] = (), **environment: str) -> Finished:
+def run_python(code: str, **environment: str) -> Finished:
     """Run code in a new process."""
-    return Process(["-c", code], before, **environment).finish()
+    return Process(["-c", code], environment).finish()
 
 
 def run_scenario(name: str, *arguments: object, patience: float = 0, **environment: str) -> str:
@@ -106,7 +111,7 @@ def run_scenario(name: str, *arguments: object, patience: float = 0, **environme
     It may say that it cannot run here, and why: then the test that asked for it is skipped.
     """
     command = ["-m", f"tests.scenarios.{name}", *map(str, arguments)]
-    done = Process(command, **environment).finish(patience=PATIENCE + 3 * patience)
+    done = Process(command, environment).finish(patience=PATIENCE + 3 * patience)
     if done.status == SKIPPED:
         pytest.skip(done.stdout.strip().splitlines()[-1])
     return assert_succeeds(done)

@@ -25,6 +25,8 @@ from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 
+from .. import sources
+
 _OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 INLINED = {
     "forceinline": True,
@@ -37,36 +39,25 @@ INLINED = {
 device: Callable[..., Any] = njit(**INLINED)
 
 
-def _stamps() -> tuple[tuple[str, int, int], ...]:
-    """Return name, time and size of every kernel source; nothing where they cannot be seen."""
-    root = Path(__file__).resolve().parent.parent
-    try:
-        paths = sorted(root.rglob("*.py"))
-        return tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in paths)
-    except OSError:
-        return ()
-
-
-def _digest_of(stamps: tuple[tuple[str, int, int], ...]) -> str:
+def _digest() -> str:
+    """Return a digest of every kernel source."""
     digest = hashlib.sha256()
-    for path, _, _ in stamps:
-        digest.update(Path(path).name.encode() + b"\0")
+    for stamp in sources.AT_IMPORT:
+        digest.update(Path(stamp.path).name.encode() + b"\0")
         try:
-            digest.update(Path(path).read_bytes() + b"\0")
+            digest.update(Path(stamp.path).read_bytes() + b"\0")
         except OSError:
             digest.update(os.urandom(16))
     return digest.hexdigest()
 
 
-# Taken when the kernels are imported: what is compiled later is what was imported, whatever the
-# files say by then.
-_STAMPS = _stamps()
-_DIGEST = _digest_of(_STAMPS)
+_DIGEST = _digest()
+_SOURCES_WERE_IMPORTED = sources.none_has_stale_bytecode()
 
 
-def _sources_are_known() -> bool:
-    """Say whether the sources can be seen, and are what they were when they were imported."""
-    return bool(_STAMPS) and _stamps() == _STAMPS
+def _digest_is_true() -> bool:
+    """Say whether what is compiled now is what the digest is of."""
+    return _SOURCES_WERE_IMPORTED and sources.are_those_imported()
 
 
 def cache_folder() -> Path:
@@ -104,7 +95,7 @@ class _KernelCache(NullCache):  # type: ignore[misc]
         """Compile result from the cache, or None."""
         target_context.refresh()
         try:
-            if not _sources_are_known():
+            if not _digest_is_true():
                 return None
             data = self._path(sig, target_context.codegen()).read_bytes()
             checksum, payload = data[:32], data[32:]
@@ -117,7 +108,7 @@ class _KernelCache(NullCache):  # type: ignore[misc]
     def save_overload(self, sig: Any, data: Any) -> None:
         """Write a compile result, whole or not at all."""
         try:
-            if not _sources_are_known():
+            if not _digest_is_true():
                 return
             path = self._path(sig, data.codegen)
             path.parent.mkdir(parents=True, exist_ok=True)
