@@ -105,13 +105,19 @@ def run_python(code: str, **environment: str) -> Finished:
     return Process(["-c", code], environment).finish()
 
 
-def run_scenario(name: str, *arguments: object, patience: float = 0, **environment: str) -> str:
+def run_scenario(
+    name: str,
+    *arguments: object,
+    environment: Mapping[str, str] | None = None,
+    seconds: float = 0,
+) -> str:
     """Run a module of `tests.scenarios` that must succeed, and return what it prints.
 
-    It may say that it cannot run here, and why: then the test that asked for it is skipped.
+    It may say that it cannot run here, and why: then the test that asked for it is skipped. It has
+    time for the seconds that it is told to go on for.
     """
     command = ["-m", f"tests.scenarios.{name}", *map(str, arguments)]
-    done = Process(command, environment).finish(patience=PATIENCE + 3 * patience)
+    done = Process(command, environment or {}).finish(PATIENCE + 3 * seconds)
     if done.status == SKIPPED:
         pytest.skip(done.stdout.strip().splitlines()[-1])
     return assert_succeeds(done)

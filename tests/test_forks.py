@@ -21,7 +21,9 @@ def test_a_child_forked_while_another_thread_imports_computes(module: str) -> No
 
 
 def test_a_child_forked_while_another_thread_compiles_can_compile(tmp_path: Path) -> None:
-    output = run_scenario("first_call", "compile", FASTDROP_CACHE_DIR=str(tmp_path))
+    output = run_scenario(
+        "first_call", "compile", environment={"FASTDROP_CACHE_DIR": str(tmp_path)}
+    )
     assert output.strip() == "done"
 
 

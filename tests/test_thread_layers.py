@@ -36,16 +36,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(layer: str, scenario: str, name: str, seconds: float, folder: Path) -> None:
     # In a virtual environment TBB's library lies where nobody looks for it.
     libraries = [str(Path(sys.prefix, "lib")), os.environ.get("LD_LIBRARY_PATH", "")]
-    output = run_scenario(
-        scenario,
-        name,
-        seconds,
-        patience=seconds,
-        NUMBA_THREADING_LAYER=layer,
-        NUMBA_CACHE_DIR=str(folder / "numba"),
-        LD_LIBRARY_PATH=os.pathsep.join(filter(None, libraries)),
-        **{calls.MASK_FILE: str(folder / "mask.npy")},
-    )
+    environment = {
+        "NUMBA_THREADING_LAYER": layer,
+        "NUMBA_CACHE_DIR": str(folder / "numba"),
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
+        calls.MASK_FILE: str(folder / "mask.npy"),
+    }
+    output = run_scenario(scenario, name, seconds, environment=environment, seconds=seconds)
     assert output.splitlines()[-1] == "done", output
 
 
