@@ -36,6 +36,7 @@ def times(folder: Path) -> dict[str, int]:
 def called_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kernels")
     call(folder)
+    assert list(folder.iterdir())
     return folder
 
 
@@ -137,7 +138,9 @@ pathlib.Path({str(cache)!r}).write_text("not a folder")
     assert cache.read_text() == "not a folder"
 
 
-def test_two_processes_that_compile_at_once_both_compute_and_fill_one_cache(tmp_path: Path) -> None:
+def test_two_processes_that_compile_at_once_both_compute_and_fill_one_cache(
+    called_once: Path, tmp_path: Path
+) -> None:
     cache, meeting = tmp_path / "cache", tmp_path / "meeting"
     meeting.mkdir()
     # They meet when all is imported, and then compile the same kernels at the same time.
@@ -156,6 +159,7 @@ while len(list(meeting.iterdir())) < 2:
         assert_succeeds(done)
     before = times(cache)
     assert all(name.endswith(".kernel") for name in before)
+    assert before.keys() > times(called_once).keys()
     call(cache, CALL + ANOTHER_CALL)
     assert times(cache) == before
 
