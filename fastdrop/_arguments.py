@@ -6,6 +6,7 @@ Errors name the argument, its value, and the way out. Nothing has been written w
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -63,9 +64,14 @@ def array(x: Any) -> Array:
             f"x is a {type(x).__module__}.{type(x).__qualname__}, and this version of fastdrop "
             f"computes on NumPy arrays only: give {_ELSEWHERE[library]}"
         )
-    if isinstance(x, np.ma.MaskedArray):
+    if is_masked(x):
         raise TypeError("x is a masked array, whose mask would be lost: give x.filled() or x.data")
     return np.asarray(x)
+
+
+def is_masked(x: Any) -> bool:
+    """Say whether x is a masked array, without importing numpy.ma: where there is one, it is."""
+    return isinstance(x, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ()))
 
 
 def _as_float(name: str, value: Any) -> float:
@@ -202,7 +208,7 @@ def _noise(noise_shape: NoiseShape, full: tuple[int, ...]) -> tuple[int, ...]:
 
 def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return `out`, which must be a writeable array of that shape and dtype."""
-    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+    if not isinstance(out, np.ndarray) or is_masked(out):
         raise TypeError(f"out is a {type(out).__name__}: give a numpy.ndarray")
     if out.dtype != dtype:
         raise TypeError(f"out has dtype {out.dtype}, and the result has {dtype}")

@@ -312,7 +312,7 @@ def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
             f"x has dtype {dtype} of {dtype.itemsize} bytes, and masked_fill takes elements of 1, "
             "2, 4, 8 or 16: use numpy.where(dropout_mask(x.shape, p, rng=key), x, value)"
         )
-    if isinstance(value, np.ma.MaskedArray):
+    if arguments.is_masked(value):
         raise TypeError("value is masked: give a value")
     given = np.asarray(value)
     if given.ndim:

@@ -56,6 +56,23 @@ print("numba" in sys.modules)
     assert assert_succeeds(run_python(code)).strip() == "False"
 
 
+def test_checking_arguments_imports_nothing() -> None:
+    # What is imported in a call costs its time, and hangs a child that is forked meanwhile.
+    code = """
+import sys
+import numpy as np
+import fastdrop as fd
+before = set(sys.modules)
+for rng in (42, np.int64(42), fd.Key(42), None):
+    fd.as_key(rng)
+fd.dropout([1.0, 2.0], 0.5, training=False, out=np.zeros(2))
+fd.masked_fill([1, 2], 0.5, 7, training=False, out=np.zeros(2, int))
+fd.Dropout(0.5)
+print(sorted(set(sys.modules) - before))
+"""
+    assert assert_succeeds(run_python(code)).strip() == "[]"
+
+
 def test_calls_import_no_library_but_numba() -> None:
     code = (
         CALL
