@@ -70,8 +70,15 @@ def array(x: Any) -> Array:
 
 
 def is_masked(x: Any) -> bool:
-    """Say whether x is a masked array, without importing numpy.ma: where there is one, it is."""
+    """Say whether x is a masked array; NumPy imports their module when it is first named."""
+    # While another thread imports that module, the class may not be there yet, and x not be one.
     return isinstance(x, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ()))
+
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Say whether a dtype is that of ml_dtypes, which does not have to be installed."""
+    return dtype.name == "bfloat16" and dtype.type.__module__.partition(".")[0] == "ml_dtypes"
 
 
 def _as_float(name: str, value: Any) -> float:
@@ -98,6 +105,8 @@ def real(name: str, value: Any) -> float:
 
 def lengths(name: str, value: Any) -> tuple[int, ...]:
     """Return a shape or a position as a tuple of integers, none negative."""
+    if type(value) is int and value >= 0:
+        return (value,)
     items = value if isinstance(value, tuple | list) else None
     if items is None:
         many = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim)

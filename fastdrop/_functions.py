@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from fastdrop_kernels import contract, forks
 
 from . import _arguments as arguments
 from ._arguments import Array, NoiseShape, Offset, ShapeLike
-from ._key import RNG, as_key
+from ._key import RNG, Key, as_key
 
 
 def dropout(
@@ -38,8 +39,9 @@ def dropout(
     Parameters
     ----------
     x : array_like
-        float32 or float64, of any shape and strides; it is read only (unless it is `out`). Lists
-        and numbers go through `numpy.asarray`.
+        float16, bfloat16 (of ml_dtypes), float32 or float64, of any shape and strides; it is read
+        only (unless it is `out`). Lists and numbers go through `numpy.asarray`. The half types are
+        computed with in float32 and rounded once.
     p : float
         Probability of **dropping** an element, in [0, 1]. Exact to ``2**-33``.
     rng : Key, int, Generator, BitGenerator, SeedSequence or None
@@ -94,10 +96,27 @@ def dropout(
     >>> fd.dropout(x, 0.5, rng=42)
     array([2., 2., 0., 0., 0., 0., 2., 0.], dtype=float32)
     """
-    # Python's own cost is most of a small call: what is usual is recognised here, without a call.
-    xs = x if type(x) is np.ndarray else arguments.array(x)
-    if type(p) is not float or not 0.0 <= p <= 1.0:
-        p = arguments.probability(p)
+    # Small calls are mostly Python's time: the usual ones are recognised here and go straight to
+    # compiled code, which looks at the arrays itself and returns 0 if they are not plain.
+    if type(rng) is int:
+        rng = as_key(rng)
+    if (
+        type(x) is _ndarray
+        and type(p) is float
+        and type(rng) is Key
+        and training is True
+        and (scale is None or type(scale) is float)
+        and noise_shape is None
+        and global_shape is None
+        and type(offset) is int
+        and 0 <= offset < _INDEX_LIMIT
+        and (law := _express.get((p, scale, x.dtype)) or _new_law(p, scale, x.dtype))
+    ):
+        y = _empty(x.shape, x.dtype) if out is None else out
+        if type(y) is _ndarray and law.run(id(x), id(y), law.record_at, offset, *rng):
+            return y
+    xs = arguments.array(x)
+    p = arguments.probability(p)
     threshold, factor = _law(p, xs.dtype)
     if scale is not None:
         factor = _given_factor(scale, xs.dtype)
@@ -106,10 +125,10 @@ def dropout(
     place = arguments.place(xs.shape, noise_shape, offset, global_shape)
     source, target, result = _operands(xs, out)
     seed, stream = as_key(rng)
-    driver = _loaded_driver or _driver()
+    driver = _driver()
     operation = driver.dropping(xs.dtype)
     driver.apply(operation, source, target, *place, seed, stream, threshold, factor)
-    return result if target is result else _finished(target, result)
+    return _finished(target, result)
 
 
 def masked_fill(
@@ -250,6 +269,41 @@ def _packed_mask(
     return _finished(target, result)
 
 
+_ndarray, _empty = np.ndarray, np.empty
+_INDEX_LIMIT = 1 << 63
+
+
+class _ExpressLaw(NamedTuple):
+    """What a usual call needs beside arrays and key: a kernel, and a record that it reads."""
+
+    run: Callable[..., int]
+    record_at: int
+    record: Array
+
+
+_express: dict[tuple[float, float | None, np.dtype[Any]], _ExpressLaw] = {}
+_MOST_LAWS = 256
+
+
+def _new_law(p: float, scale: float | None, dtype: np.dtype[Any]) -> _ExpressLaw | None:
+    """Make the law of a p, scale and dtype, for the calls to come too; None has to go the long way.
+
+    Raises what the long way raises.
+    """
+    threshold, factor = _law(arguments.probability(p), dtype)
+    if scale is not None:
+        factor = _given_factor(scale, dtype)
+    driver = _driver()
+    if p in (0.0, 1.0) or not driver.LAYOUT_IS_KNOWN:
+        return None
+    if len(_express) >= _MOST_LAWS:
+        _express.clear()
+    record = driver.express_record(dtype, threshold, factor)
+    law = _ExpressLaw(driver.express(driver.dropping(dtype)), record.ctypes.data, record)
+    _express[p, scale, dtype] = law
+    return law
+
+
 _loaded_driver: Any = None
 
 
@@ -264,14 +318,17 @@ def _driver() -> Any:
     return _loaded_driver
 
 
-_COMPUTED = (np.dtype(np.float32), np.dtype(np.float64))
 _MOVED_SIZES = (1, 2, 4, 8, 16)
 
 
-def _check_computed(dtype: np.dtype[Any]) -> None:
-    if dtype in _COMPUTED and dtype.isnative:
-        return
-    if not dtype.isnative:
+def _compute_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return what elements of a dtype are multiplied in, or say that they cannot be."""
+    if dtype.isnative:
+        if dtype in (np.float32, np.float64):
+            return dtype
+        if dtype == np.float16 or arguments.is_bfloat16(dtype):
+            return np.dtype(np.float32)
+    elif dtype.kind == "f":
         raise TypeError(
             f"x has dtype {dtype.str!r}, which is not in this machine's byte order: give "
             "x.astype(x.dtype.newbyteorder('='))"
@@ -280,24 +337,26 @@ def _check_computed(dtype: np.dtype[Any]) -> None:
         way = "x.astype(numpy.float32), or masked_fill to replace elements"
     else:
         way = "x.astype(numpy.float32)"
-    raise TypeError(f"x has dtype {dtype}, and dropout takes float32 and float64: give {way}")
+    raise TypeError(
+        f"x has dtype {dtype}, and dropout takes float16, bfloat16, float32 and float64: give {way}"
+    )
 
 
 @functools.lru_cache(maxsize=256)
 def _law(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
     """Return the threshold of p, and the factor 1 / (1 - p) as kernels read it.
 
-    The factor is computed in float64 and rounded once.
+    The factor is computed in float64 and rounded once, to what is computed in.
     """
-    _check_computed(dtype)
-    return contract.threshold(p), np.array(contract.scale(p), dtype)
+    return contract.threshold(p), np.array(contract.scale(p), _compute_type(dtype))
 
 
 def _given_factor(scale: Any, dtype: np.dtype[Any]) -> Array:
     number = arguments.real("scale", scale)
-    if abs(number) > float(np.finfo(dtype).max):
-        raise ValueError(f"scale={scale!r} does not fit {dtype}")
-    return np.array(number, dtype)
+    computed = _compute_type(dtype)
+    if abs(number) > float(np.finfo(computed).max):
+        raise ValueError(f"scale={scale!r} does not fit {computed}")
+    return np.array(number, computed)
 
 
 def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
@@ -328,6 +387,13 @@ def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
 
 def _cast(value: Any, given: Array, dtype: np.dtype[Any]) -> Array:
     """Return a value in a dtype, of the same kind, where nothing of it is lost but digits."""
+    if arguments.is_bfloat16(dtype):  # whose conversions NumPy has no rules for
+        if given.dtype.kind not in "biuf" and given.dtype != dtype:
+            raise TypeError
+        result = given.astype(dtype)
+        if np.isinf(result) and not np.isinf(given.astype(np.float64)):
+            raise ValueError
+        return result
     if isinstance(value, int | float | complex) and not isinstance(value, np.generic):
         # A Python number has no dtype of its own, and NumPy checks that it fits.
         kinds = {bool: "biufc", int: "iufc", float: "fc", complex: "c"}
@@ -384,7 +450,7 @@ def _same(x: Array, y: Array) -> bool:
 
 def _overlaps_itself(x: Array) -> bool:
     """Say whether elements of an array may share memory, as in a view with a stride of 0."""
-    if x.flags.contiguous or x.size < 2:
+    if x.flags.forc or x.size < 2:
         return False
     reach = x.itemsize
     for stride, length in sorted(

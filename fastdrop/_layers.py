@@ -82,7 +82,7 @@ class Dropout:
         Parameters
         ----------
         x : array_like
-            float32 or float64, of any shape; never written to.
+            As in `dropout`; never written to.
         training : bool, optional
             Overrides the mode for this call.
 

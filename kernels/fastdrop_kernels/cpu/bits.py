@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import register_jitable
 
 from .. import contract
-from .compiler import INLINED, device, routine
+from .compiler import INLINED, routine
 from .intrinsics import intrinsic, loader, scratch, scratch_in, storer, wide_vectors
 from .lanes import I16, I64, Lanes, iota, load, select, store
 from .target import REGISTERS, VECTOR_BYTES
@@ -57,10 +57,33 @@ _GROUP = np.uint64(GROUP)
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
 
 
-@device
-def decision_bound(threshold: Any) -> Any:
+def _bound(threshold: Lanes) -> Lanes:
+    upper = threshold >> _HALF_BITS
+    return select(upper >= 1, upper, 1).converted(I16)
+
+
+@intrinsic
+def decision_bound(typingctx: Any, threshold: Any) -> Any:
     """Settled halves at or above this are kept. Never 0, so that a settled drop can be below."""
-    return types.uint16(max(threshold >> _HALF_BITS, _ONE))
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _bound(Lanes(builder, args[0])).value
+
+    return types.uint16(U64), codegen
+
+
+@intrinsic
+def _second_half(typingctx: Any, seed: Any, stream: Any, index: Any) -> Any:
+    """Draw an element's 16 bits at level 1.
+
+    Traced, not compiled by Numba, which takes a second for Philox.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        seed, stream, index = (Lanes(builder, a) for a in args)
+        return contract.half(seed, stream, index, index.constant(1)).value
+
+    return U64(U64, U64, U64), codegen
 
 
 @functools.cache
@@ -75,7 +98,7 @@ def settler() -> Any:
     ) -> None:
         for t in range(n):
             if np.uint64(load16(halves, _HALF_BYTES * t)) == threshold >> _HALF_BITS:
-                second = contract.half(seed, stream, index + t * step, _ONE)
+                second = _second_half(seed, stream, index + t * step)
                 dropped = second < (threshold & _HALF)
                 store16(halves, _HALF_BYTES * t, types.uint16(0 if dropped else 0xFFFF))
 
@@ -87,10 +110,8 @@ class Law:
 
     def __init__(self, builder: Any, seed: Any, stream: Any, threshold: Any) -> None:
         self.builder, self.seed, self.stream, self.threshold = builder, seed, stream, threshold
-        upper = Lanes(builder, threshold) >> _HALF_BITS
-        self._tie = upper.converted(I16)
-        bound = select(upper >= 1, upper, 1)
-        self.bound = bound.converted(I16)
+        self._tie = (Lanes(builder, threshold) >> _HALF_BITS).converted(I16)
+        self.bound = _bound(Lanes(builder, threshold))
 
     def group(self, block: Any, between: Callable[[int], None]) -> list[Lanes]:
         """Return the halves of the group that begins at a block, settled, vector by vector.

@@ -93,7 +93,6 @@ class _KernelCache(NullCache):  # type: ignore[misc]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Compile result from the cache, or None."""
-        target_context.refresh()
         try:
             if not _digest_is_true():
                 return None

@@ -16,17 +16,31 @@ import numpy.typing as npt
 from ..threads import run_parts, thread_count
 from . import operations, storage
 from .box import MAX_AXES, box
+from .express import express, express_record
 from .flat import flat
-from .memory import slot
+from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
-from .plan import Plan, plan
-from .span import FAR, NEAR, STREAM
+from .plan import Plan, c_strides, plan
+from .span import FAR, NEAR, NEAR_BYTES, STREAM
+
+__all__ = [
+    "LAYOUT_IS_KNOWN",
+    "apply",
+    "dropping",
+    "express",
+    "express_record",
+    "filling",
+    "marking",
+    "pack",
+]
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_ARITHMETIC = {
-    np.dtype(np.float32): operations.drop("float32", storage.FLOAT32),
-    np.dtype(np.float64): operations.drop("float64", storage.FLOAT64),
+_DROPS = {
+    "float16": operations.drop("float16", storage.FLOAT16),
+    "bfloat16": operations.drop("bfloat16", storage.BFLOAT16),
+    "float32": operations.drop("float32", storage.FLOAT32),
+    "float64": operations.drop("float64", storage.FLOAT64),
 }
 _FILLS = {size: operations.fill(kind) for size, kind in storage.MOVED.items()}
 _MARK = operations.mark()
@@ -44,10 +58,6 @@ _PART = 1 << 16
 _PARTS_PER_THREAD = 16
 
 
-# Bytes of output up to which input and output lie in the second-level cache.
-_NEAR = 1 << 19
-
-
 def _last_level_cache() -> int:
     try:
         size = os.sysconf("SC_LEVEL3_CACHE_SIZE")
@@ -63,8 +73,11 @@ _STREAMED_FROM = _last_level_cache() if llvm.get_host_cpu_name().startswith("znv
 
 
 def dropping(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes ``x * value`` where kept, and +0.0 where dropped."""
-    return _ARITHMETIC[dtype]
+    """Return the operation that writes ``x * value`` where kept, and +0.0 where dropped.
+
+    The value is a float32 for the half types, which are computed with in float32.
+    """
+    return _DROPS[dtype.name]
 
 
 def filling(dtype: np.dtype[Any]) -> Operation:
@@ -90,17 +103,9 @@ def pack(
     y.fill(0)
     if y.size == 0:
         return
-    bits = _c_strides(shape)
+    bits = c_strides(shape)
     layout = plan(shape, (0,) * len(shape), bits, bits if index_strides is None else index_strides)
     _walk(_PACK, y, y, layout, index, seed, stream, threshold, y, packed=True)
-
-
-def _c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    strides, step = [], 1
-    for length in reversed(shape):
-        strides.append(step)
-        step *= length
-    return tuple(reversed(strides))
 
 
 def apply(
@@ -119,12 +124,12 @@ def apply(
     if index_strides is None and x.flags.c_contiguous and y.flags.c_contiguous and not certain:
         n = y.size
         if n < PARALLEL_FROM:
-            kernel = flat(operation, NEAR if y.nbytes <= _NEAR else FAR)
+            kernel = flat(operation, NEAR if y.nbytes <= NEAR_BYTES else FAR)
             kernel(slot(x), slot(y), 0, n, index, seed, stream, threshold, slot(value))
         else:
             _line(operation, x, y, index, seed, stream, threshold, value)
     elif y.size:
-        strides = _c_strides(x.shape) if index_strides is None else index_strides
+        strides = c_strides(x.shape) if index_strides is None else index_strides
         if certain:  # one decision for all, so that it makes no difference how they are indexed
             strides = (0,) * x.ndim
         layout = plan(x.shape, x.strides, y.strides, strides)
@@ -168,10 +173,9 @@ def _walk(
     value: Array,
     packed: bool = False,
 ) -> None:
-    axes, inner = layout
+    axes, inner, whole, n = layout
     assert len(axes) <= MAX_AXES
     kernel = box(operation)
-    table = layout.as_array()
 
     def run(table: npt.NDArray[np.uint64], x_start: int, y_start: int, first: int) -> None:
         kernel(
@@ -189,18 +193,15 @@ def _walk(
             slot(value),
         )
 
-    n = 1
-    for axis in axes:
-        n *= axis[0]
     if n < PARALLEL_FROM or thread_count() == 1:
-        run(table, 0, 0, 0)
+        run(whole, 0, 0, 0)
         return
     # Packed rows may share a byte, and whole multiples of 8 rows never do.
     split = 0 if packed else max(range(len(axes)), key=lambda a: axes[a][0])
     length, *steps = axes[split]
 
     def part(start: int, stop: int) -> None:
-        mine = table.copy()
+        mine = whole.copy()
         mine[split, 0] = stop - start
         run(mine, *(start * step for step in steps))
 

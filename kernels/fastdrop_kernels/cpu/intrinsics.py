@@ -50,6 +50,16 @@ def pointer_in(typingctx: Any, slot: Any) -> Any:
 
 
 @intrinsic
+def pointer_at(typingctx: Any, address: Any) -> Any:
+    """Turn an integer into a pointer."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], _BYTE.as_pointer())
+
+    return types.voidptr(types.uint64), codegen
+
+
+@intrinsic
 def advance(typingctx: Any, pointer: Any, offset: Any) -> Any:
     """Add to a pointer, in bytes and modulo 2**64, so that it may also go back."""
 

@@ -88,6 +88,19 @@ class Lanes:
             for part in (order[:n], order[n:])
         )
 
+    def joined(self, other: Lanes) -> Lanes:
+        """Return the lanes of this, and then those of another."""
+        order = range(2 * self.count)
+        return self.made(_shuffled(self.builder, self.value, other.value, order))
+
+    def parted(self) -> tuple[Lanes, Lanes]:
+        """Return the first half of the lanes, and the second."""
+        n = self.count
+        return tuple(  # type: ignore[return-value]
+            self.made(_shuffled(self.builder, self.value, self.value, part))
+            for part in (range(n // 2), range(n // 2, n))
+        )
+
     def seen_as(self, element: Any) -> Lanes:
         """Return the same bits as lanes of another type."""
         size = max(1, self.count) * _bits(self.element)

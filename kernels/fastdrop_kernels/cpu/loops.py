@@ -61,7 +61,9 @@ def _elements(operation: Operation, count: int) -> Any:
     def elements(typingctx: Any, x: Any, y: Any, halves: Any, bound: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, halves, bound, value = args
-            kept = load(builder, halves, 0, I16, count) >= Lanes(builder, bound)
+            kept = operation.source.decide(
+                load(builder, halves, 0, I16, count), Lanes(builder, bound)
+            )
             parameter = operation.source.load_value(builder, value)
             apply_vector(operation, kept, x, y, 0, count, parameter)
             return context.get_dummy_value()

@@ -8,6 +8,7 @@ themselves, because asking NumPy for it costs 1.5 us (``array.ctypes``) or 1.8 u
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,20 @@ import numpy as np
 import numpy.typing as npt
 
 # In CPython an array's id() is the address of NumPy's public C struct PyArrayObject: Python's
-# object header, and right behind it the data pointer.
+# object header, and behind it the fields that every NumPy since 1.7 has there.
 _HEADER = object.__basicsize__
+
+
+class _Fields(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("nd", ctypes.c_int),
+        ("dimensions", ctypes.POINTER(ctypes.c_ssize_t)),
+        ("strides", ctypes.POINTER(ctypes.c_ssize_t)),
+        ("base", ctypes.c_void_p),
+        ("descr", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+    ]
 
 
 def _in_object(array: npt.NDArray[Any]) -> int:
@@ -24,8 +37,35 @@ def _in_object(array: npt.NDArray[Any]) -> int:
 
 
 def _reads_right(array: npt.NDArray[Any]) -> bool:
-    pointer = ctypes.c_void_p.from_address(_in_object(array)).value
-    return bool(pointer == array.__array_interface__["data"][0])
+    fields = _Fields.from_address(_in_object(array))
+    return (
+        fields.data == array.__array_interface__["data"][0]
+        and fields.nd == array.ndim
+        and tuple(fields.dimensions[: array.ndim]) == array.shape
+        and tuple(fields.strides[: array.ndim]) == array.strides
+        and fields.descr == id(array.dtype)
+        and fields.flags == array.flags.num
+    )
+
+
+def _holds() -> bool:
+    """Say whether arrays of several kinds are laid out as is said above."""
+    if sys.implementation.name != "cpython" or ctypes.sizeof(ctypes.c_void_p) != 8:
+        return False
+    probe = np.zeros((3, 8))
+    frozen = np.ones(5, np.float32)
+    frozen.flags.writeable = False
+    kinds = (probe, probe[1:, 3:], probe.T, frozen, probe.view(np.uint8), np.array(1.0))
+    return all(map(_reads_right, kinds))
+
+
+LAYOUT_IS_KNOWN = _holds()
+# Where, behind the id() of an array, its data pointer lies, the number of its axes, the pointer to
+# their lengths, the id() of its dtype, and its flags.
+DATA, AXES, LENGTHS, DTYPE, FLAGS = (
+    _HEADER + getattr(_Fields, name).offset
+    for name in ("data", "nd", "dimensions", "descr", "flags")
+)
 
 
 class _Boxed(int):
@@ -41,11 +81,5 @@ def _in_box(array: npt.NDArray[Any]) -> int:
     return boxed
 
 
-def _choose() -> Callable[[npt.NDArray[Any]], int]:
-    # The layout above is believed only if it holds for an array and a view that begins elsewhere.
-    probe = np.zeros(8)
-    return _in_object if _reads_right(probe) and _reads_right(probe[3:]) else _in_box
-
-
-slot = _choose()
+slot: Callable[[npt.NDArray[Any]], int] = _in_object if LAYOUT_IS_KNOWN else _in_box
 slot.__doc__ = "The slot of an array, valid while the array and the number returned are alive."

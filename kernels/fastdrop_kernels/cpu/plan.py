@@ -7,6 +7,8 @@ that most arrays become a single line whatever their shape.
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -20,12 +22,11 @@ class Plan(NamedTuple):
 
     axes: list[Axis]
     inner: int
-
-    def as_array(self) -> npt.NDArray[np.uint64]:
-        """Rows of uint64 for the kernel; negative steps modulo 2**64."""
-        return np.array(self.axes, np.int64).view(np.uint64)
+    table: npt.NDArray[np.uint64]  # the axes for the kernel, negative steps modulo 2**64
+    elements: int
 
 
+@functools.lru_cache(maxsize=512)  # planning takes 10 us, and loops come with the same arrays again
 def plan(
     shape: tuple[int, ...],
     input_strides: tuple[int, ...],
@@ -33,6 +34,18 @@ def plan(
     index_strides: tuple[int, ...],
 ) -> Plan:
     """Order and merge the axes of an array that is not empty."""
+    axes, inner = _boxed(shape, input_strides, output_strides, index_strides)
+    table = np.array(axes, np.int64).view(np.uint64)
+    table.flags.writeable = False
+    return Plan(axes, inner, table, math.prod(axis[0] for axis in axes))
+
+
+def _boxed(
+    shape: tuple[int, ...],
+    input_strides: tuple[int, ...],
+    output_strides: tuple[int, ...],
+    index_strides: tuple[int, ...],
+) -> tuple[list[Axis], int]:
     axes = [
         axis
         for axis in zip(shape, input_strides, output_strides, index_strides, strict=True)
@@ -48,7 +61,7 @@ def plan(
             axis = (outer[0] * axis[0], *axis[1:])
         merged.append(axis)
     if not merged:
-        return Plan([(1, 0, 0, 0)], 1)
+        return [(1, 0, 0, 0)], 1
     if merged[-1][3] > 1:
         # The axis that is contiguous in memory jumps through the mask: a Fortran-ordered array.
         # With the axis along which the mask is contiguous it makes a panel, where a Philox call
@@ -56,9 +69,19 @@ def plan(
         for i, axis in enumerate(merged[:-1]):
             if axis[3] == 1:
                 columns = merged.pop(i)
-                return Plan([*merged[:-1], columns, merged[-1]], 2)
-    return Plan(merged, 1)
+                return [*merged[:-1], columns, merged[-1]], 2
+    return merged, 1
 
 
 def _continues(outer: Axis, inner: Axis) -> bool:
     return all(o == inner[0] * i for o, i in zip(outer[1:], inner[1:], strict=True))
+
+
+@functools.lru_cache(maxsize=512)
+def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the steps through the elements of an array in C order."""
+    strides, step = [], 1
+    for length in reversed(shape):
+        strides.append(step)
+        step *= length
+    return tuple(reversed(strides))

@@ -49,6 +49,7 @@ _LINE = 64  # bytes of a cache line
 
 # How a span goes through memory.
 NEAR = "near"  # it is in the caches, or the hardware fetches it
+NEAR_BYTES = 1 << 19  # of output: with the input, the second-level cache holds it
 FAR = "far"  # lines are asked for before they are needed
 STREAM = "stream"  # and whole lines are written past the caches; not for use in place
 
@@ -103,7 +104,7 @@ def _groups(operation: Operation, way: str) -> Any:
                 halves = law.group(first, between)
                 target = staged.begin if staged else sides[1]
                 for k, vector in enumerate(halves):
-                    kept = vector >= law.bound
+                    kept = operation.source.decide(vector, law.bound)
                     apply_vector(operation, kept, sides[0], target, k, HALVES, parameter)
                 if staged:
                     staged.write_lines(loop.index)
