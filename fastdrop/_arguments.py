@@ -75,7 +75,6 @@ def is_masked(x: Any) -> bool:
     return isinstance(x, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ()))
 
 
-
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     """Say whether a dtype is that of ml_dtypes, which does not have to be installed."""
     return dtype.name == "bfloat16" and dtype.type.__module__.partition(".")[0] == "ml_dtypes"

@@ -39,8 +39,11 @@ def mask(
 def applied(kept: Mask, x: Array, factor: float) -> Array:
     """What dropout with a given mask must give."""
     result = np.zeros(x.shape, x.dtype)
+    # float16 and bfloat16 are computed in float32 and rounded once.
+    computed = np.dtype(np.float32) if x.dtype.itemsize == 2 else x.dtype
     with np.errstate(all="ignore"):
-        np.multiply(x, x.dtype.type(factor), out=result, where=kept)
+        product = x.astype(computed, copy=False) * computed.type(factor)
+        np.copyto(result, product.astype(x.dtype, copy=False), where=kept)
     return result
 
 

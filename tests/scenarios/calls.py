@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 import fastdrop as fd
@@ -25,7 +26,7 @@ SHAPE = ROWS, COLUMNS = 1031, 1033  # enough for threads, and no multiple of any
 N = ROWS * COLUMNS
 P = 0.3
 KEY = fd.Key(2**40 + 3, 11)
-DTYPES = ("float32", "float64")  # that dropout takes
+DTYPES = ("float16", ml_dtypes.bfloat16, "float32", "float64")  # that dropout takes
 
 MASK_FILE = "FASTDROP_TEST_MASK"  # the environment variable that names the file
 THREADS = 4  # more than there may be processors, so that parts wait for each other
@@ -64,11 +65,11 @@ def _bits(x: Array) -> Array:
     return x.view(f"u{x.itemsize}")
 
 
-def _dropout(dtype: str, order: Any, kept: Array) -> Call:
+def _dropout(dtype: Any, order: Any, kept: Array) -> Call:
     x = np.asarray(np.arange(1, N + 1).reshape(SHAPE) % 1000, dtype=dtype, order=order)
     expected = np.asarray(applied(kept, x, contract.scale(P)), order=order)
     return Call(
-        f"dropout of {dtype} in {order} order",
+        f"dropout of {x.dtype} in {order} order",
         lambda out: fd.dropout(x, P, rng=KEY, out=out),
         expected,
     )

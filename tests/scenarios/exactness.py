@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numba.core.registry import cpu_target
 
@@ -16,7 +17,7 @@ import fastdrop as fd
 from tests import oracle
 from tests.oracle import Array, poison
 
-DTYPES = ("float32", "float64")  # that dropout takes
+DTYPES = ("float16", ml_dtypes.bfloat16, "float32", "float64")  # that dropout takes
 MOVED = ("u1", "i2", "f4", "i8", "c16")  # one that masked_fill takes of each size
 SHAPE = ROWS, COLUMNS = 57, 259
 N = ROWS * COLUMNS
@@ -48,8 +49,9 @@ def layouts(x: Array) -> dict[str, Array]:
 def numbers(dtype: Any) -> Array:
     """Return numbers, an infinity, a NaN, and what is smallest."""
     x = (np.arange(N) % 100 - 50).astype(dtype).reshape(SHAPE)
-    if x.dtype.kind == "f":
-        info = np.finfo(x.dtype)
+    if x.dtype.kind not in "iuc":
+        finfo: Any = ml_dtypes.finfo
+        info = finfo(x.dtype)
         x.flat[:5] = [np.inf, np.nan, info.tiny, info.smallest_subnormal, info.max]
     return x
 
@@ -87,7 +89,7 @@ def results() -> Iterator[tuple[str, tuple[Array, Array]]]:
     for where in PLACES:
         for dtype in DTYPES:
             for layout, x in layouts(numbers(dtype)).items():
-                yield f"dropout of {dtype} in {layout}, {where}", dropout(x, **where)
+                yield f"dropout of {x.dtype} in {layout}, {where}", dropout(x, **where)
         for dtype in MOVED:
             yield f"masked_fill of {dtype}, {where}", filled(numbers(dtype), **where)
         yield f"dropout_mask, {where}", marked(**where)
