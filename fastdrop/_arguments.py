@@ -86,8 +86,8 @@ def dtype(value: Any) -> np.dtype[Any]:
 
 def is_masked(x: Any) -> bool:
     """Say whether x is a masked array; NumPy imports their module when it is first named."""
-    ma = sys.modules.get("numpy.ma")
-    return ma is not None and isinstance(x, ma.MaskedArray)
+    # While another thread imports that module, the class may not be there yet, and x not be one.
+    return isinstance(x, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ()))
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:

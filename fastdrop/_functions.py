@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastdrop_kernels import contract
+from fastdrop_kernels import contract, forks
 
 from . import _arguments as arguments
 from ._arguments import Array, NoiseShape, Offset, ShapeLike
@@ -111,11 +111,13 @@ def dropout(
         and type(offset) is int
         and 0 <= offset < _INDEX_LIMIT
         and (law := _express.get((p, scale, x.dtype)) or _new_law(p, scale, x.dtype))
-        and x.nbytes <= law.most_bytes
     ):
-        y = _empty(x.shape, x.dtype) if out is None else out
-        if type(y) is _ndarray and law.run(id(x), id(y), law.record_at, offset, *rng):
-            return y
+        run, record_at, most_bytes, _ = law
+        if x.nbytes <= most_bytes:
+            y = _empty(x.shape, x.dtype) if out is None else out
+            if type(y) is _ndarray and run(id(x), id(y), record_at, offset, *rng):
+                return y
+            del y
     xs = arguments.array(x)
     p = arguments.probability(p)
     threshold, factor = _law(p, xs.dtype)
@@ -314,9 +316,10 @@ def _driver() -> Any:
     # Imported at the first call: Numba takes half a second.
     global _loaded_driver
     if _loaded_driver is None:
-        from fastdrop_kernels.cpu import driver
+        with forks.importing:
+            from fastdrop_kernels.cpu import driver
 
-        _loaded_driver = driver
+            _loaded_driver = driver
     return _loaded_driver
 
 

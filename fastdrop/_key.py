@@ -123,6 +123,8 @@ def as_key(rng: RNG = None) -> Key:
     """
     if isinstance(rng, Key):
         return rng
+    if type(rng) is int or isinstance(rng, np.integer):  # without importing numpy.random
+        return Key(rng)
     if rng is None:
         entropy = os.urandom(16)
         return Key(int.from_bytes(entropy[:8], "little"), int.from_bytes(entropy[8:], "little"))

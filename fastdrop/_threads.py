@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import operator
+from typing import Any
+
+from fastdrop_kernels import forks
 
 
 def set_num_threads(n: int) -> None:
@@ -28,9 +31,7 @@ def set_num_threads(n: int) -> None:
         raise TypeError(f"n={n!r} is a {type(n).__name__}: give an integer") from None
     if count < 1:
         raise ValueError(f"n={count} threads cannot compute anything: give 1 or more")
-    from fastdrop_kernels import threads
-
-    threads.set_thread_count(count)
+    _pool().set_thread_count(count)
 
 
 def get_num_threads() -> int:
@@ -43,6 +44,11 @@ def get_num_threads() -> int:
     -------
     int
     """
-    from fastdrop_kernels import threads
+    count: int = _pool().thread_count()
+    return count
 
-    return threads.thread_count()
+
+def _pool() -> Any:
+    with forks.importing:
+        from fastdrop_kernels import threads
+    return threads

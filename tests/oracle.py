@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -42,8 +39,11 @@ def mask(
 def applied(kept: Mask, x: Array, factor: float) -> Array:
     """What dropout with a given mask must give."""
     result = np.zeros(x.shape, x.dtype)
+    # float16 and bfloat16 are computed in float32 and rounded once.
+    computed = np.dtype(np.float32) if x.dtype.itemsize == 2 else x.dtype
     with np.errstate(all="ignore"):
-        np.multiply(x, x.dtype.type(factor), out=result, where=kept)
+        product = x.astype(computed, copy=False) * computed.type(factor)
+        np.copyto(result, product.astype(x.dtype, copy=False), where=kept)
     return result
 
 
@@ -98,15 +98,3 @@ def misaligned(x: Array, by: int) -> Array:
 
 def key_from(rng: np.random.Generator) -> fd.Key:
     return fd.as_key(rng)
-
-
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a new process that finds the packages as this one does."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env={**os.environ, "PYTHONPATH": path, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )

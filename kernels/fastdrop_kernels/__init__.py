@@ -4,3 +4,5 @@
 it fast with Numba. Nothing here checks arguments; that is done above, in the package `fastdrop`.
 Importing this package, `contract` or `reference` needs NumPy alone.
 """
+
+from . import sources as _sources  # noqa: F401  # first, before any kernel is imported

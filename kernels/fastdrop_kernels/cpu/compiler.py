@@ -13,7 +13,6 @@ import os
 import pickle
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,9 @@ from numba import njit, types
 from numba.core import config
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
+from numba.core.compiler_lock import global_compiler_lock
+
+from .. import sources
 
 # Without Numba's runtime: no kernel has an object in it, and code that named the runtime could not
 # be loaded from the cache before Numba has loaded that and much else (0.3 s).
@@ -39,36 +41,25 @@ INLINED = {
 device: Callable[..., Any] = njit(**INLINED)
 
 
-def _stamps() -> tuple[tuple[str, int, int], ...]:
-    """Return name, time and size of every kernel source; nothing where they cannot be seen."""
-    root = Path(__file__).resolve().parent.parent
-    try:
-        paths = sorted(root.rglob("*.py"))
-        return tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in paths)
-    except OSError:
-        return ()
-
-
-def _digest_of(stamps: tuple[tuple[str, int, int], ...]) -> str:
+def _digest() -> str:
+    """Return a digest of every kernel source."""
     digest = hashlib.sha256()
-    for path, _, _ in stamps:
-        digest.update(Path(path).name.encode() + b"\0")
+    for stamp in sources.AT_IMPORT:
+        digest.update(Path(stamp.path).name.encode() + b"\0")
         try:
-            digest.update(Path(path).read_bytes() + b"\0")
+            digest.update(Path(stamp.path).read_bytes() + b"\0")
         except OSError:
             digest.update(os.urandom(16))
     return digest.hexdigest()
 
 
-# Taken when the kernels are imported: what is compiled later is what was imported, whatever the
-# files say by then.
-_STAMPS = _stamps()
-_DIGEST = _digest_of(_STAMPS)
+_DIGEST = _digest()
+_SOURCES_WERE_IMPORTED = sources.none_has_stale_bytecode()
 
 
-def _sources_are_known() -> bool:
-    """Say whether the sources can be seen, and are what they were when they were imported."""
-    return bool(_STAMPS) and _stamps() == _STAMPS
+def _digest_is_true() -> bool:
+    """Say whether what is compiled now is what the digest is of."""
+    return _SOURCES_WERE_IMPORTED and sources.are_those_imported()
 
 
 def cache_folder() -> Path:
@@ -105,7 +96,7 @@ class _KernelCache(NullCache):  # type: ignore[misc]
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Compile result from the cache, or None."""
         try:
-            if not _sources_are_known():
+            if not _digest_is_true():
                 return None
             data = self._path(sig, target_context.codegen()).read_bytes()
             checksum, payload = data[:32], data[32:]
@@ -118,7 +109,7 @@ class _KernelCache(NullCache):  # type: ignore[misc]
     def save_overload(self, sig: Any, data: Any) -> None:
         """Write a compile result, whole or not at all."""
         try:
-            if not _sources_are_known():
+            if not _digest_is_true():
                 return
             path = self._path(sig, data.codegen)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +145,7 @@ def kernel(name: str, function: Callable[..., Any], signature: Any) -> Callable[
     Returns Numba's C entry point and not the dispatcher, which would look up the argument types
     again at each call (0.5 us of a small call's 3).
     """
-    with _compiling:
+    with global_compiler_lock:  # which forks wait for, see `forks`
         result = _compile(name, function, signature, {"no_cfunc_wrapper": True})
         entry_point: Callable[..., Any] = result.entry_point
     return entry_point
@@ -172,7 +163,7 @@ def routine(name: str, function: Callable[..., Any], signature: Any) -> Any:
     Numba's intermediate representation.
     """
     symbol = f"fastdrop_{name}_{_DIGEST[:16]}"
-    with _compiling:
+    with global_compiler_lock:
         result = _compile(name, function, signature, {"no_cpython_wrapper": True})
         address = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
         llvm.add_symbol(symbol, address)
@@ -180,13 +171,3 @@ def routine(name: str, function: Callable[..., Any], signature: Any) -> Any:
 
 
 _alive: list[Any] = []
-
-# A child that is forked while another thread compiles would wait for ever for a lock that nobody
-# holds any more, Numba's or LLVM's: fork when no kernel is being compiled.
-_compiling = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_compiling.acquire,
-        after_in_parent=_compiling.release,
-        after_in_child=_compiling.release,
-    )

@@ -1,0 +1,49 @@
+"""When the process may fork: when no other thread does what the child could then never do.
+
+A forked child has one thread, and every lock as it was at the fork: one that another thread held
+stays taken for ever. A first call imports Numba and compiles, and a child that was forked meanwhile
+would hang in its own first call. So forks wait for both to end.
+"""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import os
+import sys
+from typing import Protocol
+
+
+class _Lock(Protocol):
+    def acquire(self) -> object: ...
+    def release(self) -> object: ...
+
+
+# To be held while importing what a call needs. Take it before an import's own lock, not in there.
+importing = _thread.RLock()
+
+# Hooks of `register_at_fork` run last to first before a fork. That of logging takes its lock, which
+# Numba's import needs: so it must have been registered, that is to say imported, before ours.
+_ = logging
+
+_taken: list[_Lock] = []
+
+
+def _before() -> None:
+    importing.acquire()
+    _taken.append(importing)
+    # Numba's, held by whoever compiles, be it a user's code: children take it, to load a kernel.
+    module = sys.modules.get("numba.core.compiler_lock")
+    compiling: _Lock | None = getattr(module, "global_compiler_lock", None)
+    if compiling is not None:
+        compiling.acquire()
+        _taken.append(compiling)
+
+
+def _after() -> None:
+    while _taken:
+        _taken.pop().release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after)

@@ -1,0 +1,115 @@
+"""Every kind of kernel against the reference, on the processor that Numba is told to compile for.
+
+``python -m tests.scenarios.exactness CPU``: the environment names it, as in NUMBA_CPU_NAME.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numba.core.registry import cpu_target
+
+import fastdrop as fd
+from tests import oracle
+from tests.oracle import Array, poison
+
+DTYPES = ("float16", ml_dtypes.bfloat16, "float32", "float64")  # that dropout takes
+MOVED = ("u1", "i2", "f4", "i8", "c16")  # one that masked_fill takes of each size
+SHAPE = ROWS, COLUMNS = 57, 259
+N = ROWS * COLUMNS
+P = 0.3
+KEY = fd.Key(2**40 + 3, 11)
+
+# Past 2**32 blocks, and across it; not a multiple of what is drawn at once.
+FAR = 2**35 - N // 2 + 3
+PLACES: list[dict[str, Any]] = [
+    {},
+    {"offset": 2**32 - N // 2},
+    {"offset": FAR},
+    {"noise_shape": (None, 1)},
+    {"noise_shape": (1, None)},
+    {"offset": (3, 100), "global_shape": (ROWS + 9, COLUMNS + 333)},
+]
+
+
+def layouts(x: Array) -> dict[str, Array]:
+    """Return arrays that hold the same numbers."""
+    return {
+        "C order": x,
+        "F order": np.asfortranarray(x),
+        "misaligned": oracle.misaligned(x, 4 * x.itemsize),
+        "other elements": np.stack([x, x], axis=2)[:, :, 1],
+    }
+
+
+def numbers(dtype: Any) -> Array:
+    """Return numbers, an infinity, a NaN, and what is smallest."""
+    x = (np.arange(N) % 100 - 50).astype(dtype).reshape(SHAPE)
+    if x.dtype.kind not in "iuc":
+        finfo: Any = ml_dtypes.finfo
+        info = finfo(x.dtype)
+        x.flat[:5] = [np.inf, np.nan, info.tiny, info.smallest_subnormal, info.max]
+    return x
+
+
+def dropout(x: Array, **where: Any) -> tuple[Array, Array]:
+    """Return what dropout gives, and what it must give."""
+    out = poison(np.empty_like(x))
+    fd.dropout(x, P, rng=KEY, out=out, **where)
+    return out, oracle.dropped(x, P, KEY, **where)
+
+
+def filled(x: Array, **where: Any) -> tuple[Array, Array]:
+    """Return what masked_fill gives, and what it must give."""
+    out = poison(np.empty_like(x))
+    fd.masked_fill(x, P, 7, rng=KEY, out=out, **where)
+    return out, oracle.filled(x, P, 7, KEY, **where)
+
+
+def marked(**where: Any) -> tuple[Array, Array]:
+    """Return the mask, and what it must be."""
+    out = poison(np.empty(SHAPE, np.uint8)).view(np.bool_)
+    fd.dropout_mask(SHAPE, P, rng=KEY, out=out, **where)
+    return out, oracle.mask(SHAPE, P, KEY, **where)
+
+
+def packed(**where: Any) -> tuple[Array, Array]:
+    """Return the packed mask, and what it must be."""
+    out = poison(np.empty((N + 7) // 8, np.uint8))
+    fd.dropout_mask(SHAPE, P, rng=KEY, packed=True, out=out, **where)
+    return out, np.packbits(oracle.mask(SHAPE, P, KEY, **where), bitorder="little")
+
+
+def results() -> Iterator[tuple[str, tuple[Array, Array]]]:
+    """Call everything, and yield what was called, its result, and what it must be."""
+    for where in PLACES:
+        for dtype in DTYPES:
+            for layout, x in layouts(numbers(dtype)).items():
+                yield f"dropout of {x.dtype} in {layout}, {where}", dropout(x, **where)
+        for dtype in MOVED:
+            yield f"masked_fill of {dtype}, {where}", filled(numbers(dtype), **where)
+        yield f"dropout_mask, {where}", marked(**where)
+        yield f"packed dropout_mask, {where}", packed(**where)
+
+
+def main(cpu: str) -> None:
+    """Compare everything; an exception says what is wrong."""
+    name = cpu_target.target_context.codegen().magic_tuple()[1]
+    assert name == cpu, f"Numba compiles for {name}, and not for {cpu}"
+    count = 0
+    for what, (actual, expected) in results():
+        try:
+            oracle.assert_same(actual, expected)
+        except AssertionError as error:
+            raise AssertionError(f"{what}: {error}") from None
+        count += 1
+    print(f"{count} results are right")
+
+
+if __name__ == "__main__":
+    with np.errstate(all="ignore"):
+        main(sys.argv[1])

@@ -1,0 +1,31 @@
+"""Forks at the wrong moment: a child computes whatever its parent's other threads were doing.
+
+Forks after and during calls are in test_thread_layers.py.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from .subprocesses import run_scenario
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+@pytest.mark.parametrize("module", ["numpy.random", "numba"])
+def test_a_child_forked_while_another_thread_imports_computes(module: str) -> None:
+    assert run_scenario("first_call", "import", module).strip() == "done"
+
+
+def test_a_child_forked_while_another_thread_compiles_can_compile(tmp_path: Path) -> None:
+    output = run_scenario(
+        "first_call", "compile", environment={"FASTDROP_CACHE_DIR": str(tmp_path)}
+    )
+    assert output.strip() == "done"
+
+
+def test_a_child_forked_while_a_users_code_is_compiled_computes() -> None:
+    assert run_scenario("first_call", "numba").strip() == "done"

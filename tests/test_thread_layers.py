@@ -1,0 +1,78 @@
+"""Beside every threading layer of Numba, at work in the same process: no abort, no hang, all bits.
+
+Numba's own limits are kept: workqueue ends a process in which two threads run parallel code at
+once, and omp ends a forked child that runs any. fastdrop's calls must bear both.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from .scenarios import calls
+from .subprocesses import run_scenario
+
+SHORT, LONG = 1.0, 10.0
+SECONDS = [SHORT, pytest.param(LONG, marks=pytest.mark.slow)]
+LAYERS = ["workqueue", "omp", "tbb"]
+# Where nothing is known to depend on the layer, the rest is for the longer tests.
+FIRST_LAYER_FIRST = [
+    *((layer, SHORT) for layer in ["omp"]),
+    *(pytest.param(layer, LONG, marks=pytest.mark.slow) for layer in LAYERS),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the mask lies, and what Numba caches of the parallel code."""
+    folder = tmp_path_factory.mktemp("layers")
+    calls.save_mask(folder / "mask.npy")
+    return folder
+
+
+def run(layer: str, scenario: str, name: str, seconds: float, folder: Path) -> None:
+    # In a virtual environment TBB's library lies where nobody looks for it.
+    libraries = [str(Path(sys.prefix, "lib")), os.environ.get("LD_LIBRARY_PATH", "")]
+    environment = {
+        "NUMBA_THREADING_LAYER": layer,
+        "NUMBA_CACHE_DIR": str(folder / "numba"),
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
+        calls.MASK_FILE: str(folder / "mask.npy"),
+    }
+    output = run_scenario(scenario, name, seconds, environment=environment, seconds=seconds)
+    assert output.splitlines()[-1] == "done", output
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+@pytest.mark.parametrize("seconds", SECONDS)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_eight_threads_call_beside_parallel_code(layer: str, seconds: float, folder: Path) -> None:
+    run(layer, "callers", "executor", seconds, folder)
+
+
+@pytest.mark.parametrize(("layer", "seconds"), FIRST_LAYER_FIRST)
+def test_tasks_of_dask_call(layer: str, seconds: float, folder: Path) -> None:
+    run(layer, "callers", "dask", seconds, folder)
+
+
+@needs_fork
+@pytest.mark.parametrize("seconds", SECONDS)
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("scenario", ["after_use", "during_calls"])
+def test_forked_children_call(scenario: str, layer: str, seconds: float, folder: Path) -> None:
+    run(layer, "forks", scenario, seconds, folder)
+
+
+@pytest.mark.parametrize(("layer", "seconds"), FIRST_LAYER_FIRST)
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_workers_of_multiprocessing_call(
+    method: str, layer: str, seconds: float, folder: Path
+) -> None:
+    if method != "spawn" and sys.platform == "win32":
+        pytest.skip(f"this system has no {method}")
+    run(layer, "workers", method, seconds, folder)
