@@ -23,7 +23,7 @@ from rich.text import Text
 import fastdrop
 from fastdrop_kernels import contract, reference
 
-from .common import F32, MI, BenchError, P, figure, fresh_input, parse_seconds
+from .common import MI, Array, BenchError, P, figure, fresh_input, parse_seconds
 
 ELEMENTS = MI
 LIMIT = 2.0  # at most so many times the serial kernel's figure, beside busy processes
@@ -80,7 +80,7 @@ def _busy_processes(n: int) -> Iterator[None]:
             process.wait()
 
 
-def _validate(x: F32, out: F32, threads: int) -> None:
+def _validate(x: Array, out: Array, threads: int) -> None:
     kept = reference.keep_mask(reference.mask_index(x.shape), P, *KEY)
     expected = np.where(kept, x * np.float32(contract.scale(P)), np.float32(0))
     for n in (1, threads):
@@ -91,7 +91,7 @@ def _validate(x: F32, out: F32, threads: int) -> None:
             raise BenchError(f"fastdrop with {n} threads computes wrong values; nothing was timed")
 
 
-def _turn(x: F32, out: F32, samples: list[float]) -> None:
+def _turn(x: Array, out: Array, samples: list[float]) -> None:
     """Time single calls until the turn is over."""
     clock = time.perf_counter
     now = clock()
@@ -103,7 +103,9 @@ def _turn(x: F32, out: F32, samples: list[float]) -> None:
         samples.append(now - start)
 
 
-def measure(x: F32, out: F32, threads: int, busy: int, seconds: float) -> tuple[Latency, Latency]:
+def measure(
+    x: Array, out: Array, threads: int, busy: int, seconds: float
+) -> tuple[Latency, Latency]:
     """Time serial and threaded calls in turn, beside busy processes."""
     samples: dict[int, list[float]] = {1: [], threads: []}
     with _busy_processes(busy):

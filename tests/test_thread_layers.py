@@ -15,13 +15,12 @@ import pytest
 from .scenarios import calls
 from .subprocesses import run_scenario
 
-SHORT, LONG = 1.0, 10.0
-SECONDS = [SHORT, pytest.param(LONG, marks=pytest.mark.slow)]
+SHORT, MEDIUM, LONG = 1.0, 3.0, 10.0
 LAYERS = ["workqueue", "omp", "tbb"]
 # Where nothing is known to depend on the layer, the rest is for the longer tests.
 FIRST_LAYER_FIRST = [
     *((layer, SHORT) for layer in ["omp"]),
-    *(pytest.param(layer, LONG, marks=pytest.mark.slow) for layer in LAYERS),
+    *(pytest.param(layer, MEDIUM, marks=pytest.mark.slow) for layer in LAYERS),
 ]
 
 
@@ -49,7 +48,7 @@ def run(layer: str, scenario: str, name: str, seconds: float, folder: Path) -> N
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
-@pytest.mark.parametrize("seconds", SECONDS)
+@pytest.mark.parametrize("seconds", [SHORT, pytest.param(LONG, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_eight_threads_call_beside_parallel_code(layer: str, seconds: float, folder: Path) -> None:
     run(layer, "callers", "executor", seconds, folder)
@@ -61,7 +60,7 @@ def test_tasks_of_dask_call(layer: str, seconds: float, folder: Path) -> None:
 
 
 @needs_fork
-@pytest.mark.parametrize("seconds", SECONDS)
+@pytest.mark.parametrize("seconds", [SHORT, pytest.param(MEDIUM, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("scenario", ["after_use", "during_calls"])
 def test_forked_children_call(scenario: str, layer: str, seconds: float, folder: Path) -> None:
