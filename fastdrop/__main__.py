@@ -14,6 +14,8 @@ import numpy as np
 from . import __version__, get_num_threads
 from ._self_check import checks
 
+_FEATURES = ("sse4.2", "avx", "avx2", "f16c", "avx512f", "avx512bw", "neon", "sve")
+
 
 def _threading_layers() -> str:
     modules = {"workqueue": "workqueue", "omppool": "omp", "tbbpool": "tbb"}
@@ -42,24 +44,21 @@ def report() -> list[tuple[str, str]]:
     import numba
 
     from fastdrop_kernels import contract
+    from fastdrop_kernels.cpu import target
     from fastdrop_kernels.cpu.compiler import cache_folder
 
     try:
         cache = _cache(cache_folder())
     except (RuntimeError, OSError) as error:  # no home folder, or one that cannot be looked into
         cache = f"none ({error})"
-    features = llvm.get_host_cpu_features()
-    vectors = [
-        name
-        for name in ("sse4.2", "avx", "avx2", "f16c", "avx512f", "avx512bw", "neon", "sve")
-        if features.get(name)
-    ]
+    features = [name for name in _FEATURES if target.has(name)]
     return [
         ("fastdrop", f"{__version__}, mask contract version {contract.VERSION}"),
         ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         ("NumPy", np.__version__),
         ("Numba", f"{numba.__version__}, llvmlite {llvmlite.__version__}"),
-        ("CPU", f"{llvm.get_host_cpu_name()}: {' '.join(vectors)}"),
+        ("CPU", f"{llvm.get_host_cpu_name()}: {' '.join(features)}"),
+        ("vectors", f"{8 * target.VECTOR_BYTES} bits, as Numba's settings allow"),
         ("threads", str(get_num_threads())),
         ("threading layer", _threading_layers()),
         ("GPU", _gpu()),

@@ -46,8 +46,9 @@ def _known_masks() -> bool:
 def _agrees(x: Any, p: float, key: Key, **place: Any) -> bool:
     """Say whether all functions agree with the reference, bit for bit."""
     kept = reference.keep_mask(reference.mask_index(x.shape, **place), p, *key)
-    factor = x.dtype.type(contract.scale(p))
-    expected = np.where(kept, x * factor, x.dtype.type(0))
+    computed = np.promote_types(x.dtype, np.float32)
+    scaled = (x.astype(computed) * computed.type(contract.scale(p))).astype(x.dtype)
+    expected = np.where(kept, scaled, x.dtype.type(0))
     poison = np.full_like(x, np.nan)
     return (
         np.array_equal(dropout(x, p, rng=key, out=poison, **place), expected)
@@ -60,16 +61,25 @@ def _agrees(x: Any, p: float, key: Key, **place: Any) -> bool:
     )
 
 
-def _kernels(dtype: Any) -> bool:
+def _fresh(dtype: Any) -> tuple[Any, Key]:
     rng = np.random.default_rng()
     x = rng.standard_normal((37, 211)).astype(dtype)
-    key = Key(int(rng.integers(2**63)), int(rng.integers(2**63)))
+    return x, Key(int(rng.integers(2**63)), int(rng.integers(2**63)))
+
+
+def _layouts() -> bool:
+    x, key = _fresh(np.float32)
     layouts = (x, x.T, np.asfortranarray(x), x[::-2, 3:], np.broadcast_to(x[:1], x.shape))
     shard = {"offset": (5, 1000), "global_shape": (50, 5000)}
     return all(_agrees(a, p, key) for a in layouts for p in (0.0, 0.1, 1.0)) and all(
         _agrees(x, 0.3, key, **place)
         for place in ({"offset": 2**35 - 100}, {"noise_shape": (37, 1)}, shard)
     )
+
+
+def _dtype(dtype: Any) -> bool:
+    x, key = _fresh(dtype)
+    return all(_agrees(x, p, key, offset=offset) for p in (0.1, 0.7) for offset in (0, 2**35 - 99))
 
 
 def _ties() -> bool:
@@ -97,7 +107,8 @@ def checks() -> Iterator[tuple[str, bool]]:
     """Run the checks one by one, and yield what each is about and whether it passed."""
     yield "Philox4x32-10 gives its known answer", _philox()
     yield "masks are those of contract version 1", _known_masks()
-    yield "float32 kernels agree with the reference", _kernels(np.float32)
-    yield "float64 kernels agree with the reference", _kernels(np.float64)
+    yield "float32 kernels agree with the reference, in all layouts", _layouts()
+    yield "float64 kernels agree with the reference", _dtype(np.float64)
+    yield "float16 kernels agree with the reference", _dtype(np.float16)
     yield "ties are settled by the second 16 bits", _ties()
     yield "any number of threads gives the same bits", _threads()

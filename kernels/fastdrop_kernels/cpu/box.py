@@ -34,14 +34,14 @@ _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
 
 
 @functools.cache
-def _line(operation: Operation) -> Any:
+def _line(operation: Operation, way: str) -> Any:
     """Routine over one axis of any steps in memory, and of index step 0 or 1.
 
     `marks` holds the marks of some elements, and `window` (two uint64 in memory) says of which: of
     those from window[0] on and below window[1]. So a row of decisions that is shared by many rows
     of the array is drawn once; where no row is (`once`), they need not go through memory.
     """
-    draw, span = span_loop(MARKS, NEAR), span_loop(operation, NEAR)
+    draw, span = span_loop(MARKS, NEAR), span_loop(operation, way)
     apply, apply_shared = any_loop(operation), shared_loop(operation)
     in_size, out_size = sizes(operation)
 
@@ -88,7 +88,7 @@ def _line(operation: Operation) -> Any:
             start += m
 
     signature = types.void(POINTER, U64, POINTER, *[U64] * 7, POINTER, POINTER, POINTER, U64)
-    return routine(f"{operation.name}-line", line, signature)
+    return routine(f"{operation.name}-{way}-line", line, signature)
 
 
 MAX_AXES = 64
@@ -118,16 +118,16 @@ def _index_step(axes: Any, a: Any) -> Any:
 
 
 @functools.cache
-def box(operation: Operation, inner: int) -> Kernel:
+def box(operation: Operation, inner: int, way: str) -> Kernel:
     """Kernel over a box of axes of any steps.
 
     ``(x, y, x_start, y_start, axes, n_axes, index, seed, stream, threshold, value)`` treats the box
     whose first element lies x_start and y_start behind the arrays' own first, and has the mask
     index `index`. `axes` is the slot of an array of n_axes rows: length, input step, output step,
     index step, all uint64 and the steps modulo 2**64. The innermost axes are treated at once:
-    `inner` of them, 1 (a line) or 2 (a panel: columns, then rows).
+    `inner` of them, 1 (a line, in one of the ways of `span`) or 2 (a panel: columns, then rows).
     """
-    treat = _innermost_line(operation) if inner == 1 else _innermost_panel(operation)
+    treat = _innermost_line(operation, way) if inner == 1 else _innermost_panel(operation)
     inner_axes = np.uint64(inner)
     # Packed bits have addresses too: a byte's times eight, plus the bit's place.
     unit = np.uint64(8 if operation.target is BITS else 1)
@@ -188,11 +188,11 @@ def box(operation: Operation, inner: int) -> Kernel:
                 y = advance(y, steps * _output_step(axes, a))
                 index += steps * _index_step(axes, a)
 
-    return kernel(f"{operation.name}-box-{inner}", run, types.void(*[U64] * 11))
+    return kernel(f"{operation.name}-box-{inner}-{way}", run, types.void(*[U64] * 11))
 
 
-def _innermost_line(operation: Operation) -> Any:
-    line = _line(operation)
+def _innermost_line(operation: Operation, way: str) -> Any:
+    line = _line(operation, way)
 
     @device
     def treat(

@@ -104,8 +104,8 @@ def prepare(operations: Iterable[Operation]) -> None:
                 express(operation)
             for way in (NEAR, FAR, STREAM) if _STREAMED_FROM < 1 << 63 else (NEAR, FAR):
                 flat(operation, way)
-        for inner in (1, 2):
-            box(operation, inner)
+        for inner, way in ((1, NEAR), (1, FAR), (2, NEAR)):
+            box(operation, inner, way)
 
 
 def packing() -> Operation:
@@ -198,7 +198,9 @@ def _walk(
 ) -> None:
     axes, inner, table, n = layout
     assert len(axes) <= MAX_AXES
-    kernel = box(operation, inner)
+    # A panel asks ahead in any case.
+    way = FAR if inner == 1 and n * operation.target.bits > 8 * NEAR_BYTES else NEAR
+    kernel = box(operation, inner, way)
     if n < PARALLEL_FROM or thread_count() == 1:
         places = slot(x), slot(y), 0, 0, slot(table), len(axes)
         kernel(*places, index, seed, stream, threshold, slot(value))
