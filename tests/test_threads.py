@@ -100,9 +100,19 @@ def test_any_number_of_threads_draws_the_same_mask(
     assert count == fd.get_num_threads()
 
 
-@pytest.mark.parametrize("noise", [None, (None, 1), (1, None)])
+@pytest.mark.parametrize(
+    "where",
+    [
+        {},
+        {"offset": 8 * 12345},
+        {"offset": 2**40 + 5},
+        {"noise_shape": (None, 1)},
+        {"noise_shape": (1, None)},
+    ],
+    ids=str,
+)
 def test_parts_of_a_packed_mask_never_share_a_byte(
-    noise: tuple[int | None, ...] | None, set_threads: SetThreads, monkeypatch: pytest.MonkeyPatch
+    where: dict[str, Any], set_threads: SetThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Two threads in one byte would lose bits only now and then, so the cuts are looked at.
     cuts: list[int] = []
@@ -115,8 +125,8 @@ def test_parts_of_a_packed_mask_never_share_a_byte(
     monkeypatch.setattr(driver, "run_parts", run_parts)
     set_threads(3)
     for shape in ((ROWS, COLUMNS), (COLUMNS, ROWS), (N // 3, 3)):
-        bits = fd.dropout_mask(shape, P, rng=KEY, packed=True, noise_shape=noise)
-        expected = fd.dropout_mask(shape, P, rng=KEY, noise_shape=noise)
+        bits = fd.dropout_mask(shape, P, rng=KEY, packed=True, **where)
+        expected = fd.dropout_mask(shape, P, rng=KEY, **where)
         assert data(bits) == data(np.packbits(expected, axis=None, bitorder="little"))
     assert any(cuts)
     assert all(cut % 8 == 0 for cut in cuts)

@@ -16,11 +16,10 @@ from .bits import GROUP, POINTER, U64, load16, load64, store64
 from .compiler import device, kernel, routine
 from .flat import Kernel
 from .intrinsics import address_of, advance, pointer_in, scratch
-from .loops import any_loop, shared_loop, sizes
+from .loops import any_loop, shared_loop, sizes, units_of
 from .operations import MARKS, Operation
 from .panel import panel_loop
 from .span import NEAR, span_loop
-from .storage import BITS
 
 _TILE = 8192  # the most elements whose marks are kept: 16 KiB
 _MOST, _GROUP = np.uint64(_TILE), np.uint64(GROUP)
@@ -129,8 +128,7 @@ def box(operation: Operation, inner: int, way: str) -> Kernel:
     """
     treat = _innermost_line(operation, way) if inner == 1 else _innermost_panel(operation)
     inner_axes = np.uint64(inner)
-    # Packed bits have addresses too: a byte's times eight, plus the bit's place.
-    unit = np.uint64(8 if operation.target is BITS else 1)
+    units = units_of(operation)  # packed bits have addresses too: a byte's times eight, and more
 
     def run(
         x_slot: Any,
@@ -149,7 +147,7 @@ def box(operation: Operation, inner: int, way: str) -> Kernel:
         axes, value = pointer_in(axes_slot), pointer_in(value_slot)
         x = advance(pointer_in(x_slot), x_start)
         y = pointer_in(y_slot)
-        y = advance(y, (unit - _ONE) * address_of(y) + y_start)
+        y = advance(y, (units - _ONE) * address_of(y) + y_start)
         outer = n_axes - inner_axes
         store64(window, _EIGHT, _ZERO)
         once = _ONE

@@ -7,6 +7,7 @@ not depend on the others', nor on who computes it: the mask is a function of the
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Iterable
 from typing import Any, TypeAlias
@@ -99,11 +100,10 @@ def marking() -> Operation:
 def prepare(operations: Iterable[Operation]) -> None:
     """Compile, or load from the cache, all that `apply` may call for some operations."""
     for operation in operations:
-        if operation is not _PACK:
-            if LAYOUT_IS_KNOWN:
-                express(operation)
-            for way in (NEAR, FAR, STREAM) if _STREAMED_FROM < 1 << 63 else (NEAR, FAR):
-                flat(operation, way)
+        if operation is not _PACK and LAYOUT_IS_KNOWN:
+            express(operation)
+        for way in (NEAR, FAR, STREAM) if _STREAMED_FROM < 1 << 63 else (NEAR, FAR):
+            flat(operation, way)
         for inner, way in ((1, NEAR), (1, FAR), (2, NEAR)):
             box(operation, inner, way)
 
@@ -124,7 +124,12 @@ def pack(
 ) -> None:
     """Write the mask of `shape`, in C order, 8 elements to a byte, to the contiguous bytes `y`."""
     y.fill(0)
-    if y.size == 0:
+    n = math.prod(shape)
+    if n == 0:
+        return
+    plain = index_strides is None and 0 < threshold < _ALWAYS
+    if plain and index % 8 == 0:  # otherwise parts would share bytes
+        _line(_PACK, y, y, n, index, seed, stream, threshold, y)
         return
     bits = c_strides(shape)
     layout = plan(shape, (0,) * len(shape), bits, bits if index_strides is None else index_strides)
@@ -145,12 +150,7 @@ def apply(
     """Apply an operation; `index_strides` None means those of C order."""
     certain = threshold == 0 or threshold == _ALWAYS
     if index_strides is None and x.flags.c_contiguous and y.flags.c_contiguous and not certain:
-        n = y.size
-        if n < PARALLEL_FROM:
-            kernel = flat(operation, NEAR if y.nbytes <= NEAR_BYTES else FAR)
-            kernel(slot(x), slot(y), 0, n, index, seed, stream, threshold, slot(value))
-        else:
-            _line(operation, x, y, index, seed, stream, threshold, value)
+        _line(operation, x, y, y.size, index, seed, stream, threshold, value)
     elif y.size:
         strides = c_strides(x.shape) if index_strides is None else index_strides
         if certain:  # one decision for all, so that it makes no difference how they are indexed
@@ -163,25 +163,30 @@ def _line(
     operation: Operation,
     x: Array,
     y: Array,
+    n: int,
     index: int,
     seed: int,
     stream: int,
     threshold: int,
     value: Array,
 ) -> None:
-    past_caches = y.nbytes >= _STREAMED_FROM and not np.may_share_memory(x, y)
-    kernel = flat(operation, STREAM if past_caches else FAR)
+    kernel = flat(operation, _way(x, y))
+    if n < PARALLEL_FROM or thread_count() == 1:
+        kernel(slot(x), slot(y), 0, n, index, seed, stream, threshold, slot(value))
+        return
 
     def part(start: int, stop: int) -> None:
         # The arrays, and not their slots, so that they live as long as a part is running.
         kernel(slot(x), slot(y), start, stop, index, seed, stream, threshold, slot(value))
 
-    n = y.size
-    if thread_count() == 1:
-        part(0, n)
-        return
     # Parts begin at multiples of what is drawn at once, so that no bits are drawn twice.
     run_parts(part, _bounds(n, n, 2048, -index % 2048))
+
+
+def _way(x: Array, y: Array) -> str:
+    if y.nbytes <= NEAR_BYTES:
+        return NEAR
+    return STREAM if y.nbytes >= _STREAMED_FROM and not np.may_share_memory(x, y) else FAR
 
 
 def _walk(

@@ -16,11 +16,14 @@ from numba import types
 
 from .bits import U64
 from .compiler import kernel
-from .intrinsics import advance, pointer_in
+from .intrinsics import address_of, advance, pointer_in
+from .loops import sizes, units_of
 from .operations import Operation
 from .span import span_loop
 
 Kernel: TypeAlias = Callable[..., None]
+
+_ONE = np.uint64(1)
 
 
 @functools.cache
@@ -31,7 +34,8 @@ def flat(operation: Operation, way: str) -> Kernel:
     the array, whose element 0 has the mask index `index`, in one of the ways of `span`.
     """
     span = span_loop(operation, way)
-    in_size, out_size = np.uint64(operation.source.itemsize), np.uint64(operation.target.itemsize)
+    in_size, out_size = sizes(operation)
+    units = units_of(operation)
 
     def run(
         x_slot: Any,
@@ -44,8 +48,9 @@ def flat(operation: Operation, way: str) -> Kernel:
         threshold: Any,
         value_slot: Any,
     ) -> None:
-        x, y = advance(pointer_in(x_slot), start * in_size), pointer_in(y_slot)
-        y, value = advance(y, start * out_size), pointer_in(value_slot)
+        x, value = advance(pointer_in(x_slot), start * in_size), pointer_in(value_slot)
+        y = pointer_in(y_slot)
+        y = advance(y, (units - _ONE) * address_of(y) + start * out_size)
         span(x, y, stop - start, index + start, seed, stream, threshold, value)
 
     return kernel(f"{operation.name}-{way}-flat", run, types.void(*[U64] * 9))

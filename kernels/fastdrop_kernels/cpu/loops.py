@@ -163,10 +163,16 @@ def shared_loop(operation: Operation) -> Any:
     return routine(f"{operation.name}-shared", shared, signature)
 
 
+def units_of(operation: Operation) -> np.uint64:
+    """Return how many units of addresses a byte of the output has: 8 where they count bits."""
+    units: np.uint64 = np.uint64(8 if operation.target is BITS else 1)
+    return units
+
+
 def sizes(operation: Operation) -> tuple[np.uint64, np.uint64]:
     """Return the steps between neighbours, in the units of addresses: bytes, or bits of `BITS`."""
-    out = 1 if operation.target is BITS else operation.target.itemsize
-    return np.uint64(operation.source.itemsize), np.uint64(out)
+    units = 1 if operation.target is BITS else operation.target.itemsize
+    return np.uint64(operation.source.itemsize), np.uint64(units)
 
 
 @device

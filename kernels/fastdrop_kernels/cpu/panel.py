@@ -171,6 +171,41 @@ def _strip(operation: Operation, aligned: bool) -> Any:
 
 
 @functools.cache
+def _strip_of_marks() -> Any:
+    """Routine ``(marks, columns, index, row_step, seed, stream, threshold, kept)``."""
+    settler()  # known by its symbol
+    strip = _strip(MARKS, False)
+
+    def marked(
+        marks: Any,
+        columns: Any,
+        index: Any,
+        row_step: Any,
+        seed: Any,
+        stream: Any,
+        threshold: Any,
+        kept: Any,
+    ) -> None:
+        wide_vectors()
+        strip(
+            marks,
+            _ZERO,
+            marks,
+            _MARK_BYTES,
+            columns,
+            index,
+            row_step,
+            seed,
+            stream,
+            threshold,
+            marks,
+            kept,
+        )
+
+    return routine("marks-strip", marked, types.void(POINTER, *[U64] * 6, POINTER))
+
+
+@functools.cache
 def panel_loop(operation: Operation) -> Any:
     """Routine over two axes: index step 1 along columns, memory nearest along rows.
 
@@ -179,7 +214,7 @@ def panel_loop(operation: Operation) -> Any:
     """
     settler()  # known by its symbol
     strip, strip_aligned = _strip(operation, False), _strip(operation, True)
-    strip_of_marks, apply = _strip(MARKS, False), any_loop(operation)
+    strip_of_marks, apply = _strip_of_marks(), any_loop(operation)
     in_size, out_size = sizes(operation)
     packed = operation.target is BITS
 
@@ -253,20 +288,7 @@ def panel_loop(operation: Operation) -> Any:
                         )
                         continue
                     height = min(_ROWS, rows - row)
-                    strip_of_marks(
-                        marks,
-                        _ZERO,
-                        marks,
-                        _MARK_BYTES,
-                        width,
-                        i,
-                        row_step,
-                        seed,
-                        stream,
-                        threshold,
-                        value,
-                        kept,
-                    )
+                    strip_of_marks(marks, width, i, row_step, seed, stream, threshold, kept)
                     for j in range(width):
                         mark = advance(marks, j * _MARK_BYTES)
                         from_column, to_column = advance(a, j * x_column), advance(b, j * y_column)
