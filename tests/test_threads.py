@@ -100,6 +100,19 @@ def test_any_number_of_threads_draws_the_same_mask(
     assert count == fd.get_num_threads()
 
 
+@pytest.mark.parametrize("shape", [(6_000_011,), (1500, 4001)])
+@pytest.mark.parametrize("offset", [0, 3])
+def test_large_packed_masks(shape: tuple[int, ...], offset: int, count: int) -> None:
+    """Several times what the second-level cache holds, in bits."""
+    for noise in (None, (1,) * (len(shape) - 1) + (None,)):
+        where: dict[str, Any] = {"offset": offset, "noise_shape": noise}
+        bits = poison(np.empty((np.prod(shape) + 7) // 8, np.uint8))
+        fd.dropout_mask(shape, P, rng=KEY, packed=True, out=bits, **where)
+        mask = fd.dropout_mask(shape, P, rng=KEY, **where)
+        assert data(bits) == data(np.packbits(mask, axis=None, bitorder="little"))
+    assert count == fd.get_num_threads()
+
+
 @pytest.mark.parametrize(
     "where",
     [

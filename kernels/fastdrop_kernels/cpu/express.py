@@ -84,6 +84,6 @@ def express_record(
 ) -> npt.NDArray[np.uint64]:
     """Return what `express` must know beside arrays and key; its data must outlive the calls."""
     words = np.zeros(4, np.uint64)
-    words[0], words[1] = id(dtype), threshold
+    words[0], words[1] = id(np.dtype(dtype.type)), threshold  # lives on; a dtype may have metadata
     words[2:].view(np.uint8)[: value.nbytes] = np.frombuffer(value.tobytes(), np.uint8)
     return words

@@ -148,7 +148,9 @@ def span_loop(operation: Operation, way: str) -> Any:
 
     Their mask indices are consecutive from `index` on.
     """
-    if way == STREAM and GROUP * operation.target.bits // 8 < _LINE:
+    if operation.target is BITS:
+        way = NEAR  # there is little to write, and nothing to wait for
+    elif way == STREAM and GROUP * operation.target.bits // 8 < _LINE:
         way = FAR  # narrow vectors of narrow elements fill no line
     return _near_span(operation) if way == NEAR else _far_span(operation, way)
 
