@@ -19,13 +19,14 @@ from .intrinsics import address_of, advance, pointer_in, scratch
 from .loops import any_loop, shared_loop, sizes, units_of
 from .operations import MARKS, Operation
 from .panel import panel_loop
+from .plan import AXES, LINE, PANEL, RUNS
+from .shared import MOST, repeats_loop, runs_loop
 from .span import NEAR, span_loop
 
-_TILE = 8192  # the most elements whose marks are kept: 16 KiB
-_MOST, _GROUP = np.uint64(_TILE), np.uint64(GROUP)
+_MOST, _GROUP = np.uint64(MOST), np.uint64(GROUP)
 _MARK_BYTES = np.uint64(2)
 _ZERO, _ONE, _TWO, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 8))
-_marks_scratch = scratch(2 * _TILE + 128)  # 64 marks may be loaded at once past the end
+_marks_scratch = scratch(2 * MOST + 128)  # 64 marks may be loaded at once past the end
 
 _NEVER_DROPS = np.uint64(0)
 _ALWAYS_DROPS = np.uint64(1 << 32)
@@ -117,17 +118,22 @@ def _index_step(axes: Any, a: Any) -> Any:
 
 
 @functools.cache
-def box(operation: Operation, inner: int, way: str) -> Kernel:
+def box(operation: Operation, form: str, way: str) -> Kernel:
     """Kernel over a box of axes of any steps.
 
     ``(x, y, x_start, y_start, axes, n_axes, index, seed, stream, threshold, value)`` treats the box
     whose first element lies x_start and y_start behind the arrays' own first, and has the mask
     index `index`. `axes` is the slot of an array of n_axes rows: length, input step, output step,
-    index step, all uint64 and the steps modulo 2**64. The innermost axes are treated at once:
-    `inner` of them, 1 (a line, in one of the ways of `span`) or 2 (a panel: columns, then rows).
+    index step, all uint64 and the steps modulo 2**64. The innermost are treated at once, in a form
+    of `plan`; a line goes in one of the ways of `span`.
     """
-    treat = _innermost_line(operation, way) if inner == 1 else _innermost_panel(operation)
-    inner_axes = np.uint64(inner)
+    if form == LINE:
+        treat = _line_form(operation, way)
+    elif form == PANEL:
+        treat = _panel_form(operation)
+    else:
+        treat = _shared_form(runs_loop(operation) if form == RUNS else repeats_loop(operation))
+    inner_axes = np.uint64(AXES[form])
     units = units_of(operation)  # packed bits have addresses too: a byte's times eight, and more
 
     def run(
@@ -186,10 +192,10 @@ def box(operation: Operation, inner: int, way: str) -> Kernel:
                 y = advance(y, steps * _output_step(axes, a))
                 index += steps * _index_step(axes, a)
 
-    return kernel(f"{operation.name}-box-{inner}-{way}", run, types.void(*[U64] * 11))
+    return kernel(f"{operation.name}-{form}-{way}-box", run, types.void(*[U64] * 11))
 
 
-def _innermost_line(operation: Operation, way: str) -> Any:
+def _line_form(operation: Operation, way: str) -> Any:
     line = _line(operation, way)
 
     @device
@@ -227,7 +233,7 @@ def _innermost_line(operation: Operation, way: str) -> Any:
     return treat
 
 
-def _innermost_panel(operation: Operation) -> Any:
+def _panel_form(operation: Operation) -> Any:
     panel = panel_loop(operation)
 
     @device
@@ -261,6 +267,43 @@ def _innermost_panel(operation: Operation) -> Any:
             stream,
             threshold,
             value,
+        )
+
+    return treat
+
+
+def _shared_form(loop: Any) -> Any:
+    @device
+    def treat(
+        x: Any,
+        y: Any,
+        axes: Any,
+        last: Any,
+        index: Any,
+        seed: Any,
+        stream: Any,
+        threshold: Any,
+        value: Any,
+        marks: Any,
+        window: Any,
+        once: Any,
+    ) -> None:
+        outer = last - _ONE
+        loop(
+            x,
+            _input_step(axes, outer),
+            _input_step(axes, last),
+            y,
+            _output_step(axes, outer),
+            _output_step(axes, last),
+            _length(axes, outer),
+            _length(axes, last),
+            index,
+            seed,
+            stream,
+            threshold,
+            value,
+            marks,
         )
 
     return treat

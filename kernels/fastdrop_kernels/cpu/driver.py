@@ -23,7 +23,7 @@ from .express import express, express_record
 from .flat import flat
 from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
-from .plan import Plan, c_strides, plan
+from .plan import AXES, LINE, PANEL, Plan, c_strides, plan
 from .span import FAR, NEAR, NEAR_BYTES, STREAM
 
 __all__ = [
@@ -104,8 +104,9 @@ def prepare(operations: Iterable[Operation]) -> None:
             express(operation)
         for way in (NEAR, FAR, STREAM) if _STREAMED_FROM < 1 << 63 else (NEAR, FAR):
             flat(operation, way)
-        for inner, way in ((1, NEAR), (1, FAR), (2, NEAR)):
-            box(operation, inner, way)
+        box(operation, LINE, FAR)
+        for form in (LINE, PANEL) if operation is _PACK else AXES:
+            box(operation, form, NEAR)
 
 
 def packing() -> Operation:
@@ -201,11 +202,13 @@ def _walk(
     value: Array,
     packed: bool = False,
 ) -> None:
-    axes, inner, table, n = layout
+    axes, form, table, n = layout
+    if packed and form != PANEL:  # bits are no bytes that could be written alone
+        form = LINE
     assert len(axes) <= MAX_AXES
-    # A panel asks ahead in any case.
-    way = FAR if inner == 1 and n * operation.target.bits > 8 * NEAR_BYTES else NEAR
-    kernel = box(operation, inner, way)
+    # Panels ask ahead in any case, and what is shared leaves the hardware the time to do so.
+    way = FAR if form == LINE and n * operation.target.bits > 8 * NEAR_BYTES else NEAR
+    kernel = box(operation, form, way)
     if n < PARALLEL_FROM or thread_count() == 1:
         places = slot(x), slot(y), 0, 0, slot(table), len(axes)
         kernel(*places, index, seed, stream, threshold, slot(value))

@@ -43,7 +43,7 @@ def apply_vector(
     return target.store(operation.apply(kept, given, value), y, k * count * target.bits // 8)
 
 
-def _elements(operation: Operation, count: int) -> Any:
+def elements(operation: Operation, count: int) -> Any:
     """Intrinsic ``(x, y, marks, value)``: `count` neighbours (0: one, no vector)."""
 
     @intrinsic
@@ -62,7 +62,7 @@ def _elements(operation: Operation, count: int) -> Any:
     return elements
 
 
-def _certain(operation: Operation, count: int, kept: bool) -> Any:
+def certain(operation: Operation, count: int, kept: bool) -> Any:
     """Intrinsic ``(x, y, value)``: `count` neighbours, all kept or all dropped."""
 
     @intrinsic
@@ -84,7 +84,7 @@ def marked_loop(operation: Operation) -> Any:
     """Routine ``(x, y, marks, n, value)``: neighbours, whose marks are in memory."""
     if operation.target is BITS:
         return _pack_loop()
-    many, one = _elements(operation, HALVES), _elements(operation, 0)
+    many, one = elements(operation, HALVES), elements(operation, 0)
     in_size, out_size = sizes(operation)
 
     def marked(x: Any, y: Any, marks: Any, n: Any, value: Any) -> None:
@@ -113,7 +113,7 @@ def any_loop(operation: Operation) -> Any:
             marked(x, y, marks, n, value)
 
         return packed
-    one = _elements(operation, 0)
+    one = elements(operation, 0)
 
     def strided(x: Any, xs: Any, y: Any, ys: Any, marks: Any, n: Any, value: Any) -> None:
         for t in range(n):
@@ -141,8 +141,8 @@ def shared_loop(operation: Operation) -> Any:
     """
     if operation.target is BITS:
         return _pack_shared_loop()
-    keep, drop = _certain(operation, HALVES, True), _certain(operation, HALVES, False)
-    keep_one, drop_one = _certain(operation, 0, True), _certain(operation, 0, False)
+    keep, drop = certain(operation, HALVES, True), certain(operation, HALVES, False)
+    keep_one, drop_one = certain(operation, 0, True), certain(operation, 0, False)
     in_size, out_size = sizes(operation)
 
     def shared(x: Any, xs: Any, y: Any, ys: Any, n: Any, kept: Any, value: Any) -> None:

@@ -17,11 +17,19 @@ import numpy.typing as npt
 Axis = tuple[int, int, int, int]
 
 
+# What a kernel treats at once: the innermost axis, or the two innermost.
+LINE = "line"  # index step 0 or 1
+PANEL = "panel"  # index step 1, and more inside
+RUNS = "runs"  # index step 1, and 0 inside
+REPEATS = "repeats"  # index step 0, and 1 inside
+AXES = {LINE: 1, PANEL: 2, RUNS: 2, REPEATS: 2}
+
+
 class Plan(NamedTuple):
-    """A box of axes, outermost first, and how many of the innermost a kernel treats at once."""
+    """A box of axes, outermost first, and what of the innermost a kernel treats at once."""
 
     axes: list[Axis]
-    inner: int
+    form: str
     table: npt.NDArray[np.uint64]  # the axes for the kernel, negative steps modulo 2**64
     elements: int
 
@@ -34,10 +42,10 @@ def plan(
     index_strides: tuple[int, ...],
 ) -> Plan:
     """Order and merge the axes of an array that is not empty."""
-    axes, inner = _boxed(shape, input_strides, output_strides, index_strides)
+    axes, form = _boxed(shape, input_strides, output_strides, index_strides)
     table = np.array(axes, np.int64).view(np.uint64)
     table.flags.writeable = False
-    return Plan(axes, inner, table, math.prod(axis[0] for axis in axes))
+    return Plan(axes, form, table, math.prod(axis[0] for axis in axes))
 
 
 def _boxed(
@@ -45,7 +53,7 @@ def _boxed(
     input_strides: tuple[int, ...],
     output_strides: tuple[int, ...],
     index_strides: tuple[int, ...],
-) -> tuple[list[Axis], int]:
+) -> tuple[list[Axis], str]:
     axes = [
         axis
         for axis in zip(shape, input_strides, output_strides, index_strides, strict=True)
@@ -61,9 +69,10 @@ def _boxed(
             axis = (outer[0] * axis[0], *axis[1:])
         merged.append(axis)
     if not merged:
-        return [(1, 0, 0, 0)], 1
+        return [(1, 0, 0, 0)], LINE
     if merged[-1][3] <= 1:
-        return merged, 1
+        steps = [axis[3] for axis in merged[-2:]]
+        return merged, RUNS if steps == [1, 0] else REPEATS if steps == [0, 1] else LINE
     # The axis that is contiguous in memory jumps through the mask: a Fortran-ordered array. With
     # the axis along which the mask is contiguous it makes a panel, where a Philox call serves 8
     # elements again and not one.
@@ -73,7 +82,7 @@ def _boxed(
         columns = (1, 0, 0, 1)
     else:
         merged.remove(columns)
-    return [*merged, columns, rows], 2
+    return [*merged, columns, rows], PANEL
 
 
 def _continues(outer: Axis, inner: Axis) -> bool:
