@@ -98,7 +98,7 @@ def dropout(
     """
     # Small calls are mostly Python's time: the usual ones are recognised here and go straight to
     # compiled code, which looks at the arrays itself and returns 0 if they are not plain.
-    if type(rng) is int:
+    if type(rng) is int and training is True:
         rng = as_key(rng)
     if (
         type(x) is _ndarray
@@ -298,7 +298,8 @@ def _new_law(p: float, scale: float | None, dtype: np.dtype[Any]) -> _ExpressLaw
     if scale is not None:
         factor = _given_factor(scale, dtype)
     driver = _driver()
-    if p in (0.0, 1.0) or not driver.LAYOUT_IS_KNOWN:
+    # What is certain is not drawn, and 0.0 and -0.0 are one key but two factors.
+    if threshold in (0, 1 << 32) or scale == 0.0 or not driver.LAYOUT_IS_KNOWN:
         return None
     if len(_express) >= _MOST_LAWS:
         _express.clear()

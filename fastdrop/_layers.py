@@ -32,7 +32,7 @@ class Dropout:
     Attributes
     ----------
     p : float
-        May be changed between forwards; a backward uses its forward's.
+        May be changed between forwards; a backward uses its forward's. So may the key.
     key : Key
         What the masks are drawn from.
     forwards : int
@@ -102,10 +102,11 @@ class Dropout:
         )
         if mode:
             last = self._pending[-1] if self._pending else None
-            if last is not None and last.stop == n and last.alike(y.shape, self.p):
+            run = _Run(n, y.shape, self.p, self.key, self.noise_shape)
+            if last is not None and last.goes_on_as(run):
                 last.stop = n + 1
             else:
-                self._pending.append(_Run(n, n + 1, y.shape, self.p))
+                self._pending.append(run)
             self.forwards = n + 1
         return y
 
@@ -147,7 +148,7 @@ class Dropout:
                 f"{run.shape}"
             )
         dx = dropout(
-            gradient, run.p, rng=self.key.advanced(run.stop - 1), noise_shape=self.noise_shape
+            gradient, run.p, rng=run.key.advanced(run.stop - 1), noise_shape=run.noise_shape
         )
         run.stop -= 1
         if run.start == run.stop:
@@ -201,12 +202,14 @@ class Dropout:
 
 
 class _Run:
-    """Consecutive training forwards of one shape and p, from start to stop - 1."""
+    """Consecutive training forwards that are alike, from start to stop - 1."""
 
-    __slots__ = ("p", "shape", "start", "stop")
+    __slots__ = ("key", "noise_shape", "p", "shape", "start", "stop")
 
-    def __init__(self, start: int, stop: int, shape: Any, p: float) -> None:
-        self.start, self.stop, self.shape, self.p = start, stop, shape, p
+    def __init__(self, n: int, shape: Any, p: float, key: Key, noise_shape: NoiseShape) -> None:
+        self.start, self.stop = n, n + 1
+        self.shape, self.p, self.key, self.noise_shape = shape, p, key, noise_shape
 
-    def alike(self, shape: Any, p: float) -> bool:
-        return bool(self.shape == shape and self.p == p)
+    def goes_on_as(self, other: _Run) -> bool:
+        mine = self.stop, self.shape, self.p, self.key, self.noise_shape
+        return mine == (other.start, other.shape, other.p, other.key, other.noise_shape)

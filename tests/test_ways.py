@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -17,6 +18,8 @@ from fastdrop_kernels.cpu.span import FAR, NEAR, STREAM
 from .oracle import POISON, Array, applied, assert_same, data, mask, misaligned
 
 KINDS: dict[str, tuple[Any, Any]] = {
+    "float16": (operations.drop("float16", storage.FLOAT16), np.float16),
+    "bfloat16": (operations.drop("bfloat16", storage.BFLOAT16), ml_dtypes.bfloat16),
     "float32": (operations.drop("float32", storage.FLOAT32), np.float32),
     "float64": (operations.drop("float64", storage.FLOAT64), np.float64),
     "fill-1": (operations.fill(storage.MOVED[1]), np.uint8),
@@ -48,7 +51,7 @@ def target(n: int, dtype: Any, by: int) -> tuple[Array, Array]:
 def compare(kind: str, n: int, x_by: int, y_by: int, index: int, start: int = 0) -> None:
     operation, dtype = KINDS[kind]
     x = misaligned(np.arange(1, n + 1).astype(dtype), x_by)
-    value = np.array(3, dtype)
+    value = np.array(3, np.float32 if kind in ("float16", "bfloat16") else dtype)
     memories = []
     for way in (NEAR, FAR, STREAM):
         kernel = flat(operation, way)

@@ -68,6 +68,9 @@ class _Call:
             self.part(*self.bounds[position])
 
 
+_NO_CALL = _Call(lambda start, stop: None, ())
+
+
 class _Ticket:
     """An invitation to help with a call, good until the caller takes it back."""
 
@@ -139,7 +142,7 @@ def run_parts(part: Part, bounds: Sequence[tuple[int, int]]) -> None:
                 while not mine[-1].finished:
                     mine[-1].gate.acquire()
                 struck = struck or mine[-1].error
-            mine.pop()
+            mine.pop().call = _NO_CALL  # it may be in the queue for long, and the arrays should not
         except BaseException as error:  # remember it, and go on waiting
             call.stopped = True
             struck = struck or error

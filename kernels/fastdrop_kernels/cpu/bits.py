@@ -2,8 +2,8 @@
 
 Halves are settled before they are used: where level 0 equals the upper half of the threshold (one
 element in 65,536), level 1 decides, and the half is replaced by 0 (drop) or 0xFFFF (keep). After
-that one 16-bit comparison with `Law.bound` decides every element exactly. Thresholds here lie
-strictly between 0 and 2**32: what is certain needs no bits.
+that one 16-bit comparison with `Law.bound` decides every element exactly. Thresholds here are below
+2**32: that all are dropped cannot be said in 16 bits, and needs none.
 """
 
 from __future__ import annotations

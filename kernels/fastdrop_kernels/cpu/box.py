@@ -25,7 +25,7 @@ from .span import NEAR, span_loop
 
 _MOST, _GROUP = np.uint64(MOST), np.uint64(GROUP)
 _MARK_BYTES = np.uint64(2)
-_ZERO, _ONE, _TWO, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 8))
+_ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _marks_scratch = scratch(2 * MOST + 128)  # 64 marks may be loaded at once past the end
 
 _NEVER_DROPS = np.uint64(0)
@@ -155,6 +155,7 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
         y = pointer_in(y_slot)
         y = advance(y, (units - _ONE) * address_of(y) + y_start)
         outer = n_axes - inner_axes
+        store64(window, _ZERO, _ZERO)
         store64(window, _EIGHT, _ZERO)
         once = _ONE
         for a in range(outer):

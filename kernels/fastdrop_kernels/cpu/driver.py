@@ -100,12 +100,18 @@ def marking() -> Operation:
 def prepare(operations: Iterable[Operation]) -> None:
     """Compile, or load from the cache, all that `apply` may call for some operations."""
     for operation in operations:
-        if operation is not _PACK and LAYOUT_IS_KNOWN:
+        if operation in _DROPS.values() and LAYOUT_IS_KNOWN:
             express(operation)
-        for way in (NEAR, FAR, STREAM) if _STREAMED_FROM < 1 << 63 else (NEAR, FAR):
+        if operation is _PACK:
+            ways, forms = [NEAR], [LINE, PANEL]
+        else:
+            ways, forms = [NEAR, FAR], list(AXES)
+            box(operation, LINE, FAR)
+        if _STREAMED_FROM < 1 << 63 and operation is not _PACK:
+            ways.append(STREAM)
+        for way in ways:
             flat(operation, way)
-        box(operation, LINE, FAR)
-        for form in (LINE, PANEL) if operation is _PACK else AXES:
+        for form in forms:
             box(operation, form, NEAR)
 
 
@@ -124,17 +130,34 @@ def pack(
     threshold: int,
 ) -> None:
     """Write the mask of `shape`, in C order, 8 elements to a byte, to the contiguous bytes `y`."""
-    y.fill(0)
     n = math.prod(shape)
     if n == 0:
         return
-    plain = index_strides is None and 0 < threshold < _ALWAYS
-    if plain and index % 8 == 0:  # otherwise parts would share bytes
+    # What may fail (a setting, compiling) before anything is written.
+    thread_count()
+    if index_strides is None and not _certain(threshold) and index % 8 == 0:
+        flat(_PACK, NEAR)
+        y.fill(0)
         _line(_PACK, y, y, n, index, seed, stream, threshold, y)
         return
-    bits = c_strides(shape)
-    layout = plan(shape, (0,) * len(shape), bits, bits if index_strides is None else index_strides)
-    _walk(_PACK, y, y, layout, index, seed, stream, threshold, y, packed=True)
+    # Other parts would share bytes, and `_walk` cuts where they do not.
+    bits, nothing = c_strides(shape), (0,) * len(shape)
+    layout = plan(shape, nothing, bits, _index_strides(shape, index_strides, threshold))
+    box(_PACK, PANEL if layout.form == PANEL else LINE, NEAR)
+    y.fill(0)
+    _walk(_PACK, y, y, layout, index, seed, stream, threshold, y)
+
+
+def _certain(threshold: int) -> bool:
+    return threshold == 0 or threshold == _ALWAYS
+
+
+def _index_strides(
+    shape: tuple[int, ...], index_strides: tuple[int, ...] | None, threshold: int
+) -> tuple[int, ...]:
+    if _certain(threshold):  # one decision for all, however they are indexed
+        return (0,) * len(shape)
+    return c_strides(shape) if index_strides is None else index_strides
 
 
 def apply(
@@ -149,14 +172,13 @@ def apply(
     value: Array,
 ) -> None:
     """Apply an operation; `index_strides` None means those of C order."""
-    certain = threshold == 0 or threshold == _ALWAYS
-    if index_strides is None and x.flags.c_contiguous and y.flags.c_contiguous and not certain:
+    plain = index_strides is None and not _certain(threshold)
+    if plain and x.flags.c_contiguous and y.flags.c_contiguous:
         _line(operation, x, y, y.size, index, seed, stream, threshold, value)
     elif y.size:
-        strides = c_strides(x.shape) if index_strides is None else index_strides
-        if certain:  # one decision for all, so that it makes no difference how they are indexed
-            strides = (0,) * x.ndim
-        layout = plan(x.shape, x.strides, y.strides, strides)
+        strides = _index_strides(x.shape, index_strides, threshold)
+        input_strides = x.strides if operation.source.bits else (0,) * x.ndim
+        layout = plan(x.shape, input_strides, y.strides, strides)
         _walk(operation, x, y, layout, index, seed, stream, threshold, value)
 
 
@@ -171,7 +193,7 @@ def _line(
     threshold: int,
     value: Array,
 ) -> None:
-    kernel = flat(operation, _way(x, y))
+    kernel = flat(operation, _way(operation, x, y))
     if n < PARALLEL_FROM or thread_count() == 1:
         kernel(slot(x), slot(y), 0, n, index, seed, stream, threshold, slot(value))
         return
@@ -184,10 +206,11 @@ def _line(
     run_parts(part, _bounds(n, n, 2048, -index % 2048))
 
 
-def _way(x: Array, y: Array) -> str:
-    if y.nbytes <= NEAR_BYTES:
+def _way(operation: Operation, x: Array, y: Array) -> str:
+    if y.nbytes <= NEAR_BYTES or operation is _PACK:
         return NEAR
-    return STREAM if y.nbytes >= _STREAMED_FROM and not np.may_share_memory(x, y) else FAR
+    in_place = operation.source.bits and np.may_share_memory(x, y)
+    return STREAM if y.nbytes >= _STREAMED_FROM and not in_place else FAR
 
 
 def _walk(
@@ -200,15 +223,15 @@ def _walk(
     stream: int,
     threshold: int,
     value: Array,
-    packed: bool = False,
 ) -> None:
     axes, form, table, n = layout
+    packed = operation is _PACK
     if packed and form != PANEL:  # bits are no bytes that could be written alone
         form = LINE
     assert len(axes) <= MAX_AXES
     # Panels ask ahead in any case, and what is shared leaves the hardware the time to do so.
-    way = FAR if form == LINE and n * operation.target.bits > 8 * NEAR_BYTES else NEAR
-    kernel = box(operation, form, way)
+    far = form == LINE and not packed and n * operation.target.bits > 8 * NEAR_BYTES
+    kernel = box(operation, form, FAR if far else NEAR)
     if n < PARALLEL_FROM or thread_count() == 1:
         places = slot(x), slot(y), 0, 0, slot(table), len(axes)
         kernel(*places, index, seed, stream, threshold, slot(value))

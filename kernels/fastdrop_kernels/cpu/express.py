@@ -3,7 +3,8 @@
 Asking an array in Python for its dtype, shape, flags and bounds takes longer than drawing the mask
 of a few thousand elements. This kernel reads them where NumPy keeps them, and does nothing, and
 says so, if the arrays are not of the plainest kind: then the long way looks again. A call at 1 Ki
-float32 takes 2.1 us, the long way 5.5, np.multiply 1.1.
+float32 takes 2.1 us, the long way 5.5, np.multiply 1.1. It reads without the GIL, as NumPy's loops
+do: nobody may give an array another shape while it is in a call.
 """
 
 from __future__ import annotations
@@ -18,17 +19,23 @@ from numba import types
 from .bits import U64, load64
 from .compiler import device, kernel
 from .intrinsics import address_of, advance, loader, pointer_at, pointer_in
-from .memory import AXES, DATA, DTYPE, FLAGS, LENGTHS
+from .memory import AXES, DATA, DTYPE, DTYPE_WORD, FLAGS, LENGTHS, dtype_word
 from .operations import Operation
 from .span import NEAR, NEAR_BYTES, span_loop
 
 load32 = loader(types.uint32)
 _DATA, _AXES, _LENGTHS = np.uint64(DATA), np.uint64(AXES), np.uint64(LENGTHS)
 _DTYPE, _FLAGS = np.uint64(DTYPE), np.uint64(FLAGS)
+_DTYPE_WORD = np.uint64(DTYPE_WORD)
 _C_CONTIGUOUS, _WRITEABLE = np.uint32(0x1), np.uint32(0x400)  # NumPy's flags
 _ZERO, _ONE, _EIGHT = np.uint64(0), np.uint64(1), np.uint64(8)
 _THRESHOLD, _VALUE = np.uint64(8), np.uint64(16)  # bytes in a record
 _NEAR_BYTES = np.uint64(NEAR_BYTES)
+
+
+@device
+def _dtype(x: Any) -> Any:
+    return load64(pointer_at(load64(x, _DTYPE)), _DTYPE_WORD)
 
 
 @device
@@ -38,7 +45,7 @@ def _elements(x: Any, y: Any, dtype: Any) -> Any:
     axes = load32(x, _AXES)
     if not flags & _C_CONTIGUOUS or not load32(y, _FLAGS) & _WRITEABLE:
         return _ZERO
-    if load64(x, _DTYPE) != dtype or load64(y, _DTYPE) != dtype or load32(y, _AXES) != axes:
+    if load32(y, _AXES) != axes or _dtype(x) != dtype or _dtype(y) != dtype:
         return _ZERO
     n = _ONE
     mine, its = pointer_in(address_of(x) + _LENGTHS), pointer_in(address_of(y) + _LENGTHS)
@@ -84,6 +91,6 @@ def express_record(
 ) -> npt.NDArray[np.uint64]:
     """Return what `express` must know beside arrays and key; its data must outlive the calls."""
     words = np.zeros(4, np.uint64)
-    words[0], words[1] = id(np.dtype(dtype.type)), threshold  # lives on; a dtype may have metadata
+    words[0], words[1] = dtype_word(dtype), threshold
     words[2:].view(np.uint8)[: value.nbytes] = np.frombuffer(value.tobytes(), np.uint8)
     return words

@@ -36,11 +36,11 @@ _ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
 
 def apply_vector(
     operation: Operation, kept: Lanes, x: Any, y: Any, k: int, count: int, value: Lanes
-) -> Any:
-    """Put an operation to the k-th `count` elements behind x; returns the last store."""
+) -> None:
+    """Put an operation to the k-th `count` elements behind x."""
     source, target = operation.source, operation.target
     given = source.load(kept.builder, x, k * count * source.bits // 8, count)
-    return target.store(operation.apply(kept, given, value), y, k * count * target.bits // 8)
+    target.store(operation.apply(kept, given, value), y, k * count * target.bits // 8)
 
 
 def elements(operation: Operation, count: int) -> Any:

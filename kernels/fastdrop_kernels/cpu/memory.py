@@ -32,6 +32,27 @@ class _Fields(ctypes.Structure):
     ]
 
 
+class _DtypeFields(ctypes.Structure):
+    _fields_ = [
+        ("typeobj", ctypes.c_void_p),
+        ("kind", ctypes.c_ubyte),
+        ("type", ctypes.c_ubyte),
+        ("byteorder", ctypes.c_ubyte),
+        ("flags", ctypes.c_ubyte),
+        ("type_num", ctypes.c_int),
+    ]
+
+
+def _what_it_says(dtype: np.dtype[Any]) -> tuple[int, int]:
+    fields = _DtypeFields.from_address(id(dtype) + _HEADER)
+    return fields.kind, fields.type_num
+
+
+def dtype_word(dtype: np.dtype[Any]) -> int:
+    """Return the 8 bytes of a dtype that say what it is; equal dtypes may be different objects."""
+    return ctypes.c_uint64.from_address(id(dtype) + DTYPE_WORD).value
+
+
 def _in_object(array: npt.NDArray[Any]) -> int:
     return id(array) + _HEADER
 
@@ -44,6 +65,7 @@ def _reads_right(array: npt.NDArray[Any]) -> bool:
         and tuple(fields.dimensions[: array.ndim]) == array.shape
         and tuple(fields.strides[: array.ndim]) == array.strides
         and fields.descr == id(array.dtype)
+        and _what_it_says(array.dtype) == (ord(array.dtype.kind), array.dtype.num)
         and fields.flags == array.flags.num
     )
 
@@ -60,6 +82,9 @@ def _holds() -> bool:
 
 
 LAYOUT_IS_KNOWN = _holds()
+# Where, behind the id() of a dtype, the bytes of `dtype_word` lie: kind, type, byte order, flags
+# (none in NumPy 2) and number.
+DTYPE_WORD = _HEADER + _DtypeFields.kind.offset
 # Where, behind the id() of an array, its data pointer lies, the number of its axes, the pointer to
 # their lengths, the id() of its dtype, and its flags.
 DATA, AXES, LENGTHS, DTYPE, FLAGS = (

@@ -27,7 +27,7 @@ from .target import VECTOR_BYTES
 
 _ROWS, _COLUMNS = np.uint64(HALVES), np.uint64(8)
 _MARK_BYTES = np.uint64(2 * HALVES)  # of a column of a strip
-_marks_scratch = scratch(8 * 2 * HALVES)
+_marks_scratch = scratch(8 * 2 * HALVES + 128)  # 64 marks may be loaded at once past the end
 # Where rows do not begin with a block, the 8 elements of a row lie in two, and the second is kept
 # for the next 8 columns: 16 bytes a row, for that many rows.
 _KEPT_ROWS = np.uint64(1024)

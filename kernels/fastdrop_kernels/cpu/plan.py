@@ -72,7 +72,11 @@ def _boxed(
         return [(1, 0, 0, 0)], LINE
     if merged[-1][3] <= 1:
         steps = [axis[3] for axis in merged[-2:]]
-        return merged, RUNS if steps == [1, 0] else REPEATS if steps == [0, 1] else LINE
+        if steps == [1, 0]:
+            return merged, RUNS
+        # Under an axis that repeats them too, lines keep the decisions for longer.
+        once = all(axis[3] for axis in merged[:-2])
+        return merged, REPEATS if steps == [0, 1] and once else LINE
     # The axis that is contiguous in memory jumps through the mask: a Fortran-ordered array. With
     # the axis along which the mask is contiguous it makes a panel, where a Philox call serves 8
     # elements again and not one.

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .bits import GROUP, HALVES, POINTER, U64, Law, settler
+from .bits import GROUP, HALVES, POINTER, ROUNDS, U64, Law, settler
 from .compiler import device, routine
 from .intrinsics import (
     address_of,
@@ -88,7 +88,7 @@ def _groups(operation: Operation, way: str) -> Any:
                 sides = behind(x, in_bytes), behind(y, out_bytes)
 
                 def between(r: int) -> None:
-                    for side, at in _spread(wanted, 9, r):
+                    for side, at in _spread(wanted, ROUNDS - 1, r):
                         prefetch(builder, sides[side], at + _AHEAD_BYTES, side == 1)
 
                 first = builder.add(block, builder.mul(loop.index, ir.Constant(I64, GROUP // 8)))
@@ -148,11 +148,13 @@ def span_loop(operation: Operation, way: str) -> Any:
 
     Their mask indices are consecutive from `index` on.
     """
+    if way == NEAR:
+        return _near_span(operation)
     if operation.target is BITS:
-        way = NEAR  # there is little to write, and nothing to wait for
-    elif way == STREAM and GROUP * operation.target.bits // 8 < _LINE:
-        way = FAR  # narrow vectors of narrow elements fill no line
-    return _near_span(operation) if way == NEAR else _far_span(operation, way)
+        return span_loop(operation, NEAR)  # there is little to write, and nothing to wait for
+    if way == STREAM and GROUP * operation.target.bits // 8 < _LINE:
+        return span_loop(operation, FAR)  # narrow vectors of narrow elements fill no line
+    return _far_span(operation, way)
 
 
 def _near_span(operation: Operation) -> Any:
@@ -205,7 +207,7 @@ def _near_span(operation: Operation) -> Any:
 
 
 def _far_span(operation: Operation, way: str) -> Any:
-    near, groups = _near_span(operation), _groups(operation, way)
+    near, groups = span_loop(operation, NEAR), _groups(operation, way)
     in_size, out_size = sizes(operation)
     # Groups that stream begin in a line that has been written.
     before = _GROUP if way == STREAM else _ZERO

@@ -22,7 +22,7 @@ class Storage(NamedTuple):
 
     bits: int  # of an element
     load: Callable[[Any, Any, int, int], Lanes]  # (builder, pointer, offset in bytes, count)
-    store: Callable[[Lanes, Any, int], Any]  # (value, pointer, offset); returns the last store
+    store: Callable[[Lanes, Any, int], Any]  # (value, pointer, offset)
     load_value: Callable[[Any, Any], Lanes]  # (builder, pointer): one, as it is computed with
     # (halves, bound): which are kept, in the order in which `load` returns elements
     decide: Callable[[Lanes, Lanes], Lanes] = lambda halves, bound: halves >= bound

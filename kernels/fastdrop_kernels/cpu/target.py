@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba.core.registry import cpu_target
 
-_TRIPLE, NAME, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
+_TRIPLE, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
 _HAS = frozenset(_FEATURES.split(","))
 
 
