@@ -87,7 +87,7 @@ def test_the_short_way_leaves_alone_what_is_not_plain() -> None:
     frozen.flags.writeable = False
     memory = np.ones(100, np.float32)
     a, b = memory[:64].reshape(8, 8), memory[1:65].reshape(8, 8)
-    outs = [
+    outs: list[Array] = [
         np.ones((8, 9), np.float32),
         np.ones((64,), np.float32),
         np.ones((4, 16), np.float32),
