@@ -51,7 +51,7 @@ def dropout(
         False returns `x` itself, untouched (copied to `out`, if that is given).
     scale : float, optional
         Factor of the kept elements, instead of ``1 / (1 - p)``: 1.0 is "vanilla" dropout, and what
-        DropConnect wants. Rounded once, to the dtype of `x`.
+        DropConnect wants. Rounded once, to what is computed in.
     noise_shape : tuple of int and None, optional
         Shape of the mask, which broadcasts against `x`: 1 shares a decision along an axis, None
         copies the axis's length. With `global_shape`, it is that of the whole array's mask.

@@ -1,7 +1,6 @@
 """Kernels over arrays of any layout: strided, Fortran-ordered, broadcast, shared, sharded.
 
-A kernel walks a box of axes (see `plan`), and treats the innermost one (a *line*) or two (a
-*panel*) at once.
+A kernel walks a box of axes (see `plan`), and treats the innermost one or two at once.
 """
 
 from __future__ import annotations
@@ -12,84 +11,20 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .bits import GROUP, POINTER, U64, load16, load64, store64
-from .compiler import device, kernel, routine
+from .bits import U64, load64, store64
+from .compiler import device, kernel
 from .flat import Kernel
 from .intrinsics import address_of, advance, pointer_in, scratch
-from .loops import any_loop, shared_loop, sizes, units_of
-from .operations import MARKS, Operation
+from .line import line_loop
+from .loops import units_of
+from .operations import Operation
 from .panel import panel_loop
-from .plan import AXES, LINE, PANEL, RUNS
+from .plan import AXES, LINE, PANEL, REPEATS, RUNS
 from .shared import MOST, repeats_loop, runs_loop
-from .span import NEAR, span_loop
 
-_MOST, _GROUP = np.uint64(MOST), np.uint64(GROUP)
-_MARK_BYTES = np.uint64(2)
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
+_SHARED = np.uint64(0)  # an index step
 _marks_scratch = scratch(2 * MOST + 128)  # 64 marks may be loaded at once past the end
-
-_NEVER_DROPS = np.uint64(0)
-_ALWAYS_DROPS = np.uint64(1 << 32)
-_SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
-
-
-@functools.cache
-def _line(operation: Operation, way: str) -> Any:
-    """Routine over one axis of any steps in memory, and of index step 0 or 1.
-
-    `marks` holds the marks of some elements, and `window` (two uint64 in memory) says of which: of
-    those from window[0] on and below window[1]. So a row of decisions that is shared by many rows
-    of the array is drawn once; where no row is (`once`), they need not go through memory.
-    """
-    draw, span = span_loop(MARKS, NEAR), span_loop(operation, way)
-    apply, apply_shared = any_loop(operation), shared_loop(operation)
-    in_size, out_size = sizes(operation)
-
-    def line(
-        x: Any,
-        xs: Any,
-        y: Any,
-        ys: Any,
-        n: Any,
-        index: Any,
-        step: Any,
-        seed: Any,
-        stream: Any,
-        threshold: Any,
-        value: Any,
-        marks: Any,
-        window: Any,
-        once: Any,
-    ) -> None:
-        if threshold == _NEVER_DROPS or threshold == _ALWAYS_DROPS:
-            apply_shared(x, xs, y, ys, n, U64(threshold == _NEVER_DROPS), value)
-            return
-        contiguous = step == _CONSECUTIVE and xs == in_size and ys == out_size
-        if contiguous and (once or n > _MOST):
-            span(x, y, n, index, seed, stream, threshold, value)
-            return
-        start = _ZERO
-        while start < n:
-            element = index + start * step
-            m = min(_MOST, n - start) if step else _ONE
-            first = load64(window, _ZERO)
-            if element < first or element + m > load64(window, _EIGHT):
-                first = element
-                # A decision shared along the line is seldom the only one: draw those that follow.
-                drawn = m if step else _GROUP - element % _GROUP
-                draw(marks, marks, drawn, element, seed, stream, threshold, value)
-                store64(window, _ZERO, first)
-                store64(window, _EIGHT, element + drawn)
-            mark = advance(marks, _MARK_BYTES * (element - first))
-            if step == _SHARED:
-                apply_shared(x, xs, y, ys, n, U64(load16(mark, _ZERO)), value)
-                return
-            apply(advance(x, start * xs), xs, advance(y, start * ys), ys, mark, m, value)
-            start += m
-
-    signature = types.void(POINTER, U64, POINTER, *[U64] * 7, POINTER, POINTER, POINTER, U64)
-    return routine(f"{operation.name}-{way}-line", line, signature)
-
 
 MAX_AXES = 64
 _AXIS_BYTES = np.uint64(8 * 4)  # length, input step, output step, index step
@@ -129,10 +64,9 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
     """
     if form == LINE:
         treat = _line_form(operation, way)
-    elif form == PANEL:
-        treat = _panel_form(operation)
     else:
-        treat = _shared_form(runs_loop(operation) if form == RUNS else repeats_loop(operation))
+        loop = {PANEL: panel_loop, RUNS: runs_loop, REPEATS: repeats_loop}[form]
+        treat = _pair_form(loop(operation))
     inner_axes = np.uint64(AXES[form])
     units = units_of(operation)  # packed bits have addresses too: a byte's times eight, and more
 
@@ -197,7 +131,7 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
 
 
 def _line_form(operation: Operation, way: str) -> Any:
-    line = _line(operation, way)
+    line = line_loop(operation, way)
 
     @device
     def treat(
@@ -234,46 +168,9 @@ def _line_form(operation: Operation, way: str) -> Any:
     return treat
 
 
-def _panel_form(operation: Operation) -> Any:
-    panel = panel_loop(operation)
+def _pair_form(loop: Any) -> Any:
+    """Return what treats the two innermost axes at once."""
 
-    @device
-    def treat(
-        x: Any,
-        y: Any,
-        axes: Any,
-        last: Any,
-        index: Any,
-        seed: Any,
-        stream: Any,
-        threshold: Any,
-        value: Any,
-        marks: Any,
-        window: Any,
-        once: Any,
-    ) -> None:
-        columns = last - _ONE
-        panel(
-            x,
-            _input_step(axes, last),
-            _input_step(axes, columns),
-            y,
-            _output_step(axes, last),
-            _output_step(axes, columns),
-            _length(axes, last),
-            _length(axes, columns),
-            index,
-            _index_step(axes, last),
-            seed,
-            stream,
-            threshold,
-            value,
-        )
-
-    return treat
-
-
-def _shared_form(loop: Any) -> Any:
     @device
     def treat(
         x: Any,
@@ -300,6 +197,7 @@ def _shared_form(loop: Any) -> Any:
             _length(axes, outer),
             _length(axes, last),
             index,
+            _index_step(axes, last),
             seed,
             stream,
             threshold,

@@ -22,12 +22,12 @@ from .intrinsics import advance, intrinsic, prefetch, scratch, wide_vectors
 from .lanes import I16, I32, I64, Lanes, iota, load, select, store
 from .loops import any_loop, apply_vector, sizes
 from .operations import MARKS, Operation
+from .shared import PAIR
 from .storage import BITS
 from .target import VECTOR_BYTES
 
 _ROWS, _COLUMNS = np.uint64(HALVES), np.uint64(8)
 _MARK_BYTES = np.uint64(2 * HALVES)  # of a column of a strip
-_marks_scratch = scratch(8 * 2 * HALVES + 128)  # 64 marks may be loaded at once past the end
 # Where rows do not begin with a block, the 8 elements of a row lie in two, and the second is kept
 # for the next 8 columns: 16 bytes a row, for that many rows.
 _KEPT_ROWS = np.uint64(1024)
@@ -207,7 +207,7 @@ def _strip_of_marks() -> Any:
 
 @functools.cache
 def panel_loop(operation: Operation) -> Any:
-    """Routine over two axes: index step 1 along columns, memory nearest along rows.
+    """Routine over two axes: index step 1 along columns, memory nearest along rows inside.
 
     Goes down 8 columns at a time: that many streams the hardware can follow, and 32 it cannot
     (1000 x 1003 float32: a fifth of the rate of C order, not four fifths).
@@ -220,22 +220,23 @@ def panel_loop(operation: Operation) -> Any:
 
     def panel(
         x: Any,
-        x_row: Any,
         x_column: Any,
+        x_row: Any,
         y: Any,
-        y_row: Any,
         y_column: Any,
-        rows: Any,
+        y_row: Any,
         columns: Any,
+        rows: Any,
         index: Any,
         row_step: Any,
         seed: Any,
         stream: Any,
         threshold: Any,
         value: Any,
+        marks: Any,
     ) -> None:
         wide_vectors()
-        marks, kept_blocks = _marks_scratch(), _kept_scratch()
+        kept_blocks = _kept_scratch()
         whole = rows - rows % _ROWS
         if packed or x_row != in_size or y_row != out_size:
             whole = _ZERO
@@ -294,5 +295,4 @@ def panel_loop(operation: Operation) -> Any:
                         from_column, to_column = advance(a, j * x_column), advance(b, j * y_column)
                         apply(from_column, x_row, to_column, y_row, mark, height, value)
 
-    signature = types.void(POINTER, U64, U64, POINTER, *[U64] * 9, POINTER)
-    return routine(f"{operation.name}-panel", panel, signature)
+    return routine(f"{operation.name}-panel", panel, PAIR)

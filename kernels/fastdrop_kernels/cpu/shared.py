@@ -24,15 +24,17 @@ MOST = 8192  # decisions that are kept as marks: 16 KiB
 _MOST, _VECTOR = np.uint64(MOST), np.uint64(HALVES)
 _MARK_BYTES = np.uint64(2)
 _ZERO = np.uint64(0)
-_SIGNATURE = types.void(POINTER, U64, U64, POINTER, *[U64] * 8, POINTER, POINTER)
+# Of routines over two axes; panels too.
+PAIR = types.void(POINTER, U64, U64, POINTER, *[U64] * 9, POINTER, POINTER)
 
 
 @functools.cache
 def runs_loop(operation: Operation) -> Any:
     """Routine over two axes, of index steps 1 and, inside, 0. A dropped run is not even read.
 
-    ``(x, x_outer, x_inner, y, y_outer, y_inner, outer, inner, index, seed, stream, threshold,
-    value, marks)``: bytes from element to element, lengths, and memory for `MOST` marks.
+    ``(x, x_outer, x_inner, y, y_outer, y_inner, outer, inner, index, step, seed, stream, threshold,
+    value, marks)``: bytes from element to element, lengths, the inner index step, and memory for
+    `MOST` marks.
     """
     draw = span_loop(MARKS, NEAR)
     keep, drop = certain(operation, HALVES, True), certain(operation, HALVES, False)
@@ -49,6 +51,7 @@ def runs_loop(operation: Operation) -> Any:
         outer: Any,
         inner: Any,
         index: Any,
+        step: Any,
         seed: Any,
         stream: Any,
         threshold: Any,
@@ -73,7 +76,7 @@ def runs_loop(operation: Operation) -> Any:
                     for t in range(whole, inner):
                         drop_one(advance(a, t * x_inner), advance(b, t * y_inner), value)
 
-    return routine(f"{operation.name}-runs", runs, _SIGNATURE)
+    return routine(f"{operation.name}-runs", runs, PAIR)
 
 
 @functools.cache
@@ -93,6 +96,7 @@ def repeats_loop(operation: Operation) -> Any:
         outer: Any,
         inner: Any,
         index: Any,
+        step: Any,
         seed: Any,
         stream: Any,
         threshold: Any,
@@ -115,4 +119,4 @@ def repeats_loop(operation: Operation) -> Any:
                     mark = advance(marks, _MARK_BYTES * t)
                     one(advance(a, t * x_inner), advance(b, t * y_inner), mark, value)
 
-    return routine(f"{operation.name}-repeats", repeats, _SIGNATURE)
+    return routine(f"{operation.name}-repeats", repeats, PAIR)
