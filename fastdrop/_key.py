@@ -124,6 +124,8 @@ def as_key(rng: RNG = None) -> Key:
     if isinstance(rng, Key):
         return rng
     if type(rng) is int or isinstance(rng, np.integer):  # without importing numpy.random
+        if not 0 <= rng < _WORD:
+            raise ValueError(f"rng={rng} is out of range: as an integer it is a seed in [0, 2**64)")
         return Key(rng)
     if rng is None:
         entropy = os.urandom(16)
