@@ -160,7 +160,8 @@ class _Collector:
         effort = self.plan.effort
         for c in valid:
             x, out = operands[c.dtype]
-            spins = c.needs if c.needs and c.parallel else ""
+            # Threads of ours sleep where there is nothing to do.
+            spins = c.needs if c.needs and c.parallel and c.role == "peer" else ""
             call = c.setup(x, c.p, out)
             entries.append(timing.prepare(c.id, call, c.set_threads, spins, effort))
             if entries[-1].seconds >= TELLING_SECONDS:

@@ -25,7 +25,7 @@ from fastdrop_kernels import contract, reference
 
 from .common import MI, Array, BenchError, P, figure, fresh_input, parse_seconds
 
-ELEMENTS = MI
+ELEMENTS = 2 * MI  # several threads share it
 LIMIT = 2.0  # at most so many times the serial kernel's figure, beside busy processes
 SECONDS = 20.0
 TURN = 0.25  # seconds of one setting before the other has its turn

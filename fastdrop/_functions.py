@@ -112,8 +112,9 @@ def dropout(
         and 0 <= offset < _INDEX_LIMIT
         and (law := _express.get((p, scale, x.dtype)) or _new_law(p, scale, x.dtype))
     ):
-        run, record_at, most_bytes, _ = law
-        if x.nbytes <= most_bytes:
+        near, record_at, near_bytes, kernel_for, _ = law
+        run = near if x.nbytes <= near_bytes else kernel_for(x.nbytes)
+        if run is not None:
             y = _empty(x.shape, x.dtype) if out is None else out
             if type(y) is _ndarray and run(id(x), id(y), record_at, offset, *rng):
                 return y
@@ -281,7 +282,8 @@ class _ExpressLaw(NamedTuple):
 
     run: Callable[..., int]
     record_at: int
-    most_bytes: int
+    near_bytes: int  # for larger arrays another kernel is asked for
+    kernel_for: Callable[[int], Callable[..., int] | None]
     record: Array
 
 
@@ -304,8 +306,8 @@ def _new_law(p: float, scale: float | None, dtype: np.dtype[Any]) -> _ExpressLaw
     if len(_express) >= _MOST_LAWS:
         _express.clear()
     record = driver.express_record(dtype, threshold, factor)
-    kernel, at = driver.express(driver.dropping(dtype)), record.ctypes.data
-    law = _ExpressLaw(kernel, at, driver.NEAR_BYTES, record)
+    kernel_for = functools.partial(driver.express, driver.dropping(dtype))
+    law = _ExpressLaw(kernel_for(0), record.ctypes.data, driver.NEAR_BYTES, kernel_for, record)
     _express[p, scale, dtype] = law
     return law
 

@@ -11,10 +11,8 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels import contract
 from fastdrop_kernels.cpu import operations, storage
-from fastdrop_kernels.cpu.flat import flat
-from fastdrop_kernels.cpu.memory import slot
-from fastdrop_kernels.cpu.span import NEAR
 
+from .direct import treat
 from .oracle import Array, mask, poisoned
 
 HALF_TYPES = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
@@ -70,8 +68,7 @@ def test_float16_without_its_instructions_rounds_alike(scale: float) -> None:
     x = every_value(HALF_TYPES[0])
     operation = operations.drop("float16-portable", storage.FLOAT16_PORTABLE)
     y, factor = poisoned(x.shape, x.dtype), np.array(scale, np.float32)
-    key = (KEY.seed, KEY.stream)
-    flat(operation, NEAR)(slot(x), slot(y), 0, x.size, 0, *key, 1, slot(factor))
+    treat(operation, x, y, factor, 1, KEY)
     want = np.where(mask(x.shape, 2.0**-32, KEY), rounded_once(x, scale), np.float16(0))
     assert_same_halves(y, want)
 
@@ -85,7 +82,7 @@ def test_float16_without_its_instructions_rounds_every_tie_and_neighbour() -> No
     for scale in (1 + 2.0**-11, 1 + 2.0**-11 + 2.0**-23, 1 + 2.0**-11 - 2.0**-23, 1 + 3 * 2.0**-11):
         operation = operations.drop("float16-portable", storage.FLOAT16_PORTABLE)
         y, factor = poisoned(x.shape, x.dtype), np.array(scale, np.float32)
-        flat(operation, NEAR)(slot(x), slot(y), 0, x.size, 0, *KEY, 1, slot(factor))
+        treat(operation, x, y, factor, 1, KEY)
         kept = mask(x.shape, 2.0**-32, KEY)
         assert_same_halves(y, np.where(kept, rounded_once(x, scale), np.float16(0)))
 

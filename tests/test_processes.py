@@ -20,7 +20,7 @@ assert y[:8].tolist() == [2, 2, 0, 0, 0, 0, 2, 0], y[:8]
 THREADED = """
 import numpy as np, fastdrop as fd
 fd.set_num_threads(4)
-x = np.ones(1 << 20, np.float32)
+x = np.ones(1 << 21, np.float32)
 expected = fd.dropout(x, 0.5, rng=42).tobytes()
 from fastdrop_kernels import threads
 assert threads._workers

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels import threads
+from fastdrop_kernels import contract, threads
 from fastdrop_kernels.cpu import driver
+from fastdrop_kernels.cpu.flat import flat
+from fastdrop_kernels.cpu.memory import slot
+from fastdrop_kernels.cpu.span import NEAR
 
 from .oracle import Array, applied, assert_same, data, mask, misaligned, poison
 
@@ -127,22 +131,35 @@ def test_large_packed_masks(shape: tuple[int, ...], offset: int, count: int) -> 
 def test_parts_of_a_packed_mask_never_share_a_byte(
     where: dict[str, Any], set_threads: SetThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Two threads in one byte would lose bits only now and then, so the cuts are looked at.
-    cuts: list[int] = []
+    # Two threads in one byte would lose bits only now and then, so the parts are looked at.
+    parts: list[int] = []
+    made: dict[str, Any] = {name: vars(driver)[name] for name in ("flat", "box")}
 
-    def run_parts(part: Callable[[int, int], None], bounds: list[tuple[int, int]]) -> None:
-        cuts.extend(start for start, _ in bounds)
-        for start, stop in bounds:
-            part(start, stop)
+    def watched(name: str) -> Callable[..., Any]:
+        def make(*which: Any) -> Callable[..., None]:
+            kernel = made[name](*which)
+            if which[0] is not driver.packing():
+                return kernel  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(driver, "run_parts", run_parts)
+            def call(*args: Any) -> None:
+                parts.append(args[3])
+                if name == "box":
+                    assert args[4] == 0  # cut along the outermost axis, between rows
+                kernel(*args)
+
+            return call
+
+        return make
+
+    for name in made:
+        monkeypatch.setattr(driver, name, watched(name))
     set_threads(3)
     for shape in ((ROWS, COLUMNS), (COLUMNS, ROWS), (N // 3, 3)):
         bits = fd.dropout_mask(shape, P, rng=KEY, packed=True, **where)
-        assert any(cuts)
-        assert all(cut % 8 == 0 for cut in cuts)
+        assert parts
+        assert all(part % 8 == 0 and part < N for part in parts)
+        parts.clear()
         expected = fd.dropout_mask(shape, P, rng=KEY, **where)
-        cuts.clear()  # bytes of a bool mask belong to one element each
         assert data(bits) == data(np.packbits(expected, axis=None, bitorder="little"))
 
 
@@ -271,30 +288,65 @@ def test_a_number_of_threads_that_is_no_integer_is_a_type_error(
         set_threads(n)
 
 
-def test_many_parts_use_several_threads_and_each_part_once(set_threads: SetThreads) -> None:
-    set_threads(3)
-    seen: list[tuple[int, int, int]] = []
+def test_several_threads_work_together_and_each_once(set_threads: SetThreads) -> None:
+    seen: list[int] = []
     met = threading.Barrier(3, timeout=60)
 
-    def part(start: int, stop: int) -> None:
-        if start < 3:
-            met.wait()  # passes only if three threads are in here at once
-        seen.append((start, stop, threading.get_ident()))
+    def work() -> None:
+        met.wait()  # passes only if three threads are in here at once
+        seen.append(threading.get_ident())
 
-    bounds = [(n, n + 1) for n in range(20)]
-    threads.run_parts(part, bounds)
-    assert sorted((a, b) for a, b, _ in seen) == bounds
-    assert len({who for *_, who in seen}) == 3
-    assert threading.get_ident() in {who for *_, who in seen}
+    threads.run_together(work, 3)
+    assert len(set(seen)) == len(seen) == 3
+    assert threading.get_ident() in seen
 
 
-def test_an_error_in_a_part_reaches_the_caller(set_threads: SetThreads) -> None:
-    set_threads(2)
+def test_the_caller_does_not_wait_for_who_has_not_begun(set_threads: SetThreads) -> None:
+    busy, done = threading.Barrier(3, timeout=60), threading.Event()
+
+    def hold() -> None:
+        busy.wait()
+        done.wait(60)
+
+    holder = threading.Thread(target=threads.run_together, args=(hold, 2))
+    holder.start()  # with one of the pool's threads, if it has no more
+    busy.wait()
+    try:
+        calls: list[int] = []
+        threads.run_together(lambda: calls.append(threading.get_ident()), 2)
+        assert threading.get_ident() in calls
+    finally:
+        done.set()
+        holder.join(60)
+
+
+def test_an_error_in_work_reaches_the_caller(set_threads: SetThreads) -> None:
     for failing in range(4):
+        turns = itertools.count()
 
-        def part(start: int, stop: int, failing: int = failing) -> None:
-            if start == failing:
-                raise KeyError(start)
+        def work(failing: int = failing, turns: Iterator[int] = turns) -> None:
+            for turn in turns:
+                if turn == failing:
+                    raise KeyError(turn)
+                if turn > 4:
+                    return
 
         with pytest.raises(KeyError):
-            threads.run_parts(part, [(n, n + 1) for n in range(4)])
+            threads.run_together(work, 2)
+
+
+@pytest.mark.parametrize("n", [1, 255, 256, 257, 5_000, 70_001])
+@pytest.mark.parametrize("index", [0, 1, 255, 256, 2**40 + 77])
+@pytest.mark.parametrize("part", [256, 1024])
+def test_parts_are_the_whole(n: int, index: int, part: int, rng: np.random.Generator) -> None:
+    """Three threads, in turns that differ from run to run, of the smallest parts there are."""
+    x = rng.standard_normal(n, np.float32)
+    y, cursor, factor = poison(np.empty_like(x)), np.zeros(1, np.uint64), np.array(2, np.float32)
+    kernel = flat(driver.dropping(x.dtype), NEAR)
+
+    def work() -> None:
+        places = slot(x), slot(y), slot(cursor), part, n
+        kernel(*places, index, *KEY, contract.threshold(P), slot(factor))
+
+    threads.run_together(work, 3)
+    assert_same(y, applied(mask(x.shape, P, KEY, offset=index), x, 2.0))

@@ -11,10 +11,9 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels import contract
 from fastdrop_kernels.cpu import operations, storage
-from fastdrop_kernels.cpu.flat import flat
-from fastdrop_kernels.cpu.memory import slot
 from fastdrop_kernels.cpu.span import FAR, NEAR, STREAM
 
+from .direct import treat
 from .oracle import POISON, Array, applied, assert_same, data, mask, misaligned
 
 KINDS: dict[str, tuple[Any, Any]] = {
@@ -33,11 +32,7 @@ SIZES = [0, 1, 2, 7, 15, 16, 17, 31, 63, 64, 65, 127, 129, 511, 512, 513, 527, 1
          2048, 2049, 2561, 4096, 4113, 9999]  # fmt: skip
 KEY = fd.Key(2**63 + 5, 2**40 + 1)
 P = 0.37
-
-
-def call(kernel: Any, x: Array, y: Array, start: int, stop: int, index: int, value: Array) -> None:
-    threshold = contract.threshold(P)
-    kernel(slot(x), slot(y), start, stop, index, KEY.seed, KEY.stream, threshold, slot(value))
+T = contract.threshold(P)
 
 
 def target(n: int, dtype: Any, by: int) -> tuple[Array, Array]:
@@ -54,9 +49,8 @@ def compare(kind: str, n: int, x_by: int, y_by: int, index: int, start: int = 0)
     value = np.array(3, np.float32 if kind in ("float16", "bfloat16") else dtype)
     memories = []
     for way in (NEAR, FAR, STREAM):
-        kernel = flat(operation, way)
         y, memory = target(n, dtype, y_by)
-        call(kernel, x, y, start, n, index, value)
+        treat(operation, x[start:], y[start:], value, T, KEY, index, way)
         around = memory.copy()
         begin = y.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
         around[begin + start * y.itemsize : begin + y.nbytes] = POISON
@@ -99,6 +93,6 @@ def check_reference(kind: str, way: str, rng: np.random.Generator) -> None:
     x = rng.standard_normal(20_001).astype(dtype)
     factor = np.array(1 / (1 - P), dtype)
     y, _ = target(x.size, dtype, 36)
-    call(flat(operation, way), x, y, 0, x.size, 77, factor)
+    treat(operation, x, y, factor, T, KEY, 77, way)
     kept = mask(x.shape, P, KEY, offset=77)
     assert_same(y, applied(kept, x, float(factor)))

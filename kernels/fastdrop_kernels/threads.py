@@ -1,10 +1,11 @@
-"""Threads: how many, and a pool of ours that runs the parts of one call.
+"""Threads: how many, and a pool of ours whose threads help with a call.
 
 The pool is ours and not Numba's, whose layers hurt a process that does not expect them: workqueue
 aborts when two Python threads enter parallel code at once, and omp kills a forked child at its
-first parallel call if the parent ever made one. Here a part is an ordinary call of a kernel that
-has released the GIL. The caller works too, and waits only for parts that others have begun, so
-that a busy pool or machine makes a call slower but never stalls it.
+first parallel call if the parent ever made one. Here a helper calls the same kernel as the caller,
+without the GIL, and both take part after part of the array from a cursor in memory. The caller
+waits only for parts that others have begun, so that a busy pool or machine makes a call slower but
+never stalls it.
 
 It is not concurrent.futures' either. An exception may strike the caller between any two steps (a
 signal handler's, Ctrl-C), and must neither let it return while others still write to its arrays,
@@ -16,12 +17,11 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import itertools
 import os
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-Part = Callable[[int, int], None]
+Work = Callable[[], None]
 
 _chosen: int | None = None
 _workers: list[int] = []
@@ -55,27 +55,11 @@ def set_thread_count(n: int) -> None:
     _chosen = n
 
 
-class _Call:
-    """The parts of one call, which whoever works on it takes one by one."""
-
-    def __init__(self, part: Part, bounds: Sequence[tuple[int, int]]) -> None:
-        self.part, self.bounds = part, bounds
-        self.positions = itertools.count()  # next() is one step
-        self.stopped = False
-
-    def work(self) -> None:
-        while not self.stopped and (position := next(self.positions)) < len(self.bounds):
-            self.part(*self.bounds[position])
-
-
-_NO_CALL = _Call(lambda start, stop: None, ())
-
-
 class _Ticket:
     """An invitation to help with a call, good until the caller takes it back."""
 
-    def __init__(self, call: _Call) -> None:
-        self.call = call
+    def __init__(self, work: Work) -> None:
+        self.work = work
         self.holder: dict[str, str] = {}
         self.finished = False
         self.error: BaseException | None = None
@@ -88,13 +72,16 @@ class _Ticket:
 
     def use(self) -> None:
         try:
-            self.call.work()
+            self.work()
         except BaseException as error:  # goes to the caller
             self.error = error
-            self.call.stopped = True
         finally:
             self.finished = True
             self.gate.release()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _worker(tickets: queue.SimpleQueue[_Ticket]) -> None:
@@ -115,26 +102,27 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def run_parts(part: Part, bounds: Sequence[tuple[int, int]]) -> None:
-    """Call ``part(start, stop)`` for all bounds, on up to `thread_count` threads.
+def run_together(work: Work, threads: int) -> None:
+    """Call `work` on up to so many threads at once, the caller's own among them.
 
-    However this ends, no part is running any more.
+    Each call of `work` takes parts of a whole until none is left, so it does not matter how many
+    come to help, or how late. However this ends, nobody is working any more.
     """
-    call = _Call(part, bounds)
+    if threads == 1:
+        work()
+        return
     mine: list[_Ticket] = []
     struck: BaseException | None = None
     try:
-        helpers = min(thread_count(), len(bounds)) - 1
         # RuntimeError: the interpreter is shutting down, or no thread can be had. Go on with fewer.
         with contextlib.suppress(RuntimeError):
-            while len(_workers) < helpers:
+            while len(_workers) < threads - 1:
                 _workers.append(_thread.start_new_thread(_worker, (_tickets,)))
-        for _ in range(min(helpers, len(_workers))):
-            mine.append(_Ticket(call))
+        for _ in range(min(threads - 1, len(_workers))):
+            mine.append(_Ticket(work))
             _tickets.put(mine[-1])
-        call.work()
+        work()
     except BaseException as error:
-        call.stopped = True
         struck = error
     while mine:
         try:
@@ -142,9 +130,8 @@ def run_parts(part: Part, bounds: Sequence[tuple[int, int]]) -> None:
                 while not mine[-1].finished:
                     mine[-1].gate.acquire()
                 struck = struck or mine[-1].error
-            mine.pop().call = _NO_CALL  # it may be in the queue for long, and the arrays should not
+            mine.pop().work = _nothing  # it may be in the queue for long, and the arrays should not
         except BaseException as error:  # remember it, and go on waiting
-            call.stopped = True
             struck = struck or error
     if struck is not None:
         raise struck

@@ -14,7 +14,7 @@ from numba import types
 from .bits import U64, load64, store64
 from .compiler import device, kernel
 from .flat import Kernel
-from .intrinsics import address_of, advance, pointer_in, scratch
+from .intrinsics import address_of, advance, copy_bytes, pointer_in, scratch, take
 from .line import line_loop
 from .loops import units_of
 from .operations import Operation
@@ -28,6 +28,7 @@ _marks_scratch = scratch(2 * MOST + 128)  # 64 marks may be loaded at once past 
 
 MAX_AXES = 64
 _AXIS_BYTES = np.uint64(8 * 4)  # length, input step, output step, index step
+_axes_scratch = scratch(8 * 4 * MAX_AXES)
 _counters_scratch = scratch(8 * MAX_AXES)
 _window_scratch = scratch(16)
 
@@ -56,11 +57,11 @@ def _index_step(axes: Any, a: Any) -> Any:
 def box(operation: Operation, form: str, way: str) -> Kernel:
     """Kernel over a box of axes of any steps.
 
-    ``(x, y, x_start, y_start, axes, n_axes, index, seed, stream, threshold, value)`` treats the box
-    whose first element lies x_start and y_start behind the arrays' own first, and has the mask
-    index `index`. `axes` is the slot of an array of n_axes rows: length, input step, output step,
-    index step, all uint64 and the steps modulo 2**64. The innermost are treated at once, in a form
-    of `plan`; a line goes in one of the ways of `span`.
+    ``(x, y, cursor, part, split, axes, n_axes, index, seed, stream, threshold, value)`` treats the
+    box whose first element has the mask index `index`, cut along the axis `split` into parts so
+    long, as in `flat`. `axes` is the slot of an array of n_axes rows: length, input step, output
+    step, index step, all uint64 and the steps modulo 2**64. The innermost are treated at once, in a
+    form of `plan`; a line goes in one of the ways of `span`.
     """
     if form == LINE:
         treat = _line_form(operation, way)
@@ -73,21 +74,24 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
     def run(
         x_slot: Any,
         y_slot: Any,
-        x_start: Any,
-        y_start: Any,
+        cursor_slot: Any,
+        part: Any,
+        split: Any,
         axes_slot: Any,
         n_axes: Any,
-        index: Any,
+        first: Any,
         seed: Any,
         stream: Any,
         threshold: Any,
         value_slot: Any,
     ) -> None:
         counters, marks, window = _counters_scratch(), _marks_scratch(), _window_scratch()
-        axes, value = pointer_in(axes_slot), pointer_in(value_slot)
-        x = advance(pointer_in(x_slot), x_start)
-        y = pointer_in(y_slot)
-        y = advance(y, (units - _ONE) * address_of(y) + y_start)
+        cursor, value = pointer_in(cursor_slot), pointer_in(value_slot)
+        x_base, y_base = pointer_in(x_slot), pointer_in(y_slot)
+        y_base = advance(y_base, (units - _ONE) * address_of(y_base))
+        axes = _axes_scratch()
+        copy_bytes(axes, pointer_in(axes_slot), n_axes * _AXIS_BYTES)
+        length = _length(axes, split)
         outer = n_axes - inner_axes
         store64(window, _ZERO, _ZERO)
         store64(window, _EIGHT, _ZERO)
@@ -96,38 +100,45 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
             store64(counters, a * _EIGHT, _ZERO)
             if _index_step(axes, a) == _SHARED:
                 once = _ZERO
-        finished = False
-        while not finished:
-            treat(
-                x,
-                y,
-                axes,
-                n_axes - _ONE,
-                index,
-                seed,
-                stream,
-                threshold,
-                value,
-                marks,
-                window,
-                once,
-            )
-            # Count on, as an odometer does, from the last of the outer axes.
-            a = outer
-            finished = True
-            while finished and a > _ZERO:
-                a -= _ONE
-                moved = load64(counters, a * _EIGHT) + _ONE
-                steps = _ONE
-                finished = moved == _length(axes, a)
-                if finished:
-                    moved, steps = _ZERO, _ONE - moved
-                store64(counters, a * _EIGHT, moved)
-                x = advance(x, steps * _input_step(axes, a))
-                y = advance(y, steps * _output_step(axes, a))
-                index += steps * _index_step(axes, a)
+        start = take(cursor, part)
+        while start < length:
+            store64(axes, split * _AXIS_BYTES, min(part, length - start))
+            x = advance(x_base, start * _input_step(axes, split))
+            y = advance(y_base, start * _output_step(axes, split))
+            index = first + start * _index_step(axes, split)
+            finished = False
+            while not finished:
+                treat(
+                    x,
+                    y,
+                    axes,
+                    n_axes - _ONE,
+                    index,
+                    seed,
+                    stream,
+                    threshold,
+                    value,
+                    marks,
+                    window,
+                    once,
+                )
+                # Count on, as an odometer does, from the last of the outer axes.
+                a = outer
+                finished = True
+                while finished and a > _ZERO:
+                    a -= _ONE
+                    moved = load64(counters, a * _EIGHT) + _ONE
+                    steps = _ONE
+                    finished = moved == _length(axes, a)
+                    if finished:
+                        moved, steps = _ZERO, _ONE - moved
+                    store64(counters, a * _EIGHT, moved)
+                    x = advance(x, steps * _input_step(axes, a))
+                    y = advance(y, steps * _output_step(axes, a))
+                    index += steps * _index_step(axes, a)
+            start = take(cursor, part)
 
-    return kernel(f"{operation.name}-{form}-{way}-box", run, types.void(*[U64] * 11))
+    return kernel(f"{operation.name}-{form}-{way}-box", run, types.void(*[U64] * 12))
 
 
 def _line_form(operation: Operation, way: str) -> Any:

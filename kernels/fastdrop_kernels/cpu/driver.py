@@ -16,11 +16,13 @@ import llvmlite.binding as llvm
 import numpy as np
 import numpy.typing as npt
 
-from ..threads import run_parts, thread_count
+from ..threads import run_together, thread_count
+from . import express as whole_calls
 from . import operations, storage
+from .bits import GROUP
 from .box import MAX_AXES, box
-from .express import express, express_record
-from .flat import flat
+from .express import express_record
+from .flat import ALL, flat
 from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
 from .plan import AXES, LINE, PANEL, Plan, c_strides, plan
@@ -54,12 +56,13 @@ _PACK = operations.pack()
 
 _ALWAYS = 1 << 32  # the threshold that drops all
 
-# Elements below which a second thread costs more than it saves. Handing over takes 20 to 50 us if
-# the threads were busy just before, more after a pause: 256 Ki took 1.3 times as long on two.
-PARALLEL_FROM = 1 << 20
+# Elements below which a second thread costs more than it saves, on a machine of two cores whose
+# other core was idle: 1 Mi takes 0.75 of one thread's time on two if called again and again, but
+# 1.15 after 20 ms in which one thread did something else, and 2 Mi 0.6 and 0.9.
+PARALLEL_FROM = 3 << 19
 # Parts are small, so that a thread that starts late or shares its core does not hold up the others
-# (16 Mi on two threads: 10% faster than with 4 parts to each), but not so small that taking the
-# next one, 2 us, is felt.
+# (16 Mi on two threads: 10% faster than with 4 parts to each), but begin with lines that nobody has
+# asked for: 2 Mi takes 5% less in parts of 64 Ki than of 32 Ki, and no less in larger ones.
 _PART = 1 << 16
 _PARTS_PER_THREAD = 16
 
@@ -101,7 +104,8 @@ def prepare(operations: Iterable[Operation]) -> None:
     """Compile, or load from the cache, all that `apply` may call for some operations."""
     for operation in operations:
         if operation in _DROPS.values() and LAYOUT_IS_KNOWN:
-            express(operation)
+            for way in (NEAR, FAR):
+                whole_calls.express(operation, way)
         if operation is _PACK:
             ways, forms = [NEAR], [LINE, PANEL]
         else:
@@ -113,6 +117,20 @@ def prepare(operations: Iterable[Operation]) -> None:
             flat(operation, way)
         for form in forms:
             box(operation, form, NEAR)
+
+
+def express(operation: Operation, nbytes: int) -> Any:
+    """Return the kernel of `express` for arrays so large; None if they go another way.
+
+    That is where threads share the work, or lines are written past the caches.
+    """
+    if nbytes <= NEAR_BYTES:
+        return whole_calls.express(operation, NEAR)
+    if nbytes >= _STREAMED_FROM:
+        return None
+    if nbytes >= PARALLEL_FROM * operation.target.itemsize and thread_count() > 1:
+        return None
+    return whole_calls.express(operation, FAR)
 
 
 def packing() -> Operation:
@@ -194,16 +212,15 @@ def _line(
     value: Array,
 ) -> None:
     kernel = flat(operation, _way(operation, x, y))
-    if n < PARALLEL_FROM or thread_count() == 1:
-        kernel(slot(x), slot(y), 0, n, index, seed, stream, threshold, slot(value))
-        return
+    part, threads = _shares(n, n, GROUP)
+    cursor = np.zeros(1, np.uint64)
 
-    def part(start: int, stop: int) -> None:
-        # The arrays, and not their slots, so that they live as long as a part is running.
-        kernel(slot(x), slot(y), start, stop, index, seed, stream, threshold, slot(value))
+    def work() -> None:
+        # The arrays, and not their slots, so that they live as long as a thread is working.
+        places = slot(x), slot(y), slot(cursor), part, n
+        kernel(*places, index, seed, stream, threshold, slot(value))
 
-    # Parts begin at multiples of what is drawn at once, so that no bits are drawn twice.
-    run_parts(part, _bounds(n, n, 2048, -index % 2048))
+    run_together(work, threads)
 
 
 def _way(operation: Operation, x: Array, y: Array) -> str:
@@ -232,28 +249,24 @@ def _walk(
     # Panels ask ahead in any case, and what is shared leaves the hardware the time to do so.
     far = form == LINE and not packed and n * operation.target.bits > 8 * NEAR_BYTES
     kernel = box(operation, form, FAR if far else NEAR)
-    if n < PARALLEL_FROM or thread_count() == 1:
-        places = slot(x), slot(y), 0, 0, slot(table), len(axes)
-        kernel(*places, index, seed, stream, threshold, slot(value))
-        return
     # Packed rows may share a byte, and whole multiples of 8 rows never do.
     split = 0 if packed else max(range(len(axes)), key=lambda a: axes[a][0])
-    length, *steps = axes[split]
+    part, threads = _shares(axes[split][0], n, 64)
+    cursor = np.zeros(1, np.uint64)
 
-    def part(start: int, stop: int) -> None:
-        mine = table.copy()
-        mine[split, 0] = stop - start
-        x_start, y_start, first = (start * step % 2**64 for step in steps)
-        places = slot(x), slot(y), x_start, y_start, slot(mine), len(axes)
-        kernel(*places, (index + first) % 2**64, seed, stream, threshold, slot(value))
+    def work() -> None:
+        places = slot(x), slot(y), slot(cursor), part, split, slot(table), len(axes)
+        kernel(*places, index, seed, stream, threshold, slot(value))
 
-    run_parts(part, _bounds(length, n, 64, 0))
+    run_together(work, threads)
 
 
-def _bounds(length: int, elements: int, multiple: int, first: int) -> list[tuple[int, int]]:
-    """Split ``range(length)`` at `first` plus multiples, into parts of at least _PART elements."""
-    parts = min(thread_count() * _PARTS_PER_THREAD, max(1, elements // _PART))
-    size = max(1, -(-length // parts))
+def _shares(length: int, elements: int, multiple: int) -> tuple[int, int]:
+    """Return how long the parts of an axis are, and how many threads share them."""
+    threads = thread_count()
+    if elements < PARALLEL_FROM or threads == 1:
+        return ALL, 1
+    parts = min(threads * _PARTS_PER_THREAD, max(1, elements // _PART))
+    size = -(-length // parts)
     size = -(-size // multiple) * multiple
-    cuts = [0, *range(first + size if first < length else length, length, size), length]
-    return [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+    return size, min(threads, -(-length // size))

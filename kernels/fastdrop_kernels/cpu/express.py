@@ -21,7 +21,7 @@ from .compiler import device, kernel
 from .intrinsics import address_of, advance, loader, pointer_at, pointer_in
 from .memory import AXES, DATA, DTYPE, DTYPE_WORD, FLAGS, LENGTHS, dtype_word
 from .operations import Operation
-from .span import NEAR, NEAR_BYTES, span_loop
+from .span import span_loop
 
 load32 = loader(types.uint32)
 _DATA, _AXES, _LENGTHS = np.uint64(DATA), np.uint64(AXES), np.uint64(LENGTHS)
@@ -30,7 +30,6 @@ _DTYPE_WORD = np.uint64(DTYPE_WORD)
 _C_CONTIGUOUS, _WRITEABLE = np.uint32(0x1), np.uint32(0x400)  # NumPy's flags
 _ZERO, _ONE, _EIGHT = np.uint64(0), np.uint64(1), np.uint64(8)
 _THRESHOLD, _VALUE = np.uint64(8), np.uint64(16)  # bytes in a record
-_NEAR_BYTES = np.uint64(NEAR_BYTES)
 
 
 @device
@@ -58,22 +57,21 @@ def _elements(x: Any, y: Any, dtype: Any) -> Any:
 
 
 @functools.cache
-def express(operation: Operation) -> Any:
+def express(operation: Operation, way: str) -> Any:
     """Kernel ``(x, y, record, index, seed, stream) -> done`` over whole arrays, C order.
 
     x and y are the id() of two arrays, `record` the address of an `express_record`. Arrays that are
-    not both contiguous, alike, of the record's dtype, small enough for the near way, and apart or
-    one and the same, are left alone, and so are those whose indices would reach 2**63: then 0 is
-    returned.
+    not both contiguous, alike, of the record's dtype, and apart or one and the same, are left
+    alone, and so are those whose indices would reach 2**63: then 0 is returned.
     """
-    span = span_loop(operation, NEAR)
+    span = span_loop(operation, way)
     itemsize = np.uint64(operation.target.itemsize)
 
     def run(x_id: Any, y_id: Any, record_at: Any, index: Any, seed: Any, stream: Any) -> Any:
         x, y, record = pointer_at(x_id), pointer_at(y_id), pointer_at(record_at)
         n = _elements(x, y, load64(record, _ZERO))
         nbytes = n * itemsize
-        if n == _ZERO or nbytes > _NEAR_BYTES or index >> np.uint64(62):
+        if n == _ZERO or index >> np.uint64(62):
             return _ZERO
         source, target = pointer_in(x_id + _DATA), pointer_in(y_id + _DATA)
         distance = address_of(target) - address_of(source)
@@ -83,7 +81,7 @@ def express(operation: Operation) -> Any:
         span(source, target, n, index, seed, stream, load64(record, _THRESHOLD), value)
         return _ONE
 
-    return kernel(f"{operation.name}-express", run, U64(*[U64] * 6))
+    return kernel(f"{operation.name}-{way}-express", run, U64(*[U64] * 6))
 
 
 def express_record(

@@ -112,6 +112,17 @@ def storer(ty: types.Type) -> Any:
     return store
 
 
+@intrinsic
+def take(typingctx: Any, cursor: Any, count: Any) -> Any:
+    """Add to the uint64 at `cursor`, and return what it was: no two threads get the same."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.bitcast(args[0], _I64.as_pointer())
+        return builder.atomic_rmw("add", place, args[1], "monotonic")
+
+    return types.uint64(types.voidptr, types.uint64), codegen
+
+
 def scratch_in(builder: Any, nbytes: int) -> Any:
     """Set aside `nbytes` of the generated function's stack, aligned to a cache line."""
     # Not cgutils.alloca_once, which fills with zeros, byte by byte: two minutes of LLVM's time for

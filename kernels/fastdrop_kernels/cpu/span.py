@@ -39,15 +39,19 @@ _LINE = 64  # bytes of a cache line
 
 # How a span goes through memory.
 NEAR = "near"  # it is in the caches, or the hardware fetches it
-NEAR_BYTES = 1 << 19  # of output: with the input, the second-level cache holds it
+# Of output. Asking costs 4% at 256 KiB, and saves 7% at 384 KiB and 28% at 512 KiB (float64), where
+# the second-level cache just holds input and output.
+NEAR_BYTES = 1 << 18
 FAR = "far"  # lines are asked for before they are needed
 STREAM = "stream"  # and whole lines are written past the caches; not for use in place
 
-# How far ahead of input and output FAR asks. The hardware's prefetcher falls behind while bits are
-# drawn. 16 Mi float32 on a Cascade Lake, one thread, as times np.multiply (two runs, 3% apart from
-# one to the next): 2 to 4 KiB 0.98 and 1.05; 1 KiB 1.0 and 1.06; 8 KiB 1.13 and 1.17; asking for
-# the input only 2% more (in C); not asking 1.20 and 1.26. Past the caches (STREAM): 1.14 and 1.17.
-_AHEAD_BYTES = 4096
+# How far ahead of (input, output) FAR asks. The hardware's prefetcher falls behind while bits are
+# drawn. 16 Mi float32 on a Cascade Lake, one thread, as times np.multiply: 0.94; not asking 1.42.
+# Whole multiples of 512 bytes are worse on one side or both, and 4096, by which the lines asked for
+# look like those just written, is much worse: (4096, 4096) 1.12, (2048, 2048) 1.00, (1024, 1024)
+# 1.09, (2560, 512) 0.94, (3456, 1408) 0.93, (1408, 384) 0.95. At 1 Mi, which the third level holds,
+# 1.07 against 1.21; float64 0.96 against 1.11. Past the caches (STREAM): 1.22.
+_AHEAD_BYTES = (2432, 640)
 
 
 def _spread(lines: list[Any], rounds: int, r: int) -> list[Any]:
@@ -89,7 +93,7 @@ def _groups(operation: Operation, way: str) -> Any:
 
                 def between(r: int) -> None:
                     for side, at in _spread(wanted, ROUNDS - 1, r):
-                        prefetch(builder, sides[side], at + _AHEAD_BYTES, side == 1)
+                        prefetch(builder, sides[side], at + _AHEAD_BYTES[side], side == 1)
 
                 first = builder.add(block, builder.mul(loop.index, ir.Constant(I64, GROUP // 8)))
                 halves = law.group(first, between)
