@@ -17,6 +17,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
+from numba.core import cgutils
+
+from .target import has
 
 BIT = ir.IntType(1)
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
@@ -126,6 +129,26 @@ class Lanes:
         else:
             change = self.builder.zext if new > old else self.builder.trunc
         return self.made(change(self.value, ty))
+
+    def average(self, other: Any) -> Lanes:
+        """Return half the sum of integers, rounded up, without overflow."""
+        # LLVM takes a sum in wider integers apart again, and knows this.
+        rounded: Lanes = (self | other) - ((self ^ other) >> 1)
+        return rounded
+
+    def fenced(self) -> Lanes:
+        """Return the same, of which LLVM knows nothing: what follows is not merged with it.
+
+        With AVX-512 it makes two-input shuffles of 16-bit lanes, three instructions each, out of a
+        shift and an or. Elsewhere there are none, and this does nothing.
+        """
+        if not has("avx512bw"):
+            return self
+        ty = ir.VectorType(FLOAT, max(1, self.count) * _bits(self.element) // 32)
+        name = f"llvm.arithmetic.fence.v{ty.count}f32"
+        fence = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(ty, [ty]), name)
+        value = self.builder.call(fence, [self.builder.bitcast(self.value, ty)])
+        return self.made(self.builder.bitcast(value, self.value.type))
 
     def _both(self, other: Any) -> tuple[Any, Any]:
         if not isinstance(other, Lanes):

@@ -40,7 +40,8 @@ def apply_vector(
     """Put an operation to the k-th `count` elements behind x."""
     source, target = operation.source, operation.target
     given = source.load(kept.builder, x, k * count * source.bits // 8, count)
-    target.store(operation.apply(kept, given, value), y, k * count * target.bits // 8)
+    a, b = operation.kept(given, value), operation.dropped(given, value)
+    target.store(kept, a, b, y, k * count * target.bits // 8)
 
 
 def elements(operation: Operation, count: int) -> Any:
@@ -50,9 +51,7 @@ def elements(operation: Operation, count: int) -> Any:
     def elements(typingctx: Any, x: Any, y: Any, marks: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, marks, value = args
-            given = load(builder, marks, 0, I16, count)
-            bound = Lanes(builder, ir.Constant(I16, 1))
-            kept = operation.source.decide(given, bound)
+            kept = load(builder, marks, 0, I16, count) >= 1
             parameter = operation.source.load_value(builder, value)
             apply_vector(operation, kept, x, y, 0, count, parameter)
             return context.get_dummy_value()

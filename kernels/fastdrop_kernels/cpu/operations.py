@@ -1,17 +1,22 @@
 """Operations: what becomes of an element once it is decided whether it is kept.
 
-An operation is a function ``(kept, x, value) -> y``, the storage types of its input and output, and
-a parameter in memory. It selects and never multiplies by the mask, so that a NaN or an infinity in
-a dropped place vanishes. A new one is a few lines here; the loops around it are shared.
+An operation is what a kept element becomes, and what a dropped one, of x and a parameter in memory,
+and the storage types of its input and output. The storage type selects, before or after it rounds;
+nothing is multiplied by the mask, so a NaN or an infinity in a dropped place vanishes. A new
+operation is a few lines here; the loops around it are shared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from .lanes import Lanes, select
+from .lanes import Lanes
 from .storage import BITS, BOOL, MARK, NOTHING, Storage
+
+# (x, value) -> y, traced. A plain 0 is all bits 0 however elements are stored, so +0.0 too.
+Becomes: TypeAlias = Callable[[Lanes, Lanes], Lanes | int]
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed as objects, which is quick
@@ -21,40 +26,45 @@ class Operation:
     name: str
     source: Storage  # how x is read
     target: Storage  # how y is written
-    apply: Callable[[Lanes, Lanes, Lanes], Lanes]  # (kept, x, value) -> y, traced
+    kept: Callable[[Lanes, Lanes], Lanes]
+    dropped: Becomes
 
 
-def _drop(kept: Lanes, x: Lanes, scale: Lanes) -> Lanes:
-    return select(kept, x * scale, 0)
+def _scaled(x: Lanes, scale: Lanes) -> Lanes:
+    return x * scale
 
 
-def _fill(kept: Lanes, x: Lanes, value: Lanes) -> Lanes:
-    return select(kept, x, value)
+def _zero(x: Lanes, value: Lanes) -> int:
+    return 0
 
 
-def _mark(kept: Lanes, x: Lanes, value: Lanes) -> Lanes:
-    return kept
+def _itself(x: Lanes, value: Lanes) -> Lanes:
+    return x
+
+
+def _filling(x: Lanes, value: Lanes) -> Lanes:
+    return value
 
 
 def drop(name: str, kind: Storage) -> Operation:
     """Dropout: kept elements times the parameter, dropped ones +0.0."""
-    return Operation(f"drop-{name}", kind, kind, _drop)
+    return Operation(f"drop-{name}", kind, kind, _scaled, _zero)
 
 
 def fill(kind: Storage) -> Operation:
     """Masked fill: kept elements as they are, dropped ones the parameter."""
-    return Operation(f"fill-{kind.itemsize}", kind, kind, _fill)
+    return Operation(f"fill-{kind.itemsize}", kind, kind, _itself, _filling)
 
 
 def mark() -> Operation:
     """Mark an element: 1 kept, 0 dropped. There is no input and no parameter."""
-    return Operation("mark", NOTHING, BOOL, _mark)
+    return Operation("mark", NOTHING, BOOL, _itself, _itself)
 
 
 def pack() -> Operation:
     """Mark as `mark` does, eight elements to a byte, in memory that was zero."""
-    return Operation("pack", NOTHING, BITS, _mark)
+    return Operation("pack", NOTHING, BITS, _itself, _itself)
 
 
 # The decisions themselves, for loops that come to an element by another way.
-MARKS = Operation("marks", NOTHING, MARK, _mark)
+MARKS = Operation("marks", NOTHING, MARK, _itself, _itself)

@@ -153,7 +153,7 @@ def _strip(operation: Operation, aligned: bool) -> Any:
             halves = law.settled(_columns(words), runs)
             for column, vector in zip(each, halves, strict=True):
                 with builder.if_then(builder.icmp_unsigned("<", column, columns), likely=True):
-                    decided = operation.source.decide(vector, law.bound)
+                    decided = vector >= law.bound
                     source = builder.gep(x, [builder.mul(column, x_column)])
                     target = builder.gep(y, [builder.mul(column, y_column)])
                     for pointer, storage in (

@@ -99,7 +99,7 @@ def _groups(operation: Operation, way: str) -> Any:
                 halves = law.group(first, between)
                 target = staged.begin if staged else sides[1]
                 for k, vector in enumerate(halves):
-                    kept = operation.source.decide(vector, law.bound)
+                    kept = vector >= law.bound
                     apply_vector(operation, kept, sides[0], target, k, HALVES, parameter)
                 if staged:
                     staged.write_lines(loop.index)
