@@ -12,6 +12,7 @@ cache, when they are first called.
 """
 
 from . import _tree  # isort: skip  # first, for it finds the kernels
+from . import cuda
 from ._functions import dropout, dropout_mask, masked_fill
 from ._key import Key, as_key
 from ._layers import Dropout
@@ -26,6 +27,7 @@ __all__ = [
     "Dropout",
     "Key",
     "as_key",
+    "cuda",
     "dropout",
     "dropout_mask",
     "get_num_threads",

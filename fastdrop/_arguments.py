@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,18 @@ import numpy.typing as npt
 from ._key import _integer
 
 Array: TypeAlias = npt.NDArray[Any]
+
+
+class OnGPU(Protocol):
+    """An array on a CUDA device: CuPy's, PyTorch's, Numba's."""
+
+    @property
+    def __cuda_array_interface__(self) -> Mapping[str, Any]:
+        """Where it lies."""
+
+
+ArrayLike: TypeAlias = npt.ArrayLike | OnGPU
+Output: TypeAlias = Array | OnGPU | None
 ShapeLike: TypeAlias = int | Sequence[int]
 NoiseShape: TypeAlias = Sequence[int | None] | None
 Offset: TypeAlias = int | Sequence[int]
@@ -81,16 +93,31 @@ _ON_THE_HOST = (np.ndarray, np.generic, int, float, complex, list, tuple, str, b
 _CUDA, _CUDA_MANAGED = 2, 13  # DLPack's numbers of kinds of devices
 
 
+def is_cupy(x: Any) -> bool:
+    """Say whether x is a CuPy array, importing nothing."""
+    # While another thread imports CuPy, the class may not be there yet, and x not be one.
+    return isinstance(x, getattr(sys.modules.get("cupy"), "ndarray", ()))
+
+
 def on_gpu(x: Any) -> bool:
     """Say whether x is an array of any library that lies on a CUDA device, importing nothing."""
     if isinstance(x, _ON_THE_HOST):
         return False
+    if is_cupy(x):
+        return True
     if hasattr(type(x), "__dlpack_device__"):
         try:
-            return x.__dlpack_device__()[0] in (_CUDA, _CUDA_MANAGED)
+            return int(x.__dlpack_device__()[0]) in (_CUDA, _CUDA_MANAGED)
         except Exception:  # that of another library: a tensor that has no memory, say
             return False
     return hasattr(x, "__cuda_array_interface__")
+
+
+def is_frozen(x: Any) -> bool:
+    """Say whether an array on a GPU may not be written to, by its library or by what it says."""
+    if type(x).__module__.partition(".")[0] in ("jax", "jaxlib"):
+        return True
+    return bool(getattr(x, "__cuda_array_interface__", {"data": (0, False)})["data"][1])
 
 
 def dtype(value: Any) -> np.dtype[Any]:

@@ -7,7 +7,6 @@ The libraries of other arrays are recognised without being imported.
 from __future__ import annotations
 
 import abc
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,8 @@ from fastdrop_kernels import forks
 from . import _arguments as arguments
 from . import _overlap as overlap
 from ._arguments import Array, Place
-from ._key import RNG, as_key
+from ._key import as_key
+from .cuda import AnyRNG
 
 # ``driver -> operation``: what the kernels are to do, picked when their driver is loaded
 Operation = Callable[[Any], Any]
@@ -63,13 +63,14 @@ class Backend(abc.ABC):
     def apart(self, x: Array, y: Array) -> bool:
         """Say whether it is quickly seen that writing y disturbs neither x nor itself."""
 
-    def key(self, rng: RNG, y: Array) -> tuple[int, ...]:
-        """Return seed and stream, and for kernels that write y what else says them."""
-        return as_key(rng)
+    def key(self, rng: AnyRNG, y: Array) -> tuple[int, int, dict[str, int]]:
+        """Return seed and stream, and what else the kernels that write y are told about them."""
+        return *as_key(rng), {}  # type: ignore[arg-type]  # which is what it may refuse
 
-    def result(self, made: Array, out: Any) -> Any:
+    def result(self, made: Array, out: Any) -> Array:
         """Return what the caller gets: his `out`, or what was made."""
-        return made if out is None else out
+        chosen: Array = made if out is None else out
+        return chosen
 
     def output(
         self, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], x: Array | None = None
@@ -103,16 +104,16 @@ class Backend(abc.ABC):
         x: Array,
         out: Any,
         place: Place,
-        rng: RNG,
+        rng: AnyRNG,
         threshold: int,
         value: Array,
-    ) -> Any:
+    ) -> Array:
         """Apply an operation to x, and return the result."""
         source, target, result = self.operands(x, out)
-        seed, stream, *more = self.key(rng, target)
+        seed, stream, more = self.key(rng, target)
         driver = self.driver
         driver.apply(
-            operation(driver), source, target, *place, seed, stream, threshold, value, *more
+            operation(driver), source, target, *place, seed, stream, threshold, value, **more
         )
         return self._finished(target, result, out)
 
@@ -121,19 +122,17 @@ class Backend(abc.ABC):
         shape: tuple[int, ...],
         out: Any,
         place: Place,
-        rng: RNG,
+        rng: AnyRNG,
         threshold: int,
         like: Array | None = None,
-    ) -> Any:
+    ) -> Array:
         """Draw a mask; a new one lies where `like` lies."""
-        result = (
-            self.empty(shape, _BOOL) if out is None else self.output(out, shape, _BOOL, like)
-        )
+        result = self.empty(shape, _BOOL) if out is None else self.output(out, shape, _BOOL, like)
         apart = out is None or not overlap.within(self.addresses(result))
         target = result if apart else self.empty_like(result)
-        seed, stream, *more = self.key(rng, target)
+        seed, stream, more = self.key(rng, target)
         driver, marks = self.driver, (target, target)
-        driver.apply(driver.marking(), *marks, *place, seed, stream, threshold, _NO_VALUE, *more)
+        driver.apply(driver.marking(), *marks, *place, seed, stream, threshold, _NO_VALUE, **more)
         return self._finished(target, result, out)
 
     def packed_mask(
@@ -141,10 +140,10 @@ class Backend(abc.ABC):
         shape: tuple[int, ...],
         out: Any,
         place: Place,
-        rng: RNG,
+        rng: AnyRNG,
         threshold: int,
         like: Array | None = None,
-    ) -> Any:
+    ) -> Array:
         """Draw a mask of 8 elements to a byte."""
         elements = 1
         for length in shape:
@@ -152,19 +151,20 @@ class Backend(abc.ABC):
         size = ((elements + 7) // 8,)
         result = self.empty(size, _BYTE) if out is None else self.output(out, size, _BYTE, like)
         target = result if result.flags.c_contiguous else self.empty(size, _BYTE)
-        seed, stream, *more = self.key(rng, target)
-        self.driver.pack(target, shape, *place, seed, stream, threshold, *more)
+        seed, stream, more = self.key(rng, target)
+        self.driver.pack(target, shape, *place, seed, stream, threshold, **more)
         return self._finished(target, result, out)
 
-    def untouched(self, x: Any, xs: Array, out: Any) -> Any:
+    def untouched(self, x: Any, xs: Array, out: Any) -> Array:
         """Return x itself, or copy it to `out`."""
         if out is None:
-            return x
+            same: Array = x
+            return same
         source, target, result = self.operands(xs, out)
         self.copy(source, target)
         return self._finished(target, result, out)
 
-    def _finished(self, target: Array, result: Array, out: Any) -> Any:
+    def _finished(self, target: Array, result: Array, out: Any) -> Array:
         if target is not result:
             self.copy(target, result)
         return self.result(result, out)
@@ -240,8 +240,7 @@ def backend_of(x: Any) -> Backend:
     kind = type(x)
     if known := _by_type.get(kind):
         return known
-    # While another thread imports CuPy, the class may not be there yet, and x not be one.
-    if isinstance(x, getattr(sys.modules.get("cupy"), "ndarray", ())):
+    if arguments.is_cupy(x):
         from . import _gpu
 
         _by_type[kind] = _gpu.cupy_backend()

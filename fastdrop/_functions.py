@@ -5,31 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastdrop_kernels import contract
 
 from . import _arguments as arguments
-from ._arguments import Array, NoiseShape, Offset, ShapeLike
+from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
 from ._backends import backend_of
 from ._fillings import filling
-from ._key import RNG, Key, as_key
+from ._key import Key, as_key
 from ._laws import EXPRESS as _express
 from ._laws import given_factor, law_of
 from ._laws import new_law as _new_law
+from .cuda import AnyRNG
 
 
 def dropout(
-    x: npt.ArrayLike,
+    x: ArrayLike,
     p: float = 0.5,
     *,
-    rng: RNG = None,
+    rng: AnyRNG = None,
     training: bool = True,
     scale: float | None = None,
     noise_shape: NoiseShape = None,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
-    out: Array | None = None,
+    out: Output = None,
 ) -> Array:
     """Drop elements at random and scale the others, in one pass and without storing a mask.
 
@@ -136,16 +136,16 @@ def dropout(
 
 
 def masked_fill(
-    x: npt.ArrayLike,
+    x: ArrayLike,
     p: float,
     value: Any,
     *,
-    rng: RNG = None,
+    rng: AnyRNG = None,
     training: bool = True,
     noise_shape: NoiseShape = None,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
-    out: Array | None = None,
+    out: Output = None,
 ) -> Array:
     """Replace elements by a value at random, each with probability `p`; keep the others.
 
@@ -199,12 +199,12 @@ def dropout_mask(
     shape: ShapeLike,
     p: float = 0.5,
     *,
-    rng: RNG = None,
+    rng: AnyRNG = None,
     noise_shape: NoiseShape = None,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     packed: bool = False,
-    out: Array | None = None,
+    out: Output = None,
     like: Any = None,
 ) -> Array:
     """Draw the mask that `dropout` applies to an array of a shape.
