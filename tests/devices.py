@@ -8,6 +8,7 @@ all of fastdrop's Python then runs as it does on a GPU, with CuPy's own arrays.
 from __future__ import annotations
 
 import ctypes
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,15 +21,26 @@ from fastdrop_kernels.cpu import driver as cpu
 from .oracle import Array
 
 
+def cupy_or_skip() -> Any:
+    """Import CuPy, which may warn of what is installed beside it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("cupy", reason="CuPy is not installed: fastdrop[cuda13]")
+
+
 class Device:
     """A place for arrays: what is put there, called with, and got back."""
 
-    name = "GPU"
-
     def __init__(self) -> None:
-        import cupy
+        self.cupy = cupy_or_skip()
 
-        self.cupy: Any = cupy
+    def takes(self, dtype: Any) -> bool:
+        """Say whether there are arrays of a dtype: of bfloat16 since CuPy 14, with ml_dtypes."""
+        try:
+            self.cupy.empty(1, dtype)
+        except (TypeError, ValueError):
+            return False
+        return True
 
     def put(self, x: Array) -> Any:
         """Copy an array there, in C order."""
@@ -42,8 +54,6 @@ class Device:
 
 class HostDevice(Device):
     """CuPy arrays whose memory is the host's."""
-
-    name = "host"
 
     def put(self, x: Array) -> Any:
         made = self.cupy.empty(x.shape, x.dtype)
@@ -127,7 +137,7 @@ class HostDriver:
 @contextmanager
 def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
     """Let CuPy arrays lie in the host's memory, and kernels be those of a driver, for a while."""
-    cupy = pytest.importorskip("cupy", reason="CuPy is not installed: fastdrop[cuda13]")
+    cupy = cupy_or_skip()
     from fastdrop import _gpu
 
     def allocated(size: int) -> Any:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import ml_dtypes
 import numpy as np
+import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import contract
@@ -17,7 +18,11 @@ from . import oracle
 from .devices import Device
 from .oracle import POISON, Array
 
-FLOATS = ("float16", ml_dtypes.bfloat16, "float32", "float64")  # that dropout takes
+# All that dropout takes; a machine with a GPU need not have ml_dtypes.
+BFLOAT16: tuple[Any, ...] = ()
+if importlib.util.find_spec("ml_dtypes"):
+    BFLOAT16 = (importlib.import_module("ml_dtypes").bfloat16,)
+FLOATS: tuple[Any, ...] = ("float16", "float32", "float64", *BFLOAT16)
 MOVED = ("bool", "int8", "uint8", "int16", "float16", "int32", "float32", "int64", "float64",
          "complex64", "complex128")  # fmt: skip
 KEY = fd.Key(2**40 + 3, 2**63 + 11)
@@ -106,6 +111,13 @@ def laid(device: Device, x: Array, layout: Layout) -> Board:
     return Board(device, device.put(base), lambda a: layout.view(a, rows, columns))
 
 
+def finfo(dtype: Any) -> Any:
+    """Return what is known of a dtype of floats."""
+    if np.dtype(dtype).name == "bfloat16":
+        return importlib.import_module("ml_dtypes").finfo(dtype)
+    return np.finfo(dtype)
+
+
 def numbers(dtype: Any, shape: tuple[int, ...] = SHAPE) -> Array:
     """Return numbers, infinities, a NaN, zeros of both signs, and what is smallest and largest."""
     n = int(np.prod(shape))
@@ -114,7 +126,7 @@ def numbers(dtype: Any, shape: tuple[int, ...] = SHAPE) -> Array:
         return rng.integers(0, 2, shape).astype(dtype)
     x = (rng.integers(-100, 100, n) / 8).astype(dtype)
     if x.dtype.kind not in "iuc" and n >= 8:
-        info: Any = ml_dtypes.finfo(x.dtype)
+        info = finfo(x.dtype)
         special = [np.inf, -np.inf, np.nan, -0.0, info.tiny, info.smallest_subnormal, info.max]
         x[rng.choice(n, 7, replace=False)] = np.array(special, x.dtype)
     return x.reshape(shape)
@@ -191,6 +203,8 @@ CALLS = tuple(calls())
 
 def check(device: Device, call: Call, layout: Layout, p: float, place: dict[str, Any]) -> None:
     """Make a call: for a new array, for one that is given, and in place."""
+    if not device.takes(call.dtype):
+        pytest.skip(f"CuPy {device.cupy.__version__} takes no {np.dtype(call.dtype)}")
     x = numbers(call.dtype)
     expected = call.expected(x, p, **place)
     given = laid(device, x, layout)
@@ -234,3 +248,24 @@ def check_packed(
         board = Board(device, base, view)
         fd.dropout_mask(shape, p, rng=key, packed=True, out=board.array, **place)
         board.assert_holds(expected)
+
+
+def check_size(device: Device, call: Call, n: int, behind: int, place: dict[str, Any]) -> None:
+    """Make a call on `n` contiguous elements, `behind` elements into memory, poison around them."""
+    if not device.takes(call.dtype):
+        pytest.skip(f"CuPy {device.cupy.__version__} takes no {np.dtype(call.dtype)}")
+    x = numbers(call.dtype, (n,))
+
+    def view(a: Any) -> Any:
+        return a[behind : behind + n]
+
+    def board(dtype: Any, values: Array | None) -> Board:
+        base = oracle.poisoned((n + 40,), dtype)
+        if values is not None:
+            view(base)[...] = values
+        return Board(device, device.put(base), view)
+
+    given, out = board(call.dtype, x), board(call.target, None)
+    call.made(given.array, 0.3, out=out.array, **place)
+    out.assert_holds(call.expected(x, 0.3, **place))
+    given.assert_holds(x)

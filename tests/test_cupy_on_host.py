@@ -53,6 +53,13 @@ def test_every_function_at_every_probability(host: HostDevice, p: float) -> None
     gpu_cases.check_packed(host, gpu_cases.SHAPE, p, {})
 
 
+@pytest.mark.parametrize("n", gpu_cases.SIZES[:-1])
+def test_sizes_around_those_that_are_treated_at_once(host: HostDevice, n: int) -> None:
+    for call in CALLS:
+        for behind in (0, 3):
+            gpu_cases.check_size(host, call, n, behind, {"offset": 5})
+
+
 def on_device(host: HostDevice, x: Any) -> Any:
     return host.put(np.asarray(x))
 
