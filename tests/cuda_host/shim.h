@@ -1,5 +1,9 @@
 // What stands in for CUDA's built-in names where the kernels are compiled for the host.
 
+#include <cstring>
+
+using std::memcpy;
+
 #define __device__
 #define __global__
 #define __forceinline__ inline __attribute__((always_inline))

@@ -48,7 +48,7 @@ template <class Value>
 FASTDROP_INLINE Value parameter(const Params& p, int byte) {
     static_assert(sizeof(Value) <= sizeof(Params::value), "too large");
     Value value;
-    __builtin_memcpy(&value, reinterpret_cast<const u8*>(p.value) + byte, sizeof(value));
+    memcpy(&value, reinterpret_cast<const u8*>(p.value) + byte, sizeof(value));
     return value;
 }
 

@@ -22,7 +22,7 @@ template <class To, class From>
 FASTDROP_INLINE To cast(From from) {
     static_assert(sizeof(To) == sizeof(From), "sizes differ");
     To to;
-    __builtin_memcpy(&to, &from, sizeof(to));
+    memcpy(&to, &from, sizeof(to));
     return to;
 }
 
