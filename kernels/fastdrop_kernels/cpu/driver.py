@@ -16,6 +16,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import numpy.typing as npt
 
+from ..plan import AXES, LINE, PANEL, Plan, c_strides, plan
 from ..threads import run_parts, thread_count
 from . import operations, storage
 from .box import MAX_AXES, box
@@ -23,7 +24,6 @@ from .express import express, express_record
 from .flat import flat
 from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
-from .plan import AXES, LINE, PANEL, Plan, c_strides, plan
 from .span import FAR, NEAR, NEAR_BYTES, STREAM
 
 __all__ = [
