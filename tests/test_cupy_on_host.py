@@ -1,6 +1,7 @@
 """CuPy arrays in, CuPy arrays out: all of fastdrop's Python, with CuPy arrays on the host.
 
-The kernels here are the CPU's. Those of the GPU are compared in test_gpu_bits.py by the same cases.
+The kernels are the CPU's, and CUDA's compiled for the host. On a GPU, test_gpu_bits.py compares by
+the same cases.
 """
 
 from __future__ import annotations
@@ -16,21 +17,45 @@ import pytest
 import fastdrop as fd
 
 from . import gpu_cases, oracle
-from .devices import HostDevice, HostDriver, host_device, seen
+from .cuda_host import host as host_code
+from .devices import HostDevice, host_device, seen
 from .gpu_cases import CALLS, KEY, LAYOUTS, PLACES, Call, Layout
 
 
-@pytest.fixture
-def host() -> Iterator[HostDevice]:
-    with host_device() as (device, _):
+class Launcher(host_code.HostLauncher):
+    """Runs the CUDA kernels' launches over CuPy arrays on the host."""
+
+    def address(self, array: Any) -> int:
+        pointer: int = array.data.ptr
+        return pointer
+
+
+@pytest.fixture(scope="module")
+def cuda_driver() -> Iterator[Any]:
+    """The driver of the CUDA kernels, which are compiled for the host."""
+    if host_code.COMPILER is None:
+        pytest.skip("g++ is not here to compile the kernels for the host")
+    from fastdrop_kernels.cuda import driver, operations
+
+    before = driver._launcher
+    driver._launcher = Launcher(host_code.build(operations.EVERY))
+    yield driver
+    driver._launcher = before
+
+
+@pytest.fixture(params=["CPU's kernels", "CUDA kernels on the host"])
+def host(request: pytest.FixtureRequest) -> Iterator[HostDevice]:
+    """A device of CuPy arrays on the host."""
+    cuda = request.param.startswith("CUDA")
+    with host_device(request.getfixturevalue("cuda_driver") if cuda else None) as (device, _):
         yield device
 
 
 @pytest.fixture
-def asked() -> Iterator[HostDriver]:
-    """The driver; CuPy arrays lie on the host."""
-    with host_device() as (_, driver):
-        yield driver
+def asked() -> Iterator[Any]:
+    """Device and driver, which remembers its calls."""
+    with host_device() as both:
+        yield both
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
@@ -74,14 +99,15 @@ def test_the_result_is_a_cupy_array_of_the_shape_and_layout_of_x(host: HostDevic
     assert fd.dropout(cube, 0.5, rng=1).strides == cube.strides
 
 
-def test_evaluation_returns_the_very_object(host: HostDevice, asked: HostDriver) -> None:
+def test_evaluation_returns_the_very_object(asked: Any) -> None:
+    host, driver = asked
     x = on_device(host, np.ones(5))
     assert fd.dropout(x, 0.5, training=False) is x
     assert fd.masked_fill(x, 0.5, 1.0, training=False) is x
     layer = fd.Dropout(0.5, rng=1).eval()
     assert layer(x) is x
     assert layer.backward(x) is x
-    assert asked.calls == []
+    assert driver.calls == []
 
 
 def test_evaluation_with_out_copies(host: HostDevice) -> None:
@@ -94,7 +120,8 @@ def test_evaluation_with_out_copies(host: HostDevice) -> None:
     np.testing.assert_array_equal(host.get(memory), [0, 1, 2, *range(17)])
 
 
-def test_overlap_is_as_if_there_were_none(host: HostDevice, asked: HostDriver) -> None:
+def test_overlap_is_as_if_there_were_none(asked: Any) -> None:
+    host, driver = asked
     x = np.arange(1.0, 101.0)
     # What is read and written, and whether it takes a copy.
     cases = [
@@ -107,12 +134,12 @@ def test_overlap_is_as_if_there_were_none(host: HostDevice, asked: HostDriver) -
     ]
     for read, written, copied in cases:
         memory = on_device(host, x)
-        del asked.calls[:]
+        del driver.calls[:]
         fd.dropout(memory[read], 0.5, rng=KEY, out=memory[written])
         expected = x.copy()
         expected[written] = oracle.dropped(x[read], 0.5, KEY)
         oracle.assert_same(host.get(memory), expected)
-        assert len(asked.calls) == 1 + copied, (read, written)
+        assert len(driver.calls) == 1 + copied, (read, written)
 
 
 def test_an_out_that_overlaps_itself(host: HostDevice) -> None:
@@ -133,9 +160,7 @@ def test_inputs_that_are_broadcast(host: HostDevice) -> None:
     oracle.assert_same(host.get(y), oracle.dropped(np.broadcast_to(row, (4, 9)), 0.5, KEY))
 
 
-def test_memory_that_two_libraries_share_is_seen_to_overlap(
-    host: HostDevice, asked: HostDriver
-) -> None:
+def test_memory_that_two_libraries_share_is_seen_to_overlap(host: HostDevice) -> None:
     memory = np.arange(1.0, 41.0)
     cuda = host.cupy.cuda
 
@@ -168,8 +193,9 @@ def test_masks_lie_where_like_or_out_lies(host: HostDevice) -> None:
         fd.dropout_mask(3, out=np.ones(3, np.bool_), like=x)
 
 
-def test_errors_are_those_of_numpy_arrays(host: HostDevice, asked: HostDriver) -> None:
+def test_errors_are_those_of_numpy_arrays(asked: Any) -> None:
     """And nothing is written, nor launched."""
+    host, driver = asked
     bad: list[tuple[Any, dict[str, Any]]] = [
         (np.ones(3, np.int32), {}),
         (np.ones(3, np.complex64), {}),
@@ -198,7 +224,7 @@ def test_errors_are_those_of_numpy_arrays(host: HostDevice, asked: HostDriver) -
                 fd.dropout(put(x), **where)
             messages.append(f"{caught.type} {caught.value}")
         assert messages[0] == messages[1], given
-    assert asked.calls == []
+    assert driver.calls == []
 
 
 def test_mixing_devices_is_an_error_that_says_so(host: HostDevice) -> None:
