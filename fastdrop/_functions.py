@@ -13,9 +13,7 @@ from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
 from ._backends import backend_of
 from ._fillings import filling
 from ._key import Key, as_key
-from ._laws import EXPRESS as _express
-from ._laws import given_factor, law_of
-from ._laws import new_law as _new_law
+from ._laws import EXPRESS, given_factor, law_of, new_law
 from .cuda import AnyRNG
 
 
@@ -249,4 +247,5 @@ def dropout_mask(
 
 
 _ndarray, _empty = np.ndarray, np.empty
+_express, _new_law = EXPRESS, new_law
 _INDEX_LIMIT = 1 << 63

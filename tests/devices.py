@@ -61,7 +61,8 @@ class HostDevice(Device):
         return made
 
     def get(self, x: Any) -> Array:
-        return seen(x).copy(order="K")
+        back: Array = seen(x).copy(order="K")
+        return back
 
 
 def seen(x: Any) -> Array:

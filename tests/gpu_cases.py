@@ -56,6 +56,10 @@ class Layout:
     view: Callable[[Any, int, int], Any]
 
 
+def _behind(k: int, a: Any, rows: int, columns: int) -> Any:
+    return a[k : k + rows * columns].reshape(rows, columns)
+
+
 LAYOUTS = (
     Layout("C order", lambda r, c: (r, c), lambda a, r, c: a),
     Layout("Fortran order", lambda r, c: (c, r), lambda a, r, c: a.T),
@@ -67,7 +71,7 @@ LAYOUTS = (
         Layout(
             f"{k} elements on",
             lambda r, c: (r * c + 8,),
-            lambda a, r, c, k=k: a[k : k + r * c].reshape(r, c),
+            functools.partial(_behind, k),
         )
         for k in (1, 2, 3, 4, 7)
     ),

@@ -251,7 +251,7 @@ def test_mixing_devices_is_an_error_that_says_so(host: HostDevice) -> None:
 def test_the_result_lies_on_the_device_of_x_whichever_is_current(host: HostDevice) -> None:
     with host.cupy.cuda.Device(3):
         x = on_device(host, np.ones((4, 5)))
-    results = [
+    results: list[Any] = [
         fd.dropout(x, 0.5, rng=1),
         fd.masked_fill(x, 0.5, 3.0, rng=1),
         fd.dropout_mask(7, 0.5, rng=1, like=x),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -88,7 +89,7 @@ def test_an_array_on_a_gpu_without_cupy_is_an_error_that_says_what_to_install(
 
     _gpu.cupy_backend.cache_clear()
     monkeypatch.setitem(sys.modules, "cupy", None)  # importing it fails
-    functions = [
+    functions: list[Callable[[], Any]] = [
         lambda: fd.dropout(x, 0.5, rng=1),
         lambda: fd.masked_fill(x, 0.5, 1.0, rng=1),
         lambda: fd.dropout_mask(3, 0.5, rng=1, like=x),

@@ -101,14 +101,14 @@ def test_tensors_of_torch(gpu: Device, torch: Any, name: str) -> None:
         pytest.skip("CuPy takes no bfloat16")
     host = torch.arange(-3000, 3001).to(getattr(torch, name))
     x = host.cuda()
-    y = fd.dropout(x, 0.3, rng=KEY)
+    y: Any = fd.dropout(x, 0.3, rng=KEY)
     assert type(y) is gpu.cupy.ndarray
     kept = torch.from_numpy(oracle.mask((6001,), 0.3, KEY))
     compute = torch.float64 if name == "float64" else torch.float32
     scaled = host.to(compute) * torch.tensor(1 / (1 - 0.3), dtype=compute)
     expected = torch.where(kept, scaled, torch.zeros((), dtype=compute)).to(host.dtype)
     assert torch.equal(torch.from_dlpack(y).cpu(), expected)
-    out = torch.empty_like(x)
+    out: Any = torch.empty_like(x)
     assert fd.dropout(x, 0.3, rng=KEY, out=out) is out
     assert torch.equal(out.cpu(), expected)
 
@@ -127,10 +127,10 @@ def test_device_arrays_of_numba(gpu: Device, numba_cuda: Any) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Numba's, of small grids
             foreign = numba_cuda.to_device(x)
-            y = fd.dropout(foreign, 0.3, rng=KEY)
+            y: Any = fd.dropout(foreign, 0.3, rng=KEY)
             assert type(y) is type(foreign)
             oracle.assert_same(y.copy_to_host(), oracle.dropped(x, 0.3, KEY))
-            out = numba_cuda.to_device(oracle.poisoned(x.shape, dtype))
+            out: Any = numba_cuda.to_device(oracle.poisoned(x.shape, dtype))
             assert fd.dropout(foreign, 0.3, rng=KEY, out=out) is out
             oracle.assert_same(out.copy_to_host(), oracle.dropped(x, 0.3, KEY))
 

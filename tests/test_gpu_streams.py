@@ -113,7 +113,7 @@ def test_the_result_lies_on_the_device_of_x_whichever_is_current(gpu: Device) ->
     with gpu.cupy.cuda.Device(1):
         far = gpu.put(x)
         key = fd.cuda.DeviceKey(KEY)
-    results = [fd.dropout(far, 0.3, rng=rng) for rng in (KEY, key)]
+    results: list[Any] = [fd.dropout(far, 0.3, rng=rng) for rng in (KEY, key)]
     key.advance()
     assert gpu.cupy.cuda.runtime.getDevice() == 0
     for y in results:
