@@ -7,6 +7,8 @@ pass of dropout is the same call on the gradient, with the same key::
     y = fastdrop.dropout(x, 0.5, rng=key)      # forward
     dx = fastdrop.dropout(dy, 0.5, rng=key)    # backward: the mask is drawn again, not stored
 
+NumPy arrays in, NumPy arrays out; CuPy arrays in, CuPy arrays out, with the same bits.
+
 Importing fastdrop imports NumPy and nothing else; the kernels are compiled, or loaded from the
 cache, when they are first called.
 """

@@ -42,12 +42,13 @@ def dropout(
     x : array_like
         float16, bfloat16 (of ml_dtypes), float32 or float64, of any shape and strides; it is read
         only (unless it is `out`). Lists and numbers go through `numpy.asarray`. The half types are
-        computed with in float32 and rounded once.
+        computed with in float32 and rounded once. CuPy arrays, and others on a GPU: see the notes.
     p : float
         Probability of **dropping** an element, in [0, 1]. Exact to ``2**-33``.
-    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+    rng : Key, int, Generator, BitGenerator, SeedSequence, DeviceKey or None
         What the mask is drawn from, see `as_key`. None draws a fresh mask that cannot be drawn
-        again, so a training loop wants a `Key`.
+        again, so a training loop wants a `Key`. For arrays on a GPU also a
+        `fastdrop.cuda.DeviceKey`, which CUDA graphs need.
     training : bool
         False returns `x` itself, untouched (copied to `out`, if that is given).
     scale : float, optional
@@ -62,13 +63,14 @@ def dropout(
     global_shape : int or tuple of int, optional
         Shape of the array that `x` is a block of. The result is that block of the whole array's.
     out : ndarray, optional
-        Where to write: of the shape and dtype of `x`. It may be `x`, or overlap it.
+        Where to write: of the shape and dtype of `x`, and where `x` is. It may be `x`, or overlap
+        it.
 
     Returns
     -------
     ndarray
-        Of the shape, dtype and memory layout of `x`, or `out`. Dropped elements are exactly +0.0,
-        whatever they were, NaN and infinities too; kept ones are ``x * scale``.
+        Of the shape, dtype and memory layout of `x`, where `x` is, or `out`. Dropped elements are
+        exactly +0.0, whatever they were, NaN and infinities too; kept ones are ``x * scale``.
 
     Raises
     ------
@@ -82,6 +84,13 @@ def dropout(
     The mask is a pure function of key, p and element index: the index counts in C order, whatever
     the memory layout, so it is the same for any dtype, strides, number of threads, and shard.
     Masks of one key are nested: what a smaller p drops, a larger p drops too.
+
+    **On a GPU.** A CuPy array gives a CuPy array on its device, from CuPy's memory pool, with the
+    bits that a NumPy array gives. Kernels go to CuPy's current stream, and nothing waits for them.
+    A Numba device array gives one of Numba's. What CuPy can view without copying it, by DLPack or
+    ``__cuda_array_interface__`` (a PyTorch tensor on a GPU that wants no gradient), gives a CuPy
+    array, which ``torch.from_dlpack`` turns into a tensor; as `out` it is written to and returned.
+    Streams of other libraries are theirs to order: by default all use the same one.
 
     References
     ----------
@@ -218,7 +227,10 @@ def dropout_mask(
     packed : bool
         Whether to return a bit an element instead of a byte.
     out : ndarray, optional
-        Where to write: of the result's shape and dtype.
+        Where to write: of the result's shape and dtype. A CuPy array is written to on its GPU.
+    like : array_like, optional
+        An array of the kind that the result is to be, as in `numpy.empty`: a CuPy array for a mask
+        on its GPU. Only where it lies matters.
 
     Returns
     -------

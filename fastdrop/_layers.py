@@ -14,7 +14,7 @@ from ._key import RNG, Key, _integer, as_key
 class Dropout:
     """Dropout as a layer: it counts its forwards and draws each one's mask again in the backward.
 
-    Between forward and backward nothing is kept but numbers. Several forwards may come before the
+    Between forward and backward nothing is kept but numbers, of arrays on a GPU too. Several forwards may come before the
     backwards, which then go back in reverse order, as in backpropagation through time.
 
     Parameters
@@ -81,7 +81,7 @@ class Dropout:
         Parameters
         ----------
         x : array_like
-            As in `dropout`; never written to.
+            As in `dropout`, on the CPU or a GPU; never written to.
         training : bool, optional
             Overrides the mode for this call.
 
