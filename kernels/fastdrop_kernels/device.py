@@ -56,24 +56,32 @@ def keep_one(seed: U64, stream: U64, index: U64, threshold: U64) -> Any:
 
 
 @compiled
+def _half_of(pair: tuple[U64, U64], lane: U64) -> U64:
+    """Return the half of one of a block's 8 elements."""
+    word = pair[0] if lane < np.uint64(4) else pair[1]
+    return (word >> ((lane & np.uint64(3)) * _HALF_BITS)) & _HALF
+
+
+@compiled
 def keep_block(seed: U64, stream: U64, block: U64, threshold: U64) -> U64:
     """Return which elements of a block are kept, element ``8 * block + j`` in bit ``j``."""
-    low, high = contract.block_bits(seed, stream, block, _ZERO)
-    upper = threshold >> _HALF_BITS
-    kept = ties = bit = _ZERO
-    while bit < _BLOCK:  # a range would count in signed integers
-        pair = low if bit < _BLOCK >> _ONE else high
-        half = (pair >> ((bit & np.uint64(3)) * _HALF_BITS)) & _HALF
-        kept |= np.uint64(half > upper) << bit
-        ties |= np.uint64(half == upper) << bit
-        bit += _ONE
-    if ties:
-        low, high = contract.block_bits(seed, stream, block, _ONE)
-        lower = threshold & _HALF
-        bit = _ZERO
-        while bit < _BLOCK:
-            pair = low if bit < _BLOCK >> _ONE else high
-            half = (pair >> ((bit & np.uint64(3)) * _HALF_BITS)) & _HALF
-            kept |= np.uint64(half >= lower) << bit & ties
-            bit += _ONE
+    bits = contract.block_bits(seed, stream, block, _ZERO)
+    # Masked although it is never larger, for what is known to be short is compared in 32 bits.
+    upper = (threshold >> _HALF_BITS) & np.uint64(0x1FFFF)
+    kept = lane = _ZERO
+    tied = False
+    while lane < _BLOCK:  # a range would count in signed integers
+        half = _half_of(bits, lane)
+        if half > upper:
+            kept |= _ONE << lane
+        if half == upper:
+            tied = True
+        lane += _ONE
+    if tied:
+        again = contract.block_bits(seed, stream, block, _ONE)
+        lane = _ZERO
+        while lane < _BLOCK:
+            if _half_of(bits, lane) == upper and _half_of(again, lane) >= threshold & _HALF:
+                kept |= _ONE << lane
+            lane += _ONE
     return kept

@@ -25,6 +25,21 @@ _LANE_BITS = np.uint64(3)
 _LANE = np.uint64(BLOCK - 1)
 
 
+@device.compiled
+def _read(x: Any, at: Any, by: Any) -> Any:
+    """Return 8 elements, in steps."""
+    return (
+        x[np.uint64(at)],
+        x[np.uint64(at + by)],
+        x[np.uint64(at + 2 * by)],
+        x[np.uint64(at + 3 * by)],
+        x[np.uint64(at + 4 * by)],
+        x[np.uint64(at + 5 * by)],
+        x[np.uint64(at + 6 * by)],
+        x[np.uint64(at + 7 * by)],
+    )
+
+
 @functools.cache
 def tiles(operation: Operation) -> Callable[..., Any]:
     """Return the kernel for `n` elements that are neighbours in memory and mask.
@@ -43,18 +58,24 @@ def tiles(operation: Operation) -> Callable[..., Any]:
         thread = np.int64(cuda.threadIdx.x)
         tile = np.int64(cuda.blockIdx.x)
         block = (index >> _LANE_BITS) + np.uint64(tile * THREADS + thread)
-        # Of the array, and not of the mask. The first of all blocks may begin before the array.
+        # Of the array, and not of the mask. The first of all tiles may begin before the array.
         first = tile * TILE - np.int64(index & _LANE)
+        whole = first >= 0 and first + TILE <= n
+        # All reading is under way before anything is drawn. Elsewhere nothing of it is used.
+        ahead = _read(x, first + thread, np.int64(THREADS)) if whole else _read(x, 0, 0)
         if first + thread * BLOCK < n:
             decided[thread] = device.keep_block(seed, stream, block, threshold)
         cuda.syncthreads()
+        # Eight threads share a byte, and each finds its own bit in every byte that it comes to.
+        byte, lane = np.uint64(thread) >> _LANE_BITS, np.uint64(thread) & _LANE
         for step in range(BLOCK):
-            place = step * THREADS + thread
-            i = first + place
-            if 0 <= i < n:
-                lane = np.uint64(place) & _LANE
-                kept = (np.uint64(decided[place // BLOCK]) >> lane) & _ONE
-                y[np.uint64(i)] = apply(kept != 0, x[np.uint64(i)], value)
+            i = np.uint64(first + thread + step * THREADS)  # huge before the array's beginning
+            bits = np.uint64(decided[byte + np.uint64(step * (THREADS // BLOCK))])
+            kept = (bits >> lane) & _ONE != 0
+            if whole:
+                y[i] = apply(kept, ahead[step], value)
+            elif i < np.uint64(n):
+                y[i] = apply(kept, x[i], value)
 
     return kernel  # type: ignore[no-any-return]
 
