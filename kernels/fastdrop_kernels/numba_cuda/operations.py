@@ -1,9 +1,9 @@
 """Operations: what becomes of an element once it is decided whether it is kept.
 
 An operation is a function ``(kept, x, value) -> y`` of one element, the types that its input and
-its output are seen as in memory, and that of a parameter. It selects and never multiplies by the mask, so
-that a NaN or an infinity in a dropped place vanishes. A new one is a few lines here; the kernels
-around it are shared.
+its output are seen as in memory, and that of a parameter. It selects and never multiplies by the
+mask, so that a NaN or an infinity in a dropped place vanishes. A new one is a few lines here; the
+kernels around it are shared.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ def drop(dtype: np.dtype[Any], computed: type[np.floating[Any]]) -> Operation:
 
     @compiled
     def apply(kept: Any, x: Any, value: Any) -> Any:
-        product = computed(x) * value
-        return product if kept else zero
+        return computed(x) * value if kept else zero
 
     return Operation(f"drop-{dtype.name}", dtype, dtype, np.dtype(computed), apply)
 
