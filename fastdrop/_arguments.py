@@ -99,6 +99,11 @@ def is_cupy(x: Any) -> bool:
     return isinstance(x, getattr(sys.modules.get("cupy"), "ndarray", ()))
 
 
+def is_numbas(x: Any) -> bool:
+    """Say whether x is a device array of Numba's, or of its simulator."""
+    return type(x).__module__.startswith("numba.cuda.") and hasattr(x, "copy_to_host")
+
+
 def on_gpu(x: Any) -> bool:
     """Say whether x is an array of any library that lies on a CUDA device, importing nothing."""
     if isinstance(x, _ON_THE_HOST):
@@ -110,7 +115,7 @@ def on_gpu(x: Any) -> bool:
             return int(x.__dlpack_device__()[0]) in (_CUDA, _CUDA_MANAGED)
         except Exception:  # that of another library: a tensor that has no memory, say
             return False
-    return hasattr(x, "__cuda_array_interface__")
+    return is_numbas(x) or hasattr(x, "__cuda_array_interface__")
 
 
 def is_frozen(x: Any) -> bool:

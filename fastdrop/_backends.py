@@ -150,7 +150,8 @@ class Backend(abc.ABC):
             elements *= length
         size = ((elements + 7) // 8,)
         result = self.empty(size, _BYTE) if out is None else self.output(out, size, _BYTE, like)
-        target = result if result.flags.c_contiguous else self.empty(size, _BYTE)
+        plain = self.addresses(result).flags.c_contiguous
+        target = result if plain else self.empty(size, _BYTE)
         seed, stream, more = self.key(rng, target)
         self.driver.pack(target, shape, *place, seed, stream, threshold, **more)
         return self._finished(target, result, out)

@@ -105,9 +105,7 @@ class CupyBackend(Backend):
 
     def copy(self, source: Array, target: Array) -> None:
         """Copy by the kernel that fills nothing: it takes any dtype, and any strides."""
-        driver = self.driver
-        nothing = np.zeros((), source.dtype)
-        driver.apply(driver.filling(source.dtype), source, target, 0, None, 0, 0, 0, nothing)
+        _copy(self.driver, source, target)
 
     def addresses(self, x: Array) -> Array:
         """Return where x lies. CuPy's own answer knows only memory that CuPy allocated."""
@@ -164,7 +162,10 @@ def _pointer(x: Any) -> int:
 
 
 def _cuda_driver() -> Any:
-    name = "fastdrop_kernels.cuda.driver"
+    return _imported("fastdrop_kernels.cuda.driver")
+
+
+def _imported(name: str) -> Any:
     if loaded := sys.modules.get(name):
         return loaded
     with forks.importing:
@@ -196,11 +197,98 @@ def _numba_through_cupy() -> NumbaThroughCupy:
     return NumbaThroughCupy()
 
 
+class NumbaBackend(Backend):
+    """Device arrays of Numba where there is no CuPy, by the kernels that Numba compiles.
+
+    They must lie on the current device; kernels go to the default stream.
+    """
+
+    def __init__(self) -> None:
+        from numba import cuda
+
+        self.cuda: Any = cuda
+
+    @property
+    def driver(self) -> Any:
+        """The driver of the kernels that Numba compiles."""
+        return _imported("fastdrop_kernels.numba_cuda.driver")
+
+    def array(self, x: Any) -> Array:
+        """Return x."""
+        device_array: Array = x
+        return device_array
+
+    def given(self, out: Any) -> Array:
+        """Return `out`, which must be one of Numba's too."""
+        if not arguments.is_numbas(out):
+            raise TypeError(
+                f"out is a {arguments.kind_of(out)}, and x is one of Numba's on a GPU: give a "
+                "numba.cuda device array, or install CuPy, which views others"
+            )
+        device_array: Array = out
+        return device_array
+
+    def key(self, rng: AnyRNG, y: Array) -> tuple[int, int, dict[str, int]]:
+        """Return seed and stream; no key on the device, which is CuPy's to make."""
+        if isinstance(rng, DeviceKey):
+            raise TypeError(
+                "rng is a DeviceKey, which kernels of Numba do not read: give rng.key()"
+            )
+        return *as_key(rng), {}
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return a new array on the current device."""
+        made: Array = self.cuda.device_array(shape, dtype)
+        return made
+
+    def empty_like(self, x: Array) -> Array:
+        """Return a new array of the shape, dtype and layout of x, on the current device."""
+        made: Array = self.cuda.device_array_like(x)
+        return made
+
+    def copy(self, source: Array, target: Array) -> None:
+        """Copy by the kernel that fills nothing."""
+        _copy(self.driver, source, target)
+
+    def addresses(self, x: Array) -> Array:
+        """Return where x lies; arrays of Numba's simulator are NumPy's, in a shell."""
+        if (simulated := getattr(x, "_ary", None)) is not None:
+            inside: Array = simulated
+            return inside
+        about: Any = x.__cuda_array_interface__  # type: ignore[attr-defined]
+        strides = about.get("strides")
+        return overlap.addresses(about["data"][0], x.shape, strides, x.dtype.itemsize)
+
+    def apart(self, x: Array, y: Array) -> bool:
+        """Leave it to the addresses."""
+        return False
+
+
+def _copy(driver: Any, source: Array, target: Array) -> None:
+    nothing = np.zeros((), source.dtype)
+    driver.apply(driver.filling(source.dtype), source, target, 0, None, 0, 0, 0, nothing)
+
+
+@functools.cache
+def _numba_backend() -> NumbaBackend:
+    return NumbaBackend()
+
+
+def _of_numbas(x: Any) -> Backend:
+    if ".simulator." in type(x).__module__:  # which CuPy cannot see
+        return _numba_backend()
+    try:
+        return _numba_through_cupy()
+    except ImportError:
+        return _numba_backend()
+
+
 def backend_of_foreign(x: Any) -> Backend:
     """Return who computes on an array on a GPU that is not CuPy's."""
-    kind = type(x)
+    if arguments.is_numbas(x):
+        return _of_numbas(x)
     try:
-        return _numba_through_cupy() if kind.__module__.startswith("numba.") else cupy_backend()
+        return cupy_backend()
     except ImportError as error:
         raise TypeError(
             f"x is a {arguments.kind_of(x)} on a GPU, and CuPy, through which fastdrop computes "

@@ -14,8 +14,9 @@ from ._key import RNG, Key, _integer, as_key
 class Dropout:
     """Dropout as a layer: it counts its forwards and draws each one's mask again in the backward.
 
-    Between forward and backward nothing is kept but numbers, of arrays on a GPU too. Several forwards may come before the
-    backwards, which then go back in reverse order, as in backpropagation through time.
+    Between forward and backward nothing is kept but numbers, of arrays on a GPU too. Several
+    forwards may come before the backwards, which then go back in reverse order, as in
+    backpropagation through time.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import cuda
 
-from ..cpu.plan import c_strides, plan
+from ..plan import c_strides, plan
 from . import operations
 from .kernels import THREADS, TILE, elements, packed, packed_blocks, tiles
 from .memory import SIMULATED, Placed, line, place
