@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
+from fastdrop import _gpu
 
 from . import gpu_cases, oracle
 from .devices import Device
@@ -133,6 +134,24 @@ def test_device_arrays_of_numba(gpu: Device, numba_cuda: Any) -> None:
             out: Any = numba_cuda.to_device(oracle.poisoned(x.shape, dtype))
             assert fd.dropout(foreign, 0.3, rng=KEY, out=out) is out
             oracle.assert_same(out.copy_to_host(), oracle.dropped(x, 0.3, KEY))
+
+
+def test_device_arrays_of_numba_without_cupy(
+    gpu: Device, numba_cuda: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> Any:
+        raise ImportError
+
+    monkeypatch.setattr(_gpu, "_numba_through_cupy", missing)
+    x = gpu_cases.numbers("float32")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        foreign = numba_cuda.to_device(x)
+        y: Any = fd.dropout(foreign, 0.3, rng=KEY)
+        assert type(y) is type(foreign)
+        oracle.assert_same(y.copy_to_host(), oracle.dropped(x, 0.3, KEY))
+        kept: Any = fd.dropout_mask(x.shape, 0.3, rng=KEY, like=foreign)
+        oracle.assert_same(kept.copy_to_host(), oracle.mask(x.shape, 0.3, KEY))
 
 
 def test_arrays_of_jax(gpu: Device) -> None:
