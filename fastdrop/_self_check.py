@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -134,13 +134,20 @@ def _on_both(x: Any, on_gpu: Any, key: Key, **place: Any) -> bool:
     return all(np.array_equal(mine, theirs.get()) for mine, theirs in zip(*results, strict=True))
 
 
+_VIEWS: tuple[Callable[[Any], Any], ...] = (
+    lambda a: a,
+    lambda a: a.T,
+    lambda a: a[:, 3::2],
+)
+
+
 def _gpu(cupy: Any) -> bool:
     places: tuple[dict[str, Any], ...] = ({}, {"offset": 2**35 - 99}, {"noise_shape": (None, 1)})
     return all(
         _on_both(view(x), view(cupy.asarray(x)), key, **place)
         for x, key in map(_fresh, (np.float16, np.float32, np.float64))
         for place in places
-        for view in (lambda a: a, lambda a: a.T, lambda a: a[:, 3::2])
+        for view in _VIEWS
     )
 
 

@@ -110,7 +110,8 @@ def test_tensors_of_torch(gpu: Device, torch: Any, name: str) -> None:
     expected = torch.where(kept, scaled, torch.zeros((), dtype=compute)).to(host.dtype)
     assert torch.equal(torch.from_dlpack(y).cpu(), expected)
     out: Any = torch.empty_like(x)
-    assert fd.dropout(x, 0.3, rng=KEY, out=out) is out
+    result: Any = fd.dropout(x, 0.3, rng=KEY, out=out)
+    assert result is out
     assert torch.equal(out.cpu(), expected)
 
 
@@ -132,7 +133,8 @@ def test_device_arrays_of_numba(gpu: Device, numba_cuda: Any) -> None:
             assert type(y) is type(foreign)
             oracle.assert_same(y.copy_to_host(), oracle.dropped(x, 0.3, KEY))
             out: Any = numba_cuda.to_device(oracle.poisoned(x.shape, dtype))
-            assert fd.dropout(foreign, 0.3, rng=KEY, out=out) is out
+            result: Any = fd.dropout(foreign, 0.3, rng=KEY, out=out)
+            assert result is out
             oracle.assert_same(out.copy_to_host(), oracle.dropped(x, 0.3, KEY))
 
 

@@ -39,16 +39,18 @@ def masks(x: Any) -> None:
         made: Any = fd.dropout_mask(x.shape, 0.3, rng=KEY, like=like, packed=packed)
         oracle.assert_same(made.copy_to_host(), expected)
         out: Any = cuda.to_device(oracle.poisoned(expected.shape, expected.dtype))
-        assert fd.dropout_mask(x.shape, 0.3, rng=KEY, out=out, packed=packed) is out
+        result: Any = fd.dropout_mask(x.shape, 0.3, rng=KEY, out=out, packed=packed)
+        assert result is out
         oracle.assert_same(out.copy_to_host(), expected)
 
 
 def given_arrays(x: Any) -> None:
     """`out` is written to, x itself too, and what overlaps is as if it did not."""
     expected = oracle.dropped(x, 0.3, KEY)
-    on_gpu, out = cuda.to_device(x), cuda.to_device(oracle.poisoned(x.shape, x.dtype))
-    given: Any = out
-    assert fd.dropout(on_gpu, 0.3, rng=KEY, out=given) is out
+    on_gpu: Any = cuda.to_device(x)
+    out: Any = cuda.to_device(oracle.poisoned(x.shape, x.dtype))
+    result: Any = fd.dropout(on_gpu, 0.3, rng=KEY, out=out)
+    assert result is out
     oracle.assert_same(out.copy_to_host(), expected)
     fd.dropout(on_gpu, 0.3, rng=KEY, out=on_gpu)
     oracle.assert_same(on_gpu.copy_to_host(), expected)
