@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,14 @@ from .contender import Contender
 SIGMAS = 6.0
 # 16-bit thresholds round p by up to 2**-17.
 RATE_ROUNDING = 2.0**-17
+
+
+class Checked(NamedTuple):
+    """What has to be known of a contender to judge its elements."""
+
+    name: str
+    role: str
+    p: float
 
 
 class Wrong(BenchError):
@@ -45,7 +53,7 @@ def check(contender: Contender, x: Array, out: Array) -> None:
         return
     given = np.asarray(result)
     if contender.kind != "exact":
-        _check_elements(contender, x, given, where)
+        check_elements(contender, x, given, where)
     _check_exact(contender, x, given, where)
 
 
@@ -57,13 +65,13 @@ def _aside(contender: Contender) -> str:
 def _check_step(contender: Contender, x: Array, result: Any, where: str) -> None:
     y, dx = (np.asarray(part) for part in result)
     for name, given, part in (("output", x, y), ("gradient", -x, dx)):
-        _check_elements(contender, given, part, f"{where}, {name}")
+        check_elements(contender, given, part, f"{where}, {name}")
         _check_exact(contender, given, part, f"{where}, {name}")
     if contender.name != "multiply" and not np.array_equal(y == 0, dx == 0):
         raise Wrong(f"{where}: forward and backward drop different elements")
 
 
-def _check_elements(contender: Contender, x: Array, result: Array, where: str) -> None:
+def check_elements(contender: Contender | Checked, x: Array, result: Array, where: str) -> None:
     """Check that elements are dropped or scaled, and how many are dropped."""
     p = contender.p
     if result.shape != x.shape:

@@ -26,14 +26,18 @@ PACKAGES = (
 def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages that matter; None for those not installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = None
+    found |= {package: version(package) for package in PACKAGES}
     if found["fastdrop"] is None:  # run from a checkout that is not installed
         found["fastdrop"] = getattr(importlib.import_module("fastdrop"), "__version__", None)
     return found
+
+
+def version(package: str) -> str | None:
+    """Version of a package; None if it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def usable_cpus() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -268,20 +269,23 @@ def file_of(name: str, results_file: Path, folder: Path | None = None) -> Path:
     return (folder or results_file.parent) / f"{results_file.stem}-{name}.svg"
 
 
+def save_figure(path: Path, draw: Callable[[Figure], object]) -> None:
+    """Draw a figure and save it as an SVG; the same results give the same file."""
+    settings: Any = {"svg.hashsalt": "fastdrop", "svg.fonttype": "none", "font.size": 9}
+    with matplotlib.rc_context(settings):
+        sheet = Figure(layout="constrained")  # not pyplot: it wants a display
+        draw(sheet)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.savefig(path, format="svg", metadata={"Date": None})
+
+
 def draw_all(results: Results, results_file: Path, folder: Path | None = None) -> list[Path]:
     """Draw what there are results for; returns the files written."""
     written = []
-    settings: Any = {"svg.hashsalt": "fastdrop", "svg.fonttype": "none", "font.size": 9}
-    with matplotlib.rc_context(settings):
-        for name, (_, present) in PLOTS.items():
-            if not present(results):
-                continue
+    for name, (_, present) in PLOTS.items():
+        if present(results):
             path = file_of(name, results_file, folder)
-            sheet = Figure(layout="constrained")  # not pyplot: it wants a display
-            DRAW[name](results, sheet)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # No date: the same results give the same file.
-            sheet.savefig(path, format="svg", metadata={"Date": None})
+            save_figure(path, functools.partial(DRAW[name], results))
             written.append(path)
     return written
 
@@ -295,7 +299,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Read the results and write the plots."""
-    for path in draw_all(load(args.results), args.results, args.output):
+    """Read the results and write the plots; those of a GPU have other figures."""
+    results = load(args.results)
+    if "gpu" in results["hardware"]:
+        from .gpu.plot import draw_all as draw
+    else:
+        draw = draw_all
+    for path in draw(results, args.results, args.output):
         print(f"Written to {path}")
     return 0

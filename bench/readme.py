@@ -10,6 +10,8 @@ from pathlib import Path
 from . import report
 from .common import RESULTS, ROOT, BenchError
 from .goals import judge
+from .gpu import report as gpu_report
+from .gpu.command import RESULTS as GPU_RESULTS
 from .losses import losses
 from .results import Results, load, rows
 
@@ -20,13 +22,16 @@ PLOTS: dict[str, tuple[str, Callable[[Results], object]]] = {
     "memory": ("Memory beyond the results", lambda results: results["memory"]),
     "threads": ("Rates by the number of threads", lambda results: rows(results, "threads")),
 }
-START, END = "<!-- bench:cpu:start -->", "<!-- bench:cpu:end -->"
+Markers = tuple[str, str]
+CPU: Markers = ("<!-- bench:cpu:start -->", "<!-- bench:cpu:end -->")
+GPU: Markers = ("<!-- bench:gpu:start -->", "<!-- bench:gpu:end -->")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if out of date")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
+    parser.add_argument("--gpu-results", type=Path, default=GPU_RESULTS, metavar="FILE")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE")
 
 
@@ -90,7 +95,32 @@ def region(results: Results) -> str:
     return "\n\n".join(parts)
 
 
-def replaced(text: str, new: str, where: str = "README.md") -> str:
+def gpu_region(results_file: Path) -> str:
+    """Build the text on the GPU: its results, or that there are none."""
+    if not results_file.exists():
+        return gpu_report.NOT_MEASURED
+    results = load(results_file)
+    parts = [_markdown(table, folded) for table, folded in gpu_report.tables(results)]
+    parts.append(
+        _folded(
+            "Plots",
+            "\n\n".join(
+                f"![Gigabytes a second, {gpu_report.TITLES[section]}]"
+                f"(bench/results/{results_file.stem}-{section}.svg)"
+                for section in gpu_report.PASSES
+                if rows(results, section)
+            ),
+        )
+    )
+    parts.append("What it loses:\n\n" + _bullets(gpu_report.losses(results)))
+    if results["notes"]:
+        parts.append(_folded("Notes on the measurement", _bullets(results["notes"])))
+    parts.append("Goals:\n\n" + _bullets([str(v) for v in gpu_report.judge(results)]))
+    parts.append(gpu_report.machine(results))
+    return "\n\n".join(parts)
+
+
+def replaced(text: str, new: str, where: str = "README.md", markers: Markers = CPU) -> str:
     """Return the text with the region between the markers replaced.
 
     Raises
@@ -98,14 +128,15 @@ def replaced(text: str, new: str, where: str = "README.md") -> str:
     BenchError
         Unless each marker is there exactly once, in order.
     """
-    for marker in (START, END):
+    start, end = markers
+    for marker in markers:
         if (count := text.count(marker)) != 1:
             raise BenchError(f"{where} has the marker {marker} {count} times; it needs it once")
-    before, rest = text.split(START)
-    if END not in rest:
-        raise BenchError(f"{where} has the marker {END} before {START}")
-    after = rest.split(END)[1]
-    return f"{before}{START}\n\n{new}\n\n{END}{after}"
+    before, rest = text.split(start)
+    if end not in rest:
+        raise BenchError(f"{where} has the marker {end} before {start}")
+    after = rest.split(end)[1]
+    return f"{before}{start}\n\n{new}\n\n{end}{after}"
 
 
 def main(args: argparse.Namespace) -> int:
@@ -115,6 +146,8 @@ def main(args: argparse.Namespace) -> int:
     except FileNotFoundError:
         raise BenchError(f"no {args.readme}") from None
     new = replaced(old, region(load(args.results)), str(args.readme))
+    if any(marker in old for marker in GPU):
+        new = replaced(new, gpu_region(args.gpu_results), str(args.readme), GPU)
     if new == old:
         print(f"{args.readme} is up to date")
         return 0

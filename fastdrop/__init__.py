@@ -7,11 +7,14 @@ pass of dropout is the same call on the gradient, with the same key::
     y = fastdrop.dropout(x, 0.5, rng=key)      # forward
     dx = fastdrop.dropout(dy, 0.5, rng=key)    # backward: the mask is drawn again, not stored
 
+NumPy arrays in, NumPy arrays out; CuPy arrays in, CuPy arrays out, with the same bits.
+
 Importing fastdrop imports NumPy and nothing else; the kernels are compiled, or loaded from the
 cache, when they are first called.
 """
 
 from . import _tree  # isort: skip  # first, for it finds the kernels
+from . import cuda
 from ._functions import dropout, dropout_mask, masked_fill
 from ._key import Key, as_key
 from ._layers import Dropout
@@ -26,6 +29,7 @@ __all__ = [
     "Dropout",
     "Key",
     "as_key",
+    "cuda",
     "dropout",
     "dropout_mask",
     "get_num_threads",

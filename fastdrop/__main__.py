@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from . import __version__, get_num_threads
-from ._self_check import checks
+from ._self_check import checks, found_cupy
 
 _FEATURES = ("sse4.2", "avx", "avx2", "f16c", "avx512f", "avx512bw", "neon", "sve")
 
@@ -24,10 +24,13 @@ def _threading_layers() -> str:
 
 
 def _gpu() -> str:
-    found = [name for name in ("cupy", "numba_cuda") if util.find_spec(name)]
-    if not found:
-        return "not used in this version; CuPy is not installed"
-    return "not used in this version; installed: " + ", ".join(found)
+    cupy, reason = found_cupy()
+    if reason:
+        return f"none ({reason})"
+    runtime = cupy.cuda.runtime
+    names = [runtime.getDeviceProperties(n)["name"] for n in range(runtime.getDeviceCount())]
+    listed = ", ".join(name.decode() if isinstance(name, bytes) else name for name in names)
+    return f"{listed}; CuPy {cupy.__version__}, CUDA {runtime.runtimeGetVersion()}"
 
 
 def _cache(folder: Path) -> str:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,24 @@ import numpy.typing as npt
 from ._key import _integer
 
 Array: TypeAlias = npt.NDArray[Any]
+
+
+class OnGPU(Protocol):
+    """An array on a CUDA device: CuPy's, PyTorch's, Numba's."""
+
+    @property
+    def __cuda_array_interface__(self) -> Mapping[str, Any]:
+        """Where it lies."""
+
+
+ArrayLike: TypeAlias = npt.ArrayLike | OnGPU
+Output: TypeAlias = Array | OnGPU | None
 ShapeLike: TypeAlias = int | Sequence[int]
 NoiseShape: TypeAlias = Sequence[int | None] | None
 Offset: TypeAlias = int | Sequence[int]
 
 _INDEX_LIMIT = 1 << 63  # the contract's: indices lie below it
 _ELSEWHERE = {
-    "cupy": "x.get()",
     "dask": "x.compute()",
     "torch": "x.detach().cpu().numpy()",
     "tensorflow": "x.numpy()",
@@ -61,12 +72,57 @@ def array(x: Any) -> Array:
     library = type(x).__module__.partition(".")[0]
     if library in _ELSEWHERE:
         raise TypeError(
-            f"x is a {type(x).__module__}.{type(x).__qualname__}, and this version of fastdrop "
-            f"computes on NumPy arrays only: give {_ELSEWHERE[library]}"
+            f"x is a {kind_of(x)}, and fastdrop computes on NumPy arrays, and on arrays on a GPU: "
+            f"give {_ELSEWHERE[library]}"
         )
     if is_masked(x):
         raise TypeError("x is a masked array, whose mask would be lost: give x.filled() or x.data")
     return np.asarray(x)
+
+
+def kind_of(x: Any) -> str:
+    """Return the name of an object's type as a user knows it."""
+    kind = type(x)
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    # Where it is defined, which may be some way down, says less than the library's name.
+    return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+
+
+_ON_THE_HOST = (np.ndarray, np.generic, int, float, complex, list, tuple, str, bytes, type(None))
+_CUDA, _CUDA_MANAGED = 2, 13  # DLPack's numbers of kinds of devices
+
+
+def is_cupy(x: Any) -> bool:
+    """Say whether x is a CuPy array, importing nothing."""
+    # While another thread imports CuPy, the class may not be there yet, and x not be one.
+    return isinstance(x, getattr(sys.modules.get("cupy"), "ndarray", ()))
+
+
+def is_numbas(x: Any) -> bool:
+    """Say whether x is a device array of Numba's, or of its simulator."""
+    return type(x).__module__.startswith("numba.cuda.") and hasattr(x, "copy_to_host")
+
+
+def on_gpu(x: Any) -> bool:
+    """Say whether x is an array of any library that lies on a CUDA device, importing nothing."""
+    if isinstance(x, _ON_THE_HOST):
+        return False
+    if is_cupy(x):
+        return True
+    if hasattr(type(x), "__dlpack_device__"):
+        try:
+            return int(x.__dlpack_device__()[0]) in (_CUDA, _CUDA_MANAGED)
+        except Exception:  # that of another library: a tensor that has no memory, say
+            return False
+    return is_numbas(x) or hasattr(x, "__cuda_array_interface__")
+
+
+def is_frozen(x: Any) -> bool:
+    """Say whether an array on a GPU may not be written to, by its library or by what it says."""
+    if type(x).__module__.partition(".")[0] in ("jax", "jaxlib"):
+        return True
+    return bool(getattr(x, "__cuda_array_interface__", {"data": (0, False)})["data"][1])
 
 
 def dtype(value: Any) -> np.dtype[Any]:
@@ -235,14 +291,10 @@ def _noise(noise_shape: NoiseShape, full: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(noise)
 
 
-def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Return `out`, which must be a writeable array of that shape and dtype."""
-    if not isinstance(out, np.ndarray) or is_masked(out):
-        raise TypeError(f"out is a {type(out).__name__}: give a numpy.ndarray")
+def fitting(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return `out`, which must have that shape and dtype."""
     if out.dtype != dtype:
         raise TypeError(f"out has dtype {out.dtype}, and the result has {dtype}")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}, and the result has {shape}")
-    if not out.flags.writeable:
-        raise ValueError("out is read-only")
     return out

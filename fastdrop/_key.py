@@ -144,6 +144,13 @@ def as_key(rng: RNG = None) -> Key:
     try:
         return Key(rng)
     except TypeError:
+        from .cuda import DeviceKey
+
+        if isinstance(rng, DeviceKey):
+            raise TypeError(
+                "rng is a DeviceKey, which only kernels on its device can read, for arrays there: "
+                "give rng.key(), which waits for the device"
+            ) from None
         raise TypeError(
             f"rng={rng!r} is a {type(rng).__name__}: give a fastdrop.Key, an int, a NumPy "
             "Generator, BitGenerator or SeedSequence, or None for fresh entropy"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy.typing as npt
-
 from . import _arguments as arguments
-from ._arguments import Array, NoiseShape
+from ._arguments import Array, ArrayLike, NoiseShape
+from ._backends import backend_of
 from ._functions import dropout
 from ._key import RNG, Key, _integer, as_key
 
@@ -15,8 +14,9 @@ from ._key import RNG, Key, _integer, as_key
 class Dropout:
     """Dropout as a layer: it counts its forwards and draws each one's mask again in the backward.
 
-    Between forward and backward nothing is kept but numbers. Several forwards may come before the
-    backwards, which then go back in reverse order, as in backpropagation through time.
+    Between forward and backward nothing is kept but numbers, of arrays on a GPU too. Several
+    forwards may come before the backwards, which then go back in reverse order, as in
+    backpropagation through time.
 
     Parameters
     ----------
@@ -72,17 +72,17 @@ class Dropout:
     def p(self, value: float) -> None:
         self._p = arguments.probability(value)
 
-    def __call__(self, x: npt.ArrayLike) -> Array:
+    def __call__(self, x: ArrayLike) -> Array:
         """Return ``forward(x)``."""
         return self.forward(x)
 
-    def forward(self, x: npt.ArrayLike, training: bool | None = None) -> Array:
+    def forward(self, x: ArrayLike, training: bool | None = None) -> Array:
         """Drop elements of `x` in training; return `x` itself in evaluation.
 
         Parameters
         ----------
         x : array_like
-            As in `dropout`; never written to.
+            As in `dropout`, on the CPU or a GPU; never written to.
         training : bool, optional
             Overrides the mode for this call.
 
@@ -110,7 +110,7 @@ class Dropout:
             self.forwards = n + 1
         return y
 
-    def backward(self, dy: npt.ArrayLike) -> Array:
+    def backward(self, dy: ArrayLike) -> Array:
         """Return the gradient of the last training forward that has not yet gone back.
 
         Forwards in evaluation do not count. In evaluation mode, where no training forward is left,
@@ -141,15 +141,12 @@ class Dropout:
                 "gone back"
             )
         run = self._pending[-1]
-        gradient = arguments.array(dy)
-        if gradient.shape != run.shape:
+        shape = backend_of(dy).array(dy).shape
+        if shape != run.shape:
             raise ValueError(
-                f"dy has shape {gradient.shape}, and the last forward that has not gone back had "
-                f"{run.shape}"
+                f"dy has shape {shape}, and the last forward that has not gone back had {run.shape}"
             )
-        dx = dropout(
-            gradient, run.p, rng=run.key.advanced(run.stop - 1), noise_shape=run.noise_shape
-        )
+        dx = dropout(dy, run.p, rng=run.key.advanced(run.stop - 1), noise_shape=run.noise_shape)
         run.stop -= 1
         if run.start == run.stop:
             self._pending.pop()

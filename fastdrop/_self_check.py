@@ -6,7 +6,8 @@ A few seconds, and exact: known answers, and every kind of kernel against the Nu
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,53 @@ def _threads() -> bool:
     return all(np.array_equal(results[0], result) for result in results)
 
 
+def found_cupy() -> tuple[Any, str]:
+    """Return CuPy where it can be imported and finds a GPU, and else why not."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is installed beside it
+            import cupy
+    except ImportError as error:
+        return None, f"CuPy: {error}"
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return None, str(error)
+    return cupy, "" if count else "CuPy finds no device"
+
+
+def _on_both(x: Any, on_gpu: Any, key: Key, **place: Any) -> bool:
+    """Say whether the functions give the same for an array on the CPU and the same on a GPU."""
+    place |= {"rng": key}
+    results = [
+        (
+            dropout(a, 0.3, **place),
+            masked_fill(a, 0.3, 7, **place),
+            dropout_mask(a.shape, 0.3, like=a, **place),
+            dropout_mask(a.shape, 0.3, like=a, packed=True, **place),
+        )
+        for a in (x, on_gpu)
+    ]
+    return all(np.array_equal(mine, theirs.get()) for mine, theirs in zip(*results, strict=True))
+
+
+_VIEWS: tuple[Callable[[Any], Any], ...] = (
+    lambda a: a,
+    lambda a: a.T,
+    lambda a: a[:, 3::2],
+)
+
+
+def _gpu(cupy: Any) -> bool:
+    places: tuple[dict[str, Any], ...] = ({}, {"offset": 2**35 - 99}, {"noise_shape": (None, 1)})
+    return all(
+        _on_both(view(x), view(cupy.asarray(x)), key, **place)
+        for x, key in map(_fresh, (np.float16, np.float32, np.float64))
+        for place in places
+        for view in _VIEWS
+    )
+
+
 def checks() -> Iterator[tuple[str, bool]]:
     """Run the checks one by one, and yield what each is about and whether it passed."""
     yield "Philox4x32-10 gives its known answer", _philox()
@@ -112,3 +160,6 @@ def checks() -> Iterator[tuple[str, bool]]:
     yield "float16 kernels agree with the reference", _dtype(np.float16)
     yield "ties are settled by the second 16 bits", _ties()
     yield "any number of threads gives the same bits", _threads()
+    cupy, reason = found_cupy()
+    if not reason:
+        yield "the GPU gives the same bits as the CPU", _gpu(cupy)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arguments as arguments
-from ._functions import _compute_type, _driver
+from ._backends import cpu_driver
+from ._laws import compute_type
 
 
 def warmup(dtypes: npt.DTypeLike | Iterable[npt.DTypeLike] = (np.float32, np.float64)) -> None:
@@ -41,8 +42,8 @@ def warmup(dtypes: npt.DTypeLike | Iterable[npt.DTypeLike] = (np.float32, np.flo
         given = [given]
     kinds = [arguments.dtype(item) for item in given]
     for kind in kinds:
-        _compute_type(kind)
-    driver = _driver()
+        compute_type(kind)
+    driver = cpu_driver()
     operations = [driver.marking(), driver.packing()]
     for kind in kinds:
         operations += [driver.dropping(kind), driver.filling(kind)]

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 import fastdrop as fd
 
-# The same examples in every run, and no deadline: the first call of a kernel compiles it.
-settings.register_profile("stable", deadline=None, derandomize=True, max_examples=40)
-settings.load_profile("stable")
+from .devices import Device, cupy_or_skip
+
+if importlib.util.find_spec("hypothesis"):  # which tests on a GPU do without
+    from hypothesis import settings
+
+    # The same examples in every run, and no deadline: the first call of a kernel compiles it.
+    settings.register_profile("stable", deadline=None, derandomize=True, max_examples=40)
+    settings.load_profile("stable")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Let ``-m gpu`` run where only CuPy, Numba and pytest are: the other files import more."""
+    if config.getoption("markexpr") != "gpu" or collection_path.suffix != ".py":
+        return None
+    return collection_path.name.startswith("test_") and "test_gpu_" not in collection_path.name
+
+
+@pytest.fixture(scope="session")
+def gpu() -> Device:
+    """The current GPU."""
+    cupy = cupy_or_skip()
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        pytest.skip(f"no GPU: {error}")
+    if not count:
+        pytest.skip("no GPU")
+    return Device()
 
 
 @pytest.fixture

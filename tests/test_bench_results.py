@@ -291,7 +291,7 @@ def files(tmp_path: Path) -> list[str]:
     """Results and a README with an empty region, as arguments of the command."""
     saved, text = tmp_path / "cpu.json", tmp_path / "README.md"
     results.save(full(), saved)
-    text.write_text(f"# Title\n{readme.START}\n{readme.END}\nThe rest.\n", encoding="utf-8")
+    text.write_text(f"# Title\n{readme.CPU[0]}\n{readme.CPU[1]}\nThe rest.\n", encoding="utf-8")
     return ["readme", "--results", str(saved), "--readme", str(text)]
 
 
@@ -322,7 +322,7 @@ def test_readme_check_detects_a_stale_table(files: list[str]) -> None:
     assert path.read_text(encoding="utf-8") == before
 
 
-@pytest.mark.parametrize("text", ["nothing", readme.START, f"{readme.END} {readme.START}"])
+@pytest.mark.parametrize("text", ["nothing", readme.CPU[0], f"{readme.CPU[1]} {readme.CPU[0]}"])
 def test_readme_without_markers_is_an_error(
     files: list[str], text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _functions
+from fastdrop import _functions, _laws
 from fastdrop_kernels.cpu import driver
 
 from .oracle import Array, applied, assert_same, data, mask, poison, poisoned
@@ -116,7 +116,9 @@ def test_small_arrays_go_the_ways_of_large_ones(
     for name, value in (("PARALLEL_FROM", 500), ("_PART", 300), ("NEAR_BYTES", 256)):
         monkeypatch.setattr(driver, name, value)
     monkeypatch.setattr(driver, "_STREAMED_FROM", 4096)
-    monkeypatch.setattr(_functions, "_express", {})
+    laws: dict[Any, Any] = {}
+    monkeypatch.setattr(_functions, "_express", laws)
+    monkeypatch.setattr(_laws, "EXPRESS", laws)
     before = fd.get_num_threads()
     fd.set_num_threads(threads)
     try:

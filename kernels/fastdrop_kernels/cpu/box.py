@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from ..plan import AXES, LINE, PANEL, REPEATS, RUNS
 from .bits import U64, load64, store64
 from .compiler import device, kernel
 from .flat import Kernel
@@ -19,7 +20,6 @@ from .line import line_loop
 from .loops import units_of
 from .operations import Operation
 from .panel import panel_loop
-from .plan import AXES, LINE, PANEL, REPEATS, RUNS
 from .shared import MOST, repeats_loop, runs_loop
 
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))

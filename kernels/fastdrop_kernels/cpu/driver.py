@@ -16,6 +16,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import numpy.typing as npt
 
+from ..plan import AXES, LINE, PANEL, Plan, c_strides, plan
 from ..threads import run_together, thread_count
 from . import express as whole_calls
 from . import operations, storage
@@ -25,7 +26,6 @@ from .express import express_record
 from .flat import ALL, flat
 from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
-from .plan import AXES, LINE, PANEL, Plan, c_strides, plan
 from .span import FAR, NEAR, NEAR_BYTES, STREAM
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 An axis is (length, input step, output step, index step): steps through memory in bytes and through
 the mask in elements. Axes are ordered for memory, and merged wherever one continues another, so
-that most arrays become a single line whatever their shape.
+that most arrays become a single line whatever their shape. Of inputs there may be none, or several.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Axis = tuple[int, int, int, int]
+Axis = tuple[int, ...]
 
 
 # What a kernel treats at once: the innermost axis, or the two innermost.
@@ -54,20 +54,7 @@ def _boxed(
     output_strides: tuple[int, ...],
     index_strides: tuple[int, ...],
 ) -> tuple[list[Axis], str]:
-    axes = [
-        axis
-        for axis in zip(shape, input_strides, output_strides, index_strides, strict=True)
-        if axis[0] > 1
-    ]
-    # Outermost first: by the output's distances, then the input's, then the mask's. The sort is
-    # stable, so axes that a broadcast view repeats keep their order.
-    axes.sort(key=lambda axis: (abs(axis[2]), abs(axis[1]), axis[3]), reverse=True)
-    merged: list[Axis] = []
-    for axis in axes:
-        if merged and _continues(merged[-1], axis):
-            outer = merged.pop()
-            axis = (outer[0] * axis[0], *axis[1:])
-        merged.append(axis)
+    merged = merged_axes(shape, input_strides, output_strides, index_strides)
     if not merged:
         return [(1, 0, 0, 0)], LINE
     if merged[-1][3] <= 1:
@@ -87,6 +74,28 @@ def _boxed(
     else:
         merged.remove(columns)
     return [*merged, columns, rows], PANEL
+
+
+def merged_axes(shape: tuple[int, ...], *strides: tuple[int, ...]) -> list[Axis]:
+    """Order and merge axes, outermost first: none where all lengths are 1.
+
+    `strides` are those of the inputs, of the output and of the index, in this order.
+    """
+    axes = [axis for axis in zip(shape, *strides, strict=True) if axis[0] > 1]
+
+    # By the output's distances, then the inputs', then the mask's. The sort is stable, so axes that
+    # a broadcast view repeats keep their order.
+    def distances(axis: Axis) -> tuple[int, ...]:
+        return (abs(axis[-2]), *map(abs, axis[1:-2]), axis[-1])
+
+    axes.sort(key=distances, reverse=True)
+    merged: list[Axis] = []
+    for axis in axes:
+        if merged and _continues(merged[-1], axis):
+            outer = merged.pop()
+            axis = (outer[0] * axis[0], *axis[1:])
+        merged.append(axis)
+    return merged
 
 
 def _continues(outer: Axis, inner: Axis) -> bool:

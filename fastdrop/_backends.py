@@ -1,0 +1,253 @@
+"""Backends: what differs between NumPy's arrays and others', behind one interface.
+
+A public function checks what it was given, asks `backend_of` who computes on it, and hands over.
+The libraries of other arrays are recognised without being imported.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastdrop_kernels import forks
+
+from . import _arguments as arguments
+from . import _overlap as overlap
+from ._arguments import Array, Place
+from ._key import as_key
+from .cuda import AnyRNG
+
+# ``driver -> operation``: what the kernels are to do, picked when their driver is loaded
+Operation = Callable[[Any], Any]
+
+_BOOL, _BYTE = np.dtype(np.bool_), np.dtype(np.uint8)
+_NO_VALUE = np.zeros((), _BYTE)  # a parameter for operations that have none
+
+
+class Backend(abc.ABC):
+    """Who computes on arrays of a library; `Array` stands for those of any."""
+
+    @property
+    @abc.abstractmethod
+    def driver(self) -> Any:
+        """The kernels' driver, imported when it is first asked for."""
+
+    @abc.abstractmethod
+    def array(self, x: Any) -> Array:
+        """Return x as the kernels read it, without copying an array."""
+
+    @abc.abstractmethod
+    def given(self, out: Any) -> Array:
+        """Return `out` as the kernels write it, if it may be written to."""
+
+    @abc.abstractmethod
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return a new array in C order."""
+
+    @abc.abstractmethod
+    def empty_like(self, x: Array) -> Array:
+        """Return a new array of the shape, dtype and layout of x."""
+
+    @abc.abstractmethod
+    def copy(self, source: Array, target: Array) -> None:
+        """Copy an array to one that it does not overlap."""
+
+    @abc.abstractmethod
+    def addresses(self, x: Array) -> Array:
+        """Return a NumPy array of the same addresses, see `_overlap`."""
+
+    @abc.abstractmethod
+    def apart(self, x: Array, y: Array) -> bool:
+        """Say whether it is quickly seen that writing y disturbs neither x nor itself."""
+
+    def key(self, rng: AnyRNG, y: Array) -> tuple[int, int, dict[str, int]]:
+        """Return seed and stream, and what else the kernels that write y are told about them."""
+        return *as_key(rng), {}  # type: ignore[arg-type]  # which is what it may refuse
+
+    def result(self, made: Array, out: Any) -> Array:
+        """Return what the caller gets: his `out`, or what was made."""
+        chosen: Array = made if out is None else out
+        return chosen
+
+    def output(
+        self, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], x: Array | None = None
+    ) -> Array:
+        """Return `out` as the kernels write it; it must fit, and lie where x lies."""
+        return arguments.fitting(self.given(out), shape, dtype)
+
+    def operands(self, x: Array, out: Any) -> tuple[Array, Array, Array]:
+        """Return what to read, what to write, and what the result is to be in.
+
+        They are such that no overlap can be seen in the result.
+        """
+        if out is None:
+            target = self.empty_like(x)
+            return x, target, target
+        result = self.output(out, x.shape, x.dtype, x)
+        if self.apart(x, result):
+            return x, result, result
+        read, written = self.addresses(x), self.addresses(result)
+        if overlap.within(written):
+            return x, self.empty_like(result), result
+        if overlap.disturbs(written, read):
+            source = self.empty_like(x)
+            self.copy(x, source)
+            return source, result, result
+        return x, result, result
+
+    def apply(
+        self,
+        operation: Operation,
+        x: Array,
+        out: Any,
+        place: Place,
+        rng: AnyRNG,
+        threshold: int,
+        value: Array,
+    ) -> Array:
+        """Apply an operation to x, and return the result."""
+        source, target, result = self.operands(x, out)
+        seed, stream, more = self.key(rng, target)
+        driver = self.driver
+        driver.apply(
+            operation(driver), source, target, *place, seed, stream, threshold, value, **more
+        )
+        return self._finished(target, result, out)
+
+    def mask(
+        self,
+        shape: tuple[int, ...],
+        out: Any,
+        place: Place,
+        rng: AnyRNG,
+        threshold: int,
+        like: Array | None = None,
+    ) -> Array:
+        """Draw a mask; a new one lies where `like` lies."""
+        result = self.empty(shape, _BOOL) if out is None else self.output(out, shape, _BOOL, like)
+        apart = out is None or not overlap.within(self.addresses(result))
+        target = result if apart else self.empty_like(result)
+        seed, stream, more = self.key(rng, target)
+        driver, marks = self.driver, (target, target)
+        driver.apply(driver.marking(), *marks, *place, seed, stream, threshold, _NO_VALUE, **more)
+        return self._finished(target, result, out)
+
+    def packed_mask(
+        self,
+        shape: tuple[int, ...],
+        out: Any,
+        place: Place,
+        rng: AnyRNG,
+        threshold: int,
+        like: Array | None = None,
+    ) -> Array:
+        """Draw a mask of 8 elements to a byte."""
+        elements = 1
+        for length in shape:
+            elements *= length
+        size = ((elements + 7) // 8,)
+        result = self.empty(size, _BYTE) if out is None else self.output(out, size, _BYTE, like)
+        plain = self.addresses(result).flags.c_contiguous
+        target = result if plain else self.empty(size, _BYTE)
+        seed, stream, more = self.key(rng, target)
+        self.driver.pack(target, shape, *place, seed, stream, threshold, **more)
+        return self._finished(target, result, out)
+
+    def untouched(self, x: Any, xs: Array, out: Any) -> Array:
+        """Return x itself, or copy it to `out`."""
+        if out is None:
+            same: Array = x
+            return same
+        source, target, result = self.operands(xs, out)
+        self.copy(source, target)
+        return self._finished(target, result, out)
+
+    def _finished(self, target: Array, result: Array, out: Any) -> Array:
+        if target is not result:
+            self.copy(target, result)
+        return self.result(result, out)
+
+
+_loaded_driver: Any = None
+
+
+def cpu_driver() -> Any:
+    """Return the driver of the CPU's kernels."""
+    # Imported at the first call: Numba takes half a second.
+    global _loaded_driver
+    if _loaded_driver is None:
+        with forks.importing:
+            from fastdrop_kernels.cpu import driver
+
+            _loaded_driver = driver
+    return _loaded_driver
+
+
+class NumpyBackend(Backend):
+    """NumPy arrays, and all that NumPy makes arrays of, on the CPU."""
+
+    @property
+    def driver(self) -> Any:
+        return cpu_driver()
+
+    def array(self, x: Any) -> Array:
+        return arguments.array(x)
+
+    def given(self, out: Any) -> Array:
+        if not isinstance(out, np.ndarray) or arguments.is_masked(out):
+            where = " on a GPU, where x is not" if arguments.on_gpu(out) else ""
+            raise TypeError(f"out is a {arguments.kind_of(out)}{where}: give a numpy.ndarray")
+        return out
+
+    def output(
+        self, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], x: Array | None = None
+    ) -> Array:
+        result = super().output(out, shape, dtype, x)
+        if not result.flags.writeable:
+            raise ValueError("out is read-only")
+        return result
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        return np.empty(shape, dtype)
+
+    def empty_like(self, x: Array) -> Array:
+        return np.empty_like(x, subok=False)
+
+    def copy(self, source: Array, target: Array) -> None:
+        np.copyto(target, source)
+
+    def addresses(self, x: Array) -> Array:
+        return x
+
+    def apart(self, x: Array, y: Array) -> bool:
+        return y.flags.forc and x.flags.owndata and y.flags.owndata
+
+
+NUMPY = NumpyBackend()
+_by_type: dict[type, Backend] = {np.ndarray: NUMPY, type(None): NUMPY}
+
+
+def backend_of(x: Any) -> Backend:
+    """Return who computes on x, of any kind.
+
+    Raises
+    ------
+    TypeError
+        If it lies on a GPU, and nothing that is installed computes there.
+    """
+    kind = type(x)
+    if known := _by_type.get(kind):
+        return known
+    if arguments.is_cupy(x):
+        from . import _gpu
+
+        _by_type[kind] = _gpu.cupy_backend()
+        return _by_type[kind]
+    if arguments.on_gpu(x):
+        from . import _gpu
+
+        return _gpu.backend_of_foreign(x)
+    return NUMPY

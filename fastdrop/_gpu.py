@@ -1,0 +1,297 @@
+"""Arrays on a GPU: CuPy's, those of other libraries that CuPy can view, and Numba's without CuPy.
+
+CuPy and Numba's CUDA target are imported when an array asks for them, and no sooner. Nothing here
+waits for the device: kernels are put on the current stream, in order with what is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import sys
+from typing import Any
+
+import numpy as np
+
+from fastdrop_kernels import forks
+
+from . import _arguments as arguments
+from . import _overlap as overlap
+from ._arguments import Array, Place
+from ._backends import Backend, Operation
+from ._key import as_key
+from .cuda import AnyRNG, DeviceKey
+
+_HERE = contextlib.nullcontext()
+_WAYS_OUT = {"torch": ": give x.detach(), or x.contiguous()"}
+
+
+class CupyBackend(Backend):
+    """CuPy arrays, and what CuPy can view as such without copying it."""
+
+    def __init__(self) -> None:
+        import cupy
+
+        self.cupy: Any = cupy
+
+    @property
+    def driver(self) -> Any:
+        """The driver of the kernels in CUDA C++."""
+        return _cuda_driver()
+
+    def array(self, x: Any) -> Array:
+        """Return x, or a view of it."""
+        return self._viewed("x", x)
+
+    def given(self, out: Any) -> Array:
+        """Return `out`, or a view of it."""
+        if isinstance(out, self.cupy.ndarray):
+            return out  # type: ignore[no-any-return]
+        if not arguments.on_gpu(out):
+            raise TypeError(
+                f"out is a {arguments.kind_of(out)}, and x lies on a GPU: give a cupy.ndarray"
+            )
+        view = self._viewed("out", out)
+        if arguments.is_frozen(out):
+            raise ValueError(f"out is a {arguments.kind_of(out)}, which may not be written to")
+        return view
+
+    def _viewed(self, name: str, x: Any) -> Array:
+        if isinstance(x, self.cupy.ndarray):
+            return x  # type: ignore[no-any-return]
+        try:
+            # DLPack orders the streams of both libraries, and knows bfloat16.
+            see = self.cupy.from_dlpack if hasattr(x, "__dlpack__") else self.cupy.asarray
+            view: Array = see(x)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            kind = arguments.kind_of(x)
+            way = _WAYS_OUT.get(kind.partition(".")[0], "").replace("x.", f"{name}.")
+            raise TypeError(f"{name} is a {kind} that CuPy cannot view ({error}){way}") from error
+        return view
+
+    def output(
+        self, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], x: Array | None = None
+    ) -> Array:
+        """Return `out`, or a view of it; it must be on the device of x."""
+        result = super().output(out, shape, dtype, x)
+        if x is not None and _device_of(result) != _device_of(x):
+            raise ValueError(
+                f"out lies on device {_device_of(result)}, and x on device {_device_of(x)}: give "
+                "an out on the device of x"
+            )
+        return result
+
+    def key(self, rng: AnyRNG, y: Array) -> tuple[int, int, dict[str, int]]:
+        """Return seed and stream, and the address of a key on the device."""
+        if not isinstance(rng, DeviceKey):
+            return *as_key(rng), {}
+        if rng.device != _device_of(y):
+            raise ValueError(
+                f"rng is a DeviceKey on device {rng.device}, and x lies on device {_device_of(y)}: "
+                "give one that was made there"
+            )
+        return 0, 0, {"key_pointer": rng.pointer}
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return a new array on the current device, from CuPy's memory pool."""
+        made: Array = self.cupy.empty(shape, dtype)
+        return made
+
+    def empty_like(self, x: Array) -> Array:
+        """Return a new array of the shape, dtype and layout of x, on the current device."""
+        made: Array = self.cupy.empty_like(x)
+        return made
+
+    def copy(self, source: Array, target: Array) -> None:
+        """Copy by the kernel that fills nothing: it takes any dtype, and any strides."""
+        _copy(self.driver, source, target)
+
+    def addresses(self, x: Array) -> Array:
+        """Return where x lies. CuPy's own answer knows only memory that CuPy allocated."""
+        return overlap.addresses(_pointer(x), x.shape, x.strides, x.itemsize)
+
+    def apart(self, x: Array, y: Array) -> bool:
+        """Say whether both are contiguous, and the same or apart."""
+        if not (x.flags.c_contiguous and y.flags.c_contiguous):
+            return False
+        start, other = _pointer(x), _pointer(y)
+        return start == other or start + x.nbytes <= other or other + y.nbytes <= start
+
+    def apply(self, operation: Operation, x: Array, *rest: Any) -> Array:
+        """Apply an operation to x, on its device."""
+        with self._on(x):
+            return super().apply(operation, x, *rest)
+
+    def untouched(self, x: Any, xs: Array, out: Any) -> Array:
+        """Return x itself, or copy it to `out`, on its device."""
+        with self._on(xs):
+            return super().untouched(x, xs, out)
+
+    def mask(self, shape: tuple[int, ...], out: Any, place: Place, *rest: Any) -> Array:
+        """Draw a mask, on the device of `out` or of `like`."""
+        with self._on(rest[-1] if out is None else self.given(out)):
+            return super().mask(shape, out, place, *rest)
+
+    def packed_mask(self, shape: tuple[int, ...], out: Any, place: Place, *rest: Any) -> Array:
+        """Draw a mask of 8 elements to a byte, on the device of `out` or of `like`."""
+        with self._on(rest[-1] if out is None else self.given(out)):
+            return super().packed_mask(shape, out, place, *rest)
+
+    def advance(self, key: DeviceKey) -> None:
+        """Add one to the stream of a key."""
+        with self._on(key.words):
+            self.driver.advance(key.pointer)
+
+    def _on(self, x: Array) -> Any:
+        """Make the device of x the current one, for a while."""
+        device = _device_of(x)
+        if device == self.cupy.cuda.runtime.getDevice():
+            return _HERE
+        return self.cupy.cuda.Device(device)
+
+
+def _device_of(x: Any) -> int:
+    device: int = x.data.device_id
+    return device
+
+
+def _pointer(x: Any) -> int:
+    pointer: int = x.data.ptr
+    return pointer
+
+
+def _cuda_driver() -> Any:
+    return _imported("fastdrop_kernels.cuda.driver")
+
+
+def _imported(name: str) -> Any:
+    if loaded := sys.modules.get(name):
+        return loaded
+    with forks.importing:
+        return importlib.import_module(name)
+
+
+class NumbaThroughCupy(CupyBackend):
+    """Device arrays of Numba, which CuPy views: the result is one of Numba's again."""
+
+    def result(self, made: Array, out: Any) -> Array:
+        """Return `out`, or what was made as an array of Numba's, which keeps it alive."""
+        if out is not None:
+            return super().result(made, out)
+        from numba import cuda
+
+        # It knows CuPy's current stream, in whose order it was made.
+        view: Array = cuda.as_cuda_array(made, sync=False)
+        return view
+
+
+@functools.cache
+def cupy_backend() -> CupyBackend:
+    """Return the backend of CuPy arrays; imports CuPy."""
+    return CupyBackend()
+
+
+@functools.cache
+def _numba_through_cupy() -> NumbaThroughCupy:
+    return NumbaThroughCupy()
+
+
+class NumbaBackend(Backend):
+    """Device arrays of Numba where there is no CuPy, by the kernels that Numba compiles.
+
+    They must lie on the current device; kernels go to the default stream.
+    """
+
+    def __init__(self) -> None:
+        from numba import cuda
+
+        self.cuda: Any = cuda
+
+    @property
+    def driver(self) -> Any:
+        """The driver of the kernels that Numba compiles."""
+        return _imported("fastdrop_kernels.numba_cuda.driver")
+
+    def array(self, x: Any) -> Array:
+        """Return x."""
+        device_array: Array = x
+        return device_array
+
+    def given(self, out: Any) -> Array:
+        """Return `out`, which must be one of Numba's too."""
+        if not arguments.is_numbas(out):
+            raise TypeError(
+                f"out is a {arguments.kind_of(out)}, and x is one of Numba's on a GPU: give a "
+                "numba.cuda device array, or install CuPy, which views others"
+            )
+        device_array: Array = out
+        return device_array
+
+    def key(self, rng: AnyRNG, y: Array) -> tuple[int, int, dict[str, int]]:
+        """Return seed and stream; no key on the device, which is CuPy's to make."""
+        if isinstance(rng, DeviceKey):
+            raise TypeError(
+                "rng is a DeviceKey, which kernels of Numba do not read: give rng.key()"
+            )
+        return *as_key(rng), {}
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return a new array on the current device."""
+        made: Array = self.cuda.device_array(shape, dtype)
+        return made
+
+    def empty_like(self, x: Array) -> Array:
+        """Return a new array of the shape, dtype and layout of x, on the current device."""
+        made: Array = self.cuda.device_array_like(x)
+        return made
+
+    def copy(self, source: Array, target: Array) -> None:
+        """Copy by the kernel that fills nothing."""
+        _copy(self.driver, source, target)
+
+    def addresses(self, x: Array) -> Array:
+        """Return where x lies; arrays of Numba's simulator are NumPy's, in a shell."""
+        if (simulated := getattr(x, "_ary", None)) is not None:
+            inside: Array = simulated
+            return inside
+        about: Any = x.__cuda_array_interface__  # type: ignore[attr-defined]
+        strides = about.get("strides")
+        return overlap.addresses(about["data"][0], x.shape, strides, x.dtype.itemsize)
+
+    def apart(self, x: Array, y: Array) -> bool:
+        """Leave it to the addresses."""
+        return False
+
+
+def _copy(driver: Any, source: Array, target: Array) -> None:
+    nothing = np.zeros((), source.dtype)
+    driver.apply(driver.filling(source.dtype), source, target, 0, None, 0, 0, 0, nothing)
+
+
+@functools.cache
+def _numba_backend() -> NumbaBackend:
+    return NumbaBackend()
+
+
+def _of_numbas(x: Any) -> Backend:
+    if ".simulator." in type(x).__module__:  # which CuPy cannot see
+        return _numba_backend()
+    try:
+        return _numba_through_cupy()
+    except ImportError:
+        return _numba_backend()
+
+
+def backend_of_foreign(x: Any) -> Backend:
+    """Return who computes on an array on a GPU that is not CuPy's."""
+    if arguments.is_numbas(x):
+        return _of_numbas(x)
+    try:
+        return cupy_backend()
+    except ImportError as error:
+        raise TypeError(
+            f"x is a {arguments.kind_of(x)} on a GPU, and CuPy, through which fastdrop computes "
+            f"there, cannot be imported ({error}): pip install 'fastdrop[cuda13]', or bring it to "
+            "the host"
+        ) from None

@@ -1,0 +1,89 @@
+"""Laws: what decides and scales elements for a p, a scale and a dtype, as kernels read it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastdrop_kernels import contract
+
+from . import _arguments as arguments
+from ._arguments import Array
+from ._backends import cpu_driver
+
+
+class ExpressLaw(NamedTuple):
+    """What a usual call needs beside arrays and key: a kernel, and a record that it reads."""
+
+    run: Callable[..., int]
+    record_at: int
+    near_bytes: int  # for larger arrays another kernel is asked for
+    kernel_for: Callable[[int], Callable[..., int] | None]
+    record: Array
+
+
+EXPRESS: dict[tuple[float, float | None, np.dtype[Any]], ExpressLaw] = {}
+_MOST_LAWS = 256
+
+
+def new_law(p: float, scale: float | None, dtype: np.dtype[Any]) -> ExpressLaw | None:
+    """Make the law of a p, scale and dtype, for the calls to come too; None has to go the long way.
+
+    Raises what the long way raises.
+    """
+    threshold, factor = law_of(arguments.probability(p), dtype)
+    if scale is not None:
+        factor = given_factor(scale, dtype)
+    driver = cpu_driver()
+    # What is certain is not drawn, and 0.0 and -0.0 are one key but two factors.
+    if threshold in (0, 1 << 32) or scale == 0.0 or not driver.LAYOUT_IS_KNOWN:
+        return None
+    if len(EXPRESS) >= _MOST_LAWS:
+        EXPRESS.clear()
+    record = driver.express_record(dtype, threshold, factor)
+    kernel_for = functools.partial(driver.express, driver.dropping(dtype))
+    made = ExpressLaw(kernel_for(0), record.ctypes.data, driver.NEAR_BYTES, kernel_for, record)
+    EXPRESS[p, scale, dtype] = made
+    return made
+
+
+def compute_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return what elements of a dtype are multiplied in, or say that they cannot be."""
+    if dtype.isnative:
+        if dtype in (np.float32, np.float64):
+            return dtype
+        if dtype == np.float16 or arguments.is_bfloat16(dtype):
+            return np.dtype(np.float32)
+    elif dtype.kind == "f":
+        raise TypeError(
+            f"x has dtype {dtype.str!r}, which is not in this machine's byte order: give "
+            "x.astype(x.dtype.newbyteorder('='))"
+        )
+    if dtype.kind in "biu":
+        way = "x.astype(numpy.float32), or masked_fill to replace elements"
+    else:
+        way = "x.astype(numpy.float32)"
+    raise TypeError(
+        f"x has dtype {dtype}, and dropout takes float16, bfloat16, float32 and float64: give {way}"
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def law_of(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
+    """Return the threshold of p, and the factor 1 / (1 - p) as kernels read it.
+
+    The factor is computed in float64 and rounded once, to what is computed in.
+    """
+    return contract.threshold(p), np.array(contract.scale(p), compute_type(dtype))
+
+
+def given_factor(scale: Any, dtype: np.dtype[Any]) -> Array:
+    """Return a factor that was given as kernels read it, rounded once."""
+    number = arguments.real("scale", scale)
+    computed = compute_type(dtype)
+    if abs(number) > float(np.finfo(computed).max):
+        raise ValueError(f"scale={scale!r} does not fit {computed}")
+    return np.array(number, computed)

@@ -1,0 +1,127 @@
+"""The driver: what is asked of a kernel over CuPy arrays, as launches on the current stream.
+
+It mirrors `fastdrop_kernels.cpu.driver`. Nothing here waits for the GPU or allocates. The arrays
+must be on the current device, and the result must not overlap the input unless both are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..plan import c_strides
+from .launch import Launch, advancing, launches
+from .operations import DROPS, FILLS, MARK, PACK, Operation
+
+Array: TypeAlias = Any  # a CuPy array
+
+
+class Launcher(Protocol):
+    """What launches need: the address of an array, and something that runs them."""
+
+    def address(self, array: Array) -> int: ...  # noqa: D102
+
+    def launch(self, launch: Launch) -> None: ...  # noqa: D102
+
+
+_launcher: Launcher | None = None
+
+
+def _current() -> Launcher:
+    global _launcher
+    if _launcher is None:
+        from .cupy_launcher import CupyLauncher  # imports CuPy
+
+        _launcher = CupyLauncher()
+    return _launcher
+
+
+def dropping(dtype: np.dtype[Any]) -> Operation:
+    """Return the operation that writes ``x * value`` where kept, and +0.0 where dropped.
+
+    The value is a float32 for the half types, which are computed with in float32.
+    """
+    return DROPS[dtype.name]
+
+
+def filling(dtype: np.dtype[Any]) -> Operation:
+    """Return the operation that writes x where kept, and the value where dropped."""
+    return FILLS[dtype.itemsize]
+
+
+def marking() -> Operation:
+    """Return the operation that writes 1 where kept and 0 where dropped, whatever x and value."""
+    return MARK
+
+
+def packing() -> Operation:
+    """Return the operation of `pack`."""
+    return PACK
+
+
+def apply(
+    operation: Operation,
+    x: Array,
+    y: Array,
+    index: int,
+    index_strides: tuple[int, ...] | None,
+    seed: int,
+    stream: int,
+    threshold: int,
+    value: npt.NDArray[Any],
+    *,
+    key_pointer: int | None = None,
+) -> None:
+    """Apply an operation; `index_strides` None means those of C order.
+
+    With `key_pointer`, the address of two uint64 in device memory, seed and stream are read there
+    when the kernel runs, and those given are not used.
+    """
+    shape = y.shape
+    if 0 in shape:
+        return
+    run = _current()
+    if operation.operands:
+        addresses, strides = (run.address(y), run.address(x)), (y.strides, x.strides)
+        parameter = value.tobytes()
+    else:
+        addresses, strides = (run.address(y),), (y.strides,)
+        parameter = b""
+    steps = c_strides(shape) if index_strides is None else index_strides
+    for launch in launches(
+        operation, addresses, shape, strides, index, steps, seed, stream, threshold, parameter,
+        key_pointer,
+    ):  # fmt: skip
+        run.launch(launch)
+
+
+def pack(
+    y: Array,
+    shape: tuple[int, ...],
+    index: int,
+    index_strides: tuple[int, ...] | None,
+    seed: int,
+    stream: int,
+    threshold: int,
+    *,
+    key_pointer: int | None = None,
+) -> None:
+    """Write the mask of `shape`, in C order, 8 elements to a byte, to the contiguous bytes `y`."""
+    if math.prod(shape) == 0:
+        return
+    run = _current()
+    bits = c_strides(shape)
+    steps = bits if index_strides is None else index_strides
+    for launch in launches(
+        PACK, (run.address(y),), shape, (bits,), index, steps, seed, stream, threshold, b"",
+        key_pointer,
+    ):  # fmt: skip
+        run.launch(launch)
+
+
+def advance(key_pointer: int) -> None:
+    """Add 1 to the stream of a key in device memory, modulo ``2**64``."""
+    _current().launch(advancing(key_pointer))

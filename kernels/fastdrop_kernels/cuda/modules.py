@@ -1,0 +1,71 @@
+"""Modules: the CUDA C++ text of an operation's kernels, compiled as one.
+
+A module is the four headers and a macro for each form. Its kernels are named after the operation,
+so that a profiler shows what runs.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+LINE, RUNS, PANEL, ANY = FORMS = ("LINE", "RUNS", "PANEL", "ANY")  # see kernels.cuh
+
+THREADS = 256  # of a CUDA block
+IN_FLIGHT = 2  # groups that a thread loads before it draws, in the form LINE
+AXES, MOST_AXES = 8, 32  # that a kernel can walk over: any but ANY, and ANY
+
+# Products are rounded before anything is added to them, as on the CPU.
+OPTIONS = ("-std=c++17", "--fmad=false")
+
+_HEADERS = ("contract.cuh", "storage.cuh", "operations.cuh", "kernels.cuh")
+
+
+class Module(NamedTuple):
+    """What is compiled together."""
+
+    name: str
+    functor: str  # empty for the module that only advances keys
+    forms: tuple[str, ...]
+    definition: str = ""  # C++ text in front of the kernels
+
+
+ADVANCE = Module("advance", "", ())
+
+
+def kernel_name(module: Module, form: str, narrow: bool) -> str:
+    """Return the name of a kernel, which counts in 32 or 64 bits."""
+    return f"{module.name}_{form.lower()}_{32 if narrow else 64}"
+
+
+@functools.cache
+def header() -> str:
+    """Return the text that all modules begin with."""
+    folder = Path(__file__).parent
+    settings = {
+        "THREADS": THREADS,
+        "IN_FLIGHT": IN_FLIGHT,
+        "AXES": AXES,
+        "MOST_AXES": MOST_AXES,
+    }
+    lines = (f"#define FASTDROP_{name} {value}\n" for name, value in settings.items())
+    texts = ((folder / name).read_text(encoding="utf-8") for name in _HEADERS)
+    return "".join((*lines, *texts))
+
+
+def body(module: Module) -> str:
+    """Return the text of a module behind the header."""
+    if module == ADVANCE:
+        return "FASTDROP_ADVANCE(advance)\n"
+    entries = (
+        f"FASTDROP_FORM({module.name}_{form.lower()}, {module.functor}, {form})\n"
+        for form in module.forms
+    )
+    return module.definition + "".join(entries)
+
+
+@functools.cache
+def source(module: Module) -> str:
+    """Return the whole text of a module."""
+    return header() + body(module)

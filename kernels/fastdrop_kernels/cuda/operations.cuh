@@ -1,0 +1,94 @@
+// Operations: what becomes of an element once its noise is known.
+//
+// An operation names the storage type of what it reads and writes, how many operands it reads, and
+// whether it needs the exact 32-bit uniform (EXACT) or only its comparison with the threshold. It
+// selects and never multiplies by the mask, so that a NaN or an infinity in a dropped place
+// vanishes. A new one is a few lines; the kernels around it are shared.
+
+namespace fastdrop {
+
+constexpr int MAX_OPERANDS = 3;
+
+// An axis around what a thread treats. Steps are in bytes through memory, y first and then the
+// operands, and in elements through the mask.
+struct Axis {
+    u64 length;
+    u64 index_step;
+    i64 step[1 + MAX_OPERANDS];
+    u32 magic, shift;  // of the division by the length, see `divided`
+};
+
+// What a launch is told. launch.py packs it, and a test compares the places of all fields.
+struct Params {
+    u64 address[1 + MAX_OPERANDS];  // y, and the operands
+    u64 seed, stream;
+    u64 key;       // address of seed and stream in device memory instead; or 0
+    u64 index;     // mask index of the first element
+    u64 value[4];  // what an operation needs besides: see `parameter`
+    u32 threshold;
+    u32 certain;   // nothing is drawn and all noise is 0: below the threshold, or not
+    // From here on it is the layout that speaks, which does not change from call to call.
+    u64 groups;    // pieces of work, each of one thread
+    u64 length;    // of the inner axis, or of all where every element has coordinates of its own
+    i64 step[1 + MAX_OPERANDS];    // along the inner axis
+    u32 whole[1 + MAX_OPERANDS];   // whether elements are aligned to their size
+    u32 width[1 + MAX_OPERANDS];   // bytes of a group that can be loaded at once; 0: only elements
+    Axis slots;    // groups along the inner axis; only length, magic and shift are used
+    u32 axes, unused;
+};
+
+// The whole argument of a kernel. Most launches have few axes, and more go another way.
+template <int AXES>
+struct Argument : Params {
+    Axis axis[AXES];  // innermost first
+};
+static_assert(sizeof(Axis) == 56 && sizeof(Argument<8>) == 248 + 8 * 56, "launch.py packs this");
+
+template <class Value>
+FASTDROP_INLINE Value parameter(const Params& p, int byte) {
+    static_assert(sizeof(Value) <= sizeof(Params::value), "too large");
+    Value value;
+    memcpy(&value, reinterpret_cast<const u8*>(p.value) + byte, sizeof(value));
+    return value;
+}
+
+// Dropout: kept elements times the parameter, dropped ones +0.0.
+template <class Storage_>
+struct Drop {
+    using Storage = Storage_;
+    using Value = typename Storage::Value;
+    static constexpr int OPERANDS = 1;
+    static constexpr bool EXACT = false;
+    static FASTDROP_INLINE bool reads(bool kept) { return kept; }
+    static FASTDROP_INLINE Value apply(u32 noise, const Value (&x)[1], const Params& p) {
+        return noise >= p.threshold ? x[0] * parameter<Value>(p, 0) : Value(0);
+    }
+};
+
+// Masked fill: kept elements as they are, dropped ones the parameter.
+template <class Storage_>
+struct Fill {
+    using Storage = Storage_;
+    using Value = typename Storage::Value;
+    static constexpr int OPERANDS = 1;
+    static constexpr bool EXACT = false;
+    static FASTDROP_INLINE bool reads(bool kept) { return kept; }
+    static FASTDROP_INLINE Value apply(u32 noise, const Value (&x)[1], const Params& p) {
+        return noise >= p.threshold ? x[0] : parameter<Value>(p, 0);
+    }
+};
+
+// The decision itself, 1 kept and 0 dropped: a byte each, or a bit each.
+template <class Storage_>
+struct Mark {
+    using Storage = Storage_;
+    using Value = typename Storage::Value;
+    static constexpr int OPERANDS = 0;
+    static constexpr bool EXACT = false;
+    static FASTDROP_INLINE bool reads(bool) { return false; }
+    static FASTDROP_INLINE Value apply(u32 noise, const Value (&)[1], const Params& p) {
+        return noise >= p.threshold;
+    }
+};
+
+}  // namespace fastdrop

@@ -1,0 +1,78 @@
+"""Operations: which C++ functor, over which storage type. operations.cuh says what they do."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .modules import ANY, FORMS, LINE, Module
+
+
+class Storage(NamedTuple):
+    """What of a storage type of storage.cuh is known here."""
+
+    name: str
+    itemsize: int  # bytes that a step along contiguous elements takes, or of 8 packed ones
+    group: int  # elements that are written at once where memory is contiguous
+    together: int = 1  # elements that cannot be written one by one
+
+
+FLOAT16 = Storage("Float16", 2, 8)
+BFLOAT16 = Storage("Bfloat16", 2, 8)
+FLOAT32 = Storage("Float32", 4, 4)
+FLOAT64 = Storage("Float64", 8, 2)
+BOOL = Storage("Bool", 1, 16)
+PACKED = Storage("Packed", 1, 32, 8)
+MOVED = {size: Storage(f"Moved<{size}>", size, 16 // size) for size in (1, 2, 4, 8, 16)}
+
+
+@dataclass(frozen=True, eq=False)  # compared and hashed as objects, which is quick
+class Operation:
+    """One member of the kernel family."""
+
+    name: str
+    functor: str  # a C++ template over the storage type
+    storage: Storage
+    operands: int  # arrays that are read
+    exact: bool = False  # whether it needs 32-bit uniforms, and not only decisions
+    definition: str = ""  # of the functor, where operations.cuh has none
+
+    @functools.cached_property
+    def module(self) -> Module:
+        """The operation's kernels."""
+        forms = FORMS if self.storage.together == 1 else (LINE, ANY)
+        functor = f"fastdrop::{self.functor}<fastdrop::{self.storage.name}>"
+        return Module(self.name, functor, forms, self.definition)
+
+
+def drop(name: str, storage: Storage) -> Operation:
+    """Dropout: kept elements times the parameter, dropped ones +0.0."""
+    return Operation(f"drop_{name}", "Drop", storage, 1)
+
+
+def fill(storage: Storage) -> Operation:
+    """Masked fill: kept elements as they are, dropped ones the parameter."""
+    return Operation(f"fill_{storage.itemsize}", "Fill", storage, 1)
+
+
+def mark() -> Operation:
+    """Mark an element: 1 kept, 0 dropped. There is no input and no parameter."""
+    return Operation("mark", "Mark", BOOL, 0)
+
+
+def pack() -> Operation:
+    """Mark as `mark` does, eight elements to a byte."""
+    return Operation("pack", "Mark", PACKED, 0)
+
+
+DROPS = {
+    "float16": drop("float16", FLOAT16),
+    "bfloat16": drop("bfloat16", BFLOAT16),
+    "float32": drop("float32", FLOAT32),
+    "float64": drop("float64", FLOAT64),
+}
+FILLS = {size: fill(storage) for size, storage in MOVED.items()}
+MARK = mark()
+PACK = pack()
+EVERY = (*DROPS.values(), *FILLS.values(), MARK, PACK)

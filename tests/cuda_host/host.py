@@ -1,0 +1,68 @@
+"""Building the kernels with g++, and a launcher that runs them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fastdrop_kernels.cuda import modules, operations
+from fastdrop_kernels.cuda.launch import Launch
+
+HERE = Path(__file__).parent
+COMPILER = shutil.which("g++")
+SANITIZED = "FASTDROP_TEST_SANITIZED"  # set where the tests run again under sanitizers
+
+_FLAGS = [
+    *("-std=c++17", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing"),
+    *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"),
+]
+_SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+
+def text(every: Iterable[operations.Operation]) -> str:
+    """The C++ of all kernels, in one file, so that the headers are compiled once."""
+    bodies = [modules.body(o.module) for o in every] + [modules.body(modules.ADVANCE)]
+    shim, run = ((HERE / name).read_text() for name in ("shim.h", "run.h"))
+    return "\n".join([shim, modules.header(), *bodies, run])
+
+
+def build(every: Iterable[operations.Operation]) -> ctypes.CDLL:
+    """Compile kernels, and load them."""
+    assert COMPILER
+    flags = [*_FLAGS, *(_SANITIZERS if os.environ.get(SANITIZED) else ["-O2"])]
+    with tempfile.TemporaryDirectory() as folder:
+        source, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
+        source.write_text(text(every))
+        made = subprocess.run(
+            [COMPILER, *flags, str(source), "-o", str(library)], capture_output=True, text=True
+        )
+        assert made.returncode == 0, made.stderr[:5000]
+        return ctypes.CDLL(str(library))
+
+
+class HostLauncher:
+    """Runs launches on the host, over all blocks and threads, and remembers their kernels."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self.library = library
+        self.names: list[str] = []
+        self._run = library.run_on_host
+        self._run.restype = ctypes.c_bool
+        self._run.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t] + [
+            ctypes.c_uint
+        ] * 2
+
+    def address(self, array: Any) -> int:
+        return int(array.__array_interface__["data"][0])
+
+    def launch(self, launch: Launch) -> None:
+        self.names.append(launch.kernel)
+        kernel = ctypes.cast(getattr(self.library, launch.kernel), ctypes.c_void_p)
+        argument = launch.argument
+        assert self._run(kernel, argument, len(argument), launch.grid, launch.block)

@@ -1,0 +1,59 @@
+// Behind the kernels: how a launch is run, over every block and thread in order.
+
+#include <cstddef>
+
+#define HOST extern "C" __attribute__((visibility("default")))
+
+template <class Argument>
+static void run_all(void* kernel, const void* argument, unsigned grid, unsigned block) {
+    const auto typed = reinterpret_cast<void (*)(Argument)>(kernel);
+    for (blockIdx.x = 0; blockIdx.x < grid; ++blockIdx.x)
+        for (threadIdx.x = 0; threadIdx.x < block; ++threadIdx.x)
+            typed(*static_cast<const Argument*>(argument));
+}
+
+// Returns whether there is a kernel argument of that size.
+HOST bool run_on_host(void* kernel, const void* argument, std::size_t bytes, unsigned grid,
+                      unsigned block) {
+    using Few = fastdrop::Argument<FASTDROP_AXES>;
+    using Many = fastdrop::Argument<FASTDROP_MOST_AXES>;
+    if (bytes == sizeof(Few)) run_all<Few>(kernel, argument, grid, block);
+    else if (bytes == sizeof(Many)) run_all<Many>(kernel, argument, grid, block);
+    else if (bytes == sizeof(void*)) run_all<void*>(kernel, argument, grid, block);
+    else return false;
+    return true;
+}
+
+// The contract, for known answers.
+HOST void philox_on_host(const unsigned* in, unsigned* out) {
+    const auto bits = fastdrop::philox4x32_10(in[0], in[1], in[2], in[3], in[4], in[5]);
+    for (int w = 0; w < 4; ++w) out[w] = bits.word[w];
+}
+HOST unsigned uniform_on_host(unsigned long long seed, unsigned long long stream,
+                              unsigned long long index) {
+    return fastdrop::uniform32({seed, stream}, index);
+}
+HOST bool keep_on_host(unsigned long long seed, unsigned long long stream,
+                       unsigned long long index, unsigned long long threshold) {
+    return fastdrop::keep({seed, stream}, index, threshold);
+}
+
+// The half types' conversions.
+HOST float float16_widened(unsigned short bits) { return fastdrop::Float16::widened(bits); }
+HOST unsigned float16_rounded(float value) { return fastdrop::Float16::rounded(value); }
+HOST unsigned bfloat16_rounded(float value) { return fastdrop::Bfloat16::rounded(value); }
+
+// Where fields lie: name, offset.
+struct Field {
+    const char* name;
+    std::size_t offset;
+};
+#define FIELD(NAME) {#NAME, offsetof(Params, NAME)}
+#define AXIS_FIELD(NAME) {"axis." #NAME, offsetof(fastdrop::Axis, NAME)}
+using fastdrop::Params;
+HOST const Field FIELDS[] = {
+    FIELD(address),   FIELD(seed),   FIELD(stream), FIELD(key),    FIELD(index),
+    FIELD(value),     FIELD(threshold), FIELD(certain), FIELD(groups), FIELD(length),
+    FIELD(step),      FIELD(whole),  FIELD(width),  FIELD(slots),  FIELD(axes),
+    {"axis", sizeof(Params)}, AXIS_FIELD(length), AXIS_FIELD(index_step), AXIS_FIELD(step),
+    AXIS_FIELD(magic), AXIS_FIELD(shift), {"axis.end", sizeof(fastdrop::Axis)}, {nullptr, 0}};

@@ -1,0 +1,17 @@
+// What stands in for CUDA's built-in names where the kernels are compiled for the host.
+
+#include <cstring>
+
+using std::memcpy;
+
+#define __device__
+#define __global__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(threads)
+#define __grid_constant__
+
+struct Index3 {
+    unsigned x, y, z;
+};
+
+static Index3 threadIdx, blockIdx;

@@ -1,0 +1,172 @@
+"""Where arrays on a GPU are tested: on a real one, or as CuPy arrays over the host's memory.
+
+CuPy's arrays are made, viewed, sliced and asked for their strides without a driver, if they are
+given memory. `HostDevice` gives them NumPy's, and puts the CPU's kernels in the place of the GPU's:
+all of fastdrop's Python then runs as it does on a GPU, with CuPy's own arrays.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastdrop_kernels.cpu import driver as cpu
+
+from .oracle import Array
+
+
+def cupy_or_skip() -> Any:
+    """Import CuPy, which may warn of what is installed beside it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("cupy", reason="CuPy is not installed: fastdrop[cuda13]")
+
+
+class Device:
+    """A place for arrays: what is put there, called with, and got back."""
+
+    def __init__(self) -> None:
+        self.cupy = cupy_or_skip()
+
+    def takes(self, dtype: Any) -> bool:
+        """Say whether there are arrays of a dtype: of bfloat16 since CuPy 14, with ml_dtypes."""
+        try:
+            self.cupy.empty(1, dtype)
+        except (TypeError, ValueError):
+            return False
+        return True
+
+    def put(self, x: Array) -> Any:
+        """Copy an array there, in C order."""
+        return self.cupy.asarray(np.ascontiguousarray(x))
+
+    def get(self, x: Any) -> Array:
+        """Copy an array back."""
+        back: Array = x.get()
+        return back
+
+
+class HostDevice(Device):
+    """CuPy arrays whose memory is the host's."""
+
+    def put(self, x: Array) -> Any:
+        made = self.cupy.empty(x.shape, x.dtype)
+        seen(made)[...] = x
+        return made
+
+    def get(self, x: Any) -> Array:
+        back: Array = seen(x).copy(order="K")
+        return back
+
+
+def seen(x: Any) -> Array:
+    """Return a NumPy array of a CuPy array's memory, which must be the host's."""
+    memory = x.data.mem
+    size = max(memory.size, 1)
+    raw = np.ctypeslib.as_array((ctypes.c_ubyte * size).from_address(memory.ptr))
+    made: Array = np.ndarray(
+        x.shape, x.dtype, raw.data, offset=x.data.ptr - memory.ptr, strides=x.strides
+    )
+    return made
+
+
+class HostDriver:
+    """The GPU driver's interface, computed by the CPU's kernels; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("dropping", "filling", "marking", "packing"):
+            raise AttributeError(name)
+        return getattr(cpu, name)
+
+    def _key(self, seed: int, stream: int, pointer: int | None) -> tuple[int, int]:
+        if pointer is None:
+            return seed, stream
+        assert (seed, stream) == (0, 0)
+        words = (ctypes.c_uint64 * 2).from_address(pointer)
+        return words[0], words[1]
+
+    def apply(
+        self,
+        operation: Any,
+        x: Any,
+        y: Any,
+        index: int,
+        index_strides: Any,
+        seed: int,
+        stream: int,
+        threshold: int,
+        value: Array,
+        *,
+        key_pointer: int | None = None,
+    ) -> None:
+        assert type(value) is np.ndarray and value.ndim == 0
+        self.calls.append(operation.name)
+        seed, stream = self._key(seed, stream, key_pointer)
+        place = index, index_strides, seed, stream, threshold
+        cpu.apply(operation, seen(x), seen(y), *place, value)
+
+    def pack(
+        self,
+        y: Any,
+        shape: tuple[int, ...],
+        index: int,
+        index_strides: Any,
+        seed: int,
+        stream: int,
+        threshold: int,
+        *,
+        key_pointer: int | None = None,
+    ) -> None:
+        self.calls.append("pack")
+        seed, stream = self._key(seed, stream, key_pointer)
+        cpu.pack(seen(y), shape, index, index_strides, seed, stream, threshold)
+
+    def advance(self, pointer: int) -> None:
+        words = (ctypes.c_uint64 * 2).from_address(pointer)
+        words[1] = (words[1] + 1) % 2**64
+
+
+@contextmanager
+def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
+    """Let CuPy arrays lie in the host's memory, and kernels be those of a driver, for a while."""
+    cupy = cupy_or_skip()
+    from fastdrop import _gpu
+
+    def allocated(size: int) -> Any:
+        memory = np.empty(max(size, 1), np.uint8)
+        device = patches_device()
+        owned = cupy.cuda.UnownedMemory(memory.ctypes.data, size, memory, device)
+        return cupy.cuda.MemoryPointer(owned, 0)
+
+    current = [0]
+
+    def patches_device() -> int:
+        return current[0]
+
+    @contextmanager
+    def on(number: int) -> Iterator[None]:
+        before, current[0] = current[0], number
+        yield
+        current[0] = before
+
+    def array(x: Array) -> Any:
+        return HostDevice().put(x)
+
+    driver = driver or HostDriver()
+    # Without a driver of CUDA there is no allocator to go back to that could be used.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cupy.cuda.runtime, "getDevice", patches_device)
+        patch.setattr(cupy.cuda, "Device", on)
+        patch.setattr(cupy, "array", array)
+        patch.setattr(_gpu, "_cuda_driver", lambda: driver)
+        with cupy.cuda.using_allocator(allocated):
+            yield HostDevice(), driver

@@ -1,0 +1,21 @@
+"""Numba's kernels for a GPU, and what users build kernels of, in Numba's simulator of a GPU.
+
+In processes of their own, because Numba reads when it is imported that it is to simulate.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from .subprocesses import run_scenario
+
+pytest.importorskip("numba.cuda", reason="this Numba has no CUDA: pip install numba-cuda")
+
+from .device_arrays import PROMISES
+
+SIMULATOR = {"NUMBA_ENABLE_CUDASIM": "1"}
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_the_simulator_keeps_the_promise(promise: str) -> None:
+    run_scenario("simulator", promise, environment=SIMULATOR)

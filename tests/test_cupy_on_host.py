@@ -1,0 +1,324 @@
+"""CuPy arrays in, CuPy arrays out: all of fastdrop's Python, with CuPy arrays on the host.
+
+The kernels are the CPU's, and CUDA's compiled for the host. On a GPU, test_gpu_bits.py compares by
+the same cases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import fastdrop as fd
+
+from . import gpu_cases, oracle
+from .cuda_host import host as host_code
+from .devices import HostDevice, host_device, seen
+from .gpu_cases import CALLS, KEY, LAYOUTS, PLACES, Call, Layout
+
+
+class Launcher(host_code.HostLauncher):
+    """Runs the CUDA kernels' launches over CuPy arrays on the host."""
+
+    def address(self, array: Any) -> int:
+        pointer: int = array.data.ptr
+        return pointer
+
+
+@pytest.fixture(scope="module")
+def cuda_driver() -> Iterator[Any]:
+    """The driver of the CUDA kernels, which are compiled for the host."""
+    if host_code.COMPILER is None:
+        pytest.skip("g++ is not here to compile the kernels for the host")
+    from fastdrop_kernels.cuda import driver, operations
+
+    before = driver._launcher
+    driver._launcher = Launcher(host_code.build(operations.EVERY))
+    yield driver
+    driver._launcher = before
+
+
+@pytest.fixture(params=["CPU's kernels", "CUDA kernels on the host"])
+def host(request: pytest.FixtureRequest) -> Iterator[HostDevice]:
+    """A device of CuPy arrays on the host."""
+    cuda = request.param.startswith("CUDA")
+    with host_device(request.getfixturevalue("cuda_driver") if cuda else None) as (device, _):
+        yield device
+
+
+@pytest.fixture
+def asked() -> Iterator[Any]:
+    """Device and driver, which remembers its calls."""
+    with host_device() as both:
+        yield both
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+def test_every_function_in_every_layout(host: HostDevice, call: Call, layout: Layout) -> None:
+    gpu_cases.check(host, call, layout, 0.3, {})
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_every_function_at_every_place(host: HostDevice, place: dict[str, Any]) -> None:
+    for call in CALLS:
+        gpu_cases.check(host, call, LAYOUTS[0], 0.3, place)
+    gpu_cases.check_packed(host, gpu_cases.SHAPE, 0.3, place)
+
+
+@pytest.mark.parametrize("p", gpu_cases.PROBABILITIES)
+def test_every_function_at_every_probability(host: HostDevice, p: float) -> None:
+    for call in CALLS:
+        gpu_cases.check(host, call, LAYOUTS[1], p, {})
+    gpu_cases.check_packed(host, gpu_cases.SHAPE, p, {})
+
+
+@pytest.mark.parametrize("n", gpu_cases.SIZES[:-1])
+def test_sizes_around_those_that_are_treated_at_once(host: HostDevice, n: int) -> None:
+    for call in CALLS:
+        for behind in (0, 3):
+            gpu_cases.check_size(host, call, n, behind, {"offset": 5})
+
+
+def on_device(host: HostDevice, x: Any) -> Any:
+    return host.put(np.asarray(x))
+
+
+def test_the_result_is_a_cupy_array_of_the_shape_and_layout_of_x(host: HostDevice) -> None:
+    for x in (on_device(host, np.ones(())), on_device(host, np.ones((0, 3)))):
+        y = fd.dropout(x, 0.5, rng=1)
+        assert isinstance(y, host.cupy.ndarray)
+        assert (y.shape, y.dtype) == (x.shape, x.dtype)
+        assert y is not x
+    cube = on_device(host, np.ones((2, 3, 4))).transpose(2, 0, 1)
+    assert fd.dropout(cube, 0.5, rng=1).strides == cube.strides
+
+
+def test_evaluation_returns_the_very_object(asked: Any) -> None:
+    host, driver = asked
+    x = on_device(host, np.ones(5))
+    assert fd.dropout(x, 0.5, training=False) is x
+    assert fd.masked_fill(x, 0.5, 1.0, training=False) is x
+    layer = fd.Dropout(0.5, rng=1).eval()
+    assert layer(x) is x
+    assert layer.backward(x) is x
+    assert driver.calls == []
+
+
+def test_evaluation_with_out_copies(host: HostDevice) -> None:
+    x = gpu_cases.numbers("float16", (6, 7))
+    out = on_device(host, np.zeros((7, 6), np.float16)).T
+    assert fd.dropout(on_device(host, x), 0.5, training=False, out=out) is out
+    oracle.assert_same(np.ascontiguousarray(host.get(out)), x)
+    memory = on_device(host, np.arange(20.0))
+    fd.dropout(memory[:-3], 0.5, training=False, out=memory[3:])
+    np.testing.assert_array_equal(host.get(memory), [0, 1, 2, *range(17)])
+
+
+def test_overlap_is_as_if_there_were_none(asked: Any) -> None:
+    host, driver = asked
+    x = np.arange(1.0, 101.0)
+    # What is read and written, and whether it takes a copy.
+    cases = [
+        (slice(0, 90), slice(10, 100), True),
+        (slice(10, 100), slice(0, 90), True),
+        (slice(0, 50), slice(50, 100), False),
+        (slice(0, None, 2), slice(1, None, 2), False),
+        (slice(None, None, -1), slice(None), True),
+        (slice(0, 100), slice(0, 100), False),
+    ]
+    for read, written, copied in cases:
+        memory = on_device(host, x)
+        del driver.calls[:]
+        fd.dropout(memory[read], 0.5, rng=KEY, out=memory[written])
+        expected = x.copy()
+        expected[written] = oracle.dropped(x[read], 0.5, KEY)
+        oracle.assert_same(host.get(memory), expected)
+        assert len(driver.calls) == 1 + copied, (read, written)
+
+
+def test_an_out_that_overlaps_itself(host: HostDevice) -> None:
+    x = np.ones((5, 8), np.float32)
+    row = on_device(host, np.zeros(8, np.float32))
+    out = host.cupy.broadcast_to(row, (5, 8))
+    assert fd.dropout(on_device(host, x), 0.5, rng=KEY, out=out) is out
+    assert set(host.get(row)) <= {0.0, 2.0}
+    marks = host.cupy.broadcast_to(on_device(host, np.zeros(8, np.bool_)), (5, 8))
+    fd.dropout_mask((5, 8), 1.0, rng=KEY, out=marks)
+    assert not host.get(marks).any()
+
+
+def test_inputs_that_are_broadcast(host: HostDevice) -> None:
+    row = gpu_cases.numbers("float32", (9,))
+    wide = host.cupy.broadcast_to(on_device(host, row), (4, 9))
+    y = fd.dropout(wide, 0.5, rng=KEY)
+    oracle.assert_same(host.get(y), oracle.dropped(np.broadcast_to(row, (4, 9)), 0.5, KEY))
+
+
+def test_memory_that_two_libraries_share_is_seen_to_overlap(host: HostDevice) -> None:
+    memory = np.arange(1.0, 41.0)
+    cuda = host.cupy.cuda
+
+    def foreign(first: int, n: int) -> Any:
+        part = memory[first : first + n]
+        owned = cuda.UnownedMemory(part.ctypes.data, part.nbytes, part, 0)
+        return host.cupy.ndarray((n,), np.float64, cuda.MemoryPointer(owned, 0))
+
+    expected = oracle.dropped(memory[:30], 0.5, KEY)
+    assert not host.cupy.may_share_memory(foreign(0, 30), foreign(7, 30))  # CuPy's own view of it
+    fd.dropout(foreign(0, 30), 0.5, rng=KEY, out=foreign(7, 30))
+    oracle.assert_same(memory[7:37].copy(), expected)
+
+
+def test_masks_lie_where_like_or_out_lies(host: HostDevice) -> None:
+    x = on_device(host, np.ones(3))
+    for packed, dtype in ((False, np.bool_), (True, np.uint8)):
+        made = fd.dropout_mask(40, 0.5, rng=KEY, packed=packed, like=x)
+        assert isinstance(made, host.cupy.ndarray)
+        assert made.dtype == dtype
+        plain = fd.dropout_mask(40, 0.5, rng=KEY, packed=packed, like=np.ones(3))
+        assert type(plain) is np.ndarray
+        oracle.assert_same(host.get(made), plain)
+        out = host.cupy.empty(plain.shape, dtype)
+        assert fd.dropout_mask(40, 0.5, rng=KEY, packed=packed, out=out) is out
+        oracle.assert_same(host.get(out), plain)
+    with pytest.raises(TypeError, match="out is a cupy.ndarray on a GPU"):
+        fd.dropout_mask(3, out=x, like=np.ones(3))
+    with pytest.raises(TypeError, match="out is a numpy.ndarray.*cupy"):
+        fd.dropout_mask(3, out=np.ones(3, np.bool_), like=x)
+
+
+def test_errors_are_those_of_numpy_arrays(asked: Any) -> None:
+    """And nothing is written, nor launched."""
+    host, driver = asked
+    bad: list[tuple[Any, dict[str, Any]]] = [
+        (np.ones(3, np.int32), {}),
+        (np.ones(3, np.complex64), {}),
+        (np.ones(3), {"p": 1.5}),
+        (np.ones(3), {"p": math.nan}),
+        (np.ones(3), {"p": "0.5"}),
+        (np.ones(3), {"scale": math.inf}),
+        (np.ones(3, np.float32), {"scale": 1e300}),
+        (np.ones(3), {"rng": 1.5}),
+        (np.ones(3), {"rng": -1}),
+        (np.ones(3), {"training": 1}),
+        (np.ones(3), {"noise_shape": (2,)}),
+        (np.ones(3), {"offset": -1}),
+        (np.ones(3), {"offset": 2**63}),
+        (np.ones(3), {"global_shape": (2,)}),
+        (np.ones(3), {"out": np.ones(4)}),
+        (np.ones(3), {"out": np.ones(3, np.float32)}),
+    ]
+    for x, given in bad:
+        messages = []
+        for put in (np.asarray, host.put):
+            where = {**given}
+            if "out" in given:
+                where["out"] = put(given["out"])
+            with pytest.raises((TypeError, ValueError)) as caught:
+                fd.dropout(put(x), **where)
+            messages.append(f"{caught.type} {caught.value}")
+        assert messages[0] == messages[1], given
+    assert driver.calls == []
+
+
+def test_mixing_devices_is_an_error_that_says_so(host: HostDevice) -> None:
+    x, far = np.ones(3), on_device(host, np.ones(3))
+    with pytest.raises(TypeError, match="out is a cupy.ndarray on a GPU, where x is not"):
+        fd.dropout(x, 0.5, out=far)
+    with pytest.raises(TypeError, match="out is a numpy.ndarray, and x lies on a GPU"):
+        fd.dropout(far, 0.5, out=x)
+    with pytest.raises(TypeError, match="out is a list, and x lies on a GPU"):
+        fd.dropout(far, 0.5, out=[1.0])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"value is a cupy.ndarray.*value\.item\(\)"):
+        fd.masked_fill(far, 0.5, far[0])
+    with pytest.raises(TypeError, match=r"value is a cupy.ndarray.*value\.item\(\)"):
+        fd.masked_fill(x, 0.5, far[0])
+    with host.cupy.cuda.Device(1):
+        other = on_device(host, np.ones(3))
+        key = fd.cuda.DeviceKey(1)
+    with pytest.raises(ValueError, match="out lies on device 1, and x on device 0"):
+        fd.dropout(far, 0.5, out=other)
+    with pytest.raises(ValueError, match="DeviceKey on device 1, and x lies on device 0"):
+        fd.dropout(far, 0.5, rng=key)
+
+
+def test_the_result_lies_on_the_device_of_x_whichever_is_current(host: HostDevice) -> None:
+    with host.cupy.cuda.Device(3):
+        x = on_device(host, np.ones((4, 5)))
+    results: list[Any] = [
+        fd.dropout(x, 0.5, rng=1),
+        fd.masked_fill(x, 0.5, 3.0, rng=1),
+        fd.dropout_mask(7, 0.5, rng=1, like=x),
+        fd.dropout_mask(7, 0.5, rng=1, like=x, packed=True),
+        fd.dropout(x.T[::-1], 0.5, rng=1, out=x.T),  # which takes a copy
+    ]
+    assert [y.data.device_id for y in results] == [3] * 5
+    assert host.cupy.cuda.runtime.getDevice() == 0
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+def test_a_device_key_draws_what_its_key_draws(host: HostDevice, call: Call) -> None:
+    key = fd.cuda.DeviceKey(KEY)
+    named = next(c for c in gpu_cases.calls(key) if c.name == call.name)
+    gpu_cases.check(host, named, LAYOUTS[2], 0.4, {"noise_shape": (None, 1)})
+    gpu_cases.check_packed(host, (17, 5), 0.4, {}, key)
+
+
+def test_a_device_key_counts_as_a_layer_does(host: HostDevice) -> None:
+    start = fd.Key(7, 2**64 - 2)
+    key, layer = fd.cuda.DeviceKey(start), fd.Dropout(0.5, rng=start)
+    assert repr(key) == "<DeviceKey on device 0>"
+    assert key.pointer == key.words.data.ptr
+    x = on_device(host, np.ones(100, np.float32))
+    for n in range(4):
+        y = fd.dropout(x, 0.5, rng=key)
+        oracle.assert_same(host.get(y), host.get(layer(x)))
+        key.advance()
+        assert seen(key.words).tolist() == [7, (2**64 - 1 + n) % 2**64]
+
+
+def test_a_device_key_is_for_arrays_on_a_gpu(host: HostDevice) -> None:
+    key: Any = fd.cuda.DeviceKey(1)
+    x = np.ones(3)
+    for call in (
+        lambda: fd.dropout(x, 0.5, rng=key),
+        lambda: fd.masked_fill(x, 0.5, 1.0, rng=key),
+        lambda: fd.dropout_mask(3, 0.5, rng=key),
+        lambda: fd.as_key(key),
+        lambda: fd.Dropout(0.5, rng=key),
+    ):
+        with pytest.raises(TypeError, match=r"rng is a DeviceKey.*rng\.key\(\)"):
+            call()
+
+
+def test_layers_take_cupy_arrays(host: HostDevice) -> None:
+    layer, same = (fd.Dropout(0.3, rng=5, noise_shape=(None, 1)) for _ in range(2))
+    x = [gpu_cases.numbers("float32", (6, 5)) for _ in range(3)]
+    for a in x:
+        oracle.assert_same(host.get(layer(on_device(host, a))), same(a))
+    assert len(layer._pending) == 1
+    for a in x:
+        with pytest.raises(ValueError, match=r"dy has shape \(5, 6\)"):
+            layer.backward(on_device(host, a.T))
+        oracle.assert_same(host.get(layer.backward(on_device(host, a))), same.backward(a))
+
+
+def test_a_subclass_of_cupys_array_gives_a_plain_one(host: HostDevice) -> None:
+    class Tagged(host.cupy.ndarray):  # type: ignore[name-defined,misc]
+        pass
+
+    x = on_device(host, np.ones(50))
+    y = fd.dropout(x.view(Tagged), 0.5, rng=KEY)
+    assert type(y) is host.cupy.ndarray
+    oracle.assert_same(host.get(y), oracle.dropped(np.ones(50), 0.5, KEY))
+
+
+def test_bfloat16_is_that_of_ml_dtypes(host: HostDevice) -> None:
+    x = on_device(host, np.ones(50, ml_dtypes.bfloat16))
+    assert fd.dropout(x, 0.5, rng=KEY).dtype == np.dtype(ml_dtypes.bfloat16)

@@ -1,0 +1,33 @@
+"""On a GPU: the benchmark runs, and what it writes can be read and shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import readme
+from bench.__main__ import main
+from bench.results import load, rows
+
+from .devices import Device
+
+pytestmark = pytest.mark.gpu
+
+
+def test_a_small_run(gpu: Device, tmp_path: Path) -> None:
+    file = tmp_path / "gpu.json"
+    small = ["--quick", "--sizes", "64Ki,1Mi", "--dtypes", "float16,float32,float64"]
+    assert main(["gpu", *small, "--output", str(file)]) == 0
+    results = load(file)
+    for section in ("forward", "step"):
+        found = {
+            (row["contender"], row["dtype"], row["elements"]) for row in rows(results, section)
+        }
+        for name in ("copy", "copy-kernel", "fastdrop", "fastdrop-new", "cupy"):
+            for dtype in ("float16", "float32", "float64"):
+                assert {(name, dtype, 1 << 16), (name, dtype, 1 << 20)} <= found, results["notes"]
+    kept = {row["contender"]: row["traced"] for row in results["memory"]}
+    assert kept["fastdrop"] == kept["fastdrop-new"] == 0.0
+    assert kept["cupy"] == 1.0
+    assert "Goals:" in readme.gpu_region(file)

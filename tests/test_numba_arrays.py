@@ -1,0 +1,12 @@
+"""Device arrays of Numba in and out, without CuPy: in processes of Numba's simulator."""
+
+from __future__ import annotations
+
+import pytest
+
+from .subprocesses import run_scenario
+
+
+@pytest.mark.parametrize("scene", ["new_arrays", "masks", "given_arrays", "layers", "errors"])
+def test_arrays_of_numba_go_to_the_kernels_of_numba(scene: str) -> None:
+    run_scenario("numba_arrays", scene, environment={"NUMBA_ENABLE_CUDASIM": "1"})
