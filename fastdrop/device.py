@@ -93,7 +93,8 @@ def threshold(p: float) -> np.uint64:
     >>> int(threshold(0.5))
     2147483648
     """
-    return np.uint64(contract.threshold(arguments.probability(p)))
+    result: np.uint64 = np.uint64(contract.threshold(arguments.probability(p)))
+    return result
 
 
 def keep(seed: Any, stream: Any, index: Any, threshold: Any) -> Any:

@@ -6,6 +6,7 @@ from packages: ``pip install 'fastdrop[cuda-check]'``.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -93,27 +94,35 @@ def check(ptx: str, log: str, draws: int, registers: int) -> None:
     products = re.findall(r"mul\.(lo\.s64|wide\.u32)\s+%\w+, (%\w+), (-?\d+);", ptx)
     philox = [(kind, operand) for kind, operand, by in products if by in constants]
     assert 0 < len(philox) <= 20 * draws
+    is_word = words_of(ptx)
     for kind, operand in philox:
-        assert kind == "wide.u32" or is_word(ptx, operand), operand
+        assert kind == "wide.u32" or is_word(operand), operand
 
 
-def is_word(ptx: str, operand: str) -> bool:
-    """Say whether the upper half of a 64-bit operand is 0, by the instructions that write it."""
-    if not operand.startswith("%"):
-        return 0 <= int(operand) < 2**32
-    writers = re.findall(rf"([\w.]+)\s+{operand}, (%\w+)(?:, (\S+))?;", ptx)
-    for operator, first, second in writers:
+def words_of(ptx: str) -> Callable[[str], bool]:
+    """Return what says whether the upper half of a 64-bit operand is 0, by what writes it."""
+    writers: dict[str, list[tuple[str, str, str]]] = {}
+    for operator, to, first, second in re.findall(
+        r"([\w.]+)\s+(%rd\d+), ([^\s,;]+)(?:, ([^\s,;]+))?;", ptx
+    ):
+        writers.setdefault(to, []).append((operator, first, second))
+
+    @functools.cache  # an operand is met by many ways
+    def is_word(operand: str) -> bool:
+        if not operand.startswith("%"):
+            return operand.isdigit() and int(operand) < 2**32
+        return operand in writers and all(writes_word(*writer) for writer in writers[operand])
+
+    def writes_word(operator: str, first: str, second: str) -> bool:
         if operator == "and.b64":
-            short = is_word(ptx, second)
-        elif operator == "shr.u64":
-            short = second.isdigit() and int(second) >= 32
-        elif operator in ("xor.b64", "or.b64"):
-            short = is_word(ptx, first) and is_word(ptx, second)
-        else:
-            short = operator == "cvt.u64.u32"
-        if not short:
-            return False
-    return bool(writers)
+            return is_word(second)
+        if operator == "shr.u64":
+            return second.isdigit() and int(second) >= 32
+        if operator in ("xor.b64", "or.b64"):
+            return is_word(first) and is_word(second)
+        return operator == "cvt.u64.u32"
+
+    return is_word
 
 
 def numba_type(dtype: np.dtype[Any]) -> Any:

@@ -73,7 +73,8 @@ def chain(x: Array, bias: Array) -> Array:
     """Return what NumPy makes of it, with the mask that `dropout` applies and no other."""
     kept = fd.dropout_mask(x.shape, P, rng=KEY)
     scale = np.float32(1 / (1 - P))
-    return np.where(kept, np.maximum(x + bias, ZERO) * scale, ZERO)
+    result: Array = np.where(kept, np.maximum(x + bias, ZERO) * scale, ZERO)
+    return result
 
 
 def dropout_behind(x: Array, bias: Array) -> Array:
@@ -138,7 +139,7 @@ def main() -> int:
     from rich.console import Console
     from rich.table import Table
 
-    functions = {
+    functions: dict[str, Callable[[Array, Array], Array]] = {
         "NumPy, and fastdrop.dropout_mask": chain,
         "NumPy, then fastdrop.dropout": dropout_behind,
         "one kernel with fastdrop.device": fused,

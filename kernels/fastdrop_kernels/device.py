@@ -36,7 +36,7 @@ def compiled(function: _Function) -> _Function:
 def compiled_as(function: Callable[..., Any], implementation: Callable[..., Any]) -> None:
     """Let compiled code call a function, and mean another that has the same parameters."""
 
-    @overload(function, jit_options=_OPTIONS, strict=False)
+    @overload(function, jit_options=_OPTIONS, strict=False)  # type: ignore[untyped-decorator]
     def _implementation(*types: Any) -> Callable[..., Any]:
         return implementation
 
