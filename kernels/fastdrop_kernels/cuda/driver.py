@@ -84,12 +84,10 @@ def apply(
     if 0 in shape:
         return
     run = _current()
-    if operation.operands:
-        addresses, strides = (run.address(y), run.address(x)), (y.strides, x.strides)
-        parameter = value.tobytes()
-    else:
-        addresses, strides = (run.address(y),), (y.strides,)
-        parameter = b""
+    arrays = (y, x) if operation.operands else (y,)
+    addresses = [run.address(array) for array in arrays]
+    strides = tuple([array.strides for array in arrays])
+    parameter = value.tobytes() if operation.operands else b""
     steps = c_strides(shape) if index_strides is None else index_strides
     for launch in launches(
         operation, addresses, shape, strides, index, steps, seed, stream, threshold, parameter,

@@ -17,6 +17,7 @@ from .modules import (
     ADVANCE,
     ANY,
     AXES,
+    FLAT,
     IN_FLIGHT,
     LINE,
     MOST_AXES,
@@ -174,7 +175,7 @@ def _cut(
 def _form(operation: Operation, axes: list[Axis]) -> str:
     length, step, *_, index_step = axes[-1]
     if operation.storage.together > 1:  # y is contiguous, but rows may begin within a byte
-        return LINE if len(axes) == 1 and index_step == 1 else ANY
+        return FLAT if len(axes) == 1 and index_step == 1 else ANY
     if len(axes) > AXES:
         return ANY
     if step == operation.storage.itemsize and index_step <= 1:
@@ -215,8 +216,10 @@ def _planned(
             slots = _slots(operation, length, around, phases[0], whole[0])
             step[0] = size
         groups = slots * math.prod(axis[0] for axis in around)
+        if form == LINE and not around and whole[0] and all(width[1:]):
+            form = FLAT
     narrow = elements < NARROW_BELOW
-    grid = -(-groups // (THREADS * (IN_FLIGHT if form == LINE else 1)))
+    grid = -(-groups // (THREADS * (IN_FLIGHT if form == FLAT else 1)))
     layout = LAYOUT.pack(
         groups,
         length,
