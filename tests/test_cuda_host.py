@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -415,7 +416,7 @@ def test_nothing_is_drawn_and_nothing_dropped_is_read_where_all_is_certain(p_is_
     at = 16 if p_is_one else x.ctypes.data
     made_launches = list(
         launch.launches(
-            operations.DROPS["float32"], (y.ctypes.data, at), y.shape, (y.strides, x.strides), 3,
+            operations.DROPS["float32"], [y.ctypes.data, at], y.shape, (y.strides, x.strides), 3,
             c_strides(y.shape), *KEY, threshold, one,
         )
     )  # fmt: skip
@@ -555,7 +556,7 @@ def test_an_operation_can_have_the_exact_uniforms(
     assert driver._launcher is not None
     for index_strides in (c_strides(shape), (0, 1), (1, 0), (0, 0)):
         for one in launch.launches(
-            UNIFORM, (y.ctypes.data,), shape, (y.strides,), 11, index_strides, *KEY, 0
+            UNIFORM, [y.ctypes.data], shape, (y.strides,), 11, index_strides, *KEY, 0
         ):
             driver._launcher.launch(one)
         rows, columns = np.indices(shape, np.uint64)
@@ -591,6 +592,46 @@ def test_keys_differ_from_call_to_call(rng: np.random.Generator) -> None:
         )
         results.add(y.tobytes())
     assert len(results) == 3
+
+
+def test_the_launcher_gives_cupy_one_argument_by_value(
+    launcher: host.HostLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What stands in for CuPy reads the argument as CuPy does: of a NumPy array of one element, the
+    # memory. Whether CuPy itself agrees is for a machine that has it.
+    made_modules = []
+
+    class RawModule:
+        def __init__(self, *, code: str, options: tuple[str, ...], backend: str) -> None:
+            assert (options, backend) == (modules.OPTIONS, "nvrtc")
+            made_modules.append(code)
+
+        def get_function(self, name: str) -> Callable[..., None]:
+            def kernel(grid: tuple[int], block: tuple[int], args: tuple[Array]) -> None:
+                (argument,) = args
+                assert argument.size == 1
+                at = argument.__array_interface__["data"][0]
+                data = ctypes.string_at(at, argument.nbytes)
+                module = operations.MARK.module
+                launcher.launch(launch.Launch(module, name, *grid, *block, data))
+
+            return kernel
+
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(RawModule=RawModule))
+    monkeypatch.delitem(sys.modules, "fastdrop_kernels.cuda.cupy_launcher", raising=False)
+    from fastdrop_kernels.cuda.cupy_launcher import CupyLauncher
+
+    monkeypatch.delitem(sys.modules, "fastdrop_kernels.cuda.cupy_launcher")
+    runner = CupyLauncher()
+    for shape in ((1000,), (20, 50)):
+        out = poisoned(shape, np.bool_)
+        for one in launch.launches(
+            operations.MARK, [out.ctypes.data], shape, (out.strides,), 0, c_strides(shape), *KEY,
+            1 << 31,
+        ):  # fmt: skip
+            runner.launch(one)
+        np.testing.assert_array_equal(out, kept_at({}, shape, 1 << 31))
+    assert made_modules == [modules.source(operations.MARK.module)]
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ _FLAGS = [
 ]
 # Unoptimised compiles in a third of the time, and most of the tests' time is NumPy's anyway.
 _QUICK = ["-O0"]
-_SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+_SANITIZERS = ["-g", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
 def text(every: Iterable[operations.Operation]) -> str:
