@@ -26,13 +26,24 @@ struct Words {
     u32 word[4];
 };
 
+// A product of 32-bit numbers in one instruction. From the expression alone the compiler multiplies
+// 64-bit numbers, and adds a zero to each upper half: 20 instructions more in a block of bits.
+FASTDROP_INLINE u64 product(u32 a, u32 b) {
+#ifdef __CUDA_ARCH__
+    u64 all;
+    asm("mul.wide.u32 %0, %1, %2;" : "=l"(all) : "r"(a), "r"(b));
+    return all;
+#else
+    return u64(a) * b;
+#endif
+}
+
 // Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11.
 FASTDROP_INLINE Words philox4x32_10(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
 #pragma unroll
     for (int round = 0; round < 10; ++round) {
-        // One instruction gives both halves of a product, and one more xors three words.
-        const u64 p0 = u64(0xD2511F53u) * c0;
-        const u64 p2 = u64(0xCD9E8D57u) * c2;
+        const u64 p0 = product(c0, 0xD2511F53u);
+        const u64 p2 = product(c2, 0xCD9E8D57u);
         c0 = u32(p2 >> 32) ^ c1 ^ k0;
         c1 = u32(p2);
         c2 = u32(p0 >> 32) ^ c3 ^ k1;
@@ -49,35 +60,57 @@ FASTDROP_INLINE Words block_bits(const Key& key, u64 block, u32 level) {
                          u32(key.stream >> 32), u32(key.seed), u32(key.seed >> 32));
 }
 
-// The halves of E elements from index `first` on, two to a word, low half first.
+// An element's place in the mask. The shift is a signed one: elements in front of a line may have
+// indices below 0, and are drawn (whatever comes) and not used.
+struct Site {
+    u64 block;
+    u32 phase;
+};
+
+FASTDROP_INLINE Site site_of(u64 index) {
+    return {u64(i64(index) >> 3), u32(index) % BLOCK};
+}
+
+// Words shifted down by `phase` halves, 0 to 7, in steps whose distances are known when this is
+// compiled: registers cannot be indexed. Steps below LEAST are left out.
+template <int LEAST, int N, int M>
+FASTDROP_INLINE void shifted(u32 (&from)[N], u32 phase, u32 (&to)[M]) {
+#pragma unroll
+    for (int step = 2; step >= 1; --step) {
+        if (2 * step < LEAST) continue;
+#pragma unroll
+        for (int w = 0; w + step < N; ++w) from[w] = phase & (2 * step) ? from[w + step] : from[w];
+    }
+#pragma unroll
+    for (int w = 0; w < M; ++w) {
+        const u32 next = w + 1 < N ? from[w + 1 < N ? w + 1 : w] : 0;
+        to[w] = LEAST == 1 && phase & 1 ? (from[w] >> 16) | (next << 16) : from[w];
+    }
+}
+
+// The halves of E elements from a place on, two to a word, low half first.
 template <int E>
-FASTDROP_INLINE void halves(const Key& key, u64 first, u32 level, u32 (&words)[(E + 1) / 2]) {
+FASTDROP_INLINE void halves(const Key& key, const Site& site, u32 level, u32 (&words)[(E + 1) / 2]) {
     constexpr int BLOCKS = (E + BLOCK - 1) / BLOCK;
-    constexpr int DRAWN = 4 * (BLOCKS + 1);
-    const u32 phase = u32(first) % BLOCK;
-    u32 drawn[DRAWN + 3] = {};
+    constexpr int ALIGNED = E < BLOCK ? E : BLOCK;
+    u32 drawn[4 * BLOCKS + 4] = {};
 #pragma unroll
     for (int b = 0; b < BLOCKS; ++b) {
-        // The sum and then the shift: elements in front of a line may have indices below 0, which
-        // are drawn and not used.
-        const Words bits = block_bits(key, (first + u64(b * BLOCK)) / BLOCK, level);
+        const Words bits = block_bits(key, site.block + b, level);
 #pragma unroll
         for (int w = 0; w < 4; ++w) drawn[4 * b + w] = bits.word[w];
     }
-    if (phase + E > BLOCKS * BLOCK) {  // they reach into one block more
-        const Words bits = block_bits(key, (first + u64(BLOCKS * BLOCK)) / BLOCK, level);
+    // Mostly E elements begin at a multiple of E, and all threads are alike.
+    if (site.phase % ALIGNED == 0) {
+        shifted<ALIGNED>(drawn, site.phase, words);
+        return;
+    }
+    if (site.phase + E > BLOCKS * BLOCK) {  // they reach into one block more
+        const Words bits = block_bits(key, site.block + BLOCKS, level);
 #pragma unroll
         for (int w = 0; w < 4; ++w) drawn[4 * BLOCKS + w] = bits.word[w];
     }
-    // Shift down by the phase, in steps whose places are known when this is compiled: registers
-    // cannot be indexed.
-#pragma unroll
-    for (int w = 0; w < DRAWN; ++w) drawn[w] = phase & 4 ? drawn[w + 2] : drawn[w];
-#pragma unroll
-    for (int w = 0; w < DRAWN; ++w) drawn[w] = phase & 2 ? drawn[w + 1] : drawn[w];
-#pragma unroll
-    for (int w = 0; w < (E + 1) / 2; ++w)
-        words[w] = phase & 1 ? (drawn[w] >> 16) | (drawn[w + 1] << 16) : drawn[w];
+    shifted<1>(drawn, site.phase, words);
 }
 
 // Whether any half of some words is the upper half of the threshold.
@@ -97,14 +130,14 @@ FASTDROP_INLINE bool tied(const u32 (&words)[N], u32 threshold) {
 // 32-bit uniforms. Their lower halves are rubbish unless there is a tie, or EXACT asks for the
 // uniforms themselves.
 template <int E, bool EXACT>
-FASTDROP_INLINE void draw(const Key& key, u64 first, u32 threshold, u32 (&noise)[E]) {
+FASTDROP_INLINE void draw(const Key& key, const Site& site, u32 threshold, u32 (&noise)[E]) {
     u32 words[(E + 1) / 2];
-    halves<E>(key, first, 0, words);
+    halves<E>(key, site, 0, words);
 #pragma unroll
     for (int e = 0; e < E; ++e) noise[e] = e % 2 ? words[e / 2] : words[e / 2] << 16;
     if (EXACT || ((threshold & 0xFFFFu) != 0 && tied(words, threshold))) {
         u32 lower[(E + 1) / 2];
-        halves<E>(key, first, 1, lower);
+        halves<E>(key, site, 1, lower);
 #pragma unroll
         for (int e = 0; e < E; ++e) {
             const u32 half = e % 2 ? lower[e / 2] >> 16 : lower[e / 2] & 0xFFFFu;
@@ -116,7 +149,7 @@ FASTDROP_INLINE void draw(const Key& key, u64 first, u32 threshold, u32 (&noise)
 // The 32-bit uniform of one element, for kernels of other people.
 FASTDROP_INLINE u32 uniform32(const Key& key, u64 index) {
     u32 noise[1];
-    draw<1, true>(key, index, 0, noise);
+    draw<1, true>(key, site_of(index), 0, noise);
     return noise[0];
 }
 

@@ -6,6 +6,7 @@ must be on the current device, and the result must not overlap the input unless 
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Protocol, TypeAlias
 
@@ -39,6 +40,7 @@ def _current() -> Launcher:
     return _launcher
 
 
+@functools.lru_cache(maxsize=64)  # a dtype takes 2 us to say its name
 def dropping(dtype: np.dtype[Any]) -> Operation:
     """Return the operation that writes ``x * value`` where kept, and +0.0 where dropped.
 
@@ -84,12 +86,10 @@ def apply(
     if 0 in shape:
         return
     run = _current()
-    if operation.operands:
-        addresses, strides = (run.address(y), run.address(x)), (y.strides, x.strides)
-        parameter = value.tobytes()
-    else:
-        addresses, strides = (run.address(y),), (y.strides,)
-        parameter = b""
+    arrays = (y, x) if operation.operands else (y,)
+    addresses = [run.address(array) for array in arrays]
+    strides = tuple([array.strides for array in arrays])
+    parameter = value.tobytes() if operation.operands else b""
     steps = c_strides(shape) if index_strides is None else index_strides
     for launch in launches(
         operation, addresses, shape, strides, index, steps, seed, stream, threshold, parameter,
@@ -116,7 +116,7 @@ def pack(
     bits = c_strides(shape)
     steps = bits if index_strides is None else index_strides
     for launch in launches(
-        PACK, (run.address(y),), shape, (bits,), index, steps, seed, stream, threshold, b"",
+        PACK, [run.address(y)], shape, (bits,), index, steps, seed, stream, threshold, b"",
         key_pointer,
     ):  # fmt: skip
         run.launch(launch)

@@ -1,18 +1,19 @@
 // The kernel bodies: bits, decide, apply. A thread treats groups of E neighbours along one axis, the
 // inner one; what the groups are is the form of a launch:
 //
-//   LINE   index step 1, y contiguous: rows of a box, or all of a contiguous array
+//   FLAT   a single line, of which mask and all arrays are contiguous: what calls mostly are
+//   LINE   index step 1, y contiguous: rows of a box
 //   RUNS   index step 0, y contiguous: a decision for a whole run, and what is dropped is not read
 //   PANEL  index step 1, y not contiguous, as in Fortran order: threads side by side go along the
 //          axis that is contiguous in memory, and each takes a Philox block across it
 //   ANY    every element has coordinates of its own: for all other layouts, right and not fast
 //
-// Groups of LINE and RUNS are aligned to 16 bytes of y, so that they are written at once; the first
+// Groups of the first three are aligned to 16 bytes of y, so that they are written at once; the first
 // and the last of a row may be partial, and go element by element in the same kernel.
 
 namespace fastdrop {
 
-enum Form { LINE, RUNS, PANEL, ANY };
+enum Form { FLAT, LINE, RUNS, PANEL, ANY };
 
 // Axes around what a thread treats, at most. CuPy's arrays have 25 or fewer.
 template <Form FORM>
@@ -20,13 +21,15 @@ constexpr int AXES = FORM == ANY ? FASTDROP_MOST_AXES : FASTDROP_AXES;
 
 constexpr int THREADS = FASTDROP_THREADS;  // of a CUDA block; modules.py sets what is in capitals
 
-// Groups that a thread has in flight: it loads them all, and then draws. They are a block's threads
-// apart, so that neighbouring threads access neighbouring memory.
-template <Form FORM>
-constexpr int IN_FLIGHT = FORM == LINE ? FASTDROP_IN_FLIGHT : 1;
+// Groups that a thread has in flight in the form FLAT: it loads them all, and then draws. They are a
+// block's threads apart, so that neighbouring threads access neighbouring memory.
+constexpr int IN_FLIGHT = FASTDROP_IN_FLIGHT;
 
 template <Form FORM, class Storage>
 constexpr int GROUP = FORM == PANEL ? BLOCK : FORM == ANY ? Storage::TOGETHER : Storage::GROUP;
+
+template <class Storage, int E>
+constexpr int WORDS_OF = (E * Storage::SIZE / Storage::TOGETHER + 3) / 4;
 
 FASTDROP_INLINE u32 upper_product(u32 a, u32 b) { return u32(u64(a) * b >> 32); }
 
@@ -89,7 +92,7 @@ FASTDROP_INLINE Group<Operation::OPERANDS> located(Index number,
         behind = int(place.index % BLOCK);  // a group is a block, where rows begin like the first
         place.move(number - rest * Index(p.axis[0].length), p.axis[0]);
     } else {
-        if (p.axes != 0) {
+        if constexpr (FORM != FLAT) {
             const Index outer = divided(number, p.slots);
             slot = number - outer * Index(p.slots.length);
             place.move_to(outer, p, 0);
@@ -111,8 +114,7 @@ FASTDROP_INLINE Group<Operation::OPERANDS> located(Index number,
 
 FASTDROP_INLINE Key key_of(const Params& p) {
     if (p.key != 0) {  // a captured graph draws a new mask when what lies there has changed
-        const u64* key = reinterpret_cast<const u64*>(p.key);
-        return {key[0], key[1]};
+        return {accessed<u64>(p.key), accessed<u64>(p.key + 8)};
     }
     return {p.seed, p.stream};
 }
@@ -160,60 +162,87 @@ FASTDROP_INLINE void store_elements(u64 address, i64 step, bool whole, int from,
                                  taken<Storage::SIZE>(words, e / Storage::TOGETHER), whole);
 }
 
-// LINE, RUNS and PANEL.
+// One group of any form but ANY.
 template <class Operation, Form FORM, class Index>
-FASTDROP_INLINE void treat_groups(const Argument<AXES<FORM>>& p) {
+FASTDROP_INLINE void treat_group(Index number, const Argument<AXES<FORM>>& p) {
     using Storage = typename Operation::Storage;
-    constexpr int N = Operation::OPERANDS, E = GROUP<FORM, Storage>, K = IN_FLIGHT<FORM>;
-    constexpr int WORDS = (E * Storage::SIZE / Storage::TOGETHER + 3) / 4;
-
-    Group<N> group[K];
-    bool at_once[K];
-    u32 x[K][N + (N == 0)][WORDS] = {};
-    u32 noise[E];
+    constexpr int N = Operation::OPERANDS, E = GROUP<FORM, Storage>;
+    constexpr int WORDS = WORDS_OF<Storage, E>;
+    const auto [place, from, to] = located<Operation, FORM>(number, p);
+    if (from >= to) return;
+    const bool at_once = FORM != PANEL && p.whole[0] && to - from == E;
     const Key key = key_of(p);
-    const Index first = Index(blockIdx.x) * (THREADS * K) + threadIdx.x;
+    const Site site = site_of(place.index);
+    u32 noise[E], x[N + (N == 0)][WORDS] = {}, y[WORDS];
+    bool reads = true;
+    if constexpr (FORM == RUNS) {
+        u32 shared[1] = {};
+        if (!p.certain) draw<1, Operation::EXACT>(key, site, p.threshold, shared);
 #pragma unroll
-    for (int k = 0; k < K; ++k) {
-        const Index number = first + Index(k * THREADS);
-        if (number < Index(p.groups)) group[k] = located<Operation, FORM>(number, p);
-        else group[k].from = group[k].to = 0;
-        const auto& [place, from, to] = group[k];
-        if (from >= to) continue;
-        at_once[k] = FORM != PANEL && p.whole[0] && to - from == E;
-        if constexpr (FORM == RUNS) {
-            static_assert(K == 1, "the noise is that of one group");
-            u32 shared[1] = {};
-            if (!p.certain) draw<1, Operation::EXACT>(key, place.index, p.threshold, shared);
-#pragma unroll
-            for (int e = 0; e < E; ++e) noise[e] = shared[0];
-            if (!Operation::reads(noise[0] >= p.threshold)) continue;
-        }
+        for (int e = 0; e < E; ++e) noise[e] = shared[0];
+        reads = Operation::reads(shared[0] >= p.threshold);
+    }
+    if (reads) {
 #pragma unroll
         for (int i = 0; i < N; ++i) {
             const u64 address = place.address[1 + i];
-            if (at_once[k] && p.width[1 + i] != 0)
-                load_group(address, p.width[1 + i], x[k][i]);
+            if (at_once && p.width[1 + i] != 0)
+                load_group(address, p.width[1 + i], x[i]);
             else
-                load_elements<Storage, E>(address, p.step[1 + i], p.whole[1 + i], from, to,
-                                          x[k][i]);
+                load_elements<Storage, E>(address, p.step[1 + i], p.whole[1 + i], from, to, x[i]);
         }
     }
+    if constexpr (FORM != RUNS) draw<E, Operation::EXACT>(key, site, p.threshold, noise);
+    apply<Operation>(noise, x, y, p);
+    if constexpr (FORM != PANEL) {
+        if (at_once) {
+            store_group(place.address[0], y);
+            return;
+        }
+    }
+    store_elements<Storage, E>(place.address[0], p.step[0], p.whole[0], from, to, y);
+}
+
+template <class Operation, class Index>
+FASTDROP_INLINE void treat_flat(const Argument<AXES<FLAT>>& p) {
+    using Storage = typename Operation::Storage;
+    constexpr int N = Operation::OPERANDS, E = GROUP<FLAT, Storage>, K = IN_FLIGHT;
+    constexpr int WORDS = WORDS_OF<Storage, E>, APART = THREADS * E;
+    static_assert(APART % BLOCK == 0, "groups of a thread have one phase");
+    const Index number = Index(blockIdx.x) * (THREADS * K) + threadIdx.x;
+    const i64 first = i64(number) * E - Storage::elements_behind(p.address[0]);
+    if (first < 0 || first + (K - 1) * APART + E > i64(p.length)) {  // not all are whole
+#pragma unroll 1
+        for (int k = 0; k < K; ++k) {
+            const Index mine = number + Index(k * THREADS);
+            if (mine < Index(p.groups)) treat_group<Operation, FLAT>(mine, p);
+        }
+        return;
+    }
+    u32 x[N + (N == 0)][K][WORDS];
+    if constexpr (N != 0) {
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+            const u64 address = p.address[1 + i] + u64(Storage::bytes(first));
+            load_groups(address, Storage::bytes(APART), p.width[1 + i], x[i]);
+        }
+    }
+    const Key key = key_of(p);
+    const Site site = site_of(p.index + u64(first));
+    const u64 address = p.address[0] + u64(Storage::bytes(first));
 #pragma unroll
     for (int k = 0; k < K; ++k) {
-        const auto& [place, from, to] = group[k];
-        if (from >= to) continue;
-        if constexpr (FORM != RUNS)
-            draw<E, Operation::EXACT>(key, place.index, p.threshold, noise);
-        u32 y[WORDS];
-        apply<Operation>(noise, x[k], y, p);
-        if constexpr (FORM != PANEL) {
-            if (at_once[k]) {
-                store_group(place.address[0], y);
-                continue;
-            }
+        u32 noise[E], mine[N + (N == 0)][WORDS] = {}, y[WORDS];
+        draw<E, Operation::EXACT>(key, {site.block + u64(k * (APART / BLOCK)), site.phase},
+                                  p.threshold, noise);
+        if constexpr (N != 0) {
+#pragma unroll
+            for (int i = 0; i < N; ++i)
+#pragma unroll
+                for (int w = 0; w < WORDS; ++w) mine[i][w] = x[i][k][w];
         }
-        store_elements<Storage, E>(place.address[0], p.step[0], p.whole[0], from, to, y);
+        apply<Operation>(noise, mine, y, p);
+        store_group(address + u64(k * Storage::bytes(APART)), y);
     }
 }
 
@@ -221,7 +250,7 @@ template <class Operation, class Index>
 FASTDROP_INLINE void treat_any(const Argument<AXES<ANY>>& p) {
     using Storage = typename Operation::Storage;
     constexpr int N = Operation::OPERANDS, E = GROUP<ANY, Storage>;
-    constexpr int WORDS = (E * Storage::SIZE / Storage::TOGETHER + 3) / 4;
+    constexpr int WORDS = WORDS_OF<Storage, E>;
     const Index number = Index(blockIdx.x) * THREADS + threadIdx.x;
     if (number >= Index(p.groups)) return;
     const Key key = key_of(p);
@@ -235,7 +264,7 @@ FASTDROP_INLINE void treat_any(const Argument<AXES<ANY>>& p) {
         place.begin(p);
         place.move_to(number * E + Index(e), p, 0);
         u32 own[1] = {};
-        if (!p.certain) draw<1, Operation::EXACT>(key, place.index, p.threshold, own);
+        if (!p.certain) draw<1, Operation::EXACT>(key, site_of(place.index), p.threshold, own);
         if constexpr (E == 1) {
             address = place.address[0];
 #pragma unroll
@@ -252,8 +281,14 @@ FASTDROP_INLINE void treat_any(const Argument<AXES<ANY>>& p) {
 
 template <class Operation, Form FORM, class Index>
 FASTDROP_INLINE void run(const Argument<AXES<FORM>>& p) {
-    if constexpr (FORM == ANY) treat_any<Operation, Index>(p);
-    else treat_groups<Operation, FORM, Index>(p);
+    if constexpr (FORM == FLAT) {
+        treat_flat<Operation, Index>(p);
+    } else if constexpr (FORM == ANY) {
+        treat_any<Operation, Index>(p);
+    } else {
+        const Index number = Index(blockIdx.x) * THREADS + threadIdx.x;
+        if (number < Index(p.groups)) treat_group<Operation, FORM>(number, p);
+    }
 }
 
 }  // namespace fastdrop

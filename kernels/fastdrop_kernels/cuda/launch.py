@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..plan import Axis, merged_axes
@@ -17,6 +17,7 @@ from .modules import (
     ADVANCE,
     ANY,
     AXES,
+    FLAT,
     IN_FLIGHT,
     LINE,
     MOST_AXES,
@@ -34,6 +35,7 @@ NARROW_BELOW = 2**31 - 2**20  # elements that are counted in 32 bits, with room 
 
 _ALWAYS = 1 << 32  # the threshold that drops all
 _BLOCK = 8
+_UNUSED = [(0,) * (MAX_OPERANDS + 1 - used) for used in range(MAX_OPERANDS + 2)]
 
 # Params of operations.cuh, what changes from call to call and what does not, and one Axis.
 CALL = struct.Struct("<4Q 2Q Q Q 32s 2I")
@@ -63,7 +65,7 @@ class Piece(NamedTuple):
 
 def launches(
     operation: Operation,
-    addresses: Sequence[int],
+    addresses: list[int],
     shape: tuple[int, ...],
     strides: tuple[tuple[int, ...], ...],
     index: int,
@@ -73,14 +75,14 @@ def launches(
     threshold: int,
     value: bytes = b"",
     key_pointer: int | None = None,
-) -> Iterator[Launch]:
+) -> list[Launch]:
     """Plan the launches of an operation over arrays that are not empty; mostly there is one.
 
     Parameters
     ----------
     operation : Operation
         What to do.
-    addresses : sequence of int
+    addresses : list of int
         Of y, and then of the operands.
     shape : tuple of int
         Of all of them.
@@ -104,23 +106,20 @@ def launches(
         index_strides = (0,) * len(shape)
         threshold = 1 if threshold else 0  # all noise is 0
     phases = tuple([address % 16 for address in addresses])
-    unused = (0,) * (MAX_OPERANDS + 1 - len(addresses))
-    module = operation.module
-    for kernel, grid, shifts, index_shift, layout in pieces(
-        operation, shape, strides, index_strides, phases
-    ):
+    planned = pieces(operation, shape, strides, index_strides, phases)
+    module, unused = operation.module, _UNUSED[len(addresses)]
+    made = []
+    for kernel, grid, shifts, index_shift, layout in planned:
+        if len(planned) > 1:
+            places = [(a + s) % 2**64 for a, s in zip(addresses, shifts, strict=True)]
+        else:
+            places = addresses
         call = CALL.pack(
-            *[(a + s) % 2**64 for a, s in zip(addresses, shifts, strict=True)],
-            *unused,
-            seed,
-            stream,
-            key_pointer or 0,
-            index + index_shift,
-            value,
-            threshold,
-            certain,
-        )
-        yield Launch(module, kernel, grid, THREADS, call + layout)
+            *places, *unused, seed, stream, key_pointer or 0, index + index_shift, value,
+            threshold, certain,
+        )  # fmt: skip
+        made.append(Launch(module, kernel, grid, THREADS, call + layout))
+    return made
 
 
 def advancing(key_pointer: int) -> Launch:
@@ -174,7 +173,7 @@ def _cut(
 def _form(operation: Operation, axes: list[Axis]) -> str:
     length, step, *_, index_step = axes[-1]
     if operation.storage.together > 1:  # y is contiguous, but rows may begin within a byte
-        return LINE if len(axes) == 1 and index_step == 1 else ANY
+        return FLAT if len(axes) == 1 and index_step == 1 else ANY
     if len(axes) > AXES:
         return ANY
     if step == operation.storage.itemsize and index_step <= 1:
@@ -215,8 +214,10 @@ def _planned(
             slots = _slots(operation, length, around, phases[0], whole[0])
             step[0] = size
         groups = slots * math.prod(axis[0] for axis in around)
+        if form == LINE and not around and whole[0] and all(width[1:]):
+            form = FLAT
     narrow = elements < NARROW_BELOW
-    grid = -(-groups // (THREADS * (IN_FLIGHT if form == LINE else 1)))
+    grid = -(-groups // (THREADS * (IN_FLIGHT if form == FLAT else 1)))
     layout = LAYOUT.pack(
         groups,
         length,

@@ -10,10 +10,10 @@ import functools
 from pathlib import Path
 from typing import NamedTuple
 
-LINE, RUNS, PANEL, ANY = FORMS = ("LINE", "RUNS", "PANEL", "ANY")  # see kernels.cuh
+FLAT, LINE, RUNS, PANEL, ANY = FORMS = ("FLAT", "LINE", "RUNS", "PANEL", "ANY")  # see kernels.cuh
 
 THREADS = 256  # of a CUDA block
-IN_FLIGHT = 2  # groups that a thread loads before it draws, in the form LINE
+IN_FLIGHT = 4  # groups that a thread loads before it draws, in the form FLAT
 AXES, MOST_AXES = 8, 32  # that a kernel can walk over: any but ANY, and ANY
 
 # Products are rounded before anything is added to them, as on the CPU.

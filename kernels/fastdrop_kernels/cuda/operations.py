@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .modules import ANY, FORMS, LINE, Module
+from .modules import ANY, FLAT, FORMS, Module
 
 
 class Storage(NamedTuple):
@@ -41,7 +41,7 @@ class Operation:
     @functools.cached_property
     def module(self) -> Module:
         """The operation's kernels."""
-        forms = FORMS if self.storage.together == 1 else (LINE, ANY)
+        forms = FORMS if self.storage.together == 1 else (FLAT, ANY)
         functor = f"fastdrop::{self.functor}<fastdrop::{self.storage.name}>"
         return Module(self.name, functor, forms, self.definition)
 

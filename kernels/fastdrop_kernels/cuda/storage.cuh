@@ -190,26 +190,77 @@ struct Packed {
 
 // Memory. An address and what is known of it: `whole` says that elements are aligned to their size,
 // `width` how many bytes of a group can be loaded at once.
+//
+// In PTX, because a pointer made of a number might point anywhere, and what takes that into account
+// takes longer. Volatile, so that a thread reads before it writes where x is y.
+#ifdef __CUDA_ARCH__
+#define FASTDROP_ACCESS(TYPE, PTX, REGISTER)                                                \
+    FASTDROP_INLINE void access(u64 address, TYPE& bits) {                                  \
+        asm volatile("ld.global." PTX " %0, [%1];" : "=" REGISTER(bits) : "l"(address));    \
+    }                                                                                       \
+    FASTDROP_INLINE void replace(u64 address, TYPE bits) {                                  \
+        asm volatile("st.global." PTX " [%0], %1;" : : "l"(address), REGISTER(bits));       \
+    }
+FASTDROP_ACCESS(u16, "u16", "h")
+FASTDROP_ACCESS(u32, "u32", "r")
+FASTDROP_ACCESS(u64, "u64", "l")
+#undef FASTDROP_ACCESS
+FASTDROP_INLINE void access(u64 address, u8& bits) {
+    u16 wide;
+    asm volatile("ld.global.u8 %0, [%1];" : "=h"(wide) : "l"(address));
+    bits = u8(wide);
+}
+FASTDROP_INLINE void replace(u64 address, u8 bits) {
+    asm volatile("st.global.u8 [%0], %1;" : : "l"(address), "h"(u16(bits)));
+}
+FASTDROP_INLINE void access(u64 address, Quad& bits) {
+    u32* w = bits.word;
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(w[0]), "=r"(w[1]), "=r"(w[2]), "=r"(w[3]) : "l"(address));
+}
+FASTDROP_INLINE void replace(u64 address, Quad bits) {
+    const u32* w = bits.word;
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
+                 : : "l"(address), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]));
+}
+#else
+template <class Bits>
+FASTDROP_INLINE void access(u64 address, Bits& bits) {
+    bits = *reinterpret_cast<const Bits*>(address);
+}
+template <class Bits>
+FASTDROP_INLINE void replace(u64 address, Bits bits) {
+    *reinterpret_cast<Bits*>(address) = bits;
+}
+#endif
+
+template <class Bits>
+FASTDROP_INLINE Bits accessed(u64 address) {
+    Bits bits;
+    access(address, bits);
+    return bits;
+}
+
 template <int SIZE>
 FASTDROP_INLINE typename BitsOf<SIZE>::type load(u64 address, bool whole) {
     using Bits = typename BitsOf<SIZE>::type;
-    if (whole || SIZE == 1) return *reinterpret_cast<const Bits*>(address);
+    if (whole || SIZE == 1) return accessed<Bits>(address);
     u32 words[(SIZE + 3) / 4] = {};
 #pragma unroll
-    for (int b = 0; b < SIZE; ++b) put<1>(words, b, reinterpret_cast<const u8*>(address)[b]);
+    for (int b = 0; b < SIZE; ++b) put<1>(words, b, accessed<u8>(address + u64(b)));
     return taken<SIZE>(words, 0);
 }
 
 template <int SIZE>
 FASTDROP_INLINE void store(u64 address, typename BitsOf<SIZE>::type bits, bool whole) {
     if (whole || SIZE == 1) {
-        *reinterpret_cast<typename BitsOf<SIZE>::type*>(address) = bits;
+        replace(address, bits);
         return;
     }
     u32 words[(SIZE + 3) / 4] = {};
     put<SIZE>(words, 0, bits);
 #pragma unroll
-    for (int b = 0; b < SIZE; ++b) reinterpret_cast<u8*>(address)[b] = taken<1>(words, b);
+    for (int b = 0; b < SIZE; ++b) replace(address + u64(b), taken<1>(words, b));
 }
 
 template <int WIDTH, int WORDS>
@@ -218,23 +269,38 @@ FASTDROP_INLINE void load_pieces(u64 address, u32 (&words)[WORDS]) {
     for (int i = 0; i < WORDS * 4 / WIDTH; ++i) put<WIDTH>(words, i, load<WIDTH>(address + u64(i * WIDTH), true));
 }
 
+// K groups `apart` bytes apart. The width is the same for all threads of a launch.
+template <int K, int WORDS>
+FASTDROP_INLINE void load_groups(u64 address, i64 apart, u32 width, u32 (&groups)[K][WORDS]) {
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+        if (width == 16) load_pieces<16>(address + u64(k * apart), groups[k]);
+    }
+    if (width == 16) return;
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+        const u64 at = address + u64(k * apart);
+#pragma unroll
+        for (int w = 0; w < WORDS; ++w) groups[k][w] = 0;
+        if (width == 8) load_pieces<8>(at, groups[k]);
+        else if (width == 4) load_pieces<4>(at, groups[k]);
+        else if (width == 2) load_pieces<2>(at, groups[k]);
+        else load_pieces<1>(at, groups[k]);
+    }
+}
+
 template <int WORDS>
 FASTDROP_INLINE void load_group(u64 address, u32 width, u32 (&words)[WORDS]) {
-    // The width is the same for all threads of a launch.
-    if (width == 16) load_pieces<16>(address, words);
-    else if (width == 8) load_pieces<8>(address, words);
-    else if (width == 4) load_pieces<4>(address, words);
-    else if (width == 2) load_pieces<2>(address, words);
-    else load_pieces<1>(address, words);
+    load_groups(address, 0, width, reinterpret_cast<u32 (&)[1][WORDS]>(words));
 }
 
 template <int WORDS>
 FASTDROP_INLINE void store_group(u64 address, const u32 (&words)[WORDS]) {
     if constexpr (WORDS == 4) {
-        *reinterpret_cast<Quad*>(address) = {{words[0], words[1], words[2], words[3]}};
+        replace(address, Quad{{words[0], words[1], words[2], words[3]}});
     } else {
         static_assert(WORDS == 1, "groups are of 16 bytes, or a word of bits");
-        *reinterpret_cast<u32*>(address) = words[0];
+        replace(address, words[0]);
     }
 }
 

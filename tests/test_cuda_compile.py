@@ -1,0 +1,46 @@
+"""The CUDA C++ compiles for every architecture, without a GPU, and no kernel uses local memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastdrop_kernels.cuda import modules, operations
+
+from . import nvrtc
+from .cuda_host.functors import FUNCTORS
+
+pytestmark = pytest.mark.skipif(nvrtc.library() is None, reason=nvrtc.ABSENT)
+
+CASES = [(o, a) for o in (*operations.EVERY, *FUNCTORS) for a in nvrtc.ARCHITECTURES]
+# Two to three seconds each.
+QUICK = [("drop_bfloat16", "sm_75"), ("drop_float16", "sm_80"), ("drop_bfloat16", "sm_90")]
+
+
+@pytest.mark.parametrize(
+    ("operation", "architecture"),
+    [
+        pytest.param(
+            o, a, id=f"{o.name}-{a}", marks=[] if (o.name, a) in QUICK else pytest.mark.slow
+        )
+        for o, a in CASES
+    ],
+)
+def test_a_module_compiles_to_kernels_that_stay_in_registers(
+    operation: operations.Operation, architecture: str
+) -> None:
+    module = operation.module
+    cubin, reports = nvrtc.compiled(module, architecture)
+    assert cubin.startswith(b"\x7fELF")
+    assert set(reports) == {
+        modules.kernel_name(module, form, narrow)
+        for form in module.forms
+        for narrow in (False, True)
+    }
+    for kernel, report in reports.items():
+        assert report.stack == report.spilled == 0, kernel
+        assert report.registers <= 65536 // modules.THREADS // 2, kernel  # two blocks at once
+
+
+def test_the_module_that_advances_keys_compiles() -> None:
+    _, reports = nvrtc.compiled(modules.ADVANCE, "sm_90")
+    assert set(reports) == {"advance"}
