@@ -113,7 +113,7 @@ def plot(found: Experiment, path: Path) -> None:
         axes.annotate(
             name,
             (keep[-1], values[-1]),
-            xytext=(0, -14 if name == "scaled" else 10),
+            xytext=(0, -20),
             textcoords="offset points",
             color=colour,
             ha="center",
