@@ -174,7 +174,7 @@ def test_steps_before_the_first_pass_are_a_runtime_error() -> None:
         (lambda: begun(state_p=0.1, drop_state=(True,)).state((X, X), 0), ValueError, "1 entries"),
         (lambda: begun(state_p=0.1).state((X, X, X), 0), ValueError, "tuple of 3.*drop_state"),
         (lambda: begun(0.1).input(X, -1), ValueError, "t=-1"),
-        (lambda: begun(0.1).input(X, 0.5), TypeError, r"t=0\.5"),
+        (lambda: begun(0.1).input(X, 0.5), TypeError, r"t=0\.5"),  # type: ignore[arg-type]
     ],
 )
 def test_bad_input_is_refused(call: Any, error: type[Exception], message: str) -> None:

@@ -134,7 +134,7 @@ def test_nan_in_what_is_dropped_is_gone(function: Any) -> None:
         (lambda x: fd.feature_dropout(x[0], 0.5), ValueError, r"1 axes.*x\[None\]"),
         (lambda x: fd.drop_path(x, 0.5, mode="sample"), ValueError, "mode='sample': give 'row'"),
         (lambda x: fd.drop_path(np.float32(1), 0.5), ValueError, "no axes"),
-        (lambda x: fd.drop_path(x, 0.5, scale_by_keep=1), TypeError, "scale_by_keep=1"),
+        (lambda x: fd.drop_path(x, 0.5, scale_by_keep=1), TypeError, "scale_by_keep=1"),  # type: ignore[arg-type]
         (lambda x: fd.drop_path(x, 1.5), ValueError, r"p=1\.5"),
         (lambda x: fd.feature_dropout(x.astype(int), 0.5), TypeError, "dtype int64"),
     ],

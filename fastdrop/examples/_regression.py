@@ -43,7 +43,7 @@ def initial_params(inputs: int, rng: np.random.Generator) -> Params:
 def predict(params: Params, x: Array, key: fd.Key | None = None) -> Array:
     """Return predictions, with dropout by a key, or without."""
     if key is not None:
-        return stochastic(params, x, [key])[0]
+        return np.asarray(stochastic(params, x, [key])[0])
     h1 = np.maximum(0, x @ params["W1"] + params["b1"])
     h2 = np.maximum(0, h1 @ params["W2"] + params["b2"])
     return np.asarray((h2 @ params["W3"] + params["b3"])[..., 0])
