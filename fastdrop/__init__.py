@@ -15,25 +15,40 @@ cache, when they are first called.
 
 from . import _tree  # isort: skip  # first, for it finds the kernels
 from . import cuda
+from ._drop_block import drop_block2d, drop_block3d
 from ._functions import dropout, dropout_mask, masked_fill
 from ._key import Key, as_key
-from ._layers import Dropout
+from ._layers import DropBlock2d, DropBlock3d, Dropout, DropPath, FeatureDropout
+from ._monte_carlo import MonteCarlo, mc_dropout
+from ._rnn import RNNDropout
 from ._threads import get_num_threads, set_num_threads
 from ._warmup import warmup
+from ._whole_parts import drop_path, feature_dropout
 
 del _tree
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DropBlock2d",
+    "DropBlock3d",
+    "DropPath",
     "Dropout",
+    "FeatureDropout",
     "Key",
+    "MonteCarlo",
+    "RNNDropout",
     "as_key",
     "cuda",
+    "drop_block2d",
+    "drop_block3d",
+    "drop_path",
     "dropout",
     "dropout_mask",
+    "feature_dropout",
     "get_num_threads",
     "masked_fill",
+    "mc_dropout",
     "set_num_threads",
     "warmup",
 ]

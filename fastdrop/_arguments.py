@@ -65,6 +65,21 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """Return a string that is one of several."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}={value!r}: give {' or '.join(map(repr, choices))}")
+    return value
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """Return an integer that is not below `least`."""
+    number = _integer(name, value)
+    if number < least:
+        raise ValueError(f"{name}={number} is below {least}")
+    return number
+
+
 def array(x: Any) -> Array:
     """Return an array-like as a NumPy array, without copying one."""
     if type(x) is np.ndarray:

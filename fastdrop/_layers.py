@@ -1,17 +1,29 @@
-"""Layers: dropout with a mode and a memory of its forwards."""
+"""Layers: the functions with a mode and a memory of their forwards."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from . import _arguments as arguments
-from ._arguments import Array, ArrayLike, NoiseShape
-from ._backends import backend_of
+from ._arguments import NoiseShape
+from ._drop_block import block_length, drop_block2d, drop_block3d, stabiliser
 from ._functions import dropout
-from ._key import RNG, Key, _integer, as_key
+from ._key import RNG
+from ._layer_base import FunctionLayer, Setting
+from ._whole_parts import data_format_name, drop_path, feature_dropout, path_mode
 
 
-class Dropout:
+def _noise_shape(value: Any) -> NoiseShape:
+    # A list could change under the forwards that remember it; what it holds is dropout's to check.
+    fixed: NoiseShape = tuple(value) if isinstance(value, list) else value
+    return fixed
+
+
+def _scale_by_keep(value: Any) -> bool:
+    return arguments.flag("scale_by_keep", value)
+
+
+class Dropout(FunctionLayer):
     """Dropout as a layer: it counts its forwards and draws each one's mask again in the backward.
 
     Between forward and backward nothing is kept but numbers, of arrays on a GPU too. Several
@@ -53,160 +65,130 @@ class Dropout:
     True
     """
 
+    p = Setting(arguments.probability)
+    noise_shape = Setting(_noise_shape, default=None)
+    _function = staticmethod(dropout)
+
     def __init__(self, p: float = 0.5, *, rng: RNG = None, noise_shape: NoiseShape = None) -> None:
-        self.p = p
-        self.key = as_key(rng)
-        self.noise_shape = noise_shape
-        self.training = True
-        self.forwards = 0
-        # Training forwards that have not gone back: runs of consecutive ones that are alike, so
-        # that a layer does not grow when its forwards never go back (Monte Carlo dropout, say).
-        self._pending: list[_Run] = []
-
-    @property
-    def p(self) -> float:
-        """Probability of dropping an element."""
-        return self._p
-
-    @p.setter
-    def p(self, value: float) -> None:
-        self._p = arguments.probability(value)
-
-    def __call__(self, x: ArrayLike) -> Array:
-        """Return ``forward(x)``."""
-        return self.forward(x)
-
-    def forward(self, x: ArrayLike, training: bool | None = None) -> Array:
-        """Drop elements of `x` in training; return `x` itself in evaluation.
-
-        Parameters
-        ----------
-        x : array_like
-            As in `dropout`, on the CPU or a GPU; never written to.
-        training : bool, optional
-            Overrides the mode for this call.
-
-        Returns
-        -------
-        ndarray
-            A new array of the shape and dtype of `x`; in evaluation, `x`.
-        """
-        mode = self.training if training is None else arguments.flag("training", training)
-        n = self.forwards
-        y = dropout(
-            x,
-            self.p,
-            rng=self.key.advanced(n) if mode else None,
-            training=mode,
-            noise_shape=self.noise_shape,
-        )
-        if mode:
-            last = self._pending[-1] if self._pending else None
-            run = _Run(n, y.shape, self.p, self.key, self.noise_shape)
-            if last is not None and last.goes_on_as(run):
-                last.stop = n + 1
-            else:
-                self._pending.append(run)
-            self.forwards = n + 1
-        return y
-
-    def backward(self, dy: ArrayLike) -> Array:
-        """Return the gradient of the last training forward that has not yet gone back.
-
-        Forwards in evaluation do not count. In evaluation mode, where no training forward is left,
-        this returns `dy` itself.
-
-        Parameters
-        ----------
-        dy : array_like
-            Gradient of the forward's output, of its shape.
-
-        Returns
-        -------
-        ndarray
-            Gradient of its input: the same mask, drawn again, and the same scale.
-
-        Raises
-        ------
-        RuntimeError
-            If no training forward is left, in training mode.
-        ValueError
-            If `dy` has another shape than that forward's output.
-        """
-        if not self._pending:
-            if not self.training:
-                return dropout(dy, self.p, training=False)
-            raise RuntimeError(
-                "backward without a forward: every training forward of this layer has already "
-                "gone back"
-            )
-        run = self._pending[-1]
-        shape = backend_of(dy).array(dy).shape
-        if shape != run.shape:
-            raise ValueError(
-                f"dy has shape {shape}, and the last forward that has not gone back had {run.shape}"
-            )
-        dx = dropout(dy, run.p, rng=run.key.advanced(run.stop - 1), noise_shape=run.noise_shape)
-        run.stop -= 1
-        if run.start == run.stop:
-            self._pending.pop()
-        return dx
-
-    def train(self, mode: bool = True) -> Dropout:
-        """Set training mode (or evaluation, if `mode` is False), and return the layer."""
-        self.training = arguments.flag("mode", mode)
-        return self
-
-    def eval(self) -> Dropout:
-        """Set evaluation mode, in which the layer does nothing, and return the layer."""
-        return self.train(False)
-
-    def state_dict(self) -> dict[str, int]:
-        """Return what has to be saved so that a resumed run draws the same masks.
-
-        Returns
-        -------
-        dict
-            The integers ``seed``, ``stream`` and ``forwards``; JSON holds them exactly.
-        """
-        return {"seed": self.key.seed, "stream": self.key.stream, "forwards": self.forwards}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from a state that `state_dict` returned; forwards not gone back are forgotten.
-
-        Raises
-        ------
-        ValueError
-            If the entries are not those of `state_dict`, or out of range.
-        TypeError
-            If they are no integers.
-        """
-        expected = {"seed", "stream", "forwards"}
-        if not isinstance(state, dict) or set(state) != expected:
-            given = sorted(state) if isinstance(state, dict) else type(state).__name__
-            raise ValueError(f"state has {given}, and a state_dict has {sorted(expected)}")
-        forwards = _integer("forwards", state["forwards"])
-        if forwards < 0:
-            raise ValueError(f"forwards={forwards} is negative")
-        self.key = Key(state["seed"], state["stream"])
-        self.forwards = forwards
-        self._pending.clear()
-
-    def __repr__(self) -> str:
-        """Show the layer as it can be written in code."""
-        shared = "" if self.noise_shape is None else f", noise_shape={self.noise_shape}"
-        return f"{type(self).__name__}(p={self.p}, rng={self.key}{shared})"
+        super().__init__(rng, p=p, noise_shape=noise_shape)
 
 
-class _Run:
-    """Consecutive training forwards that are alike, from start to stop - 1."""
+class FeatureDropout(FunctionLayer):
+    """Dropout of whole channels as a layer: `feature_dropout` with what `Dropout` remembers.
 
-    __slots__ = ("key", "noise_shape", "p", "shape", "start", "stop")
+    Parameters
+    ----------
+    p : float
+        Probability of **dropping** a channel of a sample, in [0, 1].
+    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+        As in `Dropout`.
+    data_format : {"channels_first", "channels_last"}
+        Which axis the channels lie along: axis 1, or the last.
 
-    def __init__(self, n: int, shape: Any, p: float, key: Key, noise_shape: NoiseShape) -> None:
-        self.start, self.stop = n, n + 1
-        self.shape, self.p, self.key, self.noise_shape = shape, p, key, noise_shape
+    See Also
+    --------
+    Dropout : for the attributes, and how forwards and backwards pair up.
 
-    def goes_on_as(self, other: _Run) -> bool:
-        mine = self.stop, self.shape, self.p, self.key, self.noise_shape
-        return mine == (other.start, other.shape, other.p, other.key, other.noise_shape)
+    Examples
+    --------
+    >>> layer = fd.FeatureDropout(0.5, rng=1)
+    >>> y = layer(np.ones((2, 3, 4, 4), np.float32))
+    >>> y[:, :, 0, 0]
+    array([[0., 2., 0.],
+           [2., 0., 2.]], dtype=float32)
+    """
+
+    p = Setting(arguments.probability)
+    data_format = Setting(data_format_name, default="channels_first")
+    _function = staticmethod(feature_dropout)
+
+    def __init__(
+        self, p: float = 0.5, *, rng: RNG = None, data_format: str = "channels_first"
+    ) -> None:
+        super().__init__(rng, p=p, data_format=data_format)
+
+
+class DropPath(FunctionLayer):
+    """Stochastic depth as a layer: `drop_path` with what `Dropout` remembers.
+
+    Parameters
+    ----------
+    p : float
+        Probability of **dropping** a sample's path, in [0, 1].
+    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+        As in `Dropout`.
+    mode : {"row", "batch"}
+        Whether each sample is decided on by itself, or the batch as a whole.
+    scale_by_keep : bool
+        Whether kept paths are scaled by ``1 / (1 - p)``.
+
+    See Also
+    --------
+    Dropout : for the attributes, and how forwards and backwards pair up.
+
+    Examples
+    --------
+    >>> layer = fd.DropPath(0.5, rng=1)
+    >>> layer(np.ones((4, 2), np.float32))
+    array([[0., 0.],
+           [2., 2.],
+           [0., 0.],
+           [2., 2.]], dtype=float32)
+    """
+
+    p = Setting(arguments.probability)
+    mode = Setting(path_mode, default="row")
+    scale_by_keep = Setting(_scale_by_keep, default=True)
+    _function = staticmethod(drop_path)
+
+    def __init__(
+        self, p: float = 0.5, *, rng: RNG = None, mode: str = "row", scale_by_keep: bool = True
+    ) -> None:
+        super().__init__(rng, p=p, mode=mode, scale_by_keep=scale_by_keep)
+
+
+class DropBlock2d(FunctionLayer):
+    """DropBlock as a layer: `drop_block2d` with what `Dropout` remembers.
+
+    Parameters
+    ----------
+    p : float
+        About the part of the elements that is dropped, in [0, 1].
+    block_size : int
+        Length of the blocks.
+    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+        As in `Dropout`.
+    eps : float
+        Added to the number of kept elements when the scale is computed.
+
+    See Also
+    --------
+    Dropout : for the attributes, and how forwards and backwards pair up.
+
+    Examples
+    --------
+    >>> layer = fd.DropBlock2d(0.3, 3, rng=1)
+    >>> x = np.ones((2, 8, 12, 12), np.float32)
+    >>> y = layer(x)
+    >>> bool((layer.backward(x) == y).all())
+    True
+    """
+
+    p = Setting(arguments.probability)
+    block_size = Setting(block_length)
+    eps = Setting(stabiliser, default=1e-6)
+    _function = staticmethod(drop_block2d)
+
+    def __init__(self, p: float, block_size: int, *, rng: RNG = None, eps: float = 1e-6) -> None:
+        super().__init__(rng, p=p, block_size=block_size, eps=eps)
+
+
+class DropBlock3d(DropBlock2d):
+    """DropBlock in three dimensions as a layer: `drop_block3d`; otherwise as `DropBlock2d`.
+
+    See Also
+    --------
+    DropBlock2d : for the parameters.
+    """
+
+    _function = staticmethod(drop_block3d)

@@ -51,7 +51,19 @@ def test_everything_public_is_there_and_documented() -> None:
         assert getattr(fastdrop, name).__doc__, name
 
 
-@pytest.mark.parametrize("module", ["_key", "_functions", "_layers", "_threads"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "_drop_block",
+        "_functions",
+        "_key",
+        "_layers",
+        "_monte_carlo",
+        "_rnn",
+        "_threads",
+        "_whole_parts",
+    ],
+)
 def test_the_examples_of_docstrings_are_true(module: str) -> None:
     result = doctest.testmod(
         importlib.import_module(f"fastdrop.{module}"),

@@ -9,14 +9,12 @@ the same minibatches: they differ in their dropout layers alone (`_variants`).
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
+from fastdrop.examples._command_line import are_installed, figure_file, positive
+
 EXTRAS = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich"}
-FIGURE_TYPES = (".png", ".pdf", ".svg")
 FULL = {"seeds": 3, "epochs": 25, "hidden": 1000}
 QUICK = {"seeds": 1, "epochs": 2, "hidden": 32}
 
@@ -27,12 +25,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m fastdrop.examples.digits",
         description="Compare no dropout, stored masks and fastdrop on handwritten digits.",
     )
-
-    def positive(text: str) -> int:
-        if not text.isdecimal() or int(text) < 1:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
-        return int(text)
-
     for name, what in {
         "seeds": "how many networks to train of each variant",
         "epochs": "times to go through the training set",
@@ -43,7 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=figure_file,
         default=Path("digits.png"),
         metavar="FILE",
         help="where to write the figure, as .png, .pdf or .svg (default: %(default)s)",
@@ -61,12 +53,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name, default in (QUICK if args.quick else FULL).items():
         if getattr(args, name) is None:
             setattr(args, name, default)
-    # Better now than after a minute of training.
-    if args.output.suffix.lower() not in FIGURE_TYPES:
-        parser.error(f"--output {args.output}: has to end in one of {', '.join(FIGURE_TYPES)}")
-    target = args.output if args.output.exists() else args.output.parent
-    if args.output.is_dir() or not os.access(target, os.W_OK):
-        parser.error(f"--output {args.output}: cannot write a file there")
     return args
 
 
@@ -84,12 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 if all went well, 1 if a check failed or a package is missing.
     """
     args = parse_args(argv)
-    missing = [package for module, package in EXTRAS.items() if find_spec(module) is None]
-    if missing:
-        print(
-            f"This example needs {' and '.join(missing)}: pip install 'fastdrop[examples]'",
-            file=sys.stderr,
-        )
+    if not are_installed(EXTRAS):
         return 1
     if args.check:
         from fastdrop.examples._checks import run_checks

@@ -1,0 +1,220 @@
+"""What all layers have in common: a mode, a key, a count of forwards, and forwards to go back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, TypeVar, overload
+
+from . import _arguments as arguments
+from ._arguments import Array, ArrayLike
+from ._backends import backend_of
+from ._key import RNG, Key, as_key
+
+_T = TypeVar("_T")
+_L = TypeVar("_L", bound="Layer")
+_REQUIRED: Any = object()
+
+
+class Setting(Generic[_T]):
+    """An argument of a layer's constructor: an attribute that is checked whenever it is set.
+
+    A layer's settings are one dictionary that is replaced and never changed, so that a forward can
+    remember them by reference. One without a default is always shown.
+    """
+
+    def __init__(self, check: Callable[[Any], _T], default: Any = _REQUIRED) -> None:
+        self.check, self.default = check, default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Learn the attribute's name."""
+        self.name = name
+
+    @overload
+    def __get__(self, layer: None, owner: type) -> Setting[_T]: ...
+    @overload
+    def __get__(self, layer: Layer, owner: type) -> _T: ...
+    def __get__(self, layer: Layer | None, owner: type) -> Any:
+        """Return the setting's value."""
+        return self if layer is None else layer._settings[self.name]
+
+    def __set__(self, layer: Layer, value: Any) -> None:
+        """Check the value and set it."""
+        layer._settings = {**layer._settings, self.name: self.check(value)}
+
+
+class Layer:
+    """A mode, a key, a count of forwards, and settings: what a layer saves, and what it shows."""
+
+    def __init__(self, rng: RNG, **settings: Any) -> None:
+        self._settings: dict[str, Any] = {}
+        for name, value in settings.items():
+            setattr(self, name, value)
+        self.key = as_key(rng)
+        self.training = True
+        self.forwards = 0
+
+    def train(self: _L, mode: bool = True) -> _L:
+        """Set training mode (or evaluation, if `mode` is False), and return the layer."""
+        self.training = arguments.flag("mode", mode)
+        return self
+
+    def eval(self: _L) -> _L:
+        """Set evaluation mode, in which the layer does nothing, and return the layer."""
+        return self.train(False)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return what has to be saved so that a resumed run draws the same masks.
+
+        Returns
+        -------
+        dict
+            The integers ``seed``, ``stream`` and ``forwards``; JSON holds them exactly.
+        """
+        return {"seed": self.key.seed, "stream": self.key.stream, "forwards": self.forwards}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from a state that `state_dict` returned; forwards not gone back are forgotten.
+
+        Raises
+        ------
+        ValueError
+            If the entries are not those of `state_dict`, or out of range.
+        TypeError
+            If they are no integers.
+        """
+        expected = {"seed", "stream", "forwards"}
+        if not isinstance(state, dict) or set(state) != expected:
+            given = sorted(state) if isinstance(state, dict) else type(state).__name__
+            raise ValueError(f"state has {given}, and a state_dict has {sorted(expected)}")
+        forwards = arguments.whole("forwards", state["forwards"], 0)
+        self.key = Key(state["seed"], state["stream"])
+        self.forwards = forwards
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget forwards that have not gone back."""
+        raise NotImplementedError
+
+    def _mode(self, training: bool | None) -> bool:
+        return self.training if training is None else arguments.flag("training", training)
+
+    def __repr__(self) -> str:
+        """Show the layer as it can be written in code."""
+        always, seldom = [], []
+        for name, value in self._settings.items():
+            default = getattr(type(self), name).default
+            if default is _REQUIRED:
+                always.append(f"{name}={value}")
+            elif value != default:
+                seldom.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join([*always, f'rng={self.key}', *seldom])})"
+
+
+class FunctionLayer(Layer):
+    """A function as a layer: each forward draws a new mask, and its backward the same one again.
+
+    A subclass says which function, ``function(x, *, rng, training, **settings)``, and which its
+    backward is where that is another, ``function(dy, *, rng, training, **settings)``.
+    """
+
+    _function: ClassVar[Callable[..., Array]]
+    _backward_function: ClassVar[Callable[..., Array] | None] = None
+
+    def __init__(self, rng: RNG, **settings: Any) -> None:
+        super().__init__(rng, **settings)
+        # Training forwards that have not gone back: runs of consecutive ones that are alike, so
+        # that a layer does not grow when its forwards never go back (Monte Carlo dropout, say).
+        self._pending: list[_Run] = []
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """Return ``forward(x)``."""
+        return self.forward(x)
+
+    def forward(self, x: ArrayLike, training: bool | None = None) -> Array:
+        """Apply the layer to `x` in training; return `x` itself in evaluation.
+
+        Parameters
+        ----------
+        x : array_like
+            As in the layer's function, on the CPU or a GPU; never written to.
+        training : bool, optional
+            Overrides the mode for this call.
+
+        Returns
+        -------
+        ndarray
+            A new array of the shape and dtype of `x`; in evaluation, `x`.
+        """
+        mode = self._mode(training)
+        n, settings = self.forwards, self._settings
+        key = self.key.advanced(n) if mode else None
+        y = self._function(x, rng=key, training=mode, **settings)
+        if mode:
+            last = self._pending[-1] if self._pending else None
+            run = _Run(n, y.shape, self.key, settings)
+            if last is not None and last.goes_on_as(run):
+                last.stop = n + 1
+            else:
+                self._pending.append(run)
+            self.forwards = n + 1
+        return y
+
+    def backward(self, dy: ArrayLike) -> Array:
+        """Return the gradient of the last training forward that has not yet gone back.
+
+        Forwards in evaluation do not count. In evaluation mode, where no training forward is left,
+        this returns `dy` itself.
+
+        Parameters
+        ----------
+        dy : array_like
+            Gradient of the forward's output, of its shape.
+
+        Returns
+        -------
+        ndarray
+            Gradient of its input: the same mask, drawn again, and the same scale.
+
+        Raises
+        ------
+        RuntimeError
+            If no training forward is left, in training mode.
+        ValueError
+            If `dy` has another shape than that forward's output.
+        """
+        function = self._backward_function or self._function
+        if not self._pending:
+            if not self.training:
+                return function(dy, rng=None, training=False, **self._settings)
+            raise RuntimeError(
+                "backward without a forward: every training forward of this layer has already "
+                "gone back"
+            )
+        run = self._pending[-1]
+        shape = backend_of(dy).array(dy).shape
+        if shape != run.shape:
+            raise ValueError(
+                f"dy has shape {shape}, and the last forward that has not gone back had {run.shape}"
+            )
+        dx = function(dy, rng=run.key.advanced(run.stop - 1), training=True, **run.settings)
+        run.stop -= 1
+        if run.start == run.stop:
+            self._pending.pop()
+        return dx
+
+    def _forget(self) -> None:
+        self._pending.clear()
+
+
+class _Run:
+    """Consecutive training forwards that are alike, from start to stop - 1."""
+
+    __slots__ = ("key", "settings", "shape", "start", "stop")
+
+    def __init__(self, n: int, shape: Any, key: Key, settings: dict[str, Any]) -> None:
+        self.start, self.stop = n, n + 1
+        self.shape, self.key, self.settings = shape, key, settings
+
+    def goes_on_as(self, other: _Run) -> bool:
+        mine = self.stop, self.shape, self.key, self.settings
+        return mine == (other.start, other.shape, other.key, other.settings)

@@ -1,0 +1,208 @@
+"""Monte Carlo dropout: the mean and spread of a stochastic function over many passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _arguments as arguments
+from ._arguments import Array
+from ._key import RNG, Key, as_key
+from ._places import namespace
+
+_PROGRESS = ("rich", "tqdm")
+
+
+class MonteCarlo(NamedTuple):
+    """What `mc_dropout` returns.
+
+    Attributes
+    ----------
+    mean : ndarray
+        Mean over the passes, in float64, of the shape of one pass's result.
+    variance : ndarray
+        Variance over the passes, in float64, of the same shape.
+    samples : ndarray or None
+        All results, pass t at index t of axis 0, if they were asked for.
+    """
+
+    mean: Array
+    variance: Array
+    samples: Array | None
+
+
+def mc_dropout(
+    fn: Callable[..., Any],
+    x: Any,
+    n_samples: int,
+    *,
+    rng: RNG = None,
+    batch_size: int | None = None,
+    ddof: int = 0,
+    return_samples: bool = False,
+    progress: bool | str = False,
+) -> MonteCarlo:
+    """Run a stochastic function many times, and return the mean and variance of its results.
+
+    Pass t calls ``fn(x, key.fold_in(t))``, so its result depends on `rng` and t alone: a longer
+    run begins with the passes of a shorter one, and any pass can be had again. A function that
+    drops out more than once derives a key for each: ``key.fold_in(0)``, ``key.fold_in(1)``.
+
+    Parameters
+    ----------
+    fn : callable
+        ``fn(x, key)`` returns an array of real numbers, each time of the same shape. With
+        `batch_size`, ``fn(x, keys)`` is given several passes' keys, a list, and returns their
+        results along a new axis 0: one call of a matrix product, say, can serve all of them.
+    x : object
+        Handed to `fn` as it is.
+    n_samples : int
+        Number of passes.
+    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+        What the passes' keys are derived from, see `as_key`.
+    batch_size : int, optional
+        Hand `fn` the keys of so many passes at once (of fewer, the last time). Each sample is what
+        it is without, if `fn` computes it alike.
+    ddof : int
+        The variance is the sum of squared deviations divided by ``n_samples - ddof``: 0 is the
+        variance of the passes, as in [1]_, and 1 the unbiased estimate.
+    return_samples : bool
+        Whether to keep all results. Without, memory does not grow with `n_samples`.
+    progress : bool, "rich" or "tqdm"
+        Show a progress bar, by one of these packages; True takes the one that is installed.
+
+    Returns
+    -------
+    MonteCarlo
+        The named tuple ``(mean, variance, samples)``. Mean and variance are accumulated in float64,
+        in the order of the passes, by Welford's method [2]_, which does not cancel.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or makes no sense, or `fn` returns no real numbers, or
+        another shape than before.
+    ImportError
+        If the progress bar's package is not installed.
+
+    Notes
+    -----
+    This is the spread by the weights alone. What is observed scatters by its noise too, whose
+    variance (``1 / tau`` in [1]_) has to be added for an interval of predictions.
+
+    References
+    ----------
+    .. [1] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian approximation", ICML 2016.
+    .. [2] B. P. Welford, "Note on a method for calculating corrected sums of squares and products",
+       Technometrics 4(3), 1962.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdrop as fd
+    >>> weights = np.random.default_rng(0).standard_normal((64, 1))
+    >>> def net(x, key):
+    ...     return fd.dropout(x, 0.2, rng=key) @ weights
+    >>> mean, variance, _ = fd.mc_dropout(net, np.ones((5, 64)), 1000, rng=7)
+    >>> bool(np.allclose(variance, 0.25 * (weights**2).sum(), rtol=0.2))  # p / (1 - p) is 0.25
+    True
+
+    Many passes in one matrix product:
+
+    >>> def batched(x, keys):
+    ...     return np.stack([fd.dropout(x, 0.2, rng=key) for key in keys]) @ weights
+    >>> same = fd.mc_dropout(batched, np.ones((5, 64)), 1000, rng=7, batch_size=50)
+    >>> bool(np.allclose(same.mean, mean))
+    True
+    """
+    if not callable(fn):
+        raise TypeError(f"fn={fn!r} cannot be called: give a function of x and a key")
+    n = arguments.whole("n_samples", n_samples, 1)
+    size = None if batch_size is None else arguments.whole("batch_size", batch_size, 1)
+    freedom = arguments.whole("ddof", ddof, 0)
+    if freedom >= n:
+        raise ValueError(f"ddof={freedom} leaves nothing of n_samples={n}: give more samples")
+    keep = arguments.flag("return_samples", return_samples)
+    shown = _progress(progress)
+    spread = _Welford()
+    samples: Any = None
+    for t, y in enumerate(shown(_passes(fn, x, n, as_key(rng), size), n)):
+        spread.add(y)
+        if keep:
+            if samples is None:
+                samples = namespace(y).empty((n, *y.shape), y.dtype)
+            samples[t] = y
+    return MonteCarlo(spread.mean, spread.deviations / (n - freedom), samples)
+
+
+def _passes(fn: Callable[..., Any], x: Any, n: int, key: Key, size: int | None) -> Iterator[Any]:
+    """Yield the results of the passes, one by one."""
+    if size is None:
+        for t in range(n):
+            yield _result(fn(x, key.fold_in(t)))
+        return
+    for first in range(0, n, size):
+        keys = [key.fold_in(t) for t in range(first, min(first + size, n))]
+        results = _result(fn(x, keys))
+        if results.shape[:1] != (len(keys),):
+            raise ValueError(
+                f"fn returned shape {results.shape} for {len(keys)} keys: with batch_size, axis 0 "
+                "has a result for each key"
+            )
+        yield from results
+
+
+def _result(y: Any) -> Any:
+    """Return a result as an array of real numbers, wherever it lives."""
+    if not arguments.is_cupy(y):
+        y = arguments.array(y)
+    # bfloat16 is of kind V to NumPy, and converts all the same.
+    if y.dtype.kind not in "biuf" and not arguments.is_bfloat16(y.dtype):
+        raise TypeError(f"fn returned dtype {y.dtype}, and mc_dropout averages real numbers")
+    return y
+
+
+class _Welford:
+    """Running mean, and sum of squared deviations from it, in float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Any = None
+        self.deviations: Any = None
+
+    def add(self, y: Any) -> None:
+        self.count += 1
+        if self.mean is None:
+            self.mean = y.astype(np.float64)
+            # Not zeros: what is infinite or NaN in one sample has no variance.
+            self.deviations = self.mean - self.mean
+            return
+        if y.shape != self.mean.shape:
+            raise ValueError(
+                f"fn returned shape {y.shape} in pass {self.count - 1}, before {self.mean.shape}"
+            )
+        step = y - self.mean
+        self.mean += step / self.count
+        self.deviations += step * (y - self.mean)
+
+
+def _progress(progress: Any) -> Callable[[Iterable[Any], int], Iterable[Any]]:
+    """Return what wraps the passes in a progress bar; import one only if it is asked for."""
+    if not isinstance(progress, bool) and progress not in _PROGRESS:
+        raise ValueError(f"progress={progress!r}: give True, False, {' or '.join(_PROGRESS)}")
+    if progress is False:
+        return lambda passes, n: passes
+    for name in _PROGRESS if progress is True else (progress,):
+        try:
+            if name == "rich":
+                from rich.progress import track
+
+                return lambda passes, n: track(passes, "Monte Carlo dropout", n)
+            from tqdm import tqdm  # type: ignore[import-untyped]
+        except ImportError:
+            continue
+        return lambda passes, n: tqdm(passes, "Monte Carlo dropout", n)
+    wanted = " or ".join(_PROGRESS) if progress is True else progress
+    raise ImportError(f"progress={progress!r} needs {wanted}: pip install {wanted.split()[0]}")

@@ -1,0 +1,40 @@
+"""What the examples' command lines have in common."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+FIGURE_TYPES = (".png", ".pdf", ".svg")
+
+
+def positive(text: str) -> int:
+    """Read a whole number from 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def figure_file(text: str) -> Path:
+    """Read the name of a file that a figure can be written to; better now than after the work."""
+    path = Path(text)
+    if path.suffix.lower() not in FIGURE_TYPES:
+        raise argparse.ArgumentTypeError(f"{text}: has to end in one of {', '.join(FIGURE_TYPES)}")
+    target = path if path.exists() else path.parent
+    if path.is_dir() or not os.access(target, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text}: cannot write a file there")
+    return path
+
+
+def are_installed(packages: dict[str, str]) -> bool:
+    """Say whether all packages (module to name) can be imported; if not, print how to get them."""
+    missing = [name for module, name in packages.items() if find_spec(module) is None]
+    if missing:
+        print(
+            f"This example needs {' and '.join(missing)}: pip install 'fastdrop[examples]'",
+            file=sys.stderr,
+        )
+    return not missing
