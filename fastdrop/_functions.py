@@ -14,6 +14,7 @@ from ._backends import backend_of
 from ._fillings import filling
 from ._key import Key, as_key
 from ._laws import EXPRESS, given_factor, law_of, new_law
+from ._repeats import dropped_again
 from .cuda import AnyRNG
 
 
@@ -129,6 +130,16 @@ def dropout(
             if type(y) is _ndarray and run(id(x), id(y), record_at, offset, *rng):
                 return y
             del y
+    if (
+        type(x) is _ndarray
+        and type(p) is float
+        and type(rng) is Key
+        and training is True
+        and (scale is None or type(scale) is float)
+        and (again := dropped_again(x, p, rng, scale, noise_shape, offset, global_shape, out))
+        is not None
+    ):
+        return again
     backend = backend_of(x)
     xs = backend.array(x)
     p = arguments.probability(p)

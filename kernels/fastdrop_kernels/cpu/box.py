@@ -22,11 +22,16 @@ from .operations import Operation
 from .panel import panel_loop
 from .shared import MOST, repeats_loop, runs_loop
 
-_ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
+_ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
 _SHARED = np.uint64(0)  # an index step
 _marks_scratch = scratch(2 * MOST + 128)  # 64 marks may be loaded at once past the end
 
 MAX_AXES = 64
+# Elements of a line, up to which many lines' marks are drawn at once. Against lines drawn one by
+# one, float32 shards have 0.20 of the rate of C order and not 0.07 with 32, 0.44 and not 0.30 with
+# 256, 0.52 and not 0.50 with 1,024. With 4,096 they would have 0.39 and not 0.76: memory is not
+# read while marks are drawn.
+_SHORT = np.uint64(1024)
 _AXIS_BYTES = np.uint64(8 * 4)  # length, input step, output step, index step
 _axes_scratch = scratch(8 * 4 * MAX_AXES)
 _counters_scratch = scratch(8 * MAX_AXES)
@@ -100,6 +105,12 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
             store64(counters, a * _EIGHT, _ZERO)
             if _index_step(axes, a) == _SHARED:
                 once = _ZERO
+        # Short lines whose decisions follow each other closely, of which many are drawn at once.
+        step, n = _ZERO, _length(axes, n_axes - _ONE)
+        if outer:
+            step = _index_step(axes, outer - _ONE)
+            if step < n or step - n > n // _FOUR or n > _SHORT:
+                step = _ZERO
         start = take(cursor, part)
         while start < length:
             store64(axes, split * _AXIS_BYTES, min(part, length - start))
@@ -108,6 +119,10 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
             index = first + start * _index_step(axes, split)
             finished = False
             while not finished:
+                reach = _ZERO
+                if step:
+                    last = outer - _ONE
+                    reach = step * (_length(axes, last) - load64(counters, last * _EIGHT))
                 treat(
                     x,
                     y,
@@ -121,6 +136,7 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
                     marks,
                     window,
                     once,
+                    reach,
                 )
                 # Count on, as an odometer does, from the last of the outer axes.
                 a = outer
@@ -158,6 +174,7 @@ def _line_form(operation: Operation, way: str) -> Any:
         marks: Any,
         window: Any,
         once: Any,
+        reach: Any,
     ) -> None:
         line(
             x,
@@ -174,6 +191,7 @@ def _line_form(operation: Operation, way: str) -> Any:
             marks,
             window,
             once,
+            reach,
         )
 
     return treat
@@ -196,6 +214,7 @@ def _pair_form(loop: Any) -> Any:
         marks: Any,
         window: Any,
         once: Any,
+        reach: Any,
     ) -> None:
         outer = last - _ONE
         loop(
