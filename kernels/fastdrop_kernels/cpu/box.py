@@ -66,13 +66,17 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
     box whose first element has the mask index `index`, cut along the axis `split` into parts so
     long, as in `flat`. `axes` is the slot of an array of n_axes rows: length, input step, output
     step, index step, all uint64 and the steps modulo 2**64. The innermost are treated at once, in a
-    form of `plan`; a line goes in one of the ways of `span`.
+    form of `plan`; lines and panels go in one of the ways of `span`.
     """
     if form == LINE:
         treat = _line_form(operation, way)
     else:
-        loop = {PANEL: panel_loop, RUNS: runs_loop, REPEATS: repeats_loop}[form]
-        treat = _pair_form(loop(operation))
+        loops = {
+            PANEL: lambda: panel_loop(operation, way),
+            RUNS: lambda: runs_loop(operation),
+            REPEATS: lambda: repeats_loop(operation),
+        }
+        treat = _pair_form(loops[form]())
     inner_axes = np.uint64(AXES[form])
     units = units_of(operation)  # packed bits have addresses too: a byte's times eight, and more
 

@@ -111,7 +111,8 @@ def prepare(operations: Iterable[Operation]) -> None:
             ways, forms = [NEAR], [LINE, PANEL]
         else:
             ways, forms = [NEAR, FAR], list(AXES)
-            box(operation, LINE, FAR)
+            for form in (LINE, PANEL):
+                box(operation, form, FAR)
         if _STREAMED_FROM < 1 << 63 and operation is not _PACK:
             ways.append(STREAM)
         for way in ways:
@@ -261,8 +262,8 @@ def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int]:
     if packed and form != PANEL:  # bits are no bytes that could be written alone
         form = LINE
     assert len(axes) <= MAX_AXES
-    # Panels ask ahead in any case, and what is shared leaves the hardware the time to do so.
-    far = form == LINE and not packed and n * operation.target.bits > 8 * NEAR_BYTES
+    # What is shared leaves the hardware the time to ask ahead.
+    far = form in (LINE, PANEL) and not packed and n * operation.target.bits > 8 * NEAR_BYTES
     # Packed rows may share a byte, and whole multiples of 8 rows never do.
     split = 0 if packed else max(range(len(axes)), key=lambda a: axes[a][0])
     return box(operation, form, FAR if far else NEAR), split

@@ -23,6 +23,7 @@ from .lanes import I16, I32, I64, Lanes, iota, load, select, store
 from .loops import any_loop, apply_vector, sizes
 from .operations import MARKS, Operation
 from .shared import PAIR
+from .span import FAR, NEAR
 from .storage import BITS
 from .target import VECTOR_BYTES
 
@@ -34,9 +35,9 @@ _KEPT_ROWS = np.uint64(1024)
 _ROW_BYTES = np.uint64(16)
 _kept_scratch = scratch(int(_KEPT_ROWS * _ROW_BYTES))
 _LINE = 64
-# Bytes down each column that are asked for ahead: 1 Mi float32 at 0.7 of the rate of C order, not
-# 0.55, and 16 Mi at 0.8 either way.
-_AHEAD_BYTES = 512
+# Bytes down each column that FAR asks for ahead: 1 Mi float32 at 0.6 to 0.7 of the rate of C order,
+# not 0.55, and 16 Mi at 0.77. Of 192 to 1216 bytes, 448 and 512 are the worst (16 Mi: 0.72, 0.68).
+_AHEAD_BYTES = 704
 _ZERO, _SEVEN = np.uint64(0), np.uint64(7)
 
 
@@ -114,7 +115,7 @@ def _got(builder: Any, pointer: Any) -> list[Pair]:
     return list(zip(words[::2], words[1::2], strict=True))
 
 
-def _strip(operation: Operation, aligned: bool) -> Any:
+def _strip(operation: Operation, aligned: bool, way: str) -> Any:
     """Intrinsic ``(x, x_column, y, y_column, columns, index, row_step, ..., kept)``: one strip.
 
     Of its 8 columns, the first `columns` are written. Where rows begin inside blocks (not
@@ -160,7 +161,7 @@ def _strip(operation: Operation, aligned: bool) -> Any:
                         (source, operation.source),
                         (target, operation.target),
                     ):
-                        for at in range(0, HALVES * storage.bits // 8, _LINE):
+                        for at in range(0, HALVES * storage.bits // 8 * (way == FAR), _LINE):
                             prefetch(builder, pointer, at + _AHEAD_BYTES, pointer is target)
                     apply_vector(operation, decided, source, target, 0, HALVES, parameter)
             return context.get_dummy_value()
@@ -174,7 +175,7 @@ def _strip(operation: Operation, aligned: bool) -> Any:
 def _strip_of_marks() -> Any:
     """Routine ``(marks, columns, index, row_step, seed, stream, threshold, kept)``."""
     settler()  # known by its symbol
-    strip = _strip(MARKS, False)
+    strip = _strip(MARKS, False, NEAR)
 
     def marked(
         marks: Any,
@@ -206,14 +207,14 @@ def _strip_of_marks() -> Any:
 
 
 @functools.cache
-def panel_loop(operation: Operation) -> Any:
+def panel_loop(operation: Operation, way: str) -> Any:
     """Routine over two axes: index step 1 along columns, memory nearest along rows inside.
 
     Goes down 8 columns at a time: that many streams the hardware can follow, and 32 it cannot
     (1000 x 1003 float32: a fifth of the rate of C order, not four fifths).
     """
     settler()  # known by its symbol
-    strip, strip_aligned = _strip(operation, False), _strip(operation, True)
+    strip, strip_aligned = _strip(operation, False, way), _strip(operation, True, way)
     strip_of_marks, apply = _strip_of_marks(), any_loop(operation)
     in_size, out_size = sizes(operation)
     packed = operation.target is BITS
@@ -295,4 +296,4 @@ def panel_loop(operation: Operation) -> Any:
                         from_column, to_column = advance(a, j * x_column), advance(b, j * y_column)
                         apply(from_column, x_row, to_column, y_row, mark, height, value)
 
-    return routine(f"{operation.name}-panel", panel, PAIR)
+    return routine(f"{operation.name}-{way}-panel", panel, PAIR)
