@@ -48,8 +48,10 @@ def run(layer: str, scenario: str, name: str, seconds: float, folder: Path) -> N
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
-@pytest.mark.parametrize("seconds", [SHORT, pytest.param(LONG, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(
+    ("layer", "seconds"),
+    [(LAYERS[0], SHORT), *(pytest.param(layer, LONG, marks=pytest.mark.slow) for layer in LAYERS)],
+)
 def test_eight_threads_call_beside_parallel_code(layer: str, seconds: float, folder: Path) -> None:
     run(layer, "callers", "executor", seconds, folder)
 
@@ -60,8 +62,7 @@ def test_tasks_of_dask_call(layer: str, seconds: float, folder: Path) -> None:
 
 
 @needs_fork
-@pytest.mark.parametrize("seconds", [SHORT, pytest.param(MEDIUM, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(("layer", "seconds"), FIRST_LAYER_FIRST)
 @pytest.mark.parametrize("scenario", ["after_use", "during_calls"])
 def test_forked_children_call(scenario: str, layer: str, seconds: float, folder: Path) -> None:
     run(layer, "forks", scenario, seconds, folder)

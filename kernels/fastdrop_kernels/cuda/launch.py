@@ -152,12 +152,14 @@ def _cut(
 ) -> Iterator[Piece]:
     """Cut in two what is too much for a launch."""
     kernel, grid, layout = _planned(operation, axes, phases)
-    if grid <= MAX_BLOCKS:
+    at = max(range(len(axes)), key=lambda a: axes[a][0], default=0)
+    unit = _BLOCK if operation.storage.together > 1 else 1  # bytes of packed bits stay whole
+    # Packed bits that cannot be cut would need over 10 axes to be too many.
+    if grid <= MAX_BLOCKS or axes[at][0] < 2 * unit:
         yield Piece(kernel, grid, shifts, index_shift, layout)
         return
-    at = max(range(len(axes)), key=lambda a: axes[a][0])
     length, *steps, index_step = axes[at]
-    middle = length // 2 // _BLOCK * _BLOCK  # so that bytes of packed bits stay whole
+    middle = length // 2 // unit * unit
     for start, stop in ((0, middle), (middle, length)):
         part = [*axes[:at], (stop - start, *steps, index_step), *axes[at + 1 :]]
         moves = [start * step // operation.storage.together for step in steps]
