@@ -191,7 +191,7 @@ def test_p_and_value_are_required() -> None:
 
 
 def test_equal_values_of_other_kinds_are_not_taken_for_each_other() -> None:
-    """Values are remembered, and these are equal in pairs and fill with other bits or not at all."""
+    """Values are remembered, and these are equal and yet fill with other bits, or not at all."""
     x = np.ones(3, np.float32)
     for value in (0.0, -0.0, 0, 0.0):
         made = fd.masked_fill(x, 1.0, value, rng=1)
