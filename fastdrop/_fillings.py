@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,18 @@ _MOVED_SIZES = (1, 2, 4, 8, 16)
 
 def filling(value: Any, dtype: np.dtype[Any]) -> Array:
     """Return a fill value as kernels read it: an array of no axes, of the dtype of x."""
+    # Zeros of both signs are equal, and so cannot be told apart by what remembers.
+    if type(value) in (int, bool) or (type(value) is float and value != 0.0):
+        return _remembered(value, dtype)
+    return _filling(value, dtype)
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def _remembered(value: Any, dtype: np.dtype[Any]) -> Array:
+    return _filling(value, dtype)
+
+
+def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
     if dtype.hasobject:
         raise TypeError(
             f"x has dtype {dtype}, and masked_fill does not move Python objects: use "

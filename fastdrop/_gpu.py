@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastdrop_kernels import forks
+from fastdrop_kernels import forks, plan
 
 from . import _arguments as arguments
 from . import _overlap as overlap
@@ -113,14 +113,19 @@ class CupyBackend(Backend):
 
     def apart(self, x: Array, y: Array) -> bool:
         """Say whether both are contiguous, and the same or apart."""
-        if not (x.flags.c_contiguous and y.flags.c_contiguous):
+        strides = y.strides
+        # CuPy takes longer to say that an array is contiguous.
+        if x.strides != strides or not _are_plain(y.shape, strides, y.itemsize):
             return False
-        start, other = _pointer(x), _pointer(y)
-        return start == other or start + x.nbytes <= other or other + y.nbytes <= start
+        start, other, size = _pointer(x), _pointer(y), y.nbytes
+        return start == other or start + size <= other or other + size <= start
 
     def apply(self, operation: Operation, x: Array, *rest: Any) -> Array:
         """Apply an operation to x, on its device."""
-        with self._on(x):
+        device = _device_of(x)
+        if device == self.cupy.cuda.runtime.getDevice():  # as it mostly is
+            return super().apply(operation, x, *rest)
+        with self.cupy.cuda.Device(device):
             return super().apply(operation, x, *rest)
 
     def untouched(self, x: Any, xs: Array, out: Any) -> Array:
@@ -149,6 +154,12 @@ class CupyBackend(Backend):
         if device == self.cupy.cuda.runtime.getDevice():
             return _HERE
         return self.cupy.cuda.Device(device)
+
+
+@functools.lru_cache(maxsize=512)
+def _are_plain(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
+    """Say whether these are the strides of a contiguous array in C order."""
+    return strides == tuple(step * itemsize for step in plan.c_strides(shape))
 
 
 def _device_of(x: Any) -> int:

@@ -21,10 +21,10 @@ class DeviceKey:
     `Key` would draw the same mask at every replay. It draws the next one if its kernels take the
     key from memory, and the last of them is `advance`::
 
-        key = fd.cuda.DeviceKey(fd.Key(42))
         stream = cupy.cuda.Stream(non_blocking=True)
         with stream:
-            fd.dropout(x, 0.5, rng=key, out=y)       # once, so that all kernels are loaded
+            key = fd.cuda.DeviceKey(fd.Key(42))
+            fd.dropout(x, 0.5, rng=key, out=y)       # once, so that its kernel is loaded
             stream.begin_capture()
             fd.dropout(x, 0.5, rng=key, out=y)       # forward
             ...                                      # the rest of a training step
@@ -57,7 +57,10 @@ class DeviceKey:
         key = as_key(rng)
         import cupy
 
-        self.words: Any = cupy.array(np.array(key, np.uint64))
+        # One less, and then advanced: so that the kernel is loaded, which a stream that is being
+        # captured may not allow.
+        self.words: Any = cupy.array(np.array(key.advanced(-1), np.uint64))
+        self.advance()
 
     @property
     def pointer(self) -> int:

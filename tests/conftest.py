@@ -11,7 +11,7 @@ import pytest
 
 import fastdrop as fd
 
-from .devices import Device, cupy_or_skip
+from .devices import Device, need_a_gpu
 
 if importlib.util.find_spec("hypothesis"):  # which tests on a GPU do without
     from hypothesis import settings
@@ -31,13 +31,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 @pytest.fixture(scope="session")
 def gpu() -> Device:
     """The current GPU."""
-    cupy = cupy_or_skip()
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        pytest.skip(f"no GPU: {error}")
-    if not count:
-        pytest.skip("no GPU")
+    need_a_gpu()
     return Device()
 
 

@@ -243,6 +243,23 @@ def in_place() -> None:
     assert_same(both.read()[1], oracle.dropped(x, 0.25, KEY, offset=1))
 
 
+def blocks_behind_the_end_do_nothing() -> None:
+    """Grids are larger than they must be, so that Numba does not warn of small ones."""
+    before, driver.LEAST_BLOCKS = driver.LEAST_BLOCKS, 3
+    try:
+        check_dropout(numbers((9,), "float32"), 0.5, layout="behind")
+        check_dropout(numbers((3, 5), "float32"), 0.5, layout="every other")
+        for where in (0, None), (3, None):
+            packed = Placed(*empty((2,), np.uint8, "behind"))
+            driver.pack(packed.array, (9,), *where, *parts(0.3, KEY))
+            expected = oracle.mask((9,), 0.3, KEY, offset=where[0])
+            memory, result = packed.read()
+            np.testing.assert_array_equal(result, np.packbits(expected, bitorder="little"))
+            check_the_rest(memory, 2)
+    finally:
+        driver.LEAST_BLOCKS = before
+
+
 def small_vectors() -> Iterator[tuple[tuple[int, ...], float, fd.Key, dict[str, Any], str]]:
     for v in VECTORS["masks"]:
         where = {
@@ -292,7 +309,7 @@ def the_building_blocks_in_a_kernel() -> None:
     blocks = np.array([0, 1, 2**29 - 1, 2**29, 2**32, 2**57, 2**60 - 1], np.uint64)
     out = cuda.to_device(oracle.poisoned((blocks.size, 20), np.uint64))
     seed, stream = np.uint64(KEY.seed), np.uint64(KEY.stream)
-    kernel[1, 16](cuda.to_device(blocks), seed, stream, 0.3, out)
+    kernel[driver.LEAST_BLOCKS, 16](cuda.to_device(blocks), seed, stream, 0.3, out)
     result = out.copy_to_host()
     index = blocks[:, None] * np.uint64(8) + np.arange(8, dtype=np.uint64)
     kept = reference.keep_mask(index, 0.3, *KEY)
@@ -316,6 +333,7 @@ PROMISES: dict[str, Callable[[], None]] = {
         masked_fill_of_every_size,
         masks_and_packed_masks,
         in_place,
+        blocks_behind_the_end_do_nothing,
         the_known_answers,
         the_building_blocks_in_a_kernel,
     )

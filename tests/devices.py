@@ -28,6 +28,18 @@ def cupy_or_skip() -> Any:
         return pytest.importorskip("cupy", reason="CuPy is not installed: fastdrop[cuda13]")
 
 
+def need_a_gpu() -> Any:
+    """Skip the module that calls this, or the test, where there is no CuPy or no GPU."""
+    cupy = cupy_or_skip()
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        pytest.skip(f"no GPU: {error}", allow_module_level=True)
+    if not count:
+        pytest.skip("no GPU", allow_module_level=True)
+    return cupy
+
+
 class Device:
     """A place for arrays: what is put there, called with, and got back."""
 
@@ -131,6 +143,7 @@ class HostDriver:
         cpu.pack(seen(y), shape, index, index_strides, seed, stream, threshold)
 
     def advance(self, pointer: int) -> None:
+        self.calls.append("advance")
         words = (ctypes.c_uint64 * 2).from_address(pointer)
         words[1] = (words[1] + 1) % 2**64
 

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from fastdrop_kernels.cuda import modules, operations
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
+# What CuPy appends to the options of a module, whatever they are.
+CUPYS_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
 ABSENT = "NVRTC is not here: pip install 'fastdrop[cuda-check]'"
 
 
@@ -25,6 +27,14 @@ class Report(NamedTuple):
     registers: int
     stack: int  # bytes of local memory
     spilled: int  # bytes
+
+
+class Compiled(NamedTuple):
+    """What became of a module."""
+
+    cubin: bytes
+    ptx: str
+    reports: dict[str, Report]
 
 
 @functools.cache
@@ -41,20 +51,22 @@ def library() -> Any:
     return None
 
 
-def compiled(module: modules.Module, architecture: str) -> tuple[bytes, dict[str, Report]]:
-    """Compile a module to a cubin; also return what the compiler says of each kernel."""
+def compiled(module: modules.Module, architecture: str) -> Compiled:
+    """Compile a module as CuPy does, and have the compiler report on each kernel."""
     nvrtc = library()
     program = ctypes.c_void_p()
     text = modules.source(module).encode()
     assert not nvrtc.nvrtcCreateProgram(ctypes.byref(program), text, None, 0, None, None)
-    options = [*modules.OPTIONS, f"-arch={architecture}", "--ptxas-options=-v"]
+    ours = [f"-arch={architecture}", "--ptxas-options=-v"]
+    options = [*modules.OPTIONS, *CUPYS_OPTIONS, *ours]
     array = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
     failed = nvrtc.nvrtcCompileProgram(program, len(options), array)
     log = _bytes(program, nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog).decode()
     assert not failed, log
     cubin = _bytes(program, nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN)
+    ptx = _bytes(program, nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX).decode()
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    return cubin, _reports(log)
+    return Compiled(cubin, ptx, _reports(log))
 
 
 def _bytes(program: ctypes.c_void_p, get_size: Any, get: Any) -> bytes:
@@ -81,7 +93,7 @@ def main() -> None:
     if library() is None:
         sys.exit(ABSENT)
     for operation in operations.EVERY:
-        reports = [compiled(operation.module, a)[1] for a in ARCHITECTURES]
+        reports = [compiled(operation.module, a).reports for a in ARCHITECTURES]
         for kernel in sorted(reports[0]):
             numbers = (
                 f"{a}: {r[kernel].registers:3}" + (" and local memory" if r[kernel].stack else "")

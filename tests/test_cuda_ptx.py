@@ -20,7 +20,7 @@ pytest.importorskip("numba.cuda", reason="this Numba has no CUDA: pip install nu
 from numba import cuda, types
 
 from fastdrop import device
-from fastdrop_kernels.numba_cuda import kernels, operations
+from fastdrop_kernels.numba_cuda import driver, kernels, operations
 from fastdrop_kernels.numba_cuda.operations import Operation
 
 PROCESSORS = [(7, 5), (8, 0), (9, 0)]
@@ -186,3 +186,9 @@ def test_a_kernel_of_a_user_s_compiles(compiled: Compiled) -> None:
     memory = types.float32[::1]
     ptx, log = compiled(kernel, (memory, memory, U64, U64, types.float64))
     check(ptx, log, draws=2, registers=64)
+
+
+def test_numba_has_nothing_to_say_of_small_grids() -> None:
+    """Warnings are errors here: it warns when a launch is prepared, which needs no device."""
+    for kernel in (kernels.tiles(operations.MARK), kernels.packed_blocks()):
+        driver._launch(kernel, 1, kernels.TILE, 0)

@@ -18,8 +18,10 @@ import fastdrop as fd
 
 from . import gpu_cases, oracle
 from .cuda_host import host as host_code
-from .devices import HostDevice, host_device, seen
+from .devices import HostDevice, cupy_or_skip, host_device, seen
 from .gpu_cases import CALLS, KEY, LAYOUTS, PLACES, Call, Layout
+
+cupy_or_skip()
 
 
 class Launcher(host_code.HostLauncher):
@@ -268,6 +270,14 @@ def test_a_device_key_draws_what_its_key_draws(host: HostDevice, call: Call) -> 
     named = next(c for c in gpu_cases.calls(key) if c.name == call.name)
     gpu_cases.check(host, named, LAYOUTS[2], 0.4, {"noise_shape": (None, 1)})
     gpu_cases.check_packed(host, (17, 5), 0.4, {}, key)
+
+
+def test_a_device_key_has_its_kernel_loaded(asked: Any) -> None:
+    """Before anybody captures a stream, which may not allow it then."""
+    _, driver = asked
+    key = fd.cuda.DeviceKey(fd.Key(3, 0))
+    assert driver.calls == ["advance"]
+    assert seen(key.words).tolist() == [3, 0]
 
 
 def test_a_device_key_counts_as_a_layer_does(host: HostDevice) -> None:

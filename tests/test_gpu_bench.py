@@ -10,8 +10,9 @@ from bench import readme
 from bench.__main__ import main
 from bench.results import load, rows
 
-from .devices import Device
+from .devices import Device, need_a_gpu
 
+need_a_gpu()
 pytestmark = pytest.mark.gpu
 
 

@@ -11,9 +11,10 @@ import fastdrop as fd
 from fastdrop_kernels import contract
 
 from . import gpu_cases, oracle
-from .devices import Device
+from .devices import Device, need_a_gpu
 from .gpu_cases import CALLS, KEY, LAYOUTS, PLACES, Call, Layout
 
+need_a_gpu()
 pytestmark = pytest.mark.gpu
 
 

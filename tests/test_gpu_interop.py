@@ -12,9 +12,10 @@ import fastdrop as fd
 from fastdrop import _gpu
 
 from . import gpu_cases, oracle
-from .devices import Device
+from .devices import Device, need_a_gpu
 from .gpu_cases import KEY
 
+need_a_gpu()
 pytestmark = pytest.mark.gpu
 
 

@@ -11,9 +11,10 @@ import pytest
 import fastdrop as fd
 
 from . import oracle
-from .devices import Device
+from .devices import Device, need_a_gpu
 from .gpu_cases import KEY
 
+need_a_gpu()
 pytestmark = pytest.mark.gpu
 
 N = 2**32 + 4099  # past both counts, signed and not

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from .devices import Device
+from .devices import Device, need_a_gpu
 from .oracle import ROOT
 
+need_a_gpu()
 pytestmark = pytest.mark.gpu
 
 

@@ -16,10 +16,9 @@ from fastdrop_kernels.numba_cuda import driver
 from .device_arrays import PROMISES
 from .oracle import assert_same, dropped, poisoned
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not cuda.is_available(), reason="Numba finds no CUDA device"),
-]
+if not cuda.is_available():
+    pytest.skip("Numba finds no CUDA device", allow_module_level=True)
+pytestmark = pytest.mark.gpu
 
 
 @pytest.mark.parametrize("promise", PROMISES)

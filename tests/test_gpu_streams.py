@@ -11,9 +11,10 @@ import pytest
 import fastdrop as fd
 
 from . import gpu_cases, oracle
-from .devices import Device, cupy_or_skip
+from .devices import Device, cupy_or_skip, need_a_gpu
 from .gpu_cases import KEY
 
+need_a_gpu()
 pytestmark = pytest.mark.gpu
 
 SPIN = """

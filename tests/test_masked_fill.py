@@ -188,3 +188,15 @@ def test_p_and_value_are_required() -> None:
     function: Any = fd.masked_fill
     with pytest.raises(TypeError, match="value"):
         function(np.ones(3), 0.5, rng=1)
+
+
+def test_equal_values_of_other_kinds_are_not_taken_for_each_other() -> None:
+    """Values are remembered, and these are equal and yet fill with other bits, or not at all."""
+    x = np.ones(3, np.float32)
+    for value in (0.0, -0.0, 0, 0.0):
+        made = fd.masked_fill(x, 1.0, value, rng=1)
+        assert np.signbit(made).all() == (str(value) == "-0.0")
+    whole = np.ones(3, np.int32)
+    assert fd.masked_fill(whole, 1.0, 2, rng=1).tolist() == [2] * 3
+    with pytest.raises(TypeError, match="does not fit"):
+        fd.masked_fill(whole, 1.0, 2.0, rng=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import cupy
@@ -9,6 +10,11 @@ import numpy as np
 
 from .launch import Launch
 from .modules import OPTIONS, Module, source
+
+
+@functools.cache  # taking it from a string makes a launch 0.3 us longer
+def _of_bytes(count: int) -> np.dtype[np.void]:
+    return np.dtype((np.void, count))
 
 
 class CupyLauncher:
@@ -30,7 +36,7 @@ class CupyLauncher:
         module, name, grid, block, argument = launch
         kernel = self._kernels.get(name) or self._kernel(module, name)
         # CuPy passes what a NumPy array of one element holds by value; it is copied by the launch.
-        kernel((grid,), (block,), (np.frombuffer(argument, f"V{len(argument)}"),))
+        kernel((grid,), (block,), (np.frombuffer(argument, _of_bytes(len(argument))),))
 
     def _kernel(self, module: Module, name: str) -> Any:
         if module not in self._modules:

@@ -3,7 +3,8 @@
 // An operation names the storage type of what it reads and writes, how many operands it reads, and
 // whether it needs the exact 32-bit uniform (EXACT) or only its comparison with the threshold. It
 // selects and never multiplies by the mask, so that a NaN or an infinity in a dropped place
-// vanishes. A new one is a few lines; the kernels around it are shared.
+// vanishes. A new one is a few lines; the kernels around it are shared. Its float32 arithmetic needs
+// functions such as `times`, or subnormals are lost.
 
 namespace fastdrop {
 
@@ -61,7 +62,7 @@ struct Drop {
     static constexpr bool EXACT = false;
     static FASTDROP_INLINE bool reads(bool kept) { return kept; }
     static FASTDROP_INLINE Value apply(u32 noise, const Value (&x)[1], const Params& p) {
-        return noise >= p.threshold ? x[0] * parameter<Value>(p, 0) : Value(0);
+        return noise >= p.threshold ? times(x[0], parameter<Value>(p, 0)) : Value(0);
     }
 };
 

@@ -18,6 +18,10 @@ from .kernels import THREADS, TILE, elements, packed, packed_blocks, tiles
 from .memory import SIMULATED, Placed, line, place
 from .operations import Operation
 
+# Numba warns of grids of fewer blocks, as if whoever has a small array could change that. Blocks
+# behind the end find nothing to do. In the simulator they would take seconds.
+LEAST_BLOCKS = 1 if SIMULATED else 128
+
 __all__ = ["apply", "dropping", "filling", "marking", "pack"]
 
 
@@ -128,4 +132,4 @@ def _count(n: int) -> Any:
 
 def _launch(kernel: Any, n: int, elements_of_a_block: int, cuda_stream: int) -> Any:
     stream = cuda.external_stream(cuda_stream) if cuda_stream and not SIMULATED else 0
-    return kernel[-(-n // elements_of_a_block), THREADS, stream]
+    return kernel[max(LEAST_BLOCKS, -(-n // elements_of_a_block)), THREADS, stream]
