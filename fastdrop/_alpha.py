@@ -29,7 +29,8 @@ def alpha_dropout(
     A network of SELUs normalises itself, and zeros would disturb that. Here a dropped element
     becomes -1.758..., the least that SELU gives, and then all are scaled and shifted: kept ones are
     ``a * x + b``, with ``a = ((A**2 * p + 1) * (1 - p)) ** -0.5``, ``b = a * A * p`` and
-    ``A = 1.7580993408473766``; dropped ones ``b - a * A``. Its backward is `alpha_dropout_backward`.
+    ``A = 1.7580993408473766``; dropped ones ``b - a * A``. The backward is
+    `alpha_dropout_backward`.
 
     Parameters
     ----------
