@@ -15,10 +15,24 @@ cache, when they are first called.
 
 from . import _tree  # isort: skip  # first, for it finds the kernels
 from . import cuda
+from ._alpha import (
+    alpha_dropout,
+    alpha_dropout_backward,
+    feature_alpha_dropout,
+    feature_alpha_dropout_backward,
+)
 from ._drop_block import drop_block2d, drop_block3d
 from ._functions import dropout, dropout_mask, masked_fill
 from ._key import Key, as_key
-from ._layers import DropBlock2d, DropBlock3d, Dropout, DropPath, FeatureDropout
+from ._layers import (
+    AlphaDropout,
+    DropBlock2d,
+    DropBlock3d,
+    Dropout,
+    DropPath,
+    FeatureAlphaDropout,
+    FeatureDropout,
+)
 from ._monte_carlo import MonteCarlo, mc_dropout
 from ._rnn import RNNDropout
 from ._threads import get_num_threads, set_num_threads
@@ -30,14 +44,18 @@ del _tree
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlphaDropout",
     "DropBlock2d",
     "DropBlock3d",
     "DropPath",
     "Dropout",
+    "FeatureAlphaDropout",
     "FeatureDropout",
     "Key",
     "MonteCarlo",
     "RNNDropout",
+    "alpha_dropout",
+    "alpha_dropout_backward",
     "as_key",
     "cuda",
     "drop_block2d",
@@ -45,6 +63,8 @@ __all__ = [
     "drop_path",
     "dropout",
     "dropout_mask",
+    "feature_alpha_dropout",
+    "feature_alpha_dropout_backward",
     "feature_dropout",
     "get_num_threads",
     "masked_fill",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -69,6 +70,32 @@ def compute_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     raise TypeError(
         f"x has dtype {dtype}, and dropout takes float16, bfloat16, float32 and float64: give {way}"
     )
+
+
+SELU_FLOOR = 1.7580993408473766  # what SELU comes to far below 0, times -1
+
+
+@functools.lru_cache(maxsize=256)
+def alpha_law(p: float, dtype: np.dtype[Any]) -> Array:
+    """Return a, b and c as kernels read them: ``a * x + b`` where kept, and c where dropped.
+
+    Of elements of mean 0 and variance 1, a p of which become ``-SELU_FLOOR``, a and b bring mean
+    and variance back. In float64, each rounded once.
+    """
+    computed = compute_type(dtype)
+    if p == 0.0:
+        numbers = 1.0, -0.0, 0.0  # x itself: with +0.0 added, -0.0 would lose its sign
+    elif p == 1.0:
+        numbers = 0.0, 0.0, 0.0
+    else:
+        a = alpha_scale(p)
+        numbers = a, SELU_FLOOR * a * p, SELU_FLOOR * a * p - SELU_FLOOR * a
+    return np.array(numbers, computed)
+
+
+def alpha_scale(p: float) -> float:
+    """Return a of `alpha_law`, which the gradient of kept elements is multiplied by."""
+    return 1.0 / math.sqrt((SELU_FLOOR**2 * p + 1.0) * (1.0 - p)) if p < 1.0 else 0.0
 
 
 @functools.lru_cache(maxsize=256)

@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from . import _arguments as arguments
+from ._alpha import (
+    alpha_dropout,
+    alpha_dropout_backward,
+    feature_alpha_dropout,
+    feature_alpha_dropout_backward,
+)
 from ._arguments import NoiseShape
 from ._drop_block import block_length, drop_block2d, drop_block3d, stabiliser
 from ._functions import dropout
@@ -101,6 +107,74 @@ class FeatureDropout(FunctionLayer):
     p = Setting(arguments.probability)
     data_format = Setting(data_format_name, default="channels_first")
     _function = staticmethod(feature_dropout)
+
+    def __init__(
+        self, p: float = 0.5, *, rng: RNG = None, data_format: str = "channels_first"
+    ) -> None:
+        super().__init__(rng, p=p, data_format=data_format)
+
+
+class AlphaDropout(FunctionLayer):
+    """Alpha dropout as a layer: `alpha_dropout` with what `Dropout` remembers.
+
+    Parameters
+    ----------
+    p : float
+        Probability of **dropping** an element, in [0, 1].
+    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+        As in `Dropout`.
+    noise_shape : tuple of int and None, optional
+        As in `dropout`.
+
+    See Also
+    --------
+    Dropout : for the attributes, and how forwards and backwards pair up.
+
+    Examples
+    --------
+    >>> layer = fd.AlphaDropout(0.5, rng=42)
+    >>> layer(np.zeros(4, np.float32))
+    array([ 0.77919394,  0.77919394, -0.77919394, -0.77919394], dtype=float32)
+    >>> layer.backward(np.ones(4, np.float32))
+    array([0.8864049, 0.8864049, 0.       , 0.       ], dtype=float32)
+    """
+
+    p = Setting(arguments.probability)
+    noise_shape = Setting(_noise_shape, default=None)
+    _function = staticmethod(alpha_dropout)
+    _backward_function = staticmethod(alpha_dropout_backward)
+
+    def __init__(self, p: float = 0.5, *, rng: RNG = None, noise_shape: NoiseShape = None) -> None:
+        super().__init__(rng, p=p, noise_shape=noise_shape)
+
+
+class FeatureAlphaDropout(FunctionLayer):
+    """Alpha dropout of whole channels as a layer: `feature_alpha_dropout`.
+
+    Parameters
+    ----------
+    p : float
+        Probability of **dropping** a channel of a sample, in [0, 1].
+    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+        As in `Dropout`.
+    data_format : {"channels_first", "channels_last"}
+        Which axis the channels lie along: axis 1, or the last.
+
+    See Also
+    --------
+    Dropout : for the attributes, and how forwards and backwards pair up.
+
+    Examples
+    --------
+    >>> layer = fd.FeatureAlphaDropout(0.5, rng=1)
+    >>> layer(np.zeros((1, 3, 8), np.float32))[:, :, 5]
+    array([[-0.77919394,  0.77919394, -0.77919394]], dtype=float32)
+    """
+
+    p = Setting(arguments.probability)
+    data_format = Setting(data_format_name, default="channels_first")
+    _function = staticmethod(feature_alpha_dropout)
+    _backward_function = staticmethod(feature_alpha_dropout_backward)
 
     def __init__(
         self, p: float = 0.5, *, rng: RNG = None, data_format: str = "channels_first"

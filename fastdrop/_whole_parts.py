@@ -24,6 +24,19 @@ def path_mode(value: Any) -> str:
     return arguments.choice("mode", value, (_ROW, _BATCH))
 
 
+def channels(function: str, x: Any, data_format: Any) -> tuple[int | None, ...]:
+    """Return the noise shape of decisions that each channel of each sample shares."""
+    first = data_format_name(data_format) == _FIRST
+    axes = backend_of(x).array(x).ndim
+    if axes < 2:
+        raise ValueError(
+            f"x has {axes} axes, and {function} needs one of samples and one of channels: "
+            "give x[None] for a sample alone"
+        )
+    inner = (1,) * (axes - 2)
+    return (None, None, *inner) if first else (None, *inner, None)
+
+
 def feature_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -85,21 +98,12 @@ def feature_dropout(
     array([[0., 2., 0.],
            [2., 0., 2.]], dtype=float32)
     """
-    first = data_format_name(data_format) == _FIRST
-    axes = backend_of(x).array(x).ndim
-    if axes < 2:
-        raise ValueError(
-            f"x has {axes} axes, and feature_dropout needs one of samples and one of channels: "
-            "give x[None] for a sample alone"
-        )
-    inner = (1,) * (axes - 2)
-    noise = (None, None, *inner) if first else (None, *inner, None)
     return dropout(
         x,
         p,
         rng=rng,
         training=training,
-        noise_shape=noise,
+        noise_shape=channels("feature_dropout", x, data_format),
         offset=offset,
         global_shape=global_shape,
         out=out,

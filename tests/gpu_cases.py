@@ -186,6 +186,12 @@ def calls(key: Any = KEY) -> Iterator[Call]:
             dropped,
             lambda x, p, **place: oracle.applied(kept(x, p, place), x, contract.scale(p)),
         )
+        yield Call(
+            f"alpha_dropout of {np.dtype(dtype)}",
+            dtype,
+            lambda x, p, **place: fd.alpha_dropout(x, p, rng=key, **place),
+            lambda x, p, **place: oracle.affine(kept(x, p, place), x, *oracle.alpha_numbers(p)),
+        )
     for dtype in MOVED:
         value = fill_value(dtype)
         yield Call(

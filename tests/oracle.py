@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -45,6 +46,24 @@ def applied(kept: Mask, x: Array, factor: float) -> Array:
         product = x.astype(computed, copy=False) * computed.type(factor)
         np.copyto(result, product.astype(x.dtype, copy=False), where=kept)
     return result
+
+
+def affine(kept: Mask, x: Array, a: float, b: float, c: float) -> Array:
+    """What is ``x * a + b`` where kept and c where dropped, each number and result rounded once."""
+    computed = np.dtype(np.float32) if x.dtype.itemsize == 2 else x.dtype
+    with np.errstate(all="ignore"):
+        product = x.astype(computed) * computed.type(a)
+        chosen = np.where(kept, product + computed.type(b), computed.type(c))
+        return np.asarray(chosen.astype(x.dtype))
+
+
+def alpha_numbers(p: float) -> tuple[float, float, float]:
+    """The numbers a, b and c of alpha dropout, as torch writes them."""
+    if p in (0.0, 1.0):
+        return 1.0 - p, -0.0 if p == 0.0 else 0.0, 0.0
+    alpha = 1.7580993408473766
+    a = 1.0 / math.sqrt((alpha * alpha * p + 1.0) * (1.0 - p))
+    return a, alpha * a * p, alpha * a * p - alpha * a
 
 
 def dropped(x: Array, p: float, key: fd.Key, **where: Any) -> Array:

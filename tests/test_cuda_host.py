@@ -28,7 +28,7 @@ from fastdrop_kernels.plan import c_strides
 
 from .cuda_host import host
 from .cuda_host.functors import FUNCTORS, RESIDUAL, UNIFORM
-from .oracle import POISON, Array, applied, assert_same, key_from, poison, poisoned
+from .oracle import POISON, Array, affine, applied, assert_same, key_from, poison, poisoned
 from .test_contract import ANSWERS, VECTORS, arguments_of, check_mask
 
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 needs ml_dtypes")
@@ -39,7 +39,11 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = [np.dtype(np.float16), BFLOAT16, np.dtype(np.float32), np.dtype(np.float64)]
 MOVED = [np.dtype(name) for name in ("i1", "i2", "f4", "i8", "c16")]
 ALWAYS = 1 << 32
-ALL = [f"drop {dtype}" for dtype in FLOATS] + [f"fill {dtype}" for dtype in MOVED] + ["mark"]
+ALL = (
+    [f"{what} {dtype}" for what in ("drop", "alpha") for dtype in FLOATS]
+    + [f"fill {dtype}" for dtype in MOVED]
+    + ["mark"]
+)
 KEY = fd.Key(2**63 + 12345, 2**40 + 77)
 
 
@@ -168,6 +172,10 @@ def check(
         operation, factor = driver.dropping(y.dtype), 1.4375123
         computed = np.dtype(np.float32) if y.itemsize == 2 else y.dtype
         value, result = np.array(factor, computed), applied(kept, data, factor)
+    elif what.startswith("alpha"):
+        operation = driver.alpha_dropping(y.dtype)
+        value = np.array([0.8123, 0.3217, -1.4141], np.float32 if y.itemsize == 2 else y.dtype)
+        result = affine(kept, data, *value)
     else:
         operation, value = driver.filling(y.dtype), np.array(-77, y.dtype)
         result = np.where(kept, data, value)

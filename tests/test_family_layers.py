@@ -24,6 +24,12 @@ class Case(NamedTuple):
     function: Callable[..., Array]
     settings: dict[str, Any]
     shape: tuple[int, ...] = (6, 4, 7, 8)
+    backward: Callable[..., Array] | None = None  # where it is not the function
+    drops: bool = True
+
+    def back(self, dy: Array, key: fd.Key, **settings: Any) -> Array:
+        """The gradient, by functions."""
+        return (self.backward or self.function)(dy, rng=key, **(settings or self.settings))
 
 
 CASES = [
@@ -33,6 +39,13 @@ CASES = [
     Case(fd.FeatureDropout, fd.feature_dropout, {"p": 0.4, "data_format": "channels_last"}),
     Case(fd.DropPath, fd.drop_path, {"p": 0.4}),
     Case(fd.DropPath, fd.drop_path, {"p": 0.4, "mode": "batch", "scale_by_keep": False}),
+    Case(fd.AlphaDropout, fd.alpha_dropout, {"p": 0.4}, backward=fd.alpha_dropout_backward),
+    Case(
+        fd.FeatureAlphaDropout,
+        fd.feature_alpha_dropout,
+        {"p": 0.4, "data_format": "channels_last"},
+        backward=fd.feature_alpha_dropout_backward,
+    ),
     Case(fd.DropBlock2d, fd.drop_block2d, {"p": 0.3, "block_size": 3}),
     Case(fd.DropBlock2d, fd.drop_block2d, {"p": 0.3, "block_size": 2, "eps": 1.0}),
     Case(fd.DropBlock3d, fd.drop_block3d, {"p": 0.3, "block_size": 2}, (2, 3, 4, 5, 4)),
@@ -63,7 +76,7 @@ def test_the_nth_forward_and_its_backward_are_the_function(
     for x, key in zip(xs, keys, strict=True):
         assert_same(layer(x), case.function(x, rng=key, **case.settings))
     for x, key in reversed(list(zip(xs, keys, strict=True))):
-        assert_same(layer.backward(x), case.function(x, rng=key, **case.settings))
+        assert_same(layer.backward(x), case.back(x, key))
     with pytest.raises(RuntimeError, match="backward without a forward"):
         layer.backward(xs[0])
 
@@ -89,7 +102,7 @@ def test_the_gradient_is_the_numerical_one(case: Case, rng: np.random.Generator)
         return np.asarray(layer.backward(dy))
 
     x = rng.standard_normal(shape)
-    assert_backward_is_the_gradient(forward, backward, x)
+    assert_backward_is_the_gradient(forward, backward, x, case.drops)
 
 
 def test_evaluation_returns_x_itself(case: Case) -> None:
@@ -105,22 +118,22 @@ def test_evaluation_returns_x_itself(case: Case) -> None:
 def test_a_gradient_of_another_shape_is_refused_and_loses_nothing(case: Case) -> None:
     layer = case.layer(rng=1, **case.settings)
     x = np.ones(case.shape)
-    y = layer(x)
+    layer(x)
     with pytest.raises(ValueError, match="dy has shape"):
         layer.backward(x[1:])
-    assert_same(layer.backward(x), y)
+    assert_same(layer.backward(x), case.back(x, fd.Key(1)))
 
 
 def test_a_backward_uses_the_settings_of_its_forward(case: Case) -> None:
     layer = case.layer(rng=1, **case.settings)
     x = np.ones(case.shape)
-    first = layer(x)
+    layer(x)
     layer.p = 0.9
-    second = layer(x)
+    others = {**case.settings, "p": 0.9}
+    assert_same(layer(x), case.function(x, rng=fd.Key(1, 1), **others))
     layer.p = 0.1
-    assert_same(second, case.function(x, rng=fd.Key(1, 1), **{**case.settings, "p": 0.9}))
-    assert_same(layer.backward(x), second)
-    assert_same(layer.backward(x), first)
+    assert_same(layer.backward(x), case.back(x, fd.Key(1, 1), **others))
+    assert_same(layer.backward(x), case.back(x, fd.Key(1)))
 
 
 def test_repr_is_code_that_makes_the_layer(case: Case) -> None:
@@ -143,12 +156,12 @@ def test_defaults_are_not_shown() -> None:
 def test_copies_and_resumed_runs_go_on_alike(case: Case) -> None:
     layer = case.layer(rng=fd.Key(1, 2), **case.settings)
     x = np.ones(case.shape)
-    y = layer(x)
+    layer(x)
     resumed = case.layer(rng=0, **case.settings)
     resumed.load_state_dict(json.loads(json.dumps(layer.state_dict())))
     twins = [pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer)]
     for twin in twins:
-        assert_same(twin.backward(x), y)
+        assert_same(twin.backward(x), case.back(x, fd.Key(1, 2)))
     following = layer(x)
     for each in (*twins, resumed):
         assert_same(each(x), following)

@@ -31,6 +31,7 @@ from .span import FAR, NEAR, NEAR_BYTES, STREAM
 __all__ = [
     "LAYOUT_IS_KNOWN",
     "NEAR_BYTES",
+    "alpha_dropping",
     "apply",
     "dropping",
     "express",
@@ -50,6 +51,12 @@ _DROPS = {
     "bfloat16": operations.drop("bfloat16", storage.BFLOAT16),
     "float32": operations.drop("float32", storage.FLOAT32),
     "float64": operations.drop("float64", storage.FLOAT64),
+}
+_ALPHAS = {
+    "float16": operations.alpha("float16", storage.FLOAT16),
+    "bfloat16": operations.alpha("bfloat16", storage.BFLOAT16),
+    "float32": operations.alpha("float32", storage.FLOAT32),
+    "float64": operations.alpha("float64", storage.FLOAT64),
 }
 _FILLS = {size: operations.fill(kind) for size, kind in storage.MOVED.items()}
 _MARK = operations.mark()
@@ -89,6 +96,15 @@ def dropping(dtype: np.dtype[Any]) -> Operation:
     The value is a float32 for the half types, which are computed with in float32.
     """
     return _DROPS[dtype.name]
+
+
+@functools.cache
+def alpha_dropping(dtype: np.dtype[Any]) -> Operation:
+    """Return the operation that writes ``x * a + b`` where kept, and c where dropped.
+
+    The value is a, b and c, of the type of `dropping`'s.
+    """
+    return _ALPHAS[dtype.name]
 
 
 def filling(dtype: np.dtype[Any]) -> Operation:

@@ -35,12 +35,12 @@ _ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
 
 
 def apply_vector(
-    operation: Operation, kept: Lanes, x: Any, y: Any, k: int, count: int, value: Lanes
+    operation: Operation, kept: Lanes, x: Any, y: Any, k: int, count: int, parameters: list[Lanes]
 ) -> None:
     """Put an operation to the k-th `count` elements behind x."""
     source, target = operation.source, operation.target
     given = source.load(kept.builder, x, k * count * source.bits // 8, count)
-    a, b = operation.kept(given, value), operation.dropped(given, value)
+    a, b = operation.kept(given, *parameters), operation.dropped(given, *parameters)
     target.store(kept, a, b, y, k * count * target.bits // 8)
 
 
@@ -52,8 +52,8 @@ def elements(operation: Operation, count: int) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, marks, value = args
             kept = load(builder, marks, 0, I16, count) >= 1
-            parameter = operation.source.load_value(builder, value)
-            apply_vector(operation, kept, x, y, 0, count, parameter)
+            parameters = operation.parameters(builder, value)
+            apply_vector(operation, kept, x, y, 0, count, parameters)
             return context.get_dummy_value()
 
         return types.void(POINTER, POINTER, POINTER, POINTER), codegen
@@ -69,8 +69,8 @@ def certain(operation: Operation, count: int, kept: bool) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, value = args
             one = Lanes(builder, ir.Constant(BIT, int(kept)))
-            parameter = operation.source.load_value(builder, value)
-            apply_vector(operation, one.repeated(count), x, y, 0, count, parameter)
+            parameters = operation.parameters(builder, value)
+            apply_vector(operation, one.repeated(count), x, y, 0, count, parameters)
             return context.get_dummy_value()
 
         return types.void(POINTER, POINTER, POINTER), codegen

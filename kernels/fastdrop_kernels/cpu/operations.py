@@ -1,6 +1,6 @@
 """Operations: what becomes of an element once it is decided whether it is kept.
 
-An operation is what a kept element becomes, and what a dropped one, of x and a parameter in memory,
+An operation is what a kept element becomes, and what a dropped one, of x and parameters in memory,
 and the storage types of its input and output. The storage type selects, before or after it rounds;
 nothing is multiplied by the mask, so a NaN or an infinity in a dropped place vanishes. A new
 operation is a few lines here; the loops around it are shared.
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from .lanes import Lanes
 from .storage import BITS, BOOL, MARK, NOTHING, Storage
 
-# (x, value) -> y, traced. A plain 0 is all bits 0 however elements are stored, so +0.0 too.
-Becomes: TypeAlias = Callable[[Lanes, Lanes], Lanes | int]
+# (x, *parameters) -> y, traced. A plain 0 is all bits 0 however elements are stored, so +0.0 too.
+Becomes: TypeAlias = Callable[..., Lanes | int]
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed as objects, which is quick
@@ -26,8 +26,13 @@ class Operation:
     name: str
     source: Storage  # how x is read
     target: Storage  # how y is written
-    kept: Callable[[Lanes, Lanes], Lanes]
+    kept: Callable[..., Lanes]
     dropped: Becomes
+    numbers: int = 1  # of parameters, side by side in memory
+
+    def parameters(self, builder: Any, pointer: Any) -> list[Lanes]:
+        """Load the parameters, as they are computed with."""
+        return [self.source.load_value(builder, pointer, k) for k in range(self.numbers)]
 
 
 def _scaled(x: Lanes, scale: Lanes) -> Lanes:
@@ -46,6 +51,14 @@ def _filling(x: Lanes, value: Lanes) -> Lanes:
     return value
 
 
+def _affine(x: Lanes, a: Lanes, b: Lanes, c: Lanes) -> Lanes:
+    return x * a + b
+
+
+def _third(x: Lanes, a: Lanes, b: Lanes, c: Lanes) -> Lanes:
+    return c
+
+
 def drop(name: str, kind: Storage) -> Operation:
     """Dropout: kept elements times the parameter, dropped ones +0.0."""
     return Operation(f"drop-{name}", kind, kind, _scaled, _zero)
@@ -54,6 +67,11 @@ def drop(name: str, kind: Storage) -> Operation:
 def fill(kind: Storage) -> Operation:
     """Masked fill: kept elements as they are, dropped ones the parameter."""
     return Operation(f"fill-{kind.itemsize}", kind, kind, _itself, _filling)
+
+
+def alpha(name: str, kind: Storage) -> Operation:
+    """Alpha dropout: kept elements times a parameter plus another, dropped ones a third."""
+    return Operation(f"alpha-{name}", kind, kind, _affine, _third, 3)
 
 
 def mark() -> Operation:

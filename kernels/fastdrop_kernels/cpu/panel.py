@@ -142,7 +142,7 @@ def _strip(operation: Operation, aligned: bool, way: str) -> Any:
             x, x_column, y, y_column, columns, index, row_step, *key, value, kept = args
             law = Law(builder, *key)
             rows = _Strip(law, index, row_step)
-            parameter = operation.source.load_value(builder, value)
+            parameters = operation.parameters(builder, value)
             if aligned:
                 words = rows.blocks(0)
             else:
@@ -163,7 +163,7 @@ def _strip(operation: Operation, aligned: bool, way: str) -> Any:
                     ):
                         for at in range(0, HALVES * storage.bits // 8 * (way == FAR), _LINE):
                             prefetch(builder, pointer, at + _AHEAD_BYTES, pointer is target)
-                    apply_vector(operation, decided, source, target, 0, HALVES, parameter)
+                    apply_vector(operation, decided, source, target, 0, HALVES, parameters)
             return context.get_dummy_value()
 
         return types.void(POINTER, U64, POINTER, *[U64] * 7, POINTER, POINTER), codegen

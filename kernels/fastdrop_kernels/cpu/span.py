@@ -82,7 +82,7 @@ def _groups(operation: Operation, way: str) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, block, count, seed, stream, threshold, value = args
             law = Law(builder, seed, stream, threshold)
-            parameter = operation.source.load_value(builder, value)
+            parameters = operation.parameters(builder, value)
             staged = _Stage(builder, y, out_bytes) if way == STREAM else None
             with cgutils.for_range(builder, count) as loop:
 
@@ -100,7 +100,7 @@ def _groups(operation: Operation, way: str) -> Any:
                 target = staged.begin if staged else sides[1]
                 for k, vector in enumerate(halves):
                     kept = vector >= law.bound
-                    apply_vector(operation, kept, sides[0], target, k, HALVES, parameter)
+                    apply_vector(operation, kept, sides[0], target, k, HALVES, parameters)
                 if staged:
                     staged.write_lines(loop.index)
             if staged:

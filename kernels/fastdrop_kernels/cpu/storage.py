@@ -24,7 +24,7 @@ class Storage(NamedTuple):
     load: Callable[[Any, Any, int, int], Lanes]  # (builder, pointer, offset in bytes, count)
     # (kept, what becomes of an element if it is, and if it is dropped, pointer, offset)
     store: Callable[[Lanes, Lanes, Lanes | int, Any, int], Any]
-    load_value: Callable[[Any, Any], Lanes]  # (builder, pointer): one, as it is computed with
+    load_value: Callable[[Any, Any, int], Lanes]  # (builder, pointer, k): the k-th parameter
 
     @property
     def itemsize(self) -> int:
@@ -39,8 +39,8 @@ def _plain(element: Any, bits: int, units: int = 1) -> Storage:
         many = count * units if units > 1 and count else count or units * (units > 1)
         return lanes.load(builder, pointer, offset, element, many)
 
-    def load_value(builder: Any, pointer: Any) -> Lanes:
-        return load(builder, pointer, 0, 0)
+    def load_value(builder: Any, pointer: Any, k: int) -> Lanes:
+        return load(builder, pointer, k * bits // 8, 0)
 
     return Storage(bits, load, _store_selected, load_value)
 
@@ -66,8 +66,8 @@ def _half_type(to_float: Callable[[Lanes], Lanes], rounded: Rounded) -> Storage:
     def store(kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int) -> Any:
         return lanes.store(rounded(kept, a, b), pointer, offset)
 
-    def load_value(builder: Any, pointer: Any) -> Lanes:
-        return lanes.load(builder, pointer, 0, FLOAT, 0)
+    def load_value(builder: Any, pointer: Any, k: int) -> Lanes:
+        return lanes.load(builder, pointer, 4 * k, FLOAT, 0)
 
     return Storage(16, load, store, load_value)
 
@@ -156,7 +156,7 @@ def _load_nothing(builder: Any, pointer: Any, offset: int, count: int) -> Lanes:
     return Lanes(builder, ir.Constant(I8, 0))
 
 
-def _load_no_value(builder: Any, pointer: Any) -> Lanes:
+def _load_no_value(builder: Any, pointer: Any, k: int) -> Lanes:
     return Lanes(builder, ir.Constant(I8, 0))
 
 

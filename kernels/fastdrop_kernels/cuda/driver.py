@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..plan import c_strides
 from .launch import Launch, advancing, launches
-from .operations import DROPS, FILLS, MARK, PACK, Operation
+from .operations import ALPHAS, DROPS, FILLS, MARK, PACK, Operation
 
 Array: TypeAlias = Any  # a CuPy array
 
@@ -47,6 +47,15 @@ def dropping(dtype: np.dtype[Any]) -> Operation:
     The value is a float32 for the half types, which are computed with in float32.
     """
     return DROPS[dtype.name]
+
+
+@functools.lru_cache(maxsize=64)
+def alpha_dropping(dtype: np.dtype[Any]) -> Operation:
+    """Return the operation that writes ``x * a + b`` where kept, and c where dropped.
+
+    The value is a, b and c, of the type of `dropping`'s.
+    """
+    return ALPHAS[dtype.name]
 
 
 def filling(dtype: np.dtype[Any]) -> Operation:

@@ -66,6 +66,21 @@ struct Drop {
     }
 };
 
+// Alpha dropout: kept elements times a parameter plus another, dropped ones a third.
+template <class Storage_>
+struct Alpha {
+    using Storage = Storage_;
+    using Value = typename Storage::Value;
+    static constexpr int OPERANDS = 1;
+    static constexpr bool EXACT = false;
+    static FASTDROP_INLINE bool reads(bool kept) { return kept; }
+    static FASTDROP_INLINE Value apply(u32 noise, const Value (&x)[1], const Params& p) {
+        constexpr int NEXT = sizeof(Value);
+        const Value kept = plus(times(x[0], parameter<Value>(p, 0)), parameter<Value>(p, NEXT));
+        return noise >= p.threshold ? kept : parameter<Value>(p, 2 * NEXT);
+    }
+};
+
 // Masked fill: kept elements as they are, dropped ones the parameter.
 template <class Storage_>
 struct Fill {

@@ -51,6 +51,11 @@ def drop(name: str, storage: Storage) -> Operation:
     return Operation(f"drop_{name}", "Drop", storage, 1)
 
 
+def alpha(name: str, storage: Storage) -> Operation:
+    """Alpha dropout: kept elements times a parameter plus another, dropped ones a third."""
+    return Operation(f"alpha_{name}", "Alpha", storage, 1)
+
+
 def fill(storage: Storage) -> Operation:
     """Masked fill: kept elements as they are, dropped ones the parameter."""
     return Operation(f"fill_{storage.itemsize}", "Fill", storage, 1)
@@ -66,13 +71,10 @@ def pack() -> Operation:
     return Operation("pack", "Mark", PACKED, 0)
 
 
-DROPS = {
-    "float16": drop("float16", FLOAT16),
-    "bfloat16": drop("bfloat16", BFLOAT16),
-    "float32": drop("float32", FLOAT32),
-    "float64": drop("float64", FLOAT64),
-}
+_FLOATS = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": FLOAT32, "float64": FLOAT64}
+DROPS = {name: drop(name, storage) for name, storage in _FLOATS.items()}
+ALPHAS = {name: alpha(name, storage) for name, storage in _FLOATS.items()}
 FILLS = {size: fill(storage) for size, storage in MOVED.items()}
 MARK = mark()
 PACK = pack()
-EVERY = (*DROPS.values(), *FILLS.values(), MARK, PACK)
+EVERY = (*DROPS.values(), *ALPHAS.values(), *FILLS.values(), MARK, PACK)

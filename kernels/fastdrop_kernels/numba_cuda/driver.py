@@ -22,7 +22,7 @@ from .operations import Operation
 # behind the end find nothing to do. In the simulator they would take seconds.
 LEAST_BLOCKS = 1 if SIMULATED else 128
 
-__all__ = ["apply", "dropping", "filling", "marking", "pack"]
+__all__ = ["alpha_dropping", "apply", "dropping", "filling", "marking", "pack"]
 
 
 def dropping(dtype: np.dtype[Any]) -> Operation:
@@ -31,6 +31,18 @@ def dropping(dtype: np.dtype[Any]) -> Operation:
     The value is a float32 for float16, which is computed with in float32.
     """
     return operations.DROPS[dtype.name]
+
+
+def alpha_dropping(dtype: np.dtype[Any]) -> Operation:
+    """Refuse: Numba would round the product and the sum once, and give other bits than all else."""
+    return _refused("alpha dropout")
+
+
+def _refused(what: str) -> Operation:
+    raise TypeError(
+        f"{what} is not among the kernels that Numba compiles for a GPU: install CuPy, which views "
+        "Numba's arrays"
+    )
 
 
 def filling(dtype: np.dtype[Any]) -> Operation:
