@@ -16,6 +16,12 @@ from .device_arrays import PROMISES
 SIMULATOR = {"NUMBA_ENABLE_CUDASIM": "1"}
 
 
-@pytest.mark.parametrize("promise", PROMISES)
+QUICK = ("ties_are_settled", "in_place", "the_known_answers", "the_building_blocks_in_a_kernel")
+
+
+@pytest.mark.parametrize(
+    "promise",
+    [pytest.param(p, marks=[] if p in QUICK else pytest.mark.slow) for p in PROMISES],
+)
 def test_the_simulator_keeps_the_promise(promise: str) -> None:
     run_scenario("simulator", promise, environment=SIMULATOR)

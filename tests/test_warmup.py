@@ -71,6 +71,7 @@ def test_wrong_dtypes_are_named_before_anything_is_compiled() -> None:
             fd.warmup(wrong)
 
 
+@pytest.mark.slow
 def test_half_types_by_name() -> None:
     fd.warmup(["float16", "bfloat16", ml_dtypes.bfloat16])
     fd.warmup([])
