@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from fastdrop_kernels import contract
-
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
-from ._backends import backend_of
+from ._element_wise import element_wise
 from ._functions import dropout
 from ._laws import alpha_law, alpha_scale
 from ._whole_parts import channels
@@ -69,21 +67,17 @@ def alpha_dropout(
     >>> fd.alpha_dropout(x, 0.5, rng=42)
     array([-0.10721093,  0.77919394, -0.77919394, -0.77919394], dtype=float32)
     """
-    backend = backend_of(x)
-    xs = backend.array(x)
-    p = arguments.probability(p)
-    value = alpha_law(p, xs.dtype)
-    if training is not True and not arguments.flag("training", training):
-        return backend.untouched(x, xs, out)
-    place = arguments.place(xs.shape, noise_shape, offset, global_shape)
-    return backend.apply(
-        lambda driver: driver.alpha_dropping(xs.dtype),
-        xs,
-        out,
-        place,
-        rng,
-        contract.threshold(p),
-        value,
+    return element_wise(
+        x,
+        p,
+        lambda driver, dtype: driver.alpha_dropping(dtype),
+        alpha_law,
+        rng=rng,
+        training=training,
+        noise_shape=noise_shape,
+        offset=offset,
+        global_shape=global_shape,
+        out=out,
     )
 
 

@@ -42,18 +42,20 @@ _ELSEWHERE = {
 }
 
 
-def probability(p: Any) -> float:
+def probability(p: Any, name: str = "p") -> float:
     """Return a drop probability as a float in [0, 1]."""
     if type(p) is not float:
         if isinstance(p, bool | np.bool_) or not isinstance(p, int | float | np.number):
-            raise TypeError(f"p={p!r} is a {type(p).__name__}: give the probability of dropping")
+            raise TypeError(
+                f"{name}={p!r} is a {type(p).__name__}: give the probability of dropping"
+            )
         if isinstance(p, np.complexfloating):
-            raise TypeError(f"p={p!r} is complex: give the probability of dropping")
-        p = _as_float("p", p)
+            raise TypeError(f"{name}={p!r} is complex: give the probability of dropping")
+        p = _as_float(name, p)
     number: float = p
     if not 0.0 <= number <= 1.0:  # so that NaN is refused too
         raise ValueError(
-            f"p={number!r} is not in [0, 1]: p is the probability of dropping an element"
+            f"{name}={number!r} is not in [0, 1]: {name} is the probability of dropping an element"
         )
     return number
 

@@ -11,9 +11,10 @@ from fastdrop_kernels import contract
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
 from ._backends import backend_of
+from ._element_wise import element_wise
 from ._fillings import filling
 from ._key import Key, as_key
-from ._laws import EXPRESS, given_factor, law_of, new_law
+from ._laws import EXPRESS, law_of, new_law
 from ._repeats import dropped_again
 from .cuda import AnyRNG
 
@@ -140,17 +141,17 @@ def dropout(
         is not None
     ):
         return again
-    backend = backend_of(x)
-    xs = backend.array(x)
-    p = arguments.probability(p)
-    threshold, factor = law_of(p, xs.dtype)
-    if scale is not None:
-        factor = given_factor(scale, xs.dtype)
-    if training is not True and not arguments.flag("training", training):
-        return backend.untouched(x, xs, out)
-    place = arguments.place(xs.shape, noise_shape, offset, global_shape)
-    return backend.apply(
-        lambda driver: driver.dropping(xs.dtype), xs, out, place, rng, threshold, factor
+    return element_wise(
+        x,
+        p,
+        lambda driver, dtype: driver.dropping(dtype),
+        lambda p, dtype: law_of(p, dtype, scale),
+        rng=rng,
+        training=training,
+        noise_shape=noise_shape,
+        offset=offset,
+        global_shape=global_shape,
+        out=out,
     )
 
 
@@ -202,15 +203,17 @@ def masked_fill(
     >>> fd.masked_fill(tokens, 0.15, 103, rng=7).shape
     (8,)
     """
-    backend = backend_of(x)
-    xs = backend.array(x)
-    p = arguments.probability(p)
-    fill = filling(value, xs.dtype)
-    if training is not True and not arguments.flag("training", training):
-        return backend.untouched(x, xs, out)
-    place = arguments.place(xs.shape, noise_shape, offset, global_shape)
-    return backend.apply(
-        lambda driver: driver.filling(xs.dtype), xs, out, place, rng, contract.threshold(p), fill
+    return element_wise(
+        x,
+        p,
+        lambda driver, dtype: driver.filling(dtype),
+        lambda p, dtype: (contract.threshold(p), filling(value, dtype)),
+        rng=rng,
+        training=training,
+        noise_shape=noise_shape,
+        offset=offset,
+        global_shape=global_shape,
+        out=out,
     )
 
 

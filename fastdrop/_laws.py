@@ -35,9 +35,7 @@ def new_law(p: float, scale: float | None, dtype: np.dtype[Any]) -> ExpressLaw |
 
     Raises what the long way raises.
     """
-    threshold, factor = law_of(arguments.probability(p), dtype)
-    if scale is not None:
-        factor = given_factor(scale, dtype)
+    threshold, factor = law_of(arguments.probability(p), dtype, scale)
     driver = cpu_driver()
     # What is certain is not drawn, and 0.0 and -0.0 are one key but two factors.
     if threshold in (0, 1 << 32) or scale == 0.0 or not driver.LAYOUT_IS_KNOWN:
@@ -76,8 +74,8 @@ SELU_FLOOR = 1.7580993408473766  # what SELU comes to far below 0, times -1
 
 
 @functools.lru_cache(maxsize=256)
-def alpha_law(p: float, dtype: np.dtype[Any]) -> Array:
-    """Return a, b and c as kernels read them: ``a * x + b`` where kept, and c where dropped.
+def alpha_law(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
+    """Return threshold, and a, b and c: ``a * x + b`` where kept, and c where dropped.
 
     Of elements of mean 0 and variance 1, a p of which become ``-SELU_FLOOR``, a and b bring mean
     and variance back. In float64, each rounded once.
@@ -90,7 +88,7 @@ def alpha_law(p: float, dtype: np.dtype[Any]) -> Array:
     else:
         a = alpha_scale(p)
         numbers = a, SELU_FLOOR * a * p, SELU_FLOOR * a * p - SELU_FLOOR * a
-    return np.array(numbers, computed)
+    return contract.threshold(p), np.array(numbers, computed)
 
 
 def alpha_scale(p: float) -> float:
@@ -98,17 +96,19 @@ def alpha_scale(p: float) -> float:
     return 1.0 / math.sqrt((SELU_FLOOR**2 * p + 1.0) * (1.0 - p)) if p < 1.0 else 0.0
 
 
-@functools.lru_cache(maxsize=256)
-def law_of(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
-    """Return the threshold of p, and the factor 1 / (1 - p) as kernels read it.
+def law_of(p: float, dtype: np.dtype[Any], scale: Any = None) -> tuple[int, Array]:
+    """Return the threshold of p, and the factor of kept elements as kernels read it."""
+    threshold, factor = _inverted(p, dtype)
+    return threshold, factor if scale is None else _given(scale, dtype)
 
-    The factor is computed in float64 and rounded once, to what is computed in.
-    """
+
+@functools.lru_cache(maxsize=256)
+def _inverted(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
+    """Return threshold, and 1 / (1 - p) of float64, rounded once to what is computed in."""
     return contract.threshold(p), np.array(contract.scale(p), compute_type(dtype))
 
 
-def given_factor(scale: Any, dtype: np.dtype[Any]) -> Array:
-    """Return a factor that was given as kernels read it, rounded once."""
+def _given(scale: Any, dtype: np.dtype[Any]) -> Array:
     number = arguments.real("scale", scale)
     computed = compute_type(dtype)
     if abs(number) > float(np.finfo(computed).max):

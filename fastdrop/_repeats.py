@@ -15,7 +15,7 @@ from . import _arguments as arguments
 from ._arguments import Array, NoiseShape, Offset, ShapeLike
 from ._backends import cpu_driver
 from ._key import Key
-from ._laws import given_factor, law_of
+from ._laws import law_of
 
 _Call = Callable[[Array, Array, int, int], None]
 _calls: dict[tuple[Any, ...], _Call] = {}
@@ -85,13 +85,13 @@ def _prepared(
     global_shape: ShapeLike | None,
     what: tuple[Any, ...],
 ) -> _Call | None:
-    threshold, factor = law_of(arguments.probability(p), x.dtype)
-    if scale is not None:
-        factor = given_factor(scale, x.dtype)
+    threshold, factor = law_of(arguments.probability(p), x.dtype, scale)
     place = arguments.place(x.shape, noise_shape, offset, global_shape)
     driver = cpu_driver()
     # 0.0 and -0.0 are equal, but not as factors.
-    if scale == 0.0 or not 0 < x.size < driver.PARALLEL_FROM or not driver.LAYOUT_IS_KNOWN:
+    if scale == 0.0 or not driver.LAYOUT_IS_KNOWN:
+        return None
+    if x.size == 0 or not driver.is_one_threads(x.size):
         return None
     if len(_calls) >= _MOST_CALLS:
         _calls.clear()

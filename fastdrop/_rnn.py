@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -100,9 +101,9 @@ class RNNDropout(Layer):
             dxs[t] = rnn.input_backward(dinput, t)
     """
 
-    input_p = Setting(arguments.probability)
-    output_p = Setting(arguments.probability)
-    state_p = Setting(arguments.probability)
+    input_p = Setting(partial(arguments.probability, name="input_p"))
+    output_p = Setting(partial(arguments.probability, name="output_p"))
+    state_p = Setting(partial(arguments.probability, name="state_p"))
     variational = Setting(_variational, default=False)
     share_batch = Setting(_share_batch, default=False)
     drop_state = Setting(_drop_state, default=None)

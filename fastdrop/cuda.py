@@ -55,7 +55,16 @@ class DeviceKey:
 
     def __init__(self, rng: RNG = None) -> None:
         key = as_key(rng)
-        import cupy
+        try:
+            import cupy
+        except ModuleNotFoundError as error:
+            if error.name != "cupy":
+                raise
+            raise ModuleNotFoundError(
+                "a DeviceKey needs CuPy, which is not installed: pip install 'fastdrop[cuda13]' "
+                "(or [cuda12])",
+                name="cupy",
+            ) from None
 
         # One less, and then advanced: so that the kernel is loaded, which a stream that is being
         # captured may not allow.

@@ -166,7 +166,8 @@ def test_steps_before_the_first_pass_are_a_runtime_error() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: fd.RNNDropout(1.5), ValueError, r"p=1\.5"),
+        (lambda: fd.RNNDropout(1.5), ValueError, r"input_p=1\.5"),
+        (lambda: fd.RNNDropout(state_p="a"), TypeError, "state_p='a'"),  # type: ignore[arg-type]
         (lambda: fd.RNNDropout(variational=1), TypeError, "variational=1"),  # type: ignore[arg-type]
         (lambda: fd.RNNDropout(share_batch=1), TypeError, "share_batch"),  # type: ignore[arg-type]
         (lambda: fd.RNNDropout(drop_state=True), TypeError, "drop_state=True"),  # type: ignore[arg-type]

@@ -18,6 +18,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def seed_number(text: str) -> int:
+    """Read a whole number from 0 up and below 2**64."""
+    if not text.isdecimal() or int(text) >= 2**64:
+        raise argparse.ArgumentTypeError(f"{text}: has to be in [0, 2**64)")
+    return int(text)
+
+
 def figure_file(text: str) -> Path:
     """Read the name of a file that a figure can be written to; better now than after the work."""
     path = Path(text)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 import fastdrop as fd
-from fastdrop.examples._command_line import are_installed, figure_file, positive
+from fastdrop.examples._command_line import are_installed, figure_file, positive, seed_number
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -151,17 +151,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="masks for each probability (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, metavar="N", help="(default: %(default)s)"
+    )
     parser.add_argument(
         "--output",
         type=figure_file,
         metavar="FILE",
         help="also draw a figure, as .png, .pdf or .svg",
     )
-    args = parser.parse_args(argv)
-    if not 0 <= args.seed < 2**64:
-        parser.error(f"--seed {args.seed}: has to be in [0, 2**64)")
-    return args
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

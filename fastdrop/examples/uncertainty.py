@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastdrop.examples._command_line import are_installed, figure_file, positive
+from fastdrop.examples._command_line import are_installed, figure_file, positive, seed_number
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -121,7 +121,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="passes for each prediction (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, metavar="N", help="(default: %(default)s)"
+    )
     parser.add_argument(
         "--output",
         type=figure_file,
@@ -129,10 +131,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="where to write the figure, as .png, .pdf or .svg (default: %(default)s)",
     )
-    args = parser.parse_args(argv)
-    if not 0 <= args.seed < 2**64:
-        parser.error(f"--seed {args.seed}: has to be in [0, 2**64)")
-    return args
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -135,5 +135,10 @@ def use_threads() -> None:
 def assert_threads_were_used() -> None:
     """Fail if calls in this process were serial: then nothing was tested."""
     assert len(threads._workers) == THREADS - 1, threads._workers
-    alive = sys._current_frames()
-    assert all(worker in alive for worker in threads._workers), "these are a parent's"
+    # One that has just been started may have had no turn yet. A parent's never has one.
+    for _ in rounds(30.0):
+        alive = sys._current_frames()
+        if all(worker in alive for worker in threads._workers):
+            return
+        time.sleep(0.01)
+    raise AssertionError("these are a parent's")

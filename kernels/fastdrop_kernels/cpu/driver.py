@@ -36,6 +36,7 @@ __all__ = [
     "dropping",
     "express",
     "express_record",
+    "is_one_threads",
     "filling",
     "marking",
     "pack",
@@ -68,6 +69,9 @@ _ALWAYS = 1 << 32  # the threshold that drops all
 # other core was idle: 1 Mi takes 0.75 of one thread's time on two if called again and again, but
 # 1.15 after 20 ms in which one thread did something else, and 2 Mi 0.6 and 0.9.
 PARALLEL_FROM = 3 << 19
+# What else than neighbours is walked over takes at least 1.5 times as long, so that its elements
+# count for more: 1 Mi in runs of 16 that share a decision takes 0.6 of one thread's time on two.
+_WALKED = 1.5
 # Parts are small, so that a thread that starts late or shares its core does not hold up the others
 # (16 Mi on two threads: 10% faster than with 4 parts to each), but begin with lines that nobody has
 # asked for: 2 Mi takes 5% less in parts of 64 Ki than of 32 Ki, and no less in larger ones.
@@ -261,7 +265,7 @@ def _walk(
 ) -> None:
     kernel, split = _kernel_of(operation, layout)
     axes, table = layout.axes, layout.table
-    part, threads = _shares(axes[split][0], layout.elements, 64)
+    part, threads = _shares(axes[split][0], int(_WALKED * layout.elements), 64)
     cursor = np.zeros(1, np.uint64)
 
     def work() -> None:
@@ -283,6 +287,11 @@ def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int]:
     # Packed rows may share a byte, and whole multiples of 8 rows never do.
     split = 0 if packed else max(range(len(axes)), key=lambda a: axes[a][0])
     return box(operation, form, FAR if far else NEAR), split
+
+
+def is_one_threads(elements: int) -> bool:
+    """Say whether a call on so many elements, however they lie, is not worth a second thread."""
+    return _WALKED * elements < PARALLEL_FROM
 
 
 def repeatable(
