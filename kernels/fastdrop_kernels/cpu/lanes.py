@@ -229,16 +229,41 @@ def select(condition: Lanes, a: Lanes, b: Any) -> Lanes:
     return a.made(a.builder.select(condition.value, a.value, b.repeated(a.count).value))
 
 
-def load(builder: Any, pointer: Any, offset: int, element: Any, count: int) -> Lanes:
-    """Load `count` numbers (0: one that is no vector) at any alignment, `offset` bytes on."""
-    place = _place(builder, pointer, offset, _lanes_type(element, count))
-    return Lanes(builder, builder.load(place, align=1))
+def load(
+    builder: Any, pointer: Any, offset: int, element: Any, count: int, where: Lanes | None = None
+) -> Lanes:
+    """Load `count` numbers (0: one that is no vector) at any alignment, `offset` bytes on.
+
+    Where `where` does not hold, no memory is read, and the number is 0.
+    """
+    ty = _lanes_type(element, count)
+    place = _place(builder, pointer, offset, ty)
+    if where is None:
+        return Lanes(builder, builder.load(place, align=1))
+    mask = where.each_repeated(count // where.count).value
+    arguments = [place, ir.Constant(I32, 1), mask, ir.Constant(ty, None)]
+    return Lanes(builder, _masked(builder, "load", ty, ty, arguments))
 
 
-def store(value: Lanes, pointer: Any, offset: int, align: int = 1) -> Any:
-    """Store numbers; returns the instruction."""
-    place = _place(value.builder, pointer, offset, value.value.type)
-    return value.builder.store(value.value, place, align=align)
+def store(
+    value: Lanes, pointer: Any, offset: int, where: Lanes | None = None, align: int = 1
+) -> Any:
+    """Store numbers, those where `where` holds; returns the instruction."""
+    builder, ty = value.builder, value.value.type
+    place = _place(builder, pointer, offset, ty)
+    if where is None:
+        return builder.store(value.value, place, align=align)
+    mask = where.each_repeated(value.count // where.count).value
+    arguments = [value.value, place, ir.Constant(I32, align), mask]
+    return _masked(builder, "store", ir.VoidType(), ty, arguments)
+
+
+def _masked(builder: Any, what: str, result: Any, ty: Any, arguments: list[Any]) -> Any:
+    kind = "if"[_is_float(ty.element)]
+    name = f"llvm.masked.{what}.v{ty.count}{kind}{_bits(ty.element)}.p0"
+    fnty = ir.FunctionType(result, [argument.type for argument in arguments])
+    function = cgutils.get_or_insert_function(builder.module, fnty, name)
+    return builder.call(function, arguments)
 
 
 def iota(builder: Any, element: Any, count: int) -> Lanes:

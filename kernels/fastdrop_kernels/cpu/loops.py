@@ -35,13 +35,20 @@ _ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
 
 
 def apply_vector(
-    operation: Operation, kept: Lanes, x: Any, y: Any, k: int, count: int, parameters: list[Lanes]
+    operation: Operation,
+    kept: Lanes,
+    x: Any,
+    y: Any,
+    k: int,
+    count: int,
+    parameters: list[Lanes],
+    where: Lanes | None = None,
 ) -> None:
-    """Put an operation to the k-th `count` elements behind x."""
+    """Put an operation to the k-th `count` elements behind x, to those where `where` holds."""
     source, target = operation.source, operation.target
-    given = source.load(kept.builder, x, k * count * source.bits // 8, count)
+    given = source.load(kept.builder, x, k * count * source.bits // 8, count, where)
     a, b = operation.kept(given, *parameters), operation.dropped(given, *parameters)
-    target.store(kept, a, b, y, k * count * target.bits // 8)
+    target.store(kept, a, b, y, k * count * target.bits // 8, where)
 
 
 def elements(operation: Operation, count: int) -> Any:

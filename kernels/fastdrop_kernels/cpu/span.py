@@ -28,10 +28,11 @@ from .intrinsics import (
     store_fence,
     wide_vectors,
 )
-from .lanes import I64, Lanes, load, store
+from .lanes import I16, I64, Lanes, iota, load, store
 from .loops import apply_vector, bit_copier, sizes
 from .operations import Operation
 from .storage import BITS
+from .target import MASKS
 
 _GROUP = np.uint64(GROUP)
 _ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
@@ -112,6 +113,50 @@ def _groups(operation: Operation, way: str) -> Any:
     return groups
 
 
+def _part(operation: Operation) -> Any:
+    """Intrinsic ``(x, y, lane, n, block, seed, stream, threshold, value)``: n elements of a group.
+
+    They begin at the element `lane` of the group that begins at a block; no others are touched.
+    """
+
+    @intrinsic
+    def part(
+        typingctx: Any,
+        x: Any,
+        y: Any,
+        lane: Any,
+        n: Any,
+        block: Any,
+        seed: Any,
+        stream: Any,
+        threshold: Any,
+        value: Any,
+    ) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x, y, lane, n, block, seed, stream, threshold, value = args
+            law = Law(builder, seed, stream, threshold)
+            parameters = operation.parameters(builder, value)
+
+            def before(pointer: Any, size: int) -> Any:
+                distance = builder.mul(lane, ir.Constant(I64, size))
+                return builder.gep(pointer, [builder.neg(distance)])
+
+            source = before(x, operation.source.itemsize)
+            target = before(y, operation.target.itemsize)
+            begin, length = (Lanes(builder, a).converted(I16) for a in (lane, n))
+            for k, vector in enumerate(law.group(block, lambda r: None)):
+                kept = vector >= law.bound
+                behind = iota(builder, I16, HALVES) + k * HALVES - begin
+                apply_vector(
+                    operation, kept, source, target, k, HALVES, parameters, behind < length
+                )
+            return context.get_dummy_value()
+
+        return types.void(POINTER, POINTER, *[U64] * 6, POINTER), codegen
+
+    return part
+
+
 class _Stage:
     """Collects a group's output, and writes it as whole lines past the caches.
 
@@ -165,6 +210,8 @@ def _near_span(operation: Operation) -> Any:
     settler()  # known by its symbol
     groups = _groups(operation, NEAR)
     in_size, out_size = sizes(operation)
+    if MASKS and operation.target is not BITS:
+        return _masked_span(operation)
     packed = operation.target is BITS
     # What is no whole group is computed as one, in memory of our own: the elements that there are,
     # and zeros, copied in, and those that there are copied out.
@@ -210,11 +257,36 @@ def _near_span(operation: Operation) -> Any:
     return routine(f"{operation.name}-span", span, signature)
 
 
+def _masked_span(operation: Operation) -> Any:
+    groups, part = _groups(operation, NEAR), _part(operation)
+    in_size, out_size = sizes(operation)
+
+    def span(
+        x: Any, y: Any, n: Any, index: Any, seed: Any, stream: Any, threshold: Any, value: Any
+    ) -> None:
+        wide_vectors()
+        while n:
+            lane, m = index % _GROUP, n - n % _GROUP
+            block = (index - lane) // _EIGHT
+            if lane or n < _GROUP:
+                m = min(_GROUP - lane, n)
+                part(x, y, lane, m, block, seed, stream, threshold, value)
+            else:
+                groups(x, y, block, m // _GROUP, seed, stream, threshold, value)
+            x, y = advance(x, m * in_size), advance(y, m * out_size)
+            index += m
+            n -= m
+
+    signature = types.void(POINTER, POINTER, *[U64] * 5, POINTER)
+    return routine(f"{operation.name}-span", span, signature)
+
+
 def _far_span(operation: Operation, way: str) -> Any:
     near, groups = span_loop(operation, NEAR), _groups(operation, way)
     in_size, out_size = sizes(operation)
     # Groups that stream begin in a line that has been written.
-    before = _GROUP if way == STREAM else _ZERO
+    past = way == STREAM
+    before = _GROUP if past else _ZERO
 
     def span(
         x: Any, y: Any, n: Any, index: Any, seed: Any, stream: Any, threshold: Any, value: Any
@@ -230,7 +302,8 @@ def _far_span(operation: Operation, way: str) -> Any:
         done = first + count * _GROUP
         x, y = advance(x, done * in_size), advance(y, done * out_size)
         near(x, y, n - done, index + done, seed, stream, threshold, value)
-        store_fence()
+        if past:
+            store_fence()
 
     signature = types.void(POINTER, POINTER, *[U64] * 5, POINTER)
     return routine(f"{operation.name}-span-{way}", span, signature)

@@ -16,14 +16,18 @@ from . import lanes
 from .lanes import DOUBLE, FLOAT, HALF, I8, I16, I32, I64, Lanes, select
 from .target import has
 
+# The last says of which elements; None of all.
+Load: TypeAlias = Callable[[Any, Any, int, int, Lanes | None], Lanes]
+Store: TypeAlias = Callable[[Lanes, Lanes, Lanes | int, Any, int, Lanes | None], Any]
+
 
 class Storage(NamedTuple):
     """One way to keep elements in memory."""
 
     bits: int  # of an element
-    load: Callable[[Any, Any, int, int], Lanes]  # (builder, pointer, offset in bytes, count)
-    # (kept, what becomes of an element if it is, and if it is dropped, pointer, offset)
-    store: Callable[[Lanes, Lanes, Lanes | int, Any, int], Any]
+    load: Load  # (builder, pointer, offset in bytes, count, where)
+    # (kept, what becomes of an element if it is, and if it is dropped, pointer, offset, where)
+    store: Store
     load_value: Callable[[Any, Any, int], Lanes]  # (builder, pointer, k): the k-th parameter
 
     @property
@@ -35,9 +39,11 @@ class Storage(NamedTuple):
 def _plain(element: Any, bits: int, units: int = 1) -> Storage:
     """Elements that are what is computed with, or `units` of them."""
 
-    def load(builder: Any, pointer: Any, offset: int, count: int) -> Lanes:
+    def load(
+        builder: Any, pointer: Any, offset: int, count: int, where: Lanes | None = None
+    ) -> Lanes:
         many = count * units if units > 1 and count else count or units * (units > 1)
-        return lanes.load(builder, pointer, offset, element, many)
+        return lanes.load(builder, pointer, offset, element, many, where)
 
     def load_value(builder: Any, pointer: Any, k: int) -> Lanes:
         return load(builder, pointer, k * bits // 8, 0)
@@ -45,8 +51,10 @@ def _plain(element: Any, bits: int, units: int = 1) -> Storage:
     return Storage(bits, load, _store_selected, load_value)
 
 
-def _store_selected(kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int) -> Any:
-    return lanes.store(select(kept, a, b), pointer, offset)
+def _store_selected(
+    kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int, where: Lanes | None
+) -> Any:
+    return lanes.store(select(kept, a, b), pointer, offset, where)
 
 
 # Half types are computed with as float32, and rounded once on the way out, to the nearest, ties to
@@ -60,11 +68,13 @@ Rounded: TypeAlias = Callable[
 
 
 def _half_type(to_float: Callable[[Lanes], Lanes], rounded: Rounded) -> Storage:
-    def load(builder: Any, pointer: Any, offset: int, count: int) -> Lanes:
-        return to_float(lanes.load(builder, pointer, offset, I16, count))
+    def load(builder: Any, pointer: Any, offset: int, count: int, where: Lanes | None) -> Lanes:
+        return to_float(lanes.load(builder, pointer, offset, I16, count, where))
 
-    def store(kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int) -> Any:
-        return lanes.store(rounded(kept, a, b), pointer, offset)
+    def store(
+        kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int, where: Lanes | None
+    ) -> Any:
+        return lanes.store(rounded(kept, a, b), pointer, offset, where)
 
     def load_value(builder: Any, pointer: Any, k: int) -> Lanes:
         return lanes.load(builder, pointer, 4 * k, FLOAT, 0)
@@ -152,7 +162,9 @@ def _machine_by_float16(x: Lanes) -> Lanes:
     return x.converted(HALF).seen_as(I16)
 
 
-def _load_nothing(builder: Any, pointer: Any, offset: int, count: int) -> Lanes:
+def _load_nothing(
+    builder: Any, pointer: Any, offset: int, count: int, where: Lanes | None
+) -> Lanes:
     return Lanes(builder, ir.Constant(I8, 0))
 
 
@@ -160,21 +172,29 @@ def _load_no_value(builder: Any, pointer: Any, k: int) -> Lanes:
     return Lanes(builder, ir.Constant(I8, 0))
 
 
-def _store_nothing(kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int) -> Any:
+def _store_nothing(
+    kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int, where: Lanes | None
+) -> Any:
     raise AssertionError("nothing is written as nothing")
 
 
-def _store_bool(kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int) -> Any:
-    return lanes.store(kept.converted(I8), pointer, offset)
+def _store_bool(
+    kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int, where: Lanes | None
+) -> Any:
+    return lanes.store(kept.converted(I8), pointer, offset, where)
 
 
-def _store_bits(kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int) -> Any:
+def _store_bits(
+    kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int, where: Lanes | None
+) -> Any:
     return lanes.store(kept.as_number(), pointer, offset)
 
 
-def _store_mark(kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int) -> Any:
+def _store_mark(
+    kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int, where: Lanes | None
+) -> Any:
     ones = Lanes(kept.builder, ir.Constant(I16, 0xFFFF)).repeated(kept.count)
-    return lanes.store(select(kept, ones, 0), pointer, offset)
+    return lanes.store(select(kept, ones, 0), pointer, offset, where)
 
 
 FLOAT32 = _plain(FLOAT, 32)

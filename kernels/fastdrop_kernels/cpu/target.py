@@ -16,4 +16,6 @@ def has(feature: str) -> bool:
 # Vectors of 512 bits need AVX-512BW too, whose registers hold 16-bit lanes. What is wider than a
 # machine's registers would still run: LLVM splits it.
 VECTOR_BYTES = 64 if has("avx512bw") else 32 if has("avx2") else 16
+# Loads and stores of single lanes of any width, for what is no whole vector.
+MASKS = VECTOR_BYTES == 64
 REGISTERS = 16 if _TRIPLE.startswith("x86_64") and VECTOR_BYTES < 64 else 32
