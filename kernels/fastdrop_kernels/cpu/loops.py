@@ -45,10 +45,31 @@ def apply_vector(
     where: Lanes | None = None,
 ) -> None:
     """Put an operation to the k-th `count` elements behind x, to those where `where` holds."""
-    source, target = operation.source, operation.target
-    given = source.load(kept.builder, x, k * count * source.bits // 8, count, where)
+    given = read_vector(operation, kept.builder, x, k, count, where)
+    put_vector(operation, kept, given, y, k, count, parameters, where)
+
+
+def read_vector(
+    operation: Operation, builder: Any, x: Any, k: int, count: int, where: Lanes | None = None
+) -> Lanes:
+    """Load the k-th `count` elements behind x."""
+    source = operation.source
+    return source.load(builder, x, k * count * source.bits // 8, count, where)
+
+
+def put_vector(
+    operation: Operation,
+    kept: Lanes,
+    given: Lanes,
+    y: Any,
+    k: int,
+    count: int,
+    parameters: list[Lanes],
+    where: Lanes | None = None,
+) -> None:
+    """Write what becomes of elements that were loaded."""
     a, b = operation.kept(given, *parameters), operation.dropped(given, *parameters)
-    target.store(kept, a, b, y, k * count * target.bits // 8, where)
+    operation.target.store(kept, a, b, y, k * count * operation.target.bits // 8, where)
 
 
 def elements(operation: Operation, count: int) -> Any:

@@ -55,7 +55,8 @@ STREAM = "stream"  # and whole lines are written past the caches; not for use in
 _AHEAD_BYTES = (2432, 640)
 
 
-def _spread(lines: list[Any], rounds: int, r: int) -> list[Any]:
+def spread(lines: list[Any], rounds: int, r: int) -> list[Any]:
+    """Return which of some lines to ask for in a round, so that all rounds do alike."""
     return lines[len(lines) * r // rounds : len(lines) * (r + 1) // rounds]
 
 
@@ -93,7 +94,7 @@ def _groups(operation: Operation, way: str) -> Any:
                 sides = behind(x, in_bytes), behind(y, out_bytes)
 
                 def between(r: int) -> None:
-                    for side, at in _spread(wanted, ROUNDS - 1, r):
+                    for side, at in spread(wanted, ROUNDS - 1, r):
                         prefetch(builder, sides[side], at + _AHEAD_BYTES[side], side == 1)
 
                 first = builder.add(block, builder.mul(loop.index, ir.Constant(I64, GROUP // 8)))
