@@ -105,7 +105,7 @@ SECTIONS = {
         (64 * KI,),
         (8 * KI,),
         share=0.14,
-        multiple=variants.MULTIPLE,
+        multiple=variants.LONG,
     ),
     "dtypes": Section(
         "dtypes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,9 +15,9 @@ from .contenders import BY_NAME
 from .ours import STREAM, STREAM_WITHOUT_TIES, draw, key, scaled
 
 Shape = tuple[int, ...]
-# Channels, and neighbours that share a decision; sizes are multiples of their product.
+# Channels, and neighbours that share a decision: short runs.
 CHANNELS, SHARED = 64, 16
-MULTIPLE = CHANNELS * SHARED
+LONG = 4096  # neighbours in a long run, of which sizes are multiples
 OFFSET = 12_345  # no multiple of any block or tile
 VALUE = 103
 
@@ -73,11 +74,20 @@ def _square(n: int) -> Shape:
 
 
 def _channels(n: int) -> Shape:
-    return n // MULTIPLE, SHARED, CHANNELS
+    return n // (CHANNELS * SHARED), SHARED, CHANNELS
 
 
 def _planes(n: int) -> Shape:
-    return n // MULTIPLE, CHANNELS, SHARED
+    return n // (CHANNELS * SHARED), CHANNELS, SHARED
+
+
+def _long_rows(n: int) -> Shape:
+    return n // LONG, LONG
+
+
+def _long_planes(n: int) -> Shape:
+    planes = math.gcd(n // LONG, SHARED)
+    return n // (LONG * planes), planes, LONG
 
 
 def _shared_rows(shape: Shape) -> Shape:
@@ -113,6 +123,26 @@ FORMS = {
         _planes,
         lambda shape, p: draw(_shared_planes(shape), p),
         lambda shape: {"noise_shape": _shared_planes(shape)},
+    ),
+    "long noise_shape (N, 1, C)": Form(
+        _long_planes,
+        lambda shape, p: draw(_shared_rows(shape), p),
+        lambda shape: {"noise_shape": _shared_rows(shape)},
+    ),
+    "long noise_shape (N, C, 1)": Form(
+        _long_planes,
+        lambda shape, p: draw(_shared_planes(shape), p),
+        lambda shape: {"noise_shape": _shared_planes(shape)},
+    ),
+    "long noise_shape (1, C, 1)": Form(
+        _long_planes,
+        lambda shape, p: draw((1, shape[1], 1), p),
+        lambda shape: {"noise_shape": (1, shape[1], 1)},
+    ),
+    "long shard of columns": Form(
+        _long_rows,
+        lambda shape, p: draw((shape[0], shape[1] + 3), p)[:, 3:],
+        _shard_of_columns,
     ),
     "offset": Form(
         keep=lambda shape, p: draw((shape[0] + OFFSET,), p)[OFFSET:],

@@ -192,7 +192,7 @@ def test_a_peer_that_fails_is_noted_and_ours_is_not_forgiven(
 
 def test_sizes_that_suit_no_shape_are_noted() -> None:
     plan = collect.Plan("check", 1e-9, ("variants",), sizes=(64,))
-    assert collect.collect(plan)["notes"][-1] == "variants: sizes have to be multiples of 1024"
+    assert collect.collect(plan)["notes"][-1] == "variants: sizes have to be multiples of 4096"
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,22 @@ from .intrinsics import (
     advance,
     intrinsic,
     kept_bits,
+    prefetch,
     wide_vectors,
 )
 from .lanes import BIT, I16, Lanes, load
 from .operations import Operation
 from .storage import BITS
 
+LINE_BYTES = 64  # of a cache line
+# How many bytes ahead of (input, output) lines are asked for. The hardware's prefetcher falls
+# behind while bits are drawn. 16 Mi float32 on a Cascade Lake, one thread, as times np.multiply:
+# 0.94; not asking 1.42. Whole multiples of 512 bytes are worse on one side or both, and 4096, by
+# which the lines asked for look like those just written, is much worse: (4096, 4096) 1.12,
+# (2048, 2048) 1.00, (1024, 1024) 1.09, (2560, 512) 0.94, (3456, 1408) 0.93, (1408, 384) 0.95. At
+# 1 Mi, which the third level holds, 1.07 against 1.21; float64 0.96 against 1.11. Past the caches
+# (STREAM): 1.22.
+AHEAD_BYTES = (2432, 640)
 _MARK_BYTES = np.uint64(2)
 _VECTOR = np.uint64(HALVES)
 _WORD = np.uint64(64)  # bits
@@ -72,6 +82,19 @@ def put_vector(
     operation.target.store(kept, a, b, y, k * count * operation.target.bits // 8, where)
 
 
+def _ask_ahead(operation: Operation, builder: Any, x: Any, y: Any, count: int) -> None:
+    """Ask for the lines that `count` neighbours take, so far on.
+
+    Hardware does it by itself for loops that only multiply, but late where each vector lies in two
+    lines, as NumPy aligns large arrays: 16 Mi float32 in 11.3 ms, not 16.4; np.multiply takes 12.5.
+    """
+    sides = (x, operation.source, False), (y, operation.target, True)
+    for (pointer, storage, to_write), ahead in zip(sides, AHEAD_BYTES, strict=True):
+        if pointer is not None:
+            for at in range(0, count * storage.bits // 8, LINE_BYTES):
+                prefetch(builder, pointer, at + ahead, to_write)
+
+
 def elements(operation: Operation, count: int) -> Any:
     """Intrinsic ``(x, y, marks, value)``: `count` neighbours (0: one, no vector)."""
 
@@ -81,6 +104,7 @@ def elements(operation: Operation, count: int) -> Any:
             x, y, marks, value = args
             kept = load(builder, marks, 0, I16, count) >= 1
             parameters = operation.parameters(builder, value)
+            _ask_ahead(operation, builder, x, y, count)
             apply_vector(operation, kept, x, y, 0, count, parameters)
             return context.get_dummy_value()
 
@@ -98,6 +122,7 @@ def certain(operation: Operation, count: int, kept: bool) -> Any:
             x, y, value = args
             one = Lanes(builder, ir.Constant(BIT, int(kept)))
             parameters = operation.parameters(builder, value)
+            _ask_ahead(operation, builder, x if kept else None, y, count)
             apply_vector(operation, one.repeated(count), x, y, 0, count, parameters)
             return context.get_dummy_value()
 

@@ -29,14 +29,13 @@ from .intrinsics import (
     wide_vectors,
 )
 from .lanes import I16, I64, Lanes, iota, load, store
-from .loops import apply_vector, bit_copier, sizes
+from .loops import AHEAD_BYTES, LINE_BYTES, apply_vector, bit_copier, sizes
 from .operations import Operation
 from .storage import BITS
 from .target import MASKS
 
 _GROUP = np.uint64(GROUP)
 _ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
-_LINE = 64  # bytes of a cache line
 
 # How a span goes through memory.
 NEAR = "near"  # it is in the caches, or the hardware fetches it
@@ -45,14 +44,6 @@ NEAR = "near"  # it is in the caches, or the hardware fetches it
 NEAR_BYTES = 1 << 18
 FAR = "far"  # lines are asked for before they are needed
 STREAM = "stream"  # and whole lines are written past the caches; not for use in place
-
-# How far ahead of (input, output) FAR asks. The hardware's prefetcher falls behind while bits are
-# drawn. 16 Mi float32 on a Cascade Lake, one thread, as times np.multiply: 0.94; not asking 1.42.
-# Whole multiples of 512 bytes are worse on one side or both, and 4096, by which the lines asked for
-# look like those just written, is much worse: (4096, 4096) 1.12, (2048, 2048) 1.00, (1024, 1024)
-# 1.09, (2560, 512) 0.94, (3456, 1408) 0.93, (1408, 384) 0.95. At 1 Mi, which the third level holds,
-# 1.07 against 1.21; float64 0.96 against 1.11. Past the caches (STREAM): 1.22.
-_AHEAD_BYTES = (2432, 640)
 
 
 def spread(lines: list[Any], rounds: int, r: int) -> list[Any]:
@@ -63,9 +54,9 @@ def spread(lines: list[Any], rounds: int, r: int) -> list[Any]:
 def _groups(operation: Operation, way: str) -> Any:
     """Intrinsic ``(x, y, block, count, seed, stream, threshold, value)``: whole groups."""
     in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
-    wanted = [(0, at) for at in range(0, in_bytes, _LINE)]
+    wanted = [(0, at) for at in range(0, in_bytes, LINE_BYTES)]
     if way == FAR:
-        wanted += [(1, at) for at in range(0, out_bytes, _LINE)]
+        wanted += [(1, at) for at in range(0, out_bytes, LINE_BYTES)]
     if way == NEAR:
         wanted = []
 
@@ -95,7 +86,7 @@ def _groups(operation: Operation, way: str) -> Any:
 
                 def between(r: int) -> None:
                     for side, at in spread(wanted, ROUNDS - 1, r):
-                        prefetch(builder, sides[side], at + _AHEAD_BYTES[side], side == 1)
+                        prefetch(builder, sides[side], at + AHEAD_BYTES[side], side == 1)
 
                 first = builder.add(block, builder.mul(loop.index, ir.Constant(I64, GROUP // 8)))
                 halves = law.group(first, between)
@@ -167,21 +158,21 @@ class _Stage:
 
     def __init__(self, builder: Any, y: Any, nbytes: int) -> None:
         self.builder, self.nbytes = builder, nbytes
-        self.memory = scratch_in(builder, nbytes + _LINE)
+        self.memory = scratch_in(builder, nbytes + LINE_BYTES)
         address = builder.ptrtoint(y, I64)
-        self.skip = builder.and_(address, ir.Constant(I64, _LINE - 1))
+        self.skip = builder.and_(address, ir.Constant(I64, LINE_BYTES - 1))
         self.base = builder.gep(y, [builder.neg(self.skip)])
         self.begin = builder.gep(self.memory, [self.skip])
         store(self._line(self.base, 0), self.memory, 0)
 
     def _line(self, pointer: Any, offset: int) -> Lanes:
-        return load(self.builder, pointer, offset, I64, _LINE // 8)
+        return load(self.builder, pointer, offset, I64, LINE_BYTES // 8)
 
     def write_lines(self, index: Any) -> None:
         builder = self.builder
         base = builder.gep(self.base, [builder.mul(index, ir.Constant(I64, self.nbytes))])
-        for at in range(0, self.nbytes, _LINE):
-            past_caches(builder, store(self._line(self.memory, at), base, at, align=_LINE))
+        for at in range(0, self.nbytes, LINE_BYTES):
+            past_caches(builder, store(self._line(self.memory, at), base, at, align=LINE_BYTES))
         store(self._line(self.memory, self.nbytes), self.memory, 0)
 
     def write_rest(self, end: Any) -> None:
@@ -202,7 +193,7 @@ def span_loop(operation: Operation, way: str) -> Any:
         return _near_span(operation)
     if operation.target is BITS:
         return span_loop(operation, NEAR)  # there is little to write, and nothing to wait for
-    if way == STREAM and GROUP * operation.target.bits // 8 < _LINE:
+    if way == STREAM and GROUP * operation.target.bits // 8 < LINE_BYTES:
         return span_loop(operation, FAR)  # narrow vectors of narrow elements fill no line
     return _far_span(operation, way)
 
