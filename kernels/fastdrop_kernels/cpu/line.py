@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .bits import GROUP, POINTER, U64, load16, load64, store64
+from .bits import GROUP, POINTER, U64, load16, load32, load64, store64
 from .compiler import routine
 from .intrinsics import advance
-from .loops import any_loop, shared_loop, sizes
-from .operations import MARKS, Operation
+from .loops import any_loop, noise_bytes, shared_loop, sizes
+from .operations import Operation, drawn_for
 from .shared import MOST
 from .span import NEAR, span_loop
 
-_MOST, _GROUP = np.uint64(MOST), np.uint64(GROUP)
-_MARK_BYTES = np.uint64(2)
+_GROUP = np.uint64(GROUP)
+_MARKS_BYTES = np.uint64(2 * MOST)  # of all that are kept
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 
 _NEVER_DROPS = np.uint64(0)
@@ -29,11 +29,15 @@ _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
 def line_loop(operation: Operation, way: str) -> Any:
     """Routine over one axis of any steps in memory, and of index step 0 or 1.
 
-    `marks` holds the marks of some elements, and `window` (two uint64 in memory) says of which: of
-    those from window[0] on and below window[1]. So a row of decisions that is shared by many rows
-    of the array is drawn once; where no row is (`once`), they need not go through memory.
+    `marks` holds the noise of some elements: marks, or the uniforms that an exact operation needs.
+    `window` (two uint64 in memory) says of which: of those from window[0] on and below window[1].
+    So a row of decisions that is shared by many rows of the array is drawn once; where no row is
+    (`once`), they need not go through memory.
     """
-    draw, span = span_loop(MARKS, NEAR), span_loop(operation, way)
+    draw, span = span_loop(drawn_for(operation), NEAR), span_loop(operation, way)
+    decides, noise_size = not operation.exact, noise_bytes(operation)
+    load_noise = load16 if decides else load32
+    most = _MARKS_BYTES // noise_size
     apply, apply_shared = any_loop(operation), shared_loop(operation)
     in_size, out_size = sizes(operation)
 
@@ -53,17 +57,17 @@ def line_loop(operation: Operation, way: str) -> Any:
         window: Any,
         once: Any,
     ) -> None:
-        if threshold == _NEVER_DROPS or threshold == _ALWAYS_DROPS:
+        if decides and (threshold == _NEVER_DROPS or threshold == _ALWAYS_DROPS):
             apply_shared(x, xs, y, ys, n, U64(threshold == _NEVER_DROPS), value)
             return
         contiguous = step == _CONSECUTIVE and xs == in_size and ys == out_size
-        if contiguous and (once or n > _MOST):
+        if contiguous and (once or n > most):
             span(x, y, n, index, seed, stream, threshold, value)
             return
         start = _ZERO
         while start < n:
             element = index + start * step
-            m = min(_MOST, n - start) if step else _ONE
+            m = min(most, n - start) if step else _ONE
             first = load64(window, _ZERO)
             if element < first or element + m > load64(window, _EIGHT):
                 first = element
@@ -72,9 +76,9 @@ def line_loop(operation: Operation, way: str) -> Any:
                 draw(marks, marks, drawn, element, seed, stream, threshold, value)
                 store64(window, _ZERO, first)
                 store64(window, _EIGHT, element + drawn)
-            mark = advance(marks, _MARK_BYTES * (element - first))
+            mark = advance(marks, noise_size * (element - first))
             if step == _SHARED:
-                apply_shared(x, xs, y, ys, n, U64(load16(mark, _ZERO)), value)
+                apply_shared(x, xs, y, ys, n, U64(load_noise(mark, _ZERO)), value)
                 return
             apply(advance(x, start * xs), xs, advance(y, start * ys), ys, mark, m, value)
             start += m
