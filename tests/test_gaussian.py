@@ -41,7 +41,10 @@ def expected(what: str, x: Array, number: float, **where: Any) -> Array:
     return noisy(what, reference.mask_index(x.shape, **where), KEY, x, deviation)
 
 
-FUNCTIONS = {"times": fd.gaussian_dropout, "plus": fd.gaussian_noise}
+FUNCTIONS: dict[str, Callable[..., Array]] = {
+    "times": fd.gaussian_dropout,
+    "plus": fd.gaussian_noise,
+}
 
 
 @pytest.mark.parametrize("what", FUNCTIONS)

@@ -210,7 +210,8 @@ def _alike(operation: Operation, count: int) -> Any:
 
 def noise_bytes(operation: Operation) -> np.uint64:
     """Return the bytes of an element's noise in memory: a mark, or a uniform."""
-    return np.uint64(drawn_for(operation).target.itemsize)
+    size: np.uint64 = np.uint64(drawn_for(operation).target.itemsize)
+    return size
 
 
 def units_of(operation: Operation) -> np.uint64:
