@@ -38,6 +38,8 @@ __all__ = [
     "express_record",
     "is_one_threads",
     "filling",
+    "gaussian_adding",
+    "gaussian_dropping",
     "marking",
     "pack",
     "packing",
@@ -47,18 +49,16 @@ __all__ = [
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_DROPS = {
-    "float16": operations.drop("float16", storage.FLOAT16),
-    "bfloat16": operations.drop("bfloat16", storage.BFLOAT16),
-    "float32": operations.drop("float32", storage.FLOAT32),
-    "float64": operations.drop("float64", storage.FLOAT64),
+_FLOATS = {
+    "float16": storage.FLOAT16,
+    "bfloat16": storage.BFLOAT16,
+    "float32": storage.FLOAT32,
+    "float64": storage.FLOAT64,
 }
-_ALPHAS = {
-    "float16": operations.alpha("float16", storage.FLOAT16),
-    "bfloat16": operations.alpha("bfloat16", storage.BFLOAT16),
-    "float32": operations.alpha("float32", storage.FLOAT32),
-    "float64": operations.alpha("float64", storage.FLOAT64),
-}
+_DROPS = {name: operations.drop(name, kind) for name, kind in _FLOATS.items()}
+_ALPHAS = {name: operations.alpha(name, kind) for name, kind in _FLOATS.items()}
+_GAUSSIAN_DROPS = {name: operations.gaussian_drop(name, kind) for name, kind in _FLOATS.items()}
+_GAUSSIAN_ADDS = {name: operations.gaussian_add(name, kind) for name, kind in _FLOATS.items()}
 _FILLS = {size: operations.fill(kind) for size, kind in storage.MOVED.items()}
 _MARK = operations.mark()
 _PACK = operations.pack()
@@ -109,6 +109,18 @@ def alpha_dropping(dtype: np.dtype[Any]) -> Operation:
     The value is a, b and c, of the type of `dropping`'s.
     """
     return _ALPHAS[dtype.name]
+
+
+@functools.cache
+def gaussian_dropping(dtype: np.dtype[Any]) -> Operation:
+    """Return the operation that writes ``x * (1 + value * z)``, z an element's standard normal."""
+    return _GAUSSIAN_DROPS[dtype.name]
+
+
+@functools.cache
+def gaussian_adding(dtype: np.dtype[Any]) -> Operation:
+    """Return the operation that writes ``x + value * z``, z an element's standard normal."""
+    return _GAUSSIAN_ADDS[dtype.name]
 
 
 def filling(dtype: np.dtype[Any]) -> Operation:
@@ -212,13 +224,16 @@ def apply(
     value: Array,
 ) -> None:
     """Apply an operation; `index_strides` None means those of C order."""
-    plain = index_strides is None and not _certain(threshold)
+    plain = index_strides is None and (operation.exact or not _certain(threshold))
     if plain and x.flags.c_contiguous and y.flags.c_contiguous:
         _line(operation, x, y, y.size, index, seed, stream, threshold, value)
     elif y.size:
-        strides = _index_strides(x.shape, index_strides, threshold)
+        # What is exact is certain at no threshold. Of the forms it goes in lines alone: right for
+        # every layout, and as fast as plain spans where memory and mask are contiguous.
+        drawn = 1 if operation.exact else threshold
+        strides = _index_strides(x.shape, index_strides, drawn)
         input_strides = x.strides if operation.source.bits else (0,) * x.ndim
-        layout = plan(x.shape, input_strides, y.strides, strides)
+        layout = plan(x.shape, input_strides, y.strides, strides, operation.exact)
         _walk(operation, x, y, layout, index, seed, stream, threshold, value)
 
 

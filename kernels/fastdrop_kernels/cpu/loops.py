@@ -22,8 +22,8 @@ from .intrinsics import (
     kept_bits,
     wide_vectors,
 )
-from .lanes import BIT, I16, Lanes, load
-from .operations import Operation
+from .lanes import BIT, I16, I32, Lanes, load
+from .operations import Operation, drawn_for
 from .storage import BITS
 
 _MARK_BYTES = np.uint64(2)
@@ -35,11 +35,18 @@ _ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
 
 
 def apply_vector(
-    operation: Operation, kept: Lanes, x: Any, y: Any, k: int, count: int, parameters: list[Lanes]
+    operation: Operation, noise: Lanes, x: Any, y: Any, k: int, count: int, parameters: list[Lanes]
 ) -> None:
-    """Put an operation to the k-th `count` elements behind x."""
+    """Put an operation to the k-th `count` elements behind x.
+
+    `noise` says of each whether it is kept, or is its uniform where the operation is exact.
+    """
     source, target = operation.source, operation.target
-    given = source.load(kept.builder, x, k * count * source.bits // 8, count)
+    given = source.load(noise.builder, x, k * count * source.bits // 8, count)
+    kept = noise
+    if operation.exact:
+        parameters = [source.arranged(noise), *parameters]
+        kept = Lanes(noise.builder, ir.Constant(BIT, 1)).repeated(count)
     a, b = operation.kept(given, *parameters), operation.dropped(given, *parameters)
     target.store(kept, a, b, y, k * count * target.bits // 8)
 
@@ -51,9 +58,12 @@ def elements(operation: Operation, count: int) -> Any:
     def elements(typingctx: Any, x: Any, y: Any, marks: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, marks, value = args
-            kept = load(builder, marks, 0, I16, count) >= 1
+            if operation.exact:
+                noise = load(builder, marks, 0, I32, count)
+            else:
+                noise = load(builder, marks, 0, I16, count) >= 1
             parameters = operation.parameters(builder, value)
-            apply_vector(operation, kept, x, y, 0, count, parameters)
+            apply_vector(operation, noise, x, y, 0, count, parameters)
             return context.get_dummy_value()
 
         return types.void(POINTER, POINTER, POINTER, POINTER), codegen
@@ -85,15 +95,16 @@ def marked_loop(operation: Operation) -> Any:
         return _pack_loop()
     many, one = elements(operation, HALVES), elements(operation, 0)
     in_size, out_size = sizes(operation)
+    noise_size = noise_bytes(operation)
 
     def marked(x: Any, y: Any, marks: Any, n: Any, value: Any) -> None:
         wide_vectors()
         whole = n - n % _VECTOR
         for t in range(_ZERO, whole, _VECTOR):
-            mark = advance(marks, _MARK_BYTES * t)
+            mark = advance(marks, noise_size * t)
             many(advance(x, t * in_size), advance(y, t * out_size), mark, value)
         for t in range(whole, n):
-            mark = advance(marks, _MARK_BYTES * t)
+            mark = advance(marks, noise_size * t)
             one(advance(x, t * in_size), advance(y, t * out_size), mark, value)
 
     signature = types.void(POINTER, POINTER, POINTER, U64, POINTER)
@@ -112,11 +123,11 @@ def any_loop(operation: Operation) -> Any:
             marked(x, y, marks, n, value)
 
         return packed
-    one = elements(operation, 0)
+    one, noise_size = elements(operation, 0), noise_bytes(operation)
 
     def strided(x: Any, xs: Any, y: Any, ys: Any, marks: Any, n: Any, value: Any) -> None:
         for t in range(n):
-            mark = advance(marks, _MARK_BYTES * t)
+            mark = advance(marks, noise_size * t)
             one(advance(x, t * xs), advance(y, t * ys), mark, value)
 
     signature = types.void(POINTER, U64, POINTER, U64, POINTER, U64, POINTER)
@@ -136,8 +147,10 @@ def any_loop(operation: Operation) -> Any:
 def shared_loop(operation: Operation) -> Any:
     """Routine ``(x, xs, y, ys, n, kept, value)``: one decision for all elements.
 
-    A dropped run is not even read.
+    A dropped run is not even read. For an exact operation, `kept` is the uniform of them all.
     """
+    if operation.exact:
+        return _alike_loop(operation)
     if operation.target is BITS:
         return _pack_shared_loop()
     keep, drop = certain(operation, HALVES, True), certain(operation, HALVES, False)
@@ -160,6 +173,45 @@ def shared_loop(operation: Operation) -> Any:
 
     signature = types.void(POINTER, U64, POINTER, U64, U64, U64, POINTER)
     return routine(f"{operation.name}-shared", shared, signature)
+
+
+def _alike_loop(operation: Operation) -> Any:
+    many, one = _alike(operation, HALVES), _alike(operation, 0)
+    in_size, out_size = sizes(operation)
+
+    def alike(x: Any, xs: Any, y: Any, ys: Any, n: Any, noise: Any, value: Any) -> None:
+        wide_vectors()
+        whole = n - n % _VECTOR if xs == in_size and ys == out_size else _ZERO
+        for t in range(_ZERO, whole, _VECTOR):
+            many(advance(x, t * in_size), advance(y, t * out_size), noise, value)
+        for t in range(whole, n):
+            one(advance(x, t * xs), advance(y, t * ys), noise, value)
+
+    signature = types.void(POINTER, U64, POINTER, U64, U64, U64, POINTER)
+    return routine(f"{operation.name}-alike", alike, signature)
+
+
+def _alike(operation: Operation, count: int) -> Any:
+    """Intrinsic ``(x, y, uniform, value)``: `count` neighbours of one uniform."""
+
+    @intrinsic
+    def alike(typingctx: Any, x: Any, y: Any, noise: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x, y, noise, value = args
+            uniform = Lanes(builder, noise).converted(I32)
+            parameters = operation.parameters(builder, value)
+            apply_vector(operation, uniform.repeated(count), x, y, 0, count, parameters)
+            return context.get_dummy_value()
+
+        return types.void(POINTER, POINTER, U64, POINTER), codegen
+
+    return alike
+
+
+def noise_bytes(operation: Operation) -> np.uint64:
+    """Return the bytes of an element's noise in memory: a mark, or a uniform."""
+    size: np.uint64 = np.uint64(drawn_for(operation).target.itemsize)
+    return size
 
 
 def units_of(operation: Operation) -> np.uint64:

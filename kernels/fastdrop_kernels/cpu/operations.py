@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from .lanes import Lanes
-from .storage import BITS, BOOL, MARK, NOTHING, Storage
+from .normal import standard_normal
+from .storage import BITS, BOOL, MARK, MOVED, NOTHING, Storage
 
 # (x, *parameters) -> y, traced. A plain 0 is all bits 0 however elements are stored, so +0.0 too.
 Becomes: TypeAlias = Callable[..., Lanes | int]
@@ -29,6 +30,9 @@ class Operation:
     kept: Callable[..., Lanes]
     dropped: Becomes
     numbers: int = 1  # of parameters, side by side in memory
+    # Whether it needs the element's 32-bit uniform, and not only a decision. It is then given to
+    # `kept` behind x, as lanes of 32 bits, and nothing is dropped.
+    exact: bool = False
 
     def parameters(self, builder: Any, pointer: Any) -> list[Lanes]:
         """Load the parameters, as they are computed with."""
@@ -39,7 +43,7 @@ def _scaled(x: Lanes, scale: Lanes) -> Lanes:
     return x * scale
 
 
-def _zero(x: Lanes, value: Lanes) -> int:
+def _zero(x: Lanes, *parameters: Lanes) -> int:
     return 0
 
 
@@ -59,6 +63,22 @@ def _third(x: Lanes, a: Lanes, b: Lanes, c: Lanes) -> Lanes:
     return c
 
 
+def _times_normal(x: Lanes, u: Lanes, deviation: Lanes) -> Lanes:
+    return x * (_like(x, standard_normal(u)) * deviation + 1.0)
+
+
+def _plus_normal(x: Lanes, u: Lanes, deviation: Lanes) -> Lanes:
+    return x + _like(x, standard_normal(u)) * deviation
+
+
+def _like(x: Lanes, z: Lanes) -> Lanes:
+    return z if z.element == x.element else z.converted(x.element)
+
+
+def _uniform(x: Lanes, u: Lanes) -> Lanes:
+    return u
+
+
 def drop(name: str, kind: Storage) -> Operation:
     """Dropout: kept elements times the parameter, dropped ones +0.0."""
     return Operation(f"drop-{name}", kind, kind, _scaled, _zero)
@@ -74,6 +94,16 @@ def alpha(name: str, kind: Storage) -> Operation:
     return Operation(f"alpha-{name}", kind, kind, _affine, _third, 3)
 
 
+def gaussian_drop(name: str, kind: Storage) -> Operation:
+    """Gaussian dropout: elements times normals of mean 1, whose deviation is the parameter."""
+    return Operation(f"gaussian-drop-{name}", kind, kind, _times_normal, _zero, exact=True)
+
+
+def gaussian_add(name: str, kind: Storage) -> Operation:
+    """Gaussian noise: elements plus normals of mean 0, whose deviation is the parameter."""
+    return Operation(f"gaussian-add-{name}", kind, kind, _plus_normal, _zero, exact=True)
+
+
 def mark() -> Operation:
     """Mark an element: 1 kept, 0 dropped. There is no input and no parameter."""
     return Operation("mark", NOTHING, BOOL, _itself, _itself)
@@ -86,3 +116,10 @@ def pack() -> Operation:
 
 # The decisions themselves, for loops that come to an element by another way.
 MARKS = Operation("marks", NOTHING, MARK, _itself, _itself)
+# And the uniforms, 4 bytes each, for operations that are exact.
+UNIFORMS = Operation("uniforms", NOTHING, MOVED[4], _uniform, _zero, 0, exact=True)
+
+
+def drawn_for(operation: Operation) -> Operation:
+    """Return what draws the noise of an operation to memory, where loops find it."""
+    return UNIFORMS if operation.exact else MARKS

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .bits import GROUP, HALVES, POINTER, ROUNDS, U64, Law, settler
+from .bits import GROUP, POINTER, ROUNDS, U64, Law, settler
 from .compiler import device, routine
 from .intrinsics import (
     address_of,
@@ -96,11 +96,14 @@ def _groups(operation: Operation, way: str) -> Any:
                         prefetch(builder, sides[side], at + _AHEAD_BYTES[side], side == 1)
 
                 first = builder.add(block, builder.mul(loop.index, ir.Constant(I64, GROUP // 8)))
-                halves = law.group(first, between)
+                if operation.exact:
+                    noise = law.uniforms(first, between)
+                else:
+                    noise = [vector >= law.bound for vector in law.group(first, between)]
                 target = staged.begin if staged else sides[1]
-                for k, vector in enumerate(halves):
-                    kept = vector >= law.bound
-                    apply_vector(operation, kept, sides[0], target, k, HALVES, parameters)
+                for k, vector in enumerate(noise):
+                    n = vector.count
+                    apply_vector(operation, vector, sides[0], target, k, n, parameters)
                 if staged:
                     staged.write_lines(loop.index)
             if staged:
