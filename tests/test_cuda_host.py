@@ -179,7 +179,7 @@ def check(
         result = affine(kept, data, *value)
     elif what.startswith(("times", "plus")):
         value = np.array(0.75, np.float32 if y.itemsize == 2 else y.dtype)
-        threshold = 1  # they have no use for one
+        threshold %= ALWAYS  # they have no use for one
         drawn = what.partition(" ")[0]
         operation = (driver.gaussian_dropping if drawn == "times" else driver.gaussian_adding)(
             y.dtype
