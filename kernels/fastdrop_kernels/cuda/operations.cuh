@@ -90,7 +90,8 @@ struct GaussianDrop {
     static constexpr bool EXACT = true;
     static FASTDROP_INLINE bool reads(bool) { return true; }
     static FASTDROP_INLINE Value apply(u32 noise, const Value (&x)[1], const Params& p) {
-        return x[0] * (Value(standard_normal(noise)) * parameter<Value>(p, 0) + Value(1));
+        const Value z = computed<Value>(standard_normal(noise));
+        return times(x[0], plus(times(z, parameter<Value>(p, 0)), Value(1)));
     }
 };
 
@@ -103,7 +104,8 @@ struct GaussianAdd {
     static constexpr bool EXACT = true;
     static FASTDROP_INLINE bool reads(bool) { return true; }
     static FASTDROP_INLINE Value apply(u32 noise, const Value (&x)[1], const Params& p) {
-        return x[0] + Value(standard_normal(noise)) * parameter<Value>(p, 0);
+        const Value z = computed<Value>(standard_normal(noise));
+        return plus(x[0], times(z, parameter<Value>(p, 0)));
     }
 };
 
