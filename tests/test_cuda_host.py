@@ -28,7 +28,7 @@ from fastdrop_kernels.plan import c_strides
 
 from .cuda_host import host
 from .cuda_host.functors import FUNCTORS, RESIDUAL, UNIFORM
-from .normals import noisy
+from .normals import noisy, normals_of
 from .oracle import POISON, Array, affine, applied, assert_same, key_from, poison, poisoned
 from .test_contract import ANSWERS, VECTORS, arguments_of, check_mask
 
@@ -184,7 +184,8 @@ def check(
         operation = (driver.gaussian_dropping if drawn == "times" else driver.gaussian_adding)(
             y.dtype
         )
-        result = noisy(drawn, reference.mask_index(y.shape, **place), KEY, data, value)
+        z = normals_of(reference.mask_index(y.shape, **place), KEY)
+        result = noisy(drawn, z, data, value)
     else:
         operation, value = driver.filling(y.dtype), np.array(-77, y.dtype)
         result = np.where(kept, data, value)
