@@ -41,8 +41,9 @@ def gaussian_dropout(
 ) -> Array:
     """Multiply elements by normal numbers of mean 1 and deviation ``sqrt(p / (1 - p))``.
 
-    That is the deviation that dropout's factors have. It is linear in `x` for a given key, so
-    **the backward pass is the same call** on the gradient.
+    That is the deviation of dropout's factors, which are 0 or ``1 / (1 - p)``. Nothing is dropped
+    here. It is linear in `x` for a given key, so **the backward pass is the same call** on the
+    gradient.
 
     Parameters
     ----------
@@ -65,16 +66,25 @@ def gaussian_dropout(
 
     Notes
     -----
-    Keras's GaussianDropout. An element's normal number z is the standard normal quantile of
-    ``(U + 0.5) / 2**32`` of its 32-bit uniform U, from -6.34 to 6.34, computed in float32 to within
-    4 units in the last place, whatever the dtype: the same bits for all of them, and on a GPU. The
-    product with the deviation, the sum with 1 and the product with x are rounded, and the result.
+    ``x * (1 + z * sqrt(p / (1 - p)))`` [1]_, as Keras's GaussianDropout. An element's normal number
+    z is the standard normal quantile of ``(U + 0.5) / 2**32``, U the 32-bit uniform by which
+    `dropout` decides: from -6.34 to 6.34, computed in float32 [2]_ to within 4 units in the last
+    place whatever the dtype, and so the same bits for all of them, and on a GPU. Each product and
+    sum is rounded, of the half types in float32, and the result.
 
     References
     ----------
     .. [1] N. Srivastava et al., "Dropout: a simple way to prevent neural networks from
        overfitting", JMLR 15, 2014, section 10.
     .. [2] M. Giles, "Approximating the erfinv function", GPU Computing Gems, 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdrop as fd
+    >>> x = np.ones(4, np.float32)
+    >>> fd.gaussian_dropout(x, 0.2, rng=42)
+    array([1.7722859, 1.1435046, 0.7175346, 0.9605877], dtype=float32)
     """
     return element_wise(
         x,
@@ -102,7 +112,9 @@ def gaussian_noise(
     global_shape: ShapeLike | None = None,
     out: Output = None,
 ) -> Array:
-    """Add normal numbers of mean 0 to elements. The gradient passes as it is.
+    """Add normal numbers of mean 0 to elements.
+
+    The gradient with respect to `x` is that of the result, unchanged.
 
     Parameters
     ----------
@@ -121,11 +133,18 @@ def gaussian_noise(
     Raises
     ------
     TypeError, ValueError
-        As `dropout`; ValueError also if `stddev` is negative, or does not fit.
+        As `dropout`; ValueError also if `stddev` is negative, or too large for what is computed in.
 
     Notes
     -----
-    Keras's GaussianNoise, with the normal numbers of `gaussian_dropout`.
+    ``x + z * stddev``, as Keras's GaussianNoise, with the normal numbers z of `gaussian_dropout`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdrop as fd
+    >>> fd.gaussian_noise(np.zeros(4, np.float32), 0.1, rng=42)
+    array([ 0.1544572 ,  0.02870092, -0.05649308, -0.00788246], dtype=float32)
     """
     return element_wise(
         x,
@@ -143,6 +162,6 @@ def gaussian_noise(
 
 
 def noise_backward(dy: ArrayLike, **settings: Any) -> Array:
-    """Return the gradient of `gaussian_noise`: `dy` itself."""
+    """Return the gradient of `gaussian_noise`: `dy` itself, if it is an array that is taken."""
     backend = backend_of(dy)
     return backend.untouched(dy, backend.array(dy), None)

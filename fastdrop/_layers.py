@@ -198,6 +198,15 @@ class GaussianDropout(FunctionLayer):
     See Also
     --------
     Dropout : for the attributes, and how forwards and backwards pair up.
+
+    Examples
+    --------
+    >>> layer = fd.GaussianDropout(0.2, rng=42)
+    >>> y = layer(np.ones(4, np.float32))
+    >>> y
+    array([1.7722859, 1.1435046, 0.7175346, 0.9605877], dtype=float32)
+    >>> layer.backward(np.ones(4, np.float32))  # by the same factors
+    array([1.7722859, 1.1435046, 0.7175346, 0.9605877], dtype=float32)
     """
 
     p = Setting(rate)
@@ -214,7 +223,7 @@ class GaussianNoise(FunctionLayer):
     Parameters
     ----------
     stddev : float
-        Standard deviation of the noise.
+        Standard deviation of the noise, finite and not negative.
     rng : Key, int, Generator, BitGenerator, SeedSequence or None
         As in `Dropout`.
     noise_shape : tuple of int and None, optional
@@ -223,6 +232,14 @@ class GaussianNoise(FunctionLayer):
     See Also
     --------
     Dropout : for the attributes, and how forwards and backwards pair up.
+
+    Examples
+    --------
+    >>> layer = fd.GaussianNoise(0.1, rng=42)
+    >>> layer(np.zeros(4, np.float32))
+    array([ 0.1544572 ,  0.02870092, -0.05649308, -0.00788246], dtype=float32)
+    >>> layer.eval()(1.0)  # at test time there is no noise
+    1.0
     """
 
     stddev = Setting(deviation)

@@ -54,7 +54,8 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def special(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> Array:
     """Numbers, infinities, a NaN, zeros of both signs, and what is smallest and largest."""
     x = 3 * rng.standard_normal(math.prod(shape))
-    about = ml_dtypes.finfo(dtype)
+    finfo: Any = ml_dtypes.finfo
+    about = finfo(dtype)
     smallest = float(about.smallest_subnormal)
     x[:8] = [np.inf, -np.inf, np.nan, 0.0, -0.0, float(about.max), smallest, -3 * smallest]
     return rng.permutation(x).reshape(shape).astype(dtype)
