@@ -192,7 +192,7 @@ def tables(rows: Sequence[FamilyRow]) -> Iterator[Table]:
     ways.sort(key=lambda way: way == NORMALS)
     for elements in dict.fromkeys(row["elements"] for row in rows):
         here = [row for row in rows if row["elements"] == elements]
-        for title, note, cell in (
+        shown: tuple[tuple[str, str, Callable[[FamilyRow], str]], ...] = (
             (
                 f"Times faster than the usual NumPy way, {size_label(elements)}",
                 f"float32, p = {P:g} (gaussian_noise: stddev). Medians over rounds of the ratio "
@@ -204,7 +204,8 @@ def tables(rows: Sequence[FamilyRow]) -> Iterator[Table]:
                 f"Medians. {NORMALS}: Generator.standard_normal of float32, to a given array.",
                 lambda row: figure(row["seconds"] * 1e3),
             ),
-        ):
+        )
+        for title, note, cell in shown:
             found = {(row["member"], row["way"]): row for row in here}
             yield Table(
                 title,

@@ -110,7 +110,7 @@ def _normal(
 
 def normals_alone(x: Array, p: float, out: Array) -> Call:
     """Draw normal numbers, and do nothing with them: what Gaussian functions are judged by."""
-    normal = np.random.default_rng().standard_normal
+    normal: Any = np.random.default_rng().standard_normal
     return lambda: normal(out=out, dtype=np.float32)
 
 
@@ -136,7 +136,7 @@ def _usual_blocks(x: Array, p: float, out: Array) -> Call:
     gamma = np.float32(p * SIDE**2 / BLOCK**2 / inside**2)
     starts = (*x.shape[:2], inside, inside)
 
-    def call() -> Array:
+    def call() -> Any:
         seeds = random(starts, np.float32) < gamma
         keep = np.ones(x.shape, np.bool_)
         grown = np.zeros((*x.shape[:3], inside), np.bool_)

@@ -14,7 +14,8 @@ pytest.importorskip("bench.family", reason="bench or its libraries are not here"
 from bench import family, members
 from bench.__main__ import main
 from bench.check import Wrong
-from bench.common import P, fresh_input
+from bench.common import Array, P, fresh_input
+from bench.contender import Call
 
 
 def test_every_call_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,7 +44,11 @@ def test_what_is_wrong_is_not_timed(member: members.Member) -> None:
     x = fresh_input(4 * members.MULTIPLE).reshape(member.shape(4 * members.MULTIPLE))
     out = np.ones_like(x)
     for made in (x, x * np.float32(1.3), np.zeros_like(x), np.full_like(x, np.nan)):
-        wrong = replace(member, usual=lambda x, p, out, made=made: lambda: made)
+
+        def usual(x: Array, p: float, out: Array, made: Array = made) -> Call:
+            return lambda: made
+
+        wrong = replace(member, usual=usual)
         ways = list(family.runners(wrong, x, out, None))
         with pytest.raises(Wrong, match=f"{member.name}, NumPy, 256 Ki"):
             family.validate(wrong, ways, x, out)
