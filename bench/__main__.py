@@ -13,6 +13,7 @@ from .common import BenchError
 COMMANDS = {
     "run": "validate, time, print tables, write results (what is done when no command is given)",
     "small": "time calls of 64 to 4,096 elements, and where their time goes",
+    "family": "time the family beside the usual NumPy way and PyTorch's",
     "latency": "time single calls beside busy processes, threaded and serial",
     "gpu": "the same on a GPU, beside copies, torch, Triton, JAX and the CuPy idiom",
     "compare": "show what is slower in a results file than in an older one",

@@ -23,6 +23,7 @@ from ._alpha import (
 )
 from ._drop_block import drop_block2d, drop_block3d
 from ._functions import dropout, dropout_mask, masked_fill
+from ._gaussian import gaussian_dropout, gaussian_noise
 from ._key import Key, as_key
 from ._layers import (
     AlphaDropout,
@@ -32,6 +33,8 @@ from ._layers import (
     DropPath,
     FeatureAlphaDropout,
     FeatureDropout,
+    GaussianDropout,
+    GaussianNoise,
 )
 from ._monte_carlo import MonteCarlo, mc_dropout
 from ._rnn import RNNDropout
@@ -51,6 +54,8 @@ __all__ = [
     "Dropout",
     "FeatureAlphaDropout",
     "FeatureDropout",
+    "GaussianDropout",
+    "GaussianNoise",
     "Key",
     "MonteCarlo",
     "RNNDropout",
@@ -66,6 +71,8 @@ __all__ = [
     "feature_alpha_dropout",
     "feature_alpha_dropout_backward",
     "feature_dropout",
+    "gaussian_dropout",
+    "gaussian_noise",
     "get_num_threads",
     "masked_fill",
     "mc_dropout",

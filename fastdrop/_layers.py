@@ -14,6 +14,7 @@ from ._alpha import (
 from ._arguments import NoiseShape
 from ._drop_block import block_length, drop_block2d, drop_block3d, stabiliser
 from ._functions import dropout
+from ._gaussian import deviation, gaussian_dropout, gaussian_noise, noise_backward, rate
 from ._key import RNG
 from ._layer_base import FunctionLayer, Setting
 from ._whole_parts import data_format_name, drop_path, feature_dropout, path_mode
@@ -180,6 +181,74 @@ class FeatureAlphaDropout(FunctionLayer):
         self, p: float = 0.5, *, rng: RNG = None, data_format: str = "channels_first"
     ) -> None:
         super().__init__(rng, p=p, data_format=data_format)
+
+
+class GaussianDropout(FunctionLayer):
+    """Gaussian dropout as a layer: `gaussian_dropout` with what `Dropout` remembers.
+
+    Parameters
+    ----------
+    p : float
+        As in `gaussian_dropout`, in [0, 1).
+    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+        As in `Dropout`.
+    noise_shape : tuple of int and None, optional
+        As in `dropout`.
+
+    See Also
+    --------
+    Dropout : for the attributes, and how forwards and backwards pair up.
+
+    Examples
+    --------
+    >>> layer = fd.GaussianDropout(0.2, rng=42)
+    >>> y = layer(np.ones(4, np.float32))
+    >>> y
+    array([1.7722859, 1.1435046, 0.7175346, 0.9605877], dtype=float32)
+    >>> layer.backward(np.ones(4, np.float32))  # by the same factors
+    array([1.7722859, 1.1435046, 0.7175346, 0.9605877], dtype=float32)
+    """
+
+    p = Setting(rate)
+    noise_shape = Setting(_noise_shape, default=None)
+    _function = staticmethod(gaussian_dropout)
+
+    def __init__(self, p: float = 0.5, *, rng: RNG = None, noise_shape: NoiseShape = None) -> None:
+        super().__init__(rng, p=p, noise_shape=noise_shape)
+
+
+class GaussianNoise(FunctionLayer):
+    """Gaussian noise as a layer: `gaussian_noise`; its backward returns the gradient itself.
+
+    Parameters
+    ----------
+    stddev : float
+        Standard deviation of the noise, finite and not negative.
+    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+        As in `Dropout`.
+    noise_shape : tuple of int and None, optional
+        As in `dropout`.
+
+    See Also
+    --------
+    Dropout : for the attributes, and how forwards and backwards pair up.
+
+    Examples
+    --------
+    >>> layer = fd.GaussianNoise(0.1, rng=42)
+    >>> layer(np.zeros(4, np.float32))
+    array([ 0.1544572 ,  0.02870092, -0.05649308, -0.00788246], dtype=float32)
+    >>> layer.eval()(1.0)  # at test time there is no noise
+    1.0
+    """
+
+    stddev = Setting(deviation)
+    noise_shape = Setting(_noise_shape, default=None)
+    _function = staticmethod(gaussian_noise)
+    _backward_function = staticmethod(noise_backward)
+
+    def __init__(self, stddev: float, *, rng: RNG = None, noise_shape: NoiseShape = None) -> None:
+        super().__init__(rng, stddev=stddev, noise_shape=noise_shape)
 
 
 class DropPath(FunctionLayer):

@@ -53,10 +53,14 @@ def test_all_that_was_promised_is_there() -> None:
         "v1.layers.Dropout(",
         "keras.layers.Dropout(",
         "SpatialDropout",
+        "GaussianDropout(",
+        "GaussianNoise(",
+        "AlphaDropout(",
         "rnn_cell.DropoutWrapper(",
         "variational_recurrent=",
         "torch.nn.Dropout(",
         "functional.dropout(",
+        "functional.alpha_dropout(",
         "drop_block2d(",
         "stochastic_depth(",
     ):
@@ -115,7 +119,64 @@ def factor_of(y: Array, line: Line) -> float:
     return float(factors.mean())
 
 
-by_line = pytest.mark.parametrize("line", LINES, ids=lambda line: line.theirs[:40])
+def mean_and_deviation(line: Line, y: Array) -> tuple[float, float]:
+    """Of what a normal number is drawn for: the factors of Gaussian dropout, or what is added."""
+    x = arrays()["x"]
+    noise = y - x if "GaussianNoise" in line.ours else y / x
+    return float(noise.mean()), float(noise.std())
+
+
+def a_and_b(y: Array) -> tuple[float, float]:
+    """What alpha dropout of x keeps, ``a * x + b``, and how much: by the slope of most elements."""
+    x = arrays()["x"].ravel()
+    kept = y.ravel() != y.min()
+    assert abs((~kept).mean() - 0.2) < 0.05
+    a, b = np.polyfit(x[kept], y.ravel()[kept], 1)
+    np.testing.assert_allclose(y.ravel()[kept], a * x[kept] + b, atol=1e-5)
+    return float(a), float(b)
+
+
+by_line = pytest.mark.parametrize(
+    "line",
+    [line for line in LINES if not re.search("Gaussian|[aA]lpha", line.ours)],
+    ids=lambda line: line.theirs[:40],
+)
+normal_lines = pytest.mark.parametrize(
+    "line", [line for line in LINES if "Gaussian" in line.ours], ids=lambda line: line.theirs[:40]
+)
+alpha_lines = pytest.mark.parametrize(
+    "line", [line for line in LINES if "lpha" in line.ours], ids=lambda line: line.theirs[:40]
+)
+
+
+@normal_lines
+def test_ours_adds_or_multiplies_by_normal_numbers(line: Line) -> None:
+    mean, deviation = (0.0, 0.2) if "Noise" in line.ours else (1.0, 0.5)
+    found = mean_and_deviation(line, ours_of(line))
+    # 5 standard deviations of the mean, and 7 of the deviation, of 2,560 numbers.
+    np.testing.assert_allclose(found, (mean, deviation), atol=deviation / 10)
+
+
+@normal_lines
+def test_normal_numbers_are_like_theirs(line: Line) -> None:
+    theirs = mean_and_deviation(line, theirs_of(line))
+    ours = mean_and_deviation(line, ours_of(line))
+    np.testing.assert_allclose(ours, theirs, atol=theirs[1] / 7)
+
+
+@alpha_lines
+def test_ours_keeps_and_drops_as_alpha_dropout_does(line: Line) -> None:
+    a, b = a_and_b(ours_of(line))
+    alpha = 1.7580993408473766
+    np.testing.assert_allclose(a, ((alpha**2 * 0.2 + 1) * 0.8) ** -0.5, rtol=1e-4)
+    np.testing.assert_allclose(b, a * alpha * 0.2, rtol=1e-3)
+
+
+@alpha_lines
+def test_alpha_dropout_is_theirs(line: Line) -> None:
+    ours, theirs = ours_of(line), theirs_of(line)
+    np.testing.assert_allclose(a_and_b(ours), a_and_b(theirs), rtol=1e-3)
+    np.testing.assert_allclose(ours.min(), theirs.min(), rtol=1e-5)
 
 
 @by_line

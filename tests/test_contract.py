@@ -295,7 +295,8 @@ def test_the_reference_of_a_shard_is_a_block_of_the_whole_mask(
     )
     block = tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
     expected = np.broadcast_to(drawn, full)[block]
-    actual = mask(shape, 0.5, fd.Key(seed), noise, start, full)
+    where: dict[str, Any] = {"noise_shape": noise, "offset": start, "global_shape": full}
+    actual = mask(shape, 0.5, fd.Key(seed), **where)
     np.testing.assert_array_equal(actual, expected)
 
 

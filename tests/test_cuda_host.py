@@ -28,6 +28,7 @@ from fastdrop_kernels.plan import c_strides
 
 from .cuda_host import host
 from .cuda_host.functors import FUNCTORS, RESIDUAL, UNIFORM
+from .normals import noisy, normals_of
 from .oracle import POISON, Array, affine, applied, assert_same, key_from, poison, poisoned
 from .test_contract import ANSWERS, VECTORS, arguments_of, check_mask
 
@@ -40,7 +41,7 @@ FLOATS = [np.dtype(np.float16), BFLOAT16, np.dtype(np.float32), np.dtype(np.floa
 MOVED = [np.dtype(name) for name in ("i1", "i2", "f4", "i8", "c16")]
 ALWAYS = 1 << 32
 ALL = (
-    [f"{what} {dtype}" for what in ("drop", "alpha") for dtype in FLOATS]
+    [f"{what} {dtype}" for what in ("drop", "alpha", "times", "plus") for dtype in FLOATS]
     + [f"fill {dtype}" for dtype in MOVED]
     + ["mark"]
 )
@@ -176,6 +177,15 @@ def check(
         operation = driver.alpha_dropping(y.dtype)
         value = np.array([0.8123, 0.3217, -1.4141], np.float32 if y.itemsize == 2 else y.dtype)
         result = affine(kept, data, *value)
+    elif what.startswith(("times", "plus")):
+        value = np.array(0.75, np.float32 if y.itemsize == 2 else y.dtype)
+        threshold %= ALWAYS  # they have no use for one
+        drawn = what.partition(" ")[0]
+        operation = (driver.gaussian_dropping if drawn == "times" else driver.gaussian_adding)(
+            y.dtype
+        )
+        z = normals_of(reference.mask_index(y.shape, **place), KEY)
+        result = noisy(drawn, z, data, value)
     else:
         operation, value = driver.filling(y.dtype), np.array(-77, y.dtype)
         result = np.where(kept, data, value)

@@ -46,6 +46,14 @@ CASES = [
         {"p": 0.4, "data_format": "channels_last"},
         backward=fd.feature_alpha_dropout_backward,
     ),
+    Case(fd.GaussianDropout, fd.gaussian_dropout, {"p": 0.4}, drops=False),
+    Case(
+        fd.GaussianNoise,
+        fd.gaussian_noise,
+        {"stddev": 0.4},
+        backward=lambda dy, **settings: dy,
+        drops=False,
+    ),
     Case(fd.DropBlock2d, fd.drop_block2d, {"p": 0.3, "block_size": 3}),
     Case(fd.DropBlock2d, fd.drop_block2d, {"p": 0.3, "block_size": 2, "eps": 1.0}),
     Case(fd.DropBlock3d, fd.drop_block3d, {"p": 0.3, "block_size": 2}, (2, 3, 4, 5, 4)),
@@ -128,10 +136,11 @@ def test_a_backward_uses_the_settings_of_its_forward(case: Case) -> None:
     layer = case.layer(rng=1, **case.settings)
     x = np.ones(case.shape)
     layer(x)
-    layer.p = 0.9
-    others = {**case.settings, "p": 0.9}
+    name = next(iter(case.settings))
+    setattr(layer, name, 0.9)
+    others = {**case.settings, name: 0.9}
     assert_same(layer(x), case.function(x, rng=fd.Key(1, 1), **others))
-    layer.p = 0.1
+    setattr(layer, name, 0.1)
     assert_same(layer.backward(x), case.back(x, fd.Key(1, 1), **others))
     assert_same(layer.backward(x), case.back(x, fd.Key(1)))
 

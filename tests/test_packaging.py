@@ -54,8 +54,10 @@ def test_everything_public_is_there_and_documented() -> None:
 @pytest.mark.parametrize(
     "module",
     [
+        "_alpha",
         "_drop_block",
         "_functions",
+        "_gaussian",
         "_key",
         "_layers",
         "_monte_carlo",

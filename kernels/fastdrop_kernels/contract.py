@@ -93,6 +93,11 @@ def split(value: U64) -> Pair:
     return value & _WORD, value >> _WORD_BITS
 
 
+def level_word(level: U64) -> U64:
+    """Return what a level adds to counter word 1."""
+    return level << _LEVEL_SHIFT
+
+
 def block_bits(seed: U64, stream: U64, block: U64, level: U64) -> Pair:
     """Return the 8 halves of elements ``8 * block`` to ``8 * block + 7`` at a level, 0 or 1.
 
@@ -101,7 +106,7 @@ def block_bits(seed: U64, stream: U64, block: U64, level: U64) -> Pair:
     k0, k1 = split(seed)
     c0, c1 = split(block)
     c2, c3 = split(stream)
-    return philox4x32_10(c0, c1 + (level << _LEVEL_SHIFT), c2, c3, k0, k1)
+    return philox4x32_10(c0, c1 + level_word(level), c2, c3, k0, k1)
 
 
 def half(seed: U64, stream: U64, index: U64, level: U64) -> U64:
@@ -156,6 +161,7 @@ COMPILED = (
     philox_last_round,
     philox4x32_10,
     split,
+    level_word,
     block_bits,
     half,
     uniform32,

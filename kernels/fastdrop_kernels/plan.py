@@ -40,9 +40,14 @@ def plan(
     input_strides: tuple[int, ...],
     output_strides: tuple[int, ...],
     index_strides: tuple[int, ...],
+    lines: bool = False,
 ) -> Plan:
-    """Order and merge the axes of an array that is not empty."""
+    """Order and merge the axes of an array that is not empty; as lines alone, if so asked."""
     axes, form = _boxed(shape, input_strides, output_strides, index_strides)
+    if lines and form == PANEL:  # the axis of index step 1 is the last but one
+        axes[-2:] = axes[:-3:-1]
+    if lines:
+        form = LINE
     table = np.array(axes, np.int64).view(np.uint64)
     table.flags.writeable = False
     return Plan(axes, form, table, math.prod(axis[0] for axis in axes))

@@ -14,16 +14,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 
-from .bits import U64, load64
+from .bits import U64, load32, load64
 from .compiler import device, kernel
-from .intrinsics import address_of, advance, loader, pointer_at, pointer_in
+from .intrinsics import address_of, advance, pointer_at, pointer_in
 from .memory import AXES, DATA, DTYPE, DTYPE_WORD, FLAGS, LENGTHS, dtype_word
 from .operations import Operation
 from .span import span_loop
 
-load32 = loader(types.uint32)
 _DATA, _AXES, _LENGTHS = np.uint64(DATA), np.uint64(AXES), np.uint64(LENGTHS)
 _DTYPE, _FLAGS = np.uint64(DTYPE), np.uint64(FLAGS)
 _DTYPE_WORD = np.uint64(DTYPE_WORD)

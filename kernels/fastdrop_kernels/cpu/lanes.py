@@ -82,6 +82,12 @@ class Lanes:
         order = [k // times for k in range(self.count * times)]
         return self.made(_shuffled(self.builder, self.value, self.value, order))
 
+    def taken(self, order: Sequence[int]) -> Lanes:
+        """Return lanes of a vector in some order; a number that is none, as it is."""
+        if not self.count:
+            return self
+        return self.made(_shuffled(self.builder, self.value, self.value, order))
+
     def interleaved(self, other: Lanes) -> tuple[Lanes, Lanes]:
         """Return the lanes of both, by turns, as two vectors of the same length."""
         n = self.count
@@ -129,6 +135,19 @@ class Lanes:
         else:
             change = self.builder.zext if new > old else self.builder.trunc
         return self.made(change(self.value, ty))
+
+    def as_float(self) -> Lanes:
+        """Return the numbers as float32, rounded; integers are signed ones here."""
+        ty = ir.VectorType(FLOAT, self.count) if self.count else FLOAT
+        return self.made(self.builder.sitofp(self.value, ty))
+
+    def root(self) -> Lanes:
+        """Return the square roots of floats."""
+        ty = self.value.type
+        kind = {FLOAT: "f32", DOUBLE: "f64"}[self.element]
+        name = f"llvm.sqrt.v{self.count}{kind}" if self.count else f"llvm.sqrt.{kind}"
+        root = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(ty, [ty]), name)
+        return self.made(self.builder.call(root, [self.value]))
 
     def average(self, other: Any) -> Lanes:
         """Return half the sum of integers, rounded up, without overflow."""

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .bits import GROUP, POINTER, U64, load16, load64, store64
+from .bits import GROUP, POINTER, U64, load16, load32, load64, store64
 from .compiler import routine
 from .intrinsics import advance
-from .loops import any_loop, shared_loop, sizes
-from .operations import MARKS, Operation
+from .loops import any_loop, noise_bytes, shared_loop, sizes
+from .operations import Operation, drawn_for
 from .shared import MOST
 from .span import NEAR, span_loop
 
-_MOST, _GROUP = np.uint64(MOST), np.uint64(GROUP)
-_MARK_BYTES = np.uint64(2)
+_GROUP = np.uint64(GROUP)
+_MARKS_BYTES = np.uint64(2 * MOST)  # of all that are kept
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 
 _NEVER_DROPS = np.uint64(0)
@@ -29,14 +29,18 @@ _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
 def line_loop(operation: Operation, way: str) -> Any:
     """Routine over one axis of any steps in memory, and of index step 0 or 1.
 
-    `marks` holds the marks of some elements, and `window` (two uint64 in memory) says of which: of
-    those from window[0] on and below window[1]. So a row of decisions that is shared by many rows
-    of the array is drawn once; where no row is (`once`), they need not go through memory. But if
-    lines of one axis follow each other closely, `reach` indices in all (else 0), their marks are
-    drawn together: a line of 1,024 costs 5 groups of bits and two copies if drawn by itself (rows
-    of a wider array, float32: 0.3 of the rate of C order).
+    `marks` holds the noise of some elements: marks, or what an exact operation needs.
+    `window` (two uint64 in memory) says of which: of those from window[0] on and below window[1].
+    So a row of decisions that is shared by many rows of the array is drawn once; where no row is
+    (`once`), they need not go through memory. But if lines of one axis follow each other closely,
+    `reach` indices in all (else 0), their marks are drawn together: a line of 1,024 costs 5 groups
+    of bits and two copies if drawn by itself (rows of a wider array, float32: 0.3 of the rate of C
+    order).
     """
-    draw, span = span_loop(MARKS, NEAR), span_loop(operation, way)
+    draw, span = span_loop(drawn_for(operation), NEAR), span_loop(operation, way)
+    decides, noise_size = not operation.exact, noise_bytes(operation)
+    load_noise = load16 if decides else load32
+    most = _MARKS_BYTES // noise_size
     apply, apply_shared = any_loop(operation), shared_loop(operation)
     in_size, out_size = sizes(operation)
 
@@ -57,32 +61,32 @@ def line_loop(operation: Operation, way: str) -> Any:
         once: Any,
         reach: Any,
     ) -> None:
-        if threshold == _NEVER_DROPS or threshold == _ALWAYS_DROPS:
+        if decides and (threshold == _NEVER_DROPS or threshold == _ALWAYS_DROPS):
             apply_shared(x, xs, y, ys, n, U64(threshold == _NEVER_DROPS), value)
             return
         contiguous = step == _CONSECUTIVE and xs == in_size and ys == out_size
-        if contiguous and (n > _MOST or (once and not reach)):
+        if contiguous and (n > most or (once and not reach)):
             span(x, y, n, index, seed, stream, threshold, value)
             return
         start = _ZERO
         while start < n:
             element = index + start * step
-            m = min(_MOST, n - start) if step else _ONE
+            m = min(most, n - start) if step else _ONE
             first = load64(window, _ZERO)
             if element < first or element + m > load64(window, _EIGHT):
                 first = element
                 # A decision shared along the line is seldom the only one: draw those that follow.
                 drawn = m if step else _GROUP - element % _GROUP
                 if step and reach > start + m:
-                    drawn = min(reach - start, _MOST)
+                    drawn = min(reach - start, most)
                     beyond = (element + drawn) % _GROUP  # of the last whole group
                     drawn -= min(beyond, drawn - m)
                 draw(marks, marks, drawn, element, seed, stream, threshold, value)
                 store64(window, _ZERO, first)
                 store64(window, _EIGHT, element + drawn)
-            mark = advance(marks, _MARK_BYTES * (element - first))
+            mark = advance(marks, noise_size * (element - first))
             if step == _SHARED:
-                apply_shared(x, xs, y, ys, n, U64(load16(mark, _ZERO)), value)
+                apply_shared(x, xs, y, ys, n, U64(load_noise(mark, _ZERO)), value)
                 return
             apply(advance(x, start * xs), xs, advance(y, start * ys), ys, mark, m, value)
             start += m

@@ -23,8 +23,8 @@ from .intrinsics import (
     prefetch,
     wide_vectors,
 )
-from .lanes import BIT, I16, Lanes, load
-from .operations import Operation
+from .lanes import BIT, I16, I32, Lanes, load
+from .operations import Operation, drawn_for
 from .storage import BITS
 
 LINE_BYTES = 64  # of a cache line
@@ -46,7 +46,7 @@ _ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
 
 def apply_vector(
     operation: Operation,
-    kept: Lanes,
+    noise: Lanes,
     x: Any,
     y: Any,
     k: int,
@@ -54,9 +54,12 @@ def apply_vector(
     parameters: list[Lanes],
     where: Lanes | None = None,
 ) -> None:
-    """Put an operation to the k-th `count` elements behind x, to those where `where` holds."""
-    given = read_vector(operation, kept.builder, x, k, count, where)
-    put_vector(operation, kept, given, y, k, count, parameters, where)
+    """Put an operation to the k-th `count` elements behind x, to those where `where` holds.
+
+    `noise` says of each whether it is kept; where the operation is exact, it is its noise.
+    """
+    given = read_vector(operation, noise.builder, x, k, count, where)
+    put_vector(operation, noise, given, y, k, count, parameters, where)
 
 
 def read_vector(
@@ -69,7 +72,7 @@ def read_vector(
 
 def put_vector(
     operation: Operation,
-    kept: Lanes,
+    noise: Lanes,
     given: Lanes,
     y: Any,
     k: int,
@@ -78,6 +81,10 @@ def put_vector(
     where: Lanes | None = None,
 ) -> None:
     """Write what becomes of elements that were loaded."""
+    kept = noise
+    if operation.exact:
+        parameters = [operation.source.arranged(noise), *parameters]
+        kept = Lanes(noise.builder, ir.Constant(BIT, 1)).repeated(count)
     a, b = operation.kept(given, *parameters), operation.dropped(given, *parameters)
     operation.target.store(kept, a, b, y, k * count * operation.target.bits // 8, where)
 
@@ -102,10 +109,13 @@ def elements(operation: Operation, count: int) -> Any:
     def elements(typingctx: Any, x: Any, y: Any, marks: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, marks, value = args
-            kept = load(builder, marks, 0, I16, count) >= 1
+            if operation.exact:
+                noise = load(builder, marks, 0, I32, count)
+            else:
+                noise = load(builder, marks, 0, I16, count) >= 1
             parameters = operation.parameters(builder, value)
             _ask_ahead(operation, builder, x, y, count)
-            apply_vector(operation, kept, x, y, 0, count, parameters)
+            apply_vector(operation, noise, x, y, 0, count, parameters)
             return context.get_dummy_value()
 
         return types.void(POINTER, POINTER, POINTER, POINTER), codegen
@@ -138,15 +148,16 @@ def marked_loop(operation: Operation) -> Any:
         return _pack_loop()
     many, one = elements(operation, HALVES), elements(operation, 0)
     in_size, out_size = sizes(operation)
+    noise_size = noise_bytes(operation)
 
     def marked(x: Any, y: Any, marks: Any, n: Any, value: Any) -> None:
         wide_vectors()
         whole = n - n % _VECTOR
         for t in range(_ZERO, whole, _VECTOR):
-            mark = advance(marks, _MARK_BYTES * t)
+            mark = advance(marks, noise_size * t)
             many(advance(x, t * in_size), advance(y, t * out_size), mark, value)
         for t in range(whole, n):
-            mark = advance(marks, _MARK_BYTES * t)
+            mark = advance(marks, noise_size * t)
             one(advance(x, t * in_size), advance(y, t * out_size), mark, value)
 
     signature = types.void(POINTER, POINTER, POINTER, U64, POINTER)
@@ -165,11 +176,11 @@ def any_loop(operation: Operation) -> Any:
             marked(x, y, marks, n, value)
 
         return packed
-    one = elements(operation, 0)
+    one, noise_size = elements(operation, 0), noise_bytes(operation)
 
     def strided(x: Any, xs: Any, y: Any, ys: Any, marks: Any, n: Any, value: Any) -> None:
         for t in range(n):
-            mark = advance(marks, _MARK_BYTES * t)
+            mark = advance(marks, noise_size * t)
             one(advance(x, t * xs), advance(y, t * ys), mark, value)
 
     signature = types.void(POINTER, U64, POINTER, U64, POINTER, U64, POINTER)
@@ -189,8 +200,10 @@ def any_loop(operation: Operation) -> Any:
 def shared_loop(operation: Operation) -> Any:
     """Routine ``(x, xs, y, ys, n, kept, value)``: one decision for all elements.
 
-    A dropped run is not even read.
+    A dropped run is not even read. For an exact operation, `kept` is the noise of them all.
     """
+    if operation.exact:
+        return _alike_loop(operation)
     if operation.target is BITS:
         return _pack_shared_loop()
     keep, drop = certain(operation, HALVES, True), certain(operation, HALVES, False)
@@ -213,6 +226,45 @@ def shared_loop(operation: Operation) -> Any:
 
     signature = types.void(POINTER, U64, POINTER, U64, U64, U64, POINTER)
     return routine(f"{operation.name}-shared", shared, signature)
+
+
+def _alike_loop(operation: Operation) -> Any:
+    many, one = _alike(operation, HALVES), _alike(operation, 0)
+    in_size, out_size = sizes(operation)
+
+    def alike(x: Any, xs: Any, y: Any, ys: Any, n: Any, noise: Any, value: Any) -> None:
+        wide_vectors()
+        whole = n - n % _VECTOR if xs == in_size and ys == out_size else _ZERO
+        for t in range(_ZERO, whole, _VECTOR):
+            many(advance(x, t * in_size), advance(y, t * out_size), noise, value)
+        for t in range(whole, n):
+            one(advance(x, t * xs), advance(y, t * ys), noise, value)
+
+    signature = types.void(POINTER, U64, POINTER, U64, U64, U64, POINTER)
+    return routine(f"{operation.name}-alike", alike, signature)
+
+
+def _alike(operation: Operation, count: int) -> Any:
+    """Intrinsic ``(x, y, noise, value)``: `count` neighbours that share their noise."""
+
+    @intrinsic
+    def alike(typingctx: Any, x: Any, y: Any, noise: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x, y, noise, value = args
+            shared = Lanes(builder, noise).converted(I32).repeated(count)
+            parameters = operation.parameters(builder, value)
+            apply_vector(operation, shared, x, y, 0, count, parameters)
+            return context.get_dummy_value()
+
+        return types.void(POINTER, POINTER, U64, POINTER), codegen
+
+    return alike
+
+
+def noise_bytes(operation: Operation) -> np.uint64:
+    """Return the bytes of an element's noise in memory: a mark, or 32 bits."""
+    size: np.uint64 = np.uint64(drawn_for(operation).target.itemsize)
+    return size
 
 
 def units_of(operation: Operation) -> np.uint64:

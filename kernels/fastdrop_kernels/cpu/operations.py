@@ -12,11 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .lanes import Lanes
-from .storage import BITS, BOOL, MARK, NOTHING, Storage
+from .lanes import FLOAT, I32, Lanes
+from .normal import standard_normal
+from .storage import BITS, BOOL, MARK, MOVED, NOTHING, Storage
 
 # (x, *parameters) -> y, traced. A plain 0 is all bits 0 however elements are stored, so +0.0 too.
 Becomes: TypeAlias = Callable[..., Lanes | int]
+
+
+def _itself(x: Lanes, *parameters: Lanes) -> Lanes:
+    return x
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed as objects, which is quick
@@ -29,6 +34,11 @@ class Operation:
     kept: Callable[..., Lanes]
     dropped: Becomes
     numbers: int = 1  # of parameters, side by side in memory
+    # Whether it needs the element's 32-bit uniform, and not only a decision. Then nothing is
+    # dropped, and `kept` gets, behind x, what `noise` makes of the uniform: 32 bits again, made
+    # where they are drawn, and so once for all elements that share them.
+    exact: bool = False
+    noise: Callable[[Lanes], Lanes] = _itself
 
     def parameters(self, builder: Any, pointer: Any) -> list[Lanes]:
         """Load the parameters, as they are computed with."""
@@ -39,12 +49,8 @@ def _scaled(x: Lanes, scale: Lanes) -> Lanes:
     return x * scale
 
 
-def _zero(x: Lanes, value: Lanes) -> int:
+def _zero(x: Lanes, *parameters: Lanes) -> int:
     return 0
-
-
-def _itself(x: Lanes, value: Lanes) -> Lanes:
-    return x
 
 
 def _filling(x: Lanes, value: Lanes) -> Lanes:
@@ -57,6 +63,27 @@ def _affine(x: Lanes, a: Lanes, b: Lanes, c: Lanes) -> Lanes:
 
 def _third(x: Lanes, a: Lanes, b: Lanes, c: Lanes) -> Lanes:
     return c
+
+
+def _normal_bits(u: Lanes) -> Lanes:
+    return standard_normal(u).seen_as(I32)
+
+
+def _times_normal(x: Lanes, bits: Lanes, deviation: Lanes) -> Lanes:
+    return x * (_normal(x, bits) * deviation + 1.0)
+
+
+def _plus_normal(x: Lanes, bits: Lanes, deviation: Lanes) -> Lanes:
+    return x + _normal(x, bits) * deviation
+
+
+def _normal(x: Lanes, bits: Lanes) -> Lanes:
+    z = bits.seen_as(FLOAT)
+    return z if x.element == FLOAT else z.converted(x.element)
+
+
+def _second(x: Lanes, noise: Lanes) -> Lanes:
+    return noise
 
 
 def drop(name: str, kind: Storage) -> Operation:
@@ -74,6 +101,20 @@ def alpha(name: str, kind: Storage) -> Operation:
     return Operation(f"alpha-{name}", kind, kind, _affine, _third, 3)
 
 
+def gaussian_drop(name: str, kind: Storage) -> Operation:
+    """Gaussian dropout: elements times normals of mean 1, whose deviation is the parameter."""
+    return _gaussian(f"gaussian-drop-{name}", kind, _times_normal)
+
+
+def gaussian_add(name: str, kind: Storage) -> Operation:
+    """Gaussian noise: elements plus normals of mean 0, whose deviation is the parameter."""
+    return _gaussian(f"gaussian-add-{name}", kind, _plus_normal)
+
+
+def _gaussian(name: str, kind: Storage, kept: Callable[..., Lanes]) -> Operation:
+    return Operation(name, kind, kind, kept, _zero, exact=True, noise=_normal_bits)
+
+
 def mark() -> Operation:
     """Mark an element: 1 kept, 0 dropped. There is no input and no parameter."""
     return Operation("mark", NOTHING, BOOL, _itself, _itself)
@@ -86,3 +127,13 @@ def pack() -> Operation:
 
 # The decisions themselves, for loops that come to an element by another way.
 MARKS = Operation("marks", NOTHING, MARK, _itself, _itself)
+# And the noise of exact operations, 4 bytes each, by what makes it of uniforms.
+_NOISES: dict[Callable[[Lanes], Lanes], Operation] = {
+    noise: Operation(name, NOTHING, MOVED[4], _second, _zero, 0, exact=True, noise=noise)
+    for name, noise in (("uniforms", _itself), ("normals", _normal_bits))
+}
+
+
+def drawn_for(operation: Operation) -> Operation:
+    """Return what draws the noise of an operation to memory, where loops find it."""
+    return _NOISES[operation.noise] if operation.exact else MARKS

@@ -6,6 +6,7 @@ Bits, decision and element meet in registers here, group by group.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .bits import GROUP, HALVES, POINTER, ROUNDS, U64, Law, settler
+from .bits import GROUP, POINTER, ROUNDS, U64, Law, settler
 from .compiler import device, routine
 from .intrinsics import (
     address_of,
@@ -89,11 +90,16 @@ def _groups(operation: Operation, way: str) -> Any:
                         prefetch(builder, sides[side], at + AHEAD_BYTES[side], side == 1)
 
                 first = builder.add(block, builder.mul(loop.index, ir.Constant(I64, GROUP // 8)))
-                halves = law.group(first, between)
+                # One by one, so that what is made for a vector is used up before the next.
+                noise: Iterable[Lanes]
+                if operation.exact:
+                    noise = map(operation.noise, law.uniforms(first, between))
+                else:
+                    noise = (vector >= law.bound for vector in law.group(first, between))
                 target = staged.begin if staged else sides[1]
-                for k, vector in enumerate(halves):
-                    kept = vector >= law.bound
-                    apply_vector(operation, kept, sides[0], target, k, HALVES, parameters)
+                for k, vector in enumerate(noise):
+                    n = vector.count
+                    apply_vector(operation, vector, sides[0], target, k, n, parameters)
                 if staged:
                     staged.write_lines(loop.index)
             if staged:
@@ -202,7 +208,8 @@ def _near_span(operation: Operation) -> Any:
     settler()  # known by its symbol
     groups = _groups(operation, NEAR)
     in_size, out_size = sizes(operation)
-    if MASKS and operation.target is not BITS:
+    # What is exact draws so long that copies are nothing, and would be compiled twice.
+    if MASKS and operation.target is not BITS and not operation.exact:
         return _masked_span(operation)
     packed = operation.target is BITS
     # What is no whole group is computed as one, in memory of our own: the elements that there are,

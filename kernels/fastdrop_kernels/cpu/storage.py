@@ -29,6 +29,8 @@ class Storage(NamedTuple):
     # (kept, what becomes of an element if it is, and if it is dropped, pointer, offset, where)
     store: Store
     load_value: Callable[[Any, Any, int], Lanes]  # (builder, pointer, k): the k-th parameter
+    # (numbers of a vector of elements) -> the same in the order of `load`
+    arranged: Callable[[Lanes], Lanes] = lambda numbers: numbers
 
     @property
     def itemsize(self) -> int:
@@ -67,7 +69,11 @@ Rounded: TypeAlias = Callable[
 ]  # (kept, a, b), as `Storage.store`
 
 
-def _half_type(to_float: Callable[[Lanes], Lanes], rounded: Rounded) -> Storage:
+def _half_type(
+    to_float: Callable[[Lanes], Lanes],
+    rounded: Rounded,
+    arranged: Callable[[Lanes], Lanes] = lambda numbers: numbers,
+) -> Storage:
     def load(builder: Any, pointer: Any, offset: int, count: int, where: Lanes | None) -> Lanes:
         return to_float(lanes.load(builder, pointer, offset, I16, count, where))
 
@@ -79,7 +85,7 @@ def _half_type(to_float: Callable[[Lanes], Lanes], rounded: Rounded) -> Storage:
     def load_value(builder: Any, pointer: Any, k: int) -> Lanes:
         return lanes.load(builder, pointer, 4 * k, FLOAT, 0)
 
-    return Storage(16, load, store, load_value)
+    return Storage(16, load, store, load_value, arranged)
 
 
 def _select_and_round(from_float: Callable[[Lanes], Lanes]) -> Rounded:
@@ -106,6 +112,10 @@ def _widened(h: Lanes) -> Lanes:
         return (h.converted(I32) << 16).seen_as(FLOAT)
     pairs = h.seen_as(I32)
     return (pairs << 16).joined(pairs & 0xFFFF0000).seen_as(FLOAT)
+
+
+def _even_first(numbers: Lanes) -> Lanes:
+    return numbers.taken([*range(0, numbers.count, 2), *range(1, numbers.count, 2)])
 
 
 def _narrowed(x: Lanes) -> Lanes:
@@ -199,7 +209,7 @@ def _store_mark(
 
 FLOAT32 = _plain(FLOAT, 32)
 FLOAT64 = _plain(DOUBLE, 64)
-BFLOAT16 = _half_type(_widened, _round_and_select(_narrowed))
+BFLOAT16 = _half_type(_widened, _round_and_select(_narrowed), _even_first)
 FLOAT16_PORTABLE = _half_type(_float16_to_float, _select_and_round(_float_to_float16))
 # Without these instructions, LLVM 22 crashes on vectors of halves.
 FLOAT16 = (

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..plan import c_strides
 from .launch import Launch, advancing, launches
-from .operations import ALPHAS, DROPS, FILLS, MARK, PACK, Operation
+from .operations import ALPHAS, DROPS, FILLS, GAUSSIAN_ADDS, GAUSSIAN_DROPS, MARK, PACK, Operation
 
 Array: TypeAlias = Any  # a CuPy array
 
@@ -56,6 +56,18 @@ def alpha_dropping(dtype: np.dtype[Any]) -> Operation:
     The value is a, b and c, of the type of `dropping`'s.
     """
     return ALPHAS[dtype.name]
+
+
+@functools.lru_cache(maxsize=64)
+def gaussian_dropping(dtype: np.dtype[Any]) -> Operation:
+    """Return the operation that writes ``x * (1 + value * z)``, z an element's standard normal."""
+    return GAUSSIAN_DROPS[dtype.name]
+
+
+@functools.lru_cache(maxsize=64)
+def gaussian_adding(dtype: np.dtype[Any]) -> Operation:
+    """Return the operation that writes ``x + value * z``, z an element's standard normal."""
+    return GAUSSIAN_ADDS[dtype.name]
 
 
 def filling(dtype: np.dtype[Any]) -> Operation:

@@ -25,6 +25,11 @@ constexpr int THREADS = FASTDROP_THREADS;  // of a CUDA block; modules.py sets w
 // block's threads apart, so that neighbouring threads access neighbouring memory.
 constexpr int IN_FLIGHT = FASTDROP_IN_FLIGHT;
 
+// Blocks that a multiprocessor must have registers for; 0 leaves it to the compiler. It wants four of
+// all, for which the groups in flight of an exact operation would have to leave the registers.
+template <Form FORM, class Operation>
+constexpr int LEAST_BLOCKS = FORM == FLAT && Operation::EXACT ? 3 : 0;
+
 template <Form FORM, class Storage>
 constexpr int GROUP = FORM == PANEL ? BLOCK : FORM == ANY ? Storage::TOGETHER : Storage::GROUP;
 
@@ -296,7 +301,9 @@ FASTDROP_INLINE void run(const Argument<AXES<FORM>>& p) {
 // Entry points. Plain names, because names of templates would have to be looked up by compiling:
 // CuPy then does not use what it has cached on disk.
 #define FASTDROP_KERNEL(NAME, OPERATION, FORM, INDEX)                                     \
-    extern "C" __global__ void __launch_bounds__(fastdrop::THREADS)                       \
+    extern "C" __global__ void                                                            \
+        __launch_bounds__(fastdrop::THREADS,                                              \
+                          (fastdrop::LEAST_BLOCKS<fastdrop::FORM, OPERATION>))            \
         NAME(const __grid_constant__ fastdrop::Argument<fastdrop::AXES<fastdrop::FORM>> p) { \
         fastdrop::run<OPERATION, fastdrop::FORM, INDEX>(p);                               \
     }

@@ -1,6 +1,6 @@
 """Modules: the CUDA C++ text of an operation's kernels, compiled as one.
 
-A module is the four headers and a macro for each form. Its kernels are named after the operation,
+A module is the headers and a macro for each form. Its kernels are named after the operation,
 so that a profiler shows what runs.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 from typing import NamedTuple
+
+from .. import quantile
 
 FLAT, LINE, RUNS, PANEL, ANY = FORMS = ("FLAT", "LINE", "RUNS", "PANEL", "ANY")  # see kernels.cuh
 
@@ -19,7 +21,7 @@ AXES, MOST_AXES = 8, 32  # that a kernel can walk over: any but ANY, and ANY
 # Products are rounded before anything is added to them, as on the CPU.
 OPTIONS = ("-std=c++17", "--fmad=false")
 
-_HEADERS = ("contract.cuh", "storage.cuh", "operations.cuh", "kernels.cuh")
+_HEADERS = ("contract.cuh", "storage.cuh", "normal.cuh", "operations.cuh", "kernels.cuh")
 
 
 class Module(NamedTuple):
@@ -39,15 +41,32 @@ def kernel_name(module: Module, form: str, narrow: bool) -> str:
     return f"{module.name}_{form.lower()}_{32 if narrow else 64}"
 
 
+def _number(value: float) -> str:
+    return f"{value!r}f"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return "{" + ", ".join(map(_number, values)) + "}"
+
+
 @functools.cache
 def header() -> str:
     """Return the text that all modules begin with."""
     folder = Path(__file__).parent
-    settings = {
+    settings: dict[str, int | str] = {
         "THREADS": THREADS,
         "IN_FLIGHT": IN_FLIGHT,
         "AXES": AXES,
         "MOST_AXES": MOST_AXES,
+    }
+    settings |= {
+        "CENTRE": _number(quantile.CENTRE),
+        "TAIL_CENTRE": _number(quantile.TAIL_CENTRE),
+        "SPLIT": _number(quantile.SPLIT),
+        "LOG_2": _number(quantile.LOG_2),
+        "CENTRAL": _numbers(quantile.CENTRAL),
+        "TAIL": _numbers(quantile.TAIL),
+        "LOGARITHM": _numbers(quantile.LOGARITHM),
     }
     lines = (f"#define FASTDROP_{name} {value}\n" for name, value in settings.items())
     texts = ((folder / name).read_text(encoding="utf-8") for name in _HEADERS)

@@ -81,6 +81,34 @@ struct Alpha {
     }
 };
 
+// Gaussian dropout: elements times normals of mean 1, whose deviation is the parameter.
+template <class Storage_>
+struct GaussianDrop {
+    using Storage = Storage_;
+    using Value = typename Storage::Value;
+    static constexpr int OPERANDS = 1;
+    static constexpr bool EXACT = true;
+    static FASTDROP_INLINE bool reads(bool) { return true; }
+    static FASTDROP_INLINE Value apply(u32 noise, const Value (&x)[1], const Params& p) {
+        const Value z = computed<Value>(standard_normal(noise));
+        return times(x[0], plus(times(z, parameter<Value>(p, 0)), Value(1)));
+    }
+};
+
+// Gaussian noise: elements plus normals of mean 0, whose deviation is the parameter.
+template <class Storage_>
+struct GaussianAdd {
+    using Storage = Storage_;
+    using Value = typename Storage::Value;
+    static constexpr int OPERANDS = 1;
+    static constexpr bool EXACT = true;
+    static FASTDROP_INLINE bool reads(bool) { return true; }
+    static FASTDROP_INLINE Value apply(u32 noise, const Value (&x)[1], const Params& p) {
+        const Value z = computed<Value>(standard_normal(noise));
+        return plus(x[0], times(z, parameter<Value>(p, 0)));
+    }
+};
+
 // Masked fill: kept elements as they are, dropped ones the parameter.
 template <class Storage_>
 struct Fill {

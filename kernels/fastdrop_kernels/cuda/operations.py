@@ -56,6 +56,16 @@ def alpha(name: str, storage: Storage) -> Operation:
     return Operation(f"alpha_{name}", "Alpha", storage, 1)
 
 
+def gaussian_drop(name: str, storage: Storage) -> Operation:
+    """Gaussian dropout: elements times normals of mean 1, whose deviation is the parameter."""
+    return Operation(f"gaussian_drop_{name}", "GaussianDrop", storage, 1, exact=True)
+
+
+def gaussian_add(name: str, storage: Storage) -> Operation:
+    """Gaussian noise: elements plus normals of mean 0, whose deviation is the parameter."""
+    return Operation(f"gaussian_add_{name}", "GaussianAdd", storage, 1, exact=True)
+
+
 def fill(storage: Storage) -> Operation:
     """Masked fill: kept elements as they are, dropped ones the parameter."""
     return Operation(f"fill_{storage.itemsize}", "Fill", storage, 1)
@@ -74,7 +84,10 @@ def pack() -> Operation:
 _FLOATS = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": FLOAT32, "float64": FLOAT64}
 DROPS = {name: drop(name, storage) for name, storage in _FLOATS.items()}
 ALPHAS = {name: alpha(name, storage) for name, storage in _FLOATS.items()}
+GAUSSIAN_DROPS = {name: gaussian_drop(name, storage) for name, storage in _FLOATS.items()}
+GAUSSIAN_ADDS = {name: gaussian_add(name, storage) for name, storage in _FLOATS.items()}
 FILLS = {size: fill(storage) for size, storage in MOVED.items()}
 MARK = mark()
 PACK = pack()
-EVERY = (*DROPS.values(), *ALPHAS.values(), *FILLS.values(), MARK, PACK)
+_ALL = (DROPS, ALPHAS, GAUSSIAN_DROPS, GAUSSIAN_ADDS, FILLS)
+EVERY = (*(each for family in _ALL for each in family.values()), MARK, PACK)

@@ -22,7 +22,16 @@ from .operations import Operation
 # behind the end find nothing to do. In the simulator they would take seconds.
 LEAST_BLOCKS = 1 if SIMULATED else 128
 
-__all__ = ["alpha_dropping", "apply", "dropping", "filling", "marking", "pack"]
+__all__ = [
+    "alpha_dropping",
+    "apply",
+    "dropping",
+    "filling",
+    "gaussian_adding",
+    "gaussian_dropping",
+    "marking",
+    "pack",
+]
 
 
 def dropping(dtype: np.dtype[Any]) -> Operation:
@@ -36,6 +45,16 @@ def dropping(dtype: np.dtype[Any]) -> Operation:
 def alpha_dropping(dtype: np.dtype[Any]) -> Operation:
     """Refuse: Numba would round the product and the sum once, and give other bits than all else."""
     return _refused("alpha dropout")
+
+
+def gaussian_dropping(dtype: np.dtype[Any]) -> Operation:
+    """Refuse, as above."""
+    return _refused("Gaussian dropout")
+
+
+def gaussian_adding(dtype: np.dtype[Any]) -> Operation:
+    """Refuse, as above."""
+    return _refused("Gaussian noise")
 
 
 def _refused(what: str) -> Operation:

@@ -1,0 +1,260 @@
+"""Time the family beside the usual NumPy way and PyTorch's; all of it is validated before that."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+from rich.text import Text
+
+from . import machine, timing
+from .check import Wrong
+from .common import (
+    MI,
+    Array,
+    BenchError,
+    P,
+    figure,
+    fresh_input,
+    parse_names,
+    parse_seconds,
+    parse_sizes,
+    size_label,
+)
+from .contender import Call, default_threads, load
+from .members import MEMBERS, MULTIPLE, NORMALS_GOAL, Member, normals_alone
+from .report import Table
+from .show import console, progress, show_tables
+
+SECONDS = 60.0
+SIZES = (MI, 16 * MI)
+TINY = (4 * MULTIPLE,)
+SCHEMA = 1
+USUAL, NORMALS = "NumPy", "normals alone"
+
+
+class FamilyRow(TypedDict):
+    """A call timed: seconds, and the usual NumPy way's in the same rounds over it."""
+
+    member: str
+    way: str
+    elements: int
+    seconds: float
+    q1: float
+    q3: float
+    faster: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A way to call a member: its name, its call, and what makes it ready."""
+
+    name: str
+    call: Call
+    ready: Callable[[], object] = lambda: None
+    spins: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    names = ", ".join(member.name for member in MEMBERS)
+    parser.add_argument(
+        "--only", type=parse_names, metavar="NAMES", help=f"members (default: all): {names}"
+    )
+    parser.add_argument(
+        "--sizes", type=parse_sizes, help=f"multiples of {MULTIPLE} elements (default: 1Mi,16Mi)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=parse_seconds,
+        default=SECONDS,
+        help=f"time for timing, shared between members and sizes (default: {SECONDS:g})",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="make every call once, at a tiny size; no times"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="results file (default: none)")
+
+
+def chosen(names: Sequence[str] | None) -> tuple[Member, ...]:
+    """Return the members of these names, or all."""
+    known = {member.name: member for member in MEMBERS}
+    if unknown := [name for name in names or () if name not in known]:
+        raise BenchError(f"no member {unknown[0]!r}; there are {', '.join(known)}")
+    return tuple(member for member in MEMBERS if names is None or member.name in names)
+
+
+def _threads(module: str, count: int | None) -> Callable[[], object]:
+    number = default_threads(module) if count is None else count
+    return lambda: load(module).set_num_threads(number)
+
+
+def runners(member: Member, x: Array, out: Array, torch: Any) -> Iterator[Runner]:
+    """Yield the ways to call a member: the usual one first, which ratios are to."""
+    yield Runner(USUAL, member.usual(x, P, out))
+    if member.normal:
+        yield Runner(NORMALS, normals_alone(x, P, out))
+    for name, count in (("1 thread", 1), ("all threads", None)):
+        ready = _threads("fastdrop", count)
+        yield Runner(f"fastdrop, {name}", member.ours(x, P, out), ready)
+    if torch is not None and member.torch is not None:
+        tensor = torch.from_numpy(x)
+        for name, count in (("1 thread", 1), ("all threads", None)):
+            call, ready = member.torch(tensor, P, out), _threads("torch", count)
+            yield Runner(f"torch, {name}", call, ready, "torch" if count is None else "")
+
+
+def validate(member: Member, ways: Sequence[Runner], x: Array, out: Array) -> None:
+    """Check what every way computes; ours must be the same for any number of threads."""
+    ours = b""
+    for way in ways:
+        if way.name == NORMALS:
+            continue
+        out.fill(np.nan)
+        way.ready()
+        y = np.asarray(way.call())
+        where = f"{member.name}, {way.name}, {size_label(x.size)} elements"
+        if (y.shape, y.dtype) != (x.shape, x.dtype):
+            raise Wrong(f"{where}: {y.dtype} of shape {y.shape}")
+        if wrong := member.check(x, y, P):
+            raise Wrong(f"{where}: {wrong}")
+        if way.name.startswith("fastdrop"):
+            if ours and y.tobytes() != ours:
+                raise Wrong(f"{where}: differs from one thread's")
+            ours = y.tobytes()
+
+
+def timed(
+    member: Member,
+    elements: int,
+    seconds: float,
+    effort: timing.Effort,
+    torch: Any,
+    tell: Callable[[float], object],
+) -> list[FamilyRow]:
+    """Validate a member, and time its ways side by side."""
+    x = fresh_input(elements).reshape(member.shape(elements))
+    out = np.ones_like(x)
+    ways = list(runners(member, x, out, torch))
+    validate(member, ways, x, out)
+    entries = [timing.prepare(w.name, w.call, w.ready, w.spins, effort) for w in ways]
+    samples = timing.measure(entries, seconds, tell, effort)
+    made = timing.summarise(samples, dict.fromkeys(samples, USUAL))
+    return [
+        {
+            "member": member.name,
+            "way": name,
+            "elements": elements,
+            "seconds": summary.seconds,
+            "q1": summary.q1,
+            "q3": summary.q3,
+            "faster": 1 / summary.ratio,
+            "rounds": summary.rounds,
+        }
+        for name, summary in made.items()
+    ]
+
+
+def collect(
+    members: Sequence[Member], sizes: Sequence[int], seconds: float, effort: timing.Effort
+) -> list[FamilyRow]:
+    """Time all, under a progress bar."""
+    try:
+        torch = load("torch")
+    except ImportError:
+        torch = None
+    groups = [(member, elements) for elements in sizes for member in members]
+    rows: list[FamilyRow] = []
+    with progress() as bar:
+        task = bar.add_task("", total=len(groups))
+        for done, (member, elements) in enumerate(groups):
+            name = f"{member.name}, {size_label(elements)}"
+
+            def tell(part: float, done: int = done, name: str = name) -> None:
+                bar.update(task, completed=done + part, description=name)
+                bar.refresh()
+
+            tell(0.0)
+            rows += timed(member, elements, seconds / len(groups), effort, torch, tell)
+    return rows
+
+
+def tables(rows: Sequence[FamilyRow]) -> Iterator[Table]:
+    """Yield ratios first, then milliseconds: of each member a row, of each way a column."""
+    ways = list(dict.fromkeys(row["way"] for row in rows))
+    ways.sort(key=lambda way: way == NORMALS)
+    for elements in dict.fromkeys(row["elements"] for row in rows):
+        here = [row for row in rows if row["elements"] == elements]
+        shown: tuple[tuple[str, str, Callable[[FamilyRow], str]], ...] = (
+            (
+                f"Times faster than the usual NumPy way, {size_label(elements)}",
+                f"float32, p = {P:g} (gaussian_noise: stddev). Medians over rounds of the ratio "
+                "within a round; higher is faster.",
+                lambda row: figure(row["faster"]),
+            ),
+            (
+                f"Milliseconds a call, {size_label(elements)}",
+                f"Medians. {NORMALS}: Generator.standard_normal of float32, to a given array.",
+                lambda row: figure(row["seconds"] * 1e3),
+            ),
+        )
+        for title, note, cell in shown:
+            found = {(row["member"], row["way"]): row for row in here}
+            yield Table(
+                title,
+                ["", *ways],
+                [
+                    [name, *(cell(found[name, w]) if (name, w) in found else "" for w in ways)]
+                    for name in dict.fromkeys(row["member"] for row in here)
+                ],
+                note,
+            )
+
+
+def verdicts(rows: Sequence[FamilyRow]) -> Iterator[str]:
+    """Say how Gaussian functions compare with drawing their numbers alone, on one thread."""
+    seconds = {(row["member"], row["elements"], row["way"]): row["seconds"] for row in rows}
+    for (name, elements, way), alone in seconds.items():
+        if way == NORMALS:
+            faster = alone / seconds[name, elements, "fastdrop, 1 thread"]
+            yield (
+                f"{'held' if faster >= NORMALS_GOAL else 'MISSED'}: {name} at "
+                f"{size_label(elements)}, 1 thread: at least {NORMALS_GOAL:g} times faster than "
+                f"Generator.standard_normal(dtype=float32) alone, is {figure(faster)}"
+            )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the tables; the exit status is 0 whatever they say."""
+    sizes = args.sizes or (TINY if args.check else SIZES)
+    if wrong := [n for n in sizes if n % MULTIPLE]:
+        raise BenchError(f"{wrong[0]} elements are no multiple of {MULTIPLE}")
+    effort = timing.ONCE if args.check else timing.FULL
+    rows = collect(chosen(args.only), sizes, 1e-9 if args.check else args.seconds, effort)
+    out = console()
+    if args.check:
+        out.print(f"All works: {len(rows)} calls validated and made. Nothing was judged.")
+    else:
+        show_tables(tables(rows), out)
+        for line in verdicts(rows):
+            out.print(Text(line))
+    if args.output is not None:
+        now = datetime.datetime.now(datetime.timezone.utc)
+        results = {
+            "schema": SCHEMA,
+            "date": now.isoformat(timespec="seconds"),
+            "versions": machine.versions(),
+            "hardware": machine.hardware(),
+            "settings": {"p": P, "seconds": args.seconds, "check": args.check},
+            "rows": rows,
+        }
+        args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        out.print(Text(f"Written to {args.output}"))
+    return 0

@@ -1,0 +1,293 @@
+"""The family: its members, each beside the usual NumPy way, and PyTorch's where it has one.
+
+To add one, write its `Member` below: shape, how ours and theirs are called, and what both must be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .check import SIGMAS
+from .common import Array
+from .contender import Call, load
+from .ours import key
+
+Shape = tuple[int, ...]
+# ``(x, p, out)`` -> call: the array in its shape, the drop probability, and where ours writes.
+Way = Callable[[Array, float, Array], Call]
+# ``(x, y, p)`` -> what is wrong with y, or nothing: fresh noise, so of each by its own.
+Check = Callable[[Array, Array, float], str]
+
+CHANNELS, SIDE = 64, 32  # of images
+BLOCK = 7
+VALUE = 103.0
+ALPHA = 1.7580993408473766
+NORMALS_GOAL = 5.0  # times faster than drawing normal numbers alone
+MULTIPLE = CHANNELS * SIDE * SIDE
+
+
+@dataclass(frozen=True)
+class Member:
+    """A function of the family.
+
+    Attributes
+    ----------
+    name : str
+        What tables and files call it.
+    shape : callable
+        The array's shape, for a number of elements that is a multiple of `MULTIPLE`.
+    ours, usual : callable
+        fastdrop's call, and that of from-scratch NumPy code.
+    check : callable
+        What results of each must be.
+    torch : callable, optional
+        PyTorch's call; x and its result are tensors.
+    normal : bool
+        Whether it draws normal numbers, which are then timed alone too.
+    """
+
+    name: str
+    shape: Callable[[int], Shape]
+    ours: Way
+    usual: Way
+    check: Check
+    torch: Way | None = None
+    normal: bool = False
+
+
+def _flat(n: int) -> Shape:
+    return (n,)
+
+
+def _images(n: int) -> Shape:
+    return n // MULTIPLE, CHANNELS, SIDE, SIDE
+
+
+def _samples(n: int) -> Shape:
+    return 256, n // 256
+
+
+def _steps(n: int) -> Shape:
+    return 32, 64, n // 2048  # time, batch, units
+
+
+def _ours(function: str, *arguments: Any, number: Any = None, **settings: Any) -> Way:
+    """Call a function of fastdrop's; `number` stands where p does, if it is no probability."""
+
+    def way(x: Array, p: float, out: Array) -> Call:
+        call, rng = getattr(load("fastdrop"), function), key()
+        first = p if number is None else number
+        return lambda: call(x, first, *arguments, rng=rng, out=out, **settings)
+
+    return way
+
+
+def _masked(shape_of: Callable[[Shape], Shape]) -> Way:
+    """Draw a float32 mask of a shape, compare, divide, multiply."""
+
+    def way(x: Array, p: float, out: Array) -> Call:
+        random, shape = np.random.default_rng().random, shape_of(x.shape)
+        q = np.float32(1 - p)
+        return lambda: x * ((random(shape, np.float32) < q) / q)
+
+    return way
+
+
+def _normal(
+    function: Callable[[Array, Array, np.float32], Array], of: Callable[[float], float]
+) -> Way:
+    def way(x: Array, p: float, out: Array) -> Call:
+        normal, deviation = np.random.default_rng().standard_normal, np.float32(of(p))
+        return lambda: function(x, normal(x.shape, np.float32), deviation)
+
+    return way
+
+
+def normals_alone(x: Array, p: float, out: Array) -> Call:
+    """Draw normal numbers, and do nothing with them: what Gaussian functions are judged by."""
+    normal: Any = np.random.default_rng().standard_normal
+    return lambda: normal(out=out, dtype=np.float32)
+
+
+def _alpha_numbers(p: float) -> tuple[float, float]:
+    a = ((ALPHA**2 * p + 1) * (1 - p)) ** -0.5
+    return a, a * ALPHA * p
+
+
+def _usual_alpha(x: Array, p: float, out: Array) -> Call:
+    random, (a, b) = np.random.default_rng().random, map(np.float32, _alpha_numbers(p))
+    q, floor = np.float32(1 - p), np.float32(-ALPHA)
+    return lambda: a * np.where(random(x.shape, np.float32) < q, x, floor) + b
+
+
+def _usual_fill(x: Array, p: float, out: Array) -> Call:
+    random, rate, value = np.random.default_rng().random, np.float32(p), np.float32(VALUE)
+    return lambda: np.where(random(x.shape, np.float32) < rate, value, x)
+
+
+def _usual_blocks(x: Array, p: float, out: Array) -> Call:
+    """Draw where blocks begin, let them grow along both axes, and scale by what is left."""
+    random, inside = np.random.default_rng().random, SIDE - BLOCK + 1
+    gamma = np.float32(p * SIDE**2 / BLOCK**2 / inside**2)
+    starts = (*x.shape[:2], inside, inside)
+
+    def call() -> Any:
+        seeds = random(starts, np.float32) < gamma
+        keep = np.ones(x.shape, np.bool_)
+        grown = np.zeros((*x.shape[:3], inside), np.bool_)
+        for k in range(BLOCK):
+            grown[:, :, k : k + inside] |= seeds
+        for k in range(BLOCK):
+            keep[..., k : k + inside] &= ~grown
+        return x * (keep * np.float32(keep.size / np.count_nonzero(keep)))
+
+    return call
+
+
+def _torch(function: str, **settings: Any) -> Way:
+    def way(x: Any, p: float, out: Array) -> Call:
+        call = getattr(load("torch").nn.functional, function)
+        return lambda: call(x, p, training=True, **settings)
+
+    return way
+
+
+def _torch_normal(times: bool) -> Way:
+    def way(x: Any, p: float, out: Array) -> Call:
+        randn = load("torch").randn_like
+        deviation = math.sqrt(p / (1 - p)) if times else p
+        if times:
+            return lambda: x * (randn(x) * deviation + 1)
+        return lambda: x + randn(x) * deviation
+
+    return way
+
+
+def _torch_fill(x: Any, p: float, out: Array) -> Call:
+    rand = load("torch").rand_like
+    return lambda: x.masked_fill(rand(x) < p, VALUE)
+
+
+def _share(lost: Array, p: float, shared: tuple[int, ...]) -> str:
+    """Say whether another part is lost than should be, or not all along the axes that share."""
+    if shared and not (lost.any(axis=shared) == lost.all(axis=shared)).all():
+        return f"decisions are not shared along axes {shared}"
+    n = lost.size // math.prod(lost.shape[axis] for axis in shared)
+    if not abs(float(lost.mean()) - p) < SIGMAS * math.sqrt(p * (1 - p) / n):
+        return f"{lost.mean():.5g} of the elements are lost, not {p:g}"
+    return ""
+
+
+def _lost_or_is(y: Array, lost: Array, kept: Array) -> str:
+    # Written so that NaN counts as wrong.
+    wrong = ~(lost | (np.abs(y - kept) <= 1e-5 * (1 + np.abs(kept))))
+    return f"{np.count_nonzero(wrong)} elements are wrong" if wrong.any() else ""
+
+
+def _is_dropout(*shared: int) -> Check:
+    def check(x: Array, y: Array, p: float) -> str:
+        lost = y == 0
+        return _lost_or_is(y, lost, x / np.float32(1 - p)) or _share(lost, p, shared)
+
+    return check
+
+
+def _is_alpha(x: Array, y: Array, p: float) -> str:
+    a, b = map(np.float32, _alpha_numbers(p))
+    lost = np.abs(y - (b - a * np.float32(ALPHA))) < 1e-5
+    return _lost_or_is(y, lost, a * x + b) or _share(lost, p, ())
+
+
+def _is_filled(x: Array, y: Array, p: float) -> str:
+    lost = y == VALUE
+    return _lost_or_is(y, lost, x) or _share(lost, p, ())
+
+
+def _is_normal(noise: Array, mean: float, deviation: float) -> str:
+    n = noise.size
+    off = abs(float(noise.mean()) - mean) * math.sqrt(n) / deviation
+    spread = abs(float(noise.std()) / deviation - 1) * math.sqrt(2 * n)
+    if not max(off, spread) < SIGMAS:
+        return f"noise of mean {noise.mean():.5g} and deviation {noise.std():.5g}"
+    return ""
+
+
+def _is_times_normal(x: Array, y: Array, p: float) -> str:
+    large = np.abs(x) > 0.1  # by which can be divided
+    return _is_normal(y[large].astype(np.float64) / x[large], 1.0, math.sqrt(p / (1 - p)))
+
+
+def _is_plus_normal(x: Array, y: Array, p: float) -> str:
+    return _is_normal(y.astype(np.float64) - x, 0.0, p)
+
+
+def _is_blocks(x: Array, y: Array, p: float) -> str:
+    lost = y == 0
+    scale = np.float32(lost.size / max(1, np.count_nonzero(~lost)))
+    # Blocks overlap, by about that much; so many there are.
+    likely, blocks = p * (1 - p / 2), p * lost.size / BLOCK**2
+    if not abs(float(lost.mean()) / likely - 1) < 0.03 + SIGMAS / math.sqrt(blocks):
+        return f"{lost.mean():.5g} of the elements are lost, not about {likely:.3g}"
+    lengths = np.diff(np.flatnonzero(np.diff(np.pad(lost[0, 0].any(axis=0), 1).astype(np.int8))))
+    if lengths.size and lengths[::2].min() < BLOCK:
+        return f"a block is {lengths[::2].min()} wide, not {BLOCK}"
+    return _lost_or_is(y, lost, x * scale)
+
+
+MEMBERS = (
+    Member(
+        "alpha_dropout",
+        _flat,
+        _ours("alpha_dropout"),
+        _usual_alpha,
+        _is_alpha,
+        _torch("alpha_dropout"),
+    ),
+    Member(
+        "gaussian_dropout",
+        _flat,
+        _ours("gaussian_dropout"),
+        _normal(lambda x, z, d: x * (z * d + np.float32(1)), lambda p: math.sqrt(p / (1 - p))),
+        _is_times_normal,
+        _torch_normal(times=True),
+        normal=True,
+    ),
+    Member(
+        "gaussian_noise",
+        _flat,
+        _ours("gaussian_noise"),
+        _normal(lambda x, z, d: x + z * d, lambda p: p),
+        _is_plus_normal,
+        _torch_normal(times=False),
+        normal=True,
+    ),
+    Member(
+        "feature_dropout",
+        _images,
+        _ours("feature_dropout"),
+        _masked(lambda shape: (*shape[:2], 1, 1)),
+        _is_dropout(2, 3),
+        _torch("dropout2d"),
+    ),
+    Member(
+        "drop_path",
+        _samples,
+        _ours("drop_path"),
+        _masked(lambda shape: (shape[0], 1)),
+        _is_dropout(1),
+    ),
+    Member("drop_block2d", _images, _ours("drop_block2d", BLOCK), _usual_blocks, _is_blocks),
+    Member(
+        "locked dropout",
+        _steps,
+        _ours("dropout", noise_shape=(1, None, None)),
+        _masked(lambda shape: (1, *shape[1:])),
+        _is_dropout(0),
+    ),
+    Member("masked_fill", _flat, _ours("masked_fill", VALUE), _usual_fill, _is_filled, _torch_fill),
+)

@@ -1,0 +1,70 @@
+"""``python -m bench family``: it runs, and times nothing that is wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("bench.family", reason="bench or its libraries are not here")
+
+from bench import family, members
+from bench.__main__ import main
+from bench.check import Wrong
+from bench.common import Array, P, fresh_input
+from bench.contender import Call
+
+
+def test_every_call_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved = tmp_path / "family.json"
+    assert main(["family", "--check", "--output", str(saved)]) == 0
+    assert "All works" in capsys.readouterr().out
+    rows = json.loads(saved.read_text())["rows"]
+    assert {row["member"] for row in rows} == {member.name for member in members.MEMBERS}
+    for member in members.MEMBERS:
+        ways = [row["way"] for row in rows if row["member"] == member.name]
+        assert ways[0] == family.USUAL
+        assert {"fastdrop, 1 thread", "fastdrop, all threads"} <= set(ways)
+        assert (family.NORMALS in ways) == member.name.startswith("gaussian")
+
+
+def test_tables_show_ratios_and_the_goal(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--sizes", "64Ki", "--seconds", "0.01", "--only", "gaussian_noise,masked_fill"]
+    assert main(["family", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "Times faster than the usual NumPy way, 64 Ki" in out
+    assert "gaussian_noise at 64 Ki, 1 thread: at least 5 times faster" in out
+
+
+@pytest.mark.parametrize("member", members.MEMBERS, ids=lambda member: member.name)
+def test_what_is_wrong_is_not_timed(member: members.Member) -> None:
+    x = fresh_input(4 * members.MULTIPLE).reshape(member.shape(4 * members.MULTIPLE))
+    out = np.ones_like(x)
+    for made in (x, x * np.float32(1.3), np.zeros_like(x), np.full_like(x, np.nan)):
+
+        def usual(x: Array, p: float, out: Array, made: Array = made) -> Call:
+            return lambda: made
+
+        wrong = replace(member, usual=usual)
+        ways = list(family.runners(wrong, x, out, None))
+        with pytest.raises(Wrong, match=f"{member.name}, NumPy, 256 Ki"):
+            family.validate(wrong, ways, x, out)
+    one = family.runners(member, x, out, None)
+    right = {way.name: way for way in one}["fastdrop, 1 thread"]
+    y = np.asarray(right.call())
+    assert not member.check(x, y, P)
+    assert member.check(x, np.roll(y, 1, axis=-1), P)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["--only", "nobody"], "no member 'nobody'"), (["--sizes", "1000"], "no multiple of")],
+)
+def test_what_is_not_there_is_named(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["family", *arguments]) == 2
+    assert says in capsys.readouterr().err
