@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .bits import GROUP, POINTER, ROUNDS, U64, Law, settler
+from .bits import GROUP, HALVES, POINTER, ROUNDS, U64, Law, settler
 from .compiler import device, routine
 from .intrinsics import (
     address_of,
