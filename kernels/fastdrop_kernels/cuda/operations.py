@@ -33,52 +33,55 @@ class Operation:
 
     name: str
     functor: str  # a C++ template over the storage type
-    storage: Storage
-    operands: int  # arrays that are read
+    storage: Storage  # of what is written
+    operands: tuple[Storage, ...]  # of what is read: x, and what belongs to its elements
     exact: bool = False  # whether it needs 32-bit uniforms, and not only decisions
-    definition: str = ""  # of the functor, where operations.cuh has none
+    own: bool = False  # whether elements have thresholds of their own: the second operand
+    arguments: tuple[str, ...] = ()  # more of the template
+    definition: str = ""  # of the functor, where the headers have none
 
     @functools.cached_property
     def module(self) -> Module:
         """The operation's kernels."""
         forms = FORMS if self.storage.together == 1 else (FLAT, ANY)
-        functor = f"fastdrop::{self.functor}<fastdrop::{self.storage.name}>"
+        arguments = ", ".join((f"fastdrop::{self.storage.name}", *self.arguments))
+        functor = f"fastdrop::{self.functor}<{arguments}>"
         return Module(self.name, functor, forms, self.definition)
 
 
 def drop(name: str, storage: Storage) -> Operation:
     """Dropout: kept elements times the parameter, dropped ones +0.0."""
-    return Operation(f"drop_{name}", "Drop", storage, 1)
+    return Operation(f"drop_{name}", "Drop", storage, (storage,))
 
 
 def alpha(name: str, storage: Storage) -> Operation:
     """Alpha dropout: kept elements times a parameter plus another, dropped ones a third."""
-    return Operation(f"alpha_{name}", "Alpha", storage, 1)
+    return Operation(f"alpha_{name}", "Alpha", storage, (storage,))
 
 
 def gaussian_drop(name: str, storage: Storage) -> Operation:
     """Gaussian dropout: elements times normals of mean 1, whose deviation is the parameter."""
-    return Operation(f"gaussian_drop_{name}", "GaussianDrop", storage, 1, exact=True)
+    return Operation(f"gaussian_drop_{name}", "GaussianDrop", storage, (storage,), exact=True)
 
 
 def gaussian_add(name: str, storage: Storage) -> Operation:
     """Gaussian noise: elements plus normals of mean 0, whose deviation is the parameter."""
-    return Operation(f"gaussian_add_{name}", "GaussianAdd", storage, 1, exact=True)
+    return Operation(f"gaussian_add_{name}", "GaussianAdd", storage, (storage,), exact=True)
 
 
 def fill(storage: Storage) -> Operation:
     """Masked fill: kept elements as they are, dropped ones the parameter."""
-    return Operation(f"fill_{storage.itemsize}", "Fill", storage, 1)
+    return Operation(f"fill_{storage.itemsize}", "Fill", storage, (storage,))
 
 
 def mark() -> Operation:
     """Mark an element: 1 kept, 0 dropped. There is no input and no parameter."""
-    return Operation("mark", "Mark", BOOL, 0)
+    return Operation("mark", "Mark", BOOL, ())
 
 
 def pack() -> Operation:
     """Mark as `mark` does, eight elements to a byte."""
-    return Operation("pack", "Mark", PACKED, 0)
+    return Operation("pack", "Mark", PACKED, ())
 
 
 _FLOATS = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": FLOAT32, "float64": FLOAT64}
