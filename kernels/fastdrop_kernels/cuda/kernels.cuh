@@ -21,10 +21,6 @@ constexpr int AXES = FORM == ANY ? FASTDROP_MOST_AXES : FASTDROP_AXES;
 
 constexpr int THREADS = FASTDROP_THREADS;  // of a CUDA block; modules.py sets what is in capitals
 
-// Groups that a thread has in flight in the form FLAT: it loads them all, and then draws. They are a
-// block's threads apart, so that neighbouring threads access neighbouring memory.
-constexpr int IN_FLIGHT = FASTDROP_IN_FLIGHT;
-
 template <Form FORM, class Storage>
 constexpr int GROUP = FORM == PANEL ? BLOCK : FORM == ANY ? Storage::TOGETHER : Storage::GROUP;
 
@@ -33,6 +29,12 @@ constexpr int WORDS_OF = (E * Storage::SIZE / Storage::TOGETHER + 3) / 4;
 
 template <class Operation>
 constexpr int OPERANDS = Operation::Operands::COUNT;
+
+// Blocks that a multiprocessor has registers for at least; 0 leaves it to the compiler, which for
+// kernels that load much wants more of them than there are registers, and moves some to memory.
+template <Form FORM, class Operation>
+constexpr int LEAST_BLOCKS =
+    OPERANDS<Operation> <= 1 && Operation::NOISE != OWN ? 0 : FORM == FLAT ? 2 : 3;
 
 // K groups of E elements of every operand.
 template <int E, int K, class Operands>
@@ -263,10 +265,12 @@ FASTDROP_INLINE void treat_group(Index number, const Argument<AXES<FORM>>& p) {
     store_elements<Storage, E>(place.address[0], p.step[0], p.whole[0], from, to, y);
 }
 
-template <class Operation, class Index>
+// A thread has K groups in flight, as modules.py says: it loads them all, and then draws. They are a block's threads apart,
+// so that neighbouring threads access neighbouring memory.
+template <class Operation, class Index, int K>
 FASTDROP_INLINE void treat_flat(const Argument<AXES<FLAT>>& p) {
     using Storage = typename Operation::Storage;
-    constexpr int E = GROUP<FLAT, Storage>, K = IN_FLIGHT, APART = THREADS * E;
+    constexpr int E = GROUP<FLAT, Storage>, APART = THREADS * E;
     static_assert(APART % BLOCK == 0, "groups of a thread have one phase");
     const Index number = Index(blockIdx.x) * (THREADS * K) + threadIdx.x;
     const i64 first = i64(number) * E - Storage::elements_behind(p.address[0]);
@@ -331,10 +335,10 @@ FASTDROP_INLINE void treat_any(const Argument<AXES<ANY>>& p) {
     store_elements<Storage, E>(address, 0, p.whole[0], 0, left < E ? int(left) : E, y);
 }
 
-template <class Operation, Form FORM, class Index>
+template <class Operation, Form FORM, class Index, int IN_FLIGHT>
 FASTDROP_INLINE void run(const Argument<AXES<FORM>>& p) {
     if constexpr (FORM == FLAT) {
-        treat_flat<Operation, Index>(p);
+        treat_flat<Operation, Index, IN_FLIGHT>(p);
     } else if constexpr (FORM == ANY) {
         treat_any<Operation, Index>(p);
     } else {
@@ -346,16 +350,18 @@ FASTDROP_INLINE void run(const Argument<AXES<FORM>>& p) {
 }  // namespace fastdrop
 
 // Entry points. Plain names, because names of templates would have to be looked up by compiling:
-// CuPy then does not use what it has cached on disk.
-#define FASTDROP_KERNEL(NAME, OPERATION, FORM, INDEX)                                     \
-    extern "C" __global__ void __launch_bounds__(fastdrop::THREADS)                       \
+// CuPy then does not use what it has cached on disk. The operation comes last: it may have commas.
+#define FASTDROP_KERNEL(NAME, FORM, INDEX, IN_FLIGHT, ...)                                \
+    extern "C" __global__ void                                                            \
+        __launch_bounds__(fastdrop::THREADS,                                              \
+                          (fastdrop::LEAST_BLOCKS<fastdrop::FORM, __VA_ARGS__>))          \
         NAME(const __grid_constant__ fastdrop::Argument<fastdrop::AXES<fastdrop::FORM>> p) { \
-        fastdrop::run<OPERATION, fastdrop::FORM, INDEX>(p);                               \
+        fastdrop::run<__VA_ARGS__, fastdrop::FORM, INDEX, IN_FLIGHT>(p);                  \
     }
 
-#define FASTDROP_FORM(NAME, OPERATION, FORM)                                              \
-    FASTDROP_KERNEL(NAME##_32, OPERATION, FORM, fastdrop::u32)                            \
-    FASTDROP_KERNEL(NAME##_64, OPERATION, FORM, fastdrop::u64)
+#define FASTDROP_FORM(NAME, FORM, IN_FLIGHT, ...)                                         \
+    FASTDROP_KERNEL(NAME##_32, FORM, fastdrop::u32, IN_FLIGHT, __VA_ARGS__)               \
+    FASTDROP_KERNEL(NAME##_64, FORM, fastdrop::u64, IN_FLIGHT, __VA_ARGS__)
 
 // Adds 1 to the stream of a key in device memory.
 #define FASTDROP_ADVANCE(NAME)                                                            \

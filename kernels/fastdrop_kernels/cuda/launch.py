@@ -221,7 +221,8 @@ def _planned(
         if form == LINE and not around and whole[0] and all(width[1:]):
             form = FLAT
     narrow = elements < NARROW_BELOW
-    grid = -(-groups // (THREADS * (IN_FLIGHT if form == FLAT else 1)))
+    at_once = -(-IN_FLIGHT // operation.module.share) if form == FLAT else 1
+    grid = -(-groups // (THREADS * at_once))
     layout = LAYOUT.pack(
         groups,
         length,

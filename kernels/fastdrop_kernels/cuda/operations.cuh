@@ -82,6 +82,22 @@ struct Drop {
     }
 };
 
+// Dropout by thresholds and factors of the elements' own. An infinite factor drops whatever the
+// threshold: 2**32, which is above all noise, has no place in 32 bits.
+template <class Storage_, class Factor>
+struct DropEach {
+    using Storage = Storage_;
+    using Value = typename Storage::Value;
+    using Operands = Reads<Storage, Moved<4>, Factor>;
+    static constexpr Noise NOISE = OWN;
+    static FASTDROP_INLINE bool reads(bool) { return true; }
+    static FASTDROP_INLINE Value apply(u32 noise, const Params&, Value x, u32 threshold,
+                                       Value factor) {
+        const Value largest(sizeof(Value) == 8 ? 1.7976931348623157e308 : 3.4028234663852886e38);
+        return noise >= threshold && factor <= largest ? times(x, factor) : Value(0);
+    }
+};
+
 // Alpha dropout: kept elements times a parameter plus another, dropped ones a third.
 template <class Storage_>
 struct Alpha {
