@@ -27,7 +27,7 @@ from fastdrop_kernels.cuda import driver, launch, modules, operations
 from fastdrop_kernels.plan import c_strides
 
 from .cuda_host import host
-from .cuda_host.functors import FUNCTORS, RESIDUAL, UNIFORM
+from .cuda_host.functors import RESIDUAL, UNIFORM
 from .normals import noisy
 from .oracle import POISON, Array, affine, applied, assert_same, key_from, poison, poisoned
 from .test_contract import ANSWERS, VECTORS, arguments_of, check_mask
@@ -50,7 +50,7 @@ KEY = fd.Key(2**63 + 12345, 2**40 + 77)
 
 @pytest.fixture(scope="module")
 def library() -> ctypes.CDLL:
-    return host.build((*operations.EVERY, *FUNCTORS))
+    return host.everything()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -37,10 +37,10 @@ def cuda_driver() -> Iterator[Any]:
     """The driver of the CUDA kernels, which are compiled for the host."""
     if host_code.COMPILER is None:
         pytest.skip("g++ is not here to compile the kernels for the host")
-    from fastdrop_kernels.cuda import driver, operations
+    from fastdrop_kernels.cuda import driver
 
     before = driver._launcher
-    driver._launcher = Launcher(host_code.build(operations.EVERY))
+    driver._launcher = Launcher(host_code.everything())
     yield driver
     driver._launcher = before
 

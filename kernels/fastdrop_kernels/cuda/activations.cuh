@@ -1,8 +1,8 @@
 // Activations: what they make of a number, and the gradient that they pass back.
 //
 // Their inner arithmetic may round and flush as the compiler likes, and is right to a few units in
-// the last place of the number; what must be exact goes through `times` and `plus`. The identity and
-// ReLU are exact. At infinities that are multiplied by 0, there is a NaN, as in PyTorch.
+// the last place; what must be exact goes through `times` and `plus`. The identity and ReLU are exact.
+// Infinities give limits, and not the NaN of infinity times 0.
 
 namespace fastdrop {
 
@@ -43,6 +43,33 @@ FASTDROP_INLINE Value logistic(Value x) {
     return reciprocal(Value(1) + exponential(-x));
 }
 
+// The logistic function of x and of -x, each to a few units in its own last place.
+template <class Value>
+struct Shares {
+    Value share, other;
+
+    explicit FASTDROP_INLINE Shares(Value x) {
+        const Value e = exponential(x < 0 ? x : -x), large = reciprocal(Value(1) + e);
+        share = x < 0 ? e * large : large;
+        other = x < 0 ? large : e * large;
+    }
+};
+
+// As far out, all functions here have reached their limits.
+template <class Value>
+constexpr Value FAR = sizeof(Value) == 8 ? 1024 : 128;
+
+template <class Value>
+FASTDROP_INLINE Value bounded(Value x) {
+    return x < -FAR<Value> ? -FAR<Value> : x > FAR<Value> ? FAR<Value> : x;  // a NaN stays
+}
+
+// x times a function of it that is 0 far below.
+template <class Value>
+FASTDROP_INLINE Value gated(Value x, Value gate) {
+    return times(x < -FAR<Value> ? -FAR<Value> : x, gate);
+}
+
 struct Identity {
     template <class Value>
     static FASTDROP_INLINE Value value(Value x) { return x; }
@@ -67,9 +94,10 @@ struct Gelu {
         return Value(0.5) * (Value(1) + error_function(x * Value(0.7071067811865476)));
     }
     template <class Value>
-    static FASTDROP_INLINE Value value(Value x) { return times(x, phi(x)); }
+    static FASTDROP_INLINE Value value(Value x) { return gated(x, phi(x)); }
     template <class Value>
     static FASTDROP_INLINE Value back(Value dy, Value x) {
+        x = bounded(x);
         const Value density = exponential(Value(-0.5) * x * x) * Value(0.3989422804014327);
         return times(dy, phi(x) + x * density);
     }
@@ -79,28 +107,28 @@ struct Gelu {
 struct GeluTanh {
     static constexpr double FACTOR = 1.5957691216057308, CUBIC = 0.044715;  // 2 * sqrt(2 / pi)
     template <class Value>
-    static FASTDROP_INLINE Value phi(Value x) {
-        return logistic(Value(FACTOR) * x * (Value(1) + Value(CUBIC) * x * x));
+    static FASTDROP_INLINE Value inner(Value x) {
+        return Value(FACTOR) * x * (Value(1) + Value(CUBIC) * x * x);
     }
     template <class Value>
-    static FASTDROP_INLINE Value value(Value x) { return times(x, phi(x)); }
+    static FASTDROP_INLINE Value value(Value x) { return gated(x, logistic(inner(x))); }
     template <class Value>
     static FASTDROP_INLINE Value back(Value dy, Value x) {
-        const Value squared = x * x;
-        if (squared > Value(2000)) return x > 0 ? dy : Value(0);  // no infinity times 0
-        const Value p = phi(x);
-        const Value inner = Value(FACTOR) * (Value(1) + Value(3 * CUBIC) * squared);
-        return times(dy, p + x * p * (Value(1) - p) * inner);
+        x = bounded(x);
+        const Shares<Value> phi(inner(x));
+        const Value slope = Value(FACTOR) * (Value(1) + Value(3 * CUBIC) * x * x);
+        return times(dy, phi.share * (Value(1) + x * phi.other * slope));
     }
 };
 
 struct Silu {
     template <class Value>
-    static FASTDROP_INLINE Value value(Value x) { return times(x, logistic(x)); }
+    static FASTDROP_INLINE Value value(Value x) { return gated(x, logistic(x)); }
     template <class Value>
     static FASTDROP_INLINE Value back(Value dy, Value x) {
-        const Value s = logistic(x);
-        return times(dy, s * (Value(1) + x * (Value(1) - s)));
+        x = bounded(x);
+        const Shares<Value> s(x);
+        return times(dy, s.share * (Value(1) + x * s.other));
     }
 };
 

@@ -15,7 +15,7 @@ struct Alike<Storage, 0, Storages...> {
 
 // dropout(activation(x + bias)) + residual, by the parameter as its scale.
 template <class Storage_, class Activation, bool BIAS, bool RESIDUAL>
-struct Epilogue {
+struct BiasActDrop {
     using Storage = Storage_;
     using Value = typename Storage::Value;
     using Operands = typename Alike<Storage, 1 + BIAS + RESIDUAL>::Operands;
@@ -33,7 +33,7 @@ struct Epilogue {
 
 // The gradient of x, and of the bias before it is summed.
 template <class Storage_, class Activation, bool BIAS>
-struct EpilogueBackward {
+struct BiasActDropBackward {
     using Storage = Storage_;
     using Value = typename Storage::Value;
     using Operands = typename Alike<Storage, 2 + BIAS>::Operands;

@@ -93,8 +93,10 @@ struct DropEach {
     static FASTDROP_INLINE bool reads(bool) { return true; }
     static FASTDROP_INLINE Value apply(u32 noise, const Params&, Value x, u32 threshold,
                                        Value factor) {
-        const Value largest(sizeof(Value) == 8 ? 1.7976931348623157e308 : 3.4028234663852886e38);
-        return noise >= threshold && factor <= largest ? times(x, factor) : Value(0);
+        using Bits = typename BitsOf<sizeof(Value)>::type;
+        constexpr u64 INFINITE = sizeof(Value) == 8 ? 0x7FF0000000000000u : 0x7F800000u;
+        const bool kept = noise >= threshold && cast<Bits>(factor) != Bits(INFINITE);
+        return kept ? times(x, factor) : Value(0);
     }
 };
 

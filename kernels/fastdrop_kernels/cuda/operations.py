@@ -46,9 +46,9 @@ class Operation:
         forms = FORMS if self.storage.together == 1 else (FLAT, ANY)
         arguments = ", ".join((f"fastdrop::{self.storage.name}", *self.arguments))
         functor = f"fastdrop::{self.functor}<{arguments}>"
-        # Four groups of more than 48 bytes are more than registers can hold.
+        # Registers must hold the groups of all operands.
         loaded = self.storage.group * sum(operand.itemsize for operand in self.operands)
-        return Module(self.name, functor, forms, 1 if loaded <= 48 else 2, self.definition)
+        return Module(self.name, functor, forms, 1 if loaded <= 32 else 2, self.definition)
 
 
 def drop(name: str, storage: Storage) -> Operation:
@@ -81,30 +81,24 @@ def _has(**parts: bool) -> str:
 
 
 @functools.cache
-def epilogue(name: str, activation: str, bias: bool, residual: bool) -> Operation:
-    """Return dropout of an activation of x and a bias, plus a residual, if they are there."""
+def bias_act_drop(name: str, act: str, bias: bool, residual: bool) -> Operation:
+    """Dropout of an activation of x plus a bias, plus a residual: either may be missing."""
     storage = FLOATS[name]
     parts = _has(bias=bias, residual=residual)
-    return Operation(
-        f"epilogue_{activation}_{parts}{name}",
-        "Epilogue",
-        storage,
-        (storage,) * (1 + bias + residual),
-        arguments=(f"fastdrop::{ACTIVATIONS[activation]}", f"{bias:d}", f"{residual:d}"),
-    )
+    arguments = f"fastdrop::{ACTIVATIONS[act]}", f"{bias:d}", f"{residual:d}"
+    operands = (storage,) * (1 + bias + residual)
+    named = f"{act}_{parts}drop_{name}"
+    return Operation(named, "BiasActDrop", storage, operands, arguments=arguments)
 
 
 @functools.cache
-def epilogue_backward(name: str, activation: str, bias: bool) -> Operation:
-    """Return what gives the gradient of x, of that of y, x and the bias, if it is there."""
+def bias_act_drop_backward(name: str, act: str, bias: bool) -> Operation:
+    """Its gradient by x. The operands are dy, x, and the bias, which may be missing."""
     storage = FLOATS[name]
-    return Operation(
-        f"epilogue_backward_{activation}_{_has(bias=bias)}{name}",
-        "EpilogueBackward",
-        storage,
-        (storage,) * (2 + bias),
-        arguments=(f"fastdrop::{ACTIVATIONS[activation]}", f"{bias:d}"),
-    )
+    arguments = f"fastdrop::{ACTIVATIONS[act]}", f"{bias:d}"
+    operands = (storage,) * (2 + bias)
+    named = f"{act}_{_has(bias=bias)}drop_backward_{name}"
+    return Operation(named, "BiasActDropBackward", storage, operands, arguments=arguments)
 
 
 def alpha(name: str, storage: Storage) -> Operation:
