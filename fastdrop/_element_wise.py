@@ -25,16 +25,17 @@ def element_wise(
     offset: Offset,
     global_shape: ShapeLike | None,
     out: Output,
+    checked: Callable[[Any], float] = arguments.probability,
 ) -> Array:
     """Decide each element of x by p, and put an operation to it.
 
     ``operation(driver, dtype)`` gives the driver's operation, ``law(p, dtype)`` the threshold and
     the operation's parameters as kernels read them; it raises where the dtype is none that the
-    function takes.
+    function takes. ``checked(p)`` returns p, or raises: p may be another number than a probability.
     """
     backend = backend_of(x)
     xs = backend.array(x)
-    p = arguments.probability(p)
+    p = checked(p)
     threshold, value = law(p, xs.dtype)
     if training is not True and not arguments.flag("training", training):
         return backend.untouched(x, xs, out)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
-
-import numpy as np
 
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
-from ._backends import Operation, backend_of
-from ._laws import compute_type
+from ._backends import backend_of
+from ._element_wise import element_wise
+from ._laws import gaussian_law, noise_law
 from .cuda import AnyRNG
-
-_NONE_DROPPED = 1  # a threshold, which these operations have no use for
 
 
 def rate(p: Any) -> float:
     """Return a drop probability in [0, 1)."""
     number = arguments.probability(p)
     if number == 1.0:
-        raise ValueError("p=1.0 is not below 1: the noise would have no finite deviation")
+        raise ValueError("p=1.0: the factors would have no finite deviation; give a p below 1")
     return number
 
 
@@ -28,7 +24,7 @@ def deviation(stddev: Any) -> float:
     """Return a standard deviation, which is not negative."""
     number = arguments.real("stddev", stddev)
     if number < 0.0:
-        raise ValueError(f"stddev={stddev!r} is negative")
+        raise ValueError(f"stddev={stddev!r} is negative: give 0 or more")
     return number
 
 
@@ -80,12 +76,18 @@ def gaussian_dropout(
        overfitting", JMLR 15, 2014, section 10.
     .. [2] M. Giles, "Approximating the erfinv function", GPU Computing Gems, 2011.
     """
-    xs = backend_of(x).array(x)
-    p = rate(p)
-    factor = np.array(math.sqrt(p / (1.0 - p)), compute_type(xs.dtype))
-    place = noise_shape, offset, global_shape
-    return _applied(
-        lambda driver: driver.gaussian_dropping(xs.dtype), x, rng, training, place, out, factor
+    return element_wise(
+        x,
+        p,
+        lambda driver, dtype: driver.gaussian_dropping(dtype),
+        gaussian_law,
+        rng=rng,
+        training=training,
+        noise_shape=noise_shape,
+        offset=offset,
+        global_shape=global_shape,
+        out=out,
+        checked=rate,
     )
 
 
@@ -125,19 +127,18 @@ def gaussian_noise(
     -----
     Keras's GaussianNoise, with the normal numbers of `gaussian_dropout`.
     """
-    xs = backend_of(x).array(x)
-    number, computed = deviation(stddev), compute_type(xs.dtype)
-    if number > float(np.finfo(computed).max):
-        raise ValueError(f"stddev={stddev!r} does not fit {computed}")
-    place = noise_shape, offset, global_shape
-    return _applied(
-        lambda driver: driver.gaussian_adding(xs.dtype),
+    return element_wise(
         x,
-        rng,
-        training,
-        place,
-        out,
-        np.array(number, computed),
+        stddev,
+        lambda driver, dtype: driver.gaussian_adding(dtype),
+        noise_law,
+        rng=rng,
+        training=training,
+        noise_shape=noise_shape,
+        offset=offset,
+        global_shape=global_shape,
+        out=out,
+        checked=deviation,
     )
 
 
@@ -145,20 +146,3 @@ def noise_backward(dy: ArrayLike, **settings: Any) -> Array:
     """Return the gradient of `gaussian_noise`: `dy` itself."""
     backend = backend_of(dy)
     return backend.untouched(dy, backend.array(dy), None)
-
-
-def _applied(
-    operation: Operation,
-    x: ArrayLike,
-    rng: AnyRNG,
-    training: Any,
-    where: tuple[NoiseShape, Offset, ShapeLike | None],
-    out: Output,
-    value: Array,
-) -> Array:
-    backend = backend_of(x)
-    xs = backend.array(x)
-    if training is not True and not arguments.flag("training", training):
-        return backend.untouched(x, xs, out)
-    place = arguments.place(xs.shape, *where)
-    return backend.apply(operation, xs, out, place, rng, _NONE_DROPPED, value)

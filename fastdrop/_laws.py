@@ -96,6 +96,23 @@ def alpha_scale(p: float) -> float:
     return 1.0 / math.sqrt((SELU_FLOOR**2 * p + 1.0) * (1.0 - p)) if p < 1.0 else 0.0
 
 
+_DROPS_NONE = contract.threshold(0.0)
+
+
+@functools.lru_cache(maxsize=256)
+def gaussian_law(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
+    """Return a threshold, and the deviation of the factors of Gaussian dropout, for p below 1.
+
+    It is ``sqrt(p / (1 - p))`` of float64, rounded once to what is computed in.
+    """
+    return _DROPS_NONE, np.array(math.sqrt(p / (1.0 - p)), compute_type(dtype))
+
+
+def noise_law(stddev: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
+    """Return a threshold, and a standard deviation as kernels read it."""
+    return _DROPS_NONE, _fitting("stddev", stddev, dtype)
+
+
 def law_of(p: float, dtype: np.dtype[Any], scale: Any = None) -> tuple[int, Array]:
     """Return the threshold of p, and the factor of kept elements as kernels read it."""
     threshold, factor = _inverted(p, dtype)
@@ -109,8 +126,11 @@ def _inverted(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
 
 
 def _given(scale: Any, dtype: np.dtype[Any]) -> Array:
-    number = arguments.real("scale", scale)
+    return _fitting("scale", arguments.real("scale", scale), dtype)
+
+
+def _fitting(name: str, number: float, dtype: np.dtype[Any]) -> Array:
     computed = compute_type(dtype)
     if abs(number) > float(np.finfo(computed).max):
-        raise ValueError(f"scale={scale!r} does not fit {computed}")
+        raise ValueError(f"{name}={number!r} does not fit {computed}")
     return np.array(number, computed)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from fastdrop_kernels.cpu import driver as cpu
+from fastdrop_kernels.cuda import driver as cuda
 
 from .oracle import Array
 
@@ -95,7 +96,7 @@ class HostDriver:
         self.calls: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("dropping", "filling", "marking", "packing"):
+        if not hasattr(cuda, name):
             raise AttributeError(name)
         return getattr(cpu, name)
 
@@ -120,7 +121,7 @@ class HostDriver:
         *,
         key_pointer: int | None = None,
     ) -> None:
-        assert type(value) is np.ndarray and value.ndim == 0
+        assert type(value) is np.ndarray and value.flags.c_contiguous
         self.calls.append(operation.name)
         seed, stream = self._key(seed, stream, key_pointer)
         place = index, index_strides, seed, stream, threshold

@@ -14,7 +14,7 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels import contract
 
-from . import oracle
+from . import normals, oracle
 from .devices import Device
 from .oracle import POISON, Array
 
@@ -192,6 +192,14 @@ def calls(key: Any = KEY) -> Iterator[Call]:
             lambda x, p, **place: fd.alpha_dropout(x, p, rng=key, **place),
             lambda x, p, **place: oracle.affine(kept(x, p, place), x, *oracle.alpha_numbers(p)),
         )
+        for what, function in normals.FUNCTIONS.items():
+            # Half of p, for at 1 there is no Gaussian dropout.
+            yield Call(
+                f"{function.__name__} of {np.dtype(dtype)}",
+                dtype,
+                lambda x, p, function=function, **place: function(x, p / 2, rng=key, **place),
+                lambda x, p, what=what, **place: normals.expected(what, x, p / 2, KEY, **place),
+            )
     for dtype in MOVED:
         value = fill_value(dtype)
         yield Call(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,9 +12,11 @@ import numpy as np
 import fastdrop as fd
 from fastdrop_kernels import contract, quantile
 
-from .oracle import Array
+from .oracle import Array, index_of
 
 F32 = np.float32
+# What elements and normals are put together by: p of the one, and stddev of the other.
+FUNCTIONS: dict[str, Callable[..., Any]] = {"times": fd.gaussian_dropout, "plus": fd.gaussian_noise}
 
 
 def uniforms(index: Array, key: fd.Key) -> Array:
@@ -45,11 +50,27 @@ def standard_normal(u: Array) -> Array:
     return np.asarray(np.where(u >> 31, z, -z))
 
 
-def noisy(what: str, index: Array, key: fd.Key, x: Array, deviation: Any) -> Array:
-    """What x "times" normals of mean 1, or "plus" normals of mean 0, is at mask indices."""
+def normals_of(index: Array, key: fd.Key) -> Array:
+    """The normal numbers of mask indices."""
+    return standard_normal(uniforms(index, key))
+
+
+def noisy(what: str, z: Array, x: Array, deviation: Any) -> Array:
+    """What x "times" normals of mean 1, or "plus" normals of mean 0, is."""
     computed = np.dtype(np.float32) if x.dtype.itemsize == 2 else x.dtype
     with np.errstate(all="ignore"):
-        noise = standard_normal(uniforms(index, key)).astype(computed) * computed.type(deviation)
+        noise = z.astype(computed) * computed.type(deviation)
         given = x.astype(computed)
         result = given * (noise + computed.type(1)) if what == "times" else given + noise
         return np.asarray(result.astype(x.dtype))
+
+
+def expected(what: str, x: Array, number: float, key: fd.Key, **where: Any) -> Array:
+    """What one of FUNCTIONS must give for x, and a number as its p or stddev."""
+    deviation = number if what == "plus" else math.sqrt(number / (1 - number))
+    return noisy(what, _placed(x.shape, key, tuple(where.items())), x, deviation)
+
+
+@functools.lru_cache(maxsize=64)
+def _placed(shape: tuple[int, ...], key: fd.Key, where: tuple[tuple[str, Any], ...]) -> Array:
+    return normals_of(index_of(shape, **dict(where)), key)

@@ -19,22 +19,24 @@ ROOT = Path(__file__).resolve().parent.parent
 POISON = 0xAB
 
 
-def mask(
+def index_of(
     shape: tuple[int, ...],
-    p: float,
-    key: fd.Key,
     noise_shape: tuple[int | None, ...] | None = None,
     offset: int | tuple[int, ...] = 0,
     global_shape: tuple[int, ...] | None = None,
-) -> Mask:
-    """The mask that the contract gives an array; True = kept."""
+) -> Array:
+    """The mask index of every element of an array."""
     noise = None
     if noise_shape is not None:
         full = shape if global_shape is None else global_shape
         padded = (1,) * (len(full) - len(noise_shape)) + tuple(noise_shape)
         noise = tuple(f if n is None else n for n, f in zip(padded, full, strict=True))
-    index = reference.mask_index(shape, noise, offset, global_shape)
-    return reference.keep_mask(index, p, key.seed, key.stream)
+    return reference.mask_index(shape, noise, offset, global_shape)
+
+
+def mask(shape: tuple[int, ...], p: float, key: fd.Key, **where: Any) -> Mask:
+    """The mask that the contract gives an array; True = kept."""
+    return reference.keep_mask(index_of(shape, **where), p, key.seed, key.stream)
 
 
 def applied(kept: Mask, x: Array, factor: float) -> Array:

@@ -28,7 +28,7 @@ from fastdrop_kernels.plan import c_strides
 
 from .cuda_host import host
 from .cuda_host.functors import RESIDUAL, UNIFORM
-from .normals import noisy
+from .normals import noisy, normals_of
 from .oracle import POISON, Array, affine, applied, assert_same, key_from, poison, poisoned
 from .test_contract import ANSWERS, VECTORS, arguments_of, check_mask
 
@@ -179,12 +179,13 @@ def check(
         result = affine(kept, data, *value)
     elif what.startswith(("times", "plus")):
         value = np.array(0.75, np.float32 if y.itemsize == 2 else y.dtype)
-        threshold = 1  # they have no use for one
+        threshold %= ALWAYS  # they have no use for one
         drawn = what.partition(" ")[0]
         operation = (driver.gaussian_dropping if drawn == "times" else driver.gaussian_adding)(
             y.dtype
         )
-        result = noisy(drawn, reference.mask_index(y.shape, **place), KEY, data, value)
+        z = normals_of(reference.mask_index(y.shape, **place), KEY)
+        result = noisy(drawn, z, data, value)
     else:
         operation, value = driver.filling(y.dtype), np.array(-77, y.dtype)
         result = np.where(kept, data, value)

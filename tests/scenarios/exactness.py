@@ -14,7 +14,7 @@ import numpy as np
 from numba.core.registry import cpu_target
 
 import fastdrop as fd
-from tests import oracle
+from tests import normals, oracle
 from tests.oracle import Array, poison
 
 DTYPES = ("float16", ml_dtypes.bfloat16, "float32", "float64")  # that dropout takes
@@ -70,6 +70,13 @@ def filled(x: Array, **where: Any) -> tuple[Array, Array]:
     return out, oracle.filled(x, P, 7, KEY, **where)
 
 
+def noisy(what: str, x: Array, **where: Any) -> tuple[Array, Array]:
+    """Return what gaussian_dropout ("times") or gaussian_noise gives, and what it must give."""
+    out = poison(np.empty_like(x))
+    normals.FUNCTIONS[what](x, P, rng=KEY, out=out, **where)
+    return out, normals.expected(what, x, P, KEY, **where)
+
+
 def marked(**where: Any) -> tuple[Array, Array]:
     """Return the mask, and what it must be."""
     out = poison(np.empty(SHAPE, np.uint8)).view(np.bool_)
@@ -89,7 +96,10 @@ def results() -> Iterator[tuple[str, tuple[Array, Array]]]:
     for where in PLACES:
         for dtype in DTYPES:
             for layout, x in layouts(numbers(dtype)).items():
-                yield f"dropout of {x.dtype} in {layout}, {where}", dropout(x, **where)
+                kind = f"of {x.dtype} in {layout}, {where}"
+                yield f"dropout {kind}", dropout(x, **where)
+                for what in normals.FUNCTIONS:
+                    yield f"Gaussian {what} {kind}", noisy(what, x, **where)
         for dtype in MOVED:
             yield f"masked_fill of {dtype}, {where}", filled(numbers(dtype), **where)
         yield f"dropout_mask, {where}", marked(**where)

@@ -89,6 +89,17 @@ def errors(x: Any) -> None:
             assert message in str(error), error
         else:
             raise AssertionError(given)
+    out = cuda.to_device(x)
+    for function in (fd.alpha_dropout, fd.gaussian_dropout, fd.gaussian_noise):
+        try:
+            function(on_gpu, 0.3, rng=1, out=out)
+        except TypeError as error:
+            assert "not among the kernels that Numba compiles" in str(error)
+            assert "install CuPy" in str(error)
+        else:
+            raise AssertionError(function)
+        assert function(on_gpu, 0.3, rng=1, training=False) is on_gpu
+    oracle.assert_same(out.copy_to_host(), x)
     oracle.assert_same(on_gpu.copy_to_host(), x)
 
 

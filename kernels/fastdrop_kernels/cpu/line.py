@@ -29,7 +29,7 @@ _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
 def line_loop(operation: Operation, way: str) -> Any:
     """Routine over one axis of any steps in memory, and of index step 0 or 1.
 
-    `marks` holds the noise of some elements: marks, or the uniforms that an exact operation needs.
+    `marks` holds the noise of some elements: marks, or what an exact operation needs.
     `window` (two uint64 in memory) says of which: of those from window[0] on and below window[1].
     So a row of decisions that is shared by many rows of the array is drawn once; where no row is
     (`once`), they need not go through memory. But if lines of one axis follow each other closely,

@@ -39,7 +39,7 @@ def apply_vector(
 ) -> None:
     """Put an operation to the k-th `count` elements behind x.
 
-    `noise` says of each whether it is kept, or is its uniform where the operation is exact.
+    `noise` says of each whether it is kept; where the operation is exact, it is its noise.
     """
     source, target = operation.source, operation.target
     given = source.load(noise.builder, x, k * count * source.bits // 8, count)
@@ -147,7 +147,7 @@ def any_loop(operation: Operation) -> Any:
 def shared_loop(operation: Operation) -> Any:
     """Routine ``(x, xs, y, ys, n, kept, value)``: one decision for all elements.
 
-    A dropped run is not even read. For an exact operation, `kept` is the uniform of them all.
+    A dropped run is not even read. For an exact operation, `kept` is the noise of them all.
     """
     if operation.exact:
         return _alike_loop(operation)
@@ -192,15 +192,15 @@ def _alike_loop(operation: Operation) -> Any:
 
 
 def _alike(operation: Operation, count: int) -> Any:
-    """Intrinsic ``(x, y, uniform, value)``: `count` neighbours of one uniform."""
+    """Intrinsic ``(x, y, noise, value)``: `count` neighbours that share their noise."""
 
     @intrinsic
     def alike(typingctx: Any, x: Any, y: Any, noise: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, noise, value = args
-            uniform = Lanes(builder, noise).converted(I32)
+            shared = Lanes(builder, noise).converted(I32).repeated(count)
             parameters = operation.parameters(builder, value)
-            apply_vector(operation, uniform.repeated(count), x, y, 0, count, parameters)
+            apply_vector(operation, shared, x, y, 0, count, parameters)
             return context.get_dummy_value()
 
         return types.void(POINTER, POINTER, U64, POINTER), codegen
@@ -209,7 +209,7 @@ def _alike(operation: Operation, count: int) -> Any:
 
 
 def noise_bytes(operation: Operation) -> np.uint64:
-    """Return the bytes of an element's noise in memory: a mark, or a uniform."""
+    """Return the bytes of an element's noise in memory: a mark, or 32 bits."""
     size: np.uint64 = np.uint64(drawn_for(operation).target.itemsize)
     return size
 

@@ -12,12 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .lanes import Lanes
+from .lanes import FLOAT, I32, Lanes
 from .normal import standard_normal
 from .storage import BITS, BOOL, MARK, MOVED, NOTHING, Storage
 
 # (x, *parameters) -> y, traced. A plain 0 is all bits 0 however elements are stored, so +0.0 too.
 Becomes: TypeAlias = Callable[..., Lanes | int]
+
+
+def _itself(x: Lanes, *parameters: Lanes) -> Lanes:
+    return x
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed as objects, which is quick
@@ -30,9 +34,11 @@ class Operation:
     kept: Callable[..., Lanes]
     dropped: Becomes
     numbers: int = 1  # of parameters, side by side in memory
-    # Whether it needs the element's 32-bit uniform, and not only a decision. It is then given to
-    # `kept` behind x, as lanes of 32 bits, and nothing is dropped.
+    # Whether it needs the element's 32-bit uniform, and not only a decision. Then nothing is
+    # dropped, and `kept` gets, behind x, what `noise` makes of the uniform: 32 bits again, made
+    # where they are drawn, and so once for all elements that share them.
     exact: bool = False
+    noise: Callable[[Lanes], Lanes] = _itself
 
     def parameters(self, builder: Any, pointer: Any) -> list[Lanes]:
         """Load the parameters, as they are computed with."""
@@ -47,10 +53,6 @@ def _zero(x: Lanes, *parameters: Lanes) -> int:
     return 0
 
 
-def _itself(x: Lanes, value: Lanes) -> Lanes:
-    return x
-
-
 def _filling(x: Lanes, value: Lanes) -> Lanes:
     return value
 
@@ -63,20 +65,25 @@ def _third(x: Lanes, a: Lanes, b: Lanes, c: Lanes) -> Lanes:
     return c
 
 
-def _times_normal(x: Lanes, u: Lanes, deviation: Lanes) -> Lanes:
-    return x * (_like(x, standard_normal(u)) * deviation + 1.0)
+def _normal_bits(u: Lanes) -> Lanes:
+    return standard_normal(u).seen_as(I32)
 
 
-def _plus_normal(x: Lanes, u: Lanes, deviation: Lanes) -> Lanes:
-    return x + _like(x, standard_normal(u)) * deviation
+def _times_normal(x: Lanes, bits: Lanes, deviation: Lanes) -> Lanes:
+    return x * (_normal(x, bits) * deviation + 1.0)
 
 
-def _like(x: Lanes, z: Lanes) -> Lanes:
-    return z if z.element == x.element else z.converted(x.element)
+def _plus_normal(x: Lanes, bits: Lanes, deviation: Lanes) -> Lanes:
+    return x + _normal(x, bits) * deviation
 
 
-def _uniform(x: Lanes, u: Lanes) -> Lanes:
-    return u
+def _normal(x: Lanes, bits: Lanes) -> Lanes:
+    z = bits.seen_as(FLOAT)
+    return z if x.element == FLOAT else z.converted(x.element)
+
+
+def _second(x: Lanes, noise: Lanes) -> Lanes:
+    return noise
 
 
 def drop(name: str, kind: Storage) -> Operation:
@@ -96,12 +103,16 @@ def alpha(name: str, kind: Storage) -> Operation:
 
 def gaussian_drop(name: str, kind: Storage) -> Operation:
     """Gaussian dropout: elements times normals of mean 1, whose deviation is the parameter."""
-    return Operation(f"gaussian-drop-{name}", kind, kind, _times_normal, _zero, exact=True)
+    return _gaussian(f"gaussian-drop-{name}", kind, _times_normal)
 
 
 def gaussian_add(name: str, kind: Storage) -> Operation:
     """Gaussian noise: elements plus normals of mean 0, whose deviation is the parameter."""
-    return Operation(f"gaussian-add-{name}", kind, kind, _plus_normal, _zero, exact=True)
+    return _gaussian(f"gaussian-add-{name}", kind, _plus_normal)
+
+
+def _gaussian(name: str, kind: Storage, kept: Callable[..., Lanes]) -> Operation:
+    return Operation(name, kind, kind, kept, _zero, exact=True, noise=_normal_bits)
 
 
 def mark() -> Operation:
@@ -116,10 +127,13 @@ def pack() -> Operation:
 
 # The decisions themselves, for loops that come to an element by another way.
 MARKS = Operation("marks", NOTHING, MARK, _itself, _itself)
-# And the uniforms, 4 bytes each, for operations that are exact.
-UNIFORMS = Operation("uniforms", NOTHING, MOVED[4], _uniform, _zero, 0, exact=True)
+# And the noise of exact operations, 4 bytes each, by what makes it of uniforms.
+_NOISES: dict[Callable[[Lanes], Lanes], Operation] = {
+    noise: Operation(name, NOTHING, MOVED[4], _second, _zero, 0, exact=True, noise=noise)
+    for name, noise in (("uniforms", _itself), ("normals", _normal_bits))
+}
 
 
 def drawn_for(operation: Operation) -> Operation:
     """Return what draws the noise of an operation to memory, where loops find it."""
-    return UNIFORMS if operation.exact else MARKS
+    return _NOISES[operation.noise] if operation.exact else MARKS

@@ -6,6 +6,7 @@ Bits, decision and element meet in registers here, group by group.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -96,10 +97,12 @@ def _groups(operation: Operation, way: str) -> Any:
                         prefetch(builder, sides[side], at + _AHEAD_BYTES[side], side == 1)
 
                 first = builder.add(block, builder.mul(loop.index, ir.Constant(I64, GROUP // 8)))
+                # One by one, so that what is made for a vector is used up before the next.
+                noise: Iterable[Lanes]
                 if operation.exact:
-                    noise = law.uniforms(first, between)
+                    noise = map(operation.noise, law.uniforms(first, between))
                 else:
-                    noise = [vector >= law.bound for vector in law.group(first, between)]
+                    noise = (vector >= law.bound for vector in law.group(first, between))
                 target = staged.begin if staged else sides[1]
                 for k, vector in enumerate(noise):
                     n = vector.count

@@ -34,7 +34,9 @@ constexpr int OPERANDS = Operation::Operands::COUNT;
 // kernels that load much wants more of them than there are registers, and moves some to memory.
 template <Form FORM, class Operation>
 constexpr int LEAST_BLOCKS =
-    OPERANDS<Operation> <= 1 ? 0 : FORM == FLAT || FORM == PANEL ? 2 : 3;
+    OPERANDS<Operation> > 1     ? (FORM == FLAT || FORM == PANEL ? 2 : 3)
+    : Operation::NOISE == EXACT ? (FORM == FLAT ? 3 : 0)
+                                : 0;
 
 // K groups of E elements of every operand.
 template <int E, int K, class Operands>

@@ -124,7 +124,8 @@ struct GaussianDrop {
     static constexpr Noise NOISE = EXACT;
     static FASTDROP_INLINE bool reads(bool) { return true; }
     static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
-        return x * (Value(standard_normal(noise)) * parameter<Value>(p, 0) + Value(1));
+        const Value z = computed<Value>(standard_normal(noise));
+        return times(x, plus(times(z, parameter<Value>(p, 0)), Value(1)));
     }
 };
 
@@ -137,7 +138,8 @@ struct GaussianAdd {
     static constexpr Noise NOISE = EXACT;
     static FASTDROP_INLINE bool reads(bool) { return true; }
     static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
-        return x + Value(standard_normal(noise)) * parameter<Value>(p, 0);
+        const Value z = computed<Value>(standard_normal(noise));
+        return plus(x, times(z, parameter<Value>(p, 0)));
     }
 };
 

@@ -26,29 +26,49 @@ FASTDROP_INLINE To cast(From from) {
     return to;
 }
 
-// A product and a sum that are rounded once, to a subnormal number too. CuPy compiles with -ftz=true whatever
-// else it is told, and then float32 arithmetic as C++ writes it takes subnormals for zeros.
-FASTDROP_INLINE float times(float a, float b) {
+// Arithmetic that rounds once, to a subnormal number too, and is merged with nothing. CuPy compiles
+// with -ftz=true whatever else it is told, and then float32 arithmetic as C++ writes it takes
+// subnormals for zeros.
 #ifdef __CUDA_ARCH__
-    float product;
-    asm("mul.rn.f32 %0, %1, %2;" : "=f"(product) : "f"(a), "f"(b));
-    return product;
+#define FASTDROP_ROUNDED(NAME, PTX, OPERATOR)                                           \
+    FASTDROP_INLINE float NAME(float a, float b) {                                      \
+        float result;                                                                   \
+        asm(PTX ".rn.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));                 \
+        return result;                                                                  \
+    }                                                                                   \
+    FASTDROP_INLINE double NAME(double a, double b) { return a OPERATOR b; }
 #else
-    return a * b;
+#define FASTDROP_ROUNDED(NAME, PTX, OPERATOR)                                           \
+    template <class Value>                                                              \
+    FASTDROP_INLINE Value NAME(Value a, Value b) { return a OPERATOR b; }
 #endif
-}
-FASTDROP_INLINE double times(double a, double b) { return a * b; }
+FASTDROP_ROUNDED(times, "mul", *)
+FASTDROP_ROUNDED(plus, "add", +)
+FASTDROP_ROUNDED(minus, "sub", -)
+#undef FASTDROP_ROUNDED
 
-FASTDROP_INLINE float plus(float a, float b) {
+FASTDROP_INLINE float root(float x) {
 #ifdef __CUDA_ARCH__
-    float sum;
-    asm("add.rn.f32 %0, %1, %2;" : "=f"(sum) : "f"(a), "f"(b));
-    return sum;
+    float result;
+    asm("sqrt.rn.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
 #else
-    return a + b;
+    return __builtin_sqrtf(x);
 #endif
 }
-FASTDROP_INLINE double plus(double a, double b) { return a + b; }
+
+// A float32 as what is computed with.
+template <class Value>
+FASTDROP_INLINE Value computed(float x) {
+#ifdef __CUDA_ARCH__
+    if constexpr (sizeof(Value) == sizeof(double)) {
+        double wide;
+        asm("cvt.f64.f32 %0, %1;" : "=d"(wide) : "f"(x));
+        return wide;
+    }
+#endif
+    return x;
+}
 
 // Element e of words, and back. The place is known when this is compiled; words begin as zeros.
 template <int SIZE>
