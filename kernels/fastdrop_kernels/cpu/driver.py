@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import llvmlite.binding as llvm
@@ -24,6 +24,7 @@ from .bits import GROUP
 from .box import MAX_AXES, box
 from .express import express_record
 from .flat import ALL, Kernel, flat
+from .joint import apply_jointly
 from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
 from .span import FAR, NEAR, NEAR_BYTES, STREAM
@@ -222,8 +223,18 @@ def apply(
     stream: int,
     threshold: int,
     value: Array,
+    operands: Sequence[Array] = (),
 ) -> None:
-    """Apply an operation; `index_strides` None means those of C order."""
+    """Apply an operation; `index_strides` None means those of C order.
+
+    `operands` are what it declares, of the shape of x (views with steps of 0 are).
+    """
+    if operation.operands:
+        if y.size:
+            steps = c_strides(y.shape) if index_strides is None else index_strides
+            law = index, steps, seed, stream, threshold, value
+            apply_jointly(operation, x, y, operands, *law, _shares)
+        return
     plain = index_strides is None and (operation.exact or not _certain(threshold))
     if plain and x.flags.c_contiguous and y.flags.c_contiguous:
         _line(operation, x, y, y.size, index, seed, stream, threshold, value)

@@ -33,6 +33,11 @@ class Operation:
     # Whether it needs the element's 32-bit uniform, and not only a decision. It is then given to
     # `kept` behind x, as lanes of 32 bits, and nothing is dropped.
     exact: bool = False
+    # What else is read of every element: how it is stored. It is given to `kept` and `dropped`
+    # behind x (and the uniform), in front of the parameters.
+    operands: tuple[Storage, ...] = ()
+    # (uniform, *operands) -> what is kept, where an exact operation decides by itself.
+    keeps: Callable[..., Lanes] | None = None
 
     def parameters(self, builder: Any, pointer: Any) -> list[Lanes]:
         """Load the parameters, as they are computed with."""
