@@ -16,8 +16,7 @@ from numba import types
 from .bits import GROUP, POINTER, U64, load64, store64
 from .compiler import routine
 from .intrinsics import advance
-from .loops import noise_bytes
-from .operations import Operation, drawn_for
+from .operations import Operation
 from .span import NEAR, span_loop
 
 TILE = 1024  # elements that are asked for at once, at most
@@ -29,14 +28,14 @@ _ZERO, _EIGHT = np.uint64(0), np.uint64(8)
 
 
 @functools.cache
-def noise_window(operation: Operation) -> Any:
+def noise_window(drawn: Operation) -> Any:
     """Routine ``(noise, window, element, m, reach, seed, stream, threshold)``.
 
-    After it, `noise` holds that of the m elements from `element` on, and window[0] is the first
-    that it is of, a multiple of `GROUP`. Up to `reach` elements will be asked for soon.
+    `drawn` is `MARKS` or `UNIFORMS`. After it, `noise` holds that of the m elements from `element`
+    on, and window[0] is the first that it is of, a multiple of `GROUP`. Up to `reach` elements will
+    be asked for soon.
     """
-    draw = span_loop(drawn_for(operation), NEAR)
-    size = noise_bytes(operation)
+    draw, size = span_loop(drawn, NEAR), np.uint64(drawn.target.itemsize)
 
     def provide(
         noise: Any,
@@ -66,4 +65,4 @@ def noise_window(operation: Operation) -> Any:
         store64(window, _EIGHT, end + n)
 
     signature = types.void(POINTER, POINTER, *[U64] * 6)
-    return routine(f"{operation.name}-noise", provide, signature)
+    return routine(f"{drawn.name}-window", provide, signature)

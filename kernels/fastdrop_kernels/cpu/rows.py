@@ -15,11 +15,10 @@ from numba import types
 from .bits import POINTER, U64, load64, store16
 from .compiler import device, routine
 from .intrinsics import advance, pointer_at, scratch, wide_vectors
-from .loops import noise_bytes
 from .moves import mover
 from .noise import TILE, noise_window
-from .operations import Operation
-from .tiles import COUNT, offsets, put_side, sides_of, tile_loop
+from .operations import MARKS, UNIFORMS
+from .tiles import COUNT, Form, call_tile, offsets, put_side
 
 _TILE, _COUNT = np.uint64(TILE), np.uint64(COUNT)
 # Rows up to so long are joined where that can be.
@@ -42,27 +41,23 @@ def step_of(axis: Any, column: Any) -> Any:
     return load64(axis, _EIGHT * column + _EIGHT)
 
 
-def columns_of(operation: Operation) -> int:
-    """Return how many steps an axis has: of the inputs, of y, and of the mask index."""
-    return len(operation.operands) + 3
-
-
 @functools.cache
-def rows_loop(operation: Operation) -> Any:
-    """Routine ``(at, outer, inner, seed, stream, threshold, value, noise, window)``.
+def rows_loop(form: Form) -> Any:
+    """Routine ``(tile, at, outer, inner, seed, stream, threshold, value, noise, window)``.
 
-    `at` says where it begins: the addresses of the inputs, of y, and the mask index; `outer` and
-    `inner` are rows of a table of axes. `noise` has room for `NOISE_ELEMENTS`, and `window` says
-    what it holds.
+    `tile` is the address of an operation's `tile_loop`. `at` says where the rows begin: the
+    addresses of the inputs, of y, and the mask index; `outer` and `inner` are rows of a table of
+    axes. `noise` has room for `NOISE_ELEMENTS`, and `window` says what it holds.
     """
-    tile, move, provide = tile_loop(operation), mover(), noise_window(operation)
-    sizes, inputs = sides_of(operation), np.uint64(columns_of(operation) - 2)
+    drawn_as = UNIFORMS if form.exact else MARKS
+    move, provide = mover(), noise_window(drawn_as)
+    sizes = tuple([np.uint64(size) for size in form.inputs])
+    inputs, decides = np.uint64(len(sizes)), not form.exact
     out_column, index_column = inputs, inputs + _ONE
-    out_size, noise_size = np.uint64(operation.target.itemsize), noise_bytes(operation)
-    decides = not operation.exact
-    places = offsets(sizes, TILE)
+    out_size, noise_size = np.uint64(form.output), np.uint64(drawn_as.target.itemsize)
+    places = offsets(form.inputs, TILE)
     sides_scratch, alike_scratch = scratch(16 * len(sizes)), scratch(4 * COUNT)
-    buffers_scratch = scratch(int(places[-1]) + TILE * operation.target.itemsize)
+    buffers_scratch = scratch(int(places[-1]) + TILE * form.output)
     made_place = places[-1]
 
     @device
@@ -70,6 +65,7 @@ def rows_loop(operation: Operation) -> Any:
         return step_of(outer, column) == length_of(inner) * step_of(inner, column)
 
     def rows(
+        tile: Any,
         at: Any,
         outer: Any,
         inner: Any,
@@ -150,11 +146,11 @@ def rows_loop(operation: Operation) -> Any:
                     + done * out_step
                 )
                 if out_step == out_size:
-                    tile(sides, drawn, drawn_step, target, m, value)
+                    call_tile(tile, sides, drawn, drawn_step, target, m, value)
                 else:
-                    tile(sides, drawn, drawn_step, made, m, value)
+                    call_tile(tile, sides, drawn, drawn_step, made, m, value)
                     move(target, out_step, made, out_size, m, out_size)
                 done += m
 
-    signature = types.void(POINTER, POINTER, POINTER, U64, U64, U64, *[POINTER] * 3)
-    return routine(f"{operation.name}-rows", rows, signature)
+    signature = types.void(U64, *[POINTER] * 3, *[U64] * 3, *[POINTER] * 3)
+    return routine(f"{form.name}-rows", rows, signature)

@@ -9,12 +9,12 @@ import numpy as np
 from numba import types
 
 from .bits import U64, load64, store64
-from .compiler import kernel
+from .compiler import device, kernel
 from .flat import Kernel
 from .intrinsics import advance, copy_bytes, pointer_in, scratch, take
 from .noise import NOISE_ELEMENTS
-from .operations import Operation, drawn_for
-from .rows import columns_of, length_of, rows_loop, step_of
+from .rows import length_of, rows_loop, step_of
+from .tiles import COUNT, Form
 
 MAX_AXES = 66  # one of length 1 beside those of NumPy's arrays and a mask's
 _INNER = np.uint64(2)  # axes that are treated at once
@@ -22,22 +22,51 @@ _ZERO, _ONE, _EIGHT = np.uint64(0), np.uint64(1), np.uint64(8)
 
 
 @functools.cache
-def walk(operation: Operation) -> Kernel:
+def odometer(columns: int) -> Any:
+    """Inlined ``(axes, outer, counters, at) -> finished``: step to the next place of outer axes.
+
+    `axes` is a table of a length and so many steps for each axis, and `at` what the steps add to.
+    """
+    each, axis_bytes = np.uint64(columns), np.uint64(8 * (columns + 1))
+
+    @device
+    def count_on(axes: Any, outer: Any, counters: Any, at: Any) -> Any:
+        a = outer
+        finished = True
+        while finished and a > _ZERO:
+            a -= _ONE
+            axis = advance(axes, a * axis_bytes)
+            moved, steps = load64(counters, a * _EIGHT) + _ONE, _ONE
+            finished = moved == length_of(axis)
+            if finished:
+                moved, steps = _ZERO, _ONE - moved
+            store64(counters, a * _EIGHT, moved)
+            for c in range(each):
+                store64(at, _EIGHT * c, load64(at, _EIGHT * c) + steps * step_of(axis, c))
+        return finished
+
+    return count_on
+
+
+@functools.cache
+def walk(form: Form) -> Kernel:
     """Kernel over a box of axes of any steps, of any number of inputs.
 
-    ``(at, cursor, part, split, axes, n_axes, seed, stream, threshold, value)``: `at` is the slot of
-    the addresses of the inputs, of y, and of the mask index of the first element. `axes` is that of
-    an array of n_axes rows, at least 2: a length, and the steps of what `at` says, all uint64
-    modulo 2**64. The rest is as in `box`.
+    ``(tile, at, cursor, part, split, axes, n_axes, seed, stream, threshold, value)``: `tile`
+    is the address of an operation's `tile_loop`, and `at` the slot of the addresses of the inputs,
+    of y, and of the mask index of the first element. `axes` is that of an array of n_axes rows, at
+    least 2: a length, and the steps of what `at` says, all uint64 modulo 2**64. The rest is as in
+    `box`.
     """
-    rows, columns = rows_loop(operation), np.uint64(columns_of(operation))
-    axis_bytes = _EIGHT * (columns + _ONE)
+    rows, columns = rows_loop(form), np.uint64(form.columns)
+    axis_bytes, count_on = _EIGHT * (columns + _ONE), odometer(form.columns)
     axes_scratch = scratch(int(axis_bytes) * MAX_AXES)
-    noise_bytes = drawn_for(operation).target.itemsize * NOISE_ELEMENTS
-    noise_scratch, window_scratch = scratch(noise_bytes + 256), scratch(16)
+    noise_bytes = (4 if form.exact else 2) * (NOISE_ELEMENTS + COUNT)
+    noise_scratch, window_scratch = scratch(noise_bytes), scratch(16)
     at_scratch, counters_scratch = scratch(int(_EIGHT * columns)), scratch(8 * MAX_AXES)
 
     def run(
+        tile: Any,
         at_slot: Any,
         cursor_slot: Any,
         part: Any,
@@ -69,21 +98,8 @@ def walk(operation: Operation) -> Kernel:
                 store64(at, _EIGHT * c, place)
             finished = False
             while not finished:
-                rows(at, rows_axis, row_axis, seed, stream, threshold, value, noise, window)
-                # Count on, as an odometer does, from the last of the outer axes.
-                a = outer
-                finished = True
-                while finished and a > _ZERO:
-                    a -= _ONE
-                    axis = advance(axes, a * axis_bytes)
-                    moved, steps = load64(counters, a * _EIGHT) + _ONE, _ONE
-                    finished = moved == length_of(axis)
-                    if finished:
-                        moved, steps = _ZERO, _ONE - moved
-                    store64(counters, a * _EIGHT, moved)
-                    for c in range(columns):
-                        place = load64(at, _EIGHT * c) + steps * step_of(axis, c)
-                        store64(at, _EIGHT * c, place)
+                rows(tile, at, rows_axis, row_axis, seed, stream, threshold, value, noise, window)
+                finished = count_on(axes, outer, counters, at)
             start = take(cursor, part)
 
-    return kernel(f"{operation.name}-walk", run, types.void(*[U64] * 10))
+    return kernel(f"{form.name}-walk", run, types.void(*[U64] * 11))
