@@ -7,7 +7,7 @@ The libraries of other arrays are recognised without being imported.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ _NO_VALUE = np.zeros((), _BYTE)  # a parameter for operations that have none
 
 class Backend(abc.ABC):
     """Who computes on arrays of a library; `Array` stands for those of any."""
+
+    takes_operands = False  # whether its kernels read other arrays beside x
 
     @property
     @abc.abstractmethod
@@ -107,14 +109,23 @@ class Backend(abc.ABC):
         rng: AnyRNG,
         threshold: int,
         value: Array,
+        operands: Sequence[Array] = (),
     ) -> Array:
-        """Apply an operation to x, and return the result."""
+        """Apply an operation to x, and return the result.
+
+        `operands` are arrays that broadcast to x.
+        """
         source, target, result = self.operands(x, out)
+        if operands:
+            there = self.addresses(target)
+            safe = [self._undisturbed(operand, there) for operand in operands]
+            more_inputs = {"operands": tuple([self.broadcast(o, x.shape) for o in safe])}
+        else:
+            more_inputs = {}
         seed, stream, more = self.key(rng, target)
-        driver = self.driver
-        driver.apply(
-            operation(driver), source, target, *place, seed, stream, threshold, value, **more
-        )
+        driver, law = self.driver, (threshold, value)
+        chosen = operation(driver)
+        driver.apply(chosen, source, target, *place, seed, stream, *law, **more_inputs, **more)
         return self._finished(target, result, out)
 
     def mask(
@@ -165,6 +176,25 @@ class Backend(abc.ABC):
         self.copy(source, target)
         return self._finished(target, result, out)
 
+    def _undisturbed(self, operand: Array, written: Array) -> Array:
+        """Return an operand, or a copy of it where writing would change it."""
+        if not overlap.disturbs(written, self.addresses(operand)):
+            return operand
+        kept = self.empty_like(operand)
+        self.copy(operand, kept)
+        return kept
+
+    def broadcast(self, operand: Array, shape: tuple[int, ...]) -> Array:
+        """Return an operand as a view of a shape."""
+        return np.broadcast_to(operand, shape)
+
+    def summed(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """Return the sums of x over what broadcasts to it from a shape, in its dtype."""
+        full = (1,) * (x.ndim - len(shape)) + shape
+        with np.errstate(over="ignore"):
+            sums: Array = self.driver.sum_to(x, full).reshape(shape).astype(x.dtype)
+        return sums
+
     def _finished(self, target: Array, result: Array, out: Any) -> Array:
         if target is not result:
             self.copy(target, result)
@@ -188,6 +218,8 @@ def cpu_driver() -> Any:
 
 class NumpyBackend(Backend):
     """NumPy arrays, and all that NumPy makes arrays of, on the CPU."""
+
+    takes_operands = True
 
     @property
     def driver(self) -> Any:
@@ -228,6 +260,17 @@ class NumpyBackend(Backend):
 
 NUMPY = NumpyBackend()
 _by_type: dict[type, Backend] = {np.ndarray: NUMPY, type(None): NUMPY}
+
+
+def operand_backend_of(x: Any) -> Backend:
+    """Return who computes on x with other arrays beside it."""
+    backend = backend_of(x)
+    if not backend.takes_operands:
+        raise TypeError(
+            f"x is a {arguments.kind_of(x)}, and this is computed on NumPy arrays alone: give "
+            "arrays in the host's memory"
+        )
+    return backend
 
 
 def backend_of(x: Any) -> Backend:

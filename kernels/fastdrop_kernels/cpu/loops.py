@@ -7,6 +7,7 @@ and for decisions that several elements share. One set of loops serves every ope
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,18 +36,37 @@ _ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
 
 
 def apply_vector(
-    operation: Operation, noise: Lanes, x: Any, y: Any, k: int, count: int, parameters: list[Lanes]
+    operation: Operation,
+    noise: Lanes,
+    x: Any,
+    y: Any,
+    k: int,
+    count: int,
+    parameters: list[Lanes],
+    operands: Sequence[Lanes] = (),
 ) -> None:
     """Put an operation to the k-th `count` elements behind x.
 
     `noise` says of each whether it is kept; where the operation is exact, it is its noise.
+    `operands` are those of these elements.
     """
     source, target = operation.source, operation.target
     given = source.load(noise.builder, x, k * count * source.bits // 8, count)
     kept = noise
+    if operation.keeps:
+        kept = operation.keeps(noise, *operands)
+    elif operation.exact:
+        kept = Lanes(noise.builder, ir.Constant(BIT, 1)).repeated(count)
+    # Those that are stored as x is are in the order of x already.
+    parameters = [
+        *[
+            lanes if kind.arranged is source.arranged else source.arranged(lanes)
+            for kind, lanes in zip(operation.operands, operands, strict=True)
+        ],
+        *parameters,
+    ]
     if operation.exact:
         parameters = [source.arranged(noise), *parameters]
-        kept = Lanes(noise.builder, ir.Constant(BIT, 1)).repeated(count)
     a, b = operation.kept(given, *parameters), operation.dropped(given, *parameters)
     target.store(kept, a, b, y, k * count * target.bits // 8)
 
