@@ -118,8 +118,7 @@ class Backend(abc.ABC):
         source, target, result = self.operands(x, out)
         if operands:
             there = self.addresses(target)
-            safe = [self._undisturbed(operand, there) for operand in operands]
-            more_inputs = {"operands": tuple([self.broadcast(o, x.shape) for o in safe])}
+            more_inputs = {"operands": tuple([self._undisturbed(o, there) for o in operands])}
         else:
             more_inputs = {}
         seed, stream, more = self.key(rng, target)
@@ -177,12 +176,20 @@ class Backend(abc.ABC):
         return self._finished(target, result, out)
 
     def _undisturbed(self, operand: Array, written: Array) -> Array:
-        """Return an operand, or a copy of it where writing would change it."""
-        if not overlap.disturbs(written, self.addresses(operand)):
-            return operand
+        """Return a view of an operand in the shape of what is written, which does not change it."""
+        view = self.broadcast(operand, written.shape)
+        if not overlap.disturbs(written, self.addresses(view)):
+            return view
         kept = self.empty_like(operand)
         self.copy(operand, kept)
-        return kept
+        return self.broadcast(kept, written.shape)
+
+    def beside(self, name: str, operand: Array, x: Array) -> None:  # noqa: B027
+        """Refuse an operand that does not lie where x does, though of the same kind."""
+
+    def lifted(self, value: Array, x: Array) -> Array:
+        """Return a NumPy array of the kind of x, where x lies."""
+        return value
 
     def broadcast(self, operand: Array, shape: tuple[int, ...]) -> Array:
         """Return an operand as a view of a shape."""
@@ -267,8 +274,8 @@ def operand_backend_of(x: Any) -> Backend:
     backend = backend_of(x)
     if not backend.takes_operands:
         raise TypeError(
-            f"x is a {arguments.kind_of(x)}, and this is computed on NumPy arrays alone: give "
-            "arrays in the host's memory"
+            f"x is a {arguments.kind_of(x)}, and the kernels that Numba compiles for a GPU read no "
+            "other arrays beside x: install CuPy, which views Numba's"
         )
     return backend
 

@@ -14,10 +14,11 @@ from ._backends import Backend, backend_of
 def operand(name: str, value: Any, x: Array, backend: Backend) -> Array:
     """Return an array-like as an array of the dtype of x, and that broadcasts to x."""
     if isinstance(value, int | float | list | tuple):
-        value = np.asarray(value).astype(x.dtype)
+        value = backend.lifted(np.asarray(value).astype(x.dtype), x)
     if backend_of(value) is not backend:
         raise TypeError(f"{name} is a {arguments.kind_of(value)}, which does not lie where x does")
     result = backend.array(value)
+    backend.beside(name, result, x)
     if result.dtype != x.dtype:
         raise TypeError(
             f"{name} has dtype {result.dtype}, and x has {x.dtype}: give {name}.astype(x.dtype)"

@@ -90,7 +90,8 @@ def filled_with(memory: Made, values: Array) -> Array:
     memory.array.setflags(write=True)
     memory.array[...] = values
     memory.array.setflags(write=False)
-    return memory.array.copy()
+    copied: Array = memory.array.copy()
+    return copied
 
 
 def check(

@@ -137,6 +137,7 @@ _NOISES: dict[Callable[[Lanes], Lanes], Operation] = {
     noise: Operation(name, NOTHING, MOVED[4], _second, _zero, 0, exact=True, noise=noise)
     for name, noise in (("uniforms", _itself), ("normals", _normal_bits))
 }
+UNIFORMS = _NOISES[_itself]
 
 
 def drawn_for(operation: Operation) -> Operation:
