@@ -38,7 +38,7 @@ def bias_act_dropout_add(
     Parameters
     ----------
     x : array_like
-        As in `dropout`, on the CPU.
+        As in `dropout`, on the CPU or a GPU, where bias and residual must be too.
     bias : array_like, optional
         Of the dtype of `x`; broadcasts to it, as ``(C,)`` does for features along the last axis.
     act : {"identity", "relu", "gelu", "gelu_tanh", "silu", "tanh"}
@@ -72,7 +72,9 @@ def bias_act_dropout_add(
     -----
     Every step is rounded to float32 (float64 for float64), and the result once to the dtype. The
     activations at their limits are what they tend to: silu of -inf is -0.0. They use +, -, * and /
-    alone, in a fixed order, and so give the same bits on every machine.
+    alone, in a fixed order, and so give the same bits on every machine. On a GPU the mask, the
+    identity and relu are the same bits; the other activations are CUDA's functions, and differ in
+    the last places.
 
     References
     ----------
@@ -150,7 +152,7 @@ def bias_act_dropout_add_backward(
     The elements of `dx`, as they are returned, are summed in float64, in an order that depends on
     shapes and strides alone, and the sum is rounded once: the number of threads changes nothing.
     With many threads, each part of the array may have sums of its own, of half a MiB at most
-    together.
+    together. On a GPU, CuPy's reduction reads `dx` once more.
 
     Examples
     --------
