@@ -22,6 +22,7 @@ from ._alpha import (
     feature_alpha_dropout_backward,
 )
 from ._drop_block import drop_block2d, drop_block3d
+from ._epilogue import bias_act_dropout_add, bias_act_dropout_add_backward
 from ._functions import dropout, dropout_mask, masked_fill
 from ._gaussian import gaussian_dropout, gaussian_noise
 from ._key import Key, as_key
@@ -62,6 +63,8 @@ __all__ = [
     "alpha_dropout",
     "alpha_dropout_backward",
     "as_key",
+    "bias_act_dropout_add",
+    "bias_act_dropout_add_backward",
     "cuda",
     "drop_block2d",
     "drop_block3d",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ _NO_VALUE = np.zeros((), _BYTE)  # a parameter for operations that have none
 
 class Backend(abc.ABC):
     """Who computes on arrays of a library; `Array` stands for those of any."""
+
+    takes_operands = False  # whether its kernels read other arrays beside x
 
     @property
     @abc.abstractmethod
@@ -109,14 +111,22 @@ class Backend(abc.ABC):
         rng: AnyRNG,
         threshold: int,
         value: Array,
+        operands: Sequence[Array] = (),
     ) -> Array:
-        """Apply an operation to x, and return the result."""
+        """Apply an operation to x, and return the result.
+
+        `operands` are arrays that broadcast to x.
+        """
         source, target, result = self.operands(x, out)
+        if operands:
+            there = self.addresses(target)
+            more_inputs = {"operands": tuple([self._undisturbed(o, there) for o in operands])}
+        else:
+            more_inputs = {}
         seed, stream, more = self.key(rng, target)
-        driver = self.driver
-        driver.apply(
-            operation(driver), source, target, *place, seed, stream, threshold, value, **more
-        )
+        driver, law = self.driver, (threshold, value)
+        chosen = operation(driver)
+        driver.apply(chosen, source, target, *place, seed, stream, *law, **more_inputs, **more)
         return self._finished(target, result, out)
 
     def mask(
@@ -167,6 +177,33 @@ class Backend(abc.ABC):
         self.copy(source, target)
         return self._finished(target, result, out)
 
+    def _undisturbed(self, operand: Array, written: Array) -> Array:
+        """Return a view of an operand in the shape of what is written, which does not change it."""
+        view = self.broadcast(operand, written.shape)
+        if not overlap.disturbs(written, self.addresses(view)):
+            return view
+        kept = self.empty_like(operand)
+        self.copy(operand, kept)
+        return self.broadcast(kept, written.shape)
+
+    def beside(self, name: str, operand: Array, x: Array) -> None:  # noqa: B027
+        """Refuse an operand that does not lie where x does, though of the same kind."""
+
+    def lifted(self, value: Array, x: Array) -> Array:
+        """Return a NumPy array of the kind of x, where x lies."""
+        return value
+
+    def broadcast(self, operand: Array, shape: tuple[int, ...]) -> Array:
+        """Return an operand as a view of a shape."""
+        return np.broadcast_to(operand, shape)
+
+    def summed(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """Return the sums of x over what broadcasts to it from a shape, in its dtype."""
+        full = (1,) * (x.ndim - len(shape)) + shape
+        with np.errstate(over="ignore"):
+            sums: Array = self.driver.sum_to(x, full).reshape(shape).astype(x.dtype)
+        return sums
+
     def _finished(self, target: Array, result: Array, out: Any) -> Array:
         if target is not result:
             self.copy(target, result)
@@ -202,6 +239,8 @@ def _uncollected() -> Iterator[None]:
 
 class NumpyBackend(Backend):
     """NumPy arrays, and all that NumPy makes arrays of, on the CPU."""
+
+    takes_operands = True
 
     @property
     def driver(self) -> Any:
@@ -242,6 +281,17 @@ class NumpyBackend(Backend):
 
 NUMPY = NumpyBackend()
 _by_type: dict[type, Backend] = {np.ndarray: NUMPY, type(None): NUMPY}
+
+
+def operand_backend_of(x: Any) -> Backend:
+    """Return who computes on x with other arrays beside it."""
+    backend = backend_of(x)
+    if not backend.takes_operands:
+        raise TypeError(
+            f"x is a {arguments.kind_of(x)}, and the kernels that Numba compiles for a GPU read no "
+            "other arrays beside x: install CuPy, which views Numba's"
+        )
+    return backend
 
 
 def backend_of(x: Any) -> Backend:

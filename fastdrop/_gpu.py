@@ -30,6 +30,8 @@ _WAYS_OUT = {"torch": ": give x.detach(), or x.contiguous()"}
 class CupyBackend(Backend):
     """CuPy arrays, and what CuPy can view as such without copying it."""
 
+    takes_operands = True
+
     def __init__(self) -> None:
         import cupy
 
@@ -81,6 +83,36 @@ class CupyBackend(Backend):
                 "an out on the device of x"
             )
         return result
+
+    def beside(self, name: str, operand: Array, x: Array) -> None:
+        """Refuse an operand that is not on the device of x."""
+        if _device_of(operand) != _device_of(x):
+            raise ValueError(
+                f"{name} lies on device {_device_of(operand)}, and x on device {_device_of(x)}: "
+                "bring it there"
+            )
+
+    def lifted(self, value: Array, x: Array) -> Array:
+        """Return a copy of a NumPy array on the device of x."""
+        with self._on(x):
+            copied: Array = self.cupy.array(value)
+        return copied
+
+    def broadcast(self, operand: Array, shape: tuple[int, ...]) -> Array:
+        """Return an operand as a view of a shape."""
+        view: Array = self.cupy.broadcast_to(operand, shape)
+        return view
+
+    def summed(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """Return sums by CuPy's reduction, in float64, whose order is a matter of the layout."""
+        full = (1,) * (x.ndim - len(shape)) + shape
+        axes = tuple(axis for axis, length in enumerate(full) if length == 1)
+        with self._on(x):
+            if axes:
+                sums: Array = _summed(x, axes)
+            else:
+                self.copy(x, sums := self.empty_like(x))
+        return sums.reshape(shape)
 
     def key(self, rng: AnyRNG, y: Array) -> tuple[int, int, dict[str, int]]:
         """Return seed and stream, and the address of a key on the device."""
@@ -160,6 +192,10 @@ class CupyBackend(Backend):
 def _are_plain(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
     """Say whether these are the strides of a contiguous array in C order."""
     return strides == tuple(step * itemsize for step in plan.c_strides(shape))
+
+
+def _summed(x: Any, axes: tuple[int, ...]) -> Any:
+    return x.sum(axes, np.float64, keepdims=True).astype(x.dtype)
 
 
 def _device_of(x: Any) -> int:

@@ -118,6 +118,7 @@ class HostDriver:
         stream: int,
         threshold: int,
         value: Array,
+        operands: tuple[Any, ...] = (),
         *,
         key_pointer: int | None = None,
     ) -> None:
@@ -125,7 +126,8 @@ class HostDriver:
         self.calls.append(operation.name)
         seed, stream = self._key(seed, stream, key_pointer)
         place = index, index_strides, seed, stream, threshold
-        cpu.apply(operation, seen(x), seen(y), *place, value)
+        others = tuple(map(seen, operands))
+        cpu.apply(operation, seen(x), seen(y), *place, value, operands=others)
 
     def pack(
         self,
@@ -175,6 +177,9 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
     def array(x: Array) -> Any:
         return HostDevice().put(x)
 
+    def summed(x: Any, axes: tuple[int, ...]) -> Any:
+        return HostDevice().put(seen(x).sum(axes, np.float64, keepdims=True).astype(x.dtype))
+
     driver = driver or HostDriver()
     # Without a driver of CUDA there is no allocator to go back to that could be used.
     with pytest.MonkeyPatch.context() as patch:
@@ -182,5 +187,6 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
         patch.setattr(cupy.cuda, "Device", on)
         patch.setattr(cupy, "array", array)
         patch.setattr(_gpu, "_cuda_driver", lambda: driver)
+        patch.setattr(_gpu, "_summed", summed)
         with cupy.cuda.using_allocator(allocated):
             yield HostDevice(), driver

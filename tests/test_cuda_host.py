@@ -27,7 +27,7 @@ from fastdrop_kernels.cuda import driver, launch, modules, operations
 from fastdrop_kernels.plan import c_strides
 
 from .cuda_host import host
-from .cuda_host.functors import FUNCTORS, RESIDUAL, UNIFORM
+from .cuda_host.functors import RESIDUAL, UNIFORM
 from .normals import noisy, normals_of
 from .oracle import POISON, Array, affine, applied, assert_same, key_from, poison, poisoned
 from .test_contract import ANSWERS, VECTORS, arguments_of, check_mask
@@ -50,7 +50,7 @@ KEY = fd.Key(2**63 + 12345, 2**40 + 77)
 
 @pytest.fixture(scope="module")
 def library() -> ctypes.CDLL:
-    return host.build((*operations.EVERY, *FUNCTORS))
+    return host.everything()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -594,9 +594,8 @@ def test_magic_numbers_divide_all_that_is_counted(rng: np.random.Generator) -> N
 
 def test_modules_name_their_kernels_after_the_operation() -> None:
     module = operations.DROPS["bfloat16"].module
-    assert "FASTDROP_FORM(drop_bfloat16_line, fastdrop::Drop<fastdrop::Bfloat16>, LINE)" in (
-        modules.source(module)
-    )
+    entry = "FASTDROP_FORM(drop_bfloat16_line, LINE, (FASTDROP_IN_FLIGHT + 0) / 1, "
+    assert f"{entry}fastdrop::Drop<fastdrop::Bfloat16>)" in modules.source(module)
     assert "#include" not in modules.source(module)
 
 

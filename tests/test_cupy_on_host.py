@@ -16,7 +16,7 @@ import pytest
 
 import fastdrop as fd
 
-from . import gpu_cases, oracle
+from . import gpu_cases, joint_cases, oracle
 from .cuda_host import host as host_code
 from .devices import HostDevice, cupy_or_skip, host_device, seen
 from .gpu_cases import CALLS, KEY, LAYOUTS, PLACES, Call, Layout
@@ -37,10 +37,10 @@ def cuda_driver() -> Iterator[Any]:
     """The driver of the CUDA kernels, which are compiled for the host."""
     if host_code.COMPILER is None:
         pytest.skip("g++ is not here to compile the kernels for the host")
-    from fastdrop_kernels.cuda import driver, operations
+    from fastdrop_kernels.cuda import driver
 
     before = driver._launcher
-    driver._launcher = Launcher(host_code.build(operations.EVERY))
+    driver._launcher = Launcher(host_code.everything())
     yield driver
     driver._launcher = before
 
@@ -332,3 +332,38 @@ def test_a_subclass_of_cupys_array_gives_a_plain_one(host: HostDevice) -> None:
 def test_bfloat16_is_that_of_ml_dtypes(host: HostDevice) -> None:
     x = on_device(host, np.ones(50, ml_dtypes.bfloat16))
     assert fd.dropout(x, 0.5, rng=KEY).dtype == np.dtype(ml_dtypes.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "act"),
+    [
+        *((dtype, act) for dtype in ("float32", "float64") for act in joint_cases.ACTIVATIONS),
+        *((dtype, "relu") for dtype in ("float16", ml_dtypes.bfloat16)),
+    ],
+    ids=str,
+)
+def test_the_epilogue_and_its_gradient(host: HostDevice, dtype: Any, act: str) -> None:
+    for layout in LAYOUTS[:4]:
+        joint_cases.check_epilogue(host, dtype, act, layout)
+
+
+def test_epilogues_with_and_without_their_parts(host: HostDevice) -> None:
+    for parts in range(len(joint_cases.PARTS)):
+        joint_cases.check_epilogue(host, "float32", "identity", LAYOUTS[0], parts)
+    joint_cases.check_epilogue(host, "float32", "relu", LAYOUTS[0], 1, p=1.0)
+
+
+def test_an_epilogue_may_be_written_over_what_it_reads(host: HostDevice) -> None:
+    joint_cases.check_overlap(host)
+
+
+def test_operands_must_lie_where_x_does(host: HostDevice) -> None:
+    x = on_device(host, np.ones((4, 5)))
+    with pytest.raises(TypeError, match="bias is a numpy.ndarray, which does not lie where x"):
+        fd.bias_act_dropout_add(x, np.ones(5))
+    with host.cupy.cuda.Device(1):
+        far = on_device(host, np.ones(5))
+    with pytest.raises(ValueError, match="residual lies on device 1, and x on device 0"):
+        fd.bias_act_dropout_add(x, residual=far)
+    y = fd.bias_act_dropout_add(x, [0, 1, 2, 3, 4], p=0.0, residual=1.5)
+    np.testing.assert_array_equal(host.get(y), np.ones((4, 5)) + np.arange(5.0) + 1.5)

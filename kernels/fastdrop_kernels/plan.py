@@ -23,6 +23,7 @@ PANEL = "panel"  # index step 1, and more inside
 RUNS = "runs"  # index step 1, and 0 inside
 REPEATS = "repeats"  # index step 0, and 1 inside
 AXES = {LINE: 1, PANEL: 2, RUNS: 2, REPEATS: 2}
+ROWS = "rows"  # any two, of any number of inputs
 
 
 class Plan(NamedTuple):
@@ -79,6 +80,25 @@ def _boxed(
     else:
         merged.remove(columns)
     return [*merged, columns, rows], PANEL
+
+
+@functools.lru_cache(maxsize=512)
+def rows_plan(shape: tuple[int, ...], *strides: tuple[int, ...]) -> Plan:
+    """Order and merge the axes of arrays of one shape, at least two axes; see `merged_axes`.
+
+    Innermost is one along which decisions are consecutive or shared, if there is any.
+    """
+    axes = merged_axes(shape, *strides)
+    if axes and axes[-1][-1] > 1:
+        consecutive = next((axis for axis in axes if axis[-1] == 1), None)
+        if consecutive is not None:
+            axes.remove(consecutive)
+            axes.append(consecutive)
+    while len(axes) < 2:
+        axes.insert(0, (1, *[0] * len(strides)))
+    table = np.array(axes, np.int64).view(np.uint64)
+    table.flags.writeable = False
+    return Plan(axes, ROWS, table, math.prod(axis[0] for axis in axes))
 
 
 def merged_axes(shape: tuple[int, ...], *strides: tuple[int, ...]) -> list[Axis]:

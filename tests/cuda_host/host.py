@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from typing import Any
 
 from fastdrop_kernels.cuda import modules, operations
 from fastdrop_kernels.cuda.launch import Launch
+
+from .functors import FUNCTORS, JOINT
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++")
@@ -46,6 +49,12 @@ def build(every: Iterable[operations.Operation]) -> ctypes.CDLL:
         )
         assert made.returncode == 0, made.stderr[:5000]
         return ctypes.CDLL(str(library))
+
+
+@functools.cache
+def everything() -> ctypes.CDLL:
+    """All kernels that tests run."""
+    return build((*operations.EVERY, *JOINT, *FUNCTORS))
 
 
 class HostLauncher:

@@ -43,7 +43,7 @@ GROUP = _CHAINS * BLOCKS * contract.BLOCK
 
 load8, store8 = loader(types.uint8), storer(types.uint8)
 load16, store16 = loader(types.uint16), storer(types.uint16)
-load32 = loader(types.uint32)
+load32, store32 = loader(types.uint32), storer(types.uint32)
 load64, store64 = loader(types.uint64), storer(types.uint64)
 
 Between: TypeAlias = Callable[[int], None]

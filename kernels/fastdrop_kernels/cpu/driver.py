@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import llvmlite.binding as llvm
@@ -18,12 +18,13 @@ import numpy.typing as npt
 
 from ..plan import AXES, LINE, PANEL, Plan, c_strides, plan
 from ..threads import run_together, thread_count
+from . import activations, operations, storage
 from . import express as whole_calls
-from . import operations, storage
 from .bits import GROUP
 from .box import MAX_AXES, box
 from .express import express_record
 from .flat import ALL, Kernel, flat
+from .joint import apply_jointly, sums
 from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
 from .span import FAR, NEAR, NEAR_BYTES, STREAM
@@ -33,6 +34,8 @@ __all__ = [
     "NEAR_BYTES",
     "alpha_dropping",
     "apply",
+    "bias_act_dropping",
+    "bias_act_dropping_backward",
     "dropping",
     "express",
     "express_record",
@@ -45,6 +48,7 @@ __all__ = [
     "packing",
     "prepare",
     "repeatable",
+    "sum_to",
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -121,6 +125,33 @@ def gaussian_dropping(dtype: np.dtype[Any]) -> Operation:
 def gaussian_adding(dtype: np.dtype[Any]) -> Operation:
     """Return the operation that writes ``x + value * z``, z an element's standard normal."""
     return _GAUSSIAN_ADDS[dtype.name]
+
+
+@functools.cache
+def bias_act_dropping(dtype: np.dtype[Any], act: str, bias: bool, residual: bool) -> Operation:
+    """Return the operation that writes ``act(x + bias) * value + residual`` where kept.
+
+    Where dropped, ``0.0 + residual``. Bias and residual are operands, of which either may be
+    missing, and then what stands for it is.
+    """
+    return activations.bias_act_drop(dtype.name, _FLOATS[dtype.name], act, bias, residual)
+
+
+@functools.cache
+def bias_act_dropping_backward(dtype: np.dtype[Any], act: str, bias: bool) -> Operation:
+    """Return the operation that writes that one's gradient by x, given that of its result.
+
+    The operands are x, and the bias if there is one; the value is the same.
+    """
+    return activations.bias_act_drop_backward(dtype.name, _FLOATS[dtype.name], act, bias)
+
+
+def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
+    """Return float64 sums over the axes where `shape`, of as many axes as x has, has a 1.
+
+    The same for any number of threads.
+    """
+    return sums(x.dtype.name, _FLOATS[x.dtype.name], x, shape, _shares)
 
 
 def filling(dtype: np.dtype[Any]) -> Operation:
@@ -240,8 +271,18 @@ def apply(
     stream: int,
     threshold: int,
     value: Array,
+    operands: Sequence[Array] = (),
 ) -> None:
-    """Apply an operation; `index_strides` None means those of C order."""
+    """Apply an operation; `index_strides` None means those of C order.
+
+    `operands` are what it declares, of the shape of x (views with steps of 0 are).
+    """
+    if operation.operands:
+        if y.size:
+            steps = c_strides(y.shape) if index_strides is None else index_strides
+            law = index, steps, seed, stream, threshold, value
+            apply_jointly(operation, x, y, operands, *law, _shares)
+        return
     plain = index_strides is None and (operation.exact or not _certain(threshold))
     if plain and x.flags.c_contiguous and y.flags.c_contiguous:
         _line(operation, x, y, y.size, index, seed, stream, threshold, value)

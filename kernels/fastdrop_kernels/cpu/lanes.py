@@ -195,6 +195,12 @@ class Lanes:
     def __mul__(self, other: Any) -> Lanes:
         return self._apply("mul", "fmul", other)
 
+    def __truediv__(self, other: Any) -> Lanes:
+        return self._apply("udiv", "fdiv", other)
+
+    def __rtruediv__(self, other: Any) -> Lanes:
+        return self._apply("udiv", "fdiv", other, swapped=True)
+
     def __and__(self, other: Any) -> Lanes:
         return self._apply("and_", "and_", other)
 

@@ -7,6 +7,7 @@ and for decisions that several elements share. One set of loops serves every ope
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,13 +54,15 @@ def apply_vector(
     count: int,
     parameters: list[Lanes],
     where: Lanes | None = None,
+    operands: Sequence[Lanes] = (),
 ) -> None:
     """Put an operation to the k-th `count` elements behind x, to those where `where` holds.
 
     `noise` says of each whether it is kept; where the operation is exact, it is its noise.
+    `operands` are those of these elements.
     """
     given = read_vector(operation, noise.builder, x, k, count, where)
-    put_vector(operation, noise, given, y, k, count, parameters, where)
+    put_vector(operation, noise, given, y, k, count, parameters, where, operands)
 
 
 def read_vector(
@@ -79,12 +82,25 @@ def put_vector(
     count: int,
     parameters: list[Lanes],
     where: Lanes | None = None,
+    operands: Sequence[Lanes] = (),
 ) -> None:
     """Write what becomes of elements that were loaded."""
+    source = operation.source
     kept = noise
-    if operation.exact:
-        parameters = [operation.source.arranged(noise), *parameters]
+    if operation.keeps:
+        kept = operation.keeps(noise, *operands)
+    elif operation.exact:
         kept = Lanes(noise.builder, ir.Constant(BIT, 1)).repeated(count)
+    # Those that are stored as x is are in the order of x already.
+    parameters = [
+        *[
+            lanes if kind.arranged is source.arranged else source.arranged(lanes)
+            for kind, lanes in zip(operation.operands, operands, strict=True)
+        ],
+        *parameters,
+    ]
+    if operation.exact:
+        parameters = [source.arranged(noise), *parameters]
     a, b = operation.kept(given, *parameters), operation.dropped(given, *parameters)
     operation.target.store(kept, a, b, y, k * count * operation.target.bits // 8, where)
 

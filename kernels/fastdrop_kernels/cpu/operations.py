@@ -39,6 +39,11 @@ class Operation:
     # where they are drawn, and so once for all elements that share them.
     exact: bool = False
     noise: Callable[[Lanes], Lanes] = _itself
+    # What else is read of every element: how it is stored. It is given to `kept` and `dropped`
+    # behind x (and the noise), in front of the parameters.
+    operands: tuple[Storage, ...] = ()
+    # (noise, *operands) -> what is kept, where an exact operation decides by itself.
+    keeps: Callable[..., Lanes] | None = None
 
     def parameters(self, builder: Any, pointer: Any) -> list[Lanes]:
         """Load the parameters, as they are computed with."""
@@ -132,6 +137,7 @@ _NOISES: dict[Callable[[Lanes], Lanes], Operation] = {
     noise: Operation(name, NOTHING, MOVED[4], _second, _zero, 0, exact=True, noise=noise)
     for name, noise in (("uniforms", _itself), ("normals", _normal_bits))
 }
+UNIFORMS = _NOISES[_itself]
 
 
 def drawn_for(operation: Operation) -> Operation:

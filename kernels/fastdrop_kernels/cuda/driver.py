@@ -15,7 +15,19 @@ import numpy.typing as npt
 
 from ..plan import c_strides
 from .launch import Launch, advancing, launches
-from .operations import ALPHAS, DROPS, FILLS, GAUSSIAN_ADDS, GAUSSIAN_DROPS, MARK, PACK, Operation
+from .operations import (
+    ALPHAS,
+    DROPS,
+    DROPS_EACH,
+    FILLS,
+    GAUSSIAN_ADDS,
+    GAUSSIAN_DROPS,
+    MARK,
+    PACK,
+    Operation,
+    bias_act_drop,
+    bias_act_drop_backward,
+)
 
 Array: TypeAlias = Any  # a CuPy array
 
@@ -47,6 +59,31 @@ def dropping(dtype: np.dtype[Any]) -> Operation:
     The value is a float32 for the half types, which are computed with in float32.
     """
     return DROPS[dtype.name]
+
+
+@functools.lru_cache(maxsize=64)
+def dropping_each(dtype: np.dtype[Any]) -> Operation:
+    """Return dropout with a threshold and a factor for each element, the operands.
+
+    Thresholds are uint32, factors of the type of `dropping`'s value. An infinite factor drops its
+    element: the threshold would be ``2**32``.
+    """
+    return DROPS_EACH[dtype.name]
+
+
+@functools.lru_cache(maxsize=256)
+def bias_act_dropping(dtype: np.dtype[Any], act: str, bias: bool, residual: bool) -> Operation:
+    """Return the operation ``dropout(act(x + bias)) + residual``; the value is that of `dropping`.
+
+    Bias and residual are the operands, in this order, as far as they are there.
+    """
+    return bias_act_drop(dtype.name, act, bias, residual)
+
+
+@functools.lru_cache(maxsize=256)
+def bias_act_dropping_backward(dtype: np.dtype[Any], act: str, bias: bool) -> Operation:
+    """Return the gradient of it by x, of dy; x and the bias, if it is there, are the operands."""
+    return bias_act_drop_backward(dtype.name, act, bias)
 
 
 @functools.lru_cache(maxsize=64)
@@ -95,10 +132,14 @@ def apply(
     stream: int,
     threshold: int,
     value: npt.NDArray[Any],
+    operands: tuple[Array, ...] = (),
     *,
     key_pointer: int | None = None,
 ) -> None:
     """Apply an operation; `index_strides` None means those of C order.
+
+    `operands` are what the operation reads beside x: arrays of its shape, views of smaller ones
+    too, of the storage types that the operation declares.
 
     With `key_pointer`, the address of two uint64 in device memory, seed and stream are read there
     when the kernel runs, and those given are not used.
@@ -107,7 +148,7 @@ def apply(
     if 0 in shape:
         return
     run = _current()
-    arrays = (y, x) if operation.operands else (y,)
+    arrays = (y, x, *operands) if operation.operands else (y,)
     addresses = [run.address(array) for array in arrays]
     strides = tuple([array.strides for array in arrays])
     parameter = value.tobytes() if operation.operands else b""

@@ -1,0 +1,151 @@
+"""Sums: of elements, over some axes of an array, in float64 and in an order that is fixed."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from .bits import HALVES, POINTER, U64, load64, store64
+from .compiler import kernel, routine
+from .flat import Kernel
+from .intrinsics import (
+    advance,
+    copy_bytes,
+    intrinsic,
+    pointer_at,
+    pointer_in,
+    scratch,
+    take,
+    wide_vectors,
+)
+from .lanes import DOUBLE, I64, Lanes, load, store
+from .rows import length_of, step_of
+from .storage import Storage
+from .walk import MAX_AXES, odometer
+
+_COUNT = HALVES // 2  # elements that are added at once
+_MANY = np.uint64(_COUNT)
+_ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
+_SUM, _TERM = np.uint64(0), np.uint64(1)  # columns of the table of axes
+_COLUMNS = 2
+_AXIS_BYTES = np.uint64(8 * (_COLUMNS + 1))
+_axes_scratch, _counters_scratch = scratch(8 * 3 * MAX_AXES), scratch(8 * MAX_AXES)
+_at_scratch, _lanes_scratch = scratch(8 * _COLUMNS), scratch(8 * _COUNT)
+
+
+def _added(kind: Storage, count: int, size: int) -> Any:
+    """Intrinsic ``(sums, terms, n, sum_step)``: n times `count` terms, each n to the next sums.
+
+    From one to the next the terms go on, and the sums go `sum_step` bytes on.
+    """
+
+    @intrinsic
+    def added(typingctx: Any, sums: Any, terms: Any, n: Any, sum_step: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            sums, terms, n, sum_step = args
+            with cgutils.for_range(builder, n) as loop:
+                place = builder.gep(sums, [builder.mul(loop.index, sum_step)])
+                step = ir.Constant(I64, max(1, count) * size)
+                given = builder.gep(terms, [builder.mul(loop.index, step)])
+                term = kind.natural(kind.load(builder, given, 0, count, None))
+                term = term if term.element == DOUBLE else term.converted(DOUBLE)
+                store(load(builder, place, 0, DOUBLE, count) + term, place, 0)
+            return context.get_dummy_value()
+
+        return types.void(POINTER, POINTER, U64, U64), codegen
+
+    return added
+
+
+@intrinsic
+def _folded(typingctx: Any, total: Any, lanes: Any) -> Any:
+    """Add lanes of float64 to a number in memory, pair by pair."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        total, lanes = args
+        vector: Lanes = load(builder, lanes, 0, DOUBLE, _COUNT)
+        while vector.count > 1:
+            first, rest = vector.parted()
+            vector = first + rest
+        one = Lanes(builder, builder.extract_element(vector.value, ir.Constant(I64, 0)))
+        store(load(builder, total, 0, DOUBLE, 0) + one, total, 0)
+        return context.get_dummy_value()
+
+    return types.void(POINTER, POINTER), codegen
+
+
+@functools.cache
+def _line(name: str, kind: Storage) -> Any:
+    """Routine ``(sums, sum_step, terms, term_step, n)``: one axis, of any steps."""
+    many, one = _added(kind, _COUNT, kind.itemsize), _added(kind, 0, kind.itemsize)
+    size = np.uint64(kind.itemsize)
+
+    def line(sums: Any, sum_step: Any, terms: Any, term_step: Any, n: Any) -> None:
+        wide_vectors()
+        whole = _ZERO
+        if term_step == size and (sum_step == _EIGHT or sum_step == _ZERO):
+            whole = n - n % _MANY
+        if sum_step == _EIGHT:
+            many(sums, terms, whole // _MANY, _MANY * _EIGHT)
+        elif whole:
+            lanes = _lanes_scratch()
+            for t in range(_MANY):
+                store64(lanes, _EIGHT * t, _ZERO)  # which is +0.0
+            many(lanes, terms, whole // _MANY, _ZERO)
+            _folded(sums, lanes)
+        for t in range(whole, n):
+            one(advance(sums, t * sum_step), advance(terms, t * term_step), _ONE, _ZERO)
+
+    return routine(f"sum-{name}-line", line, types.void(POINTER, U64, POINTER, U64, U64))
+
+
+@functools.cache
+def sum_kernel(name: str, kind: Storage) -> Kernel:
+    """Kernel that adds elements to sums.
+
+    ``(at, cursor, part, split, axes, n_axes, sums_bytes)``: `at` is the slot of the addresses of
+    the first sum and term, and `axes` a table of lengths and their steps, as in `walk`. Parts along
+    the axis `split` have sums of their own, `sums_bytes` apart.
+    """
+    line, count_on = _line(name, kind), odometer(_COLUMNS)
+
+    def run(
+        at_slot: Any,
+        cursor_slot: Any,
+        part: Any,
+        split: Any,
+        axes_slot: Any,
+        n_axes: Any,
+        sums_bytes: Any,
+    ) -> None:
+        begin, cursor = pointer_in(at_slot), pointer_in(cursor_slot)
+        axes, counters, at = _axes_scratch(), _counters_scratch(), _at_scratch()
+        copy_bytes(axes, pointer_in(axes_slot), n_axes * _AXIS_BYTES)
+        cut, outer = advance(axes, split * _AXIS_BYTES), n_axes - _ONE
+        inner, length = advance(axes, outer * _AXIS_BYTES), length_of(cut)
+        for a in range(outer):
+            store64(counters, a * _EIGHT, _ZERO)
+        start = take(cursor, part)
+        while start < length:
+            store64(cut, _ZERO, min(part, length - start))
+            sums = load64(begin, _ZERO) + start * step_of(cut, _SUM) + start // part * sums_bytes
+            store64(at, _ZERO, sums)
+            store64(at, _EIGHT, load64(begin, _EIGHT) + start * step_of(cut, _TERM))
+            finished = False
+            while not finished:
+                line(
+                    pointer_at(load64(at, _ZERO)),
+                    step_of(inner, _SUM),
+                    pointer_at(load64(at, _EIGHT)),
+                    step_of(inner, _TERM),
+                    length_of(inner),
+                )
+                finished = count_on(axes, outer, counters, at)
+            start = take(cursor, part)
+
+    return kernel(f"sum-{name}", run, types.void(*[U64] * 7))
