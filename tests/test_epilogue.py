@@ -251,7 +251,9 @@ def test_out_may_be_or_overlap_what_is_read(what: str, rng: np.random.Generator)
         memory = numbers((5000,), np.float32, rng)
         out = memory[10:3010].reshape(60, 50)
         other = memory[10 + step : 3010 + step].reshape(60, 50)
-        parts: dict[str, Any] = {k: numbers((60, 50), np.float32, rng) for k in ("x", "bias", "residual")}
+        parts: dict[str, Any] = {
+            k: numbers((60, 50), np.float32, rng) for k in ("x", "bias", "residual")
+        }
         parts["bias" if what == "row" else what] = other[3] if what == "row" else other
         apart: dict[str, Any] = {k: v.copy() for k, v in parts.items()}
         expected = fd.bias_act_dropout_add(**apart, act="silu", p=0.3, rng=KEY)
