@@ -67,7 +67,7 @@ class Backend(abc.ABC):
     def apart(self, x: Array, y: Array) -> bool:
         """Say whether it is quickly seen that writing y disturbs neither x nor itself."""
 
-    def key(self, rng: AnyRNG, y: Array) -> tuple[int, int, dict[str, int]]:
+    def key(self, rng: AnyRNG, y: Array) -> tuple[int, int, dict[str, Any]]:
         """Return seed and stream, and what else the kernels that write y are told about them."""
         return *as_key(rng), {}  # type: ignore[arg-type]  # which is what it may refuse
 
@@ -137,14 +137,20 @@ class Backend(abc.ABC):
         rng: AnyRNG,
         threshold: int,
         like: Array | None = None,
+        p: Array | None = None,
     ) -> Array:
-        """Draw a mask; a new one lies where `like` lies."""
+        """Draw a mask; a new one lies where `like` lies. `p` gives elements their own."""
         result = self.empty(shape, _BOOL) if out is None else self.output(out, shape, _BOOL, like)
         apart = out is None or not overlap.within(self.addresses(result))
         target = result if apart else self.empty_like(result)
         seed, stream, more = self.key(rng, target)
         driver, marks = self.driver, (target, target)
-        driver.apply(driver.marking(), *marks, *place, seed, stream, threshold, _NO_VALUE, **more)
+        if p is None:
+            marking = driver.marking()
+        else:
+            marking, safe = driver.marking_each(), self._undisturbed(p, self.addresses(target))
+            more = {**more, "operands": (self.broadcast(safe, shape),)}
+        driver.apply(marking, *marks, *place, seed, stream, threshold, _NO_VALUE, **more)
         return self._finished(target, result, out)
 
     def packed_mask(

@@ -11,6 +11,7 @@ from fastdrop_kernels import contract
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
 from ._backends import backend_of
+from ._each import NO_THRESHOLD, element_wise_each, is_each, probabilities
 from ._element_wise import element_wise
 from ._fillings import filling
 from ._key import Key, as_key
@@ -21,7 +22,7 @@ from .cuda import AnyRNG
 
 def dropout(
     x: ArrayLike,
-    p: float = 0.5,
+    p: float | ArrayLike = 0.5,
     *,
     rng: AnyRNG = None,
     training: bool = True,
@@ -45,8 +46,10 @@ def dropout(
         float16, bfloat16 (of ml_dtypes), float32 or float64, of any shape and strides; it is read
         only (unless it is `out`). Lists and numbers go through `numpy.asarray`. The half types are
         computed with in float32 and rounded once. CuPy arrays, and others on a GPU: see the notes.
-    p : float
-        Probability of **dropping** an element, in [0, 1]. Exact to ``2**-33``.
+    p : float or array_like
+        Probability of **dropping** an element, in [0, 1]. Exact to ``2**-33``. An array or a list
+        gives elements their own, each with its own factor ``1 / (1 - p)``: it broadcasts to `x`, or
+        to the mask where `noise_shape` shares decisions.
     rng : Key, int, Generator, BitGenerator, SeedSequence, DeviceKey or None
         What the mask is drawn from, see `as_key`. None draws a fresh mask that cannot be drawn
         again, so a training loop wants a `Key`. For arrays on a GPU also a
@@ -141,9 +144,22 @@ def dropout(
         is not None
     ):
         return again
+    if is_each(p):
+        return element_wise_each(
+            x,
+            p,
+            lambda driver, dtype: driver.dropping_each(dtype, scale is not None),
+            lambda dtype: law_of(0.0, dtype, scale)[1],
+            rng=rng,
+            training=training,
+            noise_shape=noise_shape,
+            offset=offset,
+            global_shape=global_shape,
+            out=out,
+        )
     return element_wise(
         x,
-        p,
+        p,  # type: ignore[arg-type]  # which is what it may refuse
         lambda driver, dtype: driver.dropping(dtype),
         lambda p, dtype: law_of(p, dtype, scale),
         rng=rng,
@@ -157,7 +173,7 @@ def dropout(
 
 def masked_fill(
     x: ArrayLike,
-    p: float,
+    p: float | ArrayLike,
     value: Any,
     *,
     rng: AnyRNG = None,
@@ -176,8 +192,8 @@ def masked_fill(
     x : array_like
         Of any dtype whose elements have 1, 2, 4, 8 or 16 bytes and are no Python objects:
         integers, floats, complex, bool, datetime64, short strings, in any byte order.
-    p : float
-        Probability of replacing an element, in [0, 1].
+    p : float or array_like
+        Probability of replacing an element, in [0, 1]; an array as in `dropout`.
     value : scalar
         What to write; must fit the dtype of `x`.
     rng, training, noise_shape, offset, global_shape, out
@@ -203,9 +219,22 @@ def masked_fill(
     >>> fd.masked_fill(tokens, 0.15, 103, rng=7).shape
     (8,)
     """
+    if is_each(p):
+        return element_wise_each(
+            x,
+            p,
+            lambda driver, dtype: driver.filling_each(dtype),
+            lambda dtype: filling(value, dtype),
+            rng=rng,
+            training=training,
+            noise_shape=noise_shape,
+            offset=offset,
+            global_shape=global_shape,
+            out=out,
+        )
     return element_wise(
         x,
-        p,
+        p,  # type: ignore[arg-type]
         lambda driver, dtype: driver.filling(dtype),
         lambda p, dtype: (contract.threshold(p), filling(value, dtype)),
         rng=rng,
@@ -219,7 +248,7 @@ def masked_fill(
 
 def dropout_mask(
     shape: ShapeLike,
-    p: float = 0.5,
+    p: float | ArrayLike = 0.5,
     *,
     rng: AnyRNG = None,
     noise_shape: NoiseShape = None,
@@ -235,8 +264,8 @@ def dropout_mask(
     ----------
     shape : int or tuple of int
         Shape of the array.
-    p : float
-        Probability of dropping, in [0, 1].
+    p : float or array_like
+        Probability of dropping, in [0, 1]; an array as in `dropout`, and then not `packed`.
     rng, noise_shape, offset, global_shape
         As in `dropout`.
     packed : bool
@@ -265,12 +294,20 @@ def dropout_mask(
     array([1, 1, 0, 0, 0, 0, 1, 0])
     """
     size = arguments.lengths("shape", shape)
-    p = arguments.probability(p)
+    chance = None if is_each(p) else arguments.probability(p)
     place = arguments.place(size, noise_shape, offset, global_shape)
     backend = backend_of(out if like is None else like)
     near = None if like is None else backend.array(like)
+    if chance is None:
+        if arguments.flag("packed", packed):
+            raise TypeError(
+                "a mask of a p array is not drawn packed: give "
+                "numpy.packbits(dropout_mask(...), axis=None, bitorder='little')"
+            )
+        chances = probabilities(p, size, place, backend)
+        return backend.mask(size, out, place, rng, NO_THRESHOLD, near, chances)
     draw = backend.packed_mask if arguments.flag("packed", packed) else backend.mask
-    return draw(size, out, place, rng, contract.threshold(p), near)
+    return draw(size, out, place, rng, contract.threshold(chance), near)
 
 
 _ndarray, _empty = np.ndarray, np.empty

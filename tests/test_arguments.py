@@ -57,11 +57,18 @@ def test_a_p_that_is_nan_is_a_value_error_that_names_it(with_p: Any) -> None:
             with_p(p)
 
 
-@pytest.mark.parametrize("p", ["0.5", True, np.False_, None, [0.5], np.array([0.5, 0.1]), 0.5j,
-                               np.complex64(0.5), b"1", {}], ids=repr)  # fmt: skip
+@pytest.mark.parametrize("p", ["0.5", True, np.False_, None, 0.5j, np.complex64(0.5), b"1", {}],
+                         ids=repr)  # fmt: skip
 def test_a_p_that_is_no_number_is_a_type_error_that_names_it(with_p: Any, p: Any) -> None:
     with pytest.raises(TypeError, match="p="):
         with_p(p)
+
+
+@pytest.mark.parametrize("take", [fd.Dropout, lambda p: fd.alpha_dropout(X, p)])
+def test_what_takes_one_p_refuses_several(take: Any) -> None:
+    for p in ([0.5], np.array([0.5, 0.1])):
+        with pytest.raises(TypeError, match="p=.*give the probability of dropping"):
+            take(p)
 
 
 @pytest.mark.parametrize("p", [np.float64(0.25), np.float32(0.25), np.float16(0.25)])

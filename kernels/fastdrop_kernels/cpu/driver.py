@@ -21,6 +21,7 @@ from ..threads import run_together, thread_count
 from . import activations, operations, storage
 from . import express as whole_calls
 from .bits import GROUP
+from .blocks import apply_by_blocks, varying
 from .box import MAX_AXES, box
 from .express import express_record
 from .flat import ALL, Kernel, flat
@@ -37,13 +38,16 @@ __all__ = [
     "bias_act_dropping",
     "bias_act_dropping_backward",
     "dropping",
+    "dropping_each",
     "express",
     "express_record",
     "is_one_threads",
     "filling",
+    "filling_each",
     "gaussian_adding",
     "gaussian_dropping",
     "marking",
+    "marking_each",
     "pack",
     "packing",
     "prepare",
@@ -144,6 +148,27 @@ def bias_act_dropping_backward(dtype: np.dtype[Any], act: str, bias: bool) -> Op
     The operands are x, and the bias if there is one; the value is the same.
     """
     return activations.bias_act_drop_backward(dtype.name, _FLOATS[dtype.name], act, bias)
+
+
+@functools.cache
+def dropping_each(dtype: np.dtype[Any], scaled: bool) -> Operation:
+    """Return the operation of `dropping` by a p of each element, an operand in float64.
+
+    Kept elements are multiplied by the value if `scaled`, else by ``1 / (1 - p)``, rounded once.
+    """
+    return operations.drop_each(dtype.name, _FLOATS[dtype.name], scaled, dropping(dtype))
+
+
+@functools.cache
+def filling_each(dtype: np.dtype[Any]) -> Operation:
+    """Return the operation of `filling` by a p of each element, an operand in float64."""
+    return operations.fill_each(storage.MOVED[dtype.itemsize], filling(dtype))
+
+
+@functools.cache
+def marking_each() -> Operation:
+    """Return the operation of `marking` by a p of each element, an operand in float64."""
+    return operations.mark_each(_MARK)
 
 
 def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
@@ -280,8 +305,15 @@ def apply(
     if operation.operands:
         if y.size:
             steps = c_strides(y.shape) if index_strides is None else index_strides
-            law = index, steps, seed, stream, threshold, value
-            apply_jointly(operation, x, y, operands, *law, _shares)
+            place = index, steps, seed, stream
+            axes = varying(operands[0], y) if operation.plain else None
+            if axes is None:
+                apply_jointly(operation, x, y, operands, *place, threshold, value, _shares)
+            else:
+                block = y.size // math.prod(y.shape[a] for a in axes)
+                threads = 1 if block >= PARALLEL_FROM else _shares(y.size, y.size, 1)[1]
+                by_p = axes, operands[0], *place, value, threads
+                apply_by_blocks(apply, operation, x, y, *by_p)
         return
     plain = index_strides is None and (operation.exact or not _certain(threshold))
     if plain and x.flags.c_contiguous and y.flags.c_contiguous:

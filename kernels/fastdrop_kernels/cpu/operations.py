@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .lanes import FLOAT, I32, Lanes
+from .lanes import FLOAT, I32, I64, Lanes, select
 from .normal import standard_normal
-from .storage import BITS, BOOL, MARK, MOVED, NOTHING, Storage
+from .storage import BITS, BOOL, FLOAT64, MARK, MOVED, NOTHING, Storage
 
 # (x, *parameters) -> y, traced. A plain 0 is all bits 0 however elements are stored, so +0.0 too.
 Becomes: TypeAlias = Callable[..., Lanes | int]
@@ -44,6 +44,10 @@ class Operation:
     operands: tuple[Storage, ...] = ()
     # (noise, *operands) -> what is kept, where an exact operation decides by itself.
     keeps: Callable[..., Lanes] | None = None
+    # What does the same where p, the operand, is the same for all; and whether it is then told
+    # 1 / (1 - p), or the same parameter.
+    plain: Operation | None = None
+    inverse: bool = False
 
     def parameters(self, builder: Any, pointer: Any) -> list[Lanes]:
         """Load the parameters, as they are computed with."""
@@ -83,8 +87,11 @@ def _plus_normal(x: Lanes, bits: Lanes, deviation: Lanes) -> Lanes:
 
 
 def _normal(x: Lanes, bits: Lanes) -> Lanes:
-    z = bits.seen_as(FLOAT)
-    return z if x.element == FLOAT else z.converted(x.element)
+    return _like(x, bits.seen_as(FLOAT))
+
+
+def _like(x: Lanes, number: Lanes) -> Lanes:
+    return number if number.element == x.element else number.converted(x.element)
 
 
 def _second(x: Lanes, noise: Lanes) -> Lanes:
@@ -129,6 +136,45 @@ def pack() -> Operation:
     """Mark as `mark` does, eight elements to a byte, in memory that was zero."""
     return Operation("pack", NOTHING, BITS, _itself, _itself)
 
+
+def drop_each(name: str, kind: Storage, scaled: bool, plain: Operation) -> Operation:
+    """Dropout by a p of each element: kept ones times ``1 / (1 - p)``, or times the parameter."""
+
+    def kept(x: Lanes, u: Lanes, p: Lanes, factor: Lanes) -> Lanes:
+        return x * (factor if scaled else _like(x, 1.0 / (1.0 - p)))
+
+    how = "scaled" if scaled else "inverse"
+    named = f"drop-each-{how}-{name}"
+    return Operation(named, kind, kind, kept, _zero, plain=plain, inverse=not scaled, **_BY_P)
+
+
+def fill_each(kind: Storage, plain: Operation) -> Operation:
+    """Masked fill by a p of each element."""
+
+    def dropped(x: Lanes, u: Lanes, p: Lanes, value: Lanes) -> Lanes:
+        return value
+
+    named = f"fill-each-{kind.itemsize}"
+    return Operation(named, kind, kind, _itself, dropped, plain=plain, **_BY_P)
+
+
+def mark_each(plain: Operation) -> Operation:
+    """Mark an element by a p of its own."""
+    return Operation("mark-each", NOTHING, BOOL, _itself, _itself, plain=plain, **_BY_P)
+
+
+def _kept_by_p(u: Lanes, p: Lanes) -> Lanes:
+    """Decide as the contract does, by the threshold that `contract.threshold` gives p."""
+    # So near 2**52 numbers have no fraction: the sum is rounded to an integer, ties to even.
+    rounder = p.constant(1.5 * 2.0**52)
+    threshold = (p * 2.0**32 + rounder).seen_as(I64) - rounder.seen_as(I64)
+    most = threshold.constant(2**32 - 1)
+    limited = select((p < 1.0) & (threshold > most), most, threshold)
+    return u.converted(I64) >= limited
+
+
+# p is given in float64, as an operand.
+_BY_P: Any = {"exact": True, "operands": (FLOAT64,), "keeps": _kept_by_p}
 
 # The decisions themselves, for loops that come to an element by another way.
 MARKS = Operation("marks", NOTHING, MARK, _itself, _itself)

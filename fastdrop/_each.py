@@ -1,0 +1,79 @@
+"""A p of each element: arrays of probabilities in the place of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import _arguments as arguments
+from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, Place, ShapeLike
+from ._backends import Backend, operand_backend_of
+from ._operands import fits
+from .cuda import AnyRNG
+
+NO_THRESHOLD = 1  # which elements do not share
+
+
+def is_each(p: Any) -> bool:
+    """Say whether p is an array of any kind, or a list, and not a number."""
+    return not isinstance(p, float | int | np.generic) and (
+        isinstance(p, np.ndarray | list | tuple) or arguments.on_gpu(p)
+    )
+
+
+def probabilities(p: Any, shape: tuple[int, ...], place: Place, backend: Backend) -> Array:
+    """Return probabilities as float64, that broadcast to the mask of an array."""
+    if not backend.takes_operands or arguments.on_gpu(p):
+        raise TypeError("p is an array, which NumPy arrays alone are computed with: give a number")
+    given = np.asarray(p)
+    if given.dtype.kind not in "fiu" and not arguments.is_bfloat16(given.dtype):
+        raise TypeError(f"p has dtype {given.dtype}: give floats, the probabilities of dropping")
+    result = given.astype(np.float64, copy=False)
+    if result.size and not (result.min() >= 0.0 and result.max() <= 1.0):  # NaN is refused too
+        bad = tuple(int(k) for k in np.argwhere(~((result >= 0.0) & (result <= 1.0)))[0])
+        where = f"p[{', '.join(map(str, bad))}]" if bad else "p"
+        raise ValueError(
+            f"{where}={float(result[bad])!r} is not in [0, 1]: p is the probability of dropping an "
+            "element"
+        )
+    mask = shape
+    if place.strides is not None:  # what shares a decision shares its p
+        mask = tuple([n if s else 1 for n, s in zip(shape, place.strides, strict=True)])
+    if not fits(result.shape, mask):
+        raise ValueError(
+            f"p has shape {result.shape}, which does not broadcast to that of the mask, {mask}"
+        )
+    return result
+
+
+def element_wise_each(
+    x: ArrayLike,
+    p: Any,
+    operation: Callable[[Any, np.dtype[Any]], Any],
+    parameter: Callable[[np.dtype[Any]], Array],
+    *,
+    rng: AnyRNG,
+    training: bool,
+    noise_shape: NoiseShape,
+    offset: Offset,
+    global_shape: ShapeLike | None,
+    out: Output,
+) -> Array:
+    """Do `element_wise` with a p of each element.
+
+    ``parameter(dtype)`` gives the operation's parameter; it raises where the dtype is none that the
+    function takes.
+    """
+    backend = operand_backend_of(x)
+    xs = backend.array(x)
+    value = parameter(xs.dtype)
+    place = arguments.place(xs.shape, noise_shape, offset, global_shape)
+    chances = probabilities(p, xs.shape, place, backend)
+    if training is not True and not arguments.flag("training", training):
+        return backend.untouched(x, xs, out)
+    return backend.apply(
+        lambda driver: operation(driver, xs.dtype),
+        xs, out, place, rng, NO_THRESHOLD, value, [chances],
+    )  # fmt: skip
