@@ -35,6 +35,11 @@ class Backend(abc.ABC):
     def driver(self) -> Any:
         """The kernels' driver, imported when it is first asked for."""
 
+    @property
+    @abc.abstractmethod
+    def rows_driver(self) -> Any:
+        """The driver of the kernels over whole rows."""
+
     @abc.abstractmethod
     def array(self, x: Any) -> Array:
         """Return x as the kernels read it, without copying an array."""
@@ -117,6 +122,38 @@ class Backend(abc.ABC):
         )
         return self._finished(target, result, out)
 
+    def softmax(
+        self, x: Array, out: Any, axis: int, place: Place, rng: AnyRNG, threshold: int, value: Array
+    ) -> Array:
+        """Take the softmax of x along an axis, drop and scale it, and return the result."""
+        source, target, result = self.operands(x, out)
+        seed, stream, more = self.key(rng, target)
+        law = *place, seed, stream, threshold, value
+        self.rows_driver.softmax_dropout(source, target, axis, *law, **more)
+        return self._finished(target, result, out)
+
+    def softmax_gradient(
+        self,
+        x: Array,
+        dy: Array,
+        out: Any,
+        axis: int,
+        place: Place,
+        rng: AnyRNG,
+        threshold: int,
+        value: Array,
+    ) -> Array:
+        """Return the gradient by x of `softmax`, dy being that of its result."""
+        source, target, result = self.operands(x, out)
+        given = dy
+        if out is not None and overlap.disturbs(self.addresses(target), self.addresses(dy)):
+            given = self.empty_like(dy)
+            self.copy(dy, given)
+        seed, stream, more = self.key(rng, target)
+        law = *place, seed, stream, threshold, value
+        self.rows_driver.softmax_dropout_backward(source, given, target, axis, *law, **more)
+        return self._finished(target, result, out)
+
     def mask(
         self,
         shape: tuple[int, ...],
@@ -192,6 +229,13 @@ class NumpyBackend(Backend):
     @property
     def driver(self) -> Any:
         return cpu_driver()
+
+    @property
+    def rows_driver(self) -> Any:
+        with forks.importing:
+            from fastdrop_kernels.cpu import rows_driver
+
+            return rows_driver
 
     def array(self, x: Any) -> Array:
         return arguments.array(x)

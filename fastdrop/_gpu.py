@@ -40,6 +40,11 @@ class CupyBackend(Backend):
         """The driver of the kernels in CUDA C++."""
         return _cuda_driver()
 
+    @property
+    def rows_driver(self) -> Any:
+        """The driver of the kernels over rows."""
+        return _imported("fastdrop_kernels.cuda.rows_driver")
+
     def array(self, x: Any) -> Array:
         """Return x, or a view of it."""
         return self._viewed("x", x)
@@ -223,6 +228,14 @@ class NumbaBackend(Backend):
     def driver(self) -> Any:
         """The driver of the kernels that Numba compiles."""
         return _imported("fastdrop_kernels.numba_cuda.driver")
+
+    @property
+    def rows_driver(self) -> Any:
+        """None: Numba compiles no kernels over rows."""
+        raise TypeError(
+            "x is one of Numba's on a GPU, and CuPy, through which a softmax is computed there, "
+            "cannot be imported: pip install 'fastdrop[cuda13]', or bring it to the host"
+        )
 
     def array(self, x: Any) -> Array:
         """Return x."""

@@ -49,16 +49,16 @@ __all__ = [
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_FLOATS = {
+FLOATS = {
     "float16": storage.FLOAT16,
     "bfloat16": storage.BFLOAT16,
     "float32": storage.FLOAT32,
     "float64": storage.FLOAT64,
 }
-_DROPS = {name: operations.drop(name, kind) for name, kind in _FLOATS.items()}
-_ALPHAS = {name: operations.alpha(name, kind) for name, kind in _FLOATS.items()}
-_GAUSSIAN_DROPS = {name: operations.gaussian_drop(name, kind) for name, kind in _FLOATS.items()}
-_GAUSSIAN_ADDS = {name: operations.gaussian_add(name, kind) for name, kind in _FLOATS.items()}
+_DROPS = {name: operations.drop(name, kind) for name, kind in FLOATS.items()}
+_ALPHAS = {name: operations.alpha(name, kind) for name, kind in FLOATS.items()}
+_GAUSSIAN_DROPS = {name: operations.gaussian_drop(name, kind) for name, kind in FLOATS.items()}
+_GAUSSIAN_ADDS = {name: operations.gaussian_add(name, kind) for name, kind in FLOATS.items()}
 _FILLS = {size: operations.fill(kind) for size, kind in storage.MOVED.items()}
 _MARK = operations.mark()
 _PACK = operations.pack()
@@ -249,7 +249,7 @@ def _line(
     value: Array,
 ) -> None:
     kernel = flat(operation, _way(operation, x, y))
-    part, threads = _shares(n, n, GROUP)
+    part, threads = shares(n, n, GROUP)
     cursor = np.zeros(1, np.uint64)
 
     def work() -> None:
@@ -280,7 +280,7 @@ def _walk(
 ) -> None:
     kernel, split = _kernel_of(operation, layout)
     axes, table = layout.axes, layout.table
-    part, threads = _shares(axes[split][0], int(_WALKED * layout.elements), 64)
+    part, threads = shares(axes[split][0], int(_WALKED * layout.elements), 64)
     cursor = np.zeros(1, np.uint64)
 
     def work() -> None:
@@ -337,7 +337,7 @@ def repeatable(
     return call
 
 
-def _shares(length: int, elements: int, multiple: int) -> tuple[int, int]:
+def shares(length: int, elements: int, multiple: int) -> tuple[int, int]:
     """Return how long the parts of an axis are, and how many threads share them."""
     threads = thread_count()
     if elements < PARALLEL_FROM or threads == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ..elementary import EXP32, EXP64, INVERSE_LOG_2, Exponential
@@ -17,6 +18,19 @@ def exp(x: Lanes) -> Lanes:
     n, near = _parted(limited(x, law.least, law.most), law)
     first, second = _powers(n, law)
     return near * first * second
+
+
+def faded(x: Lanes) -> Lanes:
+    """Return the exponential of what is not above 0; below the least normal number it is 0.
+
+    A processor may take a hundred cycles for a product that is subnormal, and there are many where
+    a softmax is to leave things out. NaN stays NaN.
+    """
+    law = _EXPONENTIALS[x.element]
+    least = (1 - law.bias) * math.log(2.0)
+    n, near = _parted(select(x < least, x.constant(least), x), law)
+    power = n - 3 * law.bias << law.significand
+    return select(x < least, x.constant(0.0), near * power.seen_as(x.element))
 
 
 def limited(x: Lanes, least: float, most: float) -> Lanes:

@@ -27,6 +27,8 @@ class Storage(NamedTuple):
     load_value: Callable[[Any, Any, int], Lanes]  # (builder, pointer, k): the k-th parameter
     # (numbers of a vector of elements) -> the same in the order of `load`
     arranged: Callable[[Lanes], Lanes] = lambda numbers: numbers
+    # And back: (what `load` returned) -> the same in the order of memory.
+    in_order: Callable[[Lanes], Lanes] = lambda numbers: numbers
 
     @property
     def itemsize(self) -> int:
@@ -65,6 +67,7 @@ def _half_type(
     to_float: Callable[[Lanes], Lanes],
     rounded: Rounded,
     arranged: Callable[[Lanes], Lanes] = lambda numbers: numbers,
+    in_order: Callable[[Lanes], Lanes] = lambda numbers: numbers,
 ) -> Storage:
     def load(builder: Any, pointer: Any, offset: int, count: int) -> Lanes:
         return to_float(lanes.load(builder, pointer, offset, I16, count))
@@ -75,7 +78,7 @@ def _half_type(
     def load_value(builder: Any, pointer: Any, k: int) -> Lanes:
         return lanes.load(builder, pointer, 4 * k, FLOAT, 0)
 
-    return Storage(16, load, store, load_value, arranged)
+    return Storage(16, load, store, load_value, arranged, in_order)
 
 
 def _select_and_round(from_float: Callable[[Lanes], Lanes]) -> Rounded:
@@ -106,6 +109,10 @@ def _widened(h: Lanes) -> Lanes:
 
 def _even_first(numbers: Lanes) -> Lanes:
     return numbers.taken([*range(0, numbers.count, 2), *range(1, numbers.count, 2)])
+
+
+def _even_and_odd(numbers: Lanes) -> Lanes:
+    return numbers.taken([k // 2 + k % 2 * (numbers.count // 2) for k in range(numbers.count)])
 
 
 def _narrowed(x: Lanes) -> Lanes:
@@ -189,7 +196,7 @@ def _store_mark(kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int
 
 FLOAT32 = _plain(FLOAT, 32)
 FLOAT64 = _plain(DOUBLE, 64)
-BFLOAT16 = _half_type(_widened, _round_and_select(_narrowed), _even_first)
+BFLOAT16 = _half_type(_widened, _round_and_select(_narrowed), _even_first, _even_and_odd)
 FLOAT16_PORTABLE = _half_type(_float16_to_float, _select_and_round(_float_to_float16))
 # Without these instructions, LLVM 22 crashes on vectors of halves.
 FLOAT16 = (
