@@ -11,12 +11,13 @@ template <class Storage_>
 struct Residual {
     using Storage = Storage_;
     using Value = typename Storage::Value;
-    static constexpr int OPERANDS = 3;
-    static constexpr bool EXACT = false;
+    using Operands = Reads<Storage, Storage, Storage>;
+    static constexpr Noise NOISE = COMMON;
     static FASTDROP_INLINE bool reads(bool) { return true; }
-    static FASTDROP_INLINE Value apply(u32 noise, const Value (&x)[3], const Params& p) {
-        const Value kept = (x[0] + x[1]) * parameter<Value>(p, 0);
-        return (noise >= p.threshold ? kept : Value(0)) + x[2];
+    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x, Value bias,
+                                       Value residual) {
+        const Value kept = (x + bias) * parameter<Value>(p, 0);
+        return (noise >= p.threshold ? kept : Value(0)) + residual;
     }
 };
 }  // namespace fastdrop
@@ -29,16 +30,16 @@ template <class Storage_>
 struct Uniform {
     using Storage = Storage_;
     using Value = typename Storage::Value;
-    static constexpr int OPERANDS = 0;
-    static constexpr bool EXACT = true;
+    using Operands = Reads<>;
+    static constexpr Noise NOISE = EXACT;
     static FASTDROP_INLINE bool reads(bool) { return true; }
-    static FASTDROP_INLINE Value apply(u32 noise, const Value (&)[1], const Params&) {
+    static FASTDROP_INLINE Value apply(u32 noise, const Params&) {
         return noise;
     }
 };
 }  // namespace fastdrop
 """
 
-RESIDUAL = Operation("residual", "Residual", FLOAT32, 3, definition=_RESIDUAL)
-UNIFORM = Operation("uniform", "Uniform", MOVED[4], 0, exact=True, definition=_UNIFORM)
+RESIDUAL = Operation("residual", "Residual", FLOAT32, (FLOAT32,) * 3, definition=_RESIDUAL)
+UNIFORM = Operation("uniform", "Uniform", MOVED[4], (), exact=True, definition=_UNIFORM)
 FUNCTORS = (RESIDUAL, UNIFORM)

@@ -1,13 +1,14 @@
 // What stands in for CUDA's built-in names where the kernels are compiled for the host.
 
+#include <cmath>
 #include <cstring>
 
 using std::memcpy;
 
 #define __device__
 #define __global__
-#define __forceinline__ inline __attribute__((always_inline))
-#define __launch_bounds__(threads)
+#define __forceinline__ inline
+#define __launch_bounds__(...)
 #define __grid_constant__
 
 struct Index3 {

@@ -113,29 +113,61 @@ FASTDROP_INLINE void halves(const Key& key, const Site& site, u32 level, u32 (&w
     shifted<1>(drawn, site.phase, words);
 }
 
-// Whether any half of some words is the upper half of the threshold.
-template <int N>
-FASTDROP_INLINE bool tied(const u32 (&words)[N], u32 threshold) {
-    const u32 pattern = (threshold >> 16) * 0x00010001u;
-    u32 zero = 0;  // the sign bit of each half that is zero in a difference, and at times of others
-#pragma unroll
-    for (int w = 0; w < N; ++w) {
-        const u32 difference = words[w] ^ pattern;
-        zero |= (difference - 0x00010001u) & ~difference;
+// What noise is drawn for: whether, given the upper halves of the uniforms, the lower ones matter.
+//
+// The uniforms themselves.
+struct Itself {
+    template <int N>
+    FASTDROP_INLINE bool is_open(const u32 (&)[N]) const {
+        return true;
     }
-    return (zero & 0x80008000u) != 0;
-}
+};
 
-// The noise of E elements: numbers whose comparison with the threshold is that of the elements'
-// 32-bit uniforms. Their lower halves are rubbish unless there is a tie, or EXACT asks for the
-// uniforms themselves.
-template <int E, bool EXACT>
-FASTDROP_INLINE void draw(const Key& key, const Site& site, u32 threshold, u32 (&noise)[E]) {
+// A comparison of all elements with one threshold: it is open where any half is its upper half.
+struct Against {
+    u32 threshold;
+
+    template <int N>
+    FASTDROP_INLINE bool is_open(const u32 (&words)[N]) const {
+        if ((threshold & 0xFFFFu) == 0) return false;
+        const u32 pattern = (threshold >> 16) * 0x00010001u;
+        u32 zero = 0;  // the sign bit of each half that is zero in a difference, and at times of others
+#pragma unroll
+        for (int w = 0; w < N; ++w) {
+            const u32 difference = words[w] ^ pattern;
+            zero |= (difference - 0x00010001u) & ~difference;
+        }
+        return (zero & 0x80008000u) != 0;
+    }
+};
+
+// A comparison of each element with a threshold of its own.
+template <int E>
+struct AgainstEach {
+    u32 threshold[E];
+
+    template <int N>
+    FASTDROP_INLINE bool is_open(const u32 (&words)[N]) const {
+        bool open = false;
+#pragma unroll
+        for (int e = 0; e < E; ++e) {
+            const u32 half = e % 2 ? words[e / 2] >> 16 : words[e / 2] & 0xFFFFu;
+            open |= half == threshold[e] >> 16;
+        }
+        return open;
+    }
+};
+
+// The noise of E elements: numbers whose comparison with a threshold is that of the elements' 32-bit
+// uniforms. Their lower halves are rubbish unless that would be open.
+template <int E, class Purpose>
+FASTDROP_INLINE void draw(const Key& key, const Site& site, const Purpose& purpose,
+                          u32 (&noise)[E]) {
     u32 words[(E + 1) / 2];
     halves<E>(key, site, 0, words);
 #pragma unroll
     for (int e = 0; e < E; ++e) noise[e] = e % 2 ? words[e / 2] : words[e / 2] << 16;
-    if (EXACT || ((threshold & 0xFFFFu) != 0 && tied(words, threshold))) {
+    if (purpose.is_open(words)) {
         u32 lower[(E + 1) / 2];
         halves<E>(key, site, 1, lower);
 #pragma unroll
@@ -149,7 +181,7 @@ FASTDROP_INLINE void draw(const Key& key, const Site& site, u32 threshold, u32 (
 // The 32-bit uniform of one element, for kernels of other people.
 FASTDROP_INLINE u32 uniform32(const Key& key, u64 index) {
     u32 noise[1];
-    draw<1, true>(key, site_of(index), 0, noise);
+    draw(key, site_of(index), Itself{}, noise);
     return noise[0];
 }
 

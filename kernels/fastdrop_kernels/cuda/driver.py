@@ -95,10 +95,14 @@ def apply(
     stream: int,
     threshold: int,
     value: npt.NDArray[Any],
+    operands: tuple[Array, ...] = (),
     *,
     key_pointer: int | None = None,
 ) -> None:
     """Apply an operation; `index_strides` None means those of C order.
+
+    `operands` are what the operation reads beside x: arrays of its shape, views of smaller ones
+    too, of the storage types that the operation declares.
 
     With `key_pointer`, the address of two uint64 in device memory, seed and stream are read there
     when the kernel runs, and those given are not used.
@@ -107,7 +111,7 @@ def apply(
     if 0 in shape:
         return
     run = _current()
-    arrays = (y, x) if operation.operands else (y,)
+    arrays = (y, x, *operands) if operation.operands else (y,)
     addresses = [run.address(array) for array in arrays]
     strides = tuple([array.strides for array in arrays])
     parameter = value.tobytes() if operation.operands else b""

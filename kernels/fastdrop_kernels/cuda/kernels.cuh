@@ -21,15 +21,41 @@ constexpr int AXES = FORM == ANY ? FASTDROP_MOST_AXES : FASTDROP_AXES;
 
 constexpr int THREADS = FASTDROP_THREADS;  // of a CUDA block; modules.py sets what is in capitals
 
-// Groups that a thread has in flight in the form FLAT: it loads them all, and then draws. They are a
-// block's threads apart, so that neighbouring threads access neighbouring memory.
-constexpr int IN_FLIGHT = FASTDROP_IN_FLIGHT;
-
 template <Form FORM, class Storage>
 constexpr int GROUP = FORM == PANEL ? BLOCK : FORM == ANY ? Storage::TOGETHER : Storage::GROUP;
 
 template <class Storage, int E>
 constexpr int WORDS_OF = (E * Storage::SIZE / Storage::TOGETHER + 3) / 4;
+
+template <class Operation>
+constexpr int OPERANDS = Operation::Operands::COUNT;
+
+// Blocks that a multiprocessor has registers for at least; 0 leaves it to the compiler, which for
+// kernels that load much wants more of them than there are registers, and moves some to memory.
+template <Form FORM, class Operation>
+constexpr int LEAST_BLOCKS =
+    OPERANDS<Operation> <= 1 && Operation::NOISE != OWN ? 0 : FORM == FLAT ? 2 : 3;
+
+// K groups of E elements of every operand.
+template <int E, int K, class Operands>
+struct Loaded;
+template <int E, int K>
+struct Loaded<E, K, Reads<>> {};
+template <int E, int K, class Storage_, class... Others>
+struct Loaded<E, K, Reads<Storage_, Others...>> {
+    using Storage = Storage_;
+    u32 words[K][WORDS_OF<Storage, E>];
+    Loaded<E, K, Reads<Others...>> others;
+};
+
+// Calls `visit` with every operand's number, storage type and groups.
+template <int I = 0, int E, int K, class Visit>
+FASTDROP_INLINE void each_operand(Loaded<E, K, Reads<>>&, const Visit&) {}
+template <int I = 0, int E, int K, class Storage, class... Others, class Visit>
+FASTDROP_INLINE void each_operand(Loaded<E, K, Reads<Storage, Others...>>& x, const Visit& visit) {
+    visit(I, Storage{}, x.words);
+    each_operand<I + 1>(x.others, visit);
+}
 
 FASTDROP_INLINE u32 upper_product(u32 a, u32 b) { return u32(u64(a) * b >> 32); }
 
@@ -75,10 +101,9 @@ struct Group {
 };
 
 template <class Operation, Form FORM, class Index>
-FASTDROP_INLINE Group<Operation::OPERANDS> located(Index number,
-                                                     const Argument<AXES<FORM>>& p) {
+FASTDROP_INLINE Group<OPERANDS<Operation>> located(Index number, const Argument<AXES<FORM>>& p) {
     using Storage = typename Operation::Storage;
-    constexpr int N = Operation::OPERANDS, E = GROUP<FORM, Storage>;
+    constexpr int N = OPERANDS<Operation>, E = GROUP<FORM, Storage>;
     Group<N> group;
     Place<N>& place = group.place;
     place.begin(p);
@@ -106,7 +131,9 @@ FASTDROP_INLINE Group<Operation::OPERANDS> located(Index number,
     for (int i = 0; i <= N; ++i) {
         // A constant step, where it can be, makes this one instruction.
         const bool contiguous = FORM != PANEL && (i == 0 || p.width[i] != 0);
-        place.address[i] += u64(contiguous ? Storage::bytes(first) : first * p.step[i]);
+        const i64 bytes =
+            i == 0 ? Storage::bytes(first) : first * Operation::Operands::size(i - (i != 0));
+        place.address[i] += u64(contiguous ? bytes : first * p.step[i]);
     }
     if constexpr (FORM != RUNS) place.index += u64(first);
     return group;
@@ -119,30 +146,63 @@ FASTDROP_INLINE Key key_of(const Params& p) {
     return {p.seed, p.stream};
 }
 
-template <class Operation, int E, int WORDS>
-FASTDROP_INLINE void apply(const u32 (&noise)[E], const u32 (*x)[WORDS], u32 (&y)[WORDS],
-                           const Params& p) {
-    using Value = typename Operation::Value;
-    Value values[E];
+// What noise is drawn for, before operands are loaded, and after.
+template <class Operation>
+FASTDROP_INLINE auto purpose_of(const Params& p) {
+    if constexpr (Operation::NOISE == COMMON)
+        return Against{p.threshold};
+    else
+        return Itself{};
+}
+template <class Operation, int E, int K>
+FASTDROP_INLINE auto purpose_of(const Params& p,
+                                const Loaded<E, K, typename Operation::Operands>& x, int k) {
+    if constexpr (Operation::NOISE == OWN) {
+        using Thresholds = typename decltype(x.others)::Storage;
+        AgainstEach<E> purpose;
 #pragma unroll
-    for (int e = 0; e < E; ++e) {
-        Value operands[Operation::OPERANDS + (Operation::OPERANDS == 0)] = {};
-        if constexpr (Operation::OPERANDS != 0) {
-#pragma unroll
-            for (int i = 0; i < Operation::OPERANDS; ++i)
-                operands[i] = Operation::Storage::get(x[i], e);
-        }
-        values[e] = Operation::apply(noise[e], operands, p);
+        for (int e = 0; e < E; ++e) purpose.threshold[e] = Thresholds::get(x.others.words[k], e);
+        return purpose;
+    } else {
+        return purpose_of<Operation>(p);
     }
+}
+
+// An element's value, of those of its operands.
+template <class Operation, int E, int K, class... Values>
+FASTDROP_INLINE typename Operation::Value applied(const Loaded<E, K, Reads<>>&, int, int, u32 noise,
+                                                  const Params& p, Values... operands) {
+    return Operation::apply(noise, p, operands...);
+}
+template <class Operation, int E, int K, class Storage, class... Others, class... Values>
+FASTDROP_INLINE typename Operation::Value applied(
+    const Loaded<E, K, Reads<Storage, Others...>>& x, int k, int e, u32 noise, const Params& p,
+    Values... operands) {
+    return applied<Operation>(x.others, k, e, noise, p, operands..., Storage::get(x.words[k], e));
+}
+
+template <class Operation, int E, int K, int WORDS>
+FASTDROP_INLINE void apply(const u32 (&noise)[E],
+                           const Loaded<E, K, typename Operation::Operands>& x, int k,
+                           u32 (&y)[WORDS], const Params& p) {
+    typename Operation::Value values[E];
+#pragma unroll
+    for (int e = 0; e < E; ++e) values[e] = applied<Operation>(x, k, e, noise[e], p);
 #pragma unroll
     for (int w = 0; w < WORDS; ++w) y[w] = 0;
     Operation::Storage::set(y, values);
 }
 
-// Elements one by one: each at a step from the one before.
+// Elements one by one: each at a step from the one before, or all of them one that is repeated.
 template <class Storage, int E, int WORDS>
 FASTDROP_INLINE void load_elements(u64 address, i64 step, bool whole, int from, int to,
                                    u32 (&words)[WORDS]) {
+    if (E > 1 && step == 0) {
+        const auto repeated = load<Storage::SIZE>(address, whole);
+#pragma unroll
+        for (int e = 0; e < E; ++e) put<Storage::SIZE>(words, e, repeated);
+        return;
+    }
 #pragma unroll
     for (int e = 0; e < E; ++e)
         if (e >= from && e < to)
@@ -166,34 +226,36 @@ FASTDROP_INLINE void store_elements(u64 address, i64 step, bool whole, int from,
 template <class Operation, Form FORM, class Index>
 FASTDROP_INLINE void treat_group(Index number, const Argument<AXES<FORM>>& p) {
     using Storage = typename Operation::Storage;
-    constexpr int N = Operation::OPERANDS, E = GROUP<FORM, Storage>;
-    constexpr int WORDS = WORDS_OF<Storage, E>;
-    const auto [place, from, to] = located<Operation, FORM>(number, p);
+    constexpr int E = GROUP<FORM, Storage>;
+    const Group<OPERANDS<Operation>> group = located<Operation, FORM>(number, p);
+    const auto& place = group.place;
+    const int from = group.from, to = group.to;
     if (from >= to) return;
     const bool at_once = FORM != PANEL && p.whole[0] && to - from == E;
     const Key key = key_of(p);
     const Site site = site_of(place.index);
-    u32 noise[E], x[N + (N == 0)][WORDS] = {}, y[WORDS];
+    u32 noise[E], y[WORDS_OF<Storage, E>];
+    Loaded<E, 1, typename Operation::Operands> x = {};
     bool reads = true;
     if constexpr (FORM == RUNS) {
         u32 shared[1] = {};
-        if (!p.certain) draw<1, Operation::EXACT>(key, site, p.threshold, shared);
+        if (!p.certain) draw(key, site, purpose_of<Operation>(p), shared);
 #pragma unroll
         for (int e = 0; e < E; ++e) noise[e] = shared[0];
         reads = Operation::reads(shared[0] >= p.threshold);
     }
     if (reads) {
-#pragma unroll
-        for (int i = 0; i < N; ++i) {
+        each_operand(x, [&](int i, auto storage, auto& words) {
             const u64 address = place.address[1 + i];
             if (at_once && p.width[1 + i] != 0)
-                load_group(address, p.width[1 + i], x[i]);
+                load_group(address, p.width[1 + i], words[0]);
             else
-                load_elements<Storage, E>(address, p.step[1 + i], p.whole[1 + i], from, to, x[i]);
-        }
+                load_elements<decltype(storage), E>(address, p.step[1 + i], p.whole[1 + i], from,
+                                                    to, words[0]);
+        });
     }
-    if constexpr (FORM != RUNS) draw<E, Operation::EXACT>(key, site, p.threshold, noise);
-    apply<Operation>(noise, x, y, p);
+    if constexpr (FORM != RUNS) draw(key, site, purpose_of<Operation>(p, x, 0), noise);
+    apply<Operation>(noise, x, 0, y, p);
     if constexpr (FORM != PANEL) {
         if (at_once) {
             store_group(place.address[0], y);
@@ -203,11 +265,12 @@ FASTDROP_INLINE void treat_group(Index number, const Argument<AXES<FORM>>& p) {
     store_elements<Storage, E>(place.address[0], p.step[0], p.whole[0], from, to, y);
 }
 
-template <class Operation, class Index>
+// A thread has K groups in flight, as modules.py says: it loads them all, and then draws. They are a block's threads apart,
+// so that neighbouring threads access neighbouring memory.
+template <class Operation, class Index, int K>
 FASTDROP_INLINE void treat_flat(const Argument<AXES<FLAT>>& p) {
     using Storage = typename Operation::Storage;
-    constexpr int N = Operation::OPERANDS, E = GROUP<FLAT, Storage>, K = IN_FLIGHT;
-    constexpr int WORDS = WORDS_OF<Storage, E>, APART = THREADS * E;
+    constexpr int E = GROUP<FLAT, Storage>, APART = THREADS * E;
     static_assert(APART % BLOCK == 0, "groups of a thread have one phase");
     const Index number = Index(blockIdx.x) * (THREADS * K) + threadIdx.x;
     const i64 first = i64(number) * E - Storage::elements_behind(p.address[0]);
@@ -219,29 +282,20 @@ FASTDROP_INLINE void treat_flat(const Argument<AXES<FLAT>>& p) {
         }
         return;
     }
-    u32 x[N + (N == 0)][K][WORDS];
-    if constexpr (N != 0) {
-#pragma unroll
-        for (int i = 0; i < N; ++i) {
-            const u64 address = p.address[1 + i] + u64(Storage::bytes(first));
-            load_groups(address, Storage::bytes(APART), p.width[1 + i], x[i]);
-        }
-    }
+    Loaded<E, K, typename Operation::Operands> x;
+    each_operand(x, [&](int i, auto storage, auto& words) {
+        const u64 address = p.address[1 + i] + u64(decltype(storage)::bytes(first));
+        load_groups(address, decltype(storage)::bytes(APART), p.width[1 + i], words);
+    });
     const Key key = key_of(p);
     const Site site = site_of(p.index + u64(first));
     const u64 address = p.address[0] + u64(Storage::bytes(first));
 #pragma unroll
     for (int k = 0; k < K; ++k) {
-        u32 noise[E], mine[N + (N == 0)][WORDS] = {}, y[WORDS];
-        draw<E, Operation::EXACT>(key, {site.block + u64(k * (APART / BLOCK)), site.phase},
-                                  p.threshold, noise);
-        if constexpr (N != 0) {
-#pragma unroll
-            for (int i = 0; i < N; ++i)
-#pragma unroll
-                for (int w = 0; w < WORDS; ++w) mine[i][w] = x[i][k][w];
-        }
-        apply<Operation>(noise, mine, y, p);
+        u32 noise[E], y[WORDS_OF<Storage, E>];
+        draw(key, {site.block + u64(k * (APART / BLOCK)), site.phase},
+             purpose_of<Operation>(p, x, k), noise);
+        apply<Operation>(noise, x, k, y, p);
         store_group(address + u64(k * Storage::bytes(APART)), y);
     }
 }
@@ -249,40 +303,42 @@ FASTDROP_INLINE void treat_flat(const Argument<AXES<FLAT>>& p) {
 template <class Operation, class Index>
 FASTDROP_INLINE void treat_any(const Argument<AXES<ANY>>& p) {
     using Storage = typename Operation::Storage;
-    constexpr int N = Operation::OPERANDS, E = GROUP<ANY, Storage>;
-    constexpr int WORDS = WORDS_OF<Storage, E>;
+    constexpr int E = GROUP<ANY, Storage>;
     const Index number = Index(blockIdx.x) * THREADS + threadIdx.x;
     if (number >= Index(p.groups)) return;
     const Key key = key_of(p);
     const u64 left = p.length - u64(number) * E;
-    u32 noise[E] = {}, x[N + (N == 0)][WORDS] = {}, y[WORDS];
+    u32 noise[E] = {}, y[WORDS_OF<Storage, E>];
+    Loaded<E, 1, typename Operation::Operands> x = {};
     u64 address = p.address[0] + u64(number);
 #pragma unroll 1
     for (int e = 0; e < E; ++e) {
         if (u64(e) >= left) break;
-        Place<N> place;
+        Place<OPERANDS<Operation>> place;
         place.begin(p);
         place.move_to(number * E + Index(e), p, 0);
         u32 own[1] = {};
-        if (!p.certain) draw<1, Operation::EXACT>(key, site_of(place.index), p.threshold, own);
+        if (!p.certain) draw(key, site_of(place.index), purpose_of<Operation>(p), own);
         if constexpr (E == 1) {
             address = place.address[0];
-#pragma unroll
-            for (int i = 0; i < N; ++i)
-                if (Operation::reads(own[0] >= p.threshold))
-                    load_elements<Storage, 1>(place.address[1 + i], 0, p.whole[1 + i], 0, 1, x[i]);
+            if (Operation::reads(own[0] >= p.threshold)) {
+                each_operand(x, [&](int i, auto storage, auto& words) {
+                    load_elements<decltype(storage), 1>(place.address[1 + i], 0, p.whole[1 + i], 0,
+                                                        1, words[0]);
+                });
+            }
         }
 #pragma unroll
         for (int o = 0; o < E; ++o) noise[o] = o == e ? own[0] : noise[o];
     }
-    apply<Operation>(noise, x, y, p);
+    apply<Operation>(noise, x, 0, y, p);
     store_elements<Storage, E>(address, 0, p.whole[0], 0, left < E ? int(left) : E, y);
 }
 
-template <class Operation, Form FORM, class Index>
+template <class Operation, Form FORM, class Index, int IN_FLIGHT>
 FASTDROP_INLINE void run(const Argument<AXES<FORM>>& p) {
     if constexpr (FORM == FLAT) {
-        treat_flat<Operation, Index>(p);
+        treat_flat<Operation, Index, IN_FLIGHT>(p);
     } else if constexpr (FORM == ANY) {
         treat_any<Operation, Index>(p);
     } else {
@@ -294,16 +350,18 @@ FASTDROP_INLINE void run(const Argument<AXES<FORM>>& p) {
 }  // namespace fastdrop
 
 // Entry points. Plain names, because names of templates would have to be looked up by compiling:
-// CuPy then does not use what it has cached on disk.
-#define FASTDROP_KERNEL(NAME, OPERATION, FORM, INDEX)                                     \
-    extern "C" __global__ void __launch_bounds__(fastdrop::THREADS)                       \
+// CuPy then does not use what it has cached on disk. The operation comes last: it may have commas.
+#define FASTDROP_KERNEL(NAME, FORM, INDEX, IN_FLIGHT, ...)                                \
+    extern "C" __global__ void                                                            \
+        __launch_bounds__(fastdrop::THREADS,                                              \
+                          (fastdrop::LEAST_BLOCKS<fastdrop::FORM, __VA_ARGS__>))          \
         NAME(const __grid_constant__ fastdrop::Argument<fastdrop::AXES<fastdrop::FORM>> p) { \
-        fastdrop::run<OPERATION, fastdrop::FORM, INDEX>(p);                               \
+        fastdrop::run<__VA_ARGS__, fastdrop::FORM, INDEX, IN_FLIGHT>(p);                  \
     }
 
-#define FASTDROP_FORM(NAME, OPERATION, FORM)                                              \
-    FASTDROP_KERNEL(NAME##_32, OPERATION, FORM, fastdrop::u32)                            \
-    FASTDROP_KERNEL(NAME##_64, OPERATION, FORM, fastdrop::u64)
+#define FASTDROP_FORM(NAME, FORM, IN_FLIGHT, ...)                                         \
+    FASTDROP_KERNEL(NAME##_32, FORM, fastdrop::u32, IN_FLIGHT, __VA_ARGS__)               \
+    FASTDROP_KERNEL(NAME##_64, FORM, fastdrop::u64, IN_FLIGHT, __VA_ARGS__)
 
 // Adds 1 to the stream of a key in device memory.
 #define FASTDROP_ADVANCE(NAME)                                                            \

@@ -101,7 +101,8 @@ def launches(
     key_pointer : int, optional
         Address of seed and stream in device memory, which are read there instead.
     """
-    certain = not operation.exact and (threshold == 0 or threshold == _ALWAYS)
+    common = not (operation.exact or operation.own)
+    certain = common and (threshold == 0 or threshold == _ALWAYS)
     if certain:  # one decision for all, however they are indexed
         index_strides = (0,) * len(shape)
         threshold = 1 if threshold else 0  # all noise is 0
@@ -188,9 +189,10 @@ def _form(operation: Operation, axes: list[Axis]) -> str:
 def _planned(
     operation: Operation, axes: list[Axis], phases: tuple[int, ...]
 ) -> tuple[str, int, bytes]:
-    size, together = operation.storage.itemsize, operation.storage.together
+    sizes = [storage.itemsize for storage in (operation.storage, *operation.operands)]
+    together = operation.storage.together
     arrays = range(len(phases))
-    axes = axes or [(1, *[size for _ in arrays], 0)]
+    axes = axes or [(1, *sizes, 0)]
     form = _form(operation, axes)
     elements = math.prod(axis[0] for axis in axes)
     unused = [0] * (MAX_OPERANDS + 1 - len(phases))
@@ -199,7 +201,7 @@ def _planned(
         steps = [] if together > 1 else [axis[1 + array] for axis in axes]
         return not any(number % by for number in (phases[array], *steps))
 
-    whole = [divisible(size, array) for array in arrays]
+    whole = [divisible(sizes[array], array) for array in arrays]
     width = [0 for _ in arrays]
     slots, around = 0, axes
     if form == ANY:
@@ -212,14 +214,15 @@ def _planned(
         if form == PANEL:
             slots = (length + 2 * _BLOCK - 2) // _BLOCK
         else:
-            width = [_width(size, array, inner, around, phases) for array in arrays]
+            width = [0, *(_width(operation, i, inner, around, phases) for i in arrays[1:])]
             slots = _slots(operation, length, around, phases[0], whole[0])
-            step[0] = size
+            step[0] = sizes[0]
         groups = slots * math.prod(axis[0] for axis in around)
         if form == LINE and not around and whole[0] and all(width[1:]):
             form = FLAT
     narrow = elements < NARROW_BELOW
-    grid = -(-groups // (THREADS * (IN_FLIGHT if form == FLAT else 1)))
+    at_once = -(-IN_FLIGHT // operation.module.share) if form == FLAT else 1
+    grid = -(-groups // (THREADS * at_once))
     layout = LAYOUT.pack(
         groups,
         length,
@@ -248,12 +251,17 @@ def _axis(axis: Axis) -> bytes:
     )
 
 
-def _width(size: int, array: int, inner: Axis, around: list[Axis], phases: tuple[int, ...]) -> int:
+def _width(
+    operation: Operation, array: int, inner: Axis, around: list[Axis], phases: tuple[int, ...]
+) -> int:
     """Return the bytes of an operand's group that can be loaded at once, where y's is aligned."""
-    if array == 0 or inner[1 + array] != size:
+    written, read = operation.storage, operation.operands[array - 1]
+    if inner[1 + array] != read.itemsize:
         return 0
-    apart = [axis[1 + array] - axis[1] for axis in around]
-    return math.gcd(16, phases[array] - phases[0], *apart)
+    # What lies between an element of the operand and where it would lie if both began together.
+    places = [phases[array] - phases[0] // written.itemsize * read.itemsize]
+    places += [axis[1 + array] - axis[1] // written.itemsize * read.itemsize for axis in around]
+    return math.gcd(16, written.group * read.itemsize, *places)
 
 
 def _slots(operation: Operation, length: int, around: list[Axis], phase: int, whole: bool) -> int:

@@ -21,7 +21,13 @@ AXES, MOST_AXES = 8, 32  # that a kernel can walk over: any but ANY, and ANY
 # Products are rounded before anything is added to them, as on the CPU.
 OPTIONS = ("-std=c++17", "--fmad=false")
 
-_HEADERS = ("contract.cuh", "storage.cuh", "normal.cuh", "operations.cuh", "kernels.cuh")
+_HEADERS = tuple(
+    f"{name}.cuh"
+    for name in (
+        *("contract", "storage", "normal", "activations"),
+        *("operations", "epilogue", "kernels"),
+    )
+)
 
 
 class Module(NamedTuple):
@@ -30,6 +36,7 @@ class Module(NamedTuple):
     name: str
     functor: str  # empty for the module that only advances keys
     forms: tuple[str, ...]
+    share: int = 1  # it has IN_FLIGHT / share groups in flight, rounded up
     definition: str = ""  # C++ text in front of the kernels
 
 
@@ -77,9 +84,9 @@ def body(module: Module) -> str:
     """Return the text of a module behind the header."""
     if module == ADVANCE:
         return "FASTDROP_ADVANCE(advance)\n"
+    what = f"(FASTDROP_IN_FLIGHT + {module.share - 1}) / {module.share}, {module.functor}"
     entries = (
-        f"FASTDROP_FORM({module.name}_{form.lower()}, {module.functor}, {form})\n"
-        for form in module.forms
+        f"FASTDROP_FORM({module.name}_{form.lower()}, {form}, {what})\n" for form in module.forms
     )
     return module.definition + "".join(entries)
 

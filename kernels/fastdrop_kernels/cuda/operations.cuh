@@ -1,14 +1,30 @@
 // Operations: what becomes of an element once its noise is known.
 //
-// An operation names the storage type of what it reads and writes, how many operands it reads, and
-// whether it needs the exact 32-bit uniform (EXACT) or only its comparison with the threshold. It
-// selects and never multiplies by the mask, so that a NaN or an infinity in a dropped place
-// vanishes. A new one is a few lines; the kernels around it are shared. Its float32 arithmetic needs
-// functions such as `times`, or subnormals are lost.
+// An operation names the storage type of what it writes, those of the operands that it reads, and
+// what noise it needs. Of an element's noise and operands it makes what is written. It selects and
+// never multiplies by the mask, so that a NaN or an infinity in a dropped place vanishes. A new one
+// is a few lines; the kernels around it are shared. Its float32 arithmetic needs functions such as
+// `times`, or subnormals are lost.
 
 namespace fastdrop {
 
 constexpr int MAX_OPERANDS = 3;
+
+// The storage types of operands.
+template <class... Storages>
+struct Reads {
+    static constexpr int COUNT = sizeof...(Storages);
+    static_assert(COUNT <= MAX_OPERANDS, "too many for an argument");
+    // Bytes of an element of operand i.
+    static FASTDROP_INLINE constexpr int size(int i) {
+        const int sizes[] = {Storages::SIZE..., 0};
+        return sizes[i];
+    }
+};
+
+// What an operation needs of an element's uniform: its comparison with the launch's threshold, or
+// with the element's own, which is the second operand; or the uniform itself.
+enum Noise { COMMON, OWN, EXACT };
 
 // An axis around what a thread treats. Steps are in bytes through memory, y first and then the
 // operands, and in elements through the mask.
@@ -58,11 +74,27 @@ template <class Storage_>
 struct Drop {
     using Storage = Storage_;
     using Value = typename Storage::Value;
-    static constexpr int OPERANDS = 1;
-    static constexpr bool EXACT = false;
+    using Operands = Reads<Storage>;
+    static constexpr Noise NOISE = COMMON;
     static FASTDROP_INLINE bool reads(bool kept) { return kept; }
-    static FASTDROP_INLINE Value apply(u32 noise, const Value (&x)[1], const Params& p) {
-        return noise >= p.threshold ? times(x[0], parameter<Value>(p, 0)) : Value(0);
+    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
+        return noise >= p.threshold ? times(x, parameter<Value>(p, 0)) : Value(0);
+    }
+};
+
+// Dropout by thresholds and factors of the elements' own. An infinite factor drops whatever the
+// threshold: 2**32, which is above all noise, has no place in 32 bits.
+template <class Storage_, class Factor>
+struct DropEach {
+    using Storage = Storage_;
+    using Value = typename Storage::Value;
+    using Operands = Reads<Storage, Moved<4>, Factor>;
+    static constexpr Noise NOISE = OWN;
+    static FASTDROP_INLINE bool reads(bool) { return true; }
+    static FASTDROP_INLINE Value apply(u32 noise, const Params&, Value x, u32 threshold,
+                                       Value factor) {
+        const Value largest(sizeof(Value) == 8 ? 1.7976931348623157e308 : 3.4028234663852886e38);
+        return noise >= threshold && factor <= largest ? times(x, factor) : Value(0);
     }
 };
 
@@ -71,12 +103,12 @@ template <class Storage_>
 struct Alpha {
     using Storage = Storage_;
     using Value = typename Storage::Value;
-    static constexpr int OPERANDS = 1;
-    static constexpr bool EXACT = false;
+    using Operands = Reads<Storage>;
+    static constexpr Noise NOISE = COMMON;
     static FASTDROP_INLINE bool reads(bool kept) { return kept; }
-    static FASTDROP_INLINE Value apply(u32 noise, const Value (&x)[1], const Params& p) {
+    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
         constexpr int NEXT = sizeof(Value);
-        const Value kept = plus(times(x[0], parameter<Value>(p, 0)), parameter<Value>(p, NEXT));
+        const Value kept = plus(times(x, parameter<Value>(p, 0)), parameter<Value>(p, NEXT));
         return noise >= p.threshold ? kept : parameter<Value>(p, 2 * NEXT);
     }
 };
@@ -86,11 +118,11 @@ template <class Storage_>
 struct GaussianDrop {
     using Storage = Storage_;
     using Value = typename Storage::Value;
-    static constexpr int OPERANDS = 1;
-    static constexpr bool EXACT = true;
+    using Operands = Reads<Storage>;
+    static constexpr Noise NOISE = EXACT;
     static FASTDROP_INLINE bool reads(bool) { return true; }
-    static FASTDROP_INLINE Value apply(u32 noise, const Value (&x)[1], const Params& p) {
-        return x[0] * (Value(standard_normal(noise)) * parameter<Value>(p, 0) + Value(1));
+    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
+        return x * (Value(standard_normal(noise)) * parameter<Value>(p, 0) + Value(1));
     }
 };
 
@@ -99,11 +131,11 @@ template <class Storage_>
 struct GaussianAdd {
     using Storage = Storage_;
     using Value = typename Storage::Value;
-    static constexpr int OPERANDS = 1;
-    static constexpr bool EXACT = true;
+    using Operands = Reads<Storage>;
+    static constexpr Noise NOISE = EXACT;
     static FASTDROP_INLINE bool reads(bool) { return true; }
-    static FASTDROP_INLINE Value apply(u32 noise, const Value (&x)[1], const Params& p) {
-        return x[0] + Value(standard_normal(noise)) * parameter<Value>(p, 0);
+    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
+        return x + Value(standard_normal(noise)) * parameter<Value>(p, 0);
     }
 };
 
@@ -112,11 +144,11 @@ template <class Storage_>
 struct Fill {
     using Storage = Storage_;
     using Value = typename Storage::Value;
-    static constexpr int OPERANDS = 1;
-    static constexpr bool EXACT = false;
+    using Operands = Reads<Storage>;
+    static constexpr Noise NOISE = COMMON;
     static FASTDROP_INLINE bool reads(bool kept) { return kept; }
-    static FASTDROP_INLINE Value apply(u32 noise, const Value (&x)[1], const Params& p) {
-        return noise >= p.threshold ? x[0] : parameter<Value>(p, 0);
+    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
+        return noise >= p.threshold ? x : parameter<Value>(p, 0);
     }
 };
 
@@ -125,10 +157,10 @@ template <class Storage_>
 struct Mark {
     using Storage = Storage_;
     using Value = typename Storage::Value;
-    static constexpr int OPERANDS = 0;
-    static constexpr bool EXACT = false;
+    using Operands = Reads<>;
+    static constexpr Noise NOISE = COMMON;
     static FASTDROP_INLINE bool reads(bool) { return false; }
-    static FASTDROP_INLINE Value apply(u32 noise, const Value (&)[1], const Params& p) {
+    static FASTDROP_INLINE Value apply(u32 noise, const Params& p) {
         return noise >= p.threshold;
     }
 };

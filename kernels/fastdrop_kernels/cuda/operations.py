@@ -33,61 +33,118 @@ class Operation:
 
     name: str
     functor: str  # a C++ template over the storage type
-    storage: Storage
-    operands: int  # arrays that are read
+    storage: Storage  # of what is written
+    operands: tuple[Storage, ...]  # of what is read: x, and what belongs to its elements
     exact: bool = False  # whether it needs 32-bit uniforms, and not only decisions
-    definition: str = ""  # of the functor, where operations.cuh has none
+    own: bool = False  # whether elements have thresholds of their own: the second operand
+    arguments: tuple[str, ...] = ()  # more of the template
+    definition: str = ""  # of the functor, where the headers have none
 
     @functools.cached_property
     def module(self) -> Module:
         """The operation's kernels."""
         forms = FORMS if self.storage.together == 1 else (FLAT, ANY)
-        functor = f"fastdrop::{self.functor}<fastdrop::{self.storage.name}>"
-        return Module(self.name, functor, forms, self.definition)
+        arguments = ", ".join((f"fastdrop::{self.storage.name}", *self.arguments))
+        functor = f"fastdrop::{self.functor}<{arguments}>"
+        # Four groups of more than 48 bytes are more than registers can hold.
+        loaded = self.storage.group * sum(operand.itemsize for operand in self.operands)
+        return Module(self.name, functor, forms, 1 if loaded <= 48 else 2, self.definition)
 
 
 def drop(name: str, storage: Storage) -> Operation:
     """Dropout: kept elements times the parameter, dropped ones +0.0."""
-    return Operation(f"drop_{name}", "Drop", storage, 1)
+    return Operation(f"drop_{name}", "Drop", storage, (storage,))
+
+
+def drop_each(name: str, storage: Storage) -> Operation:
+    """Dropout by the elements' own thresholds and factors; an infinite factor drops."""
+    factor = FLOAT64 if storage is FLOAT64 else FLOAT32
+    operands = storage, MOVED[4], factor
+    arguments = (f"fastdrop::{factor.name}",)
+    return Operation(
+        f"drop_each_{name}", "DropEach", storage, operands, own=True, arguments=arguments
+    )
+
+
+ACTIVATIONS = {
+    "identity": "Identity",
+    "relu": "Relu",
+    "gelu": "Gelu",
+    "gelu_tanh": "GeluTanh",
+    "silu": "Silu",
+    "tanh": "Tanh",
+}
+
+
+def _has(**parts: bool) -> str:
+    return "".join(f"{part}_" for part, there in parts.items() if there)
+
+
+@functools.cache
+def epilogue(name: str, activation: str, bias: bool, residual: bool) -> Operation:
+    """Return dropout of an activation of x and a bias, plus a residual, if they are there."""
+    storage = FLOATS[name]
+    parts = _has(bias=bias, residual=residual)
+    return Operation(
+        f"epilogue_{activation}_{parts}{name}",
+        "Epilogue",
+        storage,
+        (storage,) * (1 + bias + residual),
+        arguments=(f"fastdrop::{ACTIVATIONS[activation]}", f"{bias:d}", f"{residual:d}"),
+    )
+
+
+@functools.cache
+def epilogue_backward(name: str, activation: str, bias: bool) -> Operation:
+    """Return what gives the gradient of x, of that of y, x and the bias, if it is there."""
+    storage = FLOATS[name]
+    return Operation(
+        f"epilogue_backward_{activation}_{_has(bias=bias)}{name}",
+        "EpilogueBackward",
+        storage,
+        (storage,) * (2 + bias),
+        arguments=(f"fastdrop::{ACTIVATIONS[activation]}", f"{bias:d}"),
+    )
 
 
 def alpha(name: str, storage: Storage) -> Operation:
     """Alpha dropout: kept elements times a parameter plus another, dropped ones a third."""
-    return Operation(f"alpha_{name}", "Alpha", storage, 1)
+    return Operation(f"alpha_{name}", "Alpha", storage, (storage,))
 
 
 def gaussian_drop(name: str, storage: Storage) -> Operation:
     """Gaussian dropout: elements times normals of mean 1, whose deviation is the parameter."""
-    return Operation(f"gaussian_drop_{name}", "GaussianDrop", storage, 1, exact=True)
+    return Operation(f"gaussian_drop_{name}", "GaussianDrop", storage, (storage,), exact=True)
 
 
 def gaussian_add(name: str, storage: Storage) -> Operation:
     """Gaussian noise: elements plus normals of mean 0, whose deviation is the parameter."""
-    return Operation(f"gaussian_add_{name}", "GaussianAdd", storage, 1, exact=True)
+    return Operation(f"gaussian_add_{name}", "GaussianAdd", storage, (storage,), exact=True)
 
 
 def fill(storage: Storage) -> Operation:
     """Masked fill: kept elements as they are, dropped ones the parameter."""
-    return Operation(f"fill_{storage.itemsize}", "Fill", storage, 1)
+    return Operation(f"fill_{storage.itemsize}", "Fill", storage, (storage,))
 
 
 def mark() -> Operation:
     """Mark an element: 1 kept, 0 dropped. There is no input and no parameter."""
-    return Operation("mark", "Mark", BOOL, 0)
+    return Operation("mark", "Mark", BOOL, ())
 
 
 def pack() -> Operation:
     """Mark as `mark` does, eight elements to a byte."""
-    return Operation("pack", "Mark", PACKED, 0)
+    return Operation("pack", "Mark", PACKED, ())
 
 
-_FLOATS = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": FLOAT32, "float64": FLOAT64}
-DROPS = {name: drop(name, storage) for name, storage in _FLOATS.items()}
-ALPHAS = {name: alpha(name, storage) for name, storage in _FLOATS.items()}
-GAUSSIAN_DROPS = {name: gaussian_drop(name, storage) for name, storage in _FLOATS.items()}
-GAUSSIAN_ADDS = {name: gaussian_add(name, storage) for name, storage in _FLOATS.items()}
+FLOATS = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": FLOAT32, "float64": FLOAT64}
+DROPS = {name: drop(name, storage) for name, storage in FLOATS.items()}
+DROPS_EACH = {name: drop_each(name, storage) for name, storage in FLOATS.items()}
+ALPHAS = {name: alpha(name, storage) for name, storage in FLOATS.items()}
+GAUSSIAN_DROPS = {name: gaussian_drop(name, storage) for name, storage in FLOATS.items()}
+GAUSSIAN_ADDS = {name: gaussian_add(name, storage) for name, storage in FLOATS.items()}
 FILLS = {size: fill(storage) for size, storage in MOVED.items()}
 MARK = mark()
 PACK = pack()
-_ALL = (DROPS, ALPHAS, GAUSSIAN_DROPS, GAUSSIAN_ADDS, FILLS)
+_ALL = (DROPS, DROPS_EACH, ALPHAS, GAUSSIAN_DROPS, GAUSSIAN_ADDS, FILLS)
 EVERY = (*(each for family in _ALL for each in family.values()), MARK, PACK)
