@@ -133,6 +133,21 @@ class CupyBackend(Backend):
         with self.cupy.cuda.Device(device):
             return super().apply(operation, x, *rest)
 
+    def softmax(self, x: Array, *rest: Any) -> Array:
+        """Take a softmax, and drop some of it, on the device of x."""
+        with self._on(x):
+            return super().softmax(x, *rest)
+
+    def softmax_gradient(self, x: Array, dy: Array, *rest: Any) -> Array:
+        """Return its gradient, on the device of both."""
+        if _device_of(dy) != _device_of(x):
+            raise ValueError(
+                f"dy lies on device {_device_of(dy)}, and x on device {_device_of(x)}: give both "
+                "on one"
+            )
+        with self._on(x):
+            return super().softmax_gradient(x, dy, *rest)
+
     def untouched(self, x: Any, xs: Array, out: Any) -> Array:
         """Return x itself, or copy it to `out`, on its device."""
         with self._on(xs):

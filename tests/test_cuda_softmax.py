@@ -8,22 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastdrop as fd
 from fastdrop import _arguments as arguments
 from fastdrop_kernels import contract
-from fastdrop_kernels.cuda import driver, modules, rows_driver
+from fastdrop_kernels.cuda import driver, modules, operations, rows_driver
 
 from . import nvrtc
 from .cuda_host import host
+from .devices import host_device
 from .oracle import Array, assert_same, mask, misaligned, poison, poisoned
-from .test_softmax import (
-    DTYPES,
-    KEY,
-    LAYOUTS,
-    assert_close,
-    assert_gradient_close,
-    forward,
-    numbers,
-)
+from .softmaxes import KEY, assert_close, assert_gradient_close, check, forward, numbers
+from .test_softmax import DTYPES, LAYOUTS
 
 # Rows that a warp shares and that a block does; shorter than a group, and many groups long.
 SHAPES = [(3, 5, 49), (300, 7), (70, 1), (3, 128), (2, 1030), (1, 4500)]
@@ -31,13 +26,21 @@ P = 0.3
 THRESHOLD = round(P * 2**32)
 
 
+class Launcher(host.HostLauncher):
+    """Runs launches over NumPy arrays, and over CuPy arrays whose memory is the host's."""
+
+    def address(self, array: Any) -> int:
+        return super().address(array) if isinstance(array, np.ndarray) else int(array.data.ptr)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def launcher() -> Iterator[host.HostLauncher]:
+def launcher() -> Iterator[Launcher]:
     if host.COMPILER is None:
         pytest.skip("g++ is not here to compile the kernels for the host")
     before = driver._launcher
-    library = host.build((), rows_driver.MODULES.values())
-    driver._launcher = runner = host.HostLauncher(library)
+    # Copies are a kernel too.
+    library = host.build(operations.FILLS.values(), rows_driver.MODULES.values())
+    driver._launcher = runner = Launcher(library)
     yield runner
     driver._launcher = before
 
@@ -153,8 +156,27 @@ def test_a_module_compiles_to_kernels_that_stay_in_registers(name: str, architec
 def test_an_element_is_dropped_from_its_own_uniform_on() -> None:
     x = np.zeros((1, 200), np.float32)
     for index in (0, 7, 100, 199):
-        uniform = int(contract.uniform32(*map(np.uint64, KEY), np.uint64(index)))
+        uniform = int(
+            contract.uniform32(np.uint64(KEY.seed), np.uint64(KEY.stream), np.uint64(index))
+        )
         for threshold, kept in ((uniform, True), (uniform + 1, False)):
             y = made(x, np.empty_like(x), -1, threshold)
             assert (y[0, index] != 0) == kept
             assert_same(y, made(x.T, np.empty_like(x.T), 0, threshold).T)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_cupy_arrays_give_cupy_arrays(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    with host_device(driver) as (device, _):
+        if not device.takes(dtype):
+            pytest.skip(f"this CuPy takes no {dtype}")
+        check(device, dtype, P, rng)
+
+
+def test_arrays_of_two_places_are_refused() -> None:
+    with host_device(driver) as (device, _):
+        x = np.ones((2, 3), np.float32)
+        for dy, given in ((x, device.put(x)), (device.put(x), x)):
+            with pytest.raises(TypeError, match="bring one to where the other is"):
+                fd.softmax_dropout_backward(dy, given, 0.5, rng=1)
+        assert isinstance(fd.softmax_dropout(device.put(x), 0.5, rng=1), device.cupy.ndarray)

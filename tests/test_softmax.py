@@ -11,13 +11,21 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels import contract
 from fastdrop_kernels.cpu import driver, rows_driver
 
 from .gradients import assert_backward_is_the_gradient
 from .oracle import Array, assert_same, mask, misaligned, poisoned
+from .softmaxes import (
+    KEY,
+    assert_close,
+    assert_gradient_close,
+    backward,
+    forward,
+    numbers,
+    softmax,
+    unit,
+)
 
-KEY = fd.Key(2**40 + 9, 2**63 + 5)
 DTYPES = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
 # Rows that are a vector, and less and more; that end inside one; of which marks are drawn together,
 # or not; that are longer than all marks that are kept; and one too long for a slab.
@@ -30,63 +38,6 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
     "rows apart": lambda x: np.concatenate([x, x], -1)[..., : x.shape[-1]],
     "misaligned": lambda x: misaligned(x, x.itemsize),
 }
-
-
-def softmax(x: Array, axis: int) -> Array:
-    """In more digits than any that is checked, where the machine has them."""
-    x = x.astype(np.float64).astype(np.longdouble)
-    e = np.exp(x - x.max(axis, keepdims=True))
-    return np.asarray(e / e.sum(axis, keepdims=True))
-
-
-def numbers(shape: tuple[int, ...], dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
-    return (3 * rng.standard_normal(shape)).astype(dtype)
-
-
-def forward(x: Array, p: float, axis: int = -1, **where: Any) -> Array:
-    """The result, and not yet rounded."""
-    made = softmax(x, axis) * contract.scale(p)
-    return np.where(mask(x.shape, p, KEY, **where), made, 0)
-
-
-def backward(dy: Array, x: Array, p: float, axis: int = -1) -> Array:
-    s = softmax(x, axis)
-    g = np.where(mask(x.shape, p, KEY), dy.astype(np.float64) * contract.scale(p), 0)
-    return np.asarray(s * (g - (g * s).sum(axis, keepdims=True)))
-
-
-def unit(y: Array, dtype: np.dtype[Any]) -> Array:
-    """The unit in the last place of some numbers in a dtype."""
-    least, digits = {"float16": (-14, 10), "bfloat16": (-126, 7), "float32": (-126, 23),
-                     "float64": (-1022, 52)}[dtype.name]  # fmt: skip
-    exponents = np.frexp(np.abs(y))[1] - 1
-    return np.asarray(np.ldexp(1.0, np.maximum(exponents, least) - digits))
-
-
-def assert_close(got: Array, true: Array, x: Array, axis: int) -> None:
-    """Assert that numbers were rounded once, and computed in float32 or float64."""
-    dtype = got.dtype
-    computed = np.dtype(np.float64 if dtype == np.float64 else np.float32)
-    # The difference from the largest score is rounded, which its exponential shows in proportion.
-    below = x.astype(np.float64).max(axis, keepdims=True) - x.astype(np.float64)
-    error = (4 + below / 2) * float(np.finfo(computed).eps) * true
-    if dtype != computed:
-        error += unit(true, dtype) / 2
-    assert (np.abs(got.astype(np.float64) - true) <= error).all()
-
-
-def assert_gradient_close(got: Array, dy: Array, x: Array, p: float, axis: int) -> None:
-    """Assert that it was computed in float32 or float64, and rounded once."""
-    dtype, true = got.dtype, backward(dy, x, p, axis)
-    computed = np.dtype(np.float64 if dtype == np.float64 else np.float32)
-    s, wide = softmax(x, axis), x.astype(np.float64)
-    # A difference of two numbers that are at most so large, each as exact as a softmax is.
-    largest = np.abs(dy.astype(np.float64)).max(axis, keepdims=True) * contract.scale(p)
-    below = np.ptp(wide, axis, keepdims=True)
-    error = (16 + 2 * below) * float(np.finfo(computed).eps) * s * largest
-    if dtype != computed:
-        error += unit(true, dtype) / 2
-    assert (np.abs(got.astype(np.float64) - true) <= error).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -171,7 +122,7 @@ def test_scores_of_minus_infinity_get_no_weight(
     assert not np.signbit(y).any()
     dx = fd.softmax_dropout_backward(dy, x, 0.3, axis=axis, rng=KEY).astype(np.float64)
     assert (dx[np.isinf(x)] == 0).all()
-    assert (np.abs(dx - gradient) <= 20 * float(ml_dtypes.finfo(dtype).eps)).all()
+    assert (np.abs(dx - gradient) <= 20 * float(unit(np.ones(()), dtype))).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -230,11 +181,12 @@ def test_torch_agrees(dtype: Any, rng: np.random.Generator) -> None:
         given = torch.from_numpy(x.astype(np.float64)).requires_grad_()
         weights = torch.softmax(given, axis) * kept / 0.8
         weights.backward(torch.from_numpy(dy.astype(np.float64)))
-        close = {"rtol": 1e-5, "atol": 1e-6} if dtype is np.float32 else {"rtol": 1e-12}
+        close: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-6}
+        if dtype is np.float64:
+            close = {"rtol": 1e-12, "atol": 1e-15}
         y = fd.softmax_dropout(x, 0.2, axis=axis, rng=KEY)
         np.testing.assert_allclose(y, weights.detach().numpy(), **close)
         dx = fd.softmax_dropout_backward(dy, x, 0.2, axis=axis, rng=KEY)
-        close = {"rtol": 1e-5, "atol": 1e-6} if dtype is np.float32 else {"atol": 1e-15}
         np.testing.assert_allclose(dx, given.grad.numpy(), **close)
 
 
