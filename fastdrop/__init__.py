@@ -39,6 +39,7 @@ from ._layers import (
 )
 from ._monte_carlo import MonteCarlo, mc_dropout
 from ._rnn import RNNDropout
+from ._softmax import softmax_dropout, softmax_dropout_backward
 from ._threads import get_num_threads, set_num_threads
 from ._warmup import warmup
 from ._whole_parts import drop_path, feature_dropout
@@ -80,5 +81,7 @@ __all__ = [
     "masked_fill",
     "mc_dropout",
     "set_num_threads",
+    "softmax_dropout",
+    "softmax_dropout_backward",
     "warmup",
 ]

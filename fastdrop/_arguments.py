@@ -82,6 +82,14 @@ def whole(name: str, value: Any, least: int) -> int:
     return number
 
 
+def axis(value: Any, axes: int) -> int:
+    """Return the number of an axis of an array that has so many, counted from the first."""
+    number = _integer("axis", value)
+    if not -axes <= number < axes:
+        raise np.exceptions.AxisError(number, axes)
+    return number % axes
+
+
 def array(x: Any) -> Array:
     """Return an array-like as a NumPy array, without copying one."""
     if type(x) is np.ndarray:

@@ -39,6 +39,11 @@ class Backend(abc.ABC):
     def driver(self) -> Any:
         """The kernels' driver, imported when it is first asked for."""
 
+    @property
+    @abc.abstractmethod
+    def softmax_driver(self) -> Any:
+        """The driver of the kernels over whole rows."""
+
     @abc.abstractmethod
     def array(self, x: Any) -> Array:
         """Return x as the kernels read it, without copying an array."""
@@ -127,6 +132,38 @@ class Backend(abc.ABC):
         driver, law = self.driver, (threshold, value)
         chosen = operation(driver)
         driver.apply(chosen, source, target, *place, seed, stream, *law, **more_inputs, **more)
+        return self._finished(target, result, out)
+
+    def softmax(
+        self, x: Array, out: Any, axis: int, place: Place, rng: AnyRNG, threshold: int, value: Array
+    ) -> Array:
+        """Take the softmax of x along an axis, drop and scale it, and return the result."""
+        source, target, result = self.operands(x, out)
+        seed, stream, more = self.key(rng, target)
+        law = *place, seed, stream, threshold, value
+        self.softmax_driver.softmax_dropout(source, target, axis, *law, **more)
+        return self._finished(target, result, out)
+
+    def softmax_gradient(
+        self,
+        x: Array,
+        dy: Array,
+        out: Any,
+        axis: int,
+        place: Place,
+        rng: AnyRNG,
+        threshold: int,
+        value: Array,
+    ) -> Array:
+        """Return the gradient by x of `softmax`, dy being that of its result."""
+        source, target, result = self.operands(x, out)
+        given = dy
+        if out is not None and overlap.disturbs(self.addresses(target), self.addresses(dy)):
+            given = self.empty_like(dy)
+            self.copy(dy, given)
+        seed, stream, more = self.key(rng, target)
+        law = *place, seed, stream, threshold, value
+        self.softmax_driver.softmax_dropout_backward(source, given, target, axis, *law, **more)
         return self._finished(target, result, out)
 
     def mask(
@@ -251,6 +288,13 @@ class NumpyBackend(Backend):
     @property
     def driver(self) -> Any:
         return cpu_driver()
+
+    @property
+    def softmax_driver(self) -> Any:
+        with forks.importing:
+            from fastdrop_kernels.cpu import softmax_driver
+
+            return softmax_driver
 
     def array(self, x: Any) -> Array:
         return arguments.array(x)

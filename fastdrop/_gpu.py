@@ -42,6 +42,11 @@ class CupyBackend(Backend):
         """The driver of the kernels in CUDA C++."""
         return _cuda_driver()
 
+    @property
+    def softmax_driver(self) -> Any:
+        """The driver of the kernels over rows."""
+        return _imported("fastdrop_kernels.cuda.softmax_driver")
+
     def array(self, x: Any) -> Array:
         """Return x, or a view of it."""
         return self._viewed("x", x)
@@ -160,6 +165,21 @@ class CupyBackend(Backend):
         with self.cupy.cuda.Device(device):
             return super().apply(operation, x, *rest)
 
+    def softmax(self, x: Array, *rest: Any) -> Array:
+        """Take a softmax, and drop some of it, on the device of x."""
+        with self._on(x):
+            return super().softmax(x, *rest)
+
+    def softmax_gradient(self, x: Array, dy: Array, *rest: Any) -> Array:
+        """Return its gradient, on the device of both."""
+        if _device_of(dy) != _device_of(x):
+            raise ValueError(
+                f"dy lies on device {_device_of(dy)}, and x on device {_device_of(x)}: give both "
+                "on one"
+            )
+        with self._on(x):
+            return super().softmax_gradient(x, dy, *rest)
+
     def untouched(self, x: Any, xs: Array, out: Any) -> Array:
         """Return x itself, or copy it to `out`, on its device."""
         with self._on(xs):
@@ -259,6 +279,14 @@ class NumbaBackend(Backend):
     def driver(self) -> Any:
         """The driver of the kernels that Numba compiles."""
         return _imported("fastdrop_kernels.numba_cuda.driver")
+
+    @property
+    def softmax_driver(self) -> Any:
+        """None: Numba compiles no kernels over rows."""
+        raise TypeError(
+            "x is one of Numba's on a GPU, and CuPy, through which a softmax is computed there, "
+            "cannot be imported: pip install 'fastdrop[cuda13]', or bring it to the host"
+        )
 
     def array(self, x: Any) -> Array:
         """Return x."""

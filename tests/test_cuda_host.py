@@ -587,7 +587,7 @@ def test_magic_numbers_divide_all_that_is_counted(rng: np.random.Generator) -> N
     numerators = [0, 1, 2**31 - 1, *rng.integers(0, 2**31, 200).tolist()]
     for length in [1, 2, 3, 5, 7, 8, 641, 2**16, 2**16 + 1, 2**30, 2**31 - 1,
                    *rng.integers(1, 2**31, 200).tolist()]:  # fmt: skip
-        *_, magic, shift = launch.AXIS.unpack(launch._axis((length, 0)))
+        *_, magic, shift = launch.AXIS.unpack(launch.packed_axis((length, 0)))
         for n in (*numerators, length - 1, length, min(2 * length, 2**31 - 1)):
             assert ((n * magic >> 32) + n) >> shift == n // length
 

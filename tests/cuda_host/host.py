@@ -30,20 +30,22 @@ _QUICK = ["-O0"]
 _SANITIZERS = ["-g", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
-def text(every: Iterable[operations.Operation]) -> str:
+def text(every: Iterable[operations.Operation], more: Iterable[modules.Module]) -> str:
     """The C++ of all kernels, in one file, so that the headers are compiled once."""
-    bodies = [modules.body(o.module) for o in every] + [modules.body(modules.ADVANCE)]
+    bodies = [modules.body(module) for module in (*(o.module for o in every), *more)]
     shim, run = ((HERE / name).read_text() for name in ("shim.h", "run.h"))
     return "\n".join([shim, modules.header(), *bodies, run])
 
 
-def build(every: Iterable[operations.Operation]) -> ctypes.CDLL:
+def build(
+    every: Iterable[operations.Operation], more: Iterable[modules.Module] = (modules.ADVANCE,)
+) -> ctypes.CDLL:
     """Compile kernels, and load them."""
     assert COMPILER
     flags = [*_FLAGS, *(_SANITIZERS if os.environ.get(SANITIZED) else _QUICK)]
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
-        source.write_text(text(every))
+        source.write_text(text(every, more))
         made = subprocess.run(
             [COMPILER, *flags, str(source), "-o", str(library)], capture_output=True, text=True
         )

@@ -7,6 +7,7 @@ using std::memcpy;
 
 #define __device__
 #define __global__
+#define __shared__ static
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __grid_constant__

@@ -57,16 +57,16 @@ __all__ = [
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_FLOATS = {
+FLOATS = {
     "float16": storage.FLOAT16,
     "bfloat16": storage.BFLOAT16,
     "float32": storage.FLOAT32,
     "float64": storage.FLOAT64,
 }
-_DROPS = {name: operations.drop(name, kind) for name, kind in _FLOATS.items()}
-_ALPHAS = {name: operations.alpha(name, kind) for name, kind in _FLOATS.items()}
-_GAUSSIAN_DROPS = {name: operations.gaussian_drop(name, kind) for name, kind in _FLOATS.items()}
-_GAUSSIAN_ADDS = {name: operations.gaussian_add(name, kind) for name, kind in _FLOATS.items()}
+_DROPS = {name: operations.drop(name, kind) for name, kind in FLOATS.items()}
+_ALPHAS = {name: operations.alpha(name, kind) for name, kind in FLOATS.items()}
+_GAUSSIAN_DROPS = {name: operations.gaussian_drop(name, kind) for name, kind in FLOATS.items()}
+_GAUSSIAN_ADDS = {name: operations.gaussian_add(name, kind) for name, kind in FLOATS.items()}
 _FILLS = {size: operations.fill(kind) for size, kind in storage.MOVED.items()}
 _MARK = operations.mark()
 _PACK = operations.pack()
@@ -138,7 +138,7 @@ def bias_act_dropping(dtype: np.dtype[Any], act: str, bias: bool, residual: bool
     Where dropped, ``0.0 + residual``. Bias and residual are operands, of which either may be
     missing, and then what stands for it is.
     """
-    return activations.bias_act_drop(dtype.name, _FLOATS[dtype.name], act, bias, residual)
+    return activations.bias_act_drop(dtype.name, FLOATS[dtype.name], act, bias, residual)
 
 
 @functools.cache
@@ -147,7 +147,7 @@ def bias_act_dropping_backward(dtype: np.dtype[Any], act: str, bias: bool) -> Op
 
     The operands are x, and the bias if there is one; the value is the same.
     """
-    return activations.bias_act_drop_backward(dtype.name, _FLOATS[dtype.name], act, bias)
+    return activations.bias_act_drop_backward(dtype.name, FLOATS[dtype.name], act, bias)
 
 
 @functools.cache
@@ -156,7 +156,7 @@ def dropping_each(dtype: np.dtype[Any], scaled: bool) -> Operation:
 
     Kept elements are multiplied by the value if `scaled`, else by ``1 / (1 - p)``, rounded once.
     """
-    return operations.drop_each(dtype.name, _FLOATS[dtype.name], scaled, dropping(dtype))
+    return operations.drop_each(dtype.name, FLOATS[dtype.name], scaled, dropping(dtype))
 
 
 @functools.cache
@@ -176,7 +176,7 @@ def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
 
     The same for any number of threads.
     """
-    return sums(x.dtype.name, _FLOATS[x.dtype.name], x, shape, _shares)
+    return sums(x.dtype.name, FLOATS[x.dtype.name], x, shape, shares)
 
 
 def filling(dtype: np.dtype[Any]) -> Operation:
@@ -308,10 +308,10 @@ def apply(
             place = index, steps, seed, stream
             axes = varying(operands[0], y) if operation.plain else None
             if axes is None:
-                apply_jointly(operation, x, y, operands, *place, threshold, value, _shares)
+                apply_jointly(operation, x, y, operands, *place, threshold, value, shares)
             else:
                 block = y.size // math.prod(y.shape[a] for a in axes)
-                threads = 1 if block >= PARALLEL_FROM else _shares(y.size, y.size, 1)[1]
+                threads = 1 if block >= PARALLEL_FROM else shares(y.size, y.size, 1)[1]
                 by_p = axes, operands[0], *place, value, threads
                 apply_by_blocks(apply, operation, x, y, *by_p)
         return
@@ -336,7 +336,7 @@ def _line(
     value: Array,
 ) -> None:
     kernel = flat(operation, _way(operation, x, y))
-    part, threads = _shares(n, n, GROUP)
+    part, threads = shares(n, n, GROUP)
     cursor = np.zeros(1, np.uint64)
 
     def work() -> None:
@@ -367,7 +367,7 @@ def _walk(
 ) -> None:
     kernel, split = _kernel_of(operation, layout)
     axes, table = layout.axes, layout.table
-    part, threads = _shares(axes[split][0], int(_WALKED * layout.elements), 64)
+    part, threads = shares(axes[split][0], int(_WALKED * layout.elements), 64)
     cursor = np.zeros(1, np.uint64)
 
     def work() -> None:
@@ -422,7 +422,7 @@ def repeatable(
     return call
 
 
-def _shares(length: int, elements: int, multiple: int) -> tuple[int, int]:
+def shares(length: int, elements: int, multiple: int) -> tuple[int, int]:
     """Return how long the parts of an axis are, and how many threads share them."""
     threads = thread_count()
     if elements < PARALLEL_FROM or threads == 1:

@@ -5,6 +5,7 @@ Infinities give limits, and NaN gives NaN. How far results may be from the true 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ..elementary import (
@@ -91,6 +92,19 @@ def absolute(x: Lanes) -> Lanes:
     """Return x without its sign."""
     size, _ = _size_and_sign(x)
     return size
+
+
+def faded(x: Lanes) -> Lanes:
+    """Return the exponential of what is not above 0; below the least normal number it is 0.
+
+    A processor may take a hundred cycles for a product that is subnormal, and there are many where
+    a softmax is to leave things out. NaN stays NaN.
+    """
+    law = _EXPONENTIALS[x.element]
+    least = (1 - law.bias) * math.log(2.0)
+    n, near = _parted(select(x < least, x.constant(least), x), law)
+    power = n - 3 * law.bias << law.significand
+    return select(x < least, x.constant(0.0), near * power.seen_as(x.element))
 
 
 def limited(x: Lanes, least: float, most: float) -> Lanes:

@@ -43,7 +43,8 @@ class Launcher(Protocol):
 _launcher: Launcher | None = None
 
 
-def _current() -> Launcher:
+def current() -> Launcher:
+    """Return what runs launches."""
     global _launcher
     if _launcher is None:
         from .cupy_launcher import CupyLauncher  # imports CuPy
@@ -147,7 +148,7 @@ def apply(
     shape = y.shape
     if 0 in shape:
         return
-    run = _current()
+    run = current()
     arrays = (y, x, *operands) if operation.operands else (y,)
     addresses = [run.address(array) for array in arrays]
     strides = tuple([array.strides for array in arrays])
@@ -174,7 +175,7 @@ def pack(
     """Write the mask of `shape`, in C order, 8 elements to a byte, to the contiguous bytes `y`."""
     if math.prod(shape) == 0:
         return
-    run = _current()
+    run = current()
     bits = c_strides(shape)
     steps = bits if index_strides is None else index_strides
     for launch in launches(
@@ -186,4 +187,4 @@ def pack(
 
 def advance(key_pointer: int) -> None:
     """Add 1 to the stream of a key in device memory, modulo ``2**64``."""
-    _current().launch(advancing(key_pointer))
+    current().launch(advancing(key_pointer))

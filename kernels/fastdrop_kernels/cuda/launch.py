@@ -232,16 +232,17 @@ def _planned(
         *unused,
         *width,
         *unused,
-        _axis((slots, 0)),
+        packed_axis((slots, 0)),
         len(around),
         0,
     )
-    table = b"".join(map(_axis, reversed(around)))
+    table = b"".join(map(packed_axis, reversed(around)))
     table += bytes(AXIS.size * (MOST_AXES if form == ANY else AXES) - len(table))
     return kernel_name(operation.module, form, narrow), grid, layout + table
 
 
-def _axis(axis: Axis) -> bytes:
+def packed_axis(axis: Axis) -> bytes:
+    """Return an axis as kernels read it: length, steps through memory and index step."""
     length, *steps, index_step = axis
     # For the division by the length, see `divided` in kernels.cuh: right below 2**31.
     shift = max(length - 1, 0).bit_length()

@@ -25,7 +25,7 @@ _HEADERS = tuple(
     f"{name}.cuh"
     for name in (
         *("contract", "storage", "normal", "activations"),
-        *("operations", "epilogue", "kernels"),
+        *("operations", "epilogue", "kernels", "softmax"),
     )
 )
 
