@@ -82,7 +82,9 @@ def test_an_integer_p_is_taken(p: Any) -> None:
     assert bool(fd.dropout_mask(1, p, rng=3)[0]) is (int(p) == 0)
 
 
-@pytest.mark.parametrize("rng", ["1", 1.5, True, [1, 2], np.array([1, 2]), object()], ids=repr)
+@pytest.mark.parametrize(
+    "rng", ["1", 1.5, True, [1, 2], np.array([1, 2]), object()], ids=lambda rng: type(rng).__name__
+)
 def test_a_wrong_rng_is_a_type_error_and_nothing_is_written(rng: Any) -> None:
     out, bits = poisoned(X.shape, X.dtype), poisoned((3,), np.uint8)
     before = data(out), data(bits)
@@ -223,7 +225,11 @@ def test_a_wrong_out_is_an_error_and_stays_as_it_was(kind: str, training: bool) 
         assert data(out) == before
 
 
-@pytest.mark.parametrize("out", [[1.0], (), "out", 3, b"123", memoryview(bytearray(4))], ids=repr)
+@pytest.mark.parametrize(
+    "out",
+    [[1.0], (), "out", 3, b"123", memoryview(bytearray(4))],
+    ids=lambda out: type(out).__name__,
+)
 def test_an_out_that_is_no_array_is_a_type_error(placed: Call, out: Any) -> None:
     with pytest.raises(TypeError, match=f"out is a {type(out).__name__}"):
         placed(out=out)

@@ -102,9 +102,9 @@ def faded(x: Lanes) -> Lanes:
     """
     law = _EXPONENTIALS[x.element]
     least = (1 - law.bias) * math.log(2.0)
-    n, near = _parted(select(x < least, x.constant(least), x), law)
-    power = n - 3 * law.bias << law.significand
-    return select(x < least, x.constant(0.0), near * power.seen_as(x.element))
+    n, less = _parted(select(x < least, x.constant(least), x), law)
+    made = (less + 1.0) * _power(n - 3 * law.bias, law)
+    return select(x < least, x.constant(0.0), made)
 
 
 def limited(x: Lanes, least: float, most: float) -> Lanes:
