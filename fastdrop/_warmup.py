@@ -14,7 +14,7 @@ from ._laws import compute_type
 
 
 def warmup(dtypes: npt.DTypeLike | Iterable[npt.DTypeLike] = (np.float32, np.float64)) -> None:
-    """Make all CPU kernels for some dtypes ready, so that no later call has to wait for them.
+    """Make the CPU's kernels of dropout, masks and fills ready, so that no call waits.
 
     A kernel is compiled when it is first called, and kept in the cache folder
     (``FASTDROP_CACHE_DIR``, else the user's) for other processes; later ones load it in
