@@ -1,8 +1,8 @@
 """Softmax and dropout: kernels over rows, each of which is made while it lies in the cache.
 
-What `softmax_rows` makes of a row is a row of numbers that are computed with, and `line` drops and scales
-them on the way out (in the backward, on the way in), as it does any other line. Nothing is rounded
-in between.
+What `softmax_rows` makes of a row is a row of numbers that are computed with, and `line` drops and
+scales them on the way out (in the backward, on the way in), as it does any other line. Nothing is
+rounded in between.
 """
 
 from __future__ import annotations
