@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 import numpy as np
 from rich.text import Text
 
-from . import machine, timing
+from . import fused, machine, members, timing
 from .check import Wrong
 from .common import (
     MI,
@@ -28,13 +28,14 @@ from .common import (
     size_label,
 )
 from .contender import Call, default_threads, load
-from .members import MEMBERS, MULTIPLE, NORMALS_GOAL, Member, normals_alone
+from .members import MULTIPLE, NORMALS_GOAL, Member, normals_alone
 from .report import Table
 from .show import console, progress, show_tables
 
+MEMBERS = (*members.MEMBERS, *fused.MEMBERS)
 SECONDS = 60.0
 SIZES = (MI, 16 * MI)
-TINY = (4 * MULTIPLE,)
+TINY = (MULTIPLE,)
 SCHEMA = 1
 USUAL, NORMALS = "NumPy", "normals alone"
 
@@ -119,12 +120,17 @@ def validate(member: Member, ways: Sequence[Runner], x: Array, out: Array) -> No
             continue
         out.fill(np.nan)
         way.ready()
-        y = np.asarray(way.call())
+        made = way.call()
+        y, *sums = map(np.asarray, made if isinstance(made, tuple) else (made,))
         where = f"{member.name}, {way.name}, {size_label(x.size)} elements"
         if (y.shape, y.dtype) != (x.shape, x.dtype):
             raise Wrong(f"{where}: {y.dtype} of shape {y.shape}")
         if wrong := member.check(x, y, P):
             raise Wrong(f"{where}: {wrong}")
+        for given in sums:  # what comes with a gradient is its sum over rows, a bias's
+            right = y.sum(axis=0, dtype=np.float64)
+            if given.shape != right.shape or not np.allclose(given, right, 1e-4, 1e-5 * len(y)):
+                raise Wrong(f"{where}: sums over rows are wrong")
         if way.name.startswith("fastdrop"):
             if ours and y.tobytes() != ours:
                 raise Wrong(f"{where}: differs from one thread's")

@@ -1,6 +1,7 @@
 """The family: its members, each beside the usual NumPy way, and PyTorch's where it has one.
 
-To add one, write its `Member` below: shape, how ours and theirs are called, and what both must be.
+To add one, write its `Member` below: shape, how ours and theirs are called, and what both must be;
+or in `bench.fused`, if more than x and p goes in.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Member:
     shape : callable
         The array's shape, for a number of elements that is a multiple of `MULTIPLE`.
     ours, usual : callable
-        fastdrop's call, and that of from-scratch NumPy code.
+        fastdrop's call, and that of from-scratch NumPy code. A backward may return a tuple: the
+        gradient, and its sums over rows.
     check : callable
         What results of each must be.
     torch : callable, optional
@@ -60,7 +62,8 @@ class Member:
     normal: bool = False
 
 
-def _flat(n: int) -> Shape:
+def flat(n: int) -> Shape:
+    """Return the shape of so many elements in a row."""
     return (n,)
 
 
@@ -173,7 +176,7 @@ def _torch_fill(x: Any, p: float, out: Array) -> Call:
     return lambda: x.masked_fill(rand(x) < p, VALUE)
 
 
-def _share(lost: Array, p: float, shared: tuple[int, ...]) -> str:
+def share(lost: Array, p: float, shared: tuple[int, ...]) -> str:
     """Say whether another part is lost than should be, or not all along the axes that share."""
     if shared and not (lost.any(axis=shared) == lost.all(axis=shared)).all():
         return f"decisions are not shared along axes {shared}"
@@ -183,7 +186,8 @@ def _share(lost: Array, p: float, shared: tuple[int, ...]) -> str:
     return ""
 
 
-def _lost_or_is(y: Array, lost: Array, kept: Array) -> str:
+def lost_or_is(y: Array, lost: Array, kept: Array) -> str:
+    """Say how many elements are neither lost nor what is to be kept."""
     # Written so that NaN counts as wrong.
     wrong = ~(lost | (np.abs(y - kept) <= 1e-5 * (1 + np.abs(kept))))
     return f"{np.count_nonzero(wrong)} elements are wrong" if wrong.any() else ""
@@ -192,7 +196,7 @@ def _lost_or_is(y: Array, lost: Array, kept: Array) -> str:
 def _is_dropout(*shared: int) -> Check:
     def check(x: Array, y: Array, p: float) -> str:
         lost = y == 0
-        return _lost_or_is(y, lost, x / np.float32(1 - p)) or _share(lost, p, shared)
+        return lost_or_is(y, lost, x / np.float32(1 - p)) or share(lost, p, shared)
 
     return check
 
@@ -200,12 +204,12 @@ def _is_dropout(*shared: int) -> Check:
 def _is_alpha(x: Array, y: Array, p: float) -> str:
     a, b = map(np.float32, _alpha_numbers(p))
     lost = np.abs(y - (b - a * np.float32(ALPHA))) < 1e-5
-    return _lost_or_is(y, lost, a * x + b) or _share(lost, p, ())
+    return lost_or_is(y, lost, a * x + b) or share(lost, p, ())
 
 
 def _is_filled(x: Array, y: Array, p: float) -> str:
     lost = y == VALUE
-    return _lost_or_is(y, lost, x) or _share(lost, p, ())
+    return lost_or_is(y, lost, x) or share(lost, p, ())
 
 
 def _is_normal(noise: Array, mean: float, deviation: float) -> str:
@@ -236,13 +240,13 @@ def _is_blocks(x: Array, y: Array, p: float) -> str:
     lengths = np.diff(np.flatnonzero(np.diff(np.pad(lost[0, 0].any(axis=0), 1).astype(np.int8))))
     if lengths.size and lengths[::2].min() < BLOCK:
         return f"a block is {lengths[::2].min()} wide, not {BLOCK}"
-    return _lost_or_is(y, lost, x * scale)
+    return lost_or_is(y, lost, x * scale)
 
 
 MEMBERS = (
     Member(
         "alpha_dropout",
-        _flat,
+        flat,
         _ours("alpha_dropout"),
         _usual_alpha,
         _is_alpha,
@@ -250,7 +254,7 @@ MEMBERS = (
     ),
     Member(
         "gaussian_dropout",
-        _flat,
+        flat,
         _ours("gaussian_dropout"),
         _normal(lambda x, z, d: x * (z * d + np.float32(1)), lambda p: math.sqrt(p / (1 - p))),
         _is_times_normal,
@@ -259,7 +263,7 @@ MEMBERS = (
     ),
     Member(
         "gaussian_noise",
-        _flat,
+        flat,
         _ours("gaussian_noise"),
         _normal(lambda x, z, d: x + z * d, lambda p: p),
         _is_plus_normal,
@@ -289,5 +293,5 @@ MEMBERS = (
         _masked(lambda shape: (1, *shape[1:])),
         _is_dropout(0),
     ),
-    Member("masked_fill", _flat, _ours("masked_fill", VALUE), _usual_fill, _is_filled, _torch_fill),
+    Member("masked_fill", flat, _ours("masked_fill", VALUE), _usual_fill, _is_filled, _torch_fill),
 )

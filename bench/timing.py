@@ -157,7 +157,8 @@ def measure(
     """
     samples: dict[str, list[float]] = {entry.id: [] for entry in entries}
     start = time.perf_counter()
-    with quiet_gc():
+    # What is timed for no figure leaves out what would take longer than the calls.
+    with quiet_gc() if effort.batch else contextlib.nullcontext():
         for turn in range(effort.most):
             shift = turn % len(entries)
             order = [*entries[shift:], *entries[:shift]]
@@ -174,7 +175,8 @@ def measure(
                 # Threads of one library may run on into its next call, which wants them too.
                 if entry.spins and (following is None or following.spins != entry.spins):
                     time.sleep(effort.settle)
-            gc.collect()  # graphs and tapes may be cycles that hold arrays
+            if effort.batch:
+                gc.collect()  # graphs and tapes may be cycles that hold arrays
             used = (time.perf_counter() - start) / seconds
             part = max(min(used, (turn + 1) / effort.least), (turn + 1) / effort.most)
             on_round(min(1.0, part))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
+from fastdrop_kernels.cpu import driver
 
 from .oracle import Array, affine, alpha_numbers, assert_same, mask, misaligned
 
@@ -55,14 +56,18 @@ def test_kept_and_dropped_elements_are_what_they_must_be(
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_any_size_and_number_of_threads(
-    dtype: np.dtype[Any], set_threads: Callable[[int], None], rng: np.random.Generator
+    dtype: np.dtype[Any],
+    set_threads: Callable[[int], None],
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for n in (1, 7, 255, 256, 257, 5001, 1 << 21):
+    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 17)
+    for n in (1, 7, 255, 256, 257, 5001, 1 << 18):
         x = rng.standard_normal(n).astype(dtype)
+        want = expected(x, 0.1, offset=n % 19)
         for threads in (1, 2):
             set_threads(threads)
-            got = fd.alpha_dropout(x, 0.1, rng=KEY, offset=n % 19)
-            assert_same(got, expected(x, 0.1, offset=n % 19))
+            assert_same(fd.alpha_dropout(x, 0.1, rng=KEY, offset=n % 19), want)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9, 1.0])

@@ -45,6 +45,9 @@ ALL = (
     + [f"fill {dtype}" for dtype in MOVED]
     + ["mark"]
 )
+# All storages, which is what alignment matters to; with the other operations it takes longer.
+STORED = [*(f"drop {dtype}" for dtype in FLOATS), "fill int8", "fill complex128", "mark"]
+THINNED = [w if w in STORED else pytest.param(w, marks=pytest.mark.slow) for w in ALL]
 KEY = fd.Key(2**63 + 12345, 2**40 + 77)
 
 
@@ -278,15 +281,16 @@ def test_tie_vectors_are_settled(v: dict[str, Any], shape: tuple[int, ...]) -> N
 
 @pytest.mark.usefixtures("_counting")
 @pytest.mark.parametrize("what", ALL)
-@pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 31, 33, 260, 4097])
-def test_every_size_is_treated(what: str, n: int, rng: np.random.Generator) -> None:
+def test_every_size_is_treated(what: str, rng: np.random.Generator) -> None:
     dtype = dtype_of(what)
-    for offset in (0, 5):
-        x = None if what == "mark" else made((n,), dtype)
-        check(what, made((n,), dtype), x, 0x4CCC8123, rng, offset=offset)
+    for n in (1, 2, 7, 8, 9, 31, 33, 260, 4097):
+        for offset in (0, 5):
+            by = offset * n % 16
+            x = None if what == "mark" else made((n,), dtype, by)
+            check(what, made((n,), dtype, 3 * by % 16), x, 0x4CCC8123, rng, offset=offset)
 
 
-@pytest.mark.parametrize("what", ALL)
+@pytest.mark.parametrize("what", THINNED)
 def test_every_alignment_is_treated(what: str, rng: np.random.Generator) -> None:
     # Those that are no multiples of the itemsize too, which CUDA cannot access at once.
     dtype = dtype_of(what)
@@ -296,7 +300,7 @@ def test_every_alignment_is_treated(what: str, rng: np.random.Generator) -> None
             check(what, made((61,), dtype, y_by), x, 0x4CCC8123, rng, offset=y_by * x_by)
 
 
-@pytest.mark.parametrize("what", ALL)
+@pytest.mark.parametrize("what", THINNED)
 def test_rows_of_every_alignment_are_treated(what: str, rng: np.random.Generator) -> None:
     dtype = dtype_of(what)
     for width in (*range(1, 20), 64):
@@ -386,7 +390,7 @@ def check_case(case: dict[str, Any]) -> None:
     assert (bits.memory[start + bits.array.size :] == POISON).all()
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(case=cases())
 def test_anything_is_treated(case: dict[str, Any]) -> None:
     check_case(case)
@@ -669,7 +673,10 @@ def test_no_kernel_reads_or_writes_what_is_not_its_own() -> None:
     environment |= {host.SANITIZED: "1", "LD_PRELOAD": f"{asan} {ubsan}"}
     environment["ASAN_OPTIONS"] = "detect_leaks=0"
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__),
+            *("-m", "", "-k", "not anything_at_all"),
+        ],
         env=environment,
         capture_output=True,
         text=True,

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastdrop as fd
-from fastdrop_kernels.cpu import operations, storage
+from fastdrop_kernels.cpu import driver, operations, storage
 from fastdrop_kernels.cpu.span import FAR, NEAR, STREAM
 
 from .direct import treat
@@ -154,9 +154,13 @@ def test_anything_is_treated(case: Any, offset: int, what: str) -> None:
 
 @every_dtype
 def test_any_size_and_number_of_threads(
-    dtype: np.dtype[Any], set_threads: Callable[[int], None], rng: np.random.Generator
+    dtype: np.dtype[Any],
+    set_threads: Callable[[int], None],
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for n in (1, 7, 255, 256, 257, 5001, 1 << 21):
+    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 17)
+    for n in (1, 7, 255, 256, 257, 5001, 1 << 18):
         x = rng.standard_normal(n).astype(dtype)
         want = expected("plus", x, 0.3, KEY, offset=n % 19)
         for threads in (1, 2, 3):
@@ -166,9 +170,13 @@ def test_any_size_and_number_of_threads(
 
 @both
 def test_threads_share_what_does_not_lie_in_a_row(
-    what: str, set_threads: Callable[[int], None], rng: np.random.Generator
+    what: str,
+    set_threads: Callable[[int], None],
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    x = rng.standard_normal((1500, 1600)).astype(np.float32)
+    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 17)
+    x = rng.standard_normal((800, 700)).astype(np.float32)
     for noise_shape in (None, (None, 1), (1, None)):
         results = []
         for threads in (1, 2, 5):

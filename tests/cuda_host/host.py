@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ COMPILER = shutil.which("g++")
 SANITIZED = "FASTDROP_TEST_SANITIZED"  # set where the tests run again under sanitizers
 
 _FLAGS = [
-    *("-std=c++17", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing"),
+    *("-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing"),
     *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"),
 ]
 # Unoptimised compiles in a third of the time, and most of the tests' time is NumPy's anyway.
@@ -30,11 +31,12 @@ _QUICK = ["-O0"]
 _SANITIZERS = ["-g", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
-def text(every: Iterable[operations.Operation], more: Iterable[modules.Module]) -> str:
-    """The C++ of all kernels, in one file, so that the headers are compiled once."""
+def texts(every: Iterable[operations.Operation], more: Iterable[modules.Module]) -> list[str]:
+    """The C++ of all kernels, in the two files that are compiled at a time."""
     bodies = [modules.body(module) for module in (*(o.module for o in every), *more)]
     shim, run = ((HERE / name).read_text() for name in ("shim.h", "run.h"))
-    return "\n".join([shim, modules.header(), *bodies, run])
+    head = [shim, modules.header()]
+    return ["\n".join(part) for part in ([*head, *bodies[::2], run], [*head, *bodies[1::2]])]
 
 
 def build(
@@ -42,15 +44,24 @@ def build(
 ) -> ctypes.CDLL:
     """Compile kernels, and load them."""
     assert COMPILER
-    flags = [*_FLAGS, *(_SANITIZERS if os.environ.get(SANITIZED) else _QUICK)]
+    command = [COMPILER, *_FLAGS, *(_SANITIZERS if os.environ.get(SANITIZED) else _QUICK)]
     with tempfile.TemporaryDirectory() as folder:
-        source, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
-        source.write_text(text(every, more))
-        made = subprocess.run(
-            [COMPILER, *flags, str(source), "-o", str(library)], capture_output=True, text=True
-        )
-        assert made.returncode == 0, made.stderr[:5000]
-        return ctypes.CDLL(str(library))
+
+        def run(*arguments: str) -> None:
+            made = subprocess.run(
+                [*command, *arguments], cwd=folder, capture_output=True, text=True
+            )
+            assert made.returncode == 0, made.stderr[:5000]
+
+        def compiled(part: int, text: str) -> str:
+            Path(folder, f"{part}.cpp").write_text(text)
+            run("-c", f"{part}.cpp", "-o", f"{part}.o")
+            return f"{part}.o"
+
+        with ThreadPoolExecutor() as pool:
+            objects = list(pool.map(compiled, range(2), texts(every, more)))
+        run("-shared", *objects, "-o", "kernels.so")
+        return ctypes.CDLL(str(Path(folder, "kernels.so")))
 
 
 @functools.cache

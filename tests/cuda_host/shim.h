@@ -16,4 +16,4 @@ struct Index3 {
     unsigned x, y, z;
 };
 
-static Index3 threadIdx, blockIdx;
+inline Index3 threadIdx, blockIdx;  // those of all files

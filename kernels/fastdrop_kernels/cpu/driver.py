@@ -6,7 +6,6 @@ not depend on the others', nor on who computes it: the mask is a function of the
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -18,11 +17,27 @@ import numpy.typing as npt
 
 from ..plan import AXES, LINE, PANEL, Plan, c_strides, plan
 from ..threads import run_together, thread_count
-from . import activations, operations, storage
 from . import express as whole_calls
 from .bits import GROUP
 from .blocks import apply_by_blocks, varying
 from .box import MAX_AXES, box
+from .catalogue import (
+    DROPS,
+    FLOATS,
+    PACK,
+    alpha_dropping,
+    bias_act_dropping,
+    bias_act_dropping_backward,
+    dropping,
+    dropping_each,
+    filling,
+    filling_each,
+    gaussian_adding,
+    gaussian_dropping,
+    marking,
+    marking_each,
+    packing,
+)
 from .express import express_record
 from .flat import ALL, Kernel, flat
 from .joint import apply_jointly, sums
@@ -57,20 +72,6 @@ __all__ = [
 
 Array: TypeAlias = npt.NDArray[Any]
 
-FLOATS = {
-    "float16": storage.FLOAT16,
-    "bfloat16": storage.BFLOAT16,
-    "float32": storage.FLOAT32,
-    "float64": storage.FLOAT64,
-}
-_DROPS = {name: operations.drop(name, kind) for name, kind in FLOATS.items()}
-_ALPHAS = {name: operations.alpha(name, kind) for name, kind in FLOATS.items()}
-_GAUSSIAN_DROPS = {name: operations.gaussian_drop(name, kind) for name, kind in FLOATS.items()}
-_GAUSSIAN_ADDS = {name: operations.gaussian_add(name, kind) for name, kind in FLOATS.items()}
-_FILLS = {size: operations.fill(kind) for size, kind in storage.MOVED.items()}
-_MARK = operations.mark()
-_PACK = operations.pack()
-
 _ALWAYS = 1 << 32  # the threshold that drops all
 
 # Elements below which a second thread costs more than it saves, on a machine of two cores whose
@@ -103,76 +104,6 @@ def _last_level_cache() -> int:
 _STREAMED_FROM = _last_level_cache() if llvm.get_host_cpu_name().startswith("znver") else 1 << 63
 
 
-@functools.cache  # a dtype's name takes 5 us
-def dropping(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes ``x * value`` where kept, and +0.0 where dropped.
-
-    The value is a float32 for the half types, which are computed with in float32.
-    """
-    return _DROPS[dtype.name]
-
-
-@functools.cache
-def alpha_dropping(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes ``x * a + b`` where kept, and c where dropped.
-
-    The value is a, b and c, of the type of `dropping`'s.
-    """
-    return _ALPHAS[dtype.name]
-
-
-@functools.cache
-def gaussian_dropping(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes ``x * (1 + value * z)``, z an element's standard normal."""
-    return _GAUSSIAN_DROPS[dtype.name]
-
-
-@functools.cache
-def gaussian_adding(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes ``x + value * z``, z an element's standard normal."""
-    return _GAUSSIAN_ADDS[dtype.name]
-
-
-@functools.cache
-def bias_act_dropping(dtype: np.dtype[Any], act: str, bias: bool, residual: bool) -> Operation:
-    """Return the operation that writes ``act(x + bias) * value + residual`` where kept.
-
-    Where dropped, ``0.0 + residual``. Bias and residual are operands, of which either may be
-    missing, and then what stands for it is.
-    """
-    return activations.bias_act_drop(dtype.name, FLOATS[dtype.name], act, bias, residual)
-
-
-@functools.cache
-def bias_act_dropping_backward(dtype: np.dtype[Any], act: str, bias: bool) -> Operation:
-    """Return the operation that writes that one's gradient by x, given that of its result.
-
-    The operands are x, and the bias if there is one; the value is the same.
-    """
-    return activations.bias_act_drop_backward(dtype.name, FLOATS[dtype.name], act, bias)
-
-
-@functools.cache
-def dropping_each(dtype: np.dtype[Any], scaled: bool) -> Operation:
-    """Return the operation of `dropping` by a p of each element, an operand in float64.
-
-    Kept elements are multiplied by the value if `scaled`, else by ``1 / (1 - p)``, rounded once.
-    """
-    return operations.drop_each(dtype.name, FLOATS[dtype.name], scaled, dropping(dtype))
-
-
-@functools.cache
-def filling_each(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation of `filling` by a p of each element, an operand in float64."""
-    return operations.fill_each(storage.MOVED[dtype.itemsize], filling(dtype))
-
-
-@functools.cache
-def marking_each() -> Operation:
-    """Return the operation of `marking` by a p of each element, an operand in float64."""
-    return operations.mark_each(_MARK)
-
-
 def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
     """Return float64 sums over the axes where `shape`, of as many axes as x has, has a 1.
 
@@ -181,30 +112,20 @@ def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
     return sums(x.dtype.name, FLOATS[x.dtype.name], x, shape, shares)
 
 
-def filling(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes x where kept, and the value where dropped."""
-    return _FILLS[dtype.itemsize]
-
-
-def marking() -> Operation:
-    """Return the operation that writes 1 where kept and 0 where dropped, whatever x and value."""
-    return _MARK
-
-
 def prepare(operations: Iterable[Operation]) -> None:
     """Compile, or load from the cache, all that `apply` may call for some operations."""
     for operation in operations:
-        if operation in _DROPS.values() and LAYOUT_IS_KNOWN:
+        if operation in DROPS.values() and LAYOUT_IS_KNOWN:
             for way in (NEAR, FAR):
                 whole_calls.express(operation, way)
-        if operation is _PACK:
+        if operation is PACK:
             ways, forms = [NEAR], [LINE, PANEL]
         else:
             ways, forms = [NEAR, FAR], [LINE] if operation.exact else list(AXES)
             for form in (LINE, PANEL):
                 if form in forms:
                     box(operation, form, FAR)
-        if _STREAMED_FROM < 1 << 63 and operation is not _PACK:
+        if _STREAMED_FROM < 1 << 63 and operation is not PACK:
             ways.append(STREAM)
         for way in ways:
             flat(operation, way)
@@ -226,11 +147,6 @@ def express(operation: Operation, nbytes: int) -> Any:
     return whole_calls.express(operation, FAR)
 
 
-def packing() -> Operation:
-    """Return the operation of `pack`."""
-    return _PACK
-
-
 def pack(
     y: Array,
     shape: tuple[int, ...],
@@ -247,16 +163,16 @@ def pack(
     # What may fail (a setting, compiling) before anything is written.
     thread_count()
     if index_strides is None and not _certain(threshold) and index % 8 == 0:
-        flat(_PACK, NEAR)
+        flat(PACK, NEAR)
         y.fill(0)
-        _line(_PACK, y, y, n, index, seed, stream, threshold, y)
+        _line(PACK, y, y, n, index, seed, stream, threshold, y)
         return
     # Other parts would share bytes, and `_walk` cuts where they do not.
     bits, nothing = c_strides(shape), (0,) * len(shape)
     layout = plan(shape, nothing, bits, _index_strides(shape, index_strides, threshold))
-    box(_PACK, PANEL if layout.form == PANEL else LINE, NEAR)
+    box(PACK, PANEL if layout.form == PANEL else LINE, NEAR)
     y.fill(0)
-    _walk(_PACK, y, y, layout, index, seed, stream, threshold, y)
+    _walk(PACK, y, y, layout, index, seed, stream, threshold, y)
 
 
 def _certain(threshold: int) -> bool:
@@ -350,7 +266,7 @@ def _line(
 
 
 def _way(operation: Operation, x: Array, y: Array) -> str:
-    if y.nbytes <= NEAR_BYTES or operation is _PACK:
+    if y.nbytes <= NEAR_BYTES or operation is PACK:
         return NEAR
     in_place = operation.source.bits and np.may_share_memory(x, y)
     return STREAM if y.nbytes >= _STREAMED_FROM and not in_place else FAR
@@ -382,7 +298,7 @@ def _walk(
 def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int]:
     """Return the kernel for a box, and the axis along which threads share it."""
     axes, form, _, n = layout
-    packed = operation is _PACK
+    packed = operation is PACK
     if packed and form != PANEL:  # bits are no bytes that could be written alone
         form = LINE
     assert len(axes) <= MAX_AXES

@@ -19,6 +19,7 @@ import numpy as np
 from ..plan import c_strides, merged_axes
 from ..threads import run_together
 from . import driver
+from .catalogue import FLOATS
 from .driver import Array, shares
 from .memory import slot
 from .operations import Operation
@@ -80,7 +81,7 @@ class _Rows(NamedTuple):
 
 @functools.cache
 def _kind(dtype: np.dtype[Any]) -> Kind:
-    return kind_of(dtype.name, driver.FLOATS[dtype.name], driver.dropping(dtype))
+    return kind_of(dtype.name, FLOATS[dtype.name], driver.dropping(dtype))
 
 
 @functools.cache
