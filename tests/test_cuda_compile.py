@@ -18,12 +18,17 @@ JOINT = (
     operations.bias_act_drop_backward("float16", "gelu", True),
     operations.bias_act_drop_backward("float64", "gelu", True),
 )
+# Of those whose thresholds have 64 bits too, which differ in the size of what they move.
+EACH = (operations.MARK_EACH, *operations.FILLS_EACH.values())
 CASES = [
-    *((o, a) for o in (*operations.EVERY, *FUNCTORS) for a in nvrtc.ARCHITECTURES),
+    *((o, a) for o in (*operations.EVERY, *FUNCTORS) if o not in EACH for a in nvrtc.ARCHITECTURES),
+    *((o, "sm_90") for o in EACH),
+    *((o, a) for o in (operations.MARK_EACH, operations.FILLS_EACH[1]) for a in ("sm_75", "sm_80")),
     *((o, a) for o in JOINT for a in ("sm_75", "sm_90")),
 ]
 # Two to three seconds each.
 QUICK = [("drop_bfloat16", "sm_75"), ("drop_float16", "sm_80"), ("drop_bfloat16", "sm_90")]
+QUICK += [("mark_each", "sm_90"), ("fill_each_1", "sm_90")]
 
 
 @pytest.mark.parametrize(
