@@ -28,7 +28,7 @@ CASES = [
 ]
 # Two to three seconds each.
 QUICK = [("drop_bfloat16", "sm_75"), ("drop_float16", "sm_80"), ("drop_bfloat16", "sm_90")]
-QUICK += [("mark_each", "sm_90"), ("fill_each_1", "sm_90")]
+QUICK.append(("fill_each_1", "sm_90"))  # the most registers of those by thresholds; 4 to 5
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,8 @@ def test_operations_have_the_operands_that_they_read() -> None:
         assert (t.dtype, t.tolist()) == (WIDE, [[2**31], [2**32]])
     (t,) = operands(driver.marking_each())
     assert (t.dtype, t.tolist()) == (WIDE, [[2**31], [2**32]])
-    for dtype, computed in ((np.float16, np.float32), (np.float64, np.float64)):
-        t, factor = operands(driver.dropping_each(np.dtype(dtype), False))
-        assert (t.dtype, t.tolist()) == (np.uint32, [[2**31], [2**32 - 1]])
+    half, double = np.dtype(np.float16), np.dtype(np.float64)
+    for dtype, computed in ((half, np.dtype(np.float32)), (double, double)):
+        t, factor = operands(driver.dropping_each(dtype, False))
+        assert (t.dtype, t.tolist()) == (np.dtype(np.uint32), [[2**31], [2**32 - 1]])
         assert (factor.dtype, factor.tolist()) == (computed, [[2.0], [np.inf]])

@@ -48,7 +48,8 @@ class Operation:
         functor = f"fastdrop::{self.functor}<{arguments}>"
         # Registers must hold the groups of all operands.
         loaded = self.storage.group * sum(operand.itemsize for operand in self.operands)
-        return Module(self.name, functor, forms, 1 if loaded <= 32 else 2, self.definition)
+        share = 1 if loaded <= 32 else 2 if loaded <= 128 else 4
+        return Module(self.name, functor, forms, share, self.definition)
 
 
 def drop(name: str, storage: Storage) -> Operation:
