@@ -185,8 +185,9 @@ class Backend(abc.ABC):
         if p is None:
             marking = driver.marking()
         else:
-            marking, safe = driver.marking_each(), self._undisturbed(p, self.addresses(target))
-            more = {**more, "operands": (self.broadcast(safe, shape),)}
+            marking, there = driver.marking_each(), self.addresses(target)
+            own = self.own_operands(lambda _: marking, p, None, target)
+            more = {**more, "operands": tuple([self._undisturbed(o, there) for o in own])}
         driver.apply(marking, *marks, *place, seed, stream, threshold, _NO_VALUE, **more)
         return self._finished(target, result, out)
 
@@ -246,6 +247,15 @@ class Backend(abc.ABC):
         with np.errstate(over="ignore"):
             sums: Array = self.driver.sum_to(x, full).reshape(shape).astype(x.dtype)
         return sums
+
+    def own_operands(
+        self, operation: Operation, p: Array, factor: Array | None, near: Array
+    ) -> Sequence[Array]:
+        """Return what kernels read of a p of each element, NumPy's in float64: where `near` lies.
+
+        `factor` is that of all kept elements; None, where an operation has any, makes them of p.
+        """
+        return (p,)
 
     def _finished(self, target: Array, result: Array, out: Any) -> Array:
         if target is not result:
@@ -333,13 +343,13 @@ NUMPY = NumpyBackend()
 _by_type: dict[type, Backend] = {np.ndarray: NUMPY, type(None): NUMPY}
 
 
-def operand_backend_of(x: Any) -> Backend:
+def operand_backend_of(x: Any, name: str = "x") -> Backend:
     """Return who computes on x with other arrays beside it."""
     backend = backend_of(x)
     if not backend.takes_operands:
         raise TypeError(
-            f"x is a {arguments.kind_of(x)}, and the kernels that Numba compiles for a GPU read no "
-            "other arrays beside x: install CuPy, which views Numba's"
+            f"{name} is a {arguments.kind_of(x)}, and the kernels that Numba compiles for a GPU "
+            "read no other arrays beside x: install CuPy, which views Numba's"
         )
     return backend
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, Place, ShapeLike
-from ._backends import Backend, operand_backend_of
+from ._backends import operand_backend_of
 from ._operands import fits
 from .cuda import AnyRNG
 
@@ -23,10 +23,13 @@ def is_each(p: Any) -> bool:
     )
 
 
-def probabilities(p: Any, shape: tuple[int, ...], place: Place, backend: Backend) -> Array:
+def probabilities(p: Any, shape: tuple[int, ...], place: Place) -> Array:
     """Return probabilities as float64, that broadcast to the mask of an array."""
-    if not backend.takes_operands or arguments.on_gpu(p):
-        raise TypeError("p is an array, which NumPy arrays alone are computed with: give a number")
+    if arguments.on_gpu(p):
+        raise TypeError(
+            f"p is a {arguments.kind_of(p)}, which lies on a GPU, and checking it would wait for "
+            "that: give a numpy.ndarray, which is copied there"
+        )
     given = np.asarray(p)
     if given.dtype.kind not in "fiu" and not arguments.is_bfloat16(given.dtype):
         raise TypeError(f"p has dtype {given.dtype}: give floats, the probabilities of dropping")
@@ -54,6 +57,7 @@ def element_wise_each(
     operation: Callable[[Any, np.dtype[Any]], Any],
     parameter: Callable[[np.dtype[Any]], Array],
     *,
+    scaled: bool = False,
     rng: AnyRNG,
     training: bool,
     noise_shape: NoiseShape,
@@ -64,16 +68,18 @@ def element_wise_each(
     """Do `element_wise` with a p of each element.
 
     ``parameter(dtype)`` gives the operation's parameter; it raises where the dtype is none that the
-    function takes.
+    function takes. If `scaled`, it is the factor of kept elements; else p gives them their own.
     """
     backend = operand_backend_of(x)
     xs = backend.array(x)
     value = parameter(xs.dtype)
     place = arguments.place(xs.shape, noise_shape, offset, global_shape)
-    chances = probabilities(p, xs.shape, place, backend)
+    chances = probabilities(p, xs.shape, place)
     if training is not True and not arguments.flag("training", training):
         return backend.untouched(x, xs, out)
-    return backend.apply(
-        lambda driver: operation(driver, xs.dtype),
-        xs, out, place, rng, NO_THRESHOLD, value, [chances],
-    )  # fmt: skip
+
+    def chosen(driver: Any) -> Any:
+        return operation(driver, xs.dtype)
+
+    operands = backend.own_operands(chosen, chances, value if scaled else None, xs)
+    return backend.apply(chosen, xs, out, place, rng, NO_THRESHOLD, value, operands)

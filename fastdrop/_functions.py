@@ -10,7 +10,7 @@ from fastdrop_kernels import contract
 
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
-from ._backends import backend_of
+from ._backends import backend_of, operand_backend_of
 from ._each import NO_THRESHOLD, element_wise_each, is_each, probabilities
 from ._element_wise import element_wise
 from ._fillings import filling
@@ -49,7 +49,8 @@ def dropout(
     p : float or array_like
         Probability of **dropping** an element, in [0, 1]. Exact to ``2**-33``. An array or a list
         gives elements their own, each with its own factor ``1 / (1 - p)``: it broadcasts to `x`, or
-        to the mask where `noise_shape` shares decisions.
+        to the mask where `noise_shape` shares decisions. It is NumPy's wherever `x` lies; to a GPU
+        it is copied at each call, which a CUDA graph cannot repeat.
     rng : Key, int, Generator, BitGenerator, SeedSequence, DeviceKey or None
         What the mask is drawn from, see `as_key`. None draws a fresh mask that cannot be drawn
         again, so a training loop wants a `Key`. For arrays on a GPU also a
@@ -150,6 +151,7 @@ def dropout(
             p,
             lambda driver, dtype: driver.dropping_each(dtype, scale is not None),
             lambda dtype: law_of(0.0, dtype, scale)[1],
+            scaled=scale is not None,
             rng=rng,
             training=training,
             noise_shape=noise_shape,
@@ -296,7 +298,8 @@ def dropout_mask(
     size = arguments.lengths("shape", shape)
     chance = None if is_each(p) else arguments.probability(p)
     place = arguments.place(size, noise_shape, offset, global_shape)
-    backend = backend_of(out if like is None else like)
+    name, lies_there = ("out", out) if like is None else ("like", like)
+    backend = backend_of(lies_there) if chance is not None else operand_backend_of(lies_there, name)
     near = None if like is None else backend.array(like)
     if chance is None:
         if arguments.flag("packed", packed):
@@ -304,7 +307,7 @@ def dropout_mask(
                 "a mask of a p array is not drawn packed: give "
                 "numpy.packbits(dropout_mask(...), axis=None, bitorder='little')"
             )
-        chances = probabilities(p, size, place, backend)
+        chances = probabilities(p, size, place)
         return backend.mask(size, out, place, rng, NO_THRESHOLD, near, chances)
     draw = backend.packed_mask if arguments.flag("packed", packed) else backend.mask
     return draw(size, out, place, rng, contract.threshold(chance), near)

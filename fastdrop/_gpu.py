@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from ._key import as_key
 from .cuda import AnyRNG, DeviceKey
 
 _HERE = contextlib.nullcontext()
+_LIKE = 2  # of what `mask` and `packed_mask` take after the place
 _WAYS_OUT = {"torch": ": give x.detach(), or x.contiguous()"}
 
 
@@ -108,6 +110,14 @@ class CupyBackend(Backend):
         view: Array = self.cupy.broadcast_to(operand, shape)
         return view
 
+    def own_operands(
+        self, operation: Operation, p: Array, factor: Array | None, near: Array
+    ) -> Sequence[Array]:
+        """Return thresholds and factors of p, which are made on the host, where `near` lies."""
+        driver = self.driver
+        own = driver.own_operands(operation(driver), p, factor)
+        return [self.lifted(operand, near) for operand in own]
+
     def summed(self, x: Array, shape: tuple[int, ...]) -> Array:
         """Return sums by CuPy's reduction, in float64, whose order is a matter of the layout."""
         full = (1,) * (x.ndim - len(shape)) + shape
@@ -187,12 +197,12 @@ class CupyBackend(Backend):
 
     def mask(self, shape: tuple[int, ...], out: Any, place: Place, *rest: Any) -> Array:
         """Draw a mask, on the device of `out` or of `like`."""
-        with self._on(rest[-1] if out is None else self.given(out)):
+        with self._on(rest[_LIKE] if out is None else self.given(out)):
             return super().mask(shape, out, place, *rest)
 
     def packed_mask(self, shape: tuple[int, ...], out: Any, place: Place, *rest: Any) -> Array:
         """Draw a mask of 8 elements to a byte, on the device of `out` or of `like`."""
-        with self._on(rest[-1] if out is None else self.given(out)):
+        with self._on(rest[_LIKE] if out is None else self.given(out)):
             return super().packed_mask(shape, out, place, *rest)
 
     def advance(self, key: DeviceKey) -> None:

@@ -99,3 +99,41 @@ def check_overlap(device: Device) -> None:
             device.put(x), device.put(bias), "relu", 0.4, rng=3, residual=residual, out=memory
         )
         oracle.assert_same(device.get(memory), expected)
+
+
+# Shapes of p beside an array of `gpu_cases.SHAPE`.
+OF_P: tuple[tuple[int, ...], ...] = ((COLUMNS,), (gpu_cases.ROWS, 1), gpu_cases.SHAPE, ())
+
+
+def check_each(device: Device, dtype: Any, layout: Layout, of_p: tuple[int, ...]) -> None:
+    """Dropout, fill and mask by a p of each element, beside the CPU's, which are exact."""
+    p = np.random.default_rng().random(of_p)
+    edges = [1.0, 0.0, 1 - 2**-53, 1 - 2**-33, 1.5 * 2**-32][: p.size]
+    p.flat[: len(edges)] = edges
+    for place in ({"offset": 2**35 - 77}, {"noise_shape": (None, 1)}):
+        if "noise_shape" in place and p.shape[-1:] not in ((), (1,)):
+            continue
+        where: dict[str, Any] = {"rng": KEY, **place}
+        x = gpu_cases.numbers(dtype)
+        here = laid(device, x, layout)
+        for scale in (None, -1.5):
+            expected = fd.dropout(x, p, scale=scale, **where)
+            made = fd.dropout(here.array, p, scale=scale, **where)
+            oracle.assert_same(np.ascontiguousarray(device.get(made)), expected)
+            board = laid(device, x, layout)
+            fd.dropout((both := board.array), p, scale=scale, out=both, **where)
+            board.assert_holds(expected)
+        for moved in ("int8", dtype, "complex128"):
+            x = gpu_cases.numbers(moved)
+            there = laid(device, x, layout)
+            filled = fd.masked_fill(there.array, p, 7, **where)
+            expected = fd.masked_fill(x, p, 7, **where)
+            oracle.assert_same(np.ascontiguousarray(device.get(filled)), expected)
+        marks = fd.dropout_mask(x.shape, p, like=here.array, **where)
+        assert isinstance(marks, device.cupy.ndarray)
+        expected = fd.dropout_mask(x.shape, p, **where)
+        oracle.assert_same(device.get(marks), expected)
+        out = laid(device, np.ones(x.shape, np.bool_), layout)
+        assert fd.dropout_mask(x.shape, p, out=(target := out.array), **where) is target
+        oracle.assert_same(np.ascontiguousarray(out.values()), expected)
+        here.assert_holds(here.view(here.before))

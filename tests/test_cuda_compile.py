@@ -23,7 +23,9 @@ JOINT = (
 TIGHT = (
     *operations.DROPS.values(),
     operations.PACK,
-    *(o for o in operations.EVERY if o.name in ("gaussian_drop_float16", "drop_each_float16")),
+    operations.GAUSSIAN_DROPS["float16"],
+    operations.DROPS_EACH["float16"],
+    operations.FILLS_EACH[1],
 )
 CASES = [
     *((o, "sm_90") for o in (*operations.EVERY, *FUNCTORS, *JOINT)),

@@ -367,3 +367,38 @@ def test_operands_must_lie_where_x_does(host: HostDevice) -> None:
         fd.bias_act_dropout_add(x, residual=far)
     y = fd.bias_act_dropout_add(x, [0, 1, 2, 3, 4], p=0.0, residual=1.5)
     np.testing.assert_array_equal(host.get(y), np.ones((4, 5)) + np.arange(5.0) + 1.5)
+
+
+@pytest.mark.parametrize("of_p", joint_cases.OF_P, ids=str)
+def test_a_p_of_each_element(host: HostDevice, of_p: tuple[int, ...]) -> None:
+    for dtype in gpu_cases.FLOATS if of_p == (gpu_cases.COLUMNS,) else ["float32"]:
+        for layout in LAYOUTS[:3]:
+            joint_cases.check_each(host, dtype, layout, of_p)
+
+
+def test_an_array_p_is_numpys_and_lies_where_x_does(host: HostDevice) -> None:
+    with host.cupy.cuda.Device(2):
+        x = on_device(host, np.ones((4, 5)))
+    p = [0.1, 0.9, 0.5, 0.0, 1.0]
+    made: list[Any] = [
+        fd.dropout(x, p, rng=1),
+        fd.masked_fill(x, p, 3.0, rng=1),
+        fd.dropout_mask((4, 5), p, rng=1, like=x),
+    ]
+    assert [y.data.device_id for y in made] == [2] * 3
+    oracle.assert_same(host.get(made[0]), fd.dropout(np.ones((4, 5)), p, rng=1))
+    assert fd.dropout(x, p, training=False) is x
+    far, before = on_device(host, np.asarray(p)), host.get(x)
+    for a in (x, np.ones((4, 5))):
+        refused = pytest.raises(TypeError, match=r"p is a cupy.ndarray.*give a numpy.ndarray")
+        with refused:
+            fd.dropout(a, far, rng=1, out=a)
+        with refused:
+            fd.masked_fill(a, far, 3.0, rng=1, out=a)
+        with refused:
+            fd.dropout_mask((4, 5), far, rng=1, like=a)
+    with pytest.raises(ValueError, match=r"p\[1\]=1.5 is not in"):
+        fd.dropout(x, [0.1, 1.5, 0.0, 0.0, 0.0], rng=1, out=x)
+    with pytest.raises(ValueError, match=r"p has shape \(2,\)"):
+        fd.dropout_mask((4, 5), [0.1, 0.5], rng=1, like=x)
+    oracle.assert_same(host.get(x), before)

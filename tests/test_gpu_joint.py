@@ -70,3 +70,12 @@ def test_elements_have_thresholds_and_factors_of_their_own(
             product = (x.astype(computed) * wide).astype(dtype)
         expected = np.where(kept, product, np.zeros((), dtype))
         oracle.assert_same(np.ascontiguousarray(gpu.get(y)), expected)
+
+
+@pytest.mark.parametrize("dtype", gpu_cases.FLOATS, ids=lambda dtype: str(np.dtype(dtype)))
+@pytest.mark.parametrize("of_p", joint_cases.OF_P, ids=str)
+def test_a_p_of_each_element(gpu: Device, dtype: Any, of_p: tuple[int, ...]) -> None:
+    if not gpu.takes(dtype):
+        pytest.skip(f"CuPy takes no {np.dtype(dtype)}")
+    for layout in LAYOUTS:
+        joint_cases.check_each(gpu, dtype, layout, of_p)

@@ -99,6 +99,21 @@ def errors(x: Any) -> None:
         else:
             raise AssertionError(function)
         assert function(on_gpu, 0.3, rng=1, training=False) is on_gpu
+    p = [0.5] * x.shape[1]
+    by_each: list[tuple[str, Callable[[], Any]]] = [
+        ("x", lambda: fd.dropout(on_gpu, p, rng=1, out=out)),
+        ("x", lambda: fd.masked_fill(on_gpu, p, 0, rng=1, out=out)),
+        ("like", lambda: fd.dropout_mask(x.shape, p, rng=1, like=on_gpu)),
+        ("out", lambda: fd.dropout_mask(x.shape, p, rng=1, out=out)),
+    ]
+    for name, call in by_each:
+        try:
+            call()
+        except TypeError as error:
+            assert str(error).startswith(f"{name} is a numba."), error
+            assert "install CuPy" in str(error)
+        else:
+            raise AssertionError(name)
     oracle.assert_same(out.copy_to_host(), x)
     oracle.assert_same(on_gpu.copy_to_host(), x)
 

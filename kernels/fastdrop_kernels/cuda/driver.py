@@ -14,15 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ..plan import c_strides
+from . import chances
 from .launch import Launch, advancing, launches
 from .operations import (
     ALPHAS,
     DROPS,
     DROPS_EACH,
     FILLS,
+    FILLS_EACH,
+    FLOAT64,
     GAUSSIAN_ADDS,
     GAUSSIAN_DROPS,
     MARK,
+    MARK_EACH,
+    MOVED,
     PACK,
     Operation,
     bias_act_drop,
@@ -63,13 +68,38 @@ def dropping(dtype: np.dtype[Any]) -> Operation:
 
 
 @functools.lru_cache(maxsize=64)
-def dropping_each(dtype: np.dtype[Any]) -> Operation:
+def dropping_each(dtype: np.dtype[Any], scaled: bool = False) -> Operation:
     """Return dropout with a threshold and a factor for each element, the operands.
 
     Thresholds are uint32, factors of the type of `dropping`'s value. An infinite factor drops its
-    element: the threshold would be ``2**32``.
+    element: the threshold would be ``2**32``. A factor of all, `scaled`, is an operand too.
     """
     return DROPS_EACH[dtype.name]
+
+
+def filling_each(dtype: np.dtype[Any]) -> Operation:
+    """Return the operation of `filling` by a threshold of each element, an operand in uint64."""
+    return FILLS_EACH[dtype.itemsize]
+
+
+def marking_each() -> Operation:
+    """Return the operation of `marking` by a threshold of each element, an operand in uint64."""
+    return MARK_EACH
+
+
+def own_operands(
+    operation: Operation, p: npt.NDArray[Any], factor: npt.NDArray[Any] | None
+) -> tuple[npt.NDArray[Any], ...]:
+    """Return the operands of an operation by a p of each element, NumPy's, of the shape of p.
+
+    `factor` is that of all kept elements; None gives each ``1 / (1 - p)``.
+    """
+    thresholds, last = chances.thresholds(p), operation.operands[-1]
+    if last is MOVED[8]:
+        return (thresholds,)
+    computed = np.dtype(np.float64 if last is FLOAT64 else np.float32)
+    limited = np.minimum(thresholds, np.uint64(2**32 - 1)).astype(np.uint32)
+    return limited, chances.factors(p, factor, computed)
 
 
 @functools.lru_cache(maxsize=256)
@@ -149,10 +179,12 @@ def apply(
     if 0 in shape:
         return
     run = current()
-    arrays = (y, x, *operands) if operation.operands else (y,)
+    # A mask has operands, or none, but no x.
+    reads_x = len(operation.operands) > len(operands)
+    arrays = (y, x, *operands) if reads_x else (y, *operands)
     addresses = [run.address(array) for array in arrays]
     strides = tuple([array.strides for array in arrays])
-    parameter = value.tobytes() if operation.operands else b""
+    parameter = value.tobytes() if reads_x else b""
     steps = c_strides(shape) if index_strides is None else index_strides
     for launch in launches(
         operation, addresses, shape, strides, index, steps, seed, stream, threshold, parameter,

@@ -156,15 +156,29 @@ FASTDROP_INLINE auto purpose_of(const Params& p) {
     else
         return Itself{};
 }
+// The groups of the operand that thresholds are: the second one, or the only one.
+template <int E, int K, class Storage>
+FASTDROP_INLINE const auto& thresholds_of(const Loaded<E, K, Reads<Storage>>& x) {
+    return x;
+}
+template <int E, int K, class First, class Second, class... Others>
+FASTDROP_INLINE const auto& thresholds_of(const Loaded<E, K, Reads<First, Second, Others...>>& x) {
+    return x.others;
+}
+// A threshold of 2**32 becomes 0: it drops whatever is drawn.
+template <int E, class Thresholds>
+FASTDROP_INLINE AgainstEach<E> against_each(const Thresholds& own, int k) {
+    AgainstEach<E> purpose;
+#pragma unroll
+    for (int e = 0; e < E; ++e)
+        purpose.threshold[e] = u32(Thresholds::Storage::get(own.words[k], e));
+    return purpose;
+}
 template <class Operation, int E, int K>
 FASTDROP_INLINE auto purpose_of(const Params& p,
                                 const Loaded<E, K, typename Operation::Operands>& x, int k) {
     if constexpr (Operation::NOISE == OWN) {
-        using Thresholds = typename decltype(x.others)::Storage;
-        AgainstEach<E> purpose;
-#pragma unroll
-        for (int e = 0; e < E; ++e) purpose.threshold[e] = Thresholds::get(x.others.words[k], e);
-        return purpose;
+        return against_each<E>(thresholds_of(x), k);
     } else {
         return purpose_of<Operation>(p);
     }

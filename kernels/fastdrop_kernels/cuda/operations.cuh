@@ -23,7 +23,7 @@ struct Reads {
 };
 
 // What an operation needs of an element's uniform: its comparison with the launch's threshold, or
-// with the element's own, which is the second operand; or the uniform itself.
+// with the element's own, which is the second operand, or the only one; or the uniform itself.
 enum Noise { COMMON, OWN, EXACT };
 
 // An axis around what a thread treats. Steps are in bytes through memory, y first and then the
@@ -156,6 +156,19 @@ struct Fill {
     }
 };
 
+// Masked fill by thresholds of the elements' own. They have 64 bits, for 2**32, which drops all.
+template <class Storage_>
+struct FillEach {
+    using Storage = Storage_;
+    using Value = typename Storage::Value;
+    using Operands = Reads<Storage, Moved<8>>;
+    static constexpr Noise NOISE = OWN;
+    static FASTDROP_INLINE bool reads(bool) { return true; }
+    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x, u64 threshold) {
+        return noise >= threshold ? x : parameter<Value>(p, 0);
+    }
+};
+
 // The decision itself, 1 kept and 0 dropped: a byte each, or a bit each.
 template <class Storage_>
 struct Mark {
@@ -166,6 +179,19 @@ struct Mark {
     static FASTDROP_INLINE bool reads(bool) { return false; }
     static FASTDROP_INLINE Value apply(u32 noise, const Params& p) {
         return noise >= p.threshold;
+    }
+};
+
+// The decision by thresholds of the elements' own, of 64 bits.
+template <class Storage_>
+struct MarkEach {
+    using Storage = Storage_;
+    using Value = typename Storage::Value;
+    using Operands = Reads<Moved<8>>;
+    static constexpr Noise NOISE = OWN;
+    static FASTDROP_INLINE bool reads(bool) { return true; }
+    static FASTDROP_INLINE Value apply(u32 noise, const Params&, u64 threshold) {
+        return noise >= threshold;
     }
 };
 

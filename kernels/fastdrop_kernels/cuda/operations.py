@@ -36,7 +36,7 @@ class Operation:
     storage: Storage  # of what is written
     operands: tuple[Storage, ...]  # of what is read: x, and what belongs to its elements
     exact: bool = False  # whether it needs 32-bit uniforms, and not only decisions
-    own: bool = False  # whether elements have thresholds of their own: the second operand
+    own: bool = False  # whether elements have thresholds of their own, see `Noise`
     arguments: tuple[str, ...] = ()  # more of the template
     definition: str = ""  # of the functor, where the headers have none
 
@@ -48,7 +48,8 @@ class Operation:
         functor = f"fastdrop::{self.functor}<{arguments}>"
         # Registers must hold the groups of all operands.
         loaded = self.storage.group * sum(operand.itemsize for operand in self.operands)
-        return Module(self.name, functor, forms, 1 if loaded <= 32 else 2, self.definition)
+        share = 1 if loaded <= 32 else 2 if loaded <= 128 else 4
+        return Module(self.name, functor, forms, share, self.definition)
 
 
 def drop(name: str, storage: Storage) -> Operation:
@@ -121,9 +122,21 @@ def fill(storage: Storage) -> Operation:
     return Operation(f"fill_{storage.itemsize}", "Fill", storage, (storage,))
 
 
+def fill_each(storage: Storage) -> Operation:
+    """Masked fill by the elements' own thresholds, of 64 bits: ``2**32`` drops."""
+    return Operation(
+        f"fill_each_{storage.itemsize}", "FillEach", storage, (storage, MOVED[8]), own=True
+    )
+
+
 def mark() -> Operation:
     """Mark an element: 1 kept, 0 dropped. There is no input and no parameter."""
     return Operation("mark", "Mark", BOOL, ())
+
+
+def mark_each() -> Operation:
+    """Mark an element by a threshold of its own, of 64 bits, which is all that is read."""
+    return Operation("mark_each", "MarkEach", BOOL, (MOVED[8],), own=True)
 
 
 def pack() -> Operation:
@@ -138,7 +151,9 @@ ALPHAS = {name: alpha(name, storage) for name, storage in FLOATS.items()}
 GAUSSIAN_DROPS = {name: gaussian_drop(name, storage) for name, storage in FLOATS.items()}
 GAUSSIAN_ADDS = {name: gaussian_add(name, storage) for name, storage in FLOATS.items()}
 FILLS = {size: fill(storage) for size, storage in MOVED.items()}
+FILLS_EACH = {size: fill_each(storage) for size, storage in MOVED.items()}
 MARK = mark()
+MARK_EACH = mark_each()
 PACK = pack()
-_ALL = (DROPS, DROPS_EACH, ALPHAS, GAUSSIAN_DROPS, GAUSSIAN_ADDS, FILLS)
-EVERY = (*(each for family in _ALL for each in family.values()), MARK, PACK)
+_ALL = (DROPS, DROPS_EACH, ALPHAS, GAUSSIAN_DROPS, GAUSSIAN_ADDS, FILLS, FILLS_EACH)
+EVERY = (*(each for family in _ALL for each in family.values()), MARK, MARK_EACH, PACK)
