@@ -91,7 +91,7 @@ def _prepared(
     # 0.0 and -0.0 are equal, but not as factors.
     if scale == 0.0 or not driver.LAYOUT_IS_KNOWN:
         return None
-    if x.size == 0 or not driver.is_one_threads(x.size):
+    if not 0 < x.size < driver.PARALLEL_FROM:
         return None
     if len(_calls) >= _MOST_CALLS:
         _calls.clear()

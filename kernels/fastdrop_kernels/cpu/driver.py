@@ -15,7 +15,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import numpy.typing as npt
 
-from ..plan import AXES, LINE, PANEL, Plan, c_strides, plan
+from ..plan import AXES, LINE, PANEL, Axis, Plan, c_strides, plan
 from ..threads import run_together, thread_count
 from . import express as whole_calls
 from .bits import GROUP
@@ -56,7 +56,6 @@ __all__ = [
     "dropping_each",
     "express",
     "express_record",
-    "is_one_threads",
     "filling",
     "filling_each",
     "gaussian_adding",
@@ -75,14 +74,12 @@ Array: TypeAlias = npt.NDArray[Any]
 _ALWAYS = 1 << 32  # the threshold that drops all
 
 # Elements below which a second thread costs more than it saves, on a machine of two cores whose
-# other core was idle: 1 Mi takes 0.75 of one thread's time on two if called again and again, but
-# 1.15 after 20 ms in which one thread did something else, and 2 Mi 0.6 and 0.9.
-PARALLEL_FROM = 3 << 19
-# What else than neighbours is walked over takes at least 1.5 times as long, so that its elements
-# count for more: 1 Mi in runs of 16 that share a decision takes 0.6 of one thread's time on two.
-_WALKED = 1.5
-# So do normal numbers, which take six times as long: 512 Ki in 0.97 ms on two threads, not 1.65.
-_EXACT = 4.0
+# other core was idle: 1 Mi takes 0.75 of one thread's time on two if called again and again, as a
+# training loop does, but 1.15 after 20 ms in which one thread did something else, and 2 Mi 0.6 and
+# 0.9. Of what is walked over, 1 Mi in runs of 16 that share a decision takes 0.6.
+PARALLEL_FROM = 1 << 20
+# Normal numbers take six times as long: 512 Ki in 0.97 ms on two threads, not 1.65.
+_EXACT = 4
 # Parts are small, so that a thread that starts late or shares its core does not hold up the others
 # (16 Mi on two threads: 10% faster than with 4 parts to each), but begin with lines that nobody has
 # asked for: 2 Mi takes 5% less in parts of 64 Ki than of 32 Ki, and no less in larger ones.
@@ -254,7 +251,7 @@ def _line(
     value: Array,
 ) -> None:
     kernel = flat(operation, _way(operation, x, y))
-    part, threads = shares(n, int(_weight(operation) * n), GROUP)
+    part, threads = shares(n, _weight(operation) * n, GROUP)
     cursor = np.zeros(1, np.uint64)
 
     def work() -> None:
@@ -283,9 +280,9 @@ def _walk(
     threshold: int,
     value: Array,
 ) -> None:
-    kernel, split = _kernel_of(operation, layout)
+    kernel, split, multiple = _kernel_of(operation, layout)
     axes, table = layout.axes, layout.table
-    part, threads = shares(axes[split][0], int(_WALKED * _weight(operation) * layout.elements), 64)
+    part, threads = shares(axes[split][0], _weight(operation) * layout.elements, multiple)
     cursor = np.zeros(1, np.uint64)
 
     def work() -> None:
@@ -295,8 +292,8 @@ def _walk(
     run_together(work, threads)
 
 
-def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int]:
-    """Return the kernel for a box, and the axis along which threads share it."""
+def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:
+    """Return the kernel for a box, the axis along which threads share it, and of what multiples."""
     axes, form, _, n = layout
     packed = operation is PACK
     if packed and form != PANEL:  # bits are no bytes that could be written alone
@@ -304,18 +301,27 @@ def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int]:
     assert len(axes) <= MAX_AXES
     # What is shared leaves the hardware the time to ask ahead.
     far = form in (LINE, PANEL) and not packed and n * operation.target.bits > 8 * NEAR_BYTES
-    # Packed rows may share a byte, and whole multiples of 8 rows never do.
-    split = 0 if packed else max(range(len(axes)), key=lambda a: axes[a][0])
-    return box(operation, form, FAR if far else NEAR), split
+    return box(operation, form, FAR if far else NEAR), *_split(axes, form, packed)
 
 
-def _weight(operation: Operation) -> float:
-    return _EXACT if operation.exact else 1.0
+def _split(axes: list[Axis], form: str, packed: bool) -> tuple[int, int]:
+    """Return an axis that threads may share, and what their parts should be multiples of.
+
+    The outermost that is long enough: parts of an inner one are strips, whose lines are short (16
+    Mi in rows of 4,096 that are shared 16 times took 30 ms on two threads, and one takes 12.5).
+    """
+    if packed:  # rows may share a byte, and whole multiples of 8 rows never do
+        return 0, 64
+    longest = max(range(len(axes)), key=lambda a: axes[a][0])
+    if form == PANEL:
+        return longest, 64
+    outer = (a for a in range(len(axes) - 1) if axes[a][0] >= _PARTS_PER_THREAD)
+    split = next(outer, longest)
+    return split, 64 if split == len(axes) - 1 else 1
 
 
-def is_one_threads(elements: int) -> bool:
-    """Say whether a call on so many elements, however they lie, is not worth a second thread."""
-    return _WALKED * elements < PARALLEL_FROM
+def _weight(operation: Operation) -> int:
+    return _EXACT if operation.exact else 1
 
 
 def repeatable(
@@ -333,7 +339,7 @@ def repeatable(
     All that does not change from call to call is done: that took 15 of 20 us.
     """
     layout = _layout(operation, shape, input_strides, output_strides, index_strides, threshold)
-    kernel, split = _kernel_of(operation, layout)
+    kernel, split, _ = _kernel_of(operation, layout)
     table, axes, empty, word = layout.table, len(layout.axes), np.zeros, np.uint64
 
     def call(x: Array, y: Array, seed: int, stream: int) -> None:
