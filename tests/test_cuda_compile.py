@@ -18,18 +18,19 @@ JOINT = (
     operations.bias_act_drop_backward("float16", "gelu", True),
     operations.bias_act_drop_backward("float64", "gelu", True),
 )
-# Of all others, for older architectures too: dropout, and what has few registers to spare. That is
-# some minutes of a compiler; `python -m tests.nvrtc` has every module for every architecture.
+# Each module takes a compiler some seconds. `python -m tests.nvrtc` has all for all architectures;
+# here are dropout, masks and fills, and of the others those with the fewest registers to spare.
+PLAIN = (*operations.DROPS.values(), *operations.FILLS.values(), operations.MARK, operations.PACK)
 TIGHT = (
-    *operations.DROPS.values(),
-    operations.PACK,
+    operations.ALPHAS["bfloat16"],
     operations.GAUSSIAN_DROPS["float16"],
+    operations.GAUSSIAN_ADDS["bfloat16"],
     operations.DROPS_EACH["float16"],
     operations.FILLS_EACH[1],
 )
 CASES = [
-    *((o, "sm_90") for o in (*operations.EVERY, *FUNCTORS, *JOINT)),
-    *((o, a) for o in (*TIGHT, JOINT[0]) for a in ("sm_75", "sm_80")),
+    *((o, a) for o in PLAIN for a in nvrtc.ARCHITECTURES),
+    *((o, "sm_90") for o in (*TIGHT, *FUNCTORS, *JOINT)),
 ]
 # Two to three seconds each.
 QUICK = [("drop_bfloat16", "sm_75"), ("drop_float16", "sm_80"), ("drop_bfloat16", "sm_90")]
