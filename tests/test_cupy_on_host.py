@@ -1,6 +1,6 @@
 """CuPy arrays in, CuPy arrays out: all of fastdrop's Python, with CuPy arrays on the host.
 
-The kernels are the CPU's, and CUDA's compiled for the host. On a GPU, test_gpu_bits.py compares by
+The kernels are CUDA's, compiled for the host, or the CPU's. On a GPU, test_gpu_bits.py compares by
 the same cases.
 """
 
@@ -45,7 +45,11 @@ def cuda_driver() -> Iterator[Any]:
     driver._launcher = before
 
 
-@pytest.fixture(params=["CPU's kernels", "CUDA kernels on the host"])
+# Those of CUDA, if there is something to compile them for the host, and else the CPU's.
+KERNELS = "CUDA kernels on the host" if host_code.COMPILER else "CPU's kernels"
+
+
+@pytest.fixture(params=[KERNELS])
 def host(request: pytest.FixtureRequest) -> Iterator[HostDevice]:
     """A device of CuPy arrays on the host."""
     cuda = request.param.startswith("CUDA")

@@ -15,7 +15,7 @@ import pytest
 from .scenarios import calls
 from .subprocesses import run_scenario
 
-SHORT, MEDIUM, LONG = 1.0, 3.0, 10.0
+SHORT, MEDIUM, LONG = 1.0, 2.0, 10.0
 LAYERS = ["workqueue", "omp", "tbb"]
 # Where nothing is known to depend on the layer, the rest is for the longer tests.
 FIRST_LAYER_FIRST = [
