@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from rich.text import Text
 
-from . import fused, machine, members, timing
+from . import machine, timing
 from .check import Wrong
 from .common import (
     MI,
     Array,
     BenchError,
     P,
-    figure,
     fresh_input,
     parse_names,
     parse_seconds,
@@ -28,29 +26,23 @@ from .common import (
     size_label,
 )
 from .contender import Call, default_threads, load
-from .members import MULTIPLE, NORMALS_GOAL, Member, normals_alone
-from .report import Table
+from .family_report import (
+    MEMBERS,
+    RESULTS,
+    SCHEMA,
+    FamilyResults,
+    FamilyRow,
+    losses,
+    tables,
+    verdicts,
+)
+from .members import ALL, MULTIPLE, NORMALS, ONE, USUAL, Member, normals_alone
+from .results import save
 from .show import console, progress, show_tables
 
-MEMBERS = (*members.MEMBERS, *fused.MEMBERS)
-SECONDS = 60.0
+SECONDS = 90.0
 SIZES = (MI, 16 * MI)
 TINY = (MULTIPLE,)
-SCHEMA = 1
-USUAL, NORMALS = "NumPy", "normals alone"
-
-
-class FamilyRow(TypedDict):
-    """A call timed: seconds, and the usual NumPy way's in the same rounds over it."""
-
-    member: str
-    way: str
-    elements: int
-    seconds: float
-    q1: float
-    q3: float
-    faster: float
-    rounds: int
 
 
 @dataclass(frozen=True)
@@ -70,7 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--only", type=parse_names, metavar="NAMES", help=f"members (default: all): {names}"
     )
     parser.add_argument(
-        "--sizes", type=parse_sizes, help=f"multiples of {MULTIPLE} elements (default: 1Mi,16Mi)"
+        "--sizes",
+        type=parse_sizes,
+        help=f"multiples of {MULTIPLE} elements (default: 1Mi,16Mi, and those of goals)",
     )
     parser.add_argument(
         "--seconds",
@@ -81,7 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="make every call once, at a tiny size; no times"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="results file (default: none)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="results file (default: bench/results/family.json for a full run, none for a part)",
+    )
 
 
 def chosen(names: Sequence[str] | None) -> tuple[Member, ...]:
@@ -100,11 +99,10 @@ def _threads(module: str, count: int | None) -> Callable[[], object]:
 def runners(member: Member, x: Array, out: Array, torch: Any) -> Iterator[Runner]:
     """Yield the ways to call a member: the usual one first, which ratios are to."""
     yield Runner(USUAL, member.usual(x, P, out))
-    if member.normal:
+    if member.goal is not None and member.goal.base == NORMALS:
         yield Runner(NORMALS, normals_alone(x, P, out))
-    for name, count in (("1 thread", 1), ("all threads", None)):
-        ready = _threads("fastdrop", count)
-        yield Runner(f"fastdrop, {name}", member.ours(x, P, out), ready)
+    for name, count in ((ONE, 1), (ALL, None)):
+        yield Runner(name, member.ours(x, P, out), _threads("fastdrop", count))
     if torch is not None and member.torch is not None:
         tensor = torch.from_numpy(x)
         for name, count in (("1 thread", 1), ("all threads", None)):
@@ -131,7 +129,7 @@ def validate(member: Member, ways: Sequence[Runner], x: Array, out: Array) -> No
             right = y.sum(axis=0, dtype=np.float64)
             if given.shape != right.shape or not np.allclose(given, right, 1e-4, 1e-5 * len(y)):
                 raise Wrong(f"{where}: sums over rows are wrong")
-        if way.name.startswith("fastdrop"):
+        if way.name in (ONE, ALL):
             if ours and y.tobytes() != ours:
                 raise Wrong(f"{where}: differs from one thread's")
             ours = y.tobytes()
@@ -168,15 +166,24 @@ def timed(
     ]
 
 
+def groups_of(members: Sequence[Member], sizes: Sequence[int] | None) -> list[tuple[Member, int]]:
+    """Return what is timed: members at sizes, in rising order of these."""
+    groups = {
+        (member, elements)
+        for member in members
+        for elements in sizes or (*SIZES, *(member.goal.sizes if member.goal else ()))
+    }
+    return sorted(groups, key=lambda group: (group[1], members.index(group[0])))
+
+
 def collect(
-    members: Sequence[Member], sizes: Sequence[int], seconds: float, effort: timing.Effort
+    groups: Sequence[tuple[Member, int]], seconds: float, effort: timing.Effort
 ) -> list[FamilyRow]:
     """Time all, under a progress bar."""
     try:
         torch = load("torch")
     except ImportError:
         torch = None
-    groups = [(member, elements) for elements in sizes for member in members]
     rows: list[FamilyRow] = []
     with progress() as bar:
         task = bar.add_task("", total=len(groups))
@@ -192,68 +199,26 @@ def collect(
     return rows
 
 
-def tables(rows: Sequence[FamilyRow]) -> Iterator[Table]:
-    """Yield ratios first, then milliseconds: of each member a row, of each way a column."""
-    ways = list(dict.fromkeys(row["way"] for row in rows))
-    ways.sort(key=lambda way: way == NORMALS)
-    for elements in dict.fromkeys(row["elements"] for row in rows):
-        here = [row for row in rows if row["elements"] == elements]
-        shown: tuple[tuple[str, str, Callable[[FamilyRow], str]], ...] = (
-            (
-                f"Times faster than the usual NumPy way, {size_label(elements)}",
-                f"float32, p = {P:g} (gaussian_noise: stddev). Medians over rounds of the ratio "
-                "within a round; higher is faster.",
-                lambda row: figure(row["faster"]),
-            ),
-            (
-                f"Milliseconds a call, {size_label(elements)}",
-                f"Medians. {NORMALS}: Generator.standard_normal of float32, to a given array.",
-                lambda row: figure(row["seconds"] * 1e3),
-            ),
-        )
-        for title, note, cell in shown:
-            found = {(row["member"], row["way"]): row for row in here}
-            yield Table(
-                title,
-                ["", *ways],
-                [
-                    [name, *(cell(found[name, w]) if (name, w) in found else "" for w in ways)]
-                    for name in dict.fromkeys(row["member"] for row in here)
-                ],
-                note,
-            )
-
-
-def verdicts(rows: Sequence[FamilyRow]) -> Iterator[str]:
-    """Say how Gaussian functions compare with drawing their numbers alone, on one thread."""
-    seconds = {(row["member"], row["elements"], row["way"]): row["seconds"] for row in rows}
-    for (name, elements, way), alone in seconds.items():
-        if way == NORMALS:
-            faster = alone / seconds[name, elements, "fastdrop, 1 thread"]
-            yield (
-                f"{'held' if faster >= NORMALS_GOAL else 'MISSED'}: {name} at "
-                f"{size_label(elements)}, 1 thread: at least {NORMALS_GOAL:g} times faster than "
-                f"Generator.standard_normal(dtype=float32) alone, is {figure(faster)}"
-            )
-
-
 def main(args: argparse.Namespace) -> int:
     """Print the tables; the exit status is 0 whatever they say."""
-    sizes = args.sizes or (TINY if args.check else SIZES)
-    if wrong := [n for n in sizes if n % MULTIPLE]:
+    sizes = args.sizes or (TINY if args.check else None)
+    if wrong := [n for n in sizes or () if n % MULTIPLE]:
         raise BenchError(f"{wrong[0]} elements are no multiple of {MULTIPLE}")
     effort = timing.ONCE if args.check else timing.FULL
-    rows = collect(chosen(args.only), sizes, 1e-9 if args.check else args.seconds, effort)
+    groups = groups_of(chosen(args.only), sizes)
+    rows = collect(groups, 1e-9 if args.check else args.seconds, effort)
     out = console()
     if args.check:
         out.print(f"All works: {len(rows)} calls validated and made. Nothing was judged.")
     else:
         show_tables(tables(rows), out)
-        for line in verdicts(rows):
+        for line in (*losses(rows), *verdicts(rows)):
             out.print(Text(line))
-    if args.output is not None:
+    part = args.check or args.sizes or args.only
+    output = args.output or (None if part else RESULTS)
+    if output is not None:
         now = datetime.datetime.now(datetime.timezone.utc)
-        results = {
+        results: FamilyResults = {
             "schema": SCHEMA,
             "date": now.isoformat(timespec="seconds"),
             "versions": machine.versions(),
@@ -261,6 +226,6 @@ def main(args: argparse.Namespace) -> int:
             "settings": {"p": P, "seconds": args.seconds, "check": args.check},
             "rows": rows,
         }
-        args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        out.print(Text(f"Written to {args.output}"))
+        save(results, output)
+        out.print(Text(f"Written to {output}"))
     return 0

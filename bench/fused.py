@@ -15,9 +15,22 @@ from typing import Any
 import numpy as np
 
 from .check import SIGMAS
-from .common import Array, P
+from .common import MI, Array, P
 from .contender import Call, load
-from .members import CHANNELS, MULTIPLE, Check, Member, Shape, Way, flat, lost_or_is, share
+from .members import (
+    ALL,
+    CHANNELS,
+    MULTIPLE,
+    USUAL,
+    Check,
+    Goal,
+    Member,
+    Shape,
+    Way,
+    flat,
+    lost_or_is,
+    share,
+)
 from .ours import key
 
 FEATURES, KEYS = 1024, 512  # the lengths of rows
@@ -335,6 +348,7 @@ MEMBERS = (
             _usual_epilogue(act),
             _is_epilogue(act),
             _torch_epilogue(act),
+            Goal(3.0, ALL, USUAL, (MI, 64 * MI)),
         )
         for act in _ACTIVATIONS
     ),

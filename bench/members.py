@@ -28,8 +28,21 @@ CHANNELS, SIDE = 64, 32  # of images
 BLOCK = 7
 VALUE = 103.0
 ALPHA = 1.7580993408473766
-NORMALS_GOAL = 5.0  # times faster than drawing normal numbers alone
+USUAL, NORMALS, ONE, ALL = "NumPy", "normals alone", "fastdrop, 1 thread", "fastdrop, all threads"
 MULTIPLE = CHANNELS * SIDE * SIDE
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Of a function's way to be called: at least `least` times faster than another, where timed.
+
+    `sizes` are timed too, where the sizes are not chosen; without any, all are judged.
+    """
+
+    least: float
+    way: str
+    base: str
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,8 +62,8 @@ class Member:
         What results of each must be.
     torch : callable, optional
         PyTorch's call; x and its result are tensors.
-    normal : bool
-        Whether it draws normal numbers, which are then timed alone too.
+    goal : Goal, optional
+        How much faster than something it has to be.
     """
 
     name: str
@@ -59,7 +72,7 @@ class Member:
     usual: Way
     check: Check
     torch: Way | None = None
-    normal: bool = False
+    goal: Goal | None = None
 
 
 def flat(n: int) -> Shape:
@@ -243,6 +256,8 @@ def _is_blocks(x: Array, y: Array, p: float) -> str:
     return lost_or_is(y, lost, x * scale)
 
 
+_NORMAL = Goal(5.0, ONE, NORMALS)
+
 MEMBERS = (
     Member(
         "alpha_dropout",
@@ -259,7 +274,7 @@ MEMBERS = (
         _normal(lambda x, z, d: x * (z * d + np.float32(1)), lambda p: math.sqrt(p / (1 - p))),
         _is_times_normal,
         _torch_normal(times=True),
-        normal=True,
+        goal=_NORMAL,
     ),
     Member(
         "gaussian_noise",
@@ -268,7 +283,7 @@ MEMBERS = (
         _normal(lambda x, z, d: x + z * d, lambda p: p),
         _is_plus_normal,
         _torch_normal(times=False),
-        normal=True,
+        goal=_NORMAL,
     ),
     Member(
         "feature_dropout",

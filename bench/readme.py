@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import report
+from . import family_report, report
 from .common import RESULTS, ROOT, BenchError
 from .goals import judge
 from .gpu import report as gpu_report
@@ -24,6 +24,7 @@ PLOTS: dict[str, tuple[str, Callable[[Results], object]]] = {
 }
 Markers = tuple[str, str]
 CPU: Markers = ("<!-- bench:cpu:start -->", "<!-- bench:cpu:end -->")
+FAMILY: Markers = ("<!-- bench:family:start -->", "<!-- bench:family:end -->")
 GPU: Markers = ("<!-- bench:gpu:start -->", "<!-- bench:gpu:end -->")
 
 
@@ -31,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if out of date")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
+    parser.add_argument(
+        "--family-results", type=Path, default=family_report.RESULTS, metavar="FILE"
+    )
     parser.add_argument("--gpu-results", type=Path, default=GPU_RESULTS, metavar="FILE")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE")
 
@@ -95,6 +99,16 @@ def region(results: Results) -> str:
     return "\n\n".join(parts)
 
 
+def family_region(results: family_report.FamilyResults) -> str:
+    """Build the text on the family: the ratios at the first size are open, the rest is folded."""
+    rows = results["rows"]
+    parts = [_markdown(t, folded=n > 0) for n, t in enumerate(family_report.tables(rows))]
+    parts.append("What it loses:\n\n" + _bullets(family_report.losses(rows)))
+    parts.append("Goals:\n\n" + _bullets(family_report.verdicts(rows)))
+    parts.append(report.machine(results))
+    return "\n\n".join(parts)
+
+
 def gpu_region(results_file: Path) -> str:
     """Build the text on the GPU: its results, or that there are none."""
     if not results_file.exists():
@@ -146,6 +160,9 @@ def main(args: argparse.Namespace) -> int:
     except FileNotFoundError:
         raise BenchError(f"no {args.readme}") from None
     new = replaced(old, region(load(args.results)), str(args.readme))
+    if any(marker in old for marker in FAMILY):
+        text = family_region(family_report.load(args.family_results))
+        new = replaced(new, text, str(args.readme), FAMILY)
     if any(marker in old for marker in GPU):
         new = replaced(new, gpu_region(args.gpu_results), str(args.readme), GPU)
     if new == old:

@@ -63,14 +63,19 @@ class Entrant(TypedDict):
     role: str
 
 
-class Results(TypedDict):
-    """A whole results file; `timings` has the rows of each section."""
+class Measured(TypedDict):
+    """What every results file says: when, with what, on what, and how it was measured."""
 
     schema: int
     date: str
     versions: dict[str, str | None]
     hardware: dict[str, str | int | float | None]
     settings: dict[str, Any]
+
+
+class Results(Measured):
+    """A whole results file; `timings` has the rows of each section."""
+
     notes: list[str]
     contenders: dict[str, Entrant]
     timings: dict[str, list[Row]]
@@ -128,15 +133,37 @@ def _json(value: Any, indent: str) -> str:
     return json.dumps(value)
 
 
-def dumps(results: Results) -> str:
+def dumps(results: Mapping[str, object]) -> str:
     """Write results as JSON with one line a row, so that a diff shows what moved."""
     return _json(_rounded(results), "") + "\n"
 
 
-def save(results: Results, path: Path) -> None:
+def save(results: Mapping[str, object], path: Path) -> None:
     """Write a results file, making its folder where that is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(dumps(results), encoding="utf-8")
+
+
+def read(path: Path, expected: int, command: str) -> Any:
+    """Return what a file of a schema holds.
+
+    Raises
+    ------
+    BenchError
+        Where it is missing, is not JSON, or has another schema.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BenchError(f"no results in {path}; {command} writes them") from None
+    except IsADirectoryError:
+        raise BenchError(f"{path} is a folder, not a results file") from None
+    except ValueError as error:
+        raise BenchError(f"{path} is not JSON: {error}") from error
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != expected:
+        raise BenchError(f"{path} has results schema {schema!r}; this code reads {expected}")
+    return data
 
 
 def load(path: Path) -> Results:
@@ -147,18 +174,8 @@ def load(path: Path) -> Results:
     BenchError
         Where it is missing, is not JSON, has another schema version, or lacks something.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BenchError(f"no results in {path}; python -m bench writes them") from None
-    except IsADirectoryError:
-        raise BenchError(f"{path} is a folder, not a results file") from None
-    except ValueError as error:
-        raise BenchError(f"{path} is not JSON: {error}") from error
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if schema != SCHEMA:
-        raise BenchError(f"{path} has results schema {schema!r}; this code reads {SCHEMA}")
-    _check_keys(path, "the file", data, Results)
+    data = read(path, SCHEMA, "python -m bench")
+    check_keys(path, "the file", data, Results)
     parts: list[tuple[str, Any, Any]] = [
         ("memory", data["memory"], MemoryRow),
         ("profile", data["profile"], ProfileRow),
@@ -166,14 +183,15 @@ def load(path: Path) -> Results:
     ]
     for name, found, kind in parts:
         for number, row in enumerate(found):
-            _check_keys(path, f"{name}[{number}]", row, kind)
+            check_keys(path, f"{name}[{number}]", row, kind)
             if kind is not ProfileRow and row["contender"] not in data["contenders"]:
                 raise BenchError(f"{path}: {name}[{number}] names no contender of the file")
     results: Results = data
     return results
 
 
-def _check_keys(path: Path, where: str, given: Any, kind: Any) -> None:
+def check_keys(path: Path, where: str, given: Any, kind: Any) -> None:
+    """Raise a BenchError unless a mapping has the keys of a TypedDict, and no others."""
     expected, found = set(kind.__annotations__), set(given) if isinstance(given, dict) else set()
     if expected != found:
         missing, foreign = sorted(expected - found), sorted(found - expected)
