@@ -13,6 +13,8 @@ Importing fastdrop imports NumPy and nothing else; the kernels are compiled, or 
 cache, when they are first called.
 """
 
+from typing import Any as _Any
+
 from . import _tree  # isort: skip  # first, for it finds the kernels
 from . import cuda
 from ._alpha import (
@@ -45,6 +47,15 @@ from ._warmup import warmup
 from ._whole_parts import drop_path, feature_dropout
 
 del _tree
+
+
+def __getattr__(name: str) -> _Any:
+    if name == "device":  # which imports Numba
+        import importlib
+
+        return importlib.import_module(".device", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __version__ = "0.1.0"
 

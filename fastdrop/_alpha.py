@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
+from ._backends import backend_of
 from ._element_wise import element_wise
 from ._functions import dropout
-from ._laws import alpha_law, alpha_scale
+from ._laws import alpha_law, alpha_scale, compute_type
 from ._whole_parts import channels
 from .cuda import AnyRNG
 
@@ -120,6 +121,7 @@ def alpha_dropout_backward(
     >>> fd.alpha_dropout_backward(np.ones(4, np.float32), 0.5, rng=42)
     array([0.8864049, 0.8864049, 0.       , 0.       ], dtype=float32)
     """
+    compute_type(backend_of(dy).array(dy, "dy").dtype, "dy")
     return dropout(
         dy,
         p,
@@ -230,7 +232,7 @@ def feature_alpha_dropout_backward(
         p,
         rng=rng,
         training=training,
-        noise_shape=channels("feature_alpha_dropout_backward", dy, data_format),
+        noise_shape=channels("feature_alpha_dropout_backward", dy, data_format, "dy"),
         offset=offset,
         global_shape=global_shape,
         out=out,

@@ -32,7 +32,8 @@ ShapeLike: TypeAlias = int | Sequence[int]
 NoiseShape: TypeAlias = Sequence[int | None] | None
 Offset: TypeAlias = int | Sequence[int]
 
-_INDEX_LIMIT = 1 << 63  # the contract's: indices lie below it
+INDEX_LIMIT = 1 << 63  # the contract's: indices lie below it
+_MOST_SHOWN = 60  # characters of a value in an error
 _ELSEWHERE = {
     "dask": "x.compute()",
     "torch": "x.detach().cpu().numpy()",
@@ -42,20 +43,13 @@ _ELSEWHERE = {
 }
 
 
-def probability(p: Any, name: str = "p") -> float:
-    """Return a drop probability as a float in [0, 1]."""
-    if type(p) is not float:
-        if isinstance(p, bool | np.bool_) or not isinstance(p, int | float | np.number):
-            raise TypeError(
-                f"{name}={p!r} is a {type(p).__name__}: give the probability of dropping"
-            )
-        if isinstance(p, np.complexfloating):
-            raise TypeError(f"{name}={p!r} is complex: give the probability of dropping")
-        p = _as_float(name, p)
-    number: float = p
-    if not 0.0 <= number <= 1.0:  # so that NaN is refused too
+def probability(p: Any, name: str = "p", below_one: bool = False) -> float:
+    """Return a drop probability as a float in [0, 1], or in [0, 1)."""
+    number: float = p if type(p) is float else _as_float(name, p, "the probability of dropping")
+    if not 0.0 <= number <= 1.0 or (below_one and number == 1.0):  # so that NaN is refused too
         raise ValueError(
-            f"{name}={number!r} is not in [0, 1]: {name} is the probability of dropping an element"
+            f"{name}={number!r} is not in [0, 1{')' if below_one else ']'}: {name} is the "
+            "probability of dropping an element"
         )
     return number
 
@@ -63,8 +57,13 @@ def probability(p: Any, name: str = "p") -> float:
 def flag(name: str, value: Any) -> bool:
     """Return a truth value."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: give True or False")
+        raise TypeError(f"{described(name, value)}: give True or False")
     return bool(value)
+
+
+def in_training(training: Any) -> bool:
+    """Say whether a call is one in training."""
+    return training is True or flag("training", training)
 
 
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
@@ -78,7 +77,7 @@ def whole(name: str, value: Any, least: int) -> int:
     """Return an integer that is not below `least`."""
     number = _integer(name, value)
     if number < least:
-        raise ValueError(f"{name}={number} is below {least}")
+        raise ValueError(f"{name}={number} is below {least}: give {least} or more")
     return number
 
 
@@ -90,19 +89,34 @@ def axis(value: Any, axes: int) -> int:
     return number % axes
 
 
-def array(x: Any) -> Array:
-    """Return an array-like as a NumPy array, without copying one."""
+def array(x: Any, name: str = "x") -> Array:
+    """Return an array-like, called `name` in errors, as an array of NumPy."""
     if type(x) is np.ndarray:
         return x
     library = type(x).__module__.partition(".")[0]
     if library in _ELSEWHERE:
         raise TypeError(
-            f"x is a {kind_of(x)}, and fastdrop computes on NumPy arrays, and on arrays on a GPU: "
-            f"give {_ELSEWHERE[library]}"
+            f"{name} is a {kind_of(x)}, and fastdrop computes on NumPy arrays, and on arrays on a "
+            f"GPU: give {_ELSEWHERE[library].replace('x', name)}"
         )
     if is_masked(x):
-        raise TypeError("x is a masked array, whose mask would be lost: give x.filled() or x.data")
+        raise TypeError(
+            f"{name} is a masked array, whose mask would be lost: give {name}.filled() or "
+            f"{name}.data"
+        )
     return np.asarray(x)
+
+
+def described(name: str, value: Any) -> str:
+    """Say what kind of object an argument is, and which one if that is said shortly."""
+    kind, shape = kind_of(value), getattr(value, "shape", ())
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        text = ""
+    if 0 < len(text) <= _MOST_SHOWN and "\n" not in text:
+        return f"{name}={text} is a {kind}"
+    return f"{name} is a {kind}{f' of shape {shape}' if shape else ''}"
 
 
 def kind_of(x: Any) -> str:
@@ -176,25 +190,24 @@ def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     return dtype.name == "bfloat16" and dtype.type.__module__.partition(".")[0] == "ml_dtypes"
 
 
-def _as_float(name: str, value: Any) -> float:
+def _as_float(name: str, value: Any, wanted: str) -> float:
+    if isinstance(value, np.generic):
+        fits = value.dtype.kind in "iuf" or is_bfloat16(value.dtype)
+    else:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+    if not fits:
+        raise TypeError(f"{described(name, value)}: give one number, {wanted}")
     try:
         return float(value)
     except OverflowError:
-        raise ValueError(f"{name} is an integer too large for a float") from None
-    except TypeError:
-        kind = type(value).__name__
-        raise TypeError(f"{name}={value!r} is a {kind}: give a real number") from None
+        raise ValueError(f"{name} is too large for a float: give {wanted}") from None
 
 
 def real(name: str, value: Any) -> float:
     """Return a finite real number as a float."""
-    if isinstance(value, bool | np.bool_ | np.complexfloating) or not isinstance(
-        value, int | float | np.number
-    ):
-        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: give a real number")
-    number = _as_float(name, value)
+    number = _as_float(name, value, "a real one")
     if not math.isfinite(number):
-        raise ValueError(f"{name}={value!r} is not finite")
+        raise ValueError(f"{name}={value!r} is not finite: give a finite number")
     return number
 
 
@@ -212,7 +225,7 @@ def lengths(name: str, value: Any) -> tuple[int, ...]:
         items = list(value) if many else [value]
     result = tuple(_integer(f"{name}[{axis}]", item) for axis, item in enumerate(items))
     if any(n < 0 for n in result):
-        raise ValueError(f"{name}={value!r} has a negative entry")
+        raise ValueError(f"{name}={value!r} has a negative entry: give 0 or more")
     return result
 
 
@@ -234,11 +247,12 @@ def place(
     noise_shape: NoiseShape = None,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
+    name: str = "x",
 ) -> Place:
-    """Return where an array of `shape` lies in its mask."""
+    """Return where an array of `shape`, so called in errors, lies in its mask."""
     if noise_shape is None and global_shape is None and type(offset) is int and offset == 0:
         return _WHOLE
-    start, full = _shard(shape, offset, global_shape)
+    start, full = _shard(shape, offset, global_shape, name)
     noise = full if noise_shape is None else _noise(noise_shape, full)
     strides, index, step = [], 0, 1
     for length, first in zip(reversed(noise), reversed(start), strict=True):
@@ -252,7 +266,7 @@ def place(
         if index < 0:
             raise ValueError(f"offset={index} is negative: it is added to the mask index")
         step += index
-    if step > _INDEX_LIMIT:
+    if step > INDEX_LIMIT:
         raise ValueError(
             f"the mask index reaches {step - 1}, and must stay below 2**63: give a smaller offset "
             "or global_shape"
@@ -263,7 +277,7 @@ def place(
 
 
 def _shard(
-    shape: tuple[int, ...], offset: Offset, global_shape: ShapeLike | None
+    shape: tuple[int, ...], offset: Offset, global_shape: ShapeLike | None, name: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if global_shape is None:
         if not isinstance(offset, int | np.integer):
@@ -273,20 +287,23 @@ def _shard(
         return (0,) * len(shape), shape
     full = lengths("global_shape", global_shape)
     if len(full) != len(shape):
-        raise ValueError(f"global_shape={full} has {len(full)} axes, and x has {len(shape)}")
+        raise ValueError(
+            f"global_shape={full} has {len(full)} axes, and {name} has {len(shape)}: give it as "
+            "many"
+        )
     at_origin = (
         isinstance(offset, int | np.integer) and not isinstance(offset, bool) and offset == 0
     )
     start = (0,) * len(full) if at_origin else lengths("offset", offset)
     if len(start) != len(full):
         raise ValueError(
-            f"offset={offset!r} does not say where x begins along each axis of "
+            f"offset={offset!r} does not say where {name} begins along each axis of "
             f"global_shape={full}: give {len(full)} integers"
         )
     for axis, (first, n, whole) in enumerate(zip(start, shape, full, strict=True)):
         if first + n > whole:
             raise ValueError(
-                f"x does not fit: along axis {axis} it goes from {first} to {first + n}, and "
+                f"{name} does not fit: along axis {axis} it goes from {first} to {first + n}, and "
                 f"global_shape={full} ends at {whole}"
             )
     return start, full
@@ -295,8 +312,7 @@ def _shard(
 def _noise(noise_shape: NoiseShape, full: tuple[int, ...]) -> tuple[int, ...]:
     if not isinstance(noise_shape, tuple | list):
         raise TypeError(
-            f"noise_shape={noise_shape!r} is a {type(noise_shape).__name__}: give a tuple of "
-            "integers and None"
+            described("noise_shape", noise_shape) + ": give a tuple of integers and None"
         )
     if len(noise_shape) > len(full):
         raise ValueError(f"noise_shape={tuple(noise_shape)} has more axes than the array's {full}")
@@ -319,7 +335,7 @@ def _noise(noise_shape: NoiseShape, full: tuple[int, ...]) -> tuple[int, ...]:
 def fitting(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return `out`, which must have that shape and dtype."""
     if out.dtype != dtype:
-        raise TypeError(f"out has dtype {out.dtype}, and the result has {dtype}")
+        raise TypeError(f"out has dtype {out.dtype}, and the result has {dtype}: give one of that")
     if out.shape != shape:
-        raise ValueError(f"out has shape {out.shape}, and the result has {shape}")
+        raise ValueError(f"out has shape {out.shape}, and the result has {shape}: give one of that")
     return out

@@ -45,8 +45,12 @@ class Backend(abc.ABC):
         """The driver of the kernels over whole rows."""
 
     @abc.abstractmethod
-    def array(self, x: Any) -> Array:
-        """Return x as the kernels read it, without copying an array."""
+    def array(self, x: Any, name: str = "x") -> Array:
+        """Return x, so called in errors, as the kernels read it, without copying an array."""
+
+    def where(self, x: Array) -> contextlib.AbstractContextManager[Any]:
+        """Let new arrays lie where x does, for a while."""
+        return contextlib.nullcontext()
 
     @abc.abstractmethod
     def given(self, out: Any) -> Array:
@@ -306,8 +310,8 @@ class NumpyBackend(Backend):
 
             return softmax_driver
 
-    def array(self, x: Any) -> Array:
-        return arguments.array(x)
+    def array(self, x: Any, name: str = "x") -> Array:
+        return arguments.array(x, name)
 
     def given(self, out: Any) -> Array:
         if not isinstance(out, np.ndarray) or arguments.is_masked(out):
@@ -320,7 +324,7 @@ class NumpyBackend(Backend):
     ) -> Array:
         result = super().output(out, shape, dtype, x)
         if not result.flags.writeable:
-            raise ValueError("out is read-only")
+            raise ValueError("out is read-only: give an array that may be written to")
         return result
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

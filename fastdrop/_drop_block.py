@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from . import _arguments as arguments
-from ._arguments import Array, ArrayLike
+from ._arguments import Array, ArrayLike, Output
+from ._backends import operand_backend_of
 from ._functions import dropout, dropout_mask
-from ._key import RNG, Key
+from ._key import Key
+from ._laws import compute_type
 from ._places import namespace
+from .cuda import AnyRNG
 
 _ANY_KEY = Key(0)  # where nothing is drawn
 
@@ -25,7 +26,7 @@ def stabiliser(value: Any) -> float:
     """Return what is added to the number of kept elements."""
     eps = arguments.real("eps", value)
     if eps < 0:
-        raise ValueError(f"eps={value!r} is negative")
+        raise ValueError(f"eps={eps!r} is negative: give 0 or more")
     return eps
 
 
@@ -34,10 +35,10 @@ def drop_block2d(
     p: float,
     block_size: int,
     *,
-    rng: RNG = None,
+    rng: AnyRNG = None,
     eps: float = 1e-6,
     training: bool = True,
-    out: Array | None = None,
+    out: Output = None,
 ) -> Array:
     """Drop square blocks of each channel at random, and scale what is left to the same mean.
 
@@ -47,7 +48,7 @@ def drop_block2d(
     Parameters
     ----------
     x : array_like
-        Of shape (N, C, H, W), and a dtype that `dropout` takes.
+        Of shape (N, C, H, W), and a dtype that `dropout` takes, on the CPU or a GPU.
     p : float
         About the part of the elements that is dropped, in [0, 1]: somewhat less in truth, for
         blocks overlap.
@@ -82,7 +83,7 @@ def drop_block2d(
 
     It takes 4 to 7 times as long as `dropout`, hardly more for larger blocks: they are grown by
     doubling, in ``2 * ceil(log2(block_size))`` passes over a byte an element, by one thread. Memory
-    beyond the result: 2 bytes an element.
+    beyond the result: 2 bytes an element. On a GPU, the number of kept elements is waited for.
 
     References
     ----------
@@ -109,10 +110,10 @@ def drop_block3d(
     p: float,
     block_size: int,
     *,
-    rng: RNG = None,
+    rng: AnyRNG = None,
     eps: float = 1e-6,
     training: bool = True,
-    out: Array | None = None,
+    out: Output = None,
 ) -> Array:
     """Drop cubes of each channel at random, and scale what is left to the same mean.
 
@@ -155,34 +156,40 @@ def _drop_block(
     x: Any,
     p: Any,
     block_size: Any,
-    rng: RNG,
+    rng: AnyRNG,
     eps: Any,
     training: Any,
-    out: Array | None,
+    out: Output,
 ) -> Array:
     p, size, eps = arguments.probability(p), block_length(block_size), stabiliser(eps)
-    shape = tuple(np.shape(x))
+    backend = operand_backend_of(x)  # for which there is a library of arrays: it grows the blocks
+    xs = backend.array(x)
+    compute_type(xs.dtype)
+    shape = xs.shape
     if len(shape) != len(axes):
         raise ValueError(f"x has shape {shape}, and {name} takes ({', '.join(axes)})")
     if any(size > n for n in shape[2:]):
         raise ValueError(f"block_size={size} does not fit into x of shape {shape}")
-    if not arguments.flag("training", training):
-        return dropout(x, p, training=False, out=out)
-    xp = namespace(x)
-    kept = _kept(xp, shape, p, size, rng)
-    count = int(xp.count_nonzero(kept))
-    # Where nothing is kept, no factor is needed, and eps = 0 would give none.
-    factor = kept.size / (eps + count) if count else 1.0
-    # The kernel of dropout multiplies, for it rounds half types once and checks x and out.
-    y = dropout(x, 0.0, rng=_ANY_KEY, scale=factor, out=out)
-    # Chosen, as dropout does, so that NaN is gone too: the bits are multiplied by 0 or 1. It
-    # vectorises, and takes a quarter of what copyto(y, 0, where=...) takes.
-    bits = y.view(f"u{y.dtype.itemsize}")
-    bits *= kept
-    return y
+    if not arguments.in_training(training):
+        return backend.untouched(x, xs, out)
+    # Before anything is drawn: a Generator must not go on for a call that fails.
+    target = None if out is None else backend.output(out, shape, xs.dtype, xs)
+    with backend.where(xs):
+        xp = namespace(xs)
+        kept = _kept(xp, shape, p, size, rng)
+        count = int(xp.count_nonzero(kept))
+        # Where nothing is kept, no factor is needed, and eps = 0 would give none.
+        factor = kept.size / (eps + count) if count else 1.0
+        # The kernel of dropout multiplies, for it rounds half types once.
+        y = dropout(xs, 0.0, rng=_ANY_KEY, scale=factor, out=target)
+        # Chosen, as dropout does, so that NaN is gone too: the bits are multiplied by 0 or 1. It
+        # vectorises, and takes a quarter of what copyto(y, 0, where=...) takes.
+        bits = y.view(f"u{y.dtype.itemsize}")
+        bits *= kept
+    return backend.result(y, out)
 
 
-def _kept(xp: Any, shape: tuple[int, ...], p: float, size: int, rng: RNG) -> Array:
+def _kept(xp: Any, shape: tuple[int, ...], p: float, size: int, rng: AnyRNG) -> Array:
     """Return the mask, True = kept: blocks that begin where a mask on the small grid drops."""
     grid = shape[:2] + tuple(n - size + 1 for n in shape[2:])
     gamma = p * math.prod(shape[2:]) / (size ** len(shape[2:]) * math.prod(grid[2:]))

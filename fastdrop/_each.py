@@ -30,6 +30,8 @@ def probabilities(p: Any, shape: tuple[int, ...], place: Place) -> Array:
             f"p is a {arguments.kind_of(p)}, which lies on a GPU, and checking it would wait for "
             "that: give a numpy.ndarray, which is copied there"
         )
+    if arguments.is_masked(p):
+        raise TypeError("p is a masked array, whose mask would be lost: give p.filled() or p.data")
     given = np.asarray(p)
     if given.dtype.kind not in "fiu" and not arguments.is_bfloat16(given.dtype):
         raise TypeError(f"p has dtype {given.dtype}: give floats, the probabilities of dropping")
@@ -75,7 +77,7 @@ def element_wise_each(
     value = parameter(xs.dtype)
     place = arguments.place(xs.shape, noise_shape, offset, global_shape)
     chances = probabilities(p, xs.shape, place)
-    if training is not True and not arguments.flag("training", training):
+    if not arguments.in_training(training):
         return backend.untouched(x, xs, out)
 
     def chosen(driver: Any) -> Any:

@@ -26,20 +26,22 @@ def element_wise(
     global_shape: ShapeLike | None,
     out: Output,
     checked: Callable[[Any], float] = arguments.probability,
+    name: str = "x",
 ) -> Array:
     """Decide each element of x by p, and put an operation to it.
 
     ``operation(driver, dtype)`` gives the driver's operation, ``law(p, dtype)`` the threshold and
     the operation's parameters as kernels read them; it raises where the dtype is none that the
     function takes. ``checked(p)`` returns p, or raises: p may be another number than a probability.
+    `name` is what errors call x.
     """
     backend = backend_of(x)
-    xs = backend.array(x)
+    xs = backend.array(x, name)
     p = checked(p)
     threshold, value = law(p, xs.dtype)
-    if training is not True and not arguments.flag("training", training):
+    place = arguments.place(xs.shape, noise_shape, offset, global_shape, name)
+    if not arguments.in_training(training):
         return backend.untouched(x, xs, out)
-    place = arguments.place(xs.shape, noise_shape, offset, global_shape)
     return backend.apply(
         lambda driver: operation(driver, xs.dtype), xs, out, place, rng, threshold, value
     )

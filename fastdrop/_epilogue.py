@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from ._backends import Backend, operand_backend_of
-from ._laws import law_of
+from ._laws import compute_type, law_in
 from ._operands import operand
 from .cuda import AnyRNG
 
@@ -91,7 +89,7 @@ def bias_act_dropout_add(
     """
     backend = operand_backend_of(x)
     xs = backend.array(x)
-    threshold, value, rng = _law(p, xs, scale, training, rng)
+    threshold, value, rng = law_in(training, arguments.probability(p), xs.dtype, scale, rng)
     act = arguments.choice("act", act, ACTIVATIONS)
     given = {"bias": bias, "residual": residual}
     others = [operand(k, v, xs, backend) for k, v in given.items() if v is not None]
@@ -167,15 +165,16 @@ def bias_act_dropout_add_backward(
     >>> dbias
     array([2., 2., 2., 0.])
     """
-    backend = operand_backend_of(dy)
-    dys = backend.array(dy)
-    threshold, value, rng = _law(p, dys, scale, training, rng)
+    backend = operand_backend_of(dy, "dy")
+    dys = backend.array(dy, "dy")
+    compute_type(dys.dtype, "dy")
+    threshold, value, rng = law_in(training, arguments.probability(p), dys.dtype, scale, rng)
     act = arguments.choice("act", act, ACTIVATIONS)
-    xs = operand("x", x, dys, backend)
+    xs = operand("x", x, dys, backend, "dy")
     if xs.shape != dys.shape:
-        raise ValueError(f"dy has shape {dys.shape}, and x has {xs.shape}")
-    shift = None if bias is None else operand("bias", bias, dys, backend)
-    place = arguments.place(dys.shape, None, offset, global_shape)
+        raise ValueError(f"dy has shape {dys.shape}, and x has {xs.shape}: give both of one")
+    shift = None if bias is None else operand("bias", bias, dys, backend, "dy")
+    place = arguments.place(dys.shape, None, offset, global_shape, "dy")
     if act == "identity":
         others = []
     else:
@@ -191,11 +190,3 @@ def bias_act_dropout_add_backward(
 
 def _bias_gradient(backend: Backend, dx: Array, bias: Array | None) -> Array | None:
     return None if bias is None else backend.summed(backend.array(dx), bias.shape)
-
-
-def _law(p: Any, x: Array, scale: Any, training: Any, rng: AnyRNG) -> tuple[int, Array, AnyRNG]:
-    """Return threshold, factor, and what the mask is drawn from."""
-    threshold, value = law_of(arguments.probability(p), x.dtype, scale)
-    if training is True or arguments.flag("training", training):
-        return threshold, value, rng
-    return 0, np.ones_like(value), 0  # nothing is dropped, and nothing taken from a Generator

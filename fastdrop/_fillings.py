@@ -52,7 +52,10 @@ def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
             result = _cast(value, given, dtype)
     except (TypeError, ValueError, ArithmeticError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"value={value!r} does not fit the dtype {dtype} of x") from None
+        raise kind(
+            arguments.described("value", value)
+            + f", which does not fit the dtype {dtype} of x: give one of that dtype"
+        ) from None
     return result
 
 

@@ -56,7 +56,8 @@ def dropout(
         again, so a training loop wants a `Key`. For arrays on a GPU also a
         `fastdrop.cuda.DeviceKey`, which CUDA graphs need.
     training : bool
-        False returns `x` itself, untouched (copied to `out`, if that is given).
+        False returns `x` itself, untouched (copied to `out`, if that is given); `rng` is not looked
+        at then.
     scale : float, optional
         Factor of the kept elements, instead of ``1 / (1 - p)``: 1.0 is "vanilla" dropout, and what
         DropConnect wants. Rounded once, to what is computed in.
@@ -187,13 +188,15 @@ def masked_fill(
 ) -> Array:
     """Replace elements by a value at random, each with probability `p`; keep the others.
 
-    The elements replaced are those that `dropout` drops for the same key and p.
+    The elements replaced are those that `dropout` drops for the same key and p. The gradient with
+    respect to `x` is ``masked_fill(dy, p, 0, rng=key)``.
 
     Parameters
     ----------
     x : array_like
         Of any dtype whose elements have 1, 2, 4, 8 or 16 bytes and are no Python objects:
-        integers, floats, complex, bool, datetime64, short strings, in any byte order.
+        integers, floats, complex, bool, datetime64, short strings, in any byte order. For the small
+        floats and integers of ml_dtypes, the value has to be one of them.
     p : float or array_like
         Probability of replacing an element, in [0, 1]; an array as in `dropout`.
     value : scalar
@@ -297,10 +300,10 @@ def dropout_mask(
     """
     size = arguments.lengths("shape", shape)
     chance = None if is_each(p) else arguments.probability(p)
-    place = arguments.place(size, noise_shape, offset, global_shape)
+    place = arguments.place(size, noise_shape, offset, global_shape, "the mask")
     name, lies_there = ("out", out) if like is None else ("like", like)
     backend = backend_of(lies_there) if chance is not None else operand_backend_of(lies_there, name)
-    near = None if like is None else backend.array(like)
+    near = None if like is None else backend.array(like, "like")
     if chance is None:
         if arguments.flag("packed", packed):
             raise TypeError(
@@ -315,4 +318,4 @@ def dropout_mask(
 
 _ndarray, _empty = np.ndarray, np.empty
 _express, _new_law = EXPRESS, new_law
-_INDEX_LIMIT = 1 << 63
+_INDEX_LIMIT = arguments.INDEX_LIMIT

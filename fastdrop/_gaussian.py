@@ -14,17 +14,14 @@ from .cuda import AnyRNG
 
 def rate(p: Any) -> float:
     """Return a drop probability in [0, 1)."""
-    number = arguments.probability(p)
-    if number == 1.0:
-        raise ValueError("p=1.0: the factors would have no finite deviation; give a p below 1")
-    return number
+    return arguments.probability(p, below_one=True)  # of which the deviation is finite
 
 
 def deviation(stddev: Any) -> float:
     """Return a standard deviation, which is not negative."""
     number = arguments.real("stddev", stddev)
     if number < 0.0:
-        raise ValueError(f"stddev={stddev!r} is negative: give 0 or more")
+        raise ValueError(f"stddev={number!r} is negative: give 0 or more")
     return number
 
 
@@ -164,4 +161,4 @@ def gaussian_noise(
 def noise_backward(dy: ArrayLike, **settings: Any) -> Array:
     """Return the gradient of `gaussian_noise`: `dy` itself, if it is an array that is taken."""
     backend = backend_of(dy)
-    return backend.untouched(dy, backend.array(dy), None)
+    return backend.untouched(dy, backend.array(dy, "dy"), None)

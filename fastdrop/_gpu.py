@@ -49,9 +49,9 @@ class CupyBackend(Backend):
         """The driver of the kernels over rows."""
         return _imported("fastdrop_kernels.cuda.softmax_driver")
 
-    def array(self, x: Any) -> Array:
+    def array(self, x: Any, name: str = "x") -> Array:
         """Return x, or a view of it."""
-        return self._viewed("x", x)
+        return self._viewed(name, x)
 
     def given(self, out: Any) -> Array:
         """Return `out`, or a view of it."""
@@ -101,7 +101,7 @@ class CupyBackend(Backend):
 
     def lifted(self, value: Array, x: Array) -> Array:
         """Return a copy of a NumPy array on the device of x."""
-        with self._on(x):
+        with self.where(x):
             copied: Array = self.cupy.array(value)
         return copied
 
@@ -122,7 +122,7 @@ class CupyBackend(Backend):
         """Return sums by CuPy's reduction, in float64, whose order is a matter of the layout."""
         full = (1,) * (x.ndim - len(shape)) + shape
         axes = tuple(axis for axis, length in enumerate(full) if length == 1)
-        with self._on(x):
+        with self.where(x):
             if axes:
                 sums: Array = _summed(x, axes)
             else:
@@ -177,7 +177,7 @@ class CupyBackend(Backend):
 
     def softmax(self, x: Array, *rest: Any) -> Array:
         """Take a softmax, and drop some of it, on the device of x."""
-        with self._on(x):
+        with self.where(x):
             return super().softmax(x, *rest)
 
     def softmax_gradient(self, x: Array, dy: Array, *rest: Any) -> Array:
@@ -187,30 +187,30 @@ class CupyBackend(Backend):
                 f"dy lies on device {_device_of(dy)}, and x on device {_device_of(x)}: give both "
                 "on one"
             )
-        with self._on(x):
+        with self.where(x):
             return super().softmax_gradient(x, dy, *rest)
 
     def untouched(self, x: Any, xs: Array, out: Any) -> Array:
         """Return x itself, or copy it to `out`, on its device."""
-        with self._on(xs):
+        with self.where(xs):
             return super().untouched(x, xs, out)
 
     def mask(self, shape: tuple[int, ...], out: Any, place: Place, *rest: Any) -> Array:
         """Draw a mask, on the device of `out` or of `like`."""
-        with self._on(rest[_LIKE] if out is None else self.given(out)):
+        with self.where(rest[_LIKE] if out is None else self.given(out)):
             return super().mask(shape, out, place, *rest)
 
     def packed_mask(self, shape: tuple[int, ...], out: Any, place: Place, *rest: Any) -> Array:
         """Draw a mask of 8 elements to a byte, on the device of `out` or of `like`."""
-        with self._on(rest[_LIKE] if out is None else self.given(out)):
+        with self.where(rest[_LIKE] if out is None else self.given(out)):
             return super().packed_mask(shape, out, place, *rest)
 
     def advance(self, key: DeviceKey) -> None:
         """Add one to the stream of a key."""
-        with self._on(key.words):
+        with self.where(key.words):
             self.driver.advance(key.pointer)
 
-    def _on(self, x: Array) -> Any:
+    def where(self, x: Array) -> Any:
         """Make the device of x the current one, for a while."""
         device = _device_of(x)
         if device == self.cupy.cuda.runtime.getDevice():
@@ -298,7 +298,7 @@ class NumbaBackend(Backend):
             "cannot be imported: pip install 'fastdrop[cuda13]', or bring it to the host"
         )
 
-    def array(self, x: Any) -> Array:
+    def array(self, x: Any, name: str = "x") -> Array:
         """Return x."""
         device_array: Array = x
         return device_array

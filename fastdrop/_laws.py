@@ -14,6 +14,8 @@ from fastdrop_kernels import contract
 from . import _arguments as arguments
 from ._arguments import Array
 from ._backends import cpu_driver
+from ._key import Key
+from .cuda import AnyRNG
 
 
 class ExpressLaw(NamedTuple):
@@ -49,8 +51,8 @@ def new_law(p: float, scale: float | None, dtype: np.dtype[Any]) -> ExpressLaw |
     return made
 
 
-def compute_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return what elements of a dtype are multiplied in, or say that they cannot be."""
+def compute_type(dtype: np.dtype[Any], name: str = "x") -> np.dtype[Any]:
+    """Return what elements of a dtype are computed with, or say of `name` that they cannot be."""
     if dtype.isnative:
         if dtype in (np.float32, np.float64):
             return dtype
@@ -58,15 +60,21 @@ def compute_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
             return np.dtype(np.float32)
     elif dtype.kind == "f":
         raise TypeError(
-            f"x has dtype {dtype.str!r}, which is not in this machine's byte order: give "
-            "x.astype(x.dtype.newbyteorder('='))"
+            f"{name} has dtype {dtype.str!r}, which is not in this machine's byte order: give "
+            f"{name}.astype({name}.dtype.newbyteorder('='))"
         )
     if dtype.kind in "biu":
-        way = "x.astype(numpy.float32), or masked_fill to replace elements"
+        way = f"give {name}.astype(numpy.float32), or take masked_fill to replace elements"
+    elif dtype.kind == "c":
+        way = f"give {name}.real and {name}.imag one by one, with the same key"
+    elif dtype.kind == "f":
+        way = f"give {name}.astype(numpy.float64)"
+    elif dtype.kind == "O":
+        way = f"give {name}.astype(numpy.float32), if these are numbers"
     else:
-        way = "x.astype(numpy.float32)"
+        way = "give an array of one of these"
     raise TypeError(
-        f"x has dtype {dtype}, and dropout takes float16, bfloat16, float32 and float64: give {way}"
+        f"{name} has dtype {dtype}, which is none of float16, bfloat16, float32 and float64: {way}"
     )
 
 
@@ -96,7 +104,7 @@ def alpha_scale(p: float) -> float:
     return 1.0 / math.sqrt((SELU_FLOOR**2 * p + 1.0) * (1.0 - p)) if p < 1.0 else 0.0
 
 
-_DROPS_NONE = contract.threshold(0.0)
+_DROPS_NONE, _ANY_KEY = contract.threshold(0.0), Key(0)
 
 
 @functools.lru_cache(maxsize=256)
@@ -111,6 +119,16 @@ def gaussian_law(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
 def noise_law(stddev: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
     """Return a threshold, and a standard deviation as kernels read it."""
     return _DROPS_NONE, _fitting("stddev", stddev, dtype)
+
+
+def law_in(
+    training: Any, p: float, dtype: np.dtype[Any], scale: Any, rng: AnyRNG
+) -> tuple[int, Array, AnyRNG]:
+    """Return the law of p, and rng; without training one that keeps all, and takes no numbers."""
+    threshold, value = law_of(p, dtype, scale)
+    if arguments.in_training(training):
+        return threshold, value, rng
+    return _DROPS_NONE, np.ones_like(value), _ANY_KEY
 
 
 def law_of(p: float, dtype: np.dtype[Any], scale: Any = None) -> tuple[int, Array]:
@@ -132,5 +150,8 @@ def _given(scale: Any, dtype: np.dtype[Any]) -> Array:
 def _fitting(name: str, number: float, dtype: np.dtype[Any]) -> Array:
     computed = compute_type(dtype)
     if abs(number) > float(np.finfo(computed).max):
-        raise ValueError(f"{name}={number!r} does not fit {computed}")
+        raise ValueError(
+            f"{name}={number!r} does not fit {computed}, whose largest number is "
+            f"{np.finfo(computed).max}: give less, or an x of float64"
+        )
     return np.array(number, computed)

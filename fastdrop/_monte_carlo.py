@@ -83,7 +83,7 @@ def mc_dropout(
     ------
     TypeError, ValueError
         If an argument is of the wrong kind or makes no sense, or `fn` returns no real numbers, or
-        another shape than before.
+        another shape than before, or, where samples are kept, another dtype.
     ImportError
         If the progress bar's package is not installed.
 
@@ -133,8 +133,12 @@ def mc_dropout(
         if keep:
             if samples is None:
                 samples = namespace(y).empty((n, *y.shape), y.dtype)
+            elif y.dtype != samples.dtype:
+                raise TypeError(
+                    f"fn returned dtype {y.dtype} in pass {t}, before {samples.dtype}: return one"
+                )
             samples[t] = y
-    return MonteCarlo(spread.mean, spread.deviations / (n - freedom), samples)
+    return MonteCarlo(spread.mean, spread.variance(freedom), samples)
 
 
 def _passes(fn: Callable[..., Any], x: Any, n: int, key: Key, size: int | None) -> Iterator[Any]:
@@ -157,7 +161,7 @@ def _passes(fn: Callable[..., Any], x: Any, n: int, key: Key, size: int | None) 
 def _result(y: Any) -> Any:
     """Return a result as an array of real numbers, wherever it lives."""
     if not arguments.is_cupy(y):
-        y = arguments.array(y)
+        y = arguments.array(y, "fn's result")
     # bfloat16 is of kind V to NumPy, and converts all the same.
     if y.dtype.kind not in "biuf" and not arguments.is_bfloat16(y.dtype):
         raise TypeError(f"fn returned dtype {y.dtype}, and mc_dropout averages real numbers")
@@ -177,24 +181,36 @@ class _Welford:
         if self.mean is None:
             self.mean = y.astype(np.float64)
             # Not zeros: what is infinite or NaN in one sample has no variance.
-            self.deviations = self.mean - self.mean
+            self.deviations = self._without_warning(self.mean, self.mean)
             return
         if y.shape != self.mean.shape:
             raise ValueError(
                 f"fn returned shape {y.shape} in pass {self.count - 1}, before {self.mean.shape}"
             )
-        step = y - self.mean
+        step = self._without_warning(y, self.mean)
         self.mean += step / self.count
-        self.deviations += step * (y - self.mean)
+        self.deviations += step * self._without_warning(y, self.mean)
+
+    def variance(self, freedom: int) -> Any:
+        """Return the variance, by that many samples less."""
+        # NumPy makes numbers of what has no axes.
+        return namespace(self.mean).asarray(self.deviations / (self.count - freedom))
+
+    @staticmethod
+    def _without_warning(a: Any, b: Any) -> Any:
+        with np.errstate(invalid="ignore"):
+            return a - b
 
 
 def _progress(progress: Any) -> Callable[[Iterable[Any], int], Iterable[Any]]:
     """Return what wraps the passes in a progress bar; import one only if it is asked for."""
-    if not isinstance(progress, bool) and progress not in _PROGRESS:
-        raise ValueError(f"progress={progress!r}: give True, False, {' or '.join(_PROGRESS)}")
-    if progress is False:
+    if isinstance(progress, str):
+        names: tuple[str, ...] = (arguments.choice("progress", progress, _PROGRESS),)
+    else:
+        names = _PROGRESS if arguments.flag("progress", progress) else ()
+    if not names:
         return lambda passes, n: passes
-    for name in _PROGRESS if progress is True else (progress,):
+    for name in names:
         try:
             if name == "rich":
                 from rich.progress import track
@@ -204,5 +220,4 @@ def _progress(progress: Any) -> Callable[[Iterable[Any], int], Iterable[Any]]:
         except ImportError:
             continue
         return lambda passes, n: tqdm(passes, "Monte Carlo dropout", n)
-    wanted = " or ".join(_PROGRESS) if progress is True else progress
-    raise ImportError(f"progress={progress!r} needs {wanted}: pip install {wanted.split()[0]}")
+    raise ImportError(f"progress={progress!r} needs {' or '.join(names)}: pip install {names[0]}")

@@ -11,21 +11,46 @@ from ._arguments import Array
 from ._backends import Backend, backend_of
 
 
-def operand(name: str, value: Any, x: Array, backend: Backend) -> Array:
-    """Return an array-like as an array of the dtype of x, and that broadcasts to x."""
-    if isinstance(value, int | float | list | tuple):
-        value = backend.lifted(np.asarray(value).astype(x.dtype), x)
+def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x") -> Array:
+    """Return an array-like as an array of the dtype of x, and that broadcasts to x.
+
+    `beside` is what errors call x.
+    """
+    if isinstance(value, int | float | np.generic | list | tuple):
+        value = backend.lifted(_numbers(name, value, x.dtype), x)
     if backend_of(value) is not backend:
-        raise TypeError(f"{name} is a {arguments.kind_of(value)}, which does not lie where x does")
-    result = backend.array(value)
+        raise TypeError(
+            f"{name} is a {arguments.kind_of(value)}, which does not lie where {beside} does: "
+            "bring one to the other"
+        )
+    result = backend.array(value, name)
     backend.beside(name, result, x)
     if result.dtype != x.dtype:
         raise TypeError(
-            f"{name} has dtype {result.dtype}, and x has {x.dtype}: give {name}.astype(x.dtype)"
+            f"{name} has dtype {result.dtype}, and {beside} has {x.dtype}: give "
+            f"{name}.astype({beside}.dtype)"
         )
     if not fits(result.shape, x.shape):
         raise ValueError(
-            f"{name} has shape {result.shape}, which does not broadcast to that of x, {x.shape}"
+            f"{name} has shape {result.shape}, which does not broadcast to that of {beside}, "
+            f"{x.shape}"
+        )
+    return result
+
+
+def _numbers(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
+    """Return numbers that have no array of their own yet, rounded to a dtype."""
+    try:
+        given = np.asarray(value)
+    except ValueError:  # rows of several lengths
+        given = np.asarray(None)
+    if given.dtype.kind not in "iuf" and not arguments.is_bfloat16(given.dtype):
+        raise TypeError(f"{arguments.described(name, value)}: give real numbers")
+    with np.errstate(over="ignore"):
+        result: Array = given.astype(dtype)
+    if not (np.isfinite(result.astype(np.float64)) | ~np.isfinite(given.astype(np.float64))).all():
+        raise ValueError(
+            f"{name} has numbers too large for {dtype}: give smaller ones, or another x"
         )
     return result
 

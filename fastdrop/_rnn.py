@@ -17,21 +17,13 @@ State: TypeAlias = Any  # an array, or a tuple of states
 _INPUT, _OUTPUT, _STATE = 0, 1, 2  # which key is folded out of a pass's: states go on from 2
 
 
-def _variational(value: Any) -> bool:
-    return arguments.flag("variational", value)
-
-
-def _share_batch(value: Any) -> bool:
-    return arguments.flag("share_batch", value)
-
-
 def _drop_state(value: Any) -> tuple[bool, ...] | None:
     if value is None:
         return None
     if not isinstance(value, tuple | list):
         raise TypeError(
-            f"drop_state={value!r} is a {type(value).__name__}: give a tuple of True and False, "
-            "one for each member of the state"
+            arguments.described("drop_state", value)
+            + ": give a tuple of True and False, one for each member of the state"
         )
     return tuple(arguments.flag(f"drop_state[{i}]", v) for i, v in enumerate(value))
 
@@ -104,8 +96,8 @@ class RNNDropout(Layer):
     input_p = Setting(partial(arguments.probability, name="input_p"))
     output_p = Setting(partial(arguments.probability, name="output_p"))
     state_p = Setting(partial(arguments.probability, name="state_p"))
-    variational = Setting(_variational, default=False)
-    share_batch = Setting(_share_batch, default=False)
+    variational = Setting(partial(arguments.flag, "variational"), default=False)
+    share_batch = Setting(partial(arguments.flag, "share_batch"), default=False)
     drop_state = Setting(_drop_state, default=None)
 
     def __init__(
@@ -163,9 +155,9 @@ class RNNDropout(Layer):
         """
         return self._begun().state(state, t, _STATE)[0]
 
-    def input_backward(self, dx: ArrayLike, t: int) -> Array:
+    def input_backward(self, dy: ArrayLike, t: int) -> Array:
         """Return the gradient of `input`'s argument in step t from that of its result."""
-        return self.input(dx, t)
+        return self.input(dy, t)
 
     def output_backward(self, dy: ArrayLike, t: int) -> Array:
         """Return the gradient of `output`'s argument in step t from that of its result."""
@@ -204,6 +196,8 @@ class _Pass:
 
     def state(self, state: Any, t: Any, part: int) -> tuple[Any, int]:
         """Return a state dropped, and the number of the part that comes after it."""
+        if isinstance(state, list):
+            raise TypeError("the state is a list: give a tuple of states, or an array")
         if not isinstance(state, tuple):
             return self.dropped(state, t, "state_p", part), part + 1
         flags = [True] * len(state)

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, Offset, Output, Place, ShapeLike
 from ._backends import backend_of
-from ._key import Key
-from ._laws import compute_type, law_of
+from ._laws import law_in
 from .cuda import AnyRNG
-
-# For a softmax alone, of which nothing is dropped.
-_ALL_KEPT, _NO_KEY = 0, Key(0)
 
 
 def softmax_dropout(
@@ -160,14 +154,14 @@ def softmax_dropout_backward(
             f"dy is a {arguments.kind_of(dy)}, and x a {arguments.kind_of(x)}: bring one to where "
             "the other is"
         )
-    gradient = backend.array(dy)
+    gradient = backend.array(dy, "dy")
     for name, ours, its in (
         ("dtype", gradient.dtype, xs.dtype),
         ("shape", gradient.shape, xs.shape),
     ):
         if ours != its:
             kind = TypeError if name == "dtype" else ValueError
-            raise kind(f"dy has {name} {ours}, and x has {its}")
+            raise kind(f"dy has {name} {ours}, and x has {its}: give a dy of that")
     return backend.softmax_gradient(xs, gradient, out, *law)
 
 
@@ -182,7 +176,7 @@ def _law(
     global_shape: ShapeLike | None,
 ) -> tuple[int, Place, AnyRNG, int, Array]:
     """Return the axis, where x lies in its mask, the key, the threshold, and the factor."""
-    threshold, factor = law_of(arguments.probability(p), x.dtype, scale)
+    threshold, factor, rng = law_in(training, arguments.probability(p), x.dtype, scale, rng)
     axis = arguments.axis(axis, x.ndim)
     place = arguments.place(x.shape, None, offset, global_shape)
     if global_shape is not None:
@@ -192,6 +186,4 @@ def _law(
                 f"x has length {x.shape[axis]} along axis {axis}, and global_shape={full} has "
                 f"{full[axis]}: a softmax needs the whole axis, so cut along others"
             )
-    if training is not True and not arguments.flag("training", training):
-        return axis, place, _NO_KEY, _ALL_KEPT, np.ones((), compute_type(x.dtype))
     return axis, place, rng, threshold, factor

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from fastdrop_kernels import forks
+
+from . import _arguments as arguments
 
 
 def set_num_threads(n: int) -> None:
@@ -23,15 +24,7 @@ def set_num_threads(n: int) -> None:
     TypeError, ValueError
         If `n` is not an integer, or below 1.
     """
-    if isinstance(n, bool):
-        raise TypeError(f"n={n!r} is a bool: give an integer")
-    try:
-        count = operator.index(n)
-    except TypeError:
-        raise TypeError(f"n={n!r} is a {type(n).__name__}: give an integer") from None
-    if count < 1:
-        raise ValueError(f"n={count} threads cannot compute anything: give 1 or more")
-    _pool().set_thread_count(count)
+    _pool().set_thread_count(arguments.whole("n", n, 1))
 
 
 def get_num_threads() -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from . import _arguments as arguments
-from ._arguments import Array, ArrayLike, Offset, ShapeLike
+from ._arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from ._backends import backend_of
 from ._functions import dropout
-from ._key import RNG
+from .cuda import AnyRNG
 
 _FIRST, _LAST = "channels_first", "channels_last"
 _ROW, _BATCH = "row", "batch"
@@ -24,14 +24,14 @@ def path_mode(value: Any) -> str:
     return arguments.choice("mode", value, (_ROW, _BATCH))
 
 
-def channels(function: str, x: Any, data_format: Any) -> tuple[int | None, ...]:
+def channels(function: str, x: Any, data_format: Any, name: str = "x") -> tuple[int | None, ...]:
     """Return the noise shape of decisions that each channel of each sample shares."""
     first = data_format_name(data_format) == _FIRST
-    axes = backend_of(x).array(x).ndim
+    axes = backend_of(x).array(x, name).ndim
     if axes < 2:
         raise ValueError(
-            f"x has {axes} axes, and {function} needs one of samples and one of channels: "
-            "give x[None] for a sample alone"
+            f"{name} has {axes} axes, and {function} needs one of samples and one of channels: "
+            f"give {name}[None] for a sample alone"
         )
     inner = (1,) * (axes - 2)
     return (None, None, *inner) if first else (None, *inner, None)
@@ -39,14 +39,14 @@ def channels(function: str, x: Any, data_format: Any) -> tuple[int | None, ...]:
 
 def feature_dropout(
     x: ArrayLike,
-    p: float = 0.5,
+    p: float | ArrayLike = 0.5,
     *,
     data_format: str = _FIRST,
-    rng: RNG = None,
+    rng: AnyRNG = None,
     training: bool = True,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
-    out: Array | None = None,
+    out: Output = None,
 ) -> Array:
     """Drop whole channels of each sample at random, and scale the others.
 
@@ -60,8 +60,9 @@ def feature_dropout(
     x : array_like
         Samples along axis 0, channels along axis 1 or the last, and any number of other axes. A
         sample alone needs an axis before its own: ``x[None]``.
-    p : float
-        Probability of **dropping** a channel, in [0, 1].
+    p : float or array_like
+        Probability of **dropping** a channel, in [0, 1]; an array broadcasts to
+        ``(N, C, 1, ...)``, or ``(N, 1, ..., C)`` for channels last.
     data_format : {"channels_first", "channels_last"}
         Which axis the channels lie along: axis 1, or the last.
     rng, training, out
@@ -112,15 +113,15 @@ def feature_dropout(
 
 def drop_path(
     x: ArrayLike,
-    p: float = 0.5,
+    p: float | ArrayLike = 0.5,
     *,
     mode: str = _ROW,
     scale_by_keep: bool = True,
-    rng: RNG = None,
+    rng: AnyRNG = None,
     training: bool = True,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
-    out: Array | None = None,
+    out: Output = None,
 ) -> Array:
     """Drop whole samples of a residual branch at random (stochastic depth), and scale the others.
 
@@ -132,8 +133,9 @@ def drop_path(
     ----------
     x : array_like
         Samples along axis 0, and any number of other axes.
-    p : float
-        Probability of **dropping** a sample's path, in [0, 1].
+    p : float or array_like
+        Probability of **dropping** a sample's path, in [0, 1]; an array broadcasts to
+        ``(N, 1, ...)``, or to ones for a batch.
     mode : {"row", "batch"}
         Whether each sample is decided on by itself, or the batch as a whole.
     scale_by_keep : bool

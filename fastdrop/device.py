@@ -124,7 +124,9 @@ def keep(seed: Any, stream: Any, index: Any, threshold: Any) -> Any:
     >>> keep(42, 0, np.arange(8), threshold(0.5)).astype(int)
     array([1, 1, 0, 0, 0, 0, 1, 0])
     """
-    return contract.keep(np.uint64(seed), np.uint64(stream), np.uint64(index), np.uint64(threshold))
+    _integers("index", index)
+    _integers("threshold", threshold, ": give threshold(p)")
+    return _keep(seed, stream, index, threshold)
 
 
 def keep8(seed: Any, stream: Any, block: Any, threshold: Any) -> Any:
@@ -149,9 +151,15 @@ def keep8(seed: Any, stream: Any, block: Any, threshold: Any) -> Any:
     >>> bin(keep8(42, 0, 0, threshold(0.5)))
     '0b1000011'
     """
-    return _device.keep_block(
-        np.uint64(seed), np.uint64(stream), np.uint64(block), np.uint64(threshold)
-    )
+    _integers("block", block)
+    _integers("threshold", threshold, ": give threshold(p)")
+    return _keep8(seed, stream, block, threshold)
+
+
+def _integers(name: str, value: Any, way: str = "") -> None:
+    """Refuse what is no integer, and would be cut off; compiled code does not look."""
+    if np.asarray(value).dtype.kind not in "iu":
+        raise TypeError(f"{arguments.described(name, value)}, and no integer{way}")
 
 
 def uniform32(seed: Any, stream: Any, index: Any) -> Any:
@@ -208,11 +216,26 @@ def bits8(seed: Any, stream: Any, block: Any) -> Any:
     return contract.block_bits(np.uint64(seed), np.uint64(stream), np.uint64(block), zero)
 
 
+# What compiled code means by the names above: it checks nothing.
+
+
 def _threshold(p: float) -> Any:
     return np.uint64(contract.threshold(p))
 
 
+def _keep(seed: Any, stream: Any, index: Any, threshold: Any) -> Any:
+    return contract.keep(np.uint64(seed), np.uint64(stream), np.uint64(index), np.uint64(threshold))
+
+
+def _keep8(seed: Any, stream: Any, block: Any, threshold: Any) -> Any:
+    return _device.keep_block(
+        np.uint64(seed), np.uint64(stream), np.uint64(block), np.uint64(threshold)
+    )
+
+
 _device.compiled(contract.threshold)
 _device.compiled_as(threshold, _threshold)
-for _function in (keep, keep8, uniform32, bits8):
+_device.compiled_as(keep, _keep)
+_device.compiled_as(keep8, _keep8)
+for _function in (uniform32, bits8):
     _device.compiled(_function)

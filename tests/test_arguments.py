@@ -67,7 +67,7 @@ def test_a_p_that_is_no_number_is_a_type_error_that_names_it(with_p: Any, p: Any
 @pytest.mark.parametrize("take", [fd.Dropout, lambda p: fd.alpha_dropout(X, p)])
 def test_what_takes_one_p_refuses_several(take: Any) -> None:
     for p in ([0.5], np.array([0.5, 0.1])):
-        with pytest.raises(TypeError, match="p=.*give the probability of dropping"):
+        with pytest.raises(TypeError, match="p=.*give one number, the probability of dropping"):
             take(p)
 
 
@@ -110,7 +110,7 @@ def test_another_dtype_is_a_type_error_that_names_it_and_the_way_out(dtype: str)
         fd.dropout(x, 0.5, rng=1, out=out)
     message = str(caught.value)
     assert str(x.dtype) in message
-    assert "astype" in message
+    assert " give " in message
     with pytest.raises(TypeError):
         fd.Dropout(0.5, rng=1)(x)
 

@@ -277,7 +277,7 @@ def test_the_number_that_was_set_is_returned(set_threads: SetThreads) -> None:
 @pytest.mark.parametrize("n", [0, -1, -8])
 def test_no_threads_are_a_value_error(n: int, set_threads: SetThreads) -> None:
     before = fd.get_num_threads()
-    with pytest.raises(ValueError, match=f"n={n} threads"):
+    with pytest.raises(ValueError, match=f"n={n} is below 1"):
         set_threads(n)
     assert fd.get_num_threads() == before
 

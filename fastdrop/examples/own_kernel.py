@@ -85,9 +85,10 @@ def dropout_behind(x: Array, bias: Array) -> Array:
 
 def fused(x: Array, bias: Array) -> Array:
     """Return the same by the fused kernel."""
-    y = np.empty_like(x)
+    x = np.ascontiguousarray(x)  # the kernel counts elements in C order
+    y = np.empty(x.shape, x.dtype)
     t, scale = device.threshold(P), np.float32(1 / (1 - P))
-    bias_relu_dropout(x.ravel(), bias, *parts(KEY), t, scale, y.ravel())
+    bias_relu_dropout(x.reshape(-1), bias, *parts(KEY), t, scale, y.reshape(-1))
     return y
 
 
