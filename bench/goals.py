@@ -252,9 +252,6 @@ GOALS = (
         _relative([(BY_TWO, BY_ONE)], largest=64 * KI),
         SAME,
     ),
-    # What version 0.1 set itself.
-    Goal("ratio at 64 Ki elements, 1 thread (0.1's goal)", "", 5.0, _ratio(ONE, 64 * KI)),
-    Goal("ratio at 16 Mi elements, all threads (0.1's goal)", "", 0.8, _ratio(ALL, 16 * MI)),
     Goal(
         "dropout_mask at 64 Ki, time over np.multiply's of float32",
         "",

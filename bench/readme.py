@@ -63,6 +63,13 @@ def _bullets(lines: list[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+def _goals(verdicts: list[str]) -> str:
+    return _folded(
+        "What it is meant to reach, and whether it does on this machine",
+        "A second figure, where there is one, is acceptable.\n\n" + _bullets(verdicts),
+    )
+
+
 def region(results: Results) -> str:
     """Build the text between the markers: tables, losses, goals, machine.
 
@@ -92,7 +99,7 @@ def region(results: Results) -> str:
     parts.append("What it loses:\n\n" + _bullets(losses(results)))
     if results["notes"]:
         parts.append(_folded("Notes on the measurement", _bullets(results["notes"])))
-    parts.append("Goals:\n\n" + _bullets([str(verdict) for verdict in judge(results)]))
+    parts.append(_goals([str(verdict) for verdict in judge(results)]))
     parts.append(
         report.machine(results) + " Generated from the results by `python -m bench readme`."
     )
@@ -104,7 +111,7 @@ def family_region(results: family_report.FamilyResults) -> str:
     rows = results["rows"]
     parts = [_markdown(t, folded=n > 0) for n, t in enumerate(family_report.tables(rows))]
     parts.append("What it loses:\n\n" + _bullets(family_report.losses(rows)))
-    parts.append("Goals:\n\n" + _bullets(family_report.verdicts(rows)))
+    parts.append(_goals(family_report.verdicts(rows)))
     parts.append(report.machine(results))
     return "\n\n".join(parts)
 
@@ -129,7 +136,7 @@ def gpu_region(results_file: Path) -> str:
     parts.append("What it loses:\n\n" + _bullets(gpu_report.losses(results)))
     if results["notes"]:
         parts.append(_folded("Notes on the measurement", _bullets(results["notes"])))
-    parts.append("Goals:\n\n" + _bullets([str(v) for v in gpu_report.judge(results)]))
+    parts.append(_goals([str(v) for v in gpu_report.judge(results)]))
     parts.append(gpu_report.machine(results))
     return "\n\n".join(parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import sys
@@ -69,8 +70,9 @@ def report() -> list[tuple[str, str]]:
     ]
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Print the report and the self-check; return 1 if that fails."""
+    argparse.ArgumentParser(prog="python -m fastdrop", description=__doc__).parse_args(argv)
     for name, value in report():
         print(f"{name + ':':17}{value}")
     print("\nself-check, exact comparison with the NumPy reference:")

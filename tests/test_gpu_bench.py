@@ -31,4 +31,4 @@ def test_a_small_run(gpu: Device, tmp_path: Path) -> None:
     kept = {row["contender"]: row["traced"] for row in results["memory"]}
     assert kept["fastdrop"] == kept["fastdrop-new"] == 0.0
     assert kept["cupy"] == 1.0
-    assert "Goals:" in readme.gpu_region(file)
+    assert "What it is meant to reach" in readme.gpu_region(file)

@@ -37,7 +37,7 @@ def test_a_wrong_mask_makes_it_fail(
         return mask
 
     monkeypatch.setattr(_self_check, "dropout_mask", wrong)
-    assert command.main() == 1
+    assert command.main([]) == 1
     assert "FAILED" in capsys.readouterr().out
 
 
