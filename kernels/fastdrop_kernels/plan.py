@@ -41,13 +41,16 @@ def plan(
     input_strides: tuple[int, ...],
     output_strides: tuple[int, ...],
     index_strides: tuple[int, ...],
-    lines: bool = False,
+    panel_from: int | None = None,
 ) -> Plan:
-    """Order and merge the axes of an array that is not empty; as lines alone, if so asked."""
+    """Order and merge the axes of an array that is not empty.
+
+    With `panel_from`, it is made of lines, or of panels of at least so many rows.
+    """
     axes, form = _boxed(shape, input_strides, output_strides, index_strides)
-    if lines and form == PANEL:  # the axis of index step 1 is the last but one
-        axes[-2:] = axes[:-3:-1]
-    if lines:
+    if panel_from is not None and not (form == PANEL and axes[-1][0] >= panel_from):
+        if form == PANEL:  # the axis of index step 1 is the last but one
+            axes[-2:] = axes[:-3:-1]
         form = LINE
     table = np.array(axes, np.int64).view(np.uint64)
     table.flags.writeable = False

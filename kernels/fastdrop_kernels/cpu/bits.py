@@ -87,6 +87,30 @@ def settler() -> Any:
     return routine("settle", settle, types.void(POINTER, *[U64] * 6))
 
 
+def at_second_level(c1: Lanes) -> Lanes:
+    """Return counter word 1 of level 1, given that of level 0."""
+    deeper: Lanes = c1 + contract.level_word(c1.constant(1))
+    return deeper
+
+
+def uniforms_of(high: Lanes, low: Lanes) -> Lanes:
+    """Return the 32-bit uniforms of elements whose halves at both levels are known."""
+    # In memory, and so in lanes, the lower half of a number comes first.
+    first, rest = (pair.seen_as(I32) for pair in low.interleaved(high))
+    return first.joined(rest)
+
+
+def in_long_vectors(uniforms: list[Lanes]) -> list[Lanes]:
+    """Join vectors of uniforms, as far as is good for the arithmetic that follows.
+
+    A polynomial's steps wait for each other, and LLVM, which makes as many instructions of each as
+    a long vector has registers, lets them wait together.
+    """
+    while len(uniforms) > 1 and uniforms[0].count < _UNIFORMS:
+        uniforms = [a.joined(b) for a, b in zip(uniforms[::2], uniforms[1::2], strict=True)]
+    return uniforms
+
+
 class Law:
     """What decides, as values of the code that is being generated: a key and a threshold."""
 
@@ -114,26 +138,20 @@ class Law:
     def uniforms(self, block: Any, between: Between) -> list[Lanes]:
         """Return the 32-bit uniforms of the group that begins at a block.
 
-        In long vectors: a polynomial's steps wait for each other, and LLVM, which makes as many
-        instructions of each as a long vector has registers, lets them wait together.
+        See `in_long_vectors`.
         """
         builder = self.builder
         c0, c1 = contract.split(Lanes(builder, block))
         chains = [c0 ^ (iota(builder, I64, BLOCKS) + k * BLOCKS) for k in range(_CHAINS)]
         upper = self.drawn([(chain, c1) for chain in chains], between)
-        second = c1 + contract.level_word(c1.constant(1))
+        second = at_second_level(c1)
         lower = self.drawn([(chain, second) for chain in chains], lambda r: None)
         uniforms = []
         for uppers, lowers in zip(upper, lower, strict=True):
             high = [word.seen_as(I16) for word in uppers[0].interleaved(uppers[1])]
             low = [word.seen_as(I16) for word in lowers[0].interleaved(lowers[1])]
-            for a, b in zip(low, high, strict=True):
-                # In memory, and so in lanes, the lower half of a number comes first.
-                first, rest = (pair.seen_as(I32) for pair in a.interleaved(b))
-                uniforms.append(first.joined(rest))
-        while len(uniforms) > 1 and uniforms[0].count < _UNIFORMS:
-            uniforms = [a.joined(b) for a, b in zip(uniforms[::2], uniforms[1::2], strict=True)]
-        return uniforms
+            uniforms += [uniforms_of(*halves) for halves in zip(high, low, strict=True)]
+        return in_long_vectors(uniforms)
 
     def drawn(self, counters: list[tuple[Lanes, Lanes]], between: Between) -> list[Pair]:
         """Return the bits of some vectors of blocks: of each, its lower and its upper word."""

@@ -9,110 +9,57 @@ takes shifts and masks and no shuffles.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 
-from .. import contract
-from .bits import BLOCKS, HALVES, POINTER, ROUNDS, U64, Between, Law, Pair, settler
+from .bits import HALVES, POINTER, ROUNDS, U64, Law, in_long_vectors, settler, uniforms_of
 from .compiler import routine
-from .intrinsics import advance, intrinsic, prefetch, scratch, wide_vectors
-from .lanes import I16, I32, I64, Lanes, iota, load, select, store
-from .loops import any_loop, put_vector, read_vector, sizes
-from .operations import MARKS, Operation
+from .intrinsics import advance, intrinsic, scratch, wide_vectors
+from .lanes import I32, Lanes, load
+from .loops import any_loop, sizes
+from .operations import Operation, drawn_for
 from .shared import PAIR
-from .span import FAR, NEAR, spread
+from .span import NEAR
 from .storage import BITS
-from .target import VECTOR_BYTES
+from .strips import COLUMNS, Columns, Strip, columns_of, got_blocks, put_blocks
 
-_ROWS, _COLUMNS = np.uint64(HALVES), np.uint64(8)
-_MARK_BYTES = np.uint64(2 * HALVES)  # of a column of a strip
+_ROWS, _COLUMNS = np.uint64(HALVES), np.uint64(COLUMNS)
 # Where rows do not begin with a block, the 8 elements of a row lie in two, and the second is kept
-# for the next 8 columns: 16 bytes a row, for that many rows.
+# for the next 8 columns: 16 bytes a row and level, for that many rows.
 _KEPT_ROWS = np.uint64(1024)
 _ROW_BYTES = np.uint64(16)
 _kept_scratch = scratch(int(_KEPT_ROWS * _ROW_BYTES))
-_LINE = 64
 # Bytes down each column that FAR asks for ahead: 1 Mi float32 at 0.64 of the rate of C order, not
 # 0.55, and 16 Mi at 0.8. All from 320 to 1600 are alike, and so is asking for the second level.
 _AHEAD_BYTES = 320
 _ZERO, _SEVEN = np.uint64(0), np.uint64(7)
 
 
-class _Strip:
-    """The rows of a strip: where each one's bits are."""
+def _keep_blocks(levels: int) -> Any:
+    """Intrinsic ``(kept, index, row_step, ...)``: the bits of the blocks in which rows begin."""
 
-    def __init__(self, law: Law, index: Any, row_step: Any) -> None:
-        builder = law.builder
-        first, step = Lanes(builder, index), Lanes(builder, row_step)
-        rows = [iota(builder, I64, BLOCKS) * 4 + chain for chain in range(4)]
-        indices = [first + row * step for row in rows]
-        self.law, self._blocks = law, [index >> 3 for index in indices]
-        self._lanes = [index & 7 for index in indices]
+    @intrinsic
+    def keep_blocks(
+        typingctx: Any, kept: Any, index: Any, row_step: Any, seed: Any, stream: Any, threshold: Any
+    ) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kept, index, row_step, *key = args
+            rows = Strip(Law(builder, *key), index, row_step)
+            for level in range(levels):
+                put_blocks(rows.blocks(0, level), kept, level)
+            return context.get_dummy_value()
 
-    def blocks(self, q: int, between: Between = lambda r: None) -> list[Pair]:
-        """Return the bits of every row's q-th block, of all four chains."""
-        counters = [contract.split(block + q) for block in self._blocks]
-        return self.law.drawn(counters, between)
+        return types.void(POINTER, *[U64] * 5), codegen
 
-    def moved(self, blocks: list[Pair], following: list[Pair]) -> list[Pair]:
-        """Return the 8 halves of every row that begin at its own place inside a block."""
-        result = []
-        for (w0, w1), (w2, w3), lane in zip(blocks, following, self._lanes, strict=True):
-            far, shift = lane >= 4, (lane & 3) * 16
-            words = [select(far, w1, w0), select(far, w2, w1), select(far, w3, w2)]
-            # (b << 1) << (63 - shift) is b << (64 - shift), which may not be a shift by 64.
-            low, high = (
-                (a >> shift) | ((b << 1) << (shift ^ 63))
-                for a, b in zip(words, words[1:], strict=False)
-            )
-            result.append((low, high))
-        return result
+    return keep_blocks
 
 
-def _columns(blocks: list[Pair]) -> list[Lanes]:
-    """Return the 8 columns of a strip: halves in the order of the rows."""
-    return [column for words in zip(*blocks, strict=True) for column in _transposed(*words)]
-
-
-def _transposed(a: Lanes, b: Lanes, c: Lanes, d: Lanes) -> list[Lanes]:
-    """Return the first halves of the words of four chains, the second, and so on."""
-
-    def merged(a: Lanes, b: Lanes, element: Any, bits: int) -> tuple[Lanes, Lanes]:
-        a, b = a.seen_as(element), b.seen_as(element)
-        low = (1 << bits) - 1
-        return (a & low) | (b << bits), (a >> bits) | (b & (low << bits))
-
-    even, odd = zip(merged(a, b, I32, 16), merged(c, d, I32, 16), strict=True)
-    first, third = merged(*even, I64, 32)
-    second, fourth = merged(*odd, I64, 32)
-    return [column.seen_as(I16) for column in (first, second, third, fourth)]
-
-
-@intrinsic
-def _keep_blocks(
-    typingctx: Any, kept: Any, index: Any, row_step: Any, seed: Any, stream: Any, threshold: Any
-) -> Any:
-    """Write the bits of the blocks in which the rows of a strip begin."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kept, index, row_step, *key = args
-        _put(_Strip(Law(builder, *key), index, row_step).blocks(0), kept)
-        return context.get_dummy_value()
-
-    return types.void(POINTER, *[U64] * 5), codegen
-
-
-def _put(blocks: list[Pair], pointer: Any) -> None:
-    for k, word in enumerate(word for pair in blocks for word in pair):
-        store(word, pointer, k * VECTOR_BYTES)
-
-
-def _got(builder: Any, pointer: Any) -> list[Pair]:
-    words = [load(builder, pointer, k * VECTOR_BYTES, I64, BLOCKS) for k in range(8)]
-    return list(zip(words[::2], words[1::2], strict=True))
+def _levels(operation: Operation) -> int:
+    """Return how many times 16 bits are drawn of every element: for decisions, or uniforms."""
+    return 2 if operation.exact else 1
 
 
 def _strip(operation: Operation, aligned: bool, way: str) -> Any:
@@ -121,18 +68,7 @@ def _strip(operation: Operation, aligned: bool, way: str) -> Any:
     Where rows begin inside blocks (not `aligned`), `kept` holds the bits of these blocks, and then
     of those that follow.
     """
-    sides = operation.source, operation.target
-    wanted = [
-        (column, side, at)
-        for column in range(8)
-        for side, storage in enumerate(sides)
-        for at in range(0, HALVES * storage.bits // 8 * (way == FAR), _LINE)
-    ]
-    # Columns may be whole pages apart, and then a load waits for the store that precedes it, which
-    # goes to the same place of another page. So several are loaded before any of them is written,
-    # as many as registers hold (256 x 256 float32 in place: 7% faster).
-    most = max(storage.bits for storage in sides) * HALVES // 8
-    at_once = max(1, min(8, 16 * VECTOR_BYTES // most))
+    levels = _levels(operation)
 
     @intrinsic
     def strip(
@@ -156,36 +92,30 @@ def _strip(operation: Operation, aligned: bool, way: str) -> Any:
             value, kept = args[-2:]
             key = seed, stream, threshold
             law = Law(builder, *key)
-            rows = _Strip(law, index, row_step)
-            parameters = operation.parameters(builder, value)
-            each = [ir.Constant(I64, j) for j in range(8)]
-            columns = [
-                (
-                    builder.gep(x, [builder.mul(column, x_column)]),
-                    builder.gep(y, [builder.mul(column, y_column)]),
-                )
-                for column in each
-            ]
+            rows = Strip(law, index, row_step)
+            columns = Columns(operation, way, builder, (x, x_column), (y, y_column))
 
             def between(r: int) -> None:
-                for column, side, at in spread(wanted, ROUNDS - 1, r):
-                    place = builder.gep(columns[column][side], [ahead[side]])
-                    prefetch(builder, place, at, side == 1)
+                columns.ask_ahead(ahead, ROUNDS - 1, r)
 
-            if aligned:
-                words = rows.blocks(0, between)
+            halves = []
+            for level in range(levels):
+                if aligned:
+                    words = rows.blocks(0, level, between)
+                else:
+                    following = rows.blocks(1, level, between)
+                    words = rows.moved(got_blocks(builder, kept, level), following)
+                    put_blocks(following, kept, level)
+                halves.append(columns_of(words))
+            noise: Iterator[Lanes]
+            if operation.exact:
+                uniforms = [uniforms_of(*levels) for levels in zip(*halves, strict=True)]
+                pairs = map(operation.noise, in_long_vectors(uniforms))  # of columns
+                noise = (column for pair in pairs for column in pair.parted())
             else:
-                following = rows.blocks(1, between)
-                words = rows.moved(_got(builder, kept), following)
-                _put(following, kept)
-            runs = [(builder.add(index, column), row_step, HALVES) for column in each]
-            halves = law.settled(_columns(words), runs)
-            for begin in range(0, 8, at_once):
-                some = slice(begin, begin + at_once)
-                given = [read_vector(operation, builder, a, 0, HALVES) for a, _ in columns[some]]
-                for vector, x, (_, y) in zip(halves[some], given, columns[some], strict=True):
-                    kept_ones = vector >= law.bound
-                    put_vector(operation, kept_ones, x, y, 0, HALVES, parameters)
+                runs = [(builder.add(index, j), row_step, HALVES) for j in columns.each]
+                noise = (column >= law.bound for column in law.settled(halves[0], runs))
+            columns.put(noise, operation.parameters(builder, value))
             return context.get_dummy_value()
 
         return types.void(POINTER, U64, POINTER, *[U64] * 8, POINTER, POINTER), codegen
@@ -194,13 +124,17 @@ def _strip(operation: Operation, aligned: bool, way: str) -> Any:
 
 
 @functools.cache
-def _strip_of_marks() -> Any:
-    """Routine ``(marks, index, row_step, seed, stream, threshold, kept)``."""
-    settler()  # known by its symbol
-    strip = _strip(MARKS, False, NEAR)
+def _strip_of_noise(drawn: Operation) -> Any:
+    """Routine ``(noise, index, row_step, seed, stream, threshold, kept)``.
 
-    def marked(
-        marks: Any,
+    It writes a strip's noise, column by column.
+    """
+    settler()  # known by its symbol
+    strip: Any = _strip(drawn, False, NEAR)
+    column_bytes = _ROWS * np.uint64(drawn.target.itemsize)
+
+    def draw(
+        noise: Any,
         index: Any,
         row_step: Any,
         seed: Any,
@@ -210,10 +144,10 @@ def _strip_of_marks() -> Any:
     ) -> None:
         wide_vectors()
         strip(
-            marks,
+            noise,
             _ZERO,
-            marks,
-            _MARK_BYTES,
+            noise,
+            column_bytes,
             _ZERO,
             _ZERO,
             index,
@@ -221,11 +155,42 @@ def _strip_of_marks() -> Any:
             seed,
             stream,
             threshold,
-            marks,
+            noise,
             kept,
         )
 
-    return routine("marks-strip", marked, types.void(POINTER, *[U64] * 5, POINTER))
+    return routine(f"{drawn.name}-strip", draw, types.void(POINTER, *[U64] * 5, POINTER))
+
+
+def _strip_put(operation: Operation, way: str) -> Any:
+    """Intrinsic ``(x, x_column, y, y_column, x_ahead, y_ahead, noise, value)``: one strip.
+
+    Its noise is in memory, column by column, 32 bits each.
+    """
+
+    @intrinsic
+    def put(
+        typingctx: Any,
+        x: Any,
+        x_column: Any,
+        y: Any,
+        y_column: Any,
+        x_ahead: Any,
+        y_ahead: Any,
+        noise: Any,
+        value: Any,
+    ) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x, x_column, y, y_column, *ahead, noise, value = args
+            columns = Columns(operation, way, builder, (x, x_column), (y, y_column))
+            columns.ask_ahead(ahead, 1, 0)
+            there = (load(builder, noise, 4 * HALVES * j, I32, HALVES) for j in range(COLUMNS))
+            columns.put(there, operation.parameters(builder, value))
+            return context.get_dummy_value()
+
+        return types.void(POINTER, U64, POINTER, *[U64] * 3, POINTER, POINTER), codegen
+
+    return put
 
 
 @functools.cache
@@ -236,10 +201,18 @@ def panel_loop(operation: Operation, way: str) -> Any:
     (1000 x 1003 float32: a fifth of the rate of C order, not four fifths).
     """
     settler()  # known by its symbol
-    strip, strip_aligned = _strip(operation, False, way), _strip(operation, True, way)
-    strip_of_marks, apply = _strip_of_marks(), any_loop(operation)
+    decides, packed = not operation.exact, operation.target is BITS
+    in_registers = decides and not packed
+    strip: Any = _strip(operation, False, way) if in_registers else None
+    strip_aligned: Any = _strip(operation, True, way) if in_registers else None
+    # What is exact draws so long that a way through memory costs little (1024 x 1024 float32 in
+    # 1.40 times C order's time and not 1.22, 1000 x 1000 alike), and it needs no code of its own.
+    put: Any = None if decides else _strip_put(operation, way)
+    drawn, levels = drawn_for(operation), _levels(operation)
+    draw, apply, keep_blocks = _strip_of_noise(drawn), any_loop(operation), _keep_blocks(levels)
     in_size, out_size = sizes(operation)
-    packed = operation.target is BITS
+    row_bytes, rows_kept = _ROW_BYTES * np.uint64(levels), _KEPT_ROWS // np.uint64(levels)
+    column_bytes = _ROWS * np.uint64(drawn.target.itemsize)
     ahead = np.uint64(_AHEAD_BYTES)
 
     def panel(
@@ -264,67 +237,72 @@ def panel_loop(operation: Operation, way: str) -> Any:
         whole = rows - rows % _ROWS
         if packed or x_row != in_size or y_row != out_size:
             whole = _ZERO
-        aligned = (index | row_step | columns) & _SEVEN == _ZERO and whole == rows
-        most = rows if aligned else _KEPT_ROWS
+        aligned = decides and (index | row_step | columns) & _SEVEN == _ZERO and whole == rows
+        most = rows if aligned else rows_kept
         for begin in range(_ZERO, rows, most):
             end = min(begin + most, rows)
             height = end - begin
             if not aligned:
                 for row in range(begin, end, _ROWS):
-                    kept = advance(kept_blocks, (row - begin) * _ROW_BYTES)
+                    kept = advance(kept_blocks, (row - begin) * row_bytes)
                     first = index + row * row_step
-                    _keep_blocks(kept, first, row_step, seed, stream, threshold)
+                    keep_blocks(kept, first, row_step, seed, stream, threshold)
             for column in range(_ZERO, columns, _COLUMNS):
                 width = min(_COLUMNS, columns - column)
                 for row in range(begin, end, _ROWS):
                     i = index + row * row_step + column
                     a = advance(x, row * x_row + column * x_column)
                     b = advance(y, row * y_row + column * y_column)
+                    kept = advance(kept_blocks, (row - begin) * row_bytes)
                     # At the end of these columns, ask for the next.
                     x_ahead = y_ahead = ahead
                     if (row - begin) * x_row + ahead >= height * x_row:
                         x_ahead += _COLUMNS * x_column - height * x_row
                     if (row - begin) * y_row + ahead >= height * y_row:
                         y_ahead += _COLUMNS * y_column - height * y_row
-                    if aligned:
-                        strip_aligned(
-                            a,
-                            x_column,
-                            b,
-                            y_column,
-                            x_ahead,
-                            y_ahead,
-                            i,
-                            row_step,
-                            seed,
-                            stream,
-                            threshold,
-                            value,
-                            marks,
-                        )
-                        continue
-                    kept = advance(kept_blocks, (row - begin) * _ROW_BYTES)
-                    if row < whole and width == _COLUMNS:
-                        strip(
-                            a,
-                            x_column,
-                            b,
-                            y_column,
-                            x_ahead,
-                            y_ahead,
-                            i,
-                            row_step,
-                            seed,
-                            stream,
-                            threshold,
-                            value,
-                            kept,
-                        )
-                        continue
+                    if in_registers:  # known when this is compiled
+                        if aligned:
+                            strip_aligned(
+                                a,
+                                x_column,
+                                b,
+                                y_column,
+                                x_ahead,
+                                y_ahead,
+                                i,
+                                row_step,
+                                seed,
+                                stream,
+                                threshold,
+                                value,
+                                marks,
+                            )
+                            continue
+                        if row < whole and width == _COLUMNS:
+                            strip(
+                                a,
+                                x_column,
+                                b,
+                                y_column,
+                                x_ahead,
+                                y_ahead,
+                                i,
+                                row_step,
+                                seed,
+                                stream,
+                                threshold,
+                                value,
+                                kept,
+                            )
+                            continue
                     count = min(_ROWS, rows - row)
-                    strip_of_marks(marks, i, row_step, seed, stream, threshold, kept)
+                    draw(marks, i, row_step, seed, stream, threshold, kept)
+                    if not decides:
+                        if row < whole and width == _COLUMNS:
+                            put(a, x_column, b, y_column, x_ahead, y_ahead, marks, value)
+                            continue
                     for j in range(width):
-                        mark = advance(marks, j * _MARK_BYTES)
+                        mark = advance(marks, j * column_bytes)
                         from_column, to_column = advance(a, j * x_column), advance(b, j * y_column)
                         apply(from_column, x_row, to_column, y_row, mark, count, value)
 
