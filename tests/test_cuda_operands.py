@@ -366,6 +366,30 @@ def test_activations_and_their_gradients(name: str, rng: np.random.Generator) ->
     assert (y[~kept] == (0 if "backward" in name else third[~kept])).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("act", SMOOTH)
+def test_activations_do_not_cancel(act: str, dtype: Any) -> None:
+    """Relative to the result, far below 0 too; gelu's Phi falls there as fast as x**2 grows."""
+    dtype = np.dtype(dtype)
+    t = np.linspace(-11, 11, 20_001).astype(dtype)
+    zeros, one = np.zeros_like(t), np.ones((), dtype)
+    y, dx = poisoned(t.shape, dtype), poisoned(t.shape, dtype)
+    forward = driver.bias_act_dropping(dtype, act, True, True)
+    driver.apply(forward, t, y, 0, None, *KEY, 0, one, operands=(zeros, zeros))
+    back = driver.bias_act_dropping_backward(dtype, act, True)
+    driver.apply(back, np.ones_like(t), dx, 0, None, *KEY, 0, one, operands=(t, zeros))
+    wide = t.astype(np.longdouble)
+    slope = joint.passed_back(act, np.ones_like(wide), wide)
+    if act == "tanh":
+        slope = 1 / np.cosh(wide) ** 2
+    roots = np.abs(slope) < 0.05  # near which a slope is a difference of larger numbers
+    limits = np.finfo(dtype)
+    reach = limits.eps * (16 + (4 * wide**2 if act.startswith("gelu") else 0))
+    assert (np.abs(y - joint.activated(act, wide)) <= reach * np.abs(y) + limits.tiny).all()
+    around = np.where(roots & (t > -2), 1, np.abs(slope))
+    assert (np.abs(dx - slope) <= reach * around + limits.tiny).all()
+
+
 @pytest.mark.parametrize("act", SMOOTH)
 def test_activations_reach_their_limits(act: str) -> None:
     for dtype in (np.dtype(np.float32), np.dtype(np.float64)):

@@ -237,6 +237,8 @@ def panel_loop(operation: Operation, way: str) -> Any:
         whole = rows - rows % _ROWS
         if packed or x_row != in_size or y_row != out_size:
             whole = _ZERO
+        # To let whole strips of aligned rows go this way, where some rows remain, gained nothing
+        # (1000 x 1000, 1%) and cost other shapes 5 to 9%.
         aligned = decides and (index | row_step | columns) & _SEVEN == _ZERO and whole == rows
         most = rows if aligned else rows_kept
         for begin in range(_ZERO, rows, most):

@@ -85,6 +85,7 @@ def rows_loop(form: Form) -> Any:
             and goes_on(outer, inner, _ZERO)
             and goes_on(outer, inner, out_column)
             and goes_on(outer, inner, index_column)
+            and step_of(inner, index_column) <= _CONSECUTIVE  # else tiles are shorter than rows
         )
         row = n
         if joined:

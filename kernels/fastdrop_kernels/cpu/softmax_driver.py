@@ -9,7 +9,6 @@ way round), with its own kernels for every layout. The result is the same to the
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -150,13 +149,14 @@ def _over_rows(rows: _Rows, law: Law, direct: _Direct, copied: _Slab) -> None:
         return
     count, places = _slabs(rows.shape)
     _, threads = shares(count, int(_COST * math.prod(rows.shape)), 1)
-    numbers = itertools.count()
+    numbers = list(range(count))
 
     def work() -> None:
-        for number in numbers:
-            if number >= count:
+        while True:
+            try:
+                part = rows.part(places(numbers.pop()))  # which threads can do at once
+            except IndexError:
                 return
-            part = rows.part(places(number))
             if (steps := part.steps()) is not None:
                 direct(part, steps, law, True)
             else:

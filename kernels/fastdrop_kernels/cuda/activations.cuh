@@ -1,15 +1,16 @@
 // Activations: what they make of a number, and the gradient that they pass back.
 //
 // Their inner arithmetic may round and flush as the compiler likes, and is right to a few units in
-// the last place; what must be exact goes through `times` and `plus`. The identity and ReLU are exact.
+// the last place of the result (gelu far below 0, where Phi falls fast, to as many times x**2); what
+// must be exact goes through `times` and `plus`. The identity and ReLU are exact.
 // Infinities give limits, and not the NaN of infinity times 0.
 
 namespace fastdrop {
 
 FASTDROP_INLINE float exponential(float x) { return expf(x); }
 FASTDROP_INLINE double exponential(double x) { return exp(x); }
-FASTDROP_INLINE float error_function(float x) { return erff(x); }
-FASTDROP_INLINE double error_function(double x) { return erf(x); }
+FASTDROP_INLINE float complementary_error_function(float x) { return erfcf(x); }
+FASTDROP_INLINE double complementary_error_function(double x) { return erfc(x); }
 FASTDROP_INLINE float hyperbolic_tangent(float x) { return tanhf(x); }
 FASTDROP_INLINE double hyperbolic_tangent(double x) { return tanh(x); }
 
@@ -38,11 +39,6 @@ FASTDROP_INLINE bool is_not_positive(float x) {
 }
 FASTDROP_INLINE bool is_not_positive(double x) { return x <= 0.0; }
 
-template <class Value>
-FASTDROP_INLINE Value logistic(Value x) {
-    return reciprocal(Value(1) + exponential(-x));
-}
-
 // The logistic function of x and of -x, each to a few units in its own last place.
 template <class Value>
 struct Shares {
@@ -64,10 +60,19 @@ FASTDROP_INLINE Value bounded(Value x) {
     return x < -FAR<Value> ? -FAR<Value> : x > FAR<Value> ? FAR<Value> : x;  // a NaN stays
 }
 
-// x times a function of it that is 0 far below.
+// x, and -FAR far below, where a function that it is multiplied by is 0.
 template <class Value>
-FASTDROP_INLINE Value gated(Value x, Value gate) {
-    return times(x < -FAR<Value> ? -FAR<Value> : x, gate);
+FASTDROP_INLINE Value bounded_below(Value x) {
+    return x < -FAR<Value> ? -FAR<Value> : x;
+}
+
+// x times the logistic function of z. Where that is too small for a normal number, the product need
+// not be: x is multiplied by two square roots of it.
+template <class Value>
+FASTDROP_INLINE Value by_logistic(Value x, Value z) {
+    const Value root = exponential(Value(0.5) * (z < 0 ? z : -z));
+    const Value large = reciprocal(Value(1) + root * root);
+    return z < 0 ? times(times(times(x, root), large), root) : times(x, large);
 }
 
 struct Identity {
@@ -91,10 +96,10 @@ struct Relu {
 struct Gelu {
     template <class Value>
     static FASTDROP_INLINE Value phi(Value x) {
-        return Value(0.5) * (Value(1) + error_function(x * Value(0.7071067811865476)));
+        return Value(0.5) * complementary_error_function(x * Value(-0.7071067811865476));
     }
     template <class Value>
-    static FASTDROP_INLINE Value value(Value x) { return gated(x, phi(x)); }
+    static FASTDROP_INLINE Value value(Value x) { return times(bounded_below(x), phi(x)); }
     template <class Value>
     static FASTDROP_INLINE Value back(Value dy, Value x) {
         x = bounded(x);
@@ -111,7 +116,10 @@ struct GeluTanh {
         return Value(FACTOR) * x * (Value(1) + Value(CUBIC) * x * x);
     }
     template <class Value>
-    static FASTDROP_INLINE Value value(Value x) { return gated(x, logistic(inner(x))); }
+    static FASTDROP_INLINE Value value(Value x) {
+        x = bounded_below(x);
+        return by_logistic(x, inner(x));
+    }
     template <class Value>
     static FASTDROP_INLINE Value back(Value dy, Value x) {
         x = bounded(x);
@@ -123,7 +131,10 @@ struct GeluTanh {
 
 struct Silu {
     template <class Value>
-    static FASTDROP_INLINE Value value(Value x) { return gated(x, logistic(x)); }
+    static FASTDROP_INLINE Value value(Value x) {
+        x = bounded_below(x);
+        return by_logistic(x, x);
+    }
     template <class Value>
     static FASTDROP_INLINE Value back(Value dy, Value x) {
         x = bounded(x);
@@ -140,8 +151,9 @@ struct Tanh {
     }
     template <class Value>
     static FASTDROP_INLINE Value back(Value dy, Value x) {
-        const Value t = hyperbolic_tangent(x);
-        return times(dy, Value(1) - t * t);
+        // 1 - tanh(x)**2, which would cancel, by the logistic function of 2 x and of -2 x.
+        const Value e = exponential(Value(-2) * (x < 0 ? -x : x)), large = reciprocal(Value(1) + e);
+        return times(dy, Value(4) * e * large * large);
     }
 };
 

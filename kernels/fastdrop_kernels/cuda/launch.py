@@ -153,9 +153,11 @@ def _cut(
 ) -> Iterator[Piece]:
     """Cut in two what is too much for a launch."""
     kernel, grid, layout = _planned(operation, axes, phases)
-    at = max(range(len(axes)), key=lambda a: axes[a][0], default=0)
-    unit = _BLOCK if operation.storage.together > 1 else 1  # bytes of packed bits stay whole
-    # Packed bits that cannot be cut would need over 10 axes to be too many.
+    # Bits are packed in C order, so that parts of the outermost axis alone are whole bytes.
+    packed = operation.storage.together > 1
+    at = 0 if packed else max(range(len(axes)), key=lambda a: axes[a][0], default=0)
+    inside = math.prod(axis[0] for axis in axes[1:])
+    unit = _BLOCK // math.gcd(_BLOCK, inside) if packed else 1
     if grid <= MAX_BLOCKS or axes[at][0] < 2 * unit:
         yield Piece(kernel, grid, shifts, index_shift, layout)
         return

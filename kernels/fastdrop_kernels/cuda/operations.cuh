@@ -50,7 +50,7 @@ struct Params {
     i64 step[1 + MAX_OPERANDS];    // along the inner axis
     u32 whole[1 + MAX_OPERANDS];   // whether elements are aligned to their size
     u32 width[1 + MAX_OPERANDS];   // bytes of a group that can be loaded at once; 0: only elements
-    Axis slots;    // groups along the inner axis; only length, magic and shift are used
+    Axis slots;    // groups along the inner axis: length, magic and shift (softmax.cuh: see there)
     u32 axes, unused;
 };
 
@@ -69,14 +69,21 @@ FASTDROP_INLINE Value parameter(const Params& p, int byte) {
     return value;
 }
 
-// Dropout: kept elements times the parameter, dropped ones +0.0.
-template <class Storage_>
-struct Drop {
+// What most operations say of themselves: they read x of the type that they write, and what else
+// they are told. Of dropped elements nothing is read, where the launch's threshold tells which.
+template <class Storage_, Noise NOISE_, class... Others>
+struct Of {
     using Storage = Storage_;
     using Value = typename Storage::Value;
-    using Operands = Reads<Storage>;
-    static constexpr Noise NOISE = COMMON;
-    static FASTDROP_INLINE bool reads(bool kept) { return kept; }
+    using Operands = Reads<Storage, Others...>;
+    static constexpr Noise NOISE = NOISE_;
+    static FASTDROP_INLINE bool reads(bool kept) { return NOISE != COMMON || kept; }
+};
+
+// Dropout: kept elements times the parameter, dropped ones +0.0.
+template <class Storage>
+struct Drop : Of<Storage, COMMON> {
+    using Value = typename Storage::Value;
     static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
         return noise >= p.threshold ? times(x, parameter<Value>(p, 0)) : Value(0);
     }
@@ -84,13 +91,9 @@ struct Drop {
 
 // Dropout by thresholds and factors of the elements' own. An infinite factor drops whatever the
 // threshold: 2**32, which is above all noise, has no place in 32 bits.
-template <class Storage_, class Factor>
-struct DropEach {
-    using Storage = Storage_;
+template <class Storage, class Factor>
+struct DropEach : Of<Storage, OWN, Moved<4>, Factor> {
     using Value = typename Storage::Value;
-    using Operands = Reads<Storage, Moved<4>, Factor>;
-    static constexpr Noise NOISE = OWN;
-    static FASTDROP_INLINE bool reads(bool) { return true; }
     static FASTDROP_INLINE Value apply(u32 noise, const Params&, Value x, u32 threshold,
                                        Value factor) {
         using Bits = typename BitsOf<sizeof(Value)>::type;
@@ -101,13 +104,9 @@ struct DropEach {
 };
 
 // Alpha dropout: kept elements times a parameter plus another, dropped ones a third.
-template <class Storage_>
-struct Alpha {
-    using Storage = Storage_;
+template <class Storage>
+struct Alpha : Of<Storage, COMMON> {
     using Value = typename Storage::Value;
-    using Operands = Reads<Storage>;
-    static constexpr Noise NOISE = COMMON;
-    static FASTDROP_INLINE bool reads(bool kept) { return kept; }
     static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
         constexpr int NEXT = sizeof(Value);
         const Value kept = plus(times(x, parameter<Value>(p, 0)), parameter<Value>(p, NEXT));
@@ -115,55 +114,43 @@ struct Alpha {
     }
 };
 
+// A normal number of the deviation that is the parameter.
+template <class Value>
+FASTDROP_INLINE Value deviate(u32 noise, const Params& p) {
+    return times(computed<Value>(standard_normal(noise)), parameter<Value>(p, 0));
+}
+
 // Gaussian dropout: elements times normals of mean 1, whose deviation is the parameter.
-template <class Storage_>
-struct GaussianDrop {
-    using Storage = Storage_;
+template <class Storage>
+struct GaussianDrop : Of<Storage, EXACT> {
     using Value = typename Storage::Value;
-    using Operands = Reads<Storage>;
-    static constexpr Noise NOISE = EXACT;
-    static FASTDROP_INLINE bool reads(bool) { return true; }
     static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
-        const Value z = computed<Value>(standard_normal(noise));
-        return times(x, plus(times(z, parameter<Value>(p, 0)), Value(1)));
+        return times(x, plus(deviate<Value>(noise, p), Value(1)));
     }
 };
 
 // Gaussian noise: elements plus normals of mean 0, whose deviation is the parameter.
-template <class Storage_>
-struct GaussianAdd {
-    using Storage = Storage_;
+template <class Storage>
+struct GaussianAdd : Of<Storage, EXACT> {
     using Value = typename Storage::Value;
-    using Operands = Reads<Storage>;
-    static constexpr Noise NOISE = EXACT;
-    static FASTDROP_INLINE bool reads(bool) { return true; }
     static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
-        const Value z = computed<Value>(standard_normal(noise));
-        return plus(x, times(z, parameter<Value>(p, 0)));
+        return plus(x, deviate<Value>(noise, p));
     }
 };
 
 // Masked fill: kept elements as they are, dropped ones the parameter.
-template <class Storage_>
-struct Fill {
-    using Storage = Storage_;
+template <class Storage>
+struct Fill : Of<Storage, COMMON> {
     using Value = typename Storage::Value;
-    using Operands = Reads<Storage>;
-    static constexpr Noise NOISE = COMMON;
-    static FASTDROP_INLINE bool reads(bool kept) { return kept; }
     static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
         return noise >= p.threshold ? x : parameter<Value>(p, 0);
     }
 };
 
 // Masked fill by thresholds of the elements' own. They have 64 bits, for 2**32, which drops all.
-template <class Storage_>
-struct FillEach {
-    using Storage = Storage_;
+template <class Storage>
+struct FillEach : Of<Storage, OWN, Moved<8>> {
     using Value = typename Storage::Value;
-    using Operands = Reads<Storage, Moved<8>>;
-    static constexpr Noise NOISE = OWN;
-    static FASTDROP_INLINE bool reads(bool) { return true; }
     static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x, u64 threshold) {
         return noise >= threshold ? x : parameter<Value>(p, 0);
     }

@@ -36,6 +36,10 @@ struct Part {
 };
 
 // y is the operand 0, x the operand 1 and, in the backward, dy the operand 2.
+//
+// Of its Params, `groups` counts the rows, `length` and `step` are those of a row, `width[0]` is not 0
+// where y is written in groups, `slots.length` is the number of threads that share a row, and
+// `slots.index_step` the step through the mask along it. The axes are those around the rows.
 template <class Storage_, bool BACKWARD>
 struct Rows {
     using Storage = Storage_;
