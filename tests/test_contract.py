@@ -153,10 +153,11 @@ class TestMaskVectors:
         check_mask(out == 1, v)
         assert ((out == 0) | (out == 1)).all()
 
-    def test_masked_fill_fills_by_the_mask(self, v: dict[str, Any]) -> None:
+    @pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.int16, marks=pytest.mark.slow)])
+    def test_masked_fill_fills_by_the_mask(self, v: dict[str, Any], dtype: Any) -> None:
         shape, p, key, where = arguments_of(v)
-        out = poisoned(shape, np.int16)
-        fd.masked_fill(np.ones(shape, np.int16), p, 0, rng=key, out=out, **where)
+        out = poisoned(shape, dtype)
+        fd.masked_fill(np.ones(shape, dtype), p, 0, rng=key, out=out, **where)
         check_mask(out.astype(bool), v)
         assert ((out == 0) | (out == 1)).all()
 
