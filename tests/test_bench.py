@@ -65,6 +65,7 @@ def test_the_check_mode_makes_every_call_once_and_judges_nothing() -> None:
     run.check_the_rest(found)
 
 
+@pytest.mark.slow
 def test_the_check_command() -> None:
     done = bench("--check", "--only", "fastdrop,cs231n", "--sections", "forward,small")
     assert done.returncode == 0, done.stderr

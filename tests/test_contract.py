@@ -89,11 +89,13 @@ def test_philox_gives_the_known_answers(answer: Answer) -> None:
     assert philox(answer.rounds, words) == answer.output
 
 
+COMPILED = numba.njit(contract.philox_round), numba.njit(contract.philox_last_round)
+
+
 @pytest.mark.parametrize("answer", ANSWERS, ids=str)
 def test_compiled_philox_gives_the_known_answers(answer: Answer) -> None:
     words = [np.uint64(w) for w in answer.counter + answer.key]
-    middle, last = numba.njit(contract.philox_round), numba.njit(contract.philox_last_round)
-    assert philox(answer.rounds, words, middle, last) == answer.output
+    assert philox(answer.rounds, words, *COMPILED) == answer.output
 
 
 def test_philox_over_arrays_gives_the_known_answers() -> None:

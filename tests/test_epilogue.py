@@ -254,6 +254,11 @@ def test_evaluation_leaves_out_the_dropout_alone(rng: np.random.Generator) -> No
     )
     assert_same(dx, np.where(x + bias > 0, x, np.float32(0)))
     assert rng.bit_generator.state == state
+
+
+@pytest.mark.slow
+def test_evaluation_without_any_part_is_a_copy(rng: np.random.Generator) -> None:
+    x = numbers((9, 30), np.float32, rng)
     plain = fd.bias_act_dropout_add(x, training=False)
     assert plain is not x
     assert_same(plain, x)

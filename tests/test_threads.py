@@ -67,10 +67,16 @@ def these_arrays_are_large_enough_for_threads(monkeypatch: pytest.MonkeyPatch) -
     assert N > driver.PARALLEL_FROM
 
 
-@pytest.mark.parametrize("layout", list(layouts(np.empty((ROWS, COLUMNS)))))
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("dtype", "layout"),
+    thinned(
+        lambda dtype, layout: dtype == np.float32 or layout != "F",
+        [np.float32, np.float64],
+        list(layouts(np.empty((ROWS, COLUMNS)))),
+    ),
+)
 def test_any_number_of_threads_drops_the_same(
-    layout: str, dtype: Any, count: int, kept: Array
+    dtype: Any, layout: str, count: int, kept: Array
 ) -> None:
     x = layouts(numbers(dtype))[layout]
     for _ in range(3):
@@ -84,7 +90,7 @@ def test_any_number_of_threads_drops_the_same(
 @pytest.mark.parametrize(
     ("dtype", "layout"),
     thinned(
-        lambda dtype, layout: dtype == "u4" or layout == "flat",
+        lambda dtype, layout: layout == "flat" or (dtype, layout) == ("u4", "other elements"),
         ["u1", "i2", "u4", "i8", "c16"],
         ["flat", "F", "other elements"],
     ),
