@@ -1,7 +1,7 @@
 """Which cases of a test are quick.
 
-From an empty cache a test takes as long as compiling what it calls: 0.3 s a kernel, and a dozen
-kernels for each operation, dtype and layout. So the README's test command meets every one of these,
+From an empty cache a test takes as long as compiling what it calls: 0.3 to 1 s a kernel, and up to
+fifteen kernels an operation and dtype. So the README's test command meets every one of these,
 but not all of their combinations; these are marked slow, and CI runs them too.
 """
 
