@@ -265,9 +265,11 @@ def test_evaluation_without_any_part_is_a_copy(rng: np.random.Generator) -> None
 
 
 def test_a_scale_is_that_of_kept_elements(rng: np.random.Generator) -> None:
-    x = numbers((9, 30), np.float64, rng)
-    got = fd.bias_act_dropout_add(x, x, "relu", 0.4, rng=KEY, scale=-3.0)
-    assert_same(got, np.where(mask(x.shape, 0.4, KEY), np.maximum(x + x, 0) * -3.0, 0.0))
+    x = numbers((9, 30), np.float32, rng)
+    nothing = np.full_like(x, -0.0)  # which changes no number it is added to
+    got = fd.bias_act_dropout_add(x, x, "relu", 0.4, rng=KEY, residual=nothing, scale=-3.0)
+    factor, zero = np.float32(-3), np.float32(0)
+    assert_same(got, np.where(mask(x.shape, 0.4, KEY), np.maximum(x + x, 0) * factor, zero))
 
 
 @pytest.mark.parametrize("what", ["x", "bias", "residual", "row"])
