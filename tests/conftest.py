@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fastdrop as fd
 
-from .devices import Device, need_a_gpu
+from .devices import Device, HostDevice, host_device, need_a_gpu
 
 if importlib.util.find_spec("hypothesis"):  # which tests on a GPU do without
     from hypothesis import settings
@@ -33,6 +35,50 @@ def gpu() -> Device:
     """The current GPU."""
     need_a_gpu()
     return Device()
+
+
+@pytest.fixture(scope="module")
+def cuda_on_host() -> Iterator[Any]:
+    """The launcher of the CUDA kernels: here it runs them on the host, compiled with g++."""
+    from .cuda_host import host
+
+    if host.COMPILER is None:
+        pytest.skip("g++ is not here to compile the kernels for the host")
+    from fastdrop_kernels.cuda import driver
+
+    before = driver._launcher
+    driver._launcher = runner = host.HostLauncher()
+    yield runner
+    driver._launcher = before
+
+
+@pytest.fixture
+def host(request: pytest.FixtureRequest) -> Iterator[HostDevice]:
+    """A device of CuPy arrays on the host; the kernels are CUDA's, or without g++ the CPU's."""
+    from .cuda_host.host import COMPILER
+
+    driver: Any = None
+    if COMPILER is not None:
+        request.getfixturevalue("cuda_on_host")
+        driver = importlib.import_module("fastdrop_kernels.cuda.driver")
+    with host_device(driver) as (device, _):
+        yield device
+
+
+@pytest.fixture
+def asked() -> Iterator[Any]:
+    """A device of CuPy arrays on the host, and its driver, which remembers its calls."""
+    with host_device() as both:
+        yield both
+
+
+@pytest.fixture(params=[32, 64], ids=["32 bits", "64 bits"])
+def counting(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In how many bits the CUDA kernels count."""
+    from .cuda_host.cases import WIDE, settings_of_launches
+
+    with settings_of_launches(**({} if request.param == 32 else WIDE)):
+        yield
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 # Whole runs
 
 
+@pytest.mark.slow
 def test_the_check_mode_makes_every_call_once_and_judges_nothing() -> None:
     # Without the peers that take seconds to import; CI runs it with all that it has.
     ours = ("fastdrop-1", "fastdrop", "fastdrop-new", "numpy-best", "cs231n", "binomial")
@@ -64,6 +65,7 @@ def test_the_check_mode_makes_every_call_once_and_judges_nothing() -> None:
     run.check_the_rest(found)
 
 
+@pytest.mark.slow
 def test_the_check_command() -> None:
     done = bench("--check", "--only", "fastdrop,cs231n", "--sections", "forward,small")
     assert done.returncode == 0, done.stderr

@@ -134,6 +134,7 @@ def test_the_command(
 # Plots
 
 
+@pytest.mark.slow
 def test_plots_are_small_and_deterministic(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="plots need matplotlib: fastdrop[bench]")
     saved = tmp_path / "cpu.json"

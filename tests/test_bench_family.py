@@ -18,6 +18,7 @@ from bench.common import Array, P, fresh_input
 from bench.contender import Call
 
 
+@pytest.mark.slow
 def test_every_call_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved = tmp_path / "family.json"
     assert main(["family", "--check", "--output", str(saved)]) == 0

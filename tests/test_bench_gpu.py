@@ -191,6 +191,7 @@ def test_the_readme_has_the_results_or_says_that_there_are_none(tmp_path: Path) 
         readme.replaced("nothing", text, markers=readme.GPU)
 
 
+@pytest.mark.slow
 def test_plots_are_drawn_and_the_same_each_time(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="plots are drawn with matplotlib: fastdrop[bench]")
     file = tmp_path / "gpu.json"

@@ -82,6 +82,7 @@ def test_a_second_process_compiles_nothing(cache: Path) -> None:
     assert times(cache) == before
 
 
+@pytest.mark.slow
 def test_a_home_that_does_not_exist_costs_nothing_but_time() -> None:
     gone = {"HOME": "/proc/nonexistent", "XDG_CACHE_HOME": "", "FASTDROP_CACHE_DIR": ""}
     assert_succeeds(run_python(CALL, **gone))
@@ -95,6 +96,7 @@ def test_a_home_that_is_read_only_costs_nothing_but_time(
     assert not list(read_only.iterdir())
 
 
+@pytest.mark.slow
 def test_a_cache_folder_that_is_read_only_is_used_and_not_written_to(
     cache: Path, powerless: list[str]
 ) -> None:
@@ -108,6 +110,7 @@ def test_a_cache_folder_that_is_read_only_is_used_and_not_written_to(
     assert times(cache) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("below", ["", "below"])
 def test_a_cache_folder_that_cannot_be_made_costs_nothing_but_time(
     below: str, tmp_path: Path
@@ -128,6 +131,7 @@ shutil.rmtree({str(cache)!r})
     assert all(path.suffix == ".kernel" for path in cache.iterdir())
 
 
+@pytest.mark.slow
 def test_a_cache_folder_may_become_a_file_while_a_process_runs(cache: Path) -> None:
     replace = f"""
 import pathlib, shutil
@@ -138,6 +142,7 @@ pathlib.Path({str(cache)!r}).write_text("not a folder")
     assert cache.read_text() == "not a folder"
 
 
+@pytest.mark.slow
 def test_two_processes_that_compile_at_once_both_compute_and_fill_one_cache(
     called_once: Path, tmp_path: Path
 ) -> None:
@@ -164,6 +169,7 @@ while len(list(meeting.iterdir())) < 2:
     assert times(cache) == before
 
 
+@pytest.mark.slow
 def test_files_that_are_damaged_are_made_again(cache: Path) -> None:
     kernels = sorted(cache.iterdir())
     sizes = {path: path.stat().st_size for path in kernels}

@@ -89,11 +89,13 @@ def test_philox_gives_the_known_answers(answer: Answer) -> None:
     assert philox(answer.rounds, words) == answer.output
 
 
+COMPILED = numba.njit(contract.philox_round), numba.njit(contract.philox_last_round)
+
+
 @pytest.mark.parametrize("answer", ANSWERS, ids=str)
 def test_compiled_philox_gives_the_known_answers(answer: Answer) -> None:
     words = [np.uint64(w) for w in answer.counter + answer.key]
-    middle, last = numba.njit(contract.philox_round), numba.njit(contract.philox_last_round)
-    assert philox(answer.rounds, words, middle, last) == answer.output
+    assert philox(answer.rounds, words, *COMPILED) == answer.output
 
 
 def test_philox_over_arrays_gives_the_known_answers() -> None:
@@ -153,10 +155,11 @@ class TestMaskVectors:
         check_mask(out == 1, v)
         assert ((out == 0) | (out == 1)).all()
 
-    def test_masked_fill_fills_by_the_mask(self, v: dict[str, Any]) -> None:
+    @pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.int16, marks=pytest.mark.slow)])
+    def test_masked_fill_fills_by_the_mask(self, v: dict[str, Any], dtype: Any) -> None:
         shape, p, key, where = arguments_of(v)
-        out = poisoned(shape, np.int16)
-        fd.masked_fill(np.ones(shape, np.int16), p, 0, rng=key, out=out, **where)
+        out = poisoned(shape, dtype)
+        fd.masked_fill(np.ones(shape, dtype), p, 0, rng=key, out=out, **where)
         check_mask(out.astype(bool), v)
         assert ((out == 0) | (out == 1)).all()
 

@@ -16,7 +16,7 @@ from .device_arrays import PROMISES
 SIMULATOR = {"NUMBA_ENABLE_CUDASIM": "1"}
 
 
-QUICK = ("ties_are_settled", "in_place", "the_known_answers", "the_building_blocks_in_a_kernel")
+QUICK = ("the_known_answers", "the_building_blocks_in_a_kernel")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from fastdrop._layer_base import FunctionLayer
 
 from .gradients import assert_backward_is_the_gradient
 from .oracle import Array, assert_same
+from .thinning import thinned
 
 
 class Case(NamedTuple):
@@ -74,7 +75,13 @@ def test_all_layers_are_here() -> None:
     assert {c.layer for c in CASES} == below(FunctionLayer) & public - {FunctionLayer}
 
 
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    "dtype",
+    thinned(
+        lambda dtype: dtype == np.float32,
+        [np.float16, ml_dtypes.bfloat16, np.float32, np.float64],
+    ),
+)
 def test_the_nth_forward_and_its_backward_are_the_function(
     case: Case, dtype: Any, rng: np.random.Generator
 ) -> None:
@@ -92,7 +99,12 @@ def test_the_nth_forward_and_its_backward_are_the_function(
 # Of a batch dropped as a whole, one forward shows nothing; that its backward is the same call, the
 # test above shows.
 @pytest.mark.parametrize(
-    "case", [c for c in CASES if "mode" not in c.settings], ids=lambda c: c.layer.__name__
+    "case",
+    thinned(
+        lambda case: case.layer is not fd.FeatureAlphaDropout,
+        [c for c in CASES if "mode" not in c.settings],
+    ),
+    ids=lambda c: c.layer.__name__,
 )
 def test_the_gradient_is_the_numerical_one(case: Case, rng: np.random.Generator) -> None:
     shape = (3, 3, 4, 4) if len(case.shape) == 4 else (2, 2, 3, 3, 3)
@@ -114,7 +126,7 @@ def test_the_gradient_is_the_numerical_one(case: Case, rng: np.random.Generator)
 
 
 def test_evaluation_returns_x_itself(case: Case) -> None:
-    x = np.ones(case.shape)
+    x = np.ones(case.shape, np.float32)
     layer = case.layer(rng=1, **case.settings)
     assert layer.forward(x, training=False) is x
     assert layer.eval() is layer
@@ -125,7 +137,7 @@ def test_evaluation_returns_x_itself(case: Case) -> None:
 
 def test_a_gradient_of_another_shape_is_refused_and_loses_nothing(case: Case) -> None:
     layer = case.layer(rng=1, **case.settings)
-    x = np.ones(case.shape)
+    x = np.ones(case.shape, np.float32)
     layer(x)
     with pytest.raises(ValueError, match="dy has shape"):
         layer.backward(x[1:])
@@ -134,7 +146,7 @@ def test_a_gradient_of_another_shape_is_refused_and_loses_nothing(case: Case) ->
 
 def test_a_backward_uses_the_settings_of_its_forward(case: Case) -> None:
     layer = case.layer(rng=1, **case.settings)
-    x = np.ones(case.shape)
+    x = np.ones(case.shape, np.float32)
     layer(x)
     name = next(iter(case.settings))
     setattr(layer, name, 0.9)
@@ -151,7 +163,7 @@ def test_repr_is_code_that_makes_the_layer(case: Case) -> None:
     assert repr(made) == repr(layer)
     for name, value in case.settings.items():
         assert f"{name}={value!r}" in repr(layer)
-    x = np.ones(case.shape)
+    x = np.ones(case.shape, np.float32)
     assert_same(made(x), layer(x))
 
 
@@ -164,7 +176,7 @@ def test_defaults_are_not_shown() -> None:
 
 def test_copies_and_resumed_runs_go_on_alike(case: Case) -> None:
     layer = case.layer(rng=fd.Key(1, 2), **case.settings)
-    x = np.ones(case.shape)
+    x = np.ones(case.shape, np.float32)
     layer(x)
     resumed = case.layer(rng=0, **case.settings)
     resumed.load_state_dict(json.loads(json.dumps(layer.state_dict())))

@@ -15,7 +15,7 @@ from .subprocesses import run_scenario
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
-@pytest.mark.parametrize("module", ["numpy.random", "numba"])
+@pytest.mark.parametrize("module", [pytest.param("numpy.random", marks=pytest.mark.slow), "numba"])
 def test_a_child_forked_while_another_thread_imports_computes(module: str) -> None:
     assert run_scenario("first_call", "import", module).strip() == "done"
 
@@ -27,5 +27,6 @@ def test_a_child_forked_while_another_thread_compiles_can_compile(tmp_path: Path
     assert output.strip() == "done"
 
 
+@pytest.mark.slow
 def test_a_child_forked_while_a_users_code_is_compiled_computes() -> None:
     assert run_scenario("first_call", "numba").strip() == "done"

@@ -17,6 +17,7 @@ from bench.__main__ import main
 from bench.common import BenchError
 
 
+@pytest.mark.slow
 def test_it_prints_ratios_and_verdicts_and_ends_what_it_started(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, set_threads: Any
 ) -> None:

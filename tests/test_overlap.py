@@ -70,8 +70,8 @@ def test_overlap_in_masked_fill_and_evaluation_cannot_be_seen(
     kind: str, rng: np.random.Generator
 ) -> None:
     key = key_from(rng)
-    x, out = overlapping(kind, rng.integers(0, 2**15, (80, 80), np.int16))
-    expected = np.where(mask(x.shape, 0.25, key), x, np.int16(-1))
+    x, out = overlapping(kind, rng.integers(0, 2**15, (80, 80), np.int32))
+    expected = np.where(mask(x.shape, 0.25, key), x, np.int32(-1))
     fd.masked_fill(x, 0.25, -1, rng=key, out=out)
     np.testing.assert_array_equal(out, expected)
     x, out = overlapping(kind, rng.standard_normal((80, 80)))

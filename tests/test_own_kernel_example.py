@@ -46,6 +46,7 @@ def test_a_wrong_kernel_is_found(
     assert "NO" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_gpu_s_kernel_gives_the_same_bits_in_the_simulator() -> None:
     pytest.importorskip("numba.cuda", reason="this Numba has no CUDA: pip install numba-cuda")
     code = (

@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from .subprocesses import assert_succeeds, run_python
+from .thinning import thinned
 
 CALL = """
 import numpy as np, fastdrop as fd
@@ -121,9 +122,15 @@ def test_without_numbas_compiler_the_error_says_what_to_do() -> None:
     assert "unset" in last
 
 
-@pytest.mark.parametrize("name", ["FASTDROP_NUM_THREADS", "NUMBA_NUM_THREADS"])
-@pytest.mark.parametrize("value", ["abc", "0", "-2", "1.5"])
-def test_a_wrong_number_of_threads_in_the_environment_is_named(name: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("value", "name"),
+    thinned(
+        lambda value, name: value == "abc",
+        ["abc", "0", "-2", "1.5"],
+        ["FASTDROP_NUM_THREADS", "NUMBA_NUM_THREADS"],
+    ),
+)
+def test_a_wrong_number_of_threads_in_the_environment_is_named(value: str, name: str) -> None:
     others = {"FASTDROP_NUM_THREADS": "", "NUMBA_NUM_THREADS": ""}
     done = run_python("import fastdrop; fastdrop.get_num_threads()", **{**others, name: value})
     assert done.status == 1

@@ -25,6 +25,7 @@ from .softmaxes import (
     softmax,
     unit,
 )
+from .thinning import thinned
 
 DTYPES = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
 # Rows that are a vector, and less and more; that end inside one; of which marks are drawn together,
@@ -40,11 +41,18 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    thinned(
+        lambda shape, dtype: dtype == np.float32 or (shape, dtype) == (SHAPES[1], DTYPES[3]),
+        SHAPES,
+        DTYPES,
+    ),
+    ids=str,
+)
 def test_every_element_is_softmax_times_mask_in_every_layout_and_on_threads(
-    dtype: np.dtype[Any],
     shape: tuple[int, ...],
+    dtype: np.dtype[Any],
     rng: np.random.Generator,
     set_threads: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
@@ -105,7 +113,7 @@ def test_shards_are_parts_of_the_whole(rng: np.random.Generator) -> None:
         assert_same(np.ascontiguousarray(got), np.ascontiguousarray(dx[here]))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype in DTYPES[2:], DTYPES), ids=str)
 @pytest.mark.parametrize("axis", [-1, 0])
 def test_scores_of_minus_infinity_get_no_weight(
     dtype: np.dtype[Any], axis: int, rng: np.random.Generator
@@ -125,7 +133,7 @@ def test_scores_of_minus_infinity_get_no_weight(
     assert (np.abs(dx - gradient) <= 20 * float(unit(np.ones(()), dtype))).all()
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype != DTYPES[1], DTYPES), ids=str)
 def test_nan_stays_in_its_row_and_never_where_it_was_dropped(dtype: np.dtype[Any]) -> None:
     x = np.zeros((4, 37), dtype)
     x[0], x[1, 36], x[2, 5] = -np.inf, np.nan, np.inf

@@ -116,6 +116,7 @@ def test_an_edited_kernel_is_compiled_anew_and_the_old_one_found_again(
     assert copy.kernels() == of_both
 
 
+@pytest.mark.slow
 def test_bytecode_that_python_takes_though_it_is_stale_is_not_kept(
     copy: Copy, old_mask: str
 ) -> None:
@@ -127,6 +128,7 @@ def test_bytecode_that_python_takes_though_it_is_stale_is_not_kept(
     assert copy.call() != old_mask
 
 
+@pytest.mark.slow
 def test_an_edit_between_import_and_first_call_is_not_mixed_up(copy: Copy, old_mask: str) -> None:
     shutil.rmtree(copy.folder / "cache")
     edit = f"""

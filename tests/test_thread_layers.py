@@ -9,19 +9,24 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from .scenarios import calls
 from .subprocesses import run_scenario
 
-SHORT, MEDIUM, LONG = 1.0, 2.0, 10.0
+SHORT, MEDIUM, LONG = 0.3, 2.0, 10.0
 LAYERS = ["workqueue", "omp", "tbb"]
-# Where nothing is known to depend on the layer, the rest is for the longer tests.
-FIRST_LAYER_FIRST = [
-    *((layer, SHORT) for layer in ["omp"]),
-    *(pytest.param(layer, MEDIUM, marks=pytest.mark.slow) for layer in LAYERS),
-]
+
+
+def long(*scenarios: str, seconds: float = MEDIUM) -> list[Any]:
+    """Scenarios beside every layer, for the longer tests."""
+    return [
+        pytest.param(scenario, layer, seconds, marks=pytest.mark.slow)
+        for scenario in scenarios
+        for layer in LAYERS
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -49,27 +54,28 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 
 
 @pytest.mark.parametrize(
-    ("layer", "seconds"),
-    [(LAYERS[0], SHORT), *(pytest.param(layer, LONG, marks=pytest.mark.slow) for layer in LAYERS)],
+    ("scenario", "layer", "seconds"),
+    [("executor", "workqueue", SHORT), *long("executor", seconds=LONG), *long("dask")],
 )
-def test_eight_threads_call_beside_parallel_code(layer: str, seconds: float, folder: Path) -> None:
-    run(layer, "callers", "executor", seconds, folder)
-
-
-@pytest.mark.parametrize(("layer", "seconds"), FIRST_LAYER_FIRST)
-def test_tasks_of_dask_call(layer: str, seconds: float, folder: Path) -> None:
-    run(layer, "callers", "dask", seconds, folder)
+def test_threads_call_beside_parallel_code(
+    scenario: str, layer: str, seconds: float, folder: Path
+) -> None:
+    run(layer, "callers", scenario, seconds, folder)
 
 
 @needs_fork
-@pytest.mark.parametrize(("layer", "seconds"), FIRST_LAYER_FIRST)
-@pytest.mark.parametrize("scenario", ["after_use", "during_calls"])
+@pytest.mark.parametrize(
+    ("scenario", "layer", "seconds"),
+    [("after_use", "omp", SHORT), *long("after_use", "during_calls")],
+)
 def test_forked_children_call(scenario: str, layer: str, seconds: float, folder: Path) -> None:
     run(layer, "forks", scenario, seconds, folder)
 
 
-@pytest.mark.parametrize(("layer", "seconds"), FIRST_LAYER_FIRST)
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize(
+    ("method", "layer", "seconds"),
+    [("fork", "omp", SHORT), *long("fork", "forkserver", "spawn")],
+)
 def test_workers_of_multiprocessing_call(
     method: str, layer: str, seconds: float, folder: Path
 ) -> None:

@@ -8,15 +8,17 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from fastdrop_kernels.cuda import modules, operations
+import numpy as np
+
+from fastdrop_kernels.cuda import modules, operations, softmax_driver
 from fastdrop_kernels.cuda.launch import Launch
 
-from .functors import FUNCTORS, JOINT
+from .functors import FUNCTORS, JOINT, QUICK_JOINT
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++")
@@ -31,18 +33,40 @@ _QUICK = ["-O0"]
 _SANITIZERS = ["-g", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
-def texts(every: Iterable[operations.Operation], more: Iterable[modules.Module]) -> list[str]:
-    """The C++ of all kernels, in the two files that are compiled at a time."""
-    bodies = [modules.body(module) for module in (*(o.module for o in every), *more)]
+# Libraries of kernels, each built when a test runs one of its. The first is for the quick tests:
+# dropout and fills of every storage, and every other operation once.
+_FIRST = (
+    *operations.DROPS.values(),
+    *operations.FILLS.values(),
+    *(operations.MARK, operations.MARK_EACH, operations.PACK, operations.FILLS_EACH[1]),
+    *(
+        family["float32"]
+        for family in (
+            *(operations.ALPHAS, operations.GAUSSIAN_DROPS, operations.GAUSSIAN_ADDS),
+            operations.DROPS_EACH,
+        )
+    ),
+    *QUICK_JOINT,
+    *FUNCTORS,
+)
+_LIBRARIES = (
+    (modules.ADVANCE, *(operation.module for operation in _FIRST)),
+    tuple(o.module for o in (*operations.EVERY, *JOINT) if o not in _FIRST),
+    *((module,) for module in softmax_driver.MODULES.values()),
+)
+
+
+def texts(library: Sequence[modules.Module]) -> list[str]:
+    """The C++ of a library, in the two files that are compiled at a time."""
+    bodies = [modules.body(module) for module in library]
     shim, run = ((HERE / name).read_text() for name in ("shim.h", "run.h"))
     head = [shim, modules.header()]
     return ["\n".join(part) for part in ([*head, *bodies[::2], run], [*head, *bodies[1::2]])]
 
 
-def build(
-    every: Iterable[operations.Operation], more: Iterable[modules.Module] = (modules.ADVANCE,)
-) -> ctypes.CDLL:
-    """Compile kernels, and load them."""
+@functools.cache
+def _built(library: tuple[modules.Module, ...]) -> ctypes.CDLL:
+    """Compile a library, and load it."""
     assert COMPILER
     command = [COMPILER, *_FLAGS, *(_SANITIZERS if os.environ.get(SANITIZED) else _QUICK)]
     with tempfile.TemporaryDirectory() as folder:
@@ -59,38 +83,40 @@ def build(
             return f"{part}.o"
 
         with ThreadPoolExecutor() as pool:
-            objects = list(pool.map(compiled, range(2), texts(every, more)))
+            objects = list(pool.map(compiled, range(2), texts(library)))
         run("-shared", *objects, "-o", "kernels.so")
-        return ctypes.CDLL(str(Path(folder, "kernels.so")))
+        loaded = ctypes.CDLL(str(Path(folder, "kernels.so")))
+    loaded.run_on_host.restype = ctypes.c_bool
+    loaded.run_on_host.argtypes = [
+        *(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t),
+        *(ctypes.c_uint, ctypes.c_uint),
+    ]
+    return loaded
 
 
 @functools.cache
-def everything() -> ctypes.CDLL:
-    """All kernels that tests run."""
-    return build((*operations.EVERY, *JOINT, *FUNCTORS))
+def library_of(module: modules.Module) -> ctypes.CDLL:
+    """The library that has the kernels of a module."""
+    return _built(next(library for library in _LIBRARIES if module in library))
 
 
 class HostLauncher:
-    """Runs launches on the host, over all blocks and threads, and remembers their kernels."""
+    """Runs launches on the host, over all blocks and threads, and remembers their kernels.
 
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self.library = library
+    Over NumPy arrays, and CuPy arrays whose memory is the host's.
+    """
+
+    def __init__(self) -> None:
         self.names: list[str] = []
-        self._run = library.run_on_host
-        self._run.restype = ctypes.c_bool
-        self._run.argtypes = [
-            ctypes.c_void_p,
-            ctypes.c_char_p,
-            ctypes.c_size_t,
-            ctypes.c_uint,
-            ctypes.c_uint,
-        ]
 
     def address(self, array: Any) -> int:
-        return int(array.__array_interface__["data"][0])
+        if isinstance(array, np.ndarray):
+            return int(array.__array_interface__["data"][0])
+        return int(array.data.ptr)
 
     def launch(self, launch: Launch) -> None:
         self.names.append(launch.kernel)
-        kernel = ctypes.cast(getattr(self.library, launch.kernel), ctypes.c_void_p)
+        library = library_of(launch.module)
+        kernel = ctypes.cast(getattr(library, launch.kernel), ctypes.c_void_p)
         argument = launch.argument
-        assert self._run(kernel, argument, len(argument), launch.grid, launch.block)
+        assert library.run_on_host(kernel, argument, len(argument), launch.grid, launch.block)

@@ -1,13 +1,8 @@
-"""CuPy arrays in, CuPy arrays out: all of fastdrop's Python, with CuPy arrays on the host.
-
-The kernels are CUDA's, compiled for the host, or the CPU's. On a GPU, test_gpu_bits.py compares by
-the same cases.
-"""
+"""CuPy arrays in, CuPy arrays out, on the host: where results lie, what may overlap, and errors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes
@@ -16,79 +11,11 @@ import pytest
 
 import fastdrop as fd
 
-from . import gpu_cases, joint_cases, oracle
-from .cuda_host import host as host_code
-from .devices import HostDevice, cupy_or_skip, host_device, seen
-from .gpu_cases import CALLS, KEY, LAYOUTS, PLACES, Call, Layout
+from . import gpu_cases, oracle
+from .devices import HostDevice, cupy_or_skip
+from .gpu_cases import KEY
 
 cupy_or_skip()
-
-
-class Launcher(host_code.HostLauncher):
-    """Runs the CUDA kernels' launches over CuPy arrays on the host."""
-
-    def address(self, array: Any) -> int:
-        pointer: int = array.data.ptr
-        return pointer
-
-
-@pytest.fixture(scope="module")
-def cuda_driver() -> Iterator[Any]:
-    """The driver of the CUDA kernels, which are compiled for the host."""
-    if host_code.COMPILER is None:
-        pytest.skip("g++ is not here to compile the kernels for the host")
-    from fastdrop_kernels.cuda import driver
-
-    before = driver._launcher
-    driver._launcher = Launcher(host_code.everything())
-    yield driver
-    driver._launcher = before
-
-
-# Those of CUDA, if there is something to compile them for the host, and else the CPU's.
-KERNELS = "CUDA kernels on the host" if host_code.COMPILER else "CPU's kernels"
-
-
-@pytest.fixture(params=[KERNELS])
-def host(request: pytest.FixtureRequest) -> Iterator[HostDevice]:
-    """A device of CuPy arrays on the host."""
-    cuda = request.param.startswith("CUDA")
-    with host_device(request.getfixturevalue("cuda_driver") if cuda else None) as (device, _):
-        yield device
-
-
-@pytest.fixture
-def asked() -> Iterator[Any]:
-    """Device and driver, which remembers its calls."""
-    with host_device() as both:
-        yield both
-
-
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
-def test_every_function_in_every_layout(host: HostDevice, call: Call, layout: Layout) -> None:
-    gpu_cases.check(host, call, layout, 0.3, {})
-
-
-@pytest.mark.parametrize("place", PLACES, ids=str)
-def test_every_function_at_every_place(host: HostDevice, place: dict[str, Any]) -> None:
-    for call in CALLS:
-        gpu_cases.check(host, call, LAYOUTS[0], 0.3, place)
-    gpu_cases.check_packed(host, gpu_cases.SHAPE, 0.3, place)
-
-
-@pytest.mark.parametrize("p", gpu_cases.PROBABILITIES)
-def test_every_function_at_every_probability(host: HostDevice, p: float) -> None:
-    for call in CALLS:
-        gpu_cases.check(host, call, LAYOUTS[1], p, {})
-    gpu_cases.check_packed(host, gpu_cases.SHAPE, p, {})
-
-
-@pytest.mark.parametrize("n", gpu_cases.SIZES[:-1])
-def test_sizes_around_those_that_are_treated_at_once(host: HostDevice, n: int) -> None:
-    for call in CALLS:
-        for behind in (0, 3):
-            gpu_cases.check_size(host, call, n, behind, {"offset": 5})
 
 
 def on_device(host: HostDevice, x: Any) -> Any:
@@ -268,49 +195,6 @@ def test_the_result_lies_on_the_device_of_x_whichever_is_current(host: HostDevic
     assert host.cupy.cuda.runtime.getDevice() == 0
 
 
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
-def test_a_device_key_draws_what_its_key_draws(host: HostDevice, call: Call) -> None:
-    key = fd.cuda.DeviceKey(KEY)
-    named = next(c for c in gpu_cases.calls(key) if c.name == call.name)
-    gpu_cases.check(host, named, LAYOUTS[2], 0.4, {"noise_shape": (None, 1)})
-    gpu_cases.check_packed(host, (17, 5), 0.4, {}, key)
-
-
-def test_a_device_key_has_its_kernel_loaded(asked: Any) -> None:
-    """Before anybody captures a stream, which may not allow it then."""
-    _, driver = asked
-    key = fd.cuda.DeviceKey(fd.Key(3, 0))
-    assert driver.calls == ["advance"]
-    assert seen(key.words).tolist() == [3, 0]
-
-
-def test_a_device_key_counts_as_a_layer_does(host: HostDevice) -> None:
-    start = fd.Key(7, 2**64 - 2)
-    key, layer = fd.cuda.DeviceKey(start), fd.Dropout(0.5, rng=start)
-    assert repr(key) == "<DeviceKey on device 0>"
-    assert key.pointer == key.words.data.ptr
-    x = on_device(host, np.ones(100, np.float32))
-    for n in range(4):
-        y = fd.dropout(x, 0.5, rng=key)
-        oracle.assert_same(host.get(y), host.get(layer(x)))
-        key.advance()
-        assert seen(key.words).tolist() == [7, (2**64 - 1 + n) % 2**64]
-
-
-def test_a_device_key_is_for_arrays_on_a_gpu(host: HostDevice) -> None:
-    key: Any = fd.cuda.DeviceKey(1)
-    x = np.ones(3)
-    for call in (
-        lambda: fd.dropout(x, 0.5, rng=key),
-        lambda: fd.masked_fill(x, 0.5, 1.0, rng=key),
-        lambda: fd.dropout_mask(3, 0.5, rng=key),
-        lambda: fd.as_key(key),
-        lambda: fd.Dropout(0.5, rng=key),
-    ):
-        with pytest.raises(TypeError, match=r"rng is a DeviceKey.*rng\.key\(\)"):
-            call()
-
-
 def test_layers_take_cupy_arrays(host: HostDevice) -> None:
     layer, same = (fd.Dropout(0.3, rng=5, noise_shape=(None, 1)) for _ in range(2))
     x = [gpu_cases.numbers("float32", (6, 5)) for _ in range(3)]
@@ -338,29 +222,6 @@ def test_bfloat16_is_that_of_ml_dtypes(host: HostDevice) -> None:
     assert fd.dropout(x, 0.5, rng=KEY).dtype == np.dtype(ml_dtypes.bfloat16)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "act"),
-    [
-        *((dtype, act) for dtype in ("float32", "float64") for act in joint_cases.ACTIVATIONS),
-        *((dtype, "relu") for dtype in ("float16", ml_dtypes.bfloat16)),
-    ],
-    ids=str,
-)
-def test_the_epilogue_and_its_gradient(host: HostDevice, dtype: Any, act: str) -> None:
-    for layout in LAYOUTS[:4]:
-        joint_cases.check_epilogue(host, dtype, act, layout)
-
-
-def test_epilogues_with_and_without_their_parts(host: HostDevice) -> None:
-    for parts in range(len(joint_cases.PARTS)):
-        joint_cases.check_epilogue(host, "float32", "identity", LAYOUTS[0], parts)
-    joint_cases.check_epilogue(host, "float32", "relu", LAYOUTS[0], 1, p=1.0)
-
-
-def test_an_epilogue_may_be_written_over_what_it_reads(host: HostDevice) -> None:
-    joint_cases.check_overlap(host)
-
-
 def test_operands_must_lie_where_x_does(host: HostDevice) -> None:
     x = on_device(host, np.ones((4, 5)))
     with pytest.raises(TypeError, match="bias is a numpy.ndarray, which does not lie where x"):
@@ -371,13 +232,6 @@ def test_operands_must_lie_where_x_does(host: HostDevice) -> None:
         fd.bias_act_dropout_add(x, residual=far)
     y = fd.bias_act_dropout_add(x, [0, 1, 2, 3, 4], p=0.0, residual=1.5)
     np.testing.assert_array_equal(host.get(y), np.ones((4, 5)) + np.arange(5.0) + 1.5)
-
-
-@pytest.mark.parametrize("of_p", joint_cases.OF_P, ids=str)
-def test_a_p_of_each_element(host: HostDevice, of_p: tuple[int, ...]) -> None:
-    for dtype in gpu_cases.FLOATS if of_p == (gpu_cases.COLUMNS,) else ["float32"]:
-        for layout in LAYOUTS[:3]:
-            joint_cases.check_each(host, dtype, layout, of_p)
 
 
 def test_an_array_p_is_numpys_and_lies_where_x_does(host: HostDevice) -> None:
