@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from fastdrop import _arguments as arguments
-from fastdrop_kernels import contract
-from fastdrop_kernels.cuda import chances, driver
+from fastdrop_kernels import chances, contract
+from fastdrop_kernels.cuda import driver
 
 from .cuda_host import host
 from .oracle import POISON, Array
