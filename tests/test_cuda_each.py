@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fastdrop import _arguments as arguments
-from fastdrop_kernels import contract
-from fastdrop_kernels.cuda import chances, driver
+from fastdrop_kernels import chances, contract
+from fastdrop_kernels.cuda import driver
 
 from .cuda_host.cases import KEY, Made, made
 from .cuda_host.host import HostLauncher

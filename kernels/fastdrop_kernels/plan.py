@@ -36,50 +36,63 @@ class Plan(NamedTuple):
 
 
 @functools.lru_cache(maxsize=512)  # planning takes 10 us, and loops come with the same arrays again
-def plan(
-    shape: tuple[int, ...],
-    input_strides: tuple[int, ...],
-    output_strides: tuple[int, ...],
-    index_strides: tuple[int, ...],
-    panel_from: int | None = None,
-) -> Plan:
-    """Order and merge the axes of an array that is not empty.
+def plan(shape: tuple[int, ...], *strides: tuple[int, ...], panel_from: int | None = None) -> Plan:
+    """Order and merge the axes of an array that is not empty; `strides` as of `merged_axes`.
 
     With `panel_from`, it is made of lines, or of panels of at least so many rows.
     """
-    axes, form = _boxed(shape, input_strides, output_strides, index_strides)
+    axes, form = _boxed(shape, *strides)
     if panel_from is not None and not (form == PANEL and axes[-1][0] >= panel_from):
         if form == PANEL:  # the axis of index step 1 is the last but one
             axes[-2:] = axes[:-3:-1]
         form = LINE
+    return _made(axes, form)
+
+
+@functools.lru_cache(maxsize=512)
+def line_plan(shape: tuple[int, ...], *strides: tuple[int, ...]) -> Plan | None:
+    """Return a plan in which what is treated at once has no steps through the first input, if any.
+
+    None if there is none.
+    """
+    axes, form = _boxed(shape, *strides)
+    if AXES[form] == 2 and axes[-2][1]:
+        if form == PANEL:  # then its columns come one by one
+            axes.insert(-1, _alone(strides, 1))
+        else:
+            form = LINE
+    return None if axes[-1][1] else _made(axes, form)
+
+
+def _made(axes: list[Axis], form: str) -> Plan:
     table = np.array(axes, np.int64).view(np.uint64)
     table.flags.writeable = False
     return Plan(axes, form, table, math.prod(axis[0] for axis in axes))
 
 
-def _boxed(
-    shape: tuple[int, ...],
-    input_strides: tuple[int, ...],
-    output_strides: tuple[int, ...],
-    index_strides: tuple[int, ...],
-) -> tuple[list[Axis], str]:
-    merged = merged_axes(shape, input_strides, output_strides, index_strides)
+def _alone(strides: tuple[tuple[int, ...], ...], index_step: int) -> Axis:
+    """Return an axis of one element."""
+    return (1, *[0] * (len(strides) - 1), index_step)
+
+
+def _boxed(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[Axis], str]:
+    merged = merged_axes(shape, *strides)
     if not merged:
-        return [(1, 0, 0, 0)], LINE
-    if merged[-1][3] <= 1:
-        steps = [axis[3] for axis in merged[-2:]]
+        return [_alone(strides, 0)], LINE
+    if merged[-1][-1] <= 1:
+        steps = [axis[-1] for axis in merged[-2:]]
         if steps == [1, 0]:
             return merged, RUNS
         # Under an axis that repeats them too, lines keep the decisions for longer.
-        once = all(axis[3] for axis in merged[:-2])
+        once = all(axis[-1] for axis in merged[:-2])
         return merged, REPEATS if steps == [0, 1] and once else LINE
     # The axis that is contiguous in memory jumps through the mask: a Fortran-ordered array. With
     # the axis along which the mask is contiguous it makes a panel, where a Philox call serves 8
     # elements again and not one.
     rows = merged.pop()
-    columns = next((axis for axis in merged if axis[3] == 1), None)
+    columns = next((axis for axis in merged if axis[-1] == 1), None)
     if columns is None:
-        columns = (1, 0, 0, 1)
+        columns = _alone(strides, 1)
     else:
         merged.remove(columns)
     return [*merged, columns, rows], PANEL
@@ -98,10 +111,8 @@ def rows_plan(shape: tuple[int, ...], *strides: tuple[int, ...]) -> Plan:
             axes.remove(consecutive)
             axes.append(consecutive)
     while len(axes) < 2:
-        axes.insert(0, (1, *[0] * len(strides)))
-    table = np.array(axes, np.int64).view(np.uint64)
-    table.flags.writeable = False
-    return Plan(axes, ROWS, table, math.prod(axis[0] for axis in axes))
+        axes.insert(0, _alone(strides, 0))
+    return _made(axes, ROWS)
 
 
 def merged_axes(shape: tuple[int, ...], *strides: tuple[int, ...]) -> list[Axis]:

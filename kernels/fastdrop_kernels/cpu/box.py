@@ -32,8 +32,11 @@ MAX_AXES = 64
 # they would have 0.47 and not 0.60, of 4,096 0.39 and not 0.82: memory is not read while marks are
 # drawn.
 _SHORT = np.uint64(768)
-_AXIS_BYTES = np.uint64(8 * 4)  # length, input step, output step, index step
-_axes_scratch = scratch(8 * 4 * MAX_AXES)
+_AXIS_BYTES = np.uint64(8 * 5)  # length, law step, input step, output step, index step
+_axes_scratch = scratch(8 * 5 * MAX_AXES)
+# As a threshold, it says that there are laws: a threshold each, and behind it its value.
+LAWS = 1 << 33
+_LAWS = np.uint64(LAWS)
 _counters_scratch = scratch(8 * MAX_AXES)
 _window_scratch = scratch(16)
 
@@ -44,18 +47,23 @@ def _length(axes: Any, a: Any) -> Any:
 
 
 @device
-def _input_step(axes: Any, a: Any) -> Any:
+def _law_step(axes: Any, a: Any) -> Any:
     return load64(axes, a * _AXIS_BYTES + np.uint64(8))
 
 
 @device
-def _output_step(axes: Any, a: Any) -> Any:
+def _input_step(axes: Any, a: Any) -> Any:
     return load64(axes, a * _AXIS_BYTES + np.uint64(16))
 
 
 @device
-def _index_step(axes: Any, a: Any) -> Any:
+def _output_step(axes: Any, a: Any) -> Any:
     return load64(axes, a * _AXIS_BYTES + np.uint64(24))
+
+
+@device
+def _index_step(axes: Any, a: Any) -> Any:
+    return load64(axes, a * _AXIS_BYTES + np.uint64(32))
 
 
 @functools.cache
@@ -64,9 +72,10 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
 
     ``(x, y, cursor, part, split, axes, n_axes, index, seed, stream, threshold, value)`` treats the
     box whose first element has the mask index `index`, cut along the axis `split` into parts so
-    long, as in `flat`. `axes` is the slot of an array of n_axes rows: length, input step, output
-    step, index step, all uint64 and the steps modulo 2**64. The innermost are treated at once, in a
-    form of `plan`; lines and panels go in one of the ways of `span`.
+    long, as in `flat`. `axes` is the slot of an array of n_axes rows: length, law step, input
+    step, output step, index step, all uint64 and the steps modulo 2**64. The innermost are treated
+    at once, in a form of `plan`; lines and panels go in one of the ways of `span`. If the threshold
+    is `LAWS`, that and the value are what is found where `value` points, and its steps lead to.
     """
     if form == LINE:
         treat = _line_form(operation, way)
@@ -95,7 +104,7 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
         value_slot: Any,
     ) -> None:
         counters, marks, window = _counters_scratch(), _marks_scratch(), _window_scratch()
-        cursor, value = pointer_in(cursor_slot), pointer_in(value_slot)
+        cursor, first_law = pointer_in(cursor_slot), pointer_in(value_slot)
         x_base, y_base = pointer_in(x_slot), pointer_in(y_slot)
         y_base = advance(y_base, (units - _ONE) * address_of(y_base))
         axes = _axes_scratch()
@@ -113,20 +122,29 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
         step, n = _ZERO, _length(axes, n_axes - _ONE)
         if outer:
             step = _index_step(axes, outer - _ONE)
-            if step < n or step - n > n // _FOUR or n > _SHORT:
+            one_law = _law_step(axes, outer - _ONE) == _ZERO
+            if step < n or step - n > n // _FOUR or n > _SHORT or not one_law:
                 step = _ZERO
+        own, value, law_before = threshold == _LAWS, first_law, _ZERO
         start = take(cursor, part)
         while start < length:
             store64(axes, split * _AXIS_BYTES, min(part, length - start))
             x = advance(x_base, start * _input_step(axes, split))
             y = advance(y_base, start * _output_step(axes, split))
             index = first + start * _index_step(axes, split)
+            law = advance(first_law, start * _law_step(axes, split))
             finished = False
             while not finished:
                 reach = _ZERO
                 if step:
                     last = outer - _ONE
                     reach = step * (_length(axes, last) - load64(counters, last * _EIGHT))
+                if own and address_of(law) != law_before:
+                    law_before = address_of(law)
+                    threshold, value = load64(law, _ZERO), advance(law, _EIGHT)
+                    # The noise that is kept in memory was settled by another threshold.
+                    store64(window, _ZERO, _ZERO)
+                    store64(window, _EIGHT, _ZERO)
                 treat(
                     x,
                     y,
@@ -156,6 +174,7 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
                     x = advance(x, steps * _input_step(axes, a))
                     y = advance(y, steps * _output_step(axes, a))
                     index += steps * _index_step(axes, a)
+                    law = advance(law, steps * _law_step(axes, a))
             start = take(cursor, part)
 
     return kernel(f"{operation.name}-{form}-{way}-box", run, types.void(*[U64] * 12))

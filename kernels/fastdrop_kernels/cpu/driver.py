@@ -19,8 +19,7 @@ from ..plan import AXES, LINE, PANEL, Axis, Plan, c_strides, plan
 from ..threads import run_together, thread_count
 from . import express as whole_calls
 from .bits import GROUP
-from .blocks import apply_by_blocks, varying
-from .box import MAX_AXES, box
+from .box import LAWS, MAX_AXES, box
 from .catalogue import (
     DROPS,
     FLOATS,
@@ -41,6 +40,7 @@ from .catalogue import (
 from .express import express_record
 from .flat import ALL, Kernel, flat
 from .joint import apply_jointly, sums
+from .laws import laws_of
 from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
 from .span import FAR, NEAR, NEAR_BYTES, STREAM
@@ -169,7 +169,7 @@ def pack(
         return
     # Other parts would share bytes, and `_walk` cuts where they do not.
     bits, nothing = c_strides(shape), (0,) * len(shape)
-    layout = plan(shape, nothing, bits, _index_strides(shape, index_strides, threshold))
+    layout = plan(shape, nothing, nothing, bits, _index_strides(shape, index_strides, threshold))
     box(PACK, PANEL if layout.form == PANEL else LINE, NEAR)
     y.fill(0)
     _walk(PACK, y, y, layout, index, seed, stream, threshold, y)
@@ -195,13 +195,14 @@ def _layout(
     index_strides: tuple[int, ...] | None,
     threshold: int,
 ) -> Plan:
+    one_law = (0,) * len(shape)
     if operation.exact:
         # Certain at no threshold. Of the forms it goes in lines and panels: lines are right for
         # every layout, and slow in Fortran order alone.
         steps = c_strides(shape) if index_strides is None else index_strides
-        return plan(shape, input_strides, output_strides, steps, panel_from=_EXACT_ROWS)
+        return plan(shape, one_law, input_strides, output_strides, steps, panel_from=_EXACT_ROWS)
     steps = _index_strides(shape, index_strides, threshold)
-    return plan(shape, input_strides, output_strides, steps)
+    return plan(shape, one_law, input_strides, output_strides, steps)
 
 
 def apply(
@@ -223,23 +224,42 @@ def apply(
     if operation.operands:
         if y.size:
             steps = c_strides(y.shape) if index_strides is None else index_strides
-            place = index, steps, seed, stream
-            axes = varying(operands[0], y) if operation.plain else None
-            if axes is None:
-                apply_jointly(operation, x, y, operands, *place, threshold, value, shares)
-            else:
-                block = y.size // math.prod(y.shape[a] for a in axes)
-                threads = 1 if block >= PARALLEL_FROM else shares(y.size, y.size, 1)[1]
-                by_p = axes, operands[0], *place, value, threads
-                apply_by_blocks(apply, operation, x, y, *by_p)
+            _apply_together(operation, x, y, operands, index, steps, seed, stream, threshold, value)
         return
     plain = index_strides is None and (operation.exact or not _certain(threshold))
     if plain and x.flags.c_contiguous and y.flags.c_contiguous:
         _line(operation, x, y, y.size, index, seed, stream, threshold, value)
     elif y.size:
-        input_strides = x.strides if operation.source.bits else (0,) * x.ndim
+        input_strides = _input_strides(operation, x)
         layout = _layout(operation, x.shape, input_strides, y.strides, index_strides, threshold)
         _walk(operation, x, y, layout, index, seed, stream, threshold, value)
+
+
+def _apply_together(
+    operation: Operation,
+    x: Array,
+    y: Array,
+    operands: Sequence[Array],
+    index: int,
+    index_strides: tuple[int, ...],
+    seed: int,
+    stream: int,
+    threshold: int,
+    value: Array,
+) -> None:
+    if operation.plain:
+        strides = _input_strides(operation, x), y.strides, index_strides
+        found = laws_of(operation, operands[0], value, y.shape, *strides)
+        if found:
+            layout, laws = found
+            _walk(operation.plain, x, y, layout, index, seed, stream, LAWS, laws)
+            return
+    place = index, index_strides, seed, stream
+    apply_jointly(operation, x, y, operands, *place, threshold, value, shares)
+
+
+def _input_strides(operation: Operation, x: Array) -> tuple[int, ...]:
+    return x.strides if operation.source.bits else (0,) * x.ndim
 
 
 def _line(

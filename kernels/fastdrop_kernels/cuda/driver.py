@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from .. import chances
 from ..plan import c_strides
-from . import chances
 from .launch import Launch, advancing, launches
 from .operations import (
     ALPHAS,
