@@ -46,6 +46,12 @@ def probability(p: Any, name: str = "p") -> float:
     """Return a drop probability as a float in [0, 1]."""
     if type(p) is not float:
         if isinstance(p, bool | np.bool_) or not isinstance(p, int | float | np.number):
+            if isinstance(p, np.ndarray | list | tuple):
+                raise TypeError(
+                    f"{name} has shape {np.shape(p)}, and this takes one number for all elements: "
+                    "give that, or call it for each part of x, or use dropout, masked_fill or "
+                    "dropout_mask, which take arrays"
+                )
             raise TypeError(
                 f"{name}={p!r} is a {type(p).__name__}: give the probability of dropping"
             )
