@@ -8,12 +8,17 @@ import numpy as np
 
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, Offset, Output, ShapeLike
-from ._backends import Backend, operand_backend_of
+from ._backends import Backend, backend_of, operand_backend_of
 from ._laws import law_of
 from ._operands import operand
 from .cuda import AnyRNG
 
 ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh")
+
+
+def activation_name(value: Any) -> str:
+    """Return the name of an activation."""
+    return arguments.choice("act", value, ACTIVATIONS)
 
 
 def bias_act_dropout_add(
@@ -92,7 +97,7 @@ def bias_act_dropout_add(
     backend = operand_backend_of(x)
     xs = backend.array(x)
     threshold, value, rng = _law(p, xs, scale, training, rng)
-    act = arguments.choice("act", act, ACTIVATIONS)
+    act = activation_name(act)
     given = {"bias": bias, "residual": residual}
     others = [operand(k, v, xs, backend) for k, v in given.items() if v is not None]
     place = arguments.place(xs.shape, None, offset, global_shape)
@@ -170,7 +175,7 @@ def bias_act_dropout_add_backward(
     backend = operand_backend_of(dy)
     dys = backend.array(dy)
     threshold, value, rng = _law(p, dys, scale, training, rng)
-    act = arguments.choice("act", act, ACTIVATIONS)
+    act = activation_name(act)
     xs = operand("x", x, dys, backend)
     if xs.shape != dys.shape:
         raise ValueError(f"dy has shape {dys.shape}, and x has {xs.shape}")
@@ -187,6 +192,13 @@ def bias_act_dropout_add_backward(
         dys, out, place, rng, threshold, value, others,
     )  # fmt: skip
     return dx, _bias_gradient(backend, dx, shift), dy
+
+
+def residual_gradient(dy: ArrayLike, shape: tuple[int, ...]) -> Any:
+    """Return the gradient of a residual of a shape: `dy` itself, or sums of it."""
+    backend = backend_of(dy)
+    dys = backend.array(dy)
+    return dy if dys.shape == shape else backend.summed(dys, shape)
 
 
 def _bias_gradient(backend: Backend, dx: Array, bias: Array | None) -> Array | None:

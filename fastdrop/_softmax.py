@@ -9,12 +9,17 @@ import numpy as np
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, Offset, Output, Place, ShapeLike
 from ._backends import backend_of
-from ._key import Key
+from ._key import Key, _integer
 from ._laws import compute_type, law_of
 from .cuda import AnyRNG
 
 # For a softmax alone, of which nothing is dropped.
 _ALL_KEPT, _NO_KEY = 0, Key(0)
+
+
+def axis_number(value: Any) -> int:
+    """Return the number of an axis, of an array that is not known yet."""
+    return _integer("axis", value)
 
 
 def softmax_dropout(
