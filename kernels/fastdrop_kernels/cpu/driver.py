@@ -43,6 +43,7 @@ from .flat import ALL, Kernel, flat
 from .joint import apply_jointly, sums
 from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
+from .pieces import pack_by_pieces
 from .span import FAR, NEAR, NEAR_BYTES, STREAM
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "marking",
     "marking_each",
     "pack",
+    "pack_each",
     "packing",
     "prepare",
     "repeatable",
@@ -170,6 +172,20 @@ def pack(
     box(PACK, PANEL if layout.form == PANEL else LINE, NEAR)
     y.fill(0)
     _walk(PACK, y, y, layout, index, seed, stream, threshold, y)
+
+
+def pack_each(
+    y: Array,
+    shape: tuple[int, ...],
+    index: int,
+    index_strides: tuple[int, ...] | None,
+    seed: int,
+    stream: int,
+    p: Array,
+) -> None:
+    """Do as `pack`, by a p of each element, of that shape."""
+    if y.size:
+        pack_by_pieces(apply, marking_each(), y, shape, p, index, index_strides, seed, stream)
 
 
 def _certain(threshold: int) -> bool:

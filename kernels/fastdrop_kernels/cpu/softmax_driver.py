@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from .catalogue import FLOATS
 from .driver import Array, shares
 from .memory import slot
 from .operations import Operation
+from .pieces import pieces
 from .softmax import Kind, gradient_kernel, kind_of, row_numbers, softmax_kernel
 from .softmax_rows import computed
 from .storage import FLOAT64
@@ -168,23 +169,7 @@ def _over_rows(rows: _Rows, law: Law, direct: _Direct, copied: _Slab) -> None:
 def _slabs(shape: tuple[int, ...]) -> tuple[int, Callable[[int], tuple[slice, ...]]]:
     """Cut rows into slabs: how many, and where the n-th is."""
     *outer, n = shape
-    room = max(_LEAST_ROWS, _SLAB // n)
-    lengths = []
-    for length in reversed(outer):
-        lengths.append(max(1, min(length, room)))
-        room //= length
-    lengths.reverse()
-    counts = [-(-whole // part) for whole, part in zip(outer, lengths, strict=True)]
-
-    def places(number: int) -> tuple[slice, ...]:
-        at: Iterator[Any] = iter(np.unravel_index(number, counts) if counts else ())
-        starts = [int(k) * part for k, part in zip(at, lengths, strict=True)]
-        return tuple(
-            slice(start, min(start + part, whole))
-            for start, part, whole in zip(starts, lengths, outer, strict=True)
-        )
-
-    return math.prod(counts), places
+    return pieces(tuple(outer), max(_LEAST_ROWS, _SLAB // n))
 
 
 def _shared(steps: list[int], rows: _Rows, alone: bool) -> tuple[int, int]:
