@@ -40,7 +40,7 @@ from .catalogue import (
 )
 from .express import express_record
 from .flat import ALL, Kernel, flat
-from .joint import apply_jointly, sums
+from .joint import apply_jointly, prepare_jointly, sums
 from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
 from .pieces import pack_by_pieces
@@ -114,6 +114,11 @@ def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
 def prepare(operations: Iterable[Operation]) -> None:
     """Compile, or load from the cache, all that `apply` may call for some operations."""
     for operation in operations:
+        if operation.operands:
+            prepare_jointly(operation)
+            if operation.plain:
+                prepare([operation.plain])
+            continue
         if operation in DROPS.values() and LAYOUT_IS_KNOWN:
             for way in (NEAR, FAR):
                 whole_calls.express(operation, way)

@@ -65,7 +65,8 @@ def pack_by_pieces(
     held = written = 0  # marks that wait, and bytes of y
     for number in range(count):
         place = places(number)
-        its = p[(..., *place)]  # an array, of no axes too
+        at: tuple[Any, ...] = (..., *place)  # an array, of no axes too
+        its = p[at]
         piece = marks[held : held + its.size].reshape(its.shape)
         first = index + sum(s.start * step for s, step in zip(place, steps, strict=True))
         apply(marking, piece, piece, first, steps, seed, stream, 0, marks, (its,))

@@ -91,6 +91,17 @@ def _number(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64 if is_double else np.float32)
 
 
+def prepare(dtype: np.dtype[Any], backward: bool) -> None:
+    """Compile, or load from the cache, all that one of these functions may call."""
+    kind, number = _kind(dtype), driver.dropping(_number(dtype))
+    make, treated = (
+        (gradient_kernel, kind.dropped_in) if backward else (softmax_kernel, kind.dropped_out)
+    )
+    for operation in {treated, number}:
+        make(kind, operation)
+    driver.prepare([treated])  # of slabs
+
+
 def softmax_dropout(
     x: Array,
     y: Array,
