@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import doctest
 import gc
-import inspect
 import json
 import pickle
 import weakref
@@ -19,7 +18,6 @@ import pytest
 import fastdrop as fd
 from fastdrop import _input_layers
 from fastdrop._input_layers import InputLayer
-from fastdrop._layer_base import Layer
 
 from .gradients import assert_backward_is_the_gradient
 from .oracle import Array, assert_same
@@ -404,24 +402,6 @@ def test_a_residual_of_the_shape_of_x_has_the_gradient_itself() -> None:
     layer(x, x, residual=x)
     dy = np.ones((2, 3))
     assert layer.backward(dy)[2] is dy
-
-
-@pytest.mark.parametrize(
-    "layer", [c for c in vars(fd).values() if inspect.isclass(c) and issubclass(c, Layer)]
-)
-def test_signatures_tell_all_settings_of_every_layer(layer: Any) -> None:
-    signature = inspect.signature(layer)
-    required = {"stddev": 0.1, "p": 0.1, "block_size": 2}
-    given = {
-        name: required[name]
-        for name, parameter in signature.parameters.items()
-        if parameter.default is parameter.empty
-    }
-    made = layer(rng=1, **given)
-    assert set(signature.parameters) == {"rng", *made._settings}
-    assert signature.parameters["rng"].kind is inspect.Parameter.KEYWORD_ONLY
-    for name, value in made._settings.items():
-        assert value == given.get(name, signature.parameters[name].default)
 
 
 def test_the_examples_of_docstrings_are_true() -> None:
