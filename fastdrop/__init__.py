@@ -27,6 +27,7 @@ from ._drop_block import drop_block2d, drop_block3d
 from ._epilogue import bias_act_dropout_add, bias_act_dropout_add_backward
 from ._functions import dropout, dropout_mask, masked_fill
 from ._gaussian import gaussian_dropout, gaussian_noise
+from ._input_layers import BiasActDropoutAdd, SoftmaxDropout
 from ._key import Key, as_key
 from ._layers import (
     AlphaDropout,
@@ -61,6 +62,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlphaDropout",
+    "BiasActDropoutAdd",
     "DropBlock2d",
     "DropBlock3d",
     "DropPath",
@@ -72,6 +74,7 @@ __all__ = [
     "Key",
     "MonteCarlo",
     "RNNDropout",
+    "SoftmaxDropout",
     "alpha_dropout",
     "alpha_dropout_backward",
     "as_key",

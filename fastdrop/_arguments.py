@@ -45,6 +45,12 @@ _ELSEWHERE = {
 
 def probability(p: Any, name: str = "p", below_one: bool = False) -> float:
     """Return a drop probability as a float in [0, 1], or in [0, 1)."""
+    if isinstance(p, np.ndarray | list | tuple):
+        raise TypeError(
+            f"{name} has shape {np.shape(p)}, and this takes one number for all elements: give "
+            "that, or call it for each part of x; arrays are taken by dropout, dropout_mask, "
+            "masked_fill, feature_dropout and drop_path"
+        )
     number: float = p if type(p) is float else _as_float(name, p, "the probability of dropping")
     if not 0.0 <= number <= 1.0 or (below_one and number == 1.0):  # so that NaN is refused too
         raise ValueError(

@@ -33,6 +33,7 @@ class Backend(abc.ABC):
     """Who computes on arrays of a library; `Array` stands for those of any."""
 
     takes_operands = False  # whether its kernels read other arrays beside x
+    packs_each = False  # whether they pack a mask of a p of each element
 
     @property
     @abc.abstractmethod
@@ -203,8 +204,9 @@ class Backend(abc.ABC):
         rng: AnyRNG,
         threshold: int,
         like: Array | None = None,
+        p: Array | None = None,
     ) -> Array:
-        """Draw a mask of 8 elements to a byte."""
+        """Draw a mask of 8 elements to a byte. `p` gives elements their own."""
         elements = 1
         for length in shape:
             elements *= length
@@ -213,7 +215,11 @@ class Backend(abc.ABC):
         plain = self.addresses(result).flags.c_contiguous
         target = result if plain else self.empty(size, _BYTE)
         seed, stream, more = self.key(rng, target)
-        self.driver.pack(target, shape, *place, seed, stream, threshold, **more)
+        if p is None:
+            self.driver.pack(target, shape, *place, seed, stream, threshold, **more)
+        else:
+            own = p.copy() if np.may_share_memory(p, target) else p
+            self.driver.pack_each(target, shape, *place, seed, stream, self.broadcast(own, shape))
         return self._finished(target, result, out)
 
     def untouched(self, x: Any, xs: Array, out: Any) -> Array:
@@ -297,7 +303,7 @@ def _uncollected() -> Iterator[None]:
 class NumpyBackend(Backend):
     """NumPy arrays, and all that NumPy makes arrays of, on the CPU."""
 
-    takes_operands = True
+    takes_operands = packs_each = True
 
     @property
     def driver(self) -> Any:

@@ -23,8 +23,13 @@ def is_each(p: Any) -> bool:
     )
 
 
-def probabilities(p: Any, shape: tuple[int, ...], place: Place) -> Array:
-    """Return probabilities as float64, that broadcast to the mask of an array."""
+def chances(p: Any) -> Any:
+    """Return a probability as a float, or an array of them as a copy in float64."""
+    return np.array(_in_float64(p)) if is_each(p) else arguments.probability(p)
+
+
+def _in_float64(p: Any) -> Array:
+    """Return an array of probabilities, in [0, 1]."""
     if arguments.on_gpu(p):
         raise TypeError(
             f"p is a {arguments.kind_of(p)}, which lies on a GPU, and checking it would wait for "
@@ -43,6 +48,12 @@ def probabilities(p: Any, shape: tuple[int, ...], place: Place) -> Array:
             f"{where}={float(result[bad])!r} is not in [0, 1]: p is the probability of dropping an "
             "element"
         )
+    return result
+
+
+def probabilities(p: Any, shape: tuple[int, ...], place: Place) -> Array:
+    """Return probabilities as float64, that broadcast to the mask of an array."""
+    result = _in_float64(p)
     mask = shape
     if place.strides is not None:  # what shares a decision shares its p
         mask = tuple([n if s else 1 for n, s in zip(shape, place.strides, strict=True)])

@@ -6,12 +6,17 @@ from typing import Any
 
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, Offset, Output, ShapeLike
-from ._backends import Backend, operand_backend_of
+from ._backends import Backend, backend_of, operand_backend_of
 from ._laws import compute_type, law_in
 from ._operands import operand
 from .cuda import AnyRNG
 
 ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh")
+
+
+def activation_name(value: Any) -> str:
+    """Return the name of an activation."""
+    return arguments.choice("act", value, ACTIVATIONS)
 
 
 def bias_act_dropout_add(
@@ -90,7 +95,7 @@ def bias_act_dropout_add(
     backend = operand_backend_of(x)
     xs = backend.array(x)
     threshold, value, rng = law_in(training, arguments.probability(p), xs.dtype, scale, rng)
-    act = arguments.choice("act", act, ACTIVATIONS)
+    act = activation_name(act)
     given = {"bias": bias, "residual": residual}
     others = [operand(k, v, xs, backend) for k, v in given.items() if v is not None]
     place = arguments.place(xs.shape, None, offset, global_shape)
@@ -169,7 +174,7 @@ def bias_act_dropout_add_backward(
     dys = backend.array(dy, "dy")
     compute_type(dys.dtype, "dy")
     threshold, value, rng = law_in(training, arguments.probability(p), dys.dtype, scale, rng)
-    act = arguments.choice("act", act, ACTIVATIONS)
+    act = activation_name(act)
     xs = operand("x", x, dys, backend, "dy")
     if xs.shape != dys.shape:
         raise ValueError(f"dy has shape {dys.shape}, and x has {xs.shape}: give both of one")
@@ -186,6 +191,13 @@ def bias_act_dropout_add_backward(
         dys, out, place, rng, threshold, value, others,
     )  # fmt: skip
     return dx, _bias_gradient(backend, dx, shift), dy
+
+
+def residual_gradient(dy: ArrayLike, shape: tuple[int, ...]) -> Any:
+    """Return the gradient of a residual of a shape: `dy` itself, or sums of it."""
+    backend = backend_of(dy)
+    dys = backend.array(dy)
+    return dy if dys.shape == shape else backend.summed(dys, shape)
 
 
 def _bias_gradient(backend: Backend, dx: Array, bias: Array | None) -> Array | None:

@@ -26,7 +26,8 @@ def _remembered(value: Any, dtype: np.dtype[Any]) -> Array:
     return _filling(value, dtype)
 
 
-def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
+def movable(dtype: np.dtype[Any]) -> None:
+    """Refuse a dtype whose elements cannot be moved."""
     if dtype.hasobject:
         raise TypeError(
             f"x has dtype {dtype}, and masked_fill does not move Python objects: use "
@@ -37,6 +38,10 @@ def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
             f"x has dtype {dtype} of {dtype.itemsize} bytes, and masked_fill takes elements of 1, "
             "2, 4, 8 or 16: use numpy.where(dropout_mask(x.shape, p, rng=key), x, value)"
         )
+
+
+def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
+    movable(dtype)
     if arguments.is_masked(value):
         raise TypeError("value is masked: give a value")
     if arguments.on_gpu(value):

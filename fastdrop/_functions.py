@@ -270,7 +270,8 @@ def dropout_mask(
     shape : int or tuple of int
         Shape of the array.
     p : float or array_like
-        Probability of dropping, in [0, 1]; an array as in `dropout`, and then not `packed`.
+        Probability of dropping, in [0, 1]; an array as in `dropout`, and on a GPU then not
+        `packed`.
     rng, noise_shape, offset, global_shape
         As in `dropout`.
     packed : bool
@@ -304,16 +305,16 @@ def dropout_mask(
     name, lies_there = ("out", out) if like is None else ("like", like)
     backend = backend_of(lies_there) if chance is not None else operand_backend_of(lies_there, name)
     near = None if like is None else backend.array(like, "like")
-    if chance is None:
-        if arguments.flag("packed", packed):
-            raise TypeError(
-                "a mask of a p array is not drawn packed: give "
-                "numpy.packbits(dropout_mask(...), axis=None, bitorder='little')"
-            )
-        chances = probabilities(p, size, place)
-        return backend.mask(size, out, place, rng, NO_THRESHOLD, near, chances)
-    draw = backend.packed_mask if arguments.flag("packed", packed) else backend.mask
-    return draw(size, out, place, rng, contract.threshold(chance), near)
+    packs = arguments.flag("packed", packed)
+    draw = backend.packed_mask if packs else backend.mask
+    if chance is not None:
+        return draw(size, out, place, rng, contract.threshold(chance), near)
+    if packs and not backend.packs_each:
+        raise TypeError(
+            "a mask of a p array is not drawn packed on a GPU: give "
+            "cupy.packbits(dropout_mask(...), bitorder='little')"
+        )
+    return draw(size, out, place, rng, NO_THRESHOLD, near, probabilities(p, size, place))
 
 
 _ndarray, _empty = np.ndarray, np.empty

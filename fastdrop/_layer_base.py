@@ -3,50 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, TypeVar, overload
+from typing import Any, ClassVar, TypeVar
 
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike
 from ._backends import backend_of
 from ._key import RNG, Key, as_key
+from ._settings import Settings, shown
 
-_T = TypeVar("_T")
 _L = TypeVar("_L", bound="Layer")
-_REQUIRED: Any = object()
-
-
-class Setting(Generic[_T]):
-    """An argument of a layer's constructor: an attribute that is checked whenever it is set.
-
-    A layer's settings are one dictionary that is replaced and never changed, so that a forward can
-    remember them by reference. One without a default is always shown.
-    """
-
-    def __init__(self, check: Callable[[Any], _T], default: Any = _REQUIRED) -> None:
-        self.check, self.default = check, default
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        """Learn the attribute's name."""
-        self.name = name
-
-    @overload
-    def __get__(self, layer: None, owner: type) -> Setting[_T]: ...
-    @overload
-    def __get__(self, layer: Layer, owner: type) -> _T: ...
-    def __get__(self, layer: Layer | None, owner: type) -> Any:
-        """Return the setting's value."""
-        return self if layer is None else layer._settings[self.name]
-
-    def __set__(self, layer: Layer, value: Any) -> None:
-        """Check the value and set it."""
-        layer._settings = {**layer._settings, self.name: self.check(value)}
 
 
 class Layer:
     """A mode, a key, a count of forwards, and settings: what a layer saves, and what it shows."""
 
     def __init__(self, rng: RNG, **settings: Any) -> None:
-        self._settings: dict[str, Any] = {}
+        self._settings = Settings({})
         for name, value in settings.items():
             setattr(self, name, value)
         self.key = as_key(rng)
@@ -59,7 +31,7 @@ class Layer:
         return self
 
     def eval(self: _L) -> _L:
-        """Set evaluation mode, in which the layer does nothing, and return the layer."""
+        """Set evaluation mode, in which nothing is dropped, and return the layer."""
         return self.train(False)
 
     def state_dict(self) -> dict[str, int]:
@@ -89,10 +61,10 @@ class Layer:
         forwards = arguments.whole("forwards", state["forwards"], 0)
         self.key = Key(state["seed"], state["stream"])
         self.forwards = forwards
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
-        """Forget forwards that have not gone back."""
+    def forget(self) -> None:
+        """Forget the forwards that have not gone back; their number stays."""
         raise NotImplementedError
 
     def _mode(self, training: bool | None) -> bool:
@@ -100,17 +72,88 @@ class Layer:
 
     def __repr__(self) -> str:
         """Show the layer as it can be written in code."""
-        always, seldom = [], []
+        always: list[str] = []
+        seldom: list[str] = []
         for name, value in self._settings.items():
-            default = getattr(type(self), name).default
-            if default is _REQUIRED:
-                always.append(f"{name}={value}")
-            elif value != default:
-                seldom.append(f"{name}={value!r}")
+            setting = getattr(type(self), name)
+            if setting.is_shown(value):
+                (always if setting.is_required else seldom).append(f"{name}={shown(value)}")
         return f"{type(self).__name__}({', '.join([*always, f'rng={self.key}', *seldom])})"
 
 
-class FunctionLayer(Layer):
+class PairedLayer(Layer):
+    """A layer whose forwards are remembered until they go back, the last one first."""
+
+    def __init__(self, rng: RNG, **settings: Any) -> None:
+        super().__init__(rng, **settings)
+        # Training forwards that have not gone back: runs of consecutive ones that are alike, so
+        # that a layer does not grow when its forwards never go back (Monte Carlo dropout, say).
+        self._pending: list[Run] = []
+
+    def _remember(self, run: Run) -> None:
+        last = self._pending[-1] if self._pending else None
+        if last is not None and last.goes_on_as(run):
+            last.stop = run.stop
+        else:
+            self._pending.append(run)
+
+    def _went_back(self) -> None:
+        """Forget the last forward that was remembered."""
+        run = self._pending[-1]
+        run.stop -= 1
+        if run.start == run.stop:
+            self._pending.pop()
+
+    def forget(self) -> None:
+        self._pending.clear()
+
+
+class Run:
+    """Consecutive forwards that are alike, from start to stop - 1: what their backwards need.
+
+    Without a key, they are forwards in evaluation. `kept` are arrays of the caller's, by reference,
+    and `more` is what else a backward must know, and can be compared.
+    """
+
+    __slots__ = ("kept", "key", "more", "settings", "shape", "start", "stop")
+
+    def __init__(
+        self,
+        n: int,
+        shape: Any,
+        key: Key | None,
+        settings: Settings,
+        kept: tuple[Any, ...] = (),
+        more: Any = None,
+    ) -> None:
+        self.start, self.stop = n, n + 1
+        self.shape, self.key, self.settings = shape, key, settings
+        self.kept, self.more = kept, more
+
+    def goes_on_as(self, other: Run) -> bool:
+        """Say whether another begins where this one stops, and is like it."""
+        mine = self.stop, self.shape, self.key, self.more
+        return (
+            mine == (other.start, other.shape, other.key, other.more)
+            and self.settings.alike(other.settings)
+            and all(one is its for one, its in zip(self.kept, other.kept, strict=True))
+        )
+
+    def last_key(self) -> Key | None:
+        """Return what the last of them drew from."""
+        return None if self.key is None else self.key.advanced(self.stop - 1)
+
+    def check(self, dy: ArrayLike) -> None:
+        """Refuse a gradient of another shape than the result had."""
+        shape = backend_of(dy).array(dy).shape
+        if shape != self.shape:
+            raise ValueError(
+                f"dy has shape {shape}, and the last forward that has not gone back had "
+                f"{self.shape}"
+            )
+
+
+class FunctionLayer(PairedLayer):
     """A function as a layer: each forward draws a new mask, and its backward the same one again.
 
     A subclass says which function, ``function(x, *, rng, training, **settings)``, and which its
@@ -119,12 +162,6 @@ class FunctionLayer(Layer):
 
     _function: ClassVar[Callable[..., Array]]
     _backward_function: ClassVar[Callable[..., Array] | None] = None
-
-    def __init__(self, rng: RNG, **settings: Any) -> None:
-        super().__init__(rng, **settings)
-        # Training forwards that have not gone back: runs of consecutive ones that are alike, so
-        # that a layer does not grow when its forwards never go back (Monte Carlo dropout, say).
-        self._pending: list[_Run] = []
 
     def __call__(self, x: ArrayLike) -> Array:
         """Return ``forward(x)``."""
@@ -150,12 +187,7 @@ class FunctionLayer(Layer):
         key = self.key.advanced(n) if mode else None
         y = self._function(x, rng=key, training=mode, **settings)
         if mode:
-            last = self._pending[-1] if self._pending else None
-            run = _Run(n, y.shape, self.key, settings)
-            if last is not None and last.goes_on_as(run):
-                last.stop = n + 1
-            else:
-                self._pending.append(run)
+            self._remember(Run(n, y.shape, self.key, settings))
             self.forwards = n + 1
         return y
 
@@ -191,30 +223,7 @@ class FunctionLayer(Layer):
                 "gone back"
             )
         run = self._pending[-1]
-        shape = backend_of(dy).array(dy).shape
-        if shape != run.shape:
-            raise ValueError(
-                f"dy has shape {shape}, and the last forward that has not gone back had {run.shape}"
-            )
-        dx = function(dy, rng=run.key.advanced(run.stop - 1), training=True, **run.settings)
-        run.stop -= 1
-        if run.start == run.stop:
-            self._pending.pop()
+        run.check(dy)
+        dx = function(dy, rng=run.last_key(), training=True, **run.settings)
+        self._went_back()
         return dx
-
-    def _forget(self) -> None:
-        self._pending.clear()
-
-
-class _Run:
-    """Consecutive training forwards that are alike, from start to stop - 1."""
-
-    __slots__ = ("key", "settings", "shape", "start", "stop")
-
-    def __init__(self, n: int, shape: Any, key: Key, settings: dict[str, Any]) -> None:
-        self.start, self.stop = n, n + 1
-        self.shape, self.key, self.settings = shape, key, settings
-
-    def goes_on_as(self, other: _Run) -> bool:
-        mine = self.stop, self.shape, self.key, self.settings
-        return mine == (other.start, other.shape, other.key, other.settings)

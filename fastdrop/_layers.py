@@ -11,12 +11,14 @@ from ._alpha import (
     feature_alpha_dropout,
     feature_alpha_dropout_backward,
 )
-from ._arguments import NoiseShape
+from ._arguments import ArrayLike, NoiseShape
 from ._drop_block import block_length, drop_block2d, drop_block3d, stabiliser
+from ._each import chances
 from ._functions import dropout
 from ._gaussian import deviation, gaussian_dropout, gaussian_noise, noise_backward, rate
 from ._key import RNG
-from ._layer_base import FunctionLayer, Setting
+from ._layer_base import FunctionLayer
+from ._settings import Setting
 from ._whole_parts import data_format_name, drop_path, feature_dropout, path_mode
 
 
@@ -30,7 +32,34 @@ def _scale_by_keep(value: Any) -> bool:
     return arguments.flag("scale_by_keep", value)
 
 
-class Dropout(FunctionLayer):
+class _Placed(FunctionLayer):
+    """A layer of a function that decides on elements, or on those that `noise_shape` parts."""
+
+    noise_shape = Setting(_noise_shape, default=None)
+
+
+class _PlacedByP(_Placed):
+    """One of a single p."""
+
+    p = Setting(arguments.probability)
+
+    def __init__(self, p: float = 0.5, *, rng: RNG = None, noise_shape: NoiseShape = None) -> None:
+        super().__init__(rng, p=p, noise_shape=noise_shape)
+
+
+class _OfChannels(FunctionLayer):
+    """A layer of a function that decides on whole channels of each sample, by a single p."""
+
+    p = Setting(arguments.probability)
+    data_format = Setting(data_format_name, default="channels_first")
+
+    def __init__(
+        self, p: float = 0.5, *, rng: RNG = None, data_format: str = "channels_first"
+    ) -> None:
+        super().__init__(rng, p=p, data_format=data_format)
+
+
+class Dropout(_Placed):
     """Dropout as a layer: it counts its forwards and draws each one's mask again in the backward.
 
     Between forward and backward nothing is kept but numbers, of arrays on a GPU too. Several
@@ -39,8 +68,9 @@ class Dropout(FunctionLayer):
 
     Parameters
     ----------
-    p : float
-        Probability of **dropping** an element, in [0, 1].
+    p : float or array_like
+        Probability of **dropping** an element, in [0, 1]. An array or a list, as in `dropout`, is
+        copied, to float64.
     rng : Key, int, Generator, BitGenerator, SeedSequence or None
         What the masks are drawn from, see `as_key`; resolved once, here. **Two layers given the
         same int draw the same masks**: give them one `numpy.random.Generator`, or
@@ -50,8 +80,9 @@ class Dropout(FunctionLayer):
 
     Attributes
     ----------
-    p : float
-        May be changed between forwards; a backward uses its forward's. So may the key.
+    p : float or ndarray
+        May be set anew between forwards; a backward uses its forward's. So may the key. An array
+        cannot be written to.
     key : Key
         What the masks are drawn from.
     forwards : int
@@ -70,17 +101,25 @@ class Dropout(FunctionLayer):
     >>> dx = first.backward(second.backward(np.ones_like(y)))
     >>> bool((dx == y).all())
     True
+
+    A p for each of three features:
+
+    >>> fd.Dropout([0.0, 0.5, 1.0], rng=1)(np.ones((3, 3), np.float32))
+    array([[1., 2., 0.],
+           [1., 0., 0.],
+           [1., 2., 0.]], dtype=float32)
     """
 
-    p = Setting(arguments.probability)
-    noise_shape = Setting(_noise_shape, default=None)
+    p = Setting(chances)
     _function = staticmethod(dropout)
 
-    def __init__(self, p: float = 0.5, *, rng: RNG = None, noise_shape: NoiseShape = None) -> None:
+    def __init__(
+        self, p: float | ArrayLike = 0.5, *, rng: RNG = None, noise_shape: NoiseShape = None
+    ) -> None:
         super().__init__(rng, p=p, noise_shape=noise_shape)
 
 
-class FeatureDropout(FunctionLayer):
+class FeatureDropout(_OfChannels):
     """Dropout of whole channels as a layer: `feature_dropout` with what `Dropout` remembers.
 
     Parameters
@@ -105,17 +144,10 @@ class FeatureDropout(FunctionLayer):
            [2., 0., 2.]], dtype=float32)
     """
 
-    p = Setting(arguments.probability)
-    data_format = Setting(data_format_name, default="channels_first")
     _function = staticmethod(feature_dropout)
 
-    def __init__(
-        self, p: float = 0.5, *, rng: RNG = None, data_format: str = "channels_first"
-    ) -> None:
-        super().__init__(rng, p=p, data_format=data_format)
 
-
-class AlphaDropout(FunctionLayer):
+class AlphaDropout(_PlacedByP):
     """Alpha dropout as a layer: `alpha_dropout` with what `Dropout` remembers.
 
     Parameters
@@ -140,16 +172,11 @@ class AlphaDropout(FunctionLayer):
     array([0.8864049, 0.8864049, 0.       , 0.       ], dtype=float32)
     """
 
-    p = Setting(arguments.probability)
-    noise_shape = Setting(_noise_shape, default=None)
     _function = staticmethod(alpha_dropout)
     _backward_function = staticmethod(alpha_dropout_backward)
 
-    def __init__(self, p: float = 0.5, *, rng: RNG = None, noise_shape: NoiseShape = None) -> None:
-        super().__init__(rng, p=p, noise_shape=noise_shape)
 
-
-class FeatureAlphaDropout(FunctionLayer):
+class FeatureAlphaDropout(_OfChannels):
     """Alpha dropout of whole channels as a layer: `feature_alpha_dropout`.
 
     Parameters
@@ -172,18 +199,11 @@ class FeatureAlphaDropout(FunctionLayer):
     array([[-0.77919394,  0.77919394, -0.77919394]], dtype=float32)
     """
 
-    p = Setting(arguments.probability)
-    data_format = Setting(data_format_name, default="channels_first")
     _function = staticmethod(feature_alpha_dropout)
     _backward_function = staticmethod(feature_alpha_dropout_backward)
 
-    def __init__(
-        self, p: float = 0.5, *, rng: RNG = None, data_format: str = "channels_first"
-    ) -> None:
-        super().__init__(rng, p=p, data_format=data_format)
 
-
-class GaussianDropout(FunctionLayer):
+class GaussianDropout(_PlacedByP):
     """Gaussian dropout as a layer: `gaussian_dropout` with what `Dropout` remembers.
 
     Parameters
@@ -210,14 +230,10 @@ class GaussianDropout(FunctionLayer):
     """
 
     p = Setting(rate)
-    noise_shape = Setting(_noise_shape, default=None)
     _function = staticmethod(gaussian_dropout)
 
-    def __init__(self, p: float = 0.5, *, rng: RNG = None, noise_shape: NoiseShape = None) -> None:
-        super().__init__(rng, p=p, noise_shape=noise_shape)
 
-
-class GaussianNoise(FunctionLayer):
+class GaussianNoise(_Placed):
     """Gaussian noise as a layer: `gaussian_noise`; its backward returns the gradient itself.
 
     Parameters
@@ -243,7 +259,6 @@ class GaussianNoise(FunctionLayer):
     """
 
     stddev = Setting(deviation)
-    noise_shape = Setting(_noise_shape, default=None)
     _function = staticmethod(gaussian_noise)
     _backward_function = staticmethod(noise_backward)
 

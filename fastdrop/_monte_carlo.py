@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +11,7 @@ from . import _arguments as arguments
 from ._arguments import Array
 from ._key import RNG, Key, as_key
 from ._places import namespace
-
-_PROGRESS = ("rich", "tqdm")
+from ._progress import shown_as
 
 
 class MonteCarlo(NamedTuple):
@@ -42,7 +41,7 @@ def mc_dropout(
     batch_size: int | None = None,
     ddof: int = 0,
     return_samples: bool = False,
-    progress: bool | str = False,
+    progress: bool | str | None = False,
 ) -> MonteCarlo:
     """Run a stochastic function many times, and return the mean and variance of its results.
 
@@ -70,8 +69,9 @@ def mc_dropout(
         variance of the passes, as in [1]_, and 1 the unbiased estimate.
     return_samples : bool
         Whether to keep all results. Without, memory does not grow with `n_samples`.
-    progress : bool, "rich" or "tqdm"
-        Show a progress bar, by one of these packages; True takes the one that is installed.
+    progress : bool, "rich", "tqdm" or None
+        Show a progress bar, by one of these packages; True takes the one that is installed. None
+        shows one if this takes long, in a terminal where rich is installed.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def mc_dropout(
     if freedom >= n:
         raise ValueError(f"ddof={freedom} leaves nothing of n_samples={n}: give more samples")
     keep = arguments.flag("return_samples", return_samples)
-    shown = _progress(progress)
+    shown = shown_as(progress, "Monte Carlo dropout")
     spread = _Welford()
     samples: Any = None
     for t, y in enumerate(shown(_passes(fn, x, n, as_key(rng), size), n)):
@@ -200,24 +200,3 @@ class _Welford:
     def _without_warning(a: Any, b: Any) -> Any:
         with np.errstate(invalid="ignore"):
             return a - b
-
-
-def _progress(progress: Any) -> Callable[[Iterable[Any], int], Iterable[Any]]:
-    """Return what wraps the passes in a progress bar; import one only if it is asked for."""
-    if isinstance(progress, str):
-        names: tuple[str, ...] = (arguments.choice("progress", progress, _PROGRESS),)
-    else:
-        names = _PROGRESS if arguments.flag("progress", progress) else ()
-    if not names:
-        return lambda passes, n: passes
-    for name in names:
-        try:
-            if name == "rich":
-                from rich.progress import track
-
-                return lambda passes, n: track(passes, "Monte Carlo dropout", n)
-            from tqdm import tqdm  # type: ignore[import-untyped]
-        except ImportError:
-            continue
-        return lambda passes, n: tqdm(passes, "Monte Carlo dropout", n)
-    raise ImportError(f"progress={progress!r} needs {' or '.join(names)}: pip install {names[0]}")

@@ -11,7 +11,8 @@ from . import _arguments as arguments
 from ._arguments import Array, ArrayLike
 from ._functions import dropout
 from ._key import RNG, Key
-from ._layer_base import Layer, Setting
+from ._layer_base import Layer
+from ._settings import Setting
 
 State: TypeAlias = Any  # an array, or a tuple of states
 _INPUT, _OUTPUT, _STATE = 0, 1, 2  # which key is folded out of a pass's: states go on from 2
@@ -172,7 +173,8 @@ class RNNDropout(Layer):
             raise RuntimeError("no pass has begun: call begin() before the first step of each one")
         return self._pass
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Forget the pass that has begun."""
         self._pass = None
 
 

@@ -7,8 +7,14 @@ from typing import Any
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, Offset, Output, Place, ShapeLike
 from ._backends import backend_of
+from ._key import _integer
 from ._laws import law_in
 from .cuda import AnyRNG
+
+
+def axis_number(value: Any) -> int:
+    """Return the number of an axis, of an array that is not known yet."""
+    return _integer("axis", value)
 
 
 def softmax_dropout(

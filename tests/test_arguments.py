@@ -64,11 +64,34 @@ def test_a_p_that_is_no_number_is_a_type_error_that_names_it(with_p: Any, p: Any
         with_p(p)
 
 
-@pytest.mark.parametrize("take", [fd.Dropout, lambda p: fd.alpha_dropout(X, p)])
-def test_what_takes_one_p_refuses_several(take: Any) -> None:
-    for p in ([0.5], np.array([0.5, 0.1])):
-        with pytest.raises(TypeError, match="p=.*give one number, the probability of dropping"):
+@pytest.mark.parametrize(
+    "take",
+    [
+        fd.AlphaDropout,
+        fd.GaussianDropout,
+        fd.FeatureDropout,
+        fd.FeatureAlphaDropout,
+        fd.DropPath,
+        fd.SoftmaxDropout,
+        fd.RNNDropout,
+        lambda p: fd.BiasActDropoutAdd("relu", p),
+        lambda p: fd.DropBlock2d(p, 1),
+        lambda p: fd.alpha_dropout(X, p),
+        lambda p: fd.alpha_dropout_backward(X, p),
+        lambda p: fd.feature_alpha_dropout(X, p),
+        lambda p: fd.gaussian_dropout(X, p),
+        lambda p: fd.softmax_dropout(X, p),
+        lambda p: fd.bias_act_dropout_add(X, p=p),
+        lambda p: fd.drop_block2d(X[None, None], p, 1),
+    ],
+)
+def test_what_takes_one_p_refuses_several_and_names_what_takes_them(take: Any) -> None:
+    for p, shape in ([0.5], "(1,)"), (np.array([[0.5, 0.1]]), "(1, 2)"):
+        with pytest.raises(TypeError) as caught:
             take(p)
+        text = str(caught.value)
+        assert f"p has shape {shape}, and this takes one number" in text
+        assert "arrays are taken by dropout, dropout_mask" in text
 
 
 @pytest.mark.parametrize("p", [np.float64(0.25), np.float32(0.25), np.float16(0.25)])

@@ -104,7 +104,11 @@ def test_what_is_too_much_for_a_launch_is_cut(
 
 def test_packed_masks_are_cut_along_the_outer_axis_alone(cuda_on_host: HostLauncher) -> None:
     """Bits are packed in C order, though decisions may be shared along any axis."""
-    for shape, noise_shape in (((3, 9000), (1, 9000)), ((60, 4004), (60, 1)), ((40, 600, 100), None)):
+    for shape, noise_shape in (
+        ((3, 9000), (1, 9000)),
+        ((60, 4004), (60, 1)),
+        ((40, 600, 100), None),
+    ):
         index = reference.mask_index(shape, noise_shape)
         steps = tuple(
             0 if n == 1 else step

@@ -168,8 +168,3 @@ def test_a_bad_p_is_named_before_anything_is_written(
     with pytest.raises(error, match=match):
         fd.dropout_mask((4, 3), p, rng=1)
     assert out.tobytes() == before
-
-
-def test_a_packed_mask_has_one_p() -> None:
-    with pytest.raises(TypeError, match="packbits"):
-        fd.dropout_mask(4, [0.5] * 4, packed=True)

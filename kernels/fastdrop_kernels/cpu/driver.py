@@ -39,10 +39,11 @@ from .catalogue import (
 )
 from .express import express_record
 from .flat import ALL, Kernel, flat
-from .joint import apply_jointly, sums
+from .joint import apply_jointly, prepare_jointly, sums
 from .laws import laws_of
 from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
+from .pieces import pack_by_pieces
 from .span import FAR, NEAR, NEAR_BYTES, STREAM
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "marking",
     "marking_each",
     "pack",
+    "pack_each",
     "packing",
     "prepare",
     "repeatable",
@@ -115,6 +117,11 @@ def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
 def prepare(operations: Iterable[Operation]) -> None:
     """Compile, or load from the cache, all that `apply` may call for some operations."""
     for operation in operations:
+        if operation.operands:
+            prepare_jointly(operation)
+            if operation.plain:
+                prepare([operation.plain])
+            continue
         if operation in DROPS.values() and LAYOUT_IS_KNOWN:
             for way in (NEAR, FAR):
                 whole_calls.express(operation, way)
@@ -173,6 +180,20 @@ def pack(
     box(PACK, PANEL if layout.form == PANEL else LINE, NEAR)
     y.fill(0)
     _walk(PACK, y, y, layout, index, seed, stream, threshold, y)
+
+
+def pack_each(
+    y: Array,
+    shape: tuple[int, ...],
+    index: int,
+    index_strides: tuple[int, ...] | None,
+    seed: int,
+    stream: int,
+    p: Array,
+) -> None:
+    """Do as `pack`, by a p of each element, of that shape."""
+    if y.size:
+        pack_by_pieces(apply, marking_each(), y, shape, p, index, index_strides, seed, stream)
 
 
 def _certain(threshold: int) -> bool:

@@ -25,6 +25,12 @@ Array: TypeAlias = npt.NDArray[Any]
 Shares: TypeAlias = Callable[[int, int, int], tuple[int, int]]
 
 
+def prepare_jointly(operation: Operation) -> None:
+    """Compile, or load from the cache, all that `apply_jointly` may call for an operation."""
+    walk(form_of(operation))
+    tile_address(operation)
+
+
 def apply_jointly(
     operation: Operation,
     x: Array,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from .catalogue import FLOATS
 from .driver import Array, shares
 from .memory import slot
 from .operations import Operation
+from .pieces import pieces
 from .softmax import Kind, gradient_kernel, kind_of, row_numbers, softmax_kernel
 from .softmax_rows import computed
 from .storage import FLOAT64
@@ -87,6 +88,17 @@ def _kind(dtype: np.dtype[Any]) -> Kind:
 def _number(dtype: np.dtype[Any]) -> np.dtype[Any]:
     is_double = computed(_kind(dtype).storage) is FLOAT64
     return np.dtype(np.float64 if is_double else np.float32)
+
+
+def prepare(dtype: np.dtype[Any], backward: bool) -> None:
+    """Compile, or load from the cache, all that one of these functions may call."""
+    kind, number = _kind(dtype), driver.dropping(_number(dtype))
+    make, treated = (
+        (gradient_kernel, kind.dropped_in) if backward else (softmax_kernel, kind.dropped_out)
+    )
+    for operation in {treated, number}:
+        make(kind, operation)
+    driver.prepare([treated])  # of slabs
 
 
 def softmax_dropout(
@@ -168,23 +180,7 @@ def _over_rows(rows: _Rows, law: Law, direct: _Direct, copied: _Slab) -> None:
 def _slabs(shape: tuple[int, ...]) -> tuple[int, Callable[[int], tuple[slice, ...]]]:
     """Cut rows into slabs: how many, and where the n-th is."""
     *outer, n = shape
-    room = max(_LEAST_ROWS, _SLAB // n)
-    lengths = []
-    for length in reversed(outer):
-        lengths.append(max(1, min(length, room)))
-        room //= length
-    lengths.reverse()
-    counts = [-(-whole // part) for whole, part in zip(outer, lengths, strict=True)]
-
-    def places(number: int) -> tuple[slice, ...]:
-        at: Iterator[Any] = iter(np.unravel_index(number, counts) if counts else ())
-        starts = [int(k) * part for k, part in zip(at, lengths, strict=True)]
-        return tuple(
-            slice(start, min(start + part, whole))
-            for start, part, whole in zip(starts, lengths, outer, strict=True)
-        )
-
-    return math.prod(counts), places
+    return pieces(tuple(outer), max(_LEAST_ROWS, _SLAB // n))
 
 
 def _shared(steps: list[int], rows: _Rows, alone: bool) -> tuple[int, int]:
