@@ -148,6 +148,11 @@ def check_overlaps(device: Device) -> None:
         expected[written] = dropped(x[read])
         oracle.assert_same(device.get(memory), expected)
         memory = device.put(x)
+    square = x[:900].reshape(30, 30)
+    fd.dropout(device.put(square).T, P, rng=KEY, out=device.put(square))
+    memory = device.put(square)
+    fd.dropout(memory.T, P, rng=KEY, out=memory)  # which begin at the same place
+    oracle.assert_same(device.get(memory), dropped(square.T))
     for _ in range(2):  # what overlaps itself goes the long way every time
         row = device.put(np.zeros(n))
         fd.dropout(

@@ -200,12 +200,13 @@ def test_launches_within_launches_and_in_threads_have_arguments_of_their_own() -
         right.append(argument.tobytes() == data == f"{name}{level}".encode())
 
     launcher._kernels = dict.fromkeys("abc", kernel)
-    threads = [threading.Thread(target=launcher.launch, args=(one(n, 0),)) for n in "abc"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert right == [True] * 3 * (depth + 1)
-    (idle,) = launcher._idle.values()
-    assert len(idle) == len(right)
-    assert len({id(argument) for argument in idle}) == len(idle)
+    for _ in range(2):  # with new arguments, and with those that are left
+        right.clear()
+        threads = [threading.Thread(target=launcher.launch, args=(one(n, 0),)) for n in "abc"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert right == [True] * 3 * (depth + 1)
+        (idle,) = launcher._idle.values()
+        assert len({id(argument) for argument in idle}) == len(idle) == len(right)
