@@ -19,11 +19,13 @@ from fastdrop_kernels import forks
 from . import _arguments as arguments
 from . import _overlap as overlap
 from ._arguments import Array, Place
-from ._key import as_key
+from ._key import Key, as_key
 from .cuda import AnyRNG
 
 # ``driver -> operation``: what the kernels are to do, picked when their driver is loaded
 Operation = Callable[[Any], Any]
+# ``(x, out, rng) -> result``, or None for what has to go the long way: nothing is written then
+Again = Callable[[Array, Array | None, AnyRNG], Array | None]
 
 _BOOL, _BYTE = np.dtype(np.bool_), np.dtype(np.uint8)
 _NO_VALUE = np.zeros((), _BYTE)  # a parameter for operations that have none
@@ -138,6 +140,21 @@ class Backend(abc.ABC):
         chosen = operation(driver)
         driver.apply(chosen, source, target, *place, seed, stream, *law, **more_inputs, **more)
         return self._finished(target, result, out)
+
+    def repeatable(
+        self,
+        operation: Operation,
+        x: Array,
+        out: Array | None,
+        place: Place,
+        threshold: int,
+        value: Array,
+    ) -> Again | None:
+        """Return what `apply` comes to for plain arrays of the layouts of x and `out`.
+
+        None where there is nothing quicker than that.
+        """
+        return None
 
     def softmax(
         self, x: Array, out: Any, axis: int, place: Place, rng: AnyRNG, threshold: int, value: Array
@@ -348,8 +365,45 @@ class NumpyBackend(Backend):
     def apart(self, x: Array, y: Array) -> bool:
         return y.flags.forc and x.flags.owndata and y.flags.owndata
 
+    def repeatable(
+        self,
+        operation: Operation,
+        x: Array,
+        out: Array | None,
+        place: Place,
+        threshold: int,
+        value: Array,
+    ) -> Again | None:
+        driver = self.driver
+        if not (driver.LAYOUT_IS_KNOWN and 0 < x.size < driver.PARALLEL_FROM):
+            return None
+        if out is not None and not out.flags.forc:
+            return None
+        strides = x.strides, (np.empty_like(x) if out is None else out).strides
+        run = driver.repeatable(operation(driver), x.shape, *strides, *place, threshold, value)
+        plain, empty_like = np.ndarray, np.empty_like
+
+        def again(x: Array, out: Array | None, rng: AnyRNG) -> Array | None:
+            if out is None:
+                out = empty_like(x)
+            else:
+                flags = out.flags
+                if not (flags.writeable and flags.owndata):
+                    return None
+                # Of arrays that own their memory it is known that they do not overlap, or are one.
+                if not x.flags.owndata:
+                    owner = x.base
+                    if type(owner) is not plain or owner is out or not owner.flags.owndata:
+                        return None
+            run(x, out, *(rng if type(rng) is Key else as_key(rng)))  # type: ignore[arg-type]
+            return out
+
+        return again
+
 
 NUMPY = NumpyBackend()
+# Whose arrays, of these very types, `_repeats` knows.
+plain_arrays: dict[type, Backend] = {np.ndarray: NUMPY}
 _by_type: dict[type, Backend] = {np.ndarray: NUMPY, type(None): NUMPY}
 
 

@@ -137,9 +137,7 @@ def dropout(
                 return y
             del y
     if (
-        type(x) is _ndarray
-        and type(p) is float
-        and type(rng) is Key
+        type(p) is float
         and training is True
         and (scale is None or type(scale) is float)
         and (again := dropped_again(x, p, rng, scale, noise_shape, offset, global_shape, out))

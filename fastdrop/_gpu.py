@@ -20,7 +20,8 @@ from fastdrop_kernels import forks, plan
 from . import _arguments as arguments
 from . import _overlap as overlap
 from ._arguments import Array, Place
-from ._backends import Backend, Operation
+from ._backends import Again, Backend, Operation, plain_arrays
+from ._cupy_repeats import repeatable
 from ._key import as_key
 from .cuda import AnyRNG, DeviceKey
 
@@ -175,6 +176,18 @@ class CupyBackend(Backend):
         with self.cupy.cuda.Device(device):
             return super().apply(operation, x, *rest)
 
+    def repeatable(
+        self,
+        operation: Operation,
+        x: Array,
+        out: Array | None,
+        place: Place,
+        threshold: int,
+        value: Array,
+    ) -> Again | None:
+        """Return what `apply` comes to on the device that is current at each call."""
+        return repeatable(self, operation, x, out, place, threshold, value)
+
     def softmax(self, x: Array, *rest: Any) -> Array:
         """Take a softmax, and drop some of it, on the device of x."""
         with self.where(x):
@@ -266,7 +279,9 @@ class NumbaThroughCupy(CupyBackend):
 @functools.cache
 def cupy_backend() -> CupyBackend:
     """Return the backend of CuPy arrays; imports CuPy."""
-    return CupyBackend()
+    backend = CupyBackend()
+    plain_arrays[backend.cupy.ndarray] = backend
+    return backend
 
 
 @functools.cache

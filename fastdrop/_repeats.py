@@ -1,32 +1,28 @@
 """Calls like earlier ones: training loops come with arrays of the same few layouts again and again.
 
-What a call needs beside the arrays and the key does not depend on them: it is prepared once, for
-small NumPy arrays of any layout. Only what may differ between equal arguments is looked at again.
+What a call needs beside the arrays and the key does not depend on them: it is prepared once, by
+whose arrays they are. Only what may differ between equal arguments is looked at again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from . import _arguments as arguments
 from ._arguments import Array, NoiseShape, Offset, ShapeLike
-from ._backends import cpu_driver
-from ._key import Key
+from ._backends import Again, plain_arrays
 from ._laws import law_of
+from .cuda import AnyRNG
 
-_Call = Callable[[Array, Array, int, int], None]
-_calls: dict[tuple[Any, ...], _Call] = {}
+_calls: dict[tuple[Any, ...], Again] = {}
 _MOST_CALLS = 256
-_ndarray, _empty_like = np.ndarray, np.empty_like
+_backend_of_plain = plain_arrays.get
 
 
 def dropped_again(
-    x: Array,
+    x: Any,
     p: float,
-    key: Key,
+    rng: AnyRNG,
     scale: float | None,
     noise_shape: NoiseShape,
     offset: Offset,
@@ -37,20 +33,15 @@ def dropped_again(
 
     Raises what `dropout` raises.
     """
+    kind = type(x)
+    if kind not in plain_arrays:
+        return None
     if out is None:
-        y = _empty_like(x)
+        strides = None
+    elif type(out) is not kind or out.dtype is not x.dtype or out.shape != x.shape:
+        return None
     else:
-        if type(out) is not _ndarray or out.dtype is not x.dtype or out.shape != x.shape:
-            return None
-        flags = out.flags
-        if not (flags.writeable and flags.forc and flags.owndata):
-            return None
-        # Of arrays that own their memory it is known that they do not overlap, or are one.
-        if not x.flags.owndata:
-            owner = x.base
-            if type(owner) is not _ndarray or owner is out or not owner.flags.owndata:
-                return None
-        y = out
+        strides = out.strides
     # Equal numbers may be of other types, which are refused: True is 1.
     if not (
         (noise_shape is None or _is_plain(noise_shape))
@@ -58,12 +49,16 @@ def dropped_again(
         and (type(offset) is int or _is_plain(offset))
     ):
         return None
-    what = x.shape, x.strides, y.strides, x.dtype, p, scale, noise_shape, offset, global_shape
-    call = _calls.get(what) or _prepared(x, y, p, scale, noise_shape, offset, global_shape, what)
-    if call is None:
-        return None
-    call(x, y, *key)
-    return y
+    what = (
+        kind, x.shape, x.strides, strides, x.dtype, p, scale, noise_shape, offset, global_shape
+    )  # fmt: skip
+    call = _calls.get(what) or _prepared(x, out, p, scale, noise_shape, offset, global_shape, what)
+    return call(x, out, rng)
+
+
+def forget() -> None:
+    """Forget all calls: kernels may have changed."""
+    _calls.clear()
 
 
 def _is_plain(numbers: Any) -> bool:
@@ -77,26 +72,25 @@ def _is_plain(numbers: Any) -> bool:
 
 def _prepared(
     x: Array,
-    y: Array,
+    out: Array | None,
     p: float,
     scale: float | None,
     noise_shape: NoiseShape,
     offset: Offset,
     global_shape: ShapeLike | None,
     what: tuple[Any, ...],
-) -> _Call | None:
-    threshold, factor = law_of(arguments.probability(p), x.dtype, scale)
+) -> Again:
+    law = law_of(arguments.probability(p), x.dtype, scale)
     place = arguments.place(x.shape, noise_shape, offset, global_shape)
-    driver = cpu_driver()
-    # 0.0 and -0.0 are equal, but not as factors.
-    if scale == 0.0 or not driver.LAYOUT_IS_KNOWN:
-        return None
-    if not 0 < x.size < driver.PARALLEL_FROM:
-        return None
+    dtype, call = x.dtype, None
+    if scale != 0.0:  # 0.0 and -0.0 are equal, but not as factors
+        backend = plain_arrays[type(x)]
+        call = backend.repeatable(lambda driver: driver.dropping(dtype), x, out, place, *law)
     if len(_calls) >= _MOST_CALLS:
         _calls.clear()
-    strides = x.strides, y.strides
-    operation = driver.dropping(x.dtype)
-    call: _Call = driver.repeatable(operation, x.shape, *strides, *place, threshold, factor)
-    _calls[what] = call
-    return call
+    _calls[what] = call or _not_again
+    return _calls[what]
+
+
+def _not_again(x: Array, out: Array | None, rng: AnyRNG) -> None:
+    """Go the long way."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastdrop import _overlap as overlap
 from fastdrop_kernels.cpu import driver as cpu
 from fastdrop_kernels.cuda import driver as cuda
 
@@ -132,6 +133,27 @@ class HostDriver:
         others = tuple(map(seen, operands))
         cpu.apply(operation, seen(x), seen(y), *place, value, operands=others)
 
+    def repeatable(
+        self,
+        operation: Any,
+        shape: tuple[int, ...],
+        input_strides: tuple[int, ...],
+        output_strides: tuple[int, ...],
+        index: int,
+        index_strides: Any,
+        threshold: int,
+        value: Array,
+    ) -> Any:
+        def call(x: int, y: int, seed: int, stream: int, *, key_pointer: int | None = None) -> None:
+            self.calls.append(operation.name)
+            both = (x, input_strides), (y, output_strides)
+            size = operation.target.itemsize
+            source, target = (overlap.addresses(at, shape, steps, size) for at, steps in both)
+            key = self._key(seed, stream, key_pointer)
+            cpu.apply(operation, source, target, index, index_strides, *key, threshold, value)
+
+        return call
+
     def pack(
         self,
         y: Any,
@@ -158,7 +180,7 @@ class HostDriver:
 def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
     """Let CuPy arrays lie in the host's memory, and kernels be those of a driver, for a while."""
     cupy = cupy_or_skip()
-    from fastdrop import _gpu
+    from fastdrop import _gpu, _repeats
 
     def allocated(size: int) -> Any:
         memory = np.empty(max(size, 1), np.uint8)
@@ -191,5 +213,6 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
         patch.setattr(cupy, "array", array)
         patch.setattr(_gpu, "_cuda_driver", lambda: driver)
         patch.setattr(_gpu, "_summed", summed)
+        patch.setattr(_repeats, "_calls", {})  # which were prepared for another driver
         with cupy.cuda.using_allocator(allocated):
             yield HostDevice(), driver

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fastdrop import _repeats
+
 from ..common import MI, size_label
 from .collect import Plan, _Run, check
 from .contenders import BY_NAME
@@ -32,6 +34,7 @@ def settings(threads: int, in_flight: int) -> Iterator[None]:
             module.THREADS, module.IN_FLIGHT = values
         for cached in (modules.header, modules.source, launch.pieces):
             cached.cache_clear()
+        _repeats.forget()
         driver._launcher = launcher  # which keeps compiled kernels
 
     before, launcher = (modules.THREADS, modules.IN_FLIGHT), driver._launcher

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from .. import chances
 from ..plan import c_strides
 from .launch import Launch, advancing, launches
+from .launch import repeatable as planned
 from .operations import (
     ALPHAS,
     DROPS,
@@ -191,6 +193,32 @@ def apply(
         key_pointer,
     ):  # fmt: skip
         run.launch(launch)
+
+
+def repeatable(
+    operation: Operation,
+    shape: tuple[int, ...],
+    input_strides: tuple[int, ...],
+    output_strides: tuple[int, ...],
+    index: int,
+    index_strides: tuple[int, ...] | None,
+    threshold: int,
+    value: npt.NDArray[Any],
+) -> Callable[..., None]:
+    """Return ``call(x, y, seed, stream, *, key_pointer=None)`` for arrays of one layout.
+
+    x and y are their addresses. They are not empty, and there are no other operands.
+    """
+    steps = c_strides(shape) if index_strides is None else index_strides
+    strides = output_strides, input_strides
+    again = planned(operation, shape, strides, index, steps, threshold, value.tobytes())
+
+    def call(x: int, y: int, seed: int, stream: int, *, key_pointer: int | None = None) -> None:
+        run = current()
+        for launch in again(seed, stream, key_pointer or 0, y, x):
+            run.launch(launch)
+
+    return call
 
 
 def pack(

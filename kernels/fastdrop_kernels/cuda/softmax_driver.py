@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..plan import Axis, c_strides, merged_axes
 from . import driver
 from .driver import Array
-from .launch import AXIS, CALL, LAYOUT, MAX_OPERANDS, Launch, packed_axis
+from .launch import AXIS, KEYED, LAW, LAYOUT, MAX_OPERANDS, Launch, packed_axis
 from .modules import MOST_AXES, THREADS, Module
 from .operations import FLOATS, Storage
 
@@ -104,11 +104,10 @@ def _run(
         tuple(address % 16 for address in addresses),
         axis,
     )
-    call = CALL.pack(
-        *addresses, *unused, seed, stream, key, index, scale.tobytes(),
-        (1 if threshold else 0) if certain else threshold, certain,
-    )  # fmt: skip
-    launcher.launch(Launch(MODULES[name], kernel, grid, THREADS, call + layout))
+    first = KEYED.pack(*addresses, *unused, seed, stream, key)
+    limit = (1 if threshold else 0) if certain else threshold
+    law = LAW.pack(index, scale.tobytes(), limit, certain)
+    launcher.launch(Launch(MODULES[name], kernel, grid, THREADS, first + law + layout))
 
 
 @functools.lru_cache(maxsize=512)
