@@ -315,20 +315,26 @@ def _shard(
     return start, full
 
 
-def _noise(noise_shape: NoiseShape, full: tuple[int, ...]) -> tuple[int, ...]:
-    if not isinstance(noise_shape, tuple | list):
-        raise TypeError(
-            described("noise_shape", noise_shape) + ": give a tuple of integers and None"
-        )
-    if len(noise_shape) > len(full):
-        raise ValueError(f"noise_shape={tuple(noise_shape)} has more axes than the array's {full}")
-    short = len(full) - len(noise_shape)
+def noise_shape(value: Any) -> NoiseShape:
+    """Return a noise shape as a tuple, for an array whose shape is not known yet."""
+    if value is None:
+        return None
+    if not isinstance(value, tuple | list):
+        raise TypeError(described("noise_shape", value) + ": give a tuple of integers and None")
+    return tuple(
+        [n if n is None else _integer(f"noise_shape[{axis}]", n) for axis, n in enumerate(value)]
+    )
+
+
+def _noise(given: NoiseShape, full: tuple[int, ...]) -> tuple[int, ...]:
+    entries = noise_shape(given) or ()
+    if len(entries) > len(full):
+        raise ValueError(f"noise_shape={entries} has more axes than the array's {full}")
+    short = len(full) - len(entries)
     noise = [1] * short
-    for axis, item in enumerate(noise_shape):
+    for axis, item in enumerate(entries):
         length = full[short + axis]
         n = length if item is None else item
-        if type(n) is not int:
-            n = _integer(f"noise_shape[{axis}]", item)
         if n not in (1, length):
             raise ValueError(
                 f"noise_shape[{axis}]={n} fits no axis of length {length} of {full}: give {length} "

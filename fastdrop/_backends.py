@@ -377,24 +377,23 @@ class NumpyBackend(Backend):
         driver = self.driver
         if not (driver.LAYOUT_IS_KNOWN and 0 < x.size < driver.PARALLEL_FROM):
             return None
-        if out is not None and not out.flags.forc:
+        if out is not None and overlap.within(out):
             return None
         strides = x.strides, (np.empty_like(x) if out is None else out).strides
         run = driver.repeatable(operation(driver), x.shape, *strides, *place, threshold, value)
-        plain, empty_like = np.ndarray, np.empty_like
+        empty_like, may_share_memory = np.empty_like, np.may_share_memory
 
         def again(x: Array, out: Array | None, rng: AnyRNG) -> Array | None:
             if out is None:
                 out = empty_like(x)
             else:
                 flags = out.flags
-                if not (flags.writeable and flags.owndata):
+                if not flags.writeable:
                     return None
                 # Of arrays that own their memory it is known that they do not overlap, or are one.
-                if not x.flags.owndata:
-                    owner = x.base
-                    if type(owner) is not plain or owner is out or not owner.flags.owndata:
-                        return None
+                apart = out is x or (flags.owndata and x.flags.owndata)
+                if not apart and may_share_memory(x, out):
+                    return None
             run(x, out, *(rng if type(rng) is Key else as_key(rng)))  # type: ignore[arg-type]
             return out
 

@@ -45,16 +45,16 @@ class InputLayer(PairedLayer):
     ) -> Array:
         """Return ``function(x, *, rng, training, **others, **settings)``, and remember the call."""
         mode = self._mode(training)
-        n, settings = self.forwards, self._settings
-        key = self.key.advanced(n) if mode else None
+        n, settings = self._forwards, self._settings
+        key = self._key.advanced(n) if mode else None
         y = function(x, rng=key, training=mode, **others, **settings)
-        run = Run(n, y.shape, self.key if mode else None, settings, kept, more)
+        run = Run(n, y.shape, self._key if mode else None, settings, kept, more)
         self._last = None
         if mode and self.training:
             self._remember(run)
         else:
             self._last = run
-        self.forwards = n + mode
+        self._forwards = n + mode
         return y
 
     def _go_back(self, dy: ArrayLike, gradient: Callable[[Run], _T]) -> _T:

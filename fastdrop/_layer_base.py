@@ -21,9 +21,26 @@ class Layer:
         self._settings = Settings({})
         for name, value in settings.items():
             setattr(self, name, value)
-        self.key = as_key(rng)
+        self._key, self._forwards = as_key(rng), 0
         self.training = True
-        self.forwards = 0
+
+    @property
+    def key(self) -> Key:
+        """What the masks are drawn from; anything that `as_key` takes may be set."""
+        return self._key
+
+    @key.setter
+    def key(self, rng: RNG) -> None:
+        self._key = as_key(rng)
+
+    @property
+    def forwards(self) -> int:
+        """Training forwards so far."""
+        return self._forwards
+
+    @forwards.setter
+    def forwards(self, number: int) -> None:
+        self._forwards = arguments.whole("forwards", number, 0)
 
     def train(self: _L, mode: bool = True) -> _L:
         """Set training mode (or evaluation, if `mode` is False), and return the layer."""
@@ -56,15 +73,15 @@ class Layer:
         """
         expected = {"seed", "stream", "forwards"}
         if not isinstance(state, dict) or set(state) != expected:
-            given = sorted(state) if isinstance(state, dict) else type(state).__name__
+            given = sorted(map(str, state)) if isinstance(state, dict) else arguments.kind_of(state)
             raise ValueError(f"state has {given}, and a state_dict has {sorted(expected)}")
         forwards = arguments.whole("forwards", state["forwards"], 0)
-        self.key = Key(state["seed"], state["stream"])
-        self.forwards = forwards
+        self._key = Key(state["seed"], state["stream"])
+        self._forwards = forwards
         self.forget()
 
     def forget(self) -> None:
-        """Forget the forwards that have not gone back; their number stays."""
+        """Forget the forwards that have not gone back; the count of forwards stays."""
         raise NotImplementedError
 
     def _mode(self, training: bool | None) -> bool:
@@ -183,19 +200,20 @@ class FunctionLayer(PairedLayer):
             A new array of the shape and dtype of `x`; in evaluation, `x`.
         """
         mode = self._mode(training)
-        n, settings = self.forwards, self._settings
-        key = self.key.advanced(n) if mode else None
+        n, settings = self._forwards, self._settings
+        key = self._key.advanced(n) if mode else None
         y = self._function(x, rng=key, training=mode, **settings)
         if mode:
-            self._remember(Run(n, y.shape, self.key, settings))
-            self.forwards = n + 1
+            self._remember(Run(n, y.shape, self._key, settings))
+            self._forwards = n + 1
         return y
 
     def backward(self, dy: ArrayLike) -> Array:
         """Return the gradient of the last training forward that has not yet gone back.
 
         Forwards in evaluation do not count. In evaluation mode, where no training forward is left,
-        this returns `dy` itself.
+        this returns `dy` itself; after training forwards that are not to go back, as in Monte Carlo
+        dropout, call `forget` first.
 
         Parameters
         ----------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 from . import _arguments as arguments
 from ._alpha import (
@@ -22,20 +22,10 @@ from ._settings import Setting
 from ._whole_parts import data_format_name, drop_path, feature_dropout, path_mode
 
 
-def _noise_shape(value: Any) -> NoiseShape:
-    # A list could change under the forwards that remember it; what it holds is dropout's to check.
-    fixed: NoiseShape = tuple(value) if isinstance(value, list) else value
-    return fixed
-
-
-def _scale_by_keep(value: Any) -> bool:
-    return arguments.flag("scale_by_keep", value)
-
-
 class _Placed(FunctionLayer):
     """A layer of a function that decides on elements, or on those that `noise_shape` parts."""
 
-    noise_shape = Setting(_noise_shape, default=None)
+    noise_shape = Setting(arguments.noise_shape, default=None)
 
 
 class _PlacedByP(_Placed):
@@ -296,7 +286,7 @@ class DropPath(FunctionLayer):
 
     p = Setting(arguments.probability)
     mode = Setting(path_mode, default="row")
-    scale_by_keep = Setting(_scale_by_keep, default=True)
+    scale_by_keep = Setting(partial(arguments.flag, "scale_by_keep"), default=True)
     _function = staticmethod(drop_path)
 
     def __init__(

@@ -211,3 +211,25 @@ def test_the_numbers_of_threads() -> None:
     wrong: Any
     for wrong, kind in ((0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)):
         refused(lambda wrong=wrong: fd.set_num_threads(wrong), kind, f"n={wrong}")  # type: ignore[misc]
+
+
+def test_layers_check_what_is_set() -> None:
+    wrong: Any
+    for wrong in ("bad", 1, (2, 1.5)):
+        refused(partial(fd.Dropout, 0.5, rng=1, noise_shape=wrong), TypeError, "noise_shape")
+    layer = fd.Dropout(0.5, rng=1)
+    refused(lambda: setattr(layer, "key", 0.5), TypeError, "rng=0.5")
+    refused(lambda: setattr(layer, "forwards", 0.5), TypeError, "forwards=0.5")
+    layer.key = fd.Key(5)
+    assert layer(X).tobytes() == fd.dropout(X, 0.5, rng=5).tobytes()
+    wrong = {"seed": 1, "stream": 0, 1: 2}
+    refused(lambda: layer.load_state_dict(wrong), ValueError, "['1', 'seed', 'stream']")
+
+
+def test_forwards_that_never_go_back_are_forgotten_on_request() -> None:
+    layer = fd.Dropout(0.5, rng=1)
+    layer(X)
+    layer.forget()
+    layer.eval()
+    assert layer.backward(X) is X
+    assert layer.forwards == 1
