@@ -38,13 +38,12 @@ class _PlacedByP(_Placed):
 
 
 class _OfChannels(FunctionLayer):
-    """A layer of a function that decides on whole channels of each sample, by a single p."""
+    """A layer of a function that decides on whole channels of each sample."""
 
-    p = Setting(arguments.probability)
     data_format = Setting(data_format_name, default="channels_first")
 
     def __init__(
-        self, p: float = 0.5, *, rng: RNG = None, data_format: str = "channels_first"
+        self, p: float | ArrayLike = 0.5, *, rng: RNG = None, data_format: str = "channels_first"
     ) -> None:
         super().__init__(rng, p=p, data_format=data_format)
 
@@ -114,8 +113,9 @@ class FeatureDropout(_OfChannels):
 
     Parameters
     ----------
-    p : float
-        Probability of **dropping** a channel of a sample, in [0, 1].
+    p : float or array_like
+        Probability of **dropping** a channel of a sample, in [0, 1]; an array as in
+        `feature_dropout`, which the layer copies.
     rng : Key, int, Generator, BitGenerator, SeedSequence or None
         As in `Dropout`.
     data_format : {"channels_first", "channels_last"}
@@ -134,6 +134,7 @@ class FeatureDropout(_OfChannels):
            [2., 0., 2.]], dtype=float32)
     """
 
+    p = Setting(chances)
     _function = staticmethod(feature_dropout)
 
 
@@ -189,6 +190,7 @@ class FeatureAlphaDropout(_OfChannels):
     array([[-0.77919394,  0.77919394, -0.77919394]], dtype=float32)
     """
 
+    p = Setting(arguments.probability)
     _function = staticmethod(feature_alpha_dropout)
     _backward_function = staticmethod(feature_alpha_dropout_backward)
 
@@ -261,8 +263,9 @@ class DropPath(FunctionLayer):
 
     Parameters
     ----------
-    p : float
-        Probability of **dropping** a sample's path, in [0, 1].
+    p : float or array_like
+        Probability of **dropping** a sample's path, in [0, 1]; an array as in `drop_path`, which
+        the layer copies.
     rng : Key, int, Generator, BitGenerator, SeedSequence or None
         As in `Dropout`.
     mode : {"row", "batch"}
@@ -284,13 +287,18 @@ class DropPath(FunctionLayer):
            [2., 2.]], dtype=float32)
     """
 
-    p = Setting(arguments.probability)
+    p = Setting(chances)
     mode = Setting(path_mode, default="row")
     scale_by_keep = Setting(partial(arguments.flag, "scale_by_keep"), default=True)
     _function = staticmethod(drop_path)
 
     def __init__(
-        self, p: float = 0.5, *, rng: RNG = None, mode: str = "row", scale_by_keep: bool = True
+        self,
+        p: float | ArrayLike = 0.5,
+        *,
+        rng: RNG = None,
+        mode: str = "row",
+        scale_by_keep: bool = True,
     ) -> None:
         super().__init__(rng, p=p, mode=mode, scale_by_keep=scale_by_keep)
 

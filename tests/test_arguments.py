@@ -69,9 +69,7 @@ def test_a_p_that_is_no_number_is_a_type_error_that_names_it(with_p: Any, p: Any
     [
         fd.AlphaDropout,
         fd.GaussianDropout,
-        fd.FeatureDropout,
         fd.FeatureAlphaDropout,
-        fd.DropPath,
         fd.SoftmaxDropout,
         fd.RNNDropout,
         lambda p: fd.BiasActDropoutAdd("relu", p),

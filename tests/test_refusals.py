@@ -93,6 +93,15 @@ def test_a_p_array_of_whole_parts() -> None:
     assert maps.sum() == MAPS[:, ::2].sum()
 
 
+def test_layers_of_whole_parts_take_arrays_of_p() -> None:
+    p = np.array([[0.0], [1.0]])
+    paths = fd.DropPath(p, rng=1)
+    assert paths(X).tobytes() == fd.drop_path(X, p, rng=1).tobytes()
+    channels = fd.FeatureDropout(p[..., None, None], rng=1)
+    y = fd.feature_dropout(MAPS, p[..., None, None], rng=1)
+    assert channels(MAPS).tobytes() == channels.backward(MAPS).tobytes() == y.tobytes()
+
+
 def test_errors_name_the_array_that_they_are_about() -> None:
     whole = np.ones((2, 3), np.int64)
     backwards: list[Callable[[Any], Any]] = [
