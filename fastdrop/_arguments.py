@@ -6,13 +6,13 @@ Errors name the argument, its value, and the way out. Nothing has been written w
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from . import _libraries as libraries
 from ._key import _integer
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -34,13 +34,6 @@ Offset: TypeAlias = int | Sequence[int]
 
 INDEX_LIMIT = 1 << 63  # the contract's: indices lie below it
 _MOST_SHOWN = 60  # characters of a value in an error
-_ELSEWHERE = {
-    "dask": "x.compute()",
-    "torch": "x.detach().cpu().numpy()",
-    "tensorflow": "x.numpy()",
-    "jax": "numpy.asarray(x)",
-    "jaxlib": "numpy.asarray(x)",
-}
 
 
 def probability(p: Any, name: str = "p", below_one: bool = False) -> float:
@@ -99,13 +92,12 @@ def array(x: Any, name: str = "x") -> Array:
     """Return an array-like, called `name` in errors, as an array of NumPy."""
     if type(x) is np.ndarray:
         return x
-    library = type(x).__module__.partition(".")[0]
-    if library in _ELSEWHERE:
+    if way := libraries.way_to_numpy(x):
         raise TypeError(
-            f"{name} is a {kind_of(x)}, and fastdrop computes on NumPy arrays, and on arrays on a "
-            f"GPU: give {_ELSEWHERE[library].replace('x', name)}"
+            f"{name} is a {libraries.kind_of(x)}, and fastdrop computes on NumPy arrays, and on "
+            f"arrays on a GPU: give {way.replace('x', name)}"
         )
-    if is_masked(x):
+    if libraries.is_masked(x):
         raise TypeError(
             f"{name} is a masked array, whose mask would be lost: give {name}.filled() or "
             f"{name}.data"
@@ -115,7 +107,7 @@ def array(x: Any, name: str = "x") -> Array:
 
 def described(name: str, value: Any) -> str:
     """Say what kind of object an argument is, and which one if that is said shortly."""
-    kind, shape = kind_of(value), getattr(value, "shape", ())
+    kind, shape = libraries.kind_of(value), getattr(value, "shape", ())
     try:
         text = repr(value)
     except ValueError:  # an integer of thousands of digits
@@ -123,51 +115,6 @@ def described(name: str, value: Any) -> str:
     if 0 < len(text) <= _MOST_SHOWN and "\n" not in text:
         return f"{name}={text} is a {kind}"
     return f"{name} is a {kind}{f' of shape {shape}' if shape else ''}"
-
-
-def kind_of(x: Any) -> str:
-    """Return the name of an object's type as a user knows it."""
-    kind = type(x)
-    if kind.__module__ == "builtins":
-        return kind.__qualname__
-    # Where it is defined, which may be some way down, says less than the library's name.
-    return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
-
-
-_ON_THE_HOST = (np.ndarray, np.generic, int, float, complex, list, tuple, str, bytes, type(None))
-_CUDA, _CUDA_MANAGED = 2, 13  # DLPack's numbers of kinds of devices
-
-
-def is_cupy(x: Any) -> bool:
-    """Say whether x is a CuPy array, importing nothing."""
-    # While another thread imports CuPy, the class may not be there yet, and x not be one.
-    return isinstance(x, getattr(sys.modules.get("cupy"), "ndarray", ()))
-
-
-def is_numbas(x: Any) -> bool:
-    """Say whether x is a device array of Numba's, or of its simulator."""
-    return type(x).__module__.startswith("numba.cuda.") and hasattr(x, "copy_to_host")
-
-
-def on_gpu(x: Any) -> bool:
-    """Say whether x is an array of any library that lies on a CUDA device, importing nothing."""
-    if isinstance(x, _ON_THE_HOST):
-        return False
-    if is_cupy(x):
-        return True
-    if hasattr(type(x), "__dlpack_device__"):
-        try:
-            return int(x.__dlpack_device__()[0]) in (_CUDA, _CUDA_MANAGED)
-        except Exception:  # that of another library: a tensor that has no memory, say
-            return False
-    return is_numbas(x) or hasattr(x, "__cuda_array_interface__")
-
-
-def is_frozen(x: Any) -> bool:
-    """Say whether an array on a GPU may not be written to, by its library or by what it says."""
-    if type(x).__module__.partition(".")[0] in ("jax", "jaxlib"):
-        return True
-    return bool(getattr(x, "__cuda_array_interface__", {"data": (0, False)})["data"][1])
 
 
 def dtype(value: Any) -> np.dtype[Any]:
@@ -183,12 +130,6 @@ def dtype(value: Any) -> np.dtype[Any]:
     except TypeError:
         raise TypeError(f"{value!r} is not a dtype: give float32, say, or numpy.float32") from None
     return result
-
-
-def is_masked(x: Any) -> bool:
-    """Say whether x is a masked array; NumPy imports their module when it is first named."""
-    # While another thread imports that module, the class may not be there yet, and x not be one.
-    return isinstance(x, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ()))
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:

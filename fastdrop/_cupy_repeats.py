@@ -9,7 +9,7 @@ from fastdrop_kernels.plan import c_strides
 
 from . import _overlap as overlap
 from ._arguments import Array, Place
-from ._backends import Again, Operation
+from ._backend import Again, Operation
 from ._key import Key
 from .cuda import AnyRNG
 

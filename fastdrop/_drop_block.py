@@ -11,7 +11,7 @@ from ._backends import operand_backend_of
 from ._functions import dropout, dropout_mask
 from ._key import Key
 from ._laws import compute_type
-from ._places import namespace
+from ._libraries import namespace
 from .cuda import AnyRNG
 
 _ANY_KEY = Key(0)  # where nothing is drawn

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _arguments as arguments
+from . import _libraries as libraries
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, Place, ShapeLike
 from ._backends import operand_backend_of
 from ._operands import fits
@@ -19,7 +20,7 @@ NO_THRESHOLD = 1  # which elements do not share
 def is_each(p: Any) -> bool:
     """Say whether p is an array of any kind, or a list, and not a number."""
     return not isinstance(p, float | int | np.generic) and (
-        isinstance(p, np.ndarray | list | tuple) or arguments.on_gpu(p)
+        isinstance(p, np.ndarray | list | tuple) or libraries.on_gpu(p)
     )
 
 
@@ -30,12 +31,12 @@ def chances(p: Any) -> Any:
 
 def _in_float64(p: Any) -> Array:
     """Return an array of probabilities, in [0, 1]."""
-    if arguments.on_gpu(p):
+    if libraries.on_gpu(p):
         raise TypeError(
-            f"p is a {arguments.kind_of(p)}, which lies on a GPU, and checking it would wait for "
+            f"p is a {libraries.kind_of(p)}, which lies on a GPU, and checking it would wait for "
             "that: give a numpy.ndarray, which is copied there"
         )
-    if arguments.is_masked(p):
+    if libraries.is_masked(p):
         raise TypeError("p is a masked array, whose mask would be lost: give p.filled() or p.data")
     given = np.asarray(p)
     if given.dtype.kind not in "fiu" and not arguments.is_bfloat16(given.dtype):

@@ -6,7 +6,8 @@ from typing import Any
 
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, Offset, Output, ShapeLike
-from ._backends import Backend, backend_of, operand_backend_of
+from ._backend import Backend
+from ._backends import backend_of, operand_backend_of
 from ._laws import compute_type, law_in
 from ._operands import operand
 from .cuda import AnyRNG

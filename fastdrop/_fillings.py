@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _arguments as arguments
+from . import _libraries as libraries
 from ._arguments import Array
 
 _MOVED_SIZES = (1, 2, 4, 8, 16)
@@ -42,11 +43,11 @@ def movable(dtype: np.dtype[Any]) -> None:
 
 def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
     movable(dtype)
-    if arguments.is_masked(value):
+    if libraries.is_masked(value):
         raise TypeError("value is masked: give a value")
-    if arguments.on_gpu(value):
+    if libraries.on_gpu(value):
         raise TypeError(
-            f"value is a {arguments.kind_of(value)}, which lies on a GPU, and reading it would "
+            f"value is a {libraries.kind_of(value)}, which lies on a GPU, and reading it would "
             "wait for that: give a number, such as value.item()"
         )
     given = np.asarray(value)

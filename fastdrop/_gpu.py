@@ -1,4 +1,4 @@
-"""Arrays on a GPU: CuPy's, those of other libraries that CuPy can view, and Numba's without CuPy.
+"""Arrays on a GPU: CuPy's, and those of other libraries that CuPy can view.
 
 CuPy and Numba's CUDA target are imported when an array asks for them, and no sooner. Nothing here
 waits for the device: kernels are put on the current stream, in order with what is there.
@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fastdrop_kernels import forks, plan
+from fastdrop_kernels import plan
 
-from . import _arguments as arguments
+from . import _libraries as libraries
 from . import _overlap as overlap
 from ._arguments import Array, Place
-from ._backends import Again, Backend, Operation, plain_arrays
+from ._backend import Again, Backend, Operation, copy_by_filling, imported
+from ._backends import plain_arrays
 from ._cupy_repeats import repeatable
 from ._key import as_key
+from ._numba import numba_backend
 from .cuda import AnyRNG, DeviceKey
 
 _HERE = contextlib.nullcontext()
-_LIKE = 2  # of what `mask` and `packed_mask` take after the place
 _WAYS_OUT = {"torch": ": give x.detach(), or x.contiguous()"}
 
 
@@ -48,7 +47,7 @@ class CupyBackend(Backend):
     @property
     def softmax_driver(self) -> Any:
         """The driver of the kernels over rows."""
-        return _imported("fastdrop_kernels.cuda.softmax_driver")
+        return imported("fastdrop_kernels.cuda.softmax_driver")
 
     def array(self, x: Any, name: str = "x") -> Array:
         """Return x, or a view of it."""
@@ -58,13 +57,13 @@ class CupyBackend(Backend):
         """Return `out`, or a view of it."""
         if isinstance(out, self.cupy.ndarray):
             return out  # type: ignore[no-any-return]
-        if not arguments.on_gpu(out):
+        if not libraries.on_gpu(out):
             raise TypeError(
-                f"out is a {arguments.kind_of(out)}, and x lies on a GPU: give a cupy.ndarray"
+                f"out is a {libraries.kind_of(out)}, and x lies on a GPU: give a cupy.ndarray"
             )
         view = self._viewed("out", out)
-        if arguments.is_frozen(out):
-            raise ValueError(f"out is a {arguments.kind_of(out)}, which may not be written to")
+        if libraries.is_frozen(out):
+            raise ValueError(f"out is a {libraries.kind_of(out)}, which may not be written to")
         return view
 
     def _viewed(self, name: str, x: Any) -> Array:
@@ -75,7 +74,7 @@ class CupyBackend(Backend):
             see = self.cupy.from_dlpack if hasattr(x, "__dlpack__") else self.cupy.asarray
             view: Array = see(x)
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
-            kind = arguments.kind_of(x)
+            kind = libraries.kind_of(x)
             way = _WAYS_OUT.get(kind.partition(".")[0], "").replace("x.", f"{name}.")
             raise TypeError(f"{name} is a {kind} that CuPy cannot view ({error}){way}") from error
         return view
@@ -153,7 +152,7 @@ class CupyBackend(Backend):
 
     def copy(self, source: Array, target: Array) -> None:
         """Copy by the kernel that fills nothing: it takes any dtype, and any strides."""
-        _copy(self.driver, source, target)
+        copy_by_filling(self.driver, source, target)
 
     def addresses(self, x: Array) -> Array:
         """Return where x lies. CuPy's own answer knows only memory that CuPy allocated."""
@@ -208,15 +207,38 @@ class CupyBackend(Backend):
         with self.where(xs):
             return super().untouched(x, xs, out)
 
-    def mask(self, shape: tuple[int, ...], out: Any, place: Place, *rest: Any) -> Array:
+    def mask(
+        self,
+        shape: tuple[int, ...],
+        out: Any,
+        place: Place,
+        rng: AnyRNG,
+        threshold: int,
+        like: Array | None = None,
+        p: Array | None = None,
+    ) -> Array:
         """Draw a mask, on the device of `out` or of `like`."""
-        with self.where(rest[_LIKE] if out is None else self.given(out)):
-            return super().mask(shape, out, place, *rest)
+        with self._there(out, like):
+            return super().mask(shape, out, place, rng, threshold, like, p)
 
-    def packed_mask(self, shape: tuple[int, ...], out: Any, place: Place, *rest: Any) -> Array:
+    def packed_mask(
+        self,
+        shape: tuple[int, ...],
+        out: Any,
+        place: Place,
+        rng: AnyRNG,
+        threshold: int,
+        like: Array | None = None,
+        p: Array | None = None,
+    ) -> Array:
         """Draw a mask of 8 elements to a byte, on the device of `out` or of `like`."""
-        with self.where(rest[_LIKE] if out is None else self.given(out)):
-            return super().packed_mask(shape, out, place, *rest)
+        with self._there(out, like):
+            return super().packed_mask(shape, out, place, rng, threshold, like, p)
+
+    def _there(self, out: Any, like: Array | None) -> Any:
+        near = like if out is None else self.given(out)
+        assert near is not None, "a GPU is asked for by an array on it"
+        return self.where(near)
 
     def advance(self, key: DeviceKey) -> None:
         """Add one to the stream of a key."""
@@ -252,14 +274,7 @@ def _pointer(x: Any) -> int:
 
 
 def _cuda_driver() -> Any:
-    return _imported("fastdrop_kernels.cuda.driver")
-
-
-def _imported(name: str) -> Any:
-    if loaded := sys.modules.get(name):
-        return loaded
-    with forks.importing:
-        return importlib.import_module(name)
+    return imported("fastdrop_kernels.cuda.driver")
 
 
 class NumbaThroughCupy(CupyBackend):
@@ -289,109 +304,24 @@ def _numba_through_cupy() -> NumbaThroughCupy:
     return NumbaThroughCupy()
 
 
-class NumbaBackend(Backend):
-    """Device arrays of Numba where there is no CuPy, by the kernels that Numba compiles.
-
-    They must lie on the current device; kernels go to the default stream.
-    """
-
-    def __init__(self) -> None:
-        from numba import cuda
-
-        self.cuda: Any = cuda
-
-    @property
-    def driver(self) -> Any:
-        """The driver of the kernels that Numba compiles."""
-        return _imported("fastdrop_kernels.numba_cuda.driver")
-
-    @property
-    def softmax_driver(self) -> Any:
-        """None: Numba compiles no kernels over rows."""
-        raise TypeError(
-            "x is one of Numba's on a GPU, and CuPy, through which a softmax is computed there, "
-            "cannot be imported: pip install 'fastdrop[cuda13]', or bring it to the host"
-        )
-
-    def array(self, x: Any, name: str = "x") -> Array:
-        """Return x."""
-        device_array: Array = x
-        return device_array
-
-    def given(self, out: Any) -> Array:
-        """Return `out`, which must be one of Numba's too."""
-        if not arguments.is_numbas(out):
-            raise TypeError(
-                f"out is a {arguments.kind_of(out)}, and x is one of Numba's on a GPU: give a "
-                "numba.cuda device array, or install CuPy, which views others"
-            )
-        device_array: Array = out
-        return device_array
-
-    def key(self, rng: AnyRNG, y: Array) -> tuple[int, int, dict[str, int]]:
-        """Return seed and stream; no key on the device, which is CuPy's to make."""
-        if isinstance(rng, DeviceKey):
-            raise TypeError(
-                "rng is a DeviceKey, which kernels of Numba do not read: give rng.key()"
-            )
-        return *as_key(rng), {}
-
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """Return a new array on the current device."""
-        made: Array = self.cuda.device_array(shape, dtype)
-        return made
-
-    def empty_like(self, x: Array) -> Array:
-        """Return a new array of the shape, dtype and layout of x, on the current device."""
-        made: Array = self.cuda.device_array_like(x)
-        return made
-
-    def copy(self, source: Array, target: Array) -> None:
-        """Copy by the kernel that fills nothing."""
-        _copy(self.driver, source, target)
-
-    def addresses(self, x: Array) -> Array:
-        """Return where x lies; arrays of Numba's simulator are NumPy's, in a shell."""
-        if (simulated := getattr(x, "_ary", None)) is not None:
-            inside: Array = simulated
-            return inside
-        about: Any = x.__cuda_array_interface__  # type: ignore[attr-defined]
-        strides = about.get("strides")
-        return overlap.addresses(about["data"][0], x.shape, strides, x.dtype.itemsize)
-
-    def apart(self, x: Array, y: Array) -> bool:
-        """Leave it to the addresses."""
-        return False
-
-
-def _copy(driver: Any, source: Array, target: Array) -> None:
-    nothing = np.zeros((), source.dtype)
-    driver.apply(driver.filling(source.dtype), source, target, 0, None, 0, 0, 0, nothing)
-
-
-@functools.cache
-def _numba_backend() -> NumbaBackend:
-    return NumbaBackend()
-
-
 def _of_numbas(x: Any) -> Backend:
     if ".simulator." in type(x).__module__:  # which CuPy cannot see
-        return _numba_backend()
+        return numba_backend()
     try:
         return _numba_through_cupy()
     except ImportError:
-        return _numba_backend()
+        return numba_backend()
 
 
 def backend_of_foreign(x: Any) -> Backend:
     """Return who computes on an array on a GPU that is not CuPy's."""
-    if arguments.is_numbas(x):
+    if libraries.is_numbas(x):
         return _of_numbas(x)
     try:
         return cupy_backend()
     except ImportError as error:
         raise TypeError(
-            f"x is a {arguments.kind_of(x)} on a GPU, and CuPy, through which fastdrop computes "
+            f"x is a {libraries.kind_of(x)} on a GPU, and CuPy, through which fastdrop computes "
             f"there, cannot be imported ({error}): pip install 'fastdrop[cuda13]', or bring it to "
             "the host"
         ) from None

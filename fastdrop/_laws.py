@@ -13,8 +13,8 @@ from fastdrop_kernels import contract
 
 from . import _arguments as arguments
 from ._arguments import Array
-from ._backends import cpu_driver
 from ._key import Key
+from ._numpy import cpu_driver
 from .cuda import AnyRNG
 
 

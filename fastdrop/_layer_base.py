@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 from . import _arguments as arguments
+from . import _libraries as libraries
 from ._arguments import Array, ArrayLike
 from ._backends import backend_of
 from ._key import RNG, Key, as_key
@@ -73,7 +74,7 @@ class Layer:
         """
         expected = {"seed", "stream", "forwards"}
         if not isinstance(state, dict) or set(state) != expected:
-            given = sorted(map(str, state)) if isinstance(state, dict) else arguments.kind_of(state)
+            given = sorted(map(str, state)) if isinstance(state, dict) else libraries.kind_of(state)
             raise ValueError(f"state has {given}, and a state_dict has {sorted(expected)}")
         forwards = arguments.whole("forwards", state["forwards"], 0)
         self._key = Key(state["seed"], state["stream"])

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _arguments as arguments
+from . import _libraries as libraries
 from ._arguments import Array
 from ._key import RNG, Key, as_key
-from ._places import namespace
+from ._libraries import namespace
 from ._progress import shown_as
 
 
@@ -160,7 +161,7 @@ def _passes(fn: Callable[..., Any], x: Any, n: int, key: Key, size: int | None) 
 
 def _result(y: Any) -> Any:
     """Return a result as an array of real numbers, wherever it lives."""
-    if not arguments.is_cupy(y):
+    if not libraries.is_cupy(y):
         y = arguments.array(y, "fn's result")
     # bfloat16 is of kind V to NumPy, and converts all the same.
     if y.dtype.kind not in "biuf" and not arguments.is_bfloat16(y.dtype):

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from . import _arguments as arguments
+from . import _libraries as libraries
 from ._arguments import Array
-from ._backends import Backend, backend_of
+from ._backend import Backend
+from ._backends import backend_of
 
 
 def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x") -> Array:
@@ -20,7 +22,7 @@ def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x"
         value = backend.lifted(_numbers(name, value, x.dtype), x)
     if backend_of(value) is not backend:
         raise TypeError(
-            f"{name} is a {arguments.kind_of(value)}, which does not lie where {beside} does: "
+            f"{name} is a {libraries.kind_of(value)}, which does not lie where {beside} does: "
             "bring one to the other"
         )
     result = backend.array(value, name)

@@ -13,7 +13,7 @@ import numpy as np
 from ._arguments import Array
 
 
-class _Place:
+class _Somewhere:
     """What NumPy asks an object that says where its elements lie."""
 
     def __init__(self, pointer: int, shape: tuple[int, ...], strides: Any, itemsize: int) -> None:
@@ -28,7 +28,7 @@ class _Place:
 
 def addresses(pointer: int, shape: tuple[int, ...], strides: Any, itemsize: int) -> Array:
     """Return an array of these addresses, wherever they are: only to be asked where it lies."""
-    return np.asarray(_Place(pointer, shape, strides, itemsize))
+    return np.asarray(_Somewhere(pointer, shape, strides, itemsize))
 
 
 def reach(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from . import _arguments as arguments
 from ._arguments import Array, NoiseShape, Offset, ShapeLike
-from ._backends import Again, plain_arrays
+from ._backend import Again
+from ._backends import plain_arrays
 from ._laws import law_of
 from .cuda import AnyRNG
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import _arguments as arguments
+from . import _libraries as libraries
 from ._arguments import Array, ArrayLike, Offset, Output, Place, ShapeLike
 from ._backends import backend_of
 from ._key import _integer
@@ -157,7 +158,7 @@ def softmax_dropout_backward(
     law = _law(xs, p, axis, rng, training, scale, offset, global_shape)
     if backend_of(dy) is not backend:
         raise TypeError(
-            f"dy is a {arguments.kind_of(dy)}, and x a {arguments.kind_of(x)}: bring one to where "
+            f"dy is a {libraries.kind_of(dy)}, and x a {libraries.kind_of(x)}: bring one to where "
             "the other is"
         )
     gradient = backend.array(dy, "dy")

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arguments as arguments
-from ._backends import NUMPY, cpu_driver
 from ._epilogue import ACTIVATIONS, activation_name
 from ._fillings import movable
 from ._laws import compute_type
+from ._numpy import NUMPY, cpu_driver
 from ._progress import shown_as
 
 _DType: TypeAlias = np.dtype[Any]

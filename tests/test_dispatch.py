@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._backends import NUMPY, backend_of
+from fastdrop._backends import backend_of
+from fastdrop._numpy import NUMPY
 
 from .subprocesses import assert_succeeds, run_python
 
@@ -127,10 +128,10 @@ def test_every_backend_has_what_the_others_have() -> None:
     pytest.importorskip("cupy", reason="CuPy is not installed: fastdrop[cuda13]")
     import inspect
 
-    from fastdrop import _backends, _gpu
+    from fastdrop import _backend, _gpu, _numpy
 
-    for kind in (_backends.NumpyBackend, _gpu.CupyBackend, _gpu.NumbaThroughCupy):
-        for name, method in inspect.getmembers(_backends.Backend, inspect.isfunction):
+    for kind in (_numpy.NumpyBackend, _gpu.CupyBackend, _gpu.NumbaThroughCupy):
+        for name, method in inspect.getmembers(_backend.Backend, inspect.isfunction):
             signature = inspect.signature(getattr(kind, name))
             variadic = inspect.Parameter.VAR_POSITIONAL
             if not any(p.kind is variadic for p in signature.parameters.values()):

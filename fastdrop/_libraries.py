@@ -1,0 +1,77 @@
+"""Whose arrays: libraries are recognised by their objects, and nothing of them is imported."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+_TO_NUMPY = {
+    "dask": "x.compute()",
+    "torch": "x.detach().cpu().numpy()",
+    "tensorflow": "x.numpy()",
+    "jax": "numpy.asarray(x)",
+    "jaxlib": "numpy.asarray(x)",
+}
+
+
+def kind_of(x: Any) -> str:
+    """Return the name of an object's type as a user knows it."""
+    kind = type(x)
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    # Where it is defined, which may be some way down, says less than the library's name.
+    return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+
+
+def way_to_numpy(x: Any) -> str:
+    """Return what makes a NumPy array of another library's on the CPU; of others nothing."""
+    return _TO_NUMPY.get(type(x).__module__.partition(".")[0], "")
+
+
+_ON_THE_HOST = (np.ndarray, np.generic, int, float, complex, list, tuple, str, bytes, type(None))
+_CUDA, _CUDA_MANAGED = 2, 13  # DLPack's numbers of kinds of devices
+
+
+def is_cupy(x: Any) -> bool:
+    """Say whether x is a CuPy array, importing nothing."""
+    # While another thread imports CuPy, the class may not be there yet, and x not be one.
+    return isinstance(x, getattr(sys.modules.get("cupy"), "ndarray", ()))
+
+
+def is_numbas(x: Any) -> bool:
+    """Say whether x is a device array of Numba's, or of its simulator."""
+    return type(x).__module__.startswith("numba.cuda.") and hasattr(x, "copy_to_host")
+
+
+def on_gpu(x: Any) -> bool:
+    """Say whether x is an array of any library that lies on a CUDA device, importing nothing."""
+    if isinstance(x, _ON_THE_HOST):
+        return False
+    if is_cupy(x):
+        return True
+    if hasattr(type(x), "__dlpack_device__"):
+        try:
+            return int(x.__dlpack_device__()[0]) in (_CUDA, _CUDA_MANAGED)
+        except Exception:  # that of another library: a tensor that has no memory, say
+            return False
+    return is_numbas(x) or hasattr(x, "__cuda_array_interface__")
+
+
+def is_frozen(x: Any) -> bool:
+    """Say whether an array on a GPU may not be written to, by its library or by what it says."""
+    if type(x).__module__.partition(".")[0] in ("jax", "jaxlib"):
+        return True
+    return bool(getattr(x, "__cuda_array_interface__", {"data": (0, False)})["data"][1])
+
+
+def is_masked(x: Any) -> bool:
+    """Say whether x is a masked array; NumPy imports their module when it is first named."""
+    # While another thread imports that module, the class may not be there yet, and x not be one.
+    return isinstance(x, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ()))
+
+
+def namespace(x: Any) -> Any:
+    """Return the module that makes arrays where x lives: NumPy, or CuPy for its own arrays."""
+    return sys.modules["cupy"] if is_cupy(x) else np
