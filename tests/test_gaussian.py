@@ -335,7 +335,7 @@ def test_bad_numbers_are_named(training: bool) -> None:
         (fd.gaussian_dropout, -0.1, ValueError, "p=-0.1"),
         (fd.gaussian_dropout, math.nan, ValueError, "p=nan"),
         (fd.gaussian_dropout, "0.1", TypeError, "p='0.1'"),
-        (fd.gaussian_dropout, [0.1], TypeError, r"p=\[0.1\]"),
+        (fd.gaussian_dropout, [0.1], TypeError, r"p has shape \(1,\)"),
         (fd.gaussian_noise, -1.0, ValueError, r"stddev=-1\.0.*give 0 or more"),
         (fd.gaussian_noise, math.nan, ValueError, "stddev=nan"),
         (fd.gaussian_noise, math.inf, ValueError, "stddev=inf"),

@@ -8,11 +8,13 @@ name is right by construction, and any failure of the cache means compiling, nev
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from .. import sources
 
+_DAY, _UNUSED_DAYS = 86400.0, 90
 # Without Numba's runtime: no kernel has an object in it, and code that named the runtime could not
 # be loaded from the cache before Numba has loaded that and much else (0.3 s).
 _OPTIONS = {"nogil": True, "_nrt": False, "error_model": "numpy", "boundscheck": False}
@@ -98,11 +101,14 @@ class _KernelCache(NullCache):  # type: ignore[misc]
         try:
             if not _digest_is_true():
                 return None
-            data = self._path(sig, target_context.codegen()).read_bytes()
+            path = self._path(sig, target_context.codegen())
+            data = path.read_bytes()
             checksum, payload = data[:32], data[32:]
             if hashlib.sha256(payload).digest() != checksum:  # LLVM would crash on damaged code
                 return None
-            return CompileResult._rebuild(target_context, *pickle.loads(payload))
+            loaded = CompileResult._rebuild(target_context, *pickle.loads(payload))
+            _mark_used(path)
+            return loaded
         except Exception:  # a broken or missing file, a full disk, another Numba: compile
             return None
 
@@ -122,8 +128,32 @@ class _KernelCache(NullCache):  # type: ignore[misc]
             except BaseException:
                 os.unlink(temporary)
                 raise
+            _remove_unused(path.parent)
         except Exception:
             return
+
+
+def _mark_used(path: Path) -> None:
+    """Note that a file was used: its time of change, for that of access is often not kept."""
+    with contextlib.suppress(OSError):  # a folder that may only be read
+        if time.time() - path.stat().st_mtime > _DAY:
+            os.utime(path)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove what no process has used for long: kernels of other versions, and what was cut off.
+
+    Once a process, and only of one that has compiled something.
+    """
+    if folder in _looked_through:
+        return
+    _looked_through.add(folder)
+    for file in folder.iterdir():
+        with contextlib.suppress(OSError):  # another process may do the same
+            if file.suffix in (".kernel", ".tmp") and (
+                time.time() - file.stat().st_mtime > _UNUSED_DAYS * _DAY
+            ):
+                file.unlink()
 
 
 def _compile(name: str, function: Callable[..., Any], signature: Any, options: Any) -> Any:
@@ -171,3 +201,4 @@ def routine(name: str, function: Callable[..., Any], signature: Any) -> Any:
 
 
 _alive: list[Any] = []
+_looked_through: set[Path] = set()

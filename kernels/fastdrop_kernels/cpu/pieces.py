@@ -18,6 +18,7 @@ from .operations import Operation
 
 Array: TypeAlias = npt.NDArray[Any]
 
+_NOTHING = np.zeros((), np.uint8)  # a parameter, of which marks have none
 _PIECE = 1 << 20  # elements whose marks wait for being packed, a byte each: enough for threads
 
 
@@ -69,7 +70,7 @@ def pack_by_pieces(
         its = p[at]
         piece = marks[held : held + its.size].reshape(its.shape)
         first = index + sum(s.start * step for s, step in zip(place, steps, strict=True))
-        apply(marking, piece, piece, first, steps, seed, stream, 0, marks, (its,))
+        apply(marking, piece, piece, first, steps, seed, stream, 0, _NOTHING, (its,))
         held += its.size
         full = held if number == count - 1 else held // 8 * 8
         bits = np.packbits(marks[:full], bitorder="little")
