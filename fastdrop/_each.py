@@ -29,6 +29,24 @@ def chances(p: Any) -> Any:
     return np.array(_in_float64(p)) if is_each(p) else arguments.probability(p)
 
 
+def _are_probabilities(p: Array) -> bool:
+    """Say whether all numbers are in [0, 1], which NaN is not."""
+    if not p.size:
+        return True
+    if p.dtype in _BITS_OF_ONE:
+        # As integers, numbers from +0.0 to 1 are those up to 1's, and one pass over them is enough.
+        bits, one = _BITS_OF_ONE[p.dtype]
+        if p.view(bits).max() <= one:
+            return True
+    return bool(p.min() >= 0 and p.max() <= 1)
+
+
+_BITS_OF_ONE = {
+    np.dtype(kind): (np.dtype(f"u{np.dtype(kind).itemsize}"), one)
+    for kind, one in ((np.float64, 0x3FF0 << 48), (np.float32, 0x3F80 << 16), (np.float16, 0x3C00))
+}
+
+
 def _in_float64(p: Any) -> Array:
     """Return an array of probabilities, in [0, 1]."""
     if libraries.on_gpu(p):
@@ -42,7 +60,7 @@ def _in_float64(p: Any) -> Array:
     if given.dtype.kind not in "fiu" and not arguments.is_bfloat16(given.dtype):
         raise TypeError(f"p has dtype {given.dtype}: give floats, the probabilities of dropping")
     result = given.astype(np.float64, copy=False)
-    if result.size and not (result.min() >= 0.0 and result.max() <= 1.0):  # NaN is refused too
+    if not _are_probabilities(given):
         bad = tuple(int(k) for k in np.argwhere(~((result >= 0.0) & (result <= 1.0)))[0])
         where = f"p[{', '.join(map(str, bad))}]" if bad else "p"
         raise ValueError(

@@ -85,6 +85,17 @@ def test_a_p_array_where_one_number_is_taken(function: Any) -> None:
     assert "p has shape (900,)" in str(caught.value) and len(str(caught.value)) < 250
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_arrays_of_probabilities(dtype: Any) -> None:
+    above = np.nextafter(dtype(1), dtype(2))
+    for bad in (above, -np.finfo(dtype).smallest_subnormal, np.nan, -np.nan, np.inf, -np.inf):
+        p = np.array([0, 0.5, bad], dtype)
+        refused(partial(fd.dropout_mask, 3, p, rng=1), ValueError, "p[2]=", "[0, 1]")
+        refused(partial(fd.dropout_mask, 3, p[::-1], rng=1), ValueError, "p[0]=", "[0, 1]")
+    fine = np.array([0.0, -0.0, 1.0], dtype)
+    assert fd.dropout_mask(3, fine, rng=1).tolist() == [True, True, False]
+
+
 def test_a_p_array_of_whole_parts() -> None:
     p = np.array([0.0, 1.0])[:, None]
     y = fd.drop_path(X, p, rng=1)
