@@ -32,7 +32,6 @@ class Backend(abc.ABC):
     """Who computes on arrays of a library; `Array` stands for those of any."""
 
     takes_operands = False  # whether its kernels read other arrays beside x
-    packs_each = False  # whether they pack a mask of a p of each element
 
     @property
     @abc.abstractmethod
@@ -228,13 +227,18 @@ class Backend(abc.ABC):
         result = self.empty(size, _BYTE) if out is None else self.output(out, size, _BYTE, like)
         plain = self.addresses(result).flags.c_contiguous
         target = result if plain else self.empty(size, _BYTE)
-        seed, stream, more = self.key(rng, target)
-        if p is None:
-            self.driver.pack(target, shape, *place, seed, stream, threshold, **more)
+        if p is not None:
+            self.pack_each(target, shape, place, rng, p)
         else:
-            own = p.copy() if np.may_share_memory(p, target) else p
-            self.driver.pack_each(target, shape, *place, seed, stream, self.broadcast(own, shape))
+            seed, stream, more = self.key(rng, target)
+            self.driver.pack(target, shape, *place, seed, stream, threshold, **more)
         return self._finished(target, result, out)
+
+    @abc.abstractmethod
+    def pack_each(
+        self, target: Array, shape: tuple[int, ...], place: Place, rng: AnyRNG, p: Array
+    ) -> None:
+        """Draw a mask of 8 elements to a byte by a p of each element, NumPy's in float64."""
 
     def untouched(self, x: Any, xs: Array, out: Any) -> Array:
         """Return x itself, or copy it to `out`."""

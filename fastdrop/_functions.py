@@ -307,11 +307,6 @@ def dropout_mask(
     draw = backend.packed_mask if packs else backend.mask
     if chance is not None:
         return draw(size, out, place, rng, contract.threshold(chance), near)
-    if packs and not backend.packs_each:
-        raise TypeError(
-            "a mask of a p array is not drawn packed on a GPU: give "
-            "cupy.packbits(dropout_mask(...), bitorder='little')"
-        )
     return draw(size, out, place, rng, NO_THRESHOLD, near, probabilities(p, size, place))
 
 

@@ -26,6 +26,7 @@ from ._numba import numba_backend
 from .cuda import AnyRNG, DeviceKey
 
 _HERE = contextlib.nullcontext()
+_NO_THRESHOLD = 1  # which elements do not share
 _WAYS_OUT = {"torch": ": give x.detach(), or x.contiguous()"}
 
 
@@ -235,6 +236,14 @@ class CupyBackend(Backend):
         with self._there(out, like):
             return super().packed_mask(shape, out, place, rng, threshold, like, p)
 
+    def pack_each(
+        self, target: Array, shape: tuple[int, ...], place: Place, rng: AnyRNG, p: Array
+    ) -> None:
+        """Draw marks, a byte each, and pack them: a byte of bits may have elements of many p."""
+        marks = super().mask(shape, None, place, rng, _NO_THRESHOLD, target, p)
+        if marks.size:
+            self.copy(_packed(marks), target)
+
     def _there(self, out: Any, like: Array | None) -> Any:
         near = like if out is None else self.given(out)
         assert near is not None, "a GPU is asked for by an array on it"
@@ -261,6 +270,12 @@ def _are_plain(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) 
 
 def _summed(x: Any, axes: tuple[int, ...]) -> Any:
     return x.sum(axes, np.float64, keepdims=True).astype(x.dtype)
+
+
+def _packed(marks: Any) -> Any:
+    import cupy
+
+    return cupy.packbits(marks.ravel(), bitorder="little")
 
 
 def _device_of(x: Any) -> int:

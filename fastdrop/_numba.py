@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _libraries as libraries
 from . import _overlap as overlap
-from ._arguments import Array
+from ._arguments import Array, Place
 from ._backend import Backend, copy_by_filling, imported
 from ._key import as_key
 from .cuda import AnyRNG, DeviceKey
@@ -71,6 +71,12 @@ class NumbaBackend(Backend):
         """Return a new array of the shape, dtype and layout of x, on the current device."""
         made: Array = self.cuda.device_array_like(x)
         return made
+
+    def pack_each(
+        self, target: Array, shape: tuple[int, ...], place: Place, rng: AnyRNG, p: Array
+    ) -> None:
+        """Draw nothing: see `takes_operands`."""
+        raise AssertionError("kernels of Numba read no p of each element")
 
     def copy(self, source: Array, target: Array) -> None:
         """Copy by the kernel that fills nothing."""

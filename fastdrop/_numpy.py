@@ -49,7 +49,7 @@ def _uncollected() -> Iterator[None]:
 class NumpyBackend(Backend):
     """NumPy arrays, and all that NumPy makes arrays of, on the CPU."""
 
-    takes_operands = packs_each = True
+    takes_operands = True
 
     @property
     def driver(self) -> Any:
@@ -93,6 +93,13 @@ class NumpyBackend(Backend):
 
     def apart(self, x: Array, y: Array) -> bool:
         return y.flags.forc and x.flags.owndata and y.flags.owndata
+
+    def pack_each(
+        self, target: Array, shape: tuple[int, ...], place: Place, rng: AnyRNG, p: Array
+    ) -> None:
+        seed, stream, _ = self.key(rng, target)
+        own = np.broadcast_to(p.copy() if np.may_share_memory(p, target) else p, shape)
+        self.driver.pack_each(target, shape, *place, seed, stream, own)
 
     def repeatable(
         self,

@@ -205,6 +205,9 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
     def summed(x: Any, axes: tuple[int, ...]) -> Any:
         return HostDevice().put(seen(x).sum(axes, np.float64, keepdims=True).astype(x.dtype))
 
+    def packed(marks: Any) -> Any:
+        return HostDevice().put(np.packbits(seen(marks), bitorder="little"))
+
     driver = driver or HostDriver()
     # Without a driver of CUDA there is no allocator to go back to that could be used.
     with pytest.MonkeyPatch.context() as patch:
@@ -213,6 +216,7 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
         patch.setattr(cupy, "array", array)
         patch.setattr(_gpu, "_cuda_driver", lambda: driver)
         patch.setattr(_gpu, "_summed", summed)
+        patch.setattr(_gpu, "_packed", packed)
         patch.setattr(_repeats, "_calls", {})  # which were prepared for another driver
         with cupy.cuda.using_allocator(allocated):
             yield HostDevice(), driver

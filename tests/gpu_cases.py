@@ -287,3 +287,19 @@ def check_size(device: Device, call: Call, n: int, behind: int, place: dict[str,
     call.made(given.array, 0.3, out=out.array, **place)
     out.assert_holds(call.expected(x, 0.3, **place))
     given.assert_holds(x)
+
+
+def check_packed_each(device: Device) -> None:
+    """Draw packed masks by a p of each channel and element, also to an array that is given."""
+    like = device.put(np.ones(1))
+    for shape, of_p in (((4, 6, 11, 13), (6, 1, 1)), ((1003,), (1003,)), ((5, 7), (5, 1))):
+        p = np.random.default_rng().random(of_p)
+        expected = np.packbits(fd.dropout_mask(shape, p, rng=KEY), bitorder="little")
+        made = fd.dropout_mask(shape, p, rng=KEY, packed=True, like=like)
+        oracle.assert_same(device.get(made), expected)
+        board = device.put(np.full(2 * expected.size, 0xA5, np.uint8))
+        out = board[::2]
+        assert fd.dropout_mask(shape, p, rng=KEY, packed=True, out=out) is out
+        written = device.get(board)
+        oracle.assert_same(np.ascontiguousarray(written[::2]), expected)
+        assert (written[1::2] == 0xA5).all()

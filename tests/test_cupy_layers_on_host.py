@@ -9,7 +9,7 @@ import pytest
 
 import fastdrop as fd
 
-from . import oracle
+from . import gpu_cases, oracle
 from .devices import HostDevice, cupy_or_skip, host_device
 
 cupy_or_skip()
@@ -57,6 +57,5 @@ def test_a_layer_with_a_p_of_each_element(host: HostDevice) -> None:
     oracle.assert_same(host.get(layer.backward(host.put(x))), same.backward(x))
 
 
-def test_masks_of_a_p_of_each_element_are_not_packed(host: HostDevice) -> None:
-    with pytest.raises(TypeError, match=r"not drawn packed on a GPU: give cupy\.packbits"):
-        fd.dropout_mask((4, 5), [0.5] * 5, packed=True, like=host.put(np.ones(1)))
+def test_packed_masks_of_a_p_of_each_element(host: HostDevice) -> None:
+    gpu_cases.check_packed_each(host)

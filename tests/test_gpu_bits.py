@@ -52,6 +52,10 @@ def test_packed_masks(gpu: Device, p: float) -> None:
             gpu_cases.check_packed(gpu, shape, p, place)
 
 
+def test_packed_masks_of_a_p_of_each_element(gpu: Device) -> None:
+    gpu_cases.check_packed_each(gpu)
+
+
 @pytest.mark.parametrize("place", PLACES, ids=str)
 def test_packed_masks_at_every_place(gpu: Device, place: dict[str, Any]) -> None:
     gpu_cases.check_packed(gpu, gpu_cases.SHAPE, 0.3, place)
