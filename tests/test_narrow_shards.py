@@ -35,12 +35,15 @@ def form_of(shape: tuple[int, ...], steps: tuple[int, ...], narrow: int) -> Any:
         ((100, 8), (1000, 1), PANEL),
         ((100, 48), (1000, 1), PANEL),
         ((100, 49), (1000, 1), LINE),
-        ((12, 8), (1000, 1), PANEL),
-        ((11, 8), (1000, 1), LINE),
+        ((12, 9), (1000, 1), PANEL),
+        ((11, 9), (1000, 1), LINE),
+        ((4, 8), (1000, 1), PANEL),
+        ((3, 8), (1000, 1), LINE),
         # Lines that lie close are drawn together, but the shortest go better as panels.
         ((100, 16), (20, 1), LINE),
         ((100, 16), (21, 1), PANEL),
         ((100, 8), (9, 1), PANEL),
+        ((11, 8), (9, 1), LINE),
         ((100, 8), (8, 1), LINE),  # one line
         # Decisions that lines share are kept, and so are other forms.
         ((100, 90, 8), (1000, 0, 1), LINE),
@@ -149,3 +152,39 @@ def test_threads_change_no_bit(
         for threads in (1, 2, 5):
             set_threads(threads)
             assert_same(fd.dropout(x, P, rng=KEY, **where), want)  # type: ignore[arg-type]
+
+
+SPARSE: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+    ((500, 1), (500, 2)),
+    ((3, 1), (3, 100)),
+    ((5, 1), (2**31, 2**32 - 1)),
+    ((100, 4, 1), (110, 7, 9)),
+    ((40, 20, 1), (40, 20, 2**50)),
+    ((4, 5, 3, 2), (9, 9, 9, 9)),
+    ((2, 100, 6), (4, 200, 7)),
+]
+
+
+@pytest.mark.parametrize(("shape", "wide"), SPARSE)
+def test_sparse_elements(
+    shape: tuple[int, ...], wide: tuple[int, ...], rng: np.random.Generator
+) -> None:
+    x = rng.standard_normal(shape).astype(np.float32)
+    last = tuple(w - n for n, w in zip(shape, wide, strict=True))
+    for offset in ((0,) * x.ndim, last):
+        for laid in (x, np.asfortranarray(x), x[::-1]):
+            where: dict[str, Any] = {"offset": offset, "global_shape": wide}
+            got = fd.dropout(laid, P, rng=KEY, **where)
+            assert_same(np.ascontiguousarray(got), dropped(laid, P, KEY, **where))
+            got = fd.gaussian_noise(laid, P, rng=KEY, **where)
+            want = expected("plus", laid, P, KEY, **where)
+            assert_same(np.ascontiguousarray(got), np.ascontiguousarray(want))
+
+
+def test_few_rows_are_exchanged_for_many() -> None:
+    for shape, rows in (((1000, 4, 1), 1000), ((40, 33, 3, 1), 33), ((2, 11, 3, 1), 11)):
+        steps = tuple(7 * step + (step == 1) for step in c_strides((10**5, 50, 40, 9)))[
+            -len(shape) :
+        ]
+        layout = form_of(shape, steps, narrow=48)
+        assert (layout.form, layout.axes[-1][0]) == (PANEL, rows)

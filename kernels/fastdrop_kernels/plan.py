@@ -30,6 +30,8 @@ ROWS = "rows"  # any two, of any number of inputs
 _SHORT = 8
 _STRIP = 32  # rows that are drawn at once, about
 _FEW = 12  # rows, below which most of a strip would be drawn in vain
+# But of no more columns than a strip has, a line uses even less of what it draws.
+_FEWEST = 4
 
 
 class Plan(NamedTuple):
@@ -54,11 +56,18 @@ def plan(
     `narrow` elements go as panels where lines would draw far more bits than they use.
     """
     axes, form = _boxed(shape, *strides)
-    rows = _narrow_rows(axes, narrow) if form == LINE else None
+    rows = None
+    if form == LINE:
+        rows = _narrow_rows(axes, narrow)
+    elif form == PANEL and narrow and axes[-1][0] < _FEW:
+        axes[-2:] = axes[:-3:-1]  # the columns come last, as a line does
+        rows = _rows(axes)
     if rows is not None:
         axes.append(axes.pop(rows))
         form = PANEL
-    if panel_from is not None and not (form == PANEL and axes[-1][0] >= panel_from):
+    if panel_from is not None and not (
+        form == PANEL and axes[-1][0] >= min(panel_from, _few(axes[-2][0]))
+    ):
         if form == PANEL:  # the axis of index step 1 is the last but one
             axes[-2:] = axes[:-3:-1]
         form = LINE
@@ -78,12 +87,23 @@ def _narrow_rows(axes: list[Axis], narrow: int) -> int | None:
     if n > narrow or step < n:  # where the lines of an axis share decisions, these are kept
         return None
     # Lines that follow each other closely are drawn together (see `box`).
-    if n > _SHORT and step - n <= n // 4:
+    close = step - n <= n // 4
+    if close and n > _SHORT:
         return None
+    rows = _rows(axes)
+    return rows if axes[rows][0] >= (_FEW if close else _few(n)) else None
+
+
+def _rows(axes: list[Axis]) -> int:
+    """Return the axis that makes the best rows of a panel with the last: near, or at least long."""
     outer = [a for a in range(len(axes) - 1) if axes[a][-1]]
-    longest = max(outer, key=lambda a: axes[a][0])
-    rows = next((a for a in reversed(outer) if axes[a][0] >= _STRIP), longest)
-    return rows if axes[rows][0] >= _FEW else None
+    longest = max(reversed(outer), key=lambda a: axes[a][0])
+    return next((a for a in reversed(outer) if axes[a][0] >= _STRIP), longest)
+
+
+def _few(columns: int) -> int:
+    """Return how many rows are worth a panel, where lines would not be drawn together."""
+    return _FEW if columns > _SHORT else _FEWEST
 
 
 @functools.lru_cache(maxsize=512)
