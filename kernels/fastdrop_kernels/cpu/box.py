@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ..plan import AXES, LINE, PANEL, REPEATS, RUNS
+from ..plan import AXES, LINE, MAX_AXES, PANEL, REPEATS, RUNS
 from .bits import U64, load64, store64
 from .compiler import device, kernel
 from .flat import Kernel
@@ -26,7 +26,6 @@ _ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
 _SHARED = np.uint64(0)  # an index step
 _marks_scratch = scratch(2 * MOST + 128)  # 64 marks may be loaded at once past the end
 
-MAX_AXES = 64
 # Elements of a line, up to which many lines' marks are drawn at once. So float32 shards have 0.49
 # of the rate of C order in lines of 256, and 0.47 of 512, not 0.43 as if drawn one by one. Of 1,024
 # they would have 0.47 and not 0.60, of 4,096 0.39 and not 0.82: memory is not read while marks are

@@ -19,7 +19,7 @@ from ..plan import AXES, LINE, PANEL, Axis, Plan, c_strides, plan
 from ..threads import run_together, thread_count
 from . import express as whole_calls
 from .bits import GROUP
-from .box import LAWS, MAX_AXES, box
+from .box import LAWS, box
 from .catalogue import (
     DROPS,
     FLOATS,
@@ -342,7 +342,6 @@ def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:
     packed = operation is PACK
     if packed and form != PANEL:  # bits are no bytes that could be written alone
         form = LINE
-    assert len(axes) <= MAX_AXES
     # What is shared leaves the hardware the time to ask ahead.
     far = form in (LINE, PANEL) and not packed and n * operation.target.bits > 8 * NEAR_BYTES
     return box(operation, form, FAR if far else NEAR), *_split(axes, form, packed)

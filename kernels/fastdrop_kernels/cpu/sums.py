@@ -10,6 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from ..plan import MAX_AXES
 from .bits import HALVES, POINTER, U64, load64, store64
 from .compiler import kernel, routine
 from .flat import Kernel
@@ -26,7 +27,7 @@ from .intrinsics import (
 from .lanes import DOUBLE, I64, Lanes, load, store
 from .rows import length_of, step_of
 from .storage import Storage
-from .walk import MAX_AXES, odometer
+from .walk import odometer
 
 _COUNT = HALVES // 2  # elements that are added at once
 _MANY = np.uint64(_COUNT)

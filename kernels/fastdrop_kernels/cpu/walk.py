@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from ..plan import MAX_AXES
 from .bits import U64, load64, store64
 from .compiler import device, kernel
 from .flat import Kernel
@@ -16,7 +17,6 @@ from .noise import NOISE_ELEMENTS
 from .rows import length_of, rows_loop, step_of
 from .tiles import COUNT, Form
 
-MAX_AXES = 66  # one of length 1 beside those of NumPy's arrays and a mask's
 _INNER = np.uint64(2)  # axes that are treated at once
 _ZERO, _ONE, _EIGHT = np.uint64(0), np.uint64(1), np.uint64(8)
 
