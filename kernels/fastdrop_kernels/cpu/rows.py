@@ -17,6 +17,7 @@ from .compiler import device, routine
 from .intrinsics import advance, pointer_at, scratch, wide_vectors
 from .moves import mover
 from .noise import TILE, noise_window
+from .odometer import length_of, step_of
 from .operations import MARKS, UNIFORMS
 from .tiles import COUNT, Form, call_tile, offsets, put_side
 
@@ -27,18 +28,6 @@ _ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
 _NEVER_DROPS, _ALWAYS_DROPS = np.uint64(0), np.uint64(1 << 32)
 _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
 _ALL_KEPT = np.uint64(0xFFFF)  # a mark
-
-
-@device
-def length_of(axis: Any) -> Any:
-    """Return the length of an axis, in a table whose rows are a length and steps."""
-    return load64(axis, _ZERO)
-
-
-@device
-def step_of(axis: Any, column: Any) -> Any:
-    """Return one of the steps of an axis."""
-    return load64(axis, _EIGHT * column + _EIGHT)
 
 
 @functools.cache
