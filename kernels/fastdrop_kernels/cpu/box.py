@@ -16,14 +16,14 @@ from .bits import U64, load64, store64
 from .compiler import device, kernel
 from .flat import Kernel
 from .intrinsics import address_of, pointer_at, pointer_in, scratch
-from .line import line_loop
+from .line import joined_step, line_loop
 from .loops import units_of
 from .odometer import length_of, odometer, step_of
 from .operations import Operation
 from .panel import panel_loop
 from .shared import MOST, repeats_loop, runs_loop
 
-_ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
+_ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _SHARED = np.uint64(0)  # an index step
 _marks_scratch = scratch(2 * MOST + 128)  # 64 marks may be loaded at once past the end
 
@@ -94,14 +94,11 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
         for a in range(outer):
             if step_of(_axis_at(axes, a), _INDEX) == _SHARED:
                 once = _ZERO
-        # Short lines whose decisions follow each other closely, of which many are drawn at once.
         step, n = _ZERO, length_of(_axis_at(axes, n_axes - _ONE))
         if outer:
             last = _axis_at(axes, outer - _ONE)
-            step = step_of(last, _INDEX)
-            one_law = step_of(last, _LAW) == _ZERO
-            if step < n or step - n > n // _FOUR or n > _SHORT or not one_law:
-                step = _ZERO
+            if step_of(last, _LAW) == _ZERO:  # one law for all
+                step = joined_step(n, step_of(last, _INDEX), _SHORT)
         own, value, law_before = threshold == _LAWS, pointer_in(value_slot), _ZERO
         while _next_part(at, begin, cursor, part, axes_slot, split) < length:
             finished = False

@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 
 from .bits import GROUP, POINTER, U64, load16, load32, load64, store64
-from .compiler import routine
+from .compiler import device, routine
 from .intrinsics import advance
 from .loops import any_loop, noise_bytes, shared_loop, sizes
 from .operations import Operation, drawn_for
@@ -18,11 +18,20 @@ from .span import NEAR, span_loop
 
 _GROUP = np.uint64(GROUP)
 _MARKS_BYTES = np.uint64(2 * MOST)  # of all that are kept
-_ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
+_ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
 
 _NEVER_DROPS = np.uint64(0)
 _ALWAYS_DROPS = np.uint64(1 << 32)
 _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
+
+
+@device
+def joined_step(n: Any, step: Any, short: Any) -> Any:
+    """Return the index step from line to line where many lines' marks are drawn at once, else 0.
+
+    That is where lines of n follow each other closely, and are not longer than `short`.
+    """
+    return step if n <= short and step >= n and step - n <= n // _FOUR else _ZERO
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from numba import types
 from .bits import POINTER, U64, load64, store16
 from .compiler import device, routine
 from .intrinsics import advance, pointer_at, scratch, wide_vectors
+from .line import joined_step
 from .moves import mover
 from .noise import TILE, noise_window
 from .odometer import length_of, step_of
@@ -24,7 +25,7 @@ from .tiles import COUNT, Form, call_tile, offsets, put_side
 _TILE, _COUNT = np.uint64(TILE), np.uint64(COUNT)
 # Rows up to so long are joined where that can be.
 _SHORT = np.uint64(TILE // 2)
-_ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
+_ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _NEVER_DROPS, _ALWAYS_DROPS = np.uint64(0), np.uint64(1 << 32)
 _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
 _ALL_KEPT = np.uint64(0xFFFF)  # a mark
@@ -82,8 +83,8 @@ def rows_loop(form: Form) -> Any:
             n, runs = n * runs, _ONE
         index_step, row_step = step_of(inner, index_column), step_of(outer, index_column)
         out_step = step_of(inner, out_column)
-        # Rows that follow each other closely in the mask, whose noise is drawn together.
-        close = index_step == _CONSECUTIVE and row_step >= n and row_step - n <= n // _FOUR
+        # Rows of any length: what is drawn at once has an end of its own.
+        together = joined_step(n, row_step, n) if index_step == _CONSECUTIVE else _ZERO
         if index_step > _CONSECUTIVE:
             most = _COUNT
         certain = decides and (threshold == _NEVER_DROPS or threshold == _ALWAYS_DROPS)
@@ -117,7 +118,7 @@ def rows_loop(form: Form) -> Any:
                 drawn, drawn_step = alike, _ZERO
                 element = load64(at, _EIGHT * index_column) + r * row_step + done * index_step
                 if index_step == _CONSECUTIVE and not certain:
-                    reach = (runs - r) * row_step if close else _ZERO
+                    reach = (runs - r) * together
                     provide(noise, window, element, m, reach, seed, stream, threshold)
                     drawn = advance(noise, (element - load64(window, _ZERO)) * noise_size)
                     drawn_step = noise_size

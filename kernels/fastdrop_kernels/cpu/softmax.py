@@ -18,7 +18,7 @@ from .compiler import device, kernel
 from .flat import Kernel
 from .intrinsics import advance, loader, pointer_in, scratch, storer, take
 from .lanes import Lanes
-from .line import line_loop
+from .line import joined_step, line_loop
 from .operations import Operation
 from .shared import MOST
 from .softmax_rows import VECTOR, computed, exponentials, number_type, softmax_gradient
@@ -26,7 +26,7 @@ from .span import NEAR
 from .storage import Storage
 
 _GROUP = np.uint64(GROUP)
-_ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
+_ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _ALWAYS_DROPS = np.uint64(1 << 32)
 # Elements of a row, up to which many rows' marks are drawn at once: from there on it is no gain.
 _SHORT = np.uint64(1024)
@@ -71,15 +71,10 @@ def row_numbers(n: int) -> int:
 
 
 @device
-def _reach(n: Any, step: Any) -> Any:
-    """Return the index step of rows whose marks are drawn together; 0 if each is drawn by itself.
-
-    They follow each other closely, are short, and groups of bits do not end where they do.
-    """
-    apart = n > _SHORT or (n % _GROUP == _ZERO and step % _GROUP == _ZERO)
-    if apart or step < n or step - n > n // _FOUR:
-        return _ZERO
-    return step
+def _row_step(n: Any, step: Any) -> Any:
+    """Return `joined_step`, but 0 where groups of bits end where rows do: none is drawn twice."""
+    whole = n % _GROUP == _ZERO and step % _GROUP == _ZERO
+    return _ZERO if whole else joined_step(n, step, _SHORT)
 
 
 @functools.cache
@@ -121,7 +116,7 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
         store_number(factor, _ZERO, number(scale))
         store64(window, _ZERO, _ZERO)
         store64(window, _EIGHT, _ZERO)
-        near = _reach(n, step)
+        together = _row_step(n, step)
         start = take(cursor, part)
         while start < rows:
             stop = min(start + part, rows)
@@ -144,7 +139,7 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
                     marks,
                     window,
                     _ONE,
-                    near * (stop - r),
+                    together * (stop - r),
                 )
             start = take(cursor, part)
 
@@ -190,7 +185,7 @@ def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
         g = advance(e, (n + vector - _ONE) // vector * vector * size)
         store64(window, _ZERO, _ZERO)
         store64(window, _EIGHT, _ZERO)
-        near = _reach(n, step)
+        together = _row_step(n, step)
         start = take(cursor, part)
         while start < rows:
             stop = min(start + part, rows)
@@ -210,7 +205,7 @@ def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
                     marks,
                     window,
                     _ONE,
-                    near * (stop - r),
+                    together * (stop - r),
                 )
                 total = powers(advance(x, r * x_step), e, n)
                 gradient(e, g, advance(y, r * y_step), n, total)
