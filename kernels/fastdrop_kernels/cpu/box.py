@@ -16,16 +16,16 @@ from .bits import U64, load64, store64
 from .compiler import device, kernel
 from .flat import Kernel
 from .intrinsics import address_of, pointer_at, pointer_in, scratch
-from .line import joined_step, line_loop
+from .line import joined_step, line_loop, marks_scratch
 from .loops import units_of
+from .noise import forget, window_scratch
 from .odometer import length_of, odometer, step_of
 from .operations import Operation
 from .panel import panel_loop
-from .shared import MOST, repeats_loop, runs_loop
+from .shared import repeats_loop, runs_loop
 
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _SHARED = np.uint64(0)  # an index step
-_marks_scratch = scratch(2 * MOST + 128)  # 64 marks may be loaded at once past the end
 
 # Elements of a line, up to which many lines' marks are drawn at once. So float32 shards have 0.49
 # of the rate of C order in lines of 256, and 0.47 of 512, not 0.43 as if drawn one by one. Of 1,024
@@ -35,7 +35,6 @@ _SHORT = np.uint64(768)
 # As a threshold, it says that there are laws: a threshold each, and behind it its value.
 LAWS = 1 << 33
 _LAWS = np.uint64(LAWS)
-_window_scratch = scratch(16)
 _LAW, _X, _Y, _INDEX = (np.uint64(c) for c in range(4))  # columns of the table of axes
 _begin_scratch = scratch(8 * 4)
 _memory, _set_up, _axis_at, _next_part, _count_on, _left = odometer(4)
@@ -78,7 +77,7 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
         threshold: Any,
         value_slot: Any,
     ) -> None:
-        marks, window = _marks_scratch(), _window_scratch()
+        marks, window = marks_scratch(), window_scratch()
         begin, cursor = _begin_scratch(), pointer_in(cursor_slot)
         y_base = address_of(pointer_in(y_slot))
         store64(begin, _EIGHT * _LAW, address_of(pointer_in(value_slot)))
@@ -88,8 +87,7 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
         at, outer = _memory(), n_axes - inner_axes
         axes = _set_up(at, axes_slot, n_axes, outer)
         length, inner = length_of(_axis_at(axes, split)), _axis_at(axes, outer)
-        store64(window, _ZERO, _ZERO)
-        store64(window, _EIGHT, _ZERO)
+        forget(window)
         once = _ONE
         for a in range(outer):
             if step_of(_axis_at(axes, a), _INDEX) == _SHARED:
@@ -108,9 +106,7 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
                 if own and law != law_before:
                     law_before = law
                     threshold, value = load64(pointer_at(law), _ZERO), pointer_at(law + _EIGHT)
-                    # The noise that is kept in memory was settled by another threshold.
-                    store64(window, _ZERO, _ZERO)
-                    store64(window, _EIGHT, _ZERO)
+                    forget(window)
                 treat(
                     pointer_at(load64(at, _EIGHT * _X)),
                     pointer_at(load64(at, _EIGHT * _Y)),

@@ -10,7 +10,7 @@ from numba import types
 
 from .bits import GROUP, POINTER, U64, load16, load32, load64, store64
 from .compiler import device, routine
-from .intrinsics import advance
+from .intrinsics import advance, scratch
 from .loops import any_loop, noise_bytes, shared_loop, sizes
 from .operations import Operation, drawn_for
 from .shared import MOST
@@ -18,6 +18,9 @@ from .span import NEAR, span_loop
 
 _GROUP = np.uint64(GROUP)
 _MARKS_BYTES = np.uint64(2 * MOST)  # of all that are kept
+# What a kernel sets aside for `line_loop`, and for loops over two axes. Marks are packed 64 at a
+# time, and may be loaded so far past the end.
+marks_scratch = scratch(int(_MARKS_BYTES) + 2 * 64)
 _ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
 
 _NEVER_DROPS = np.uint64(0)
@@ -39,7 +42,7 @@ def line_loop(operation: Operation, way: str) -> Any:
     """Routine over one axis of any steps in memory, and of index step 0 or 1.
 
     `marks` holds the noise of some elements: marks, or what an exact operation needs.
-    `window` (two uint64 in memory) says of which: of those from window[0] on and below window[1].
+    `window` (see `noise`) says of which: of those from window[0] on and below window[1].
     So a row of decisions that is shared by many rows of the array is drawn once; where no row is
     (`once`), they need not go through memory. But if lines of one axis follow each other closely,
     `reach` indices in all (else 0), their marks are drawn together: a line of 1,024 costs 5 groups

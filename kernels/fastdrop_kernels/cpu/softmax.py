@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .bits import GROUP, U64, store64
+from .bits import GROUP, U64
 from .compiler import device, kernel
 from .flat import Kernel
 from .intrinsics import advance, loader, pointer_in, scratch, storer, take
 from .lanes import Lanes
-from .line import joined_step, line_loop
+from .line import joined_step, line_loop, marks_scratch
+from .noise import forget, window_scratch
 from .operations import Operation
-from .shared import MOST
 from .softmax_rows import VECTOR, computed, exponentials, number_type, softmax_gradient
 from .span import NEAR
 from .storage import Storage
@@ -30,8 +30,7 @@ _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _ALWAYS_DROPS = np.uint64(1 << 32)
 # Elements of a row, up to which many rows' marks are drawn at once: from there on it is no gain.
 _SHORT = np.uint64(1024)
-_marks_scratch = scratch(2 * MOST + 128)
-_window_scratch, _factor_scratch = scratch(16), scratch(8)
+_factor_scratch = scratch(8)
 
 
 class Kind(NamedTuple):
@@ -109,13 +108,12 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
         threshold: Any,
         scale_slot: Any,
     ) -> None:
-        marks, window, factor = _marks_scratch(), _window_scratch(), _factor_scratch()
+        marks, window, factor = marks_scratch(), window_scratch(), _factor_scratch()
         x, y, e = pointer_in(x_slot), pointer_in(y_slot), pointer_in(e_slot)
         cursor = pointer_in(cursor_slot)
         scale = types.float64(load_number(pointer_in(scale_slot), _ZERO))
         store_number(factor, _ZERO, number(scale))
-        store64(window, _ZERO, _ZERO)
-        store64(window, _EIGHT, _ZERO)
+        forget(window)
         together = _row_step(n, step)
         start = take(cursor, part)
         while start < rows:
@@ -178,13 +176,12 @@ def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
         threshold: Any,
         scale_slot: Any,
     ) -> None:
-        marks, window = _marks_scratch(), _window_scratch()
+        marks, window = marks_scratch(), window_scratch()
         x, dy, y = pointer_in(x_slot), pointer_in(dy_slot), pointer_in(y_slot)
         e, scale, cursor = pointer_in(e_slot), pointer_in(scale_slot), pointer_in(cursor_slot)
         vector = np.uint64(VECTOR)
         g = advance(e, (n + vector - _ONE) // vector * vector * size)
-        store64(window, _ZERO, _ZERO)
-        store64(window, _EIGHT, _ZERO)
+        forget(window)
         together = _row_step(n, step)
         start = take(cursor, part)
         while start < rows:

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .bits import U64, store64
+from .bits import U64
 from .compiler import kernel
 from .flat import Kernel
 from .intrinsics import pointer_in, scratch
-from .noise import NOISE_ELEMENTS
+from .noise import NOISE_ELEMENTS, forget, window_scratch
 from .odometer import length_of, odometer
 from .rows import rows_loop
 from .tiles import COUNT, Form
 
 _INNER = np.uint64(2)  # axes that are treated at once
-_ZERO, _ONE, _EIGHT = np.uint64(0), np.uint64(1), np.uint64(8)
+_ONE = np.uint64(1)
 
 
 @functools.cache
@@ -34,7 +34,7 @@ def walk(form: Form) -> Kernel:
     rows, columns = rows_loop(form), form.columns
     memory, set_up, axis_at, next_part, count_on, _ = odometer(columns)
     noise_bytes = (4 if form.exact else 2) * (NOISE_ELEMENTS + COUNT)
-    noise_scratch, window_scratch = scratch(noise_bytes), scratch(16)
+    noise_scratch = scratch(noise_bytes)
 
     def run(
         tile: Any,
@@ -55,8 +55,7 @@ def walk(form: Form) -> Kernel:
         axes = set_up(at, axes_slot, n_axes, outer)
         length = length_of(axis_at(axes, split))
         rows_axis, row_axis = axis_at(axes, outer), axis_at(axes, outer + _ONE)
-        store64(window, _ZERO, _ZERO)
-        store64(window, _EIGHT, _ZERO)
+        forget(window)
         while next_part(at, begin, cursor, part, axes_slot, split) < length:
             finished = False
             while not finished:
