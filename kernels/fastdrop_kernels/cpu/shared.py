@@ -16,7 +16,7 @@ from numba import types
 from .bits import HALVES, POINTER, U64, load16
 from .compiler import routine
 from .intrinsics import advance, wide_vectors
-from .loops import certain, elements, sizes
+from .loops import any_loop, certain, sizes
 from .operations import MARKS, Operation
 from .span import NEAR, span_loop
 
@@ -24,7 +24,7 @@ MOST = 8192  # decisions that are kept as marks: 16 KiB
 _MOST, _VECTOR = np.uint64(MOST), np.uint64(HALVES)
 _MARK_BYTES = np.uint64(2)
 _ZERO = np.uint64(0)
-# Of routines over two axes; panels too.
+# Of routines over two axes; panels too, which alone need the inner index step.
 PAIR = types.void(POINTER, U64, U64, POINTER, *[U64] * 9, POINTER, POINTER)
 
 
@@ -82,9 +82,7 @@ def runs_loop(operation: Operation) -> Any:
 @functools.cache
 def repeats_loop(operation: Operation) -> Any:
     """Routine over two axes, of index steps 0 and, inside, 1; arguments as of `runs_loop`."""
-    draw = span_loop(MARKS, NEAR)
-    many, one = elements(operation, HALVES), elements(operation, 0)
-    in_size, out_size = sizes(operation)
+    draw, apply = span_loop(MARKS, NEAR), any_loop(operation)
 
     def repeats(
         x: Any,
@@ -103,20 +101,12 @@ def repeats_loop(operation: Operation) -> Any:
         value: Any,
         marks: Any,
     ) -> None:
-        wide_vectors()
-        contiguous = x_inner == in_size and y_inner == out_size
         for begin in range(_ZERO, inner, _MOST):
             count = min(_MOST, inner - begin)
-            whole = count - count % _VECTOR if contiguous else _ZERO
             draw(marks, marks, count, index + begin, seed, stream, threshold, value)
             for r in range(outer):
                 a = advance(x, r * x_outer + begin * x_inner)
                 b = advance(y, r * y_outer + begin * y_inner)
-                for t in range(_ZERO, whole, _VECTOR):
-                    mark = advance(marks, _MARK_BYTES * t)
-                    many(advance(a, t * in_size), advance(b, t * out_size), mark, value)
-                for t in range(whole, count):
-                    mark = advance(marks, _MARK_BYTES * t)
-                    one(advance(a, t * x_inner), advance(b, t * y_inner), mark, value)
+                apply(a, x_inner, b, y_inner, marks, count, value)
 
     return routine(f"{operation.name}-repeats", repeats, PAIR)
