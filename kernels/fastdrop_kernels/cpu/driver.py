@@ -15,6 +15,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import numpy.typing as npt
 
+from ..contract import is_certain
 from ..plan import AXES, LINE, PANEL, Axis, Plan, c_strides, plan
 from ..threads import run_together, thread_count
 from . import express as whole_calls
@@ -72,8 +73,6 @@ __all__ = [
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
-
-_ALWAYS = 1 << 32  # the threshold that drops all
 
 # Elements below which a second thread costs more than it saves, on a machine of two cores whose
 # other core was idle: 1 Mi takes 0.75 of one thread's time on two if called again and again, as a
@@ -169,7 +168,7 @@ def pack(
         return
     # What may fail (a setting, compiling) before anything is written.
     thread_count()
-    if index_strides is None and not _certain(threshold) and index % 8 == 0:
+    if index_strides is None and not is_certain(threshold) and index % 8 == 0:
         flat(PACK, NEAR)
         y.fill(0)
         _line(PACK, y, y, n, index, seed, stream, threshold, y)
@@ -196,14 +195,10 @@ def pack_each(
         pack_by_pieces(apply, marking_each(), y, shape, p, index, index_strides, seed, stream)
 
 
-def _certain(threshold: int) -> bool:
-    return threshold == 0 or threshold == _ALWAYS
-
-
 def _index_strides(
     shape: tuple[int, ...], index_strides: tuple[int, ...] | None, threshold: int
 ) -> tuple[int, ...]:
-    if _certain(threshold):  # one decision for all, however they are indexed
+    if is_certain(threshold):  # one decision for all, however they are indexed
         return (0,) * len(shape)
     return c_strides(shape) if index_strides is None else index_strides
 
@@ -247,7 +242,7 @@ def apply(
             steps = c_strides(y.shape) if index_strides is None else index_strides
             _apply_together(operation, x, y, operands, index, steps, seed, stream, threshold, value)
         return
-    plain = index_strides is None and (operation.exact or not _certain(threshold))
+    plain = index_strides is None and (operation.exact or not is_certain(threshold))
     if plain and x.flags.c_contiguous and y.flags.c_contiguous:
         _line(operation, x, y, y.size, index, seed, stream, threshold, value)
     elif y.size:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .bits import GROUP, POINTER, U64, load16, load32, load64, store64
+from .bits import GROUP, POINTER, U64, is_certain, load16, load32, load64, store64
 from .compiler import device, routine
 from .intrinsics import advance, scratch
 from .loops import any_loop, noise_bytes, shared_loop, sizes
@@ -23,8 +23,6 @@ _MARKS_BYTES = np.uint64(2 * MOST)  # of all that are kept
 marks_scratch = scratch(int(_MARKS_BYTES) + 2 * 64)
 _ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
 
-_NEVER_DROPS = np.uint64(0)
-_ALWAYS_DROPS = np.uint64(1 << 32)
 _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
 
 
@@ -73,8 +71,8 @@ def line_loop(operation: Operation, way: str) -> Any:
         once: Any,
         reach: Any,
     ) -> None:
-        if decides and (threshold == _NEVER_DROPS or threshold == _ALWAYS_DROPS):
-            apply_shared(x, xs, y, ys, n, U64(threshold == _NEVER_DROPS), value)
+        if decides and is_certain(threshold):
+            apply_shared(x, xs, y, ys, n, U64(threshold == _ZERO), value)
             return
         contiguous = step == _CONSECUTIVE and xs == in_size and ys == out_size
         if contiguous and (n > most or (once and not reach)):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .bits import POINTER, U64, load64, store16
+from .bits import POINTER, U64, is_certain, load64, store16
 from .compiler import device, routine
 from .intrinsics import advance, pointer_at, scratch, wide_vectors
 from .line import joined_step
@@ -26,7 +26,6 @@ _TILE, _COUNT = np.uint64(TILE), np.uint64(COUNT)
 # Rows up to so long are joined where that can be.
 _SHORT = np.uint64(TILE // 2)
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
-_NEVER_DROPS, _ALWAYS_DROPS = np.uint64(0), np.uint64(1 << 32)
 _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
 _ALL_KEPT = np.uint64(0xFFFF)  # a mark
 
@@ -87,9 +86,9 @@ def rows_loop(form: Form) -> Any:
         together = joined_step(n, row_step, n) if index_step == _CONSECUTIVE else _ZERO
         if index_step > _CONSECUTIVE:
             most = _COUNT
-        certain = decides and (threshold == _NEVER_DROPS or threshold == _ALWAYS_DROPS)
+        certain = decides and is_certain(threshold)
         if certain:
-            mark = _ALL_KEPT if threshold == _NEVER_DROPS else _ZERO
+            mark = _ALL_KEPT if threshold == _ZERO else _ZERO
             for t in range(_COUNT):
                 store16(alike, t * noise_size, types.uint16(mark))
         for r in range(runs):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
+from .. import contract
 from .bits import GROUP, U64
 from .compiler import device, kernel
 from .flat import Kernel
@@ -27,7 +28,7 @@ from .storage import Storage
 
 _GROUP = np.uint64(GROUP)
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
-_ALWAYS_DROPS = np.uint64(1 << 32)
+_ALWAYS = np.uint64(contract.ALWAYS)
 # Elements of a row, up to which many rows' marks are drawn at once: from there on it is no gain.
 _SHORT = np.uint64(1024)
 _factor_scratch = scratch(8)
@@ -119,7 +120,7 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
         while start < rows:
             stop = min(start + part, rows)
             for r in range(start, stop):
-                if threshold != _ALWAYS_DROPS:
+                if threshold != _ALWAYS:
                     total = powers(advance(x, r * x_step), e, n)
                     store_number(factor, _ZERO, number(scale / total))
                 line(
