@@ -79,7 +79,8 @@ Array: TypeAlias = npt.NDArray[Any]
 # training loop does, but 1.15 after 20 ms in which one thread did something else, and 2 Mi 0.6 and
 # 0.9. Of what is walked over, 1 Mi in runs of 16 that share a decision takes 0.6.
 PARALLEL_FROM = 1 << 20
-# Normal numbers take six times as long: 512 Ki in 0.97 ms on two threads, not 1.65.
+# Normal numbers take six times as long: 512 Ki in 0.97 ms on two threads, not 1.65. By 4 and not 6,
+# threads come in from 256 Ki on, and not from 171 Ki, where nobody has timed whether they pay.
 _EXACT = 4
 # And panels of them draw 32 rows at once (on a Cascade Lake), wanted or not: gaussian_noise of 8
 # long rows in Fortran order takes 12.2 ns an element as panels and 6.1 as lines, of 16 6.5 and 9.1.
