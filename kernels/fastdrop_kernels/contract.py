@@ -25,6 +25,7 @@ import numpy as np
 
 VERSION = 1
 BLOCK = 8  # elements that one Philox call serves
+ALWAYS = 1 << 32  # the threshold that drops all: above every uniform
 
 # A uint64 scalar or array in Python, a uint64 in compiled code.
 U64: TypeAlias = Any
@@ -146,8 +147,13 @@ def threshold(p: float) -> int:
     p = 1 gives ``2**32``, above every ``U``: everything is dropped.
     """
     if p >= 1.0:
-        return 1 << 32
-    return min(round(p * 4294967296.0), (1 << 32) - 1)
+        return ALWAYS
+    return min(round(p * 4294967296.0), ALWAYS - 1)
+
+
+def is_certain(threshold: int) -> bool:
+    """Say whether one decision is that of all elements, so that nothing has to be drawn."""
+    return threshold == 0 or threshold == ALWAYS
 
 
 def scale(p: float) -> float:

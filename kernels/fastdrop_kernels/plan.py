@@ -16,6 +16,9 @@ import numpy.typing as npt
 
 Axis = tuple[int, ...]
 
+# Of a plan, at most. NumPy takes no array of 2**63 elements, so at most 62 axes are longer than 1,
+# and others are dropped; one of length 1 may be added to those.
+MAX_AXES = 64
 
 # What a kernel treats at once: the innermost axis, or the two innermost.
 LINE = "line"  # index step 0 or 1
@@ -122,6 +125,7 @@ def line_plan(shape: tuple[int, ...], *strides: tuple[int, ...]) -> Plan | None:
 
 
 def _made(axes: list[Axis], form: str) -> Plan:
+    assert len(axes) <= MAX_AXES
     table = np.array(axes, np.int64).view(np.uint64)
     table.flags.writeable = False
     return Plan(axes, form, table, math.prod(axis[0] for axis in axes))

@@ -106,7 +106,8 @@ def run_together(work: Work, threads: int) -> None:
     """Call `work` on up to so many threads at once, the caller's own among them.
 
     Each call of `work` takes parts of a whole until none is left, so it does not matter how many
-    come to help, or how late. However this ends, nobody is working any more.
+    come to help, or how late. It never returns or raises while anybody is still working: callers
+    rely on that where `work` uses memory by its address, which lives as long as their call.
     """
     if threads == 1:
         work()

@@ -18,7 +18,7 @@ from numba import types
 from numba.core import cgutils
 
 from .. import contract
-from .compiler import routine
+from .compiler import device, routine
 from .intrinsics import intrinsic, loader, scratch_in, storer
 from .lanes import I16, I32, I64, Lanes, iota, load, select, store
 from .target import REGISTERS, VECTOR_BYTES
@@ -40,6 +40,8 @@ ROUNDS = 10
 _UNIFORMS = VECTOR_BYTES
 # Elements that are drawn together, from a multiple on.
 GROUP = _CHAINS * BLOCKS * contract.BLOCK
+
+is_certain = device(contract.is_certain)
 
 load8, store8 = loader(types.uint8), storer(types.uint8)
 load16, store16 = loader(types.uint16), storer(types.uint16)

@@ -40,7 +40,7 @@ INLINED = {
     "error_model": "numpy",
 }
 
-# A function without loops, inlined into its caller by LLVM.
+# A function that LLVM inlines into each of its callers.
 device: Callable[..., Any] = njit(**INLINED)
 
 

@@ -15,11 +15,12 @@ import llvmlite.binding as llvm
 import numpy as np
 import numpy.typing as npt
 
+from ..contract import is_certain
 from ..plan import AXES, LINE, PANEL, Axis, Plan, c_strides, plan
 from ..threads import run_together, thread_count
 from . import express as whole_calls
 from .bits import GROUP
-from .box import LAWS, MAX_AXES, box
+from .box import LAWS, box
 from .catalogue import (
     DROPS,
     FLOATS,
@@ -73,14 +74,13 @@ __all__ = [
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_ALWAYS = 1 << 32  # the threshold that drops all
-
 # Elements below which a second thread costs more than it saves, on a machine of two cores whose
 # other core was idle: 1 Mi takes 0.75 of one thread's time on two if called again and again, as a
 # training loop does, but 1.15 after 20 ms in which one thread did something else, and 2 Mi 0.6 and
 # 0.9. Of what is walked over, 1 Mi in runs of 16 that share a decision takes 0.6.
 PARALLEL_FROM = 1 << 20
-# Normal numbers take six times as long: 512 Ki in 0.97 ms on two threads, not 1.65.
+# Normal numbers take six times as long: 512 Ki in 0.97 ms on two threads, not 1.65. By 4 and not 6,
+# threads come in from 256 Ki on, and not from 171 Ki, where nobody has timed whether they pay.
 _EXACT = 4
 # And panels of them draw 32 rows at once (on a Cascade Lake), wanted or not: gaussian_noise of 8
 # long rows in Fortran order takes 12.2 ns an element as panels and 6.1 as lines, of 16 6.5 and 9.1.
@@ -174,7 +174,7 @@ def pack(
         return
     # What may fail (a setting, compiling) before anything is written.
     thread_count()
-    if index_strides is None and not _certain(threshold) and index % 8 == 0:
+    if index_strides is None and not is_certain(threshold) and index % 8 == 0:
         flat(PACK, NEAR)
         y.fill(0)
         _line(PACK, y, y, n, index, seed, stream, threshold, y)
@@ -201,14 +201,10 @@ def pack_each(
         pack_by_pieces(apply, marking_each(), y, shape, p, index, index_strides, seed, stream)
 
 
-def _certain(threshold: int) -> bool:
-    return threshold == 0 or threshold == _ALWAYS
-
-
 def _index_strides(
     shape: tuple[int, ...], index_strides: tuple[int, ...] | None, threshold: int
 ) -> tuple[int, ...]:
-    if _certain(threshold):  # one decision for all, however they are indexed
+    if is_certain(threshold):  # one decision for all, however they are indexed
         return (0,) * len(shape)
     return c_strides(shape) if index_strides is None else index_strides
 
@@ -253,7 +249,7 @@ def apply(
             steps = c_strides(y.shape) if index_strides is None else index_strides
             _apply_together(operation, x, y, operands, index, steps, seed, stream, threshold, value)
         return
-    plain = index_strides is None and (operation.exact or not _certain(threshold))
+    plain = index_strides is None and (operation.exact or not is_certain(threshold))
     if plain and x.flags.c_contiguous and y.flags.c_contiguous:
         _line(operation, x, y, y.size, index, seed, stream, threshold, value)
     elif y.size:
@@ -348,7 +344,6 @@ def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:
     packed = operation is PACK
     if packed and form != PANEL:  # bits are no bytes that could be written alone
         form = LINE
-    assert len(axes) <= MAX_AXES
     # What is shared leaves the hardware the time to ask ahead.
     far = form in (LINE, PANEL) and not packed and n * operation.target.bits > 8 * NEAR_BYTES
     return box(operation, form, FAR if far else NEAR), *_split(axes, form, packed)

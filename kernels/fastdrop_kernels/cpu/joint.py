@@ -18,7 +18,7 @@ from .operations import Operation
 from .storage import Storage
 from .sums import sum_kernel
 from .tiles import form_of, tile_address
-from .walk import MAX_AXES, walk
+from .walk import walk
 
 Array: TypeAlias = npt.NDArray[Any]
 # (length, elements, multiple) -> how long the parts of an axis are, and how many threads share them
@@ -49,7 +49,6 @@ def apply_jointly(
     layout = rows_plan(y.shape, *[array.strides for array in arrays], index_strides)
     axes, table, kernel = layout.axes, layout.table, walk(form_of(operation))
     tile = tile_address(operation)
-    assert len(axes) <= MAX_AXES
     addresses = [array.__array_interface__["data"][0] for array in arrays]
     at = np.array([*addresses, index], np.uint64)
     split = _split(axes)

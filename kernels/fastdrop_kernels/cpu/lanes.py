@@ -236,6 +236,9 @@ class Lanes:
     def __lt__(self, other: Any) -> Lanes:
         return self._compared("<", other)
 
+    def __eq__(self, other: object) -> bool:
+        raise TypeError("Lanes have no ==, which would compare objects: use .equals")
+
     def equals(self, other: Any) -> Lanes:
         """Compare for equality, lane by lane."""
         return self._compared("==", other)

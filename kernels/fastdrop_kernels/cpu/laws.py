@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import chances
+from ..contract import ALWAYS
 from ..plan import AXES, LINE, Plan, c_strides, line_plan
 from .operations import Operation
 
@@ -23,7 +24,6 @@ Array: TypeAlias = npt.NDArray[Any]
 
 # Elements that lines must have at least to be treated one by one.
 _LONG = 128
-_ALWAYS = 1 << 32  # the threshold that drops all
 
 
 def laws_of(
@@ -51,7 +51,7 @@ def laws_of(
         return None
     thresholds = chances.thresholds(own)
     # Only lines know how to drop all.
-    if layout.form != LINE and int(thresholds.max()) == _ALWAYS:
+    if layout.form != LINE and int(thresholds.max()) == ALWAYS:
         return None
     laws = np.empty(own.shape, kind)
     laws["threshold"] = thresholds

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .bits import GROUP, POINTER, U64, load16, load32, load64, store64
-from .compiler import routine
-from .intrinsics import advance
+from .bits import GROUP, POINTER, U64, is_certain, load16, load32, load64, store64
+from .compiler import device, routine
+from .intrinsics import advance, scratch
 from .loops import any_loop, noise_bytes, shared_loop, sizes
 from .operations import Operation, drawn_for
 from .shared import MOST
@@ -18,11 +18,21 @@ from .span import NEAR, span_loop
 
 _GROUP = np.uint64(GROUP)
 _MARKS_BYTES = np.uint64(2 * MOST)  # of all that are kept
-_ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
+# What a kernel sets aside for `line_loop`, and for loops over two axes. Marks are packed 64 at a
+# time, and may be loaded so far past the end.
+marks_scratch = scratch(int(_MARKS_BYTES) + 2 * 64)
+_ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
 
-_NEVER_DROPS = np.uint64(0)
-_ALWAYS_DROPS = np.uint64(1 << 32)
 _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
+
+
+@device
+def joined_step(n: Any, step: Any, short: Any) -> Any:
+    """Return the index step from line to line where many lines' marks are drawn at once, else 0.
+
+    That is where lines of n follow each other closely, and are not longer than `short`.
+    """
+    return step if n <= short and step >= n and step - n <= n // _FOUR else _ZERO
 
 
 @functools.cache
@@ -30,7 +40,7 @@ def line_loop(operation: Operation, way: str) -> Any:
     """Routine over one axis of any steps in memory, and of index step 0 or 1.
 
     `marks` holds the noise of some elements: marks, or what an exact operation needs.
-    `window` (two uint64 in memory) says of which: of those from window[0] on and below window[1].
+    `window` (see `noise`) says of which: of those from window[0] on and below window[1].
     So a row of decisions that is shared by many rows of the array is drawn once; where no row is
     (`once`), they need not go through memory. But if lines of one axis follow each other closely,
     `reach` indices in all (else 0), their marks are drawn together: a line of 1,024 costs 5 groups
@@ -61,8 +71,8 @@ def line_loop(operation: Operation, way: str) -> Any:
         once: Any,
         reach: Any,
     ) -> None:
-        if decides and (threshold == _NEVER_DROPS or threshold == _ALWAYS_DROPS):
-            apply_shared(x, xs, y, ys, n, U64(threshold == _NEVER_DROPS), value)
+        if decides and is_certain(threshold):
+            apply_shared(x, xs, y, ys, n, U64(threshold == _ZERO), value)
             return
         contiguous = step == _CONSECUTIVE and xs == in_size and ys == out_size
         if contiguous and (n > most or (once and not reach)):

@@ -14,8 +14,8 @@ import numpy as np
 from numba import types
 
 from .bits import GROUP, POINTER, U64, load64, store64
-from .compiler import routine
-from .intrinsics import advance
+from .compiler import device, routine
+from .intrinsics import advance, scratch
 from .operations import Operation
 from .span import NEAR, span_loop
 
@@ -25,6 +25,14 @@ NOISE_ELEMENTS = TILE + 2 * GROUP
 
 _GROUP, _CAPACITY = np.uint64(GROUP), np.uint64(NOISE_ELEMENTS)
 _ZERO, _EIGHT = np.uint64(0), np.uint64(8)
+window_scratch = scratch(16)  # the first element, and the one behind the last
+
+
+@device
+def forget(window: Any) -> None:
+    """Say that there is no noise: at first, and where another threshold has settled it."""
+    store64(window, _ZERO, _ZERO)
+    store64(window, _EIGHT, _ZERO)
 
 
 @functools.cache

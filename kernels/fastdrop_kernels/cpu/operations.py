@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from .. import contract
 from .lanes import FLOAT, I32, I64, Lanes, select
 from .normal import standard_normal
 from .storage import BITS, BOOL, FLOAT64, MARK, MOVED, NOTHING, Storage
@@ -168,7 +169,7 @@ def _kept_by_p(u: Lanes, p: Lanes) -> Lanes:
     # So near 2**52 numbers have no fraction: the sum is rounded to an integer, ties to even.
     rounder = p.constant(1.5 * 2.0**52)
     threshold = (p * 2.0**32 + rounder).seen_as(I64) - rounder.seen_as(I64)
-    most = threshold.constant(2**32 - 1)
+    most = threshold.constant(contract.ALWAYS - 1)
     limited = select((p < 1.0) & (threshold > most), most, threshold)
     return u.converted(I64) >= limited
 

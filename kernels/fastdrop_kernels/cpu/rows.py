@@ -12,33 +12,22 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .bits import POINTER, U64, load64, store16
+from .bits import POINTER, U64, is_certain, load64, store16
 from .compiler import device, routine
 from .intrinsics import advance, pointer_at, scratch, wide_vectors
+from .line import joined_step
 from .moves import mover
 from .noise import TILE, noise_window
+from .odometer import length_of, step_of
 from .operations import MARKS, UNIFORMS
 from .tiles import COUNT, Form, call_tile, offsets, put_side
 
 _TILE, _COUNT = np.uint64(TILE), np.uint64(COUNT)
 # Rows up to so long are joined where that can be.
 _SHORT = np.uint64(TILE // 2)
-_ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
-_NEVER_DROPS, _ALWAYS_DROPS = np.uint64(0), np.uint64(1 << 32)
+_ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
 _ALL_KEPT = np.uint64(0xFFFF)  # a mark
-
-
-@device
-def length_of(axis: Any) -> Any:
-    """Return the length of an axis, in a table whose rows are a length and steps."""
-    return load64(axis, _ZERO)
-
-
-@device
-def step_of(axis: Any, column: Any) -> Any:
-    """Return one of the steps of an axis."""
-    return load64(axis, _EIGHT * column + _EIGHT)
 
 
 @functools.cache
@@ -93,13 +82,13 @@ def rows_loop(form: Form) -> Any:
             n, runs = n * runs, _ONE
         index_step, row_step = step_of(inner, index_column), step_of(outer, index_column)
         out_step = step_of(inner, out_column)
-        # Rows that follow each other closely in the mask, whose noise is drawn together.
-        close = index_step == _CONSECUTIVE and row_step >= n and row_step - n <= n // _FOUR
+        # Rows of any length: what is drawn at once has an end of its own.
+        together = joined_step(n, row_step, n) if index_step == _CONSECUTIVE else _ZERO
         if index_step > _CONSECUTIVE:
             most = _COUNT
-        certain = decides and (threshold == _NEVER_DROPS or threshold == _ALWAYS_DROPS)
+        certain = decides and is_certain(threshold)
         if certain:
-            mark = _ALL_KEPT if threshold == _NEVER_DROPS else _ZERO
+            mark = _ALL_KEPT if threshold == _ZERO else _ZERO
             for t in range(_COUNT):
                 store16(alike, t * noise_size, types.uint16(mark))
         for r in range(runs):
@@ -128,7 +117,7 @@ def rows_loop(form: Form) -> Any:
                 drawn, drawn_step = alike, _ZERO
                 element = load64(at, _EIGHT * index_column) + r * row_step + done * index_step
                 if index_step == _CONSECUTIVE and not certain:
-                    reach = (runs - r) * row_step if close else _ZERO
+                    reach = (runs - r) * together
                     provide(noise, window, element, m, reach, seed, stream, threshold)
                     drawn = advance(noise, (element - load64(window, _ZERO)) * noise_size)
                     drawn_step = noise_size

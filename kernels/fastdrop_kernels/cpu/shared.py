@@ -24,7 +24,7 @@ MOST = 8192  # decisions that are kept as marks: 16 KiB
 _MOST, _VECTOR = np.uint64(MOST), np.uint64(HALVES)
 _MARK_BYTES = np.uint64(2)
 _ZERO = np.uint64(0)
-# Of routines over two axes; panels too.
+# Of routines over two axes; panels too, which alone need the inner index step.
 PAIR = types.void(POINTER, U64, U64, POINTER, *[U64] * 9, POINTER, POINTER)
 
 
@@ -83,6 +83,8 @@ def runs_loop(operation: Operation) -> Any:
 def repeats_loop(operation: Operation) -> Any:
     """Routine over two axes, of index steps 0 and, inside, 1; arguments as of `runs_loop`."""
     draw = span_loop(MARKS, NEAR)
+    # Not `any_loop`, which is called for each row: float64 rows of 3 to 8 took 1.8 to 2.4 times as
+    # long, and float32 rows of 33 1.3 times (4,000 of 20 float32 0.5, though).
     many, one = elements(operation, HALVES), elements(operation, 0)
     in_size, out_size = sizes(operation)
 

@@ -13,25 +13,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .bits import GROUP, U64, store64
+from .. import contract
+from .bits import GROUP, U64
 from .compiler import device, kernel
 from .flat import Kernel
 from .intrinsics import advance, loader, pointer_in, scratch, storer, take
 from .lanes import Lanes
-from .line import line_loop
+from .line import joined_step, line_loop, marks_scratch
+from .noise import forget, window_scratch
 from .operations import Operation
-from .shared import MOST
 from .softmax_rows import VECTOR, computed, exponentials, number_type, softmax_gradient
 from .span import NEAR
 from .storage import Storage
 
 _GROUP = np.uint64(GROUP)
-_ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
-_ALWAYS_DROPS = np.uint64(1 << 32)
+_ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
+_ALWAYS = np.uint64(contract.ALWAYS)
 # Elements of a row, up to which many rows' marks are drawn at once: from there on it is no gain.
 _SHORT = np.uint64(1024)
-_marks_scratch = scratch(2 * MOST + 128)
-_window_scratch, _factor_scratch = scratch(16), scratch(8)
+_factor_scratch = scratch(8)
 
 
 class Kind(NamedTuple):
@@ -71,15 +71,10 @@ def row_numbers(n: int) -> int:
 
 
 @device
-def _reach(n: Any, step: Any) -> Any:
-    """Return the index step of rows whose marks are drawn together; 0 if each is drawn by itself.
-
-    They follow each other closely, are short, and groups of bits do not end where they do.
-    """
-    apart = n > _SHORT or (n % _GROUP == _ZERO and step % _GROUP == _ZERO)
-    if apart or step < n or step - n > n // _FOUR:
-        return _ZERO
-    return step
+def _row_step(n: Any, step: Any) -> Any:
+    """Return `joined_step`, but 0 where groups of bits end where rows do: none is drawn twice."""
+    whole = n % _GROUP == _ZERO and step % _GROUP == _ZERO
+    return _ZERO if whole else joined_step(n, step, _SHORT)
 
 
 @functools.cache
@@ -114,19 +109,18 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
         threshold: Any,
         scale_slot: Any,
     ) -> None:
-        marks, window, factor = _marks_scratch(), _window_scratch(), _factor_scratch()
+        marks, window, factor = marks_scratch(), window_scratch(), _factor_scratch()
         x, y, e = pointer_in(x_slot), pointer_in(y_slot), pointer_in(e_slot)
         cursor = pointer_in(cursor_slot)
         scale = types.float64(load_number(pointer_in(scale_slot), _ZERO))
         store_number(factor, _ZERO, number(scale))
-        store64(window, _ZERO, _ZERO)
-        store64(window, _EIGHT, _ZERO)
-        near = _reach(n, step)
+        forget(window)
+        together = _row_step(n, step)
         start = take(cursor, part)
         while start < rows:
             stop = min(start + part, rows)
             for r in range(start, stop):
-                if threshold != _ALWAYS_DROPS:
+                if threshold != _ALWAYS:
                     total = powers(advance(x, r * x_step), e, n)
                     store_number(factor, _ZERO, number(scale / total))
                 line(
@@ -144,7 +138,7 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
                     marks,
                     window,
                     _ONE,
-                    near * (stop - r),
+                    together * (stop - r),
                 )
             start = take(cursor, part)
 
@@ -183,14 +177,13 @@ def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
         threshold: Any,
         scale_slot: Any,
     ) -> None:
-        marks, window = _marks_scratch(), _window_scratch()
+        marks, window = marks_scratch(), window_scratch()
         x, dy, y = pointer_in(x_slot), pointer_in(dy_slot), pointer_in(y_slot)
         e, scale, cursor = pointer_in(e_slot), pointer_in(scale_slot), pointer_in(cursor_slot)
         vector = np.uint64(VECTOR)
         g = advance(e, (n + vector - _ONE) // vector * vector * size)
-        store64(window, _ZERO, _ZERO)
-        store64(window, _EIGHT, _ZERO)
-        near = _reach(n, step)
+        forget(window)
+        together = _row_step(n, step)
         start = take(cursor, part)
         while start < rows:
             stop = min(start + part, rows)
@@ -210,7 +203,7 @@ def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
                     marks,
                     window,
                     _ONE,
-                    near * (stop - r),
+                    together * (stop - r),
                 )
                 total = powers(advance(x, r * x_step), e, n)
                 gradient(e, g, advance(y, r * y_step), n, total)

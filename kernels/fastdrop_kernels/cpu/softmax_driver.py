@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..contract import ALWAYS
 from ..plan import c_strides, merged_axes
 from ..threads import run_together
 from . import driver
@@ -257,7 +258,7 @@ def _slab_forward(rows: _Rows, law: Law) -> None:
     between = _together(given, made)
     kept = law._replace(threshold=_ALL_KEPT)
     # A certain decision to drop has no need of numbers.
-    if law.threshold < 1 << 32:
+    if law.threshold != ALWAYS:
         _run_softmax(kind, driver.dropping(number), between, _steps(between), kept, True)
     one = np.ones((), number)
     seed, stream, threshold, _ = law

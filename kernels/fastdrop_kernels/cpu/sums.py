@@ -13,29 +13,17 @@ from numba.core import cgutils
 from .bits import HALVES, POINTER, U64, load64, store64
 from .compiler import kernel, routine
 from .flat import Kernel
-from .intrinsics import (
-    advance,
-    copy_bytes,
-    intrinsic,
-    pointer_at,
-    pointer_in,
-    scratch,
-    take,
-    wide_vectors,
-)
+from .intrinsics import advance, intrinsic, pointer_at, pointer_in, scratch, wide_vectors
 from .lanes import DOUBLE, I64, Lanes, load, store
-from .rows import length_of, step_of
+from .odometer import length_of, odometer, step_of
 from .storage import Storage
-from .walk import MAX_AXES, odometer
 
 _COUNT = HALVES // 2  # elements that are added at once
 _MANY = np.uint64(_COUNT)
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _SUM, _TERM = np.uint64(0), np.uint64(1)  # columns of the table of axes
 _COLUMNS = 2
-_AXIS_BYTES = np.uint64(8 * (_COLUMNS + 1))
-_axes_scratch, _counters_scratch = scratch(8 * 3 * MAX_AXES), scratch(8 * MAX_AXES)
-_at_scratch, _lanes_scratch = scratch(8 * _COLUMNS), scratch(8 * _COUNT)
+_lanes_scratch = scratch(8 * _COUNT)
 
 
 def _added(kind: Storage, count: int, size: int) -> Any:
@@ -109,10 +97,11 @@ def sum_kernel(name: str, kind: Storage) -> Kernel:
     """Kernel that adds elements to sums.
 
     ``(at, cursor, part, split, axes, n_axes, sums_bytes)``: `at` is the slot of the addresses of
-    the first sum and term, and `axes` a table of lengths and their steps, as in `walk`. Parts along
-    the axis `split` have sums of their own, `sums_bytes` apart.
+    the first sum and term, and `axes` that of a table (see `odometer`). Parts along the axis
+    `split` have sums of their own, `sums_bytes` apart.
     """
-    line, count_on = _line(name, kind), odometer(_COLUMNS)
+    line = _line(name, kind)
+    memory, set_up, axis_at, next_part, count_on, _ = odometer(_COLUMNS)
 
     def run(
         at_slot: Any,
@@ -124,18 +113,12 @@ def sum_kernel(name: str, kind: Storage) -> Kernel:
         sums_bytes: Any,
     ) -> None:
         begin, cursor = pointer_in(at_slot), pointer_in(cursor_slot)
-        axes, counters, at = _axes_scratch(), _counters_scratch(), _at_scratch()
-        copy_bytes(axes, pointer_in(axes_slot), n_axes * _AXIS_BYTES)
-        cut, outer = advance(axes, split * _AXIS_BYTES), n_axes - _ONE
-        inner, length = advance(axes, outer * _AXIS_BYTES), length_of(cut)
-        for a in range(outer):
-            store64(counters, a * _EIGHT, _ZERO)
-        start = take(cursor, part)
+        at, outer = memory(), n_axes - _ONE
+        axes = set_up(at, axes_slot, n_axes, outer)
+        length, inner = length_of(axis_at(axes, split)), axis_at(axes, outer)
+        start = next_part(at, begin, cursor, part, axes_slot, split)
         while start < length:
-            store64(cut, _ZERO, min(part, length - start))
-            sums = load64(begin, _ZERO) + start * step_of(cut, _SUM) + start // part * sums_bytes
-            store64(at, _ZERO, sums)
-            store64(at, _EIGHT, load64(begin, _EIGHT) + start * step_of(cut, _TERM))
+            store64(at, _ZERO, load64(at, _ZERO) + start // part * sums_bytes)
             finished = False
             while not finished:
                 line(
@@ -145,7 +128,7 @@ def sum_kernel(name: str, kind: Storage) -> Kernel:
                     step_of(inner, _TERM),
                     length_of(inner),
                 )
-                finished = count_on(axes, outer, counters, at)
-            start = take(cursor, part)
+                finished = count_on(at, outer)
+            start = next_part(at, begin, cursor, part, axes_slot, split)
 
     return kernel(f"sum-{name}", run, types.void(*[U64] * 7))

@@ -8,44 +8,17 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .bits import U64, load64, store64
-from .compiler import device, kernel
+from .bits import U64
+from .compiler import kernel
 from .flat import Kernel
-from .intrinsics import advance, copy_bytes, pointer_in, scratch, take
-from .noise import NOISE_ELEMENTS
-from .rows import length_of, rows_loop, step_of
+from .intrinsics import pointer_in, scratch
+from .noise import NOISE_ELEMENTS, forget, window_scratch
+from .odometer import length_of, odometer
+from .rows import rows_loop
 from .tiles import COUNT, Form
 
-MAX_AXES = 66  # one of length 1 beside those of NumPy's arrays and a mask's
 _INNER = np.uint64(2)  # axes that are treated at once
-_ZERO, _ONE, _EIGHT = np.uint64(0), np.uint64(1), np.uint64(8)
-
-
-@functools.cache
-def odometer(columns: int) -> Any:
-    """Inlined ``(axes, outer, counters, at) -> finished``: step to the next place of outer axes.
-
-    `axes` is a table of a length and so many steps for each axis, and `at` what the steps add to.
-    """
-    each, axis_bytes = np.uint64(columns), np.uint64(8 * (columns + 1))
-
-    @device
-    def count_on(axes: Any, outer: Any, counters: Any, at: Any) -> Any:
-        a = outer
-        finished = True
-        while finished and a > _ZERO:
-            a -= _ONE
-            axis = advance(axes, a * axis_bytes)
-            moved, steps = load64(counters, a * _EIGHT) + _ONE, _ONE
-            finished = moved == length_of(axis)
-            if finished:
-                moved, steps = _ZERO, _ONE - moved
-            store64(counters, a * _EIGHT, moved)
-            for c in range(each):
-                store64(at, _EIGHT * c, load64(at, _EIGHT * c) + steps * step_of(axis, c))
-        return finished
-
-    return count_on
+_ONE = np.uint64(1)
 
 
 @functools.cache
@@ -54,16 +27,14 @@ def walk(form: Form) -> Kernel:
 
     ``(tile, at, cursor, part, split, axes, n_axes, seed, stream, threshold, value)``: `tile`
     is the address of an operation's `tile_loop`, and `at` the slot of the addresses of the inputs,
-    of y, and of the mask index of the first element. `axes` is that of an array of n_axes rows, at
-    least 2: a length, and the steps of what `at` says, all uint64 modulo 2**64. The rest is as in
+    of y, and of the mask index of the first element. `axes` is that of a table of n_axes rows, at
+    least 2 (see `odometer`), with the steps of what `at` says. The rest is as in
     `box`.
     """
-    rows, columns = rows_loop(form), np.uint64(form.columns)
-    axis_bytes, count_on = _EIGHT * (columns + _ONE), odometer(form.columns)
-    axes_scratch = scratch(int(axis_bytes) * MAX_AXES)
+    rows, columns = rows_loop(form), form.columns
+    memory, set_up, axis_at, next_part, count_on, _ = odometer(columns)
     noise_bytes = (4 if form.exact else 2) * (NOISE_ELEMENTS + COUNT)
-    noise_scratch, window_scratch = scratch(noise_bytes), scratch(16)
-    at_scratch, counters_scratch = scratch(int(_EIGHT * columns)), scratch(8 * MAX_AXES)
+    noise_scratch = scratch(noise_bytes)
 
     def run(
         tile: Any,
@@ -79,27 +50,16 @@ def walk(form: Form) -> Kernel:
         value_slot: Any,
     ) -> None:
         begin, cursor, value = pointer_in(at_slot), pointer_in(cursor_slot), pointer_in(value_slot)
-        axes, at, counters = axes_scratch(), at_scratch(), counters_scratch()
-        noise, window = noise_scratch(), window_scratch()
-        copy_bytes(axes, pointer_in(axes_slot), n_axes * axis_bytes)
-        cut, outer = advance(axes, split * axis_bytes), n_axes - _INNER
-        rows_axis = advance(axes, outer * axis_bytes)
-        row_axis = advance(rows_axis, axis_bytes)
-        length = length_of(cut)
-        store64(window, _ZERO, _ZERO)
-        store64(window, _EIGHT, _ZERO)
-        for a in range(outer):
-            store64(counters, a * _EIGHT, _ZERO)
-        start = take(cursor, part)
-        while start < length:
-            store64(cut, _ZERO, min(part, length - start))
-            for c in range(columns):
-                place = load64(begin, _EIGHT * c) + start * step_of(cut, c)
-                store64(at, _EIGHT * c, place)
+        at, noise, window = memory(), noise_scratch(), window_scratch()
+        outer = n_axes - _INNER
+        axes = set_up(at, axes_slot, n_axes, outer)
+        length = length_of(axis_at(axes, split))
+        rows_axis, row_axis = axis_at(axes, outer), axis_at(axes, outer + _ONE)
+        forget(window)
+        while next_part(at, begin, cursor, part, axes_slot, split) < length:
             finished = False
             while not finished:
                 rows(tile, at, rows_axis, row_axis, seed, stream, threshold, value, noise, window)
-                finished = count_on(axes, outer, counters, at)
-            start = take(cursor, part)
+                finished = count_on(at, outer)
 
     return kernel(f"{form.name}-walk", run, types.void(*[U64] * 11))

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .. import chances
+from .. import chances, contract
 from ..plan import c_strides
 from .launch import Launch, advancing, launches
 from .launch import repeatable as planned
@@ -100,7 +100,7 @@ def own_operands(
     if last is MOVED[8]:
         return (thresholds,)
     computed = np.dtype(np.float64 if last is FLOAT64 else np.float32)
-    limited = np.minimum(thresholds, np.uint64(2**32 - 1)).astype(np.uint32)
+    limited = np.minimum(thresholds, np.uint64(contract.ALWAYS - 1)).astype(np.uint32)
     return limited, chances.factors(p, factor, computed)
 
 

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from ..contract import is_certain
 from ..plan import Axis, merged_axes
 from .modules import (
     ADVANCE,
@@ -33,7 +34,6 @@ MAX_OPERANDS = 3
 MAX_BLOCKS = 2**31 - 1  # of a grid
 NARROW_BELOW = 2**31 - 2**20  # elements that are counted in 32 bits, with room to round up
 
-_ALWAYS = 1 << 32  # the threshold that drops all
 _BLOCK = 8
 _UNUSED = [(0,) * (MAX_OPERANDS + 1 - used) for used in range(MAX_OPERANDS + 2)]
 
@@ -121,7 +121,7 @@ def repeatable(
     Without a key in device memory, its address is 0.
     """
     common = not (operation.exact or operation.own)
-    certain = common and (threshold == 0 or threshold == _ALWAYS)
+    certain = common and is_certain(threshold)
     if certain:  # one decision for all, however they are indexed
         index_strides = (0,) * len(shape)
         threshold = 1 if threshold else 0  # all noise is 0

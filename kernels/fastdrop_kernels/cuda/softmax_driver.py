@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..contract import is_certain
 from ..plan import Axis, c_strides, merged_axes
 from . import driver
 from .driver import Array
@@ -20,7 +21,6 @@ from .launch import AXIS, KEYED, LAW, LAYOUT, MAX_OPERANDS, Launch, packed_axis
 from .modules import MOST_AXES, THREADS, Module
 from .operations import FLOATS, Storage
 
-_ALWAYS = 1 << 32  # the threshold that drops all
 # Threads that share a row: the fewest, a warp at least, that have so many groups each.
 _LEAST_THREADS, _GROUPS_EACH = 32, 4
 
@@ -91,7 +91,7 @@ def _run(
         return
     launcher = driver.current()
     steps = c_strides(shape) if index_strides is None else index_strides
-    certain = threshold in (0, _ALWAYS)
+    certain = is_certain(threshold)
     addresses = [launcher.address(array) for array in arrays]
     unused = [0] * (MAX_OPERANDS + 1 - len(arrays))
     name = np.dtype(arrays[0].dtype).name
