@@ -25,7 +25,8 @@ Way = Callable[[Array, float, Array], Call]
 Check = Callable[[Array, Array, float], str]
 
 CHANNELS, SIDE = 64, 32  # of images
-BLOCK = 7
+BLOCKS = {4: 7, 5: 3}  # lengths of blocks, by the axes of an array
+PASSES = 8
 VALUE = 103.0
 ALPHA = 1.7580993408473766
 USUAL, NORMALS, ONE, ALL = "NumPy", "normals alone", "fastdrop, 1 thread", "fastdrop, all threads"
@@ -84,6 +85,10 @@ def _images(n: int) -> Shape:
     return n // MULTIPLE, CHANNELS, SIDE, SIDE
 
 
+def _volumes(n: int) -> Shape:
+    return n // MULTIPLE, 2, SIDE, SIDE, SIDE
+
+
 def _samples(n: int) -> Shape:
     return 256, n // 256
 
@@ -135,10 +140,13 @@ def _alpha_numbers(p: float) -> tuple[float, float]:
     return a, a * ALPHA * p
 
 
-def _usual_alpha(x: Array, p: float, out: Array) -> Call:
-    random, (a, b) = np.random.default_rng().random, map(np.float32, _alpha_numbers(p))
-    q, floor = np.float32(1 - p), np.float32(-ALPHA)
-    return lambda: a * np.where(random(x.shape, np.float32) < q, x, floor) + b
+def _usual_alpha(shape_of: Callable[[Shape], Shape]) -> Way:
+    def way(x: Array, p: float, out: Array) -> Call:
+        random, (a, b) = np.random.default_rng().random, map(np.float32, _alpha_numbers(p))
+        q, floor, shape = np.float32(1 - p), np.float32(-ALPHA), shape_of(x.shape)
+        return lambda: a * np.where(random(shape, np.float32) < q, x, floor) + b
+
+    return way
 
 
 def _usual_fill(x: Array, p: float, out: Array) -> Call:
@@ -147,22 +155,59 @@ def _usual_fill(x: Array, p: float, out: Array) -> Call:
 
 
 def _usual_blocks(x: Array, p: float, out: Array) -> Call:
-    """Draw where blocks begin, let them grow along both axes, and scale by what is left."""
-    random, inside = np.random.default_rng().random, SIDE - BLOCK + 1
-    gamma = np.float32(p * SIDE**2 / BLOCK**2 / inside**2)
-    starts = (*x.shape[:2], inside, inside)
+    """Draw where blocks begin, let them grow along each axis, and scale by what is left."""
+    random, lengths, block = np.random.default_rng().random, x.shape[2:], BLOCKS[x.ndim]
+    grid = tuple(n - block + 1 for n in lengths)
+    gamma = np.float32(p * math.prod(lengths) / block ** len(lengths) / math.prod(grid))
 
     def call() -> Any:
-        seeds = random(starts, np.float32) < gamma
-        keep = np.ones(x.shape, np.bool_)
-        grown = np.zeros((*x.shape[:3], inside), np.bool_)
-        for k in range(BLOCK):
-            grown[:, :, k : k + inside] |= seeds
-        for k in range(BLOCK):
-            keep[..., k : k + inside] &= ~grown
-        return x * (keep * np.float32(keep.size / np.count_nonzero(keep)))
+        lost = random((*x.shape[:2], *grid), np.float32) < gamma
+        for axis, length in enumerate(lengths, 2):
+            shape = list(lost.shape)
+            shape[axis] = length
+            grown = np.zeros(shape, np.bool_)
+            for k in range(block):
+                place = (*[slice(None)] * axis, slice(k, k + lost.shape[axis]))
+                grown[place] |= lost
+            lost = grown
+        kept = lost.size - np.count_nonzero(lost)
+        return x * (~lost * np.float32(lost.size / kept))
 
     return call
+
+
+def _ours_passes(x: Array, p: float, out: Array) -> Call:
+    fd = load("fastdrop")
+    drop, rng = fd.dropout, key()
+    return lambda: fd.mc_dropout(
+        lambda x, key: drop(x, p, rng=key), x, PASSES, rng=rng
+    ).mean.astype(np.float32)
+
+
+def _usual_passes(x: Array, p: float, out: Array) -> Call:
+    random, q = np.random.default_rng().random, np.float32(1 - p)
+
+    def call() -> Any:
+        passes = [x * ((random(x.shape, np.float32) < q) / q) for _ in range(PASSES)]
+        return np.mean(passes, axis=0, dtype=np.float64).astype(np.float32)
+
+    return call
+
+
+def _ours_step(x: Array, p: float, out: Array) -> Call:
+    cell = load("fastdrop").RNNDropout(p, rng=key())
+    cell.begin()
+    return lambda: cell.input(x, 3)
+
+
+def _usual_kept(x: Array, p: float, out: Array) -> Call:
+    random, q = np.random.default_rng().random, np.float32(1 - p)
+    return lambda: x * (random(x.shape, np.float32) < q)
+
+
+def _torch_kept(x: Any, p: float, out: Array) -> Call:
+    drop = load("torch").nn.functional.dropout
+    return lambda: drop(x, p) * (1 - p)
 
 
 def _torch(function: str, **settings: Any) -> Way:
@@ -214,10 +259,30 @@ def _is_dropout(*shared: int) -> Check:
     return check
 
 
-def _is_alpha(x: Array, y: Array, p: float) -> str:
-    a, b = map(np.float32, _alpha_numbers(p))
-    lost = np.abs(y - (b - a * np.float32(ALPHA))) < 1e-5
-    return lost_or_is(y, lost, a * x + b) or share(lost, p, ())
+def _is_alpha(*shared: int) -> Check:
+    def check(x: Array, y: Array, p: float) -> str:
+        a, b = map(np.float32, _alpha_numbers(p))
+        lost = np.abs(y - (b - a * np.float32(ALPHA))) < 1e-5
+        return lost_or_is(y, lost, a * x + b) or share(lost, p, shared)
+
+    return check
+
+
+def _is_kept(x: Array, y: Array, p: float) -> str:
+    lost = y == 0
+    return lost_or_is(y, lost, x) or share(lost, p, ())
+
+
+def _is_mean_of_passes(x: Array, y: Array, p: float) -> str:
+    """Of each element the number of passes that kept it is whole, and binomial."""
+    kept = y.astype(np.float64) / x * PASSES * (1 - p)
+    off = ~(np.abs(kept - np.rint(kept)) <= 1e-3)
+    if off.any():
+        return f"{np.count_nonzero(off)} elements are no mean of {PASSES} passes"
+    n = x.size * PASSES
+    if not abs(kept.sum() / n - (1 - p)) < SIGMAS * math.sqrt(p * (1 - p) / n):
+        return f"{kept.sum() / n:.5g} of the elements are kept, not {1 - p:g}"
+    return ""
 
 
 def _is_filled(x: Array, y: Array, p: float) -> str:
@@ -244,15 +309,16 @@ def _is_plus_normal(x: Array, y: Array, p: float) -> str:
 
 
 def _is_blocks(x: Array, y: Array, p: float) -> str:
-    lost = y == 0
+    lost, block = y == 0, BLOCKS[x.ndim]
     scale = np.float32(lost.size / max(1, np.count_nonzero(~lost)))
     # Blocks overlap, by about that much; so many there are.
-    likely, blocks = p * (1 - p / 2), p * lost.size / BLOCK**2
+    likely, blocks = p * (1 - p / 2), p * lost.size / block ** (x.ndim - 2)
     if not abs(float(lost.mean()) / likely - 1) < 0.03 + SIGMAS / math.sqrt(blocks):
         return f"{lost.mean():.5g} of the elements are lost, not about {likely:.3g}"
-    lengths = np.diff(np.flatnonzero(np.diff(np.pad(lost[0, 0].any(axis=0), 1).astype(np.int8))))
-    if lengths.size and lengths[::2].min() < BLOCK:
-        return f"a block is {lengths[::2].min()} wide, not {BLOCK}"
+    seen = lost[0, 0].any(axis=tuple(range(x.ndim - 3)))  # along the last axis
+    lengths = np.diff(np.flatnonzero(np.diff(np.pad(seen, 1).astype(np.int8))))
+    if lengths.size and lengths[::2].min() < block:
+        return f"a block is {lengths[::2].min()} wide, not {block}"
     return lost_or_is(y, lost, x * scale)
 
 
@@ -263,9 +329,17 @@ MEMBERS = (
         "alpha_dropout",
         flat,
         _ours("alpha_dropout"),
-        _usual_alpha,
-        _is_alpha,
+        _usual_alpha(lambda shape: shape),
+        _is_alpha(),
         _torch("alpha_dropout"),
+    ),
+    Member(
+        "feature_alpha_dropout",
+        _images,
+        _ours("feature_alpha_dropout"),
+        _usual_alpha(lambda shape: (*shape[:2], 1, 1)),
+        _is_alpha(2, 3),
+        _torch("feature_alpha_dropout"),
     ),
     Member(
         "gaussian_dropout",
@@ -300,7 +374,30 @@ MEMBERS = (
         _masked(lambda shape: (shape[0], 1)),
         _is_dropout(1),
     ),
-    Member("drop_block2d", _images, _ours("drop_block2d", BLOCK), _usual_blocks, _is_blocks),
+    Member("drop_block2d", _images, _ours("drop_block2d", BLOCKS[4]), _usual_blocks, _is_blocks),
+    Member("drop_block3d", _volumes, _ours("drop_block3d", BLOCKS[5]), _usual_blocks, _is_blocks),
+    Member(
+        "DropConnect's weights",
+        flat,
+        _ours("dropout", scale=1.0),
+        _usual_kept,
+        _is_kept,
+        _torch_kept,
+    ),
+    Member(
+        "RNNDropout, a step's input",
+        _samples,
+        _ours_step,
+        _masked(lambda shape: shape),
+        _is_dropout(),
+    ),
+    Member(
+        f"mc_dropout of dropout, {PASSES} passes",
+        flat,
+        _ours_passes,
+        _usual_passes,
+        _is_mean_of_passes,
+    ),
     Member(
         "locked dropout",
         _steps,
