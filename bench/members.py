@@ -263,6 +263,8 @@ def _is_alpha(*shared: int) -> Check:
     def check(x: Array, y: Array, p: float) -> str:
         a, b = map(np.float32, _alpha_numbers(p))
         lost = np.abs(y - (b - a * np.float32(ALPHA))) < 1e-5
+        if shared:  # a kept element may have come there by itself
+            lost = np.broadcast_to(lost.all(axis=shared, keepdims=True), lost.shape)
         return lost_or_is(y, lost, a * x + b) or share(lost, p, shared)
 
     return check
