@@ -33,11 +33,13 @@ def test_what_was_not_used_for_long_is_removed_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FASTDROP_CACHE_DIR", str(tmp_path))
-    old = [aged(tmp_path / name, 91) for name in ("one-0.kernel", "two.tmp")]
+    digest = 2 * "0123456789abcdef"
+    old = [aged(tmp_path / name, 91) for name in (f"one-{digest}.kernel", "fastdrop-two.tmp")]
     kept = [
-        aged(tmp_path / "three-0.kernel", 89),
-        aged(tmp_path / "four.tmp", 1),
-        aged(tmp_path / "notes.txt", 1000),
+        aged(tmp_path / f"three-{digest}.kernel", 89),
+        aged(tmp_path / "fastdrop-four.tmp", 1),
+        # Somebody else's, in a folder that is used for more than this.
+        *(aged(tmp_path / name, 1000) for name in ("notes.txt", "five.tmp", "linux.kernel")),
     ]
     assert made("age-of-kernels")(7) == 7
     assert not any(file.exists() for file in old)

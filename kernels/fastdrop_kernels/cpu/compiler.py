@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import pickle
+import re
 import sys
 import tempfile
 import time
@@ -30,6 +31,8 @@ from numba.core.compiler_lock import global_compiler_lock
 from .. import sources
 
 _DAY, _UNUSED_DAYS = 86400.0, 90
+_TEMPORARY = "fastdrop-"
+_OUR_FILE = re.compile(rf".+-[0-9a-f]{{32}}\.kernel|{_TEMPORARY}.+\.tmp")
 # Without Numba's runtime: no kernel has an object in it, and code that named the runtime could not
 # be loaded from the cache before Numba has loaded that and much else (0.3 s).
 _OPTIONS = {"nogil": True, "_nrt": False, "error_model": "numpy", "boundscheck": False}
@@ -119,7 +122,7 @@ class _KernelCache(NullCache):  # type: ignore[misc]
                 return
             path = self._path(sig, data.codegen)
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+            handle, temporary = tempfile.mkstemp(".tmp", _TEMPORARY, path.parent)
             try:
                 with os.fdopen(handle, "wb") as file:
                     payload = pickle.dumps(data._reduce(), protocol=5)
@@ -143,16 +146,16 @@ def _mark_used(path: Path) -> None:
 def _remove_unused(folder: Path) -> None:
     """Remove what no process has used for long: kernels of other versions, and what was cut off.
 
-    Once a process, and only of one that has compiled something.
+    Once a process, and only of one that has compiled something. The folder may be one that others
+    use too, so that only names of ours count.
     """
     if folder in _looked_through:
         return
     _looked_through.add(folder)
     for file in folder.iterdir():
         with contextlib.suppress(OSError):  # another process may do the same
-            if file.suffix in (".kernel", ".tmp") and (
-                time.time() - file.stat().st_mtime > _UNUSED_DAYS * _DAY
-            ):
+            ours = _OUR_FILE.fullmatch(file.name)
+            if ours and time.time() - file.stat().st_mtime > _UNUSED_DAYS * _DAY:
                 file.unlink()
 
 
