@@ -51,6 +51,10 @@ class Backend(abc.ABC):
         """Let new arrays lie where x does, for a while."""
         return contextlib.nullcontext()
 
+    def there(self, out: Any, like: Array | None) -> contextlib.AbstractContextManager[Any]:
+        """Let a mask lie where `out` does or, without one, where `like` does, for a while."""
+        return contextlib.nullcontext()
+
     @abc.abstractmethod
     def given(self, out: Any) -> Array:
         """Return `out` as the kernels write it, if it may be written to."""
@@ -193,8 +197,26 @@ class Backend(abc.ABC):
         threshold: int,
         like: Array | None = None,
         p: Array | None = None,
+        packed: bool = False,
     ) -> Array:
-        """Draw a mask; a new one lies where `like` lies. `p` gives elements their own."""
+        """Draw a mask; a new one lies where `like` lies. `p` gives elements their own.
+
+        If `packed`, of 8 elements to a byte.
+        """
+        with self.there(out, like):
+            draw = self._packed_mask if packed else self._mask
+            return draw(shape, out, place, rng, threshold, like, p)
+
+    def _mask(
+        self,
+        shape: tuple[int, ...],
+        out: Any,
+        place: Place,
+        rng: AnyRNG,
+        threshold: int,
+        like: Array | None,
+        p: Array | None,
+    ) -> Array:
         result = self.empty(shape, _BOOL) if out is None else self.output(out, shape, _BOOL, like)
         apart = out is None or not overlap.within(self.addresses(result))
         target = result if apart else self.empty_like(result)
@@ -209,17 +231,16 @@ class Backend(abc.ABC):
         driver.apply(marking, *marks, *place, seed, stream, threshold, _NO_VALUE, **more)
         return self._finished(target, result, out)
 
-    def packed_mask(
+    def _packed_mask(
         self,
         shape: tuple[int, ...],
         out: Any,
         place: Place,
         rng: AnyRNG,
         threshold: int,
-        like: Array | None = None,
-        p: Array | None = None,
+        like: Array | None,
+        p: Array | None,
     ) -> Array:
-        """Draw a mask of 8 elements to a byte. `p` gives elements their own."""
         elements = 1
         for length in shape:
             elements *= length

@@ -303,11 +303,13 @@ def dropout_mask(
     name, lies_there = ("out", out) if like is None else ("like", like)
     backend = backend_of(lies_there) if chance is not None else operand_backend_of(lies_there, name)
     near = None if like is None else backend.array(like, "like")
-    packs = arguments.flag("packed", packed)
-    draw = backend.packed_mask if packs else backend.mask
-    if chance is not None:
-        return draw(size, out, place, rng, contract.threshold(chance), near)
-    return draw(size, out, place, rng, NO_THRESHOLD, near, probabilities(p, size, place))
+    packed = arguments.flag("packed", packed)
+    threshold, each = NO_THRESHOLD, None
+    if chance is None:
+        each = probabilities(p, size, place)
+    else:
+        threshold = contract.threshold(chance)
+    return backend.mask(size, out, place, rng, threshold, near, each, packed)
 
 
 _ndarray, _empty = np.ndarray, np.empty

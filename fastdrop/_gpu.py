@@ -208,43 +208,16 @@ class CupyBackend(Backend):
         with self.where(xs):
             return super().untouched(x, xs, out)
 
-    def mask(
-        self,
-        shape: tuple[int, ...],
-        out: Any,
-        place: Place,
-        rng: AnyRNG,
-        threshold: int,
-        like: Array | None = None,
-        p: Array | None = None,
-    ) -> Array:
-        """Draw a mask, on the device of `out` or of `like`."""
-        with self._there(out, like):
-            return super().mask(shape, out, place, rng, threshold, like, p)
-
-    def packed_mask(
-        self,
-        shape: tuple[int, ...],
-        out: Any,
-        place: Place,
-        rng: AnyRNG,
-        threshold: int,
-        like: Array | None = None,
-        p: Array | None = None,
-    ) -> Array:
-        """Draw a mask of 8 elements to a byte, on the device of `out` or of `like`."""
-        with self._there(out, like):
-            return super().packed_mask(shape, out, place, rng, threshold, like, p)
-
     def pack_each(
         self, target: Array, shape: tuple[int, ...], place: Place, rng: AnyRNG, p: Array
     ) -> None:
         """Draw marks, a byte each, and pack them: a byte of bits may have elements of many p."""
-        marks = super().mask(shape, None, place, rng, _NO_THRESHOLD, target, p)
+        marks = self.mask(shape, None, place, rng, _NO_THRESHOLD, target, p)
         if marks.size:
             self.copy(_packed(marks), target)
 
-    def _there(self, out: Any, like: Array | None) -> Any:
+    def there(self, out: Any, like: Array | None) -> Any:
+        """Make the device of `out` or of `like` the current one, for a while."""
         near = like if out is None else self.given(out)
         assert near is not None, "a GPU is asked for by an array on it"
         return self.where(near)
