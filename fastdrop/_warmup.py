@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arguments as arguments
-from ._epilogue import ACTIVATIONS, activation_name
+from ._epilogue import ACTIVATIONS
 from ._fillings import movable
 from ._laws import compute_type
 from ._numpy import NUMPY, cpu_driver
@@ -75,7 +75,7 @@ def warmup(
         given = [given]
     kinds = [arguments.dtype(item) for item in given]
     names = [arguments.choice("functions", name, FUNCTIONS) for name in _several(functions)]
-    acts = [activation_name(act) for act in _several(activations)]
+    acts = [arguments.choice("activations", act, ACTIVATIONS) for act in _several(activations)]
     each, shown = arguments.flag("p_arrays", p_arrays), shown_as(progress, "Compiling kernels")
     for name, kind in product(names, kinds):
         if name != "dropout_mask":
