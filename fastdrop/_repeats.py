@@ -17,7 +17,6 @@ from .cuda import AnyRNG
 
 _calls: dict[tuple[Any, ...], Again] = {}
 _MOST_CALLS = 256
-_backend_of_plain = plain_arrays.get
 
 
 def dropped_again(
