@@ -73,6 +73,8 @@ __all__ = [
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
+# ``(x, y, seed, stream)``: a call whose layouts and law are known.
+Call: TypeAlias = Callable[[Array, Array, int, int], None]
 
 # Elements below which a second thread costs more than it saves, on a machine of two cores whose
 # other core was idle: 1 Mi takes 0.75 of one thread's time on two if called again and again, as a
@@ -177,14 +179,14 @@ def pack(
     if index_strides is None and not is_certain(threshold) and index % 8 == 0:
         flat(PACK, NEAR)
         y.fill(0)
-        _line(PACK, y, y, n, index, seed, stream, threshold, y)
+        _line(PACK, n, index, threshold, y)(y, y, seed, stream)
         return
     # Other parts would share bytes, and `_walk` cuts where they do not.
     bits, nothing = c_strides(shape), (0,) * len(shape)
     layout = plan(shape, nothing, nothing, bits, _index_strides(shape, index_strides, threshold))
     box(PACK, PANEL if layout.form == PANEL else LINE, NEAR)
     y.fill(0)
-    _walk(PACK, y, y, layout, index, seed, stream, threshold, y)
+    _walk(PACK, layout, index, threshold, y)(y, y, seed, stream)
 
 
 def pack_each(
@@ -249,13 +251,39 @@ def apply(
             steps = c_strides(y.shape) if index_strides is None else index_strides
             _apply_together(operation, x, y, operands, index, steps, seed, stream, threshold, value)
         return
+    if y.size:
+        law = index, index_strides, threshold, value
+        repeatable(operation, x.shape, x.strides, y.strides, *law)(x, y, seed, stream)
+
+
+def repeatable(
+    operation: Operation,
+    shape: tuple[int, ...],
+    input_strides: tuple[int, ...],
+    output_strides: tuple[int, ...],
+    index: int,
+    index_strides: tuple[int, ...] | None,
+    threshold: int,
+    value: Array,
+) -> Call:
+    """Return what `apply` does to arrays of a layout, without operands: not empty ones.
+
+    All that does not change from call to call is done then. That took 15 of a small call's 20 us,
+    and of 1 Mi float32, after which little of Python is left in the caches, 90 of 520.
+    """
+    input_strides = _input_strides(operation, input_strides)
     plain = index_strides is None and (operation.exact or not is_certain(threshold))
-    if plain and x.flags.c_contiguous and y.flags.c_contiguous:
-        _line(operation, x, y, y.size, index, seed, stream, threshold, value)
-    elif y.size:
-        input_strides = _input_strides(operation, x)
-        layout = _layout(operation, x.shape, input_strides, y.strides, index_strides, threshold)
-        _walk(operation, x, y, layout, index, seed, stream, threshold, value)
+    steps = c_strides(shape)
+    if plain and all(
+        strides == tuple([step * storage.itemsize for step in steps])
+        for strides, storage in (
+            (input_strides, operation.source),
+            (output_strides, operation.target),
+        )
+    ):
+        return _line(operation, math.prod(shape), index, threshold, value)
+    layout = _layout(operation, shape, input_strides, output_strides, index_strides, threshold)
+    return _walk(operation, layout, index, threshold, value)
 
 
 def _apply_together(
@@ -271,71 +299,61 @@ def _apply_together(
     value: Array,
 ) -> None:
     if operation.plain:
-        strides = _input_strides(operation, x), y.strides, index_strides
+        strides = _input_strides(operation, x.strides), y.strides, index_strides
         found = laws_of(operation, operands[0], value, y.shape, *strides)
         if found:
             layout, laws = found
-            _walk(operation.plain, x, y, layout, index, seed, stream, LAWS, laws)
+            _walk(operation.plain, layout, index, LAWS, laws)(x, y, seed, stream)
             return
     place = index, index_strides, seed, stream
     apply_jointly(operation, x, y, operands, *place, threshold, value, shares)
 
 
-def _input_strides(operation: Operation, x: Array) -> tuple[int, ...]:
-    return x.strides if operation.source.bits else (0,) * x.ndim
+def _input_strides(operation: Operation, strides: tuple[int, ...]) -> tuple[int, ...]:
+    return strides if operation.source.bits else (0,) * len(strides)
 
 
-def _line(
-    operation: Operation,
-    x: Array,
-    y: Array,
-    n: int,
-    index: int,
-    seed: int,
-    stream: int,
-    threshold: int,
-    value: Array,
-) -> None:
-    kernel = flat(operation, _way(operation, x, y))
-    part, threads = shares(n, _weight(operation) * n, GROUP)
-    cursor = np.zeros(1, np.uint64)
+def _line(operation: Operation, n: int, index: int, threshold: int, value: Array) -> Call:
+    weight, empty, word = _weight(operation) * n, np.zeros, np.uint64
 
-    def work() -> None:
-        # The arrays, and not their slots, so that they live as long as a thread is working.
-        places = slot(x), slot(y), slot(cursor), part, n
-        kernel(*places, index, seed, stream, threshold, slot(value))
+    def call(x: Array, y: Array, seed: int, stream: int) -> None:
+        kernel, cursor = flat(operation, _way(operation, x, y)), empty(1, word)
+        part, threads = shares(n, weight, GROUP)
 
-    run_together(work, threads)
+        def work() -> None:
+            # The arrays, and not their slots, so that they live as long as a thread is working.
+            places = slot(x), slot(y), slot(cursor), part, n
+            kernel(*places, index, seed, stream, threshold, slot(value))
+
+        run_together(work, threads)
+
+    return call
 
 
 def _way(operation: Operation, x: Array, y: Array) -> str:
     if y.nbytes <= NEAR_BYTES or operation is PACK:
         return NEAR
-    in_place = operation.source.bits and np.may_share_memory(x, y)
-    return STREAM if y.nbytes >= _STREAMED_FROM and not in_place else FAR
+    if y.nbytes < _STREAMED_FROM or (operation.source.bits and np.may_share_memory(x, y)):
+        return FAR
+    return STREAM
 
 
-def _walk(
-    operation: Operation,
-    x: Array,
-    y: Array,
-    layout: Plan,
-    index: int,
-    seed: int,
-    stream: int,
-    threshold: int,
-    value: Array,
-) -> None:
+def _walk(operation: Operation, layout: Plan, index: int, threshold: int, value: Array) -> Call:
     kernel, split, multiple = _kernel_of(operation, layout)
-    axes, table = layout.axes, layout.table
-    part, threads = shares(axes[split][0], _weight(operation) * layout.elements, multiple)
-    cursor = np.zeros(1, np.uint64)
+    table, axes, length = layout.table, len(layout.axes), layout.axes[split][0]
+    weight, empty, word = _weight(operation) * layout.elements, np.zeros, np.uint64
 
-    def work() -> None:
-        places = slot(x), slot(y), slot(cursor), part, split, slot(table), len(axes)
-        kernel(*places, index, seed, stream, threshold, slot(value))
+    def call(x: Array, y: Array, seed: int, stream: int) -> None:
+        cursor = empty(1, word)
+        part, threads = shares(length, weight, multiple)
 
-    run_together(work, threads)
+        def work() -> None:
+            places = slot(x), slot(y), slot(cursor), part, split, slot(table), axes
+            kernel(*places, index, seed, stream, threshold, slot(value))
+
+        run_together(work, threads)
+
+    return call
 
 
 def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:
@@ -367,32 +385,6 @@ def _split(axes: list[Axis], form: str, packed: bool) -> tuple[int, int]:
 
 def _weight(operation: Operation) -> int:
     return _EXACT if operation.exact else 1
-
-
-def repeatable(
-    operation: Operation,
-    shape: tuple[int, ...],
-    input_strides: tuple[int, ...],
-    output_strides: tuple[int, ...],
-    index: int,
-    index_strides: tuple[int, ...] | None,
-    threshold: int,
-    value: Array,
-) -> Callable[[Array, Array, int, int], None]:
-    """Return ``call(x, y, seed, stream)`` for small arrays of one layout, on one thread.
-
-    All that does not change from call to call is done: that took 15 of 20 us.
-    """
-    layout = _layout(operation, shape, input_strides, output_strides, index_strides, threshold)
-    kernel, split, _ = _kernel_of(operation, layout)
-    table, axes, empty, word = layout.table, len(layout.axes), np.zeros, np.uint64
-
-    def call(x: Array, y: Array, seed: int, stream: int) -> None:
-        cursor = empty(1, word)
-        places = slot(x), slot(y), slot(cursor), ALL, split, slot(table), axes
-        kernel(*places, index, seed, stream, threshold, slot(value))
-
-    return call
 
 
 def shares(length: int, elements: int, multiple: int) -> tuple[int, int]:
