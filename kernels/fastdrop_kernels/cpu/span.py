@@ -201,7 +201,13 @@ def span_loop(operation: Operation, way: str) -> Any:
         return span_loop(operation, NEAR)  # there is little to write, and nothing to wait for
     if way == STREAM and GROUP * operation.target.bits // 8 < LINE_BYTES:
         return span_loop(operation, FAR)  # narrow vectors of narrow elements fill no line
+    if way == FAR and _by_masks(operation):
+        return _masked_span(operation, FAR)
     return _far_span(operation, way)
+
+
+def _by_masks(operation: Operation) -> bool:
+    return MASKS and operation.target is not BITS and not operation.exact
 
 
 def _near_span(operation: Operation) -> Any:
@@ -209,8 +215,8 @@ def _near_span(operation: Operation) -> Any:
     groups = _groups(operation, NEAR)
     in_size, out_size = sizes(operation)
     # What is exact draws so long that copies are nothing, and would be compiled twice.
-    if MASKS and operation.target is not BITS and not operation.exact:
-        return _masked_span(operation)
+    if _by_masks(operation):
+        return _masked_span(operation, NEAR)
     packed = operation.target is BITS
     # What is no whole group is computed as one, in memory of our own: the elements that there are,
     # and zeros, copied in, and those that there are copied out.
@@ -256,8 +262,9 @@ def _near_span(operation: Operation) -> Any:
     return routine(f"{operation.name}-span", span, signature)
 
 
-def _masked_span(operation: Operation) -> Any:
-    groups, part = _groups(operation, NEAR), _part(operation)
+def _masked_span(operation: Operation, way: str) -> Any:
+    settler()  # known by its symbol
+    groups, part = _groups(operation, way), _part(operation)
     in_size, out_size = sizes(operation)
 
     def span(
@@ -277,7 +284,7 @@ def _masked_span(operation: Operation) -> Any:
             n -= m
 
     signature = types.void(POINTER, POINTER, *[U64] * 5, POINTER)
-    return routine(f"{operation.name}-span", span, signature)
+    return routine(f"{operation.name}-span-{way}", span, signature)
 
 
 def _far_span(operation: Operation, way: str) -> Any:
