@@ -52,14 +52,19 @@ def spread(lines: list[Any], rounds: int, r: int) -> list[Any]:
     return lines[len(lines) * r // rounds : len(lines) * (r + 1) // rounds]
 
 
+def _wanted(operation: Operation, way: str) -> list[tuple[int, int]]:
+    """Return the lines that a group asks for: which side's, and where on it."""
+    wanted = []
+    for side, storage in enumerate((operation.source, operation.target)):
+        if way == FAR or (way == STREAM and side == 0):
+            wanted += [(side, at) for at in range(0, GROUP * storage.bits // 8, LINE_BYTES)]
+    return wanted
+
+
 def _groups(operation: Operation, way: str) -> Any:
     """Intrinsic ``(x, y, block, count, seed, stream, threshold, value)``: whole groups."""
     in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
-    wanted = [(0, at) for at in range(0, in_bytes, LINE_BYTES)]
-    if way == FAR:
-        wanted += [(1, at) for at in range(0, out_bytes, LINE_BYTES)]
-    if way == NEAR:
-        wanted = []
+    wanted = _wanted(operation, way)
 
     @intrinsic
     def groups(
@@ -111,11 +116,12 @@ def _groups(operation: Operation, way: str) -> Any:
     return groups
 
 
-def _part(operation: Operation) -> Any:
+def _part(operation: Operation, way: str) -> Any:
     """Intrinsic ``(x, y, lane, n, block, seed, stream, threshold, value)``: n elements of a group.
 
     They begin at the element `lane` of the group that begins at a block; no others are touched.
     """
+    wanted = _wanted(operation, way)
 
     @intrinsic
     def part(
@@ -142,7 +148,12 @@ def _part(operation: Operation) -> Any:
             source = before(x, operation.source.itemsize)
             target = before(y, operation.target.itemsize)
             begin, length = (Lanes(builder, a).converted(I16) for a in (lane, n))
-            for k, vector in enumerate(law.group(block, lambda r: None)):
+
+            def between(r: int) -> None:
+                for side, at in spread(wanted, ROUNDS - 1, r):
+                    prefetch(builder, (x, y)[side], at + AHEAD_BYTES[side], side == 1)
+
+            for k, vector in enumerate(law.group(block, between)):
                 kept = vector >= law.bound
                 behind = iota(builder, I16, HALVES) + k * HALVES - begin
                 apply_vector(
@@ -264,7 +275,7 @@ def _near_span(operation: Operation) -> Any:
 
 def _masked_span(operation: Operation, way: str) -> Any:
     settler()  # known by its symbol
-    groups, part = _groups(operation, way), _part(operation)
+    groups, part = _groups(operation, way), _part(operation, way)
     in_size, out_size = sizes(operation)
 
     def span(
