@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 import fastdrop as fd
-from fastdrop_kernels.cpu.flat import ALL, flat
+from fastdrop_kernels.cpu.flat import flat
 from fastdrop_kernels.cpu.memory import slot
 from fastdrop_kernels.cpu.operations import Operation
+from fastdrop_kernels.cpu.shares import ALL, record
 from fastdrop_kernels.cpu.span import NEAR
 
 from .oracle import Array
@@ -26,6 +23,5 @@ def treat(
     way: str = NEAR,
 ) -> None:
     """Apply an operation to contiguous arrays."""
-    cursor: Any = np.zeros(1, np.uint64)
-    places = slot(x), slot(y), slot(cursor), ALL, y.size
-    flat(operation, way)(*places, index, *key, threshold, slot(value))
+    told = record(y.size, index, threshold, value)
+    flat(operation, way)(slot(x), slot(y), 0, ALL, told.at, *key)

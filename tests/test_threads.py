@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import threading
 import time
@@ -17,6 +18,7 @@ from fastdrop_kernels import contract, threads
 from fastdrop_kernels.cpu import driver
 from fastdrop_kernels.cpu.flat import flat
 from fastdrop_kernels.cpu.memory import slot
+from fastdrop_kernels.cpu.shares import record
 from fastdrop_kernels.cpu.span import NEAR
 
 from .oracle import Array, applied, assert_same, data, mask, misaligned, poison
@@ -159,7 +161,8 @@ def test_parts_of_a_packed_mask_never_share_a_byte(
             def call(*args: Any) -> None:
                 parts.append(args[3])
                 if name == "box":
-                    assert args[4] == 0  # cut along the outermost axis, between rows
+                    told = (ctypes.c_uint64 * 5).from_address(args[4])
+                    assert told[4] == 0  # cut along the outermost axis, between rows
                 kernel(*args)
 
             return call
@@ -359,10 +362,10 @@ def test_parts_are_the_whole(n: int, index: int, part: int, rng: np.random.Gener
     x = rng.standard_normal(n, np.float32)
     y, cursor, factor = poison(np.empty_like(x)), np.zeros(1, np.uint64), np.array(2, np.float32)
     kernel = flat(driver.dropping(x.dtype), NEAR)
+    told = record(n, index, contract.threshold(P), factor)
 
     def work() -> None:
-        places = slot(x), slot(y), slot(cursor), part, n
-        kernel(*places, index, *KEY, contract.threshold(P), slot(factor))
+        kernel(slot(x), slot(y), slot(cursor), part, told.at, *KEY)
 
     threads.run_together(work, 3)
     assert_same(y, applied(mask(x.shape, P, KEY, offset=index), x, 2.0))

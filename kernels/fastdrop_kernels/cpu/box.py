@@ -23,6 +23,16 @@ from .odometer import length_of, odometer, step_of
 from .operations import Operation
 from .panel import panel_loop
 from .shared import repeats_loop, runs_loop
+from .shares import (
+    axes_in,
+    cursor_in,
+    cursor_scratch,
+    index_in,
+    length_in,
+    split_in,
+    threshold_in,
+    value_in,
+)
 
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _SHARED = np.uint64(0)  # an index step
@@ -45,12 +55,11 @@ _memory, _set_up, _axis_at, _next_part, _count_on, _left = odometer(4)
 def box(operation: Operation, form: str, way: str) -> Kernel:
     """Kernel over a box of axes of any steps.
 
-    ``(x, y, cursor, part, split, axes, n_axes, index, seed, stream, threshold, value)`` treats the
-    box whose first element has the mask index `index`, cut along the axis `split` into parts so
-    long, as in `flat`. `axes` is the slot of a table of n_axes rows (see `odometer`): length, law
-    step, input step, output step, index step. The innermost are treated at once, in a form of
-    `plan`; lines and panels go in one of the ways of `span`. If the threshold is `LAWS`, that and
-    the value are what is found where `value` points, and its steps lead to.
+    ``(x, y, cursor, part, record, seed, stream)`` treats the box of a record (see `shares`), cut
+    along the axis that it names into parts so long. Its table of axes (see `odometer`) has length,
+    law step, input step, output step and index step. The innermost are treated at once, in a form
+    of `plan`; lines and panels go in one of the ways of `span`. If the threshold is `LAWS`, that
+    and the value are what is found where the value points, and its steps lead to.
     """
     if form == LINE:
         treat = _line_form(operation, way)
@@ -70,24 +79,22 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
         y_slot: Any,
         cursor_slot: Any,
         part: Any,
-        split: Any,
-        axes_slot: Any,
-        n_axes: Any,
-        first: Any,
+        told_at: Any,
         seed: Any,
         stream: Any,
-        threshold: Any,
-        value_slot: Any,
     ) -> None:
         marks, window = marks_scratch(), window_scratch()
-        begin, cursor = _begin_scratch(), pointer_in(cursor_slot)
+        begin, told = _begin_scratch(), pointer_at(told_at)
+        cursor = cursor_in(cursor_slot, cursor_scratch())
+        n_axes, split, table = length_in(told), split_in(told), axes_in(told)
+        threshold, value = threshold_in(told), value_in(told)
         y_base = address_of(pointer_in(y_slot))
-        store64(begin, _EIGHT * _LAW, address_of(pointer_in(value_slot)))
+        store64(begin, _EIGHT * _LAW, address_of(value))
         store64(begin, _EIGHT * _X, address_of(pointer_in(x_slot)))
         store64(begin, _EIGHT * _Y, y_base * units)
-        store64(begin, _EIGHT * _INDEX, first)
+        store64(begin, _EIGHT * _INDEX, index_in(told))
         at, outer = _memory(), n_axes - inner_axes
-        axes = _set_up(at, axes_slot, n_axes, outer)
+        axes = _set_up(at, table, n_axes, outer)
         length, inner = length_of(_axis_at(axes, split)), _axis_at(axes, outer)
         forget(window)
         once = _ONE
@@ -99,8 +106,8 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
             last = _axis_at(axes, outer - _ONE)
             if step_of(last, _LAW) == _ZERO:  # one law for all
                 step = joined_step(n, step_of(last, _INDEX), short)
-        own, value, law_before = threshold == _LAWS, pointer_in(value_slot), _ZERO
-        while _next_part(at, begin, cursor, part, axes_slot, split) < length:
+        own, law_before = threshold == _LAWS, _ZERO
+        while _next_part(at, begin, cursor, part, table, split) < length:
             finished = False
             while not finished:
                 reach = step * _left(at, outer - _ONE) if step else _ZERO
@@ -125,7 +132,7 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
                 )
                 finished = _count_on(at, outer)
 
-    return kernel(f"{operation.name}-{form}-{way}-box", run, types.void(*[U64] * 12))
+    return kernel(f"{operation.name}-{form}-{way}-box", run, types.void(*[U64] * 7))
 
 
 def _line_form(operation: Operation, way: str) -> Any:

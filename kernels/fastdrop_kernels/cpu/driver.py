@@ -6,6 +6,7 @@ not depend on the others', nor on who computes it: the mask is a function of the
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -39,12 +40,13 @@ from .catalogue import (
     packing,
 )
 from .express import express_record
-from .flat import ALL, Kernel, flat
+from .flat import Kernel, flat
 from .joint import apply_jointly, prepare_jointly, sums
 from .laws import laws_of
 from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
 from .pieces import pack_by_pieces
+from .shares import ALL, Record, record
 from .span import FAR, NEAR, NEAR_BYTES, STREAM
 
 __all__ = [
@@ -314,16 +316,27 @@ def _input_strides(operation: Operation, strides: tuple[int, ...]) -> tuple[int,
 
 
 def _line(operation: Operation, n: int, index: int, threshold: int, value: Array) -> Call:
-    weight, empty, word = _weight(operation) * n, np.zeros, np.uint64
+    told = record(n, index, threshold, value)
+    shared = _shared(told, n, _weight(operation) * n, GROUP)
+    return lambda x, y, *key: shared(flat(operation, _way(operation, x, y)), x, y, *key)
 
-    def call(x: Array, y: Array, seed: int, stream: int) -> None:
-        kernel, cursor = flat(operation, _way(operation, x, y)), empty(1, word)
-        part, threads = shares(n, weight, GROUP)
+
+def _shared(
+    told: Record, length: int, weight: int, multiple: int
+) -> Callable[[Kernel, Array, Array, int, int], None]:
+    """Return what calls a kernel on as many threads as pay."""
+    empty, word = np.zeros, np.uint64
+
+    def call(kernel: Kernel, x: Array, y: Array, seed: int, stream: int) -> None:
+        part, threads = shares(length, weight, multiple)
+        if threads == 1:
+            kernel(slot(x), slot(y), 0, part, told.at, seed, stream)
+            return
+        cursor = empty(1, word)
 
         def work() -> None:
             # The arrays, and not their slots, so that they live as long as a thread is working.
-            places = slot(x), slot(y), slot(cursor), part, n
-            kernel(*places, index, seed, stream, threshold, slot(value))
+            kernel(slot(x), slot(y), slot(cursor), part, told.at, seed, stream)
 
         run_together(work, threads)
 
@@ -340,20 +353,10 @@ def _way(operation: Operation, x: Array, y: Array) -> str:
 
 def _walk(operation: Operation, layout: Plan, index: int, threshold: int, value: Array) -> Call:
     kernel, split, multiple = _kernel_of(operation, layout)
-    table, axes, length = layout.table, len(layout.axes), layout.axes[split][0]
-    weight, empty, word = _weight(operation) * layout.elements, np.zeros, np.uint64
-
-    def call(x: Array, y: Array, seed: int, stream: int) -> None:
-        cursor = empty(1, word)
-        part, threads = shares(length, weight, multiple)
-
-        def work() -> None:
-            places = slot(x), slot(y), slot(cursor), part, split, slot(table), axes
-            kernel(*places, index, seed, stream, threshold, slot(value))
-
-        run_together(work, threads)
-
-    return call
+    told = record(len(layout.axes), index, threshold, value, split, layout.table)
+    weight = _weight(operation) * layout.elements
+    shared = _shared(told, layout.axes[split][0], weight, multiple)
+    return functools.partial(shared, kernel)
 
 
 def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:

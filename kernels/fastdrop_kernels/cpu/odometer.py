@@ -15,7 +15,8 @@ import numpy as np
 from ..plan import MAX_AXES
 from .bits import load64, store64
 from .compiler import device
-from .intrinsics import advance, copy_bytes, pointer_in, scratch, take
+from .intrinsics import advance, copy_bytes, scratch
+from .shares import take_part
 
 _ZERO, _ONE, _EIGHT = np.uint64(0), np.uint64(1), np.uint64(8)
 
@@ -36,9 +37,9 @@ class Odometer(NamedTuple):
     """What a kernel inlines. `at` is its memory, and begins with the places themselves."""
 
     memory: Any  # () -> at
-    set_up: Any  # (at, axes_slot, n_axes, outer) -> axes, a copy, of which so many are counted on
+    set_up: Any  # (at, table, n_axes, outer) -> axes, a copy, of which so many are counted on
     axis_at: Any  # (axes, a) -> axis
-    # (at, begin, cursor, part, axes_slot, split) -> start: go to the next part of the axis `split`.
+    # (at, begin, cursor, part, table, split) -> start: go to the next part of the axis `split`.
     # Places are those of `begin`, and `start` steps further. Where the axis ends, none is left.
     next_part: Any
     count_on: Any  # (at, outer) -> finished: go to the next place of the part
@@ -56,17 +57,17 @@ def odometer(columns: int) -> Odometer:
         return advance(axes, a * axis_bytes)
 
     @device
-    def set_up(at: Any, axes_slot: Any, n_axes: Any, outer: Any) -> Any:
+    def set_up(at: Any, table: Any, n_axes: Any, outer: Any) -> Any:
         counters, axes = advance(at, counters_place), advance(at, axes_place)
-        copy_bytes(axes, pointer_in(axes_slot), n_axes * axis_bytes)
+        copy_bytes(axes, table, n_axes * axis_bytes)
         for a in range(outer):
             store64(counters, a * _EIGHT, _ZERO)
         return axes
 
     @device
-    def next_part(at: Any, begin: Any, cursor: Any, part: Any, axes_slot: Any, split: Any) -> Any:
-        whole, cut = axis_at(pointer_in(axes_slot), split), axis_at(advance(at, axes_place), split)
-        start, length = take(cursor, part), length_of(whole)
+    def next_part(at: Any, begin: Any, cursor: Any, part: Any, table: Any, split: Any) -> Any:
+        whole, cut = axis_at(table, split), axis_at(advance(at, axes_place), split)
+        start, length = take_part(cursor, part), length_of(whole)
         if start < length:
             store64(cut, _ZERO, min(part, length - start))
             for c in range(each):

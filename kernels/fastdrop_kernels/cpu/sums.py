@@ -112,11 +112,15 @@ def sum_kernel(name: str, kind: Storage) -> Kernel:
         n_axes: Any,
         sums_bytes: Any,
     ) -> None:
-        begin, cursor = pointer_in(at_slot), pointer_in(cursor_slot)
+        begin, cursor, table = (
+            pointer_in(at_slot),
+            pointer_in(cursor_slot),
+            pointer_in(axes_slot),
+        )
         at, outer = memory(), n_axes - _ONE
-        axes = set_up(at, axes_slot, n_axes, outer)
+        axes = set_up(at, table, n_axes, outer)
         length, inner = length_of(axis_at(axes, split)), axis_at(axes, outer)
-        start = next_part(at, begin, cursor, part, axes_slot, split)
+        start = next_part(at, begin, cursor, part, table, split)
         while start < length:
             store64(at, _ZERO, load64(at, _ZERO) + start // part * sums_bytes)
             finished = False
@@ -129,6 +133,6 @@ def sum_kernel(name: str, kind: Storage) -> Kernel:
                     length_of(inner),
                 )
                 finished = count_on(at, outer)
-            start = next_part(at, begin, cursor, part, axes_slot, split)
+            start = next_part(at, begin, cursor, part, table, split)
 
     return kernel(f"sum-{name}", run, types.void(*[U64] * 7))

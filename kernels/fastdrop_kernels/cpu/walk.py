@@ -50,13 +50,14 @@ def walk(form: Form) -> Kernel:
         value_slot: Any,
     ) -> None:
         begin, cursor, value = pointer_in(at_slot), pointer_in(cursor_slot), pointer_in(value_slot)
+        table = pointer_in(axes_slot)
         at, noise, window = memory(), noise_scratch(), window_scratch()
         outer = n_axes - _INNER
-        axes = set_up(at, axes_slot, n_axes, outer)
+        axes = set_up(at, table, n_axes, outer)
         length = length_of(axis_at(axes, split))
         rows_axis, row_axis = axis_at(axes, outer), axis_at(axes, outer + _ONE)
         forget(window)
-        while next_part(at, begin, cursor, part, axes_slot, split) < length:
+        while next_part(at, begin, cursor, part, table, split) < length:
             finished = False
             while not finished:
                 rows(tile, at, rows_axis, row_axis, seed, stream, threshold, value, noise, window)
