@@ -8,11 +8,9 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from . import machine, memory, path, timing
 from .check import Wrong, check
-from .common import Array, BenchError, P, fresh_input, listing, size_label
+from .common import Array, BenchError, P, fresh_input, fresh_output, listing, size_label
 from .contender import Contender, default_threads
 from .contenders import CONTENDERS, available
 from .results import SCHEMA, MemoryRow, ProfileRow, Results, Row
@@ -151,7 +149,7 @@ class _Collector:
         for contender in contenders:
             if contender.dtype not in operands:
                 x = fresh_input(elements, contender.dtype)
-                operands[contender.dtype] = x, np.ones_like(x)  # page faults are not what is timed
+                operands[contender.dtype] = x, fresh_output(x)
             self.progress(f"{where} validating {contender.id}")
             with self.peers_may_fail(where, contender):
                 check(contender, *operands[contender.dtype])

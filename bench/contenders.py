@@ -9,10 +9,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from . import ours, peers
-from .common import DTYPES, HALF, Array, BenchError, dtype_of, fresh_input
+from .common import DTYPES, HALF, Array, BenchError, dtype_of, fresh_input, fresh_output
 from .contender import Contender, Setup, Step, Steps, Threads, load
 
 
@@ -122,7 +120,7 @@ def as_step(contender: Contender) -> Contender:
 
     def setup(x: Array, p: float, out: Array) -> Step:
         # The gradient is not x, so that it comes from memory of its own.
-        return steps(x, -x, p, out, np.ones_like(out))
+        return steps(x, -x, p, out, fresh_output(out))
 
     return replace(contender, setup=setup, kind="step")
 

@@ -20,6 +20,7 @@ from .common import (
     BenchError,
     P,
     fresh_input,
+    fresh_output,
     parse_names,
     parse_seconds,
     parse_sizes,
@@ -145,7 +146,7 @@ def timed(
 ) -> list[FamilyRow]:
     """Validate a member, and time its ways side by side."""
     x = fresh_input(elements).reshape(member.shape(elements))
-    out = np.ones_like(x)
+    out = fresh_output(x)
     ways = list(runners(member, x, out, torch))
     validate(member, ways, x, out)
     entries = [timing.prepare(w.name, w.call, w.ready, w.spins, effort) for w in ways]

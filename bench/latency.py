@@ -23,7 +23,7 @@ from rich.text import Text
 import fastdrop
 from fastdrop_kernels import contract, reference
 
-from .common import MI, Array, BenchError, P, figure, fresh_input, parse_seconds
+from .common import MI, Array, BenchError, P, figure, fresh_input, fresh_output, parse_seconds
 
 ELEMENTS = 2 * MI  # several threads share it
 LIMIT = 2.0  # at most so many times the serial kernel's figure, beside busy processes
@@ -148,7 +148,7 @@ def main(args: argparse.Namespace) -> int:
     if args.busy < 0:
         raise BenchError(f"--busy {args.busy} is not a number of processes")
     x = fresh_input(ELEMENTS)
-    out = np.ones_like(x)
+    out = fresh_output(x)
     _validate(x, out, threads)
     pairs = [measure(x, out, threads, busy, args.seconds / 2) for busy in (0, args.busy)]
     console = Console(soft_wrap=True)

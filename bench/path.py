@@ -18,10 +18,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-import numpy as np
-
 from . import hooks, ours, peers, timing
-from .common import KI, P, fresh_input, listing
+from .common import KI, P, fresh_input, fresh_output, listing
 from .contender import load
 from .results import ProfileRow
 
@@ -126,7 +124,7 @@ def profile(
         How many rounds at least and at most.
     """
     x = fresh_input(elements)
-    out = np.ones_like(x)
+    out = fresh_output(x)
     dropout, rng = load("fastdrop").dropout, ours.key()
     dropout(x, P, rng=rng, out=out)  # kernels are compiled now, and caches filled
     visits = trace(dropout, x, P, rng=rng, out=out)

@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.check import check
-from bench.common import KI, MI, fresh_input, size_label
+from bench.common import KI, MI, fresh_input, fresh_output, size_label
 from bench.contender import Contender, default_threads, load
 from bench.contenders import available
 from bench.sections import SECTIONS
@@ -65,7 +64,7 @@ def test_call(
     if contender.needs and contender.threads not in (None, "own"):
         set_threads_back.append(contender.needs)
     x = fresh_input(elements, contender.dtype)
-    out = np.ones_like(x)
+    out = fresh_output(x)
     check(contender, x, out)
     benchmark.group = f"{section}, {size_label(elements)}"
     benchmark.extra_info["elements"] = elements

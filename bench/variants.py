@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .common import Array
+from .common import Array, fresh_output, placed
 from .contender import Call, Contender, Expected, load
 from .contenders import BY_NAME
 from .ours import STREAM, STREAM_WITHOUT_TIES, draw, key, scaled
@@ -53,8 +53,8 @@ class Form:
     def setup(self, x: Array, p: float, out: Array) -> Call:
         """Lay the input out and return the call."""
         shape = self.shape(x.size)
-        source = np.array(x.reshape(shape), order=self.order)  # a copy: it may be overwritten
-        target = source if self.in_place else np.ones_like(source)
+        source = placed(x.reshape(shape), self.order)  # a copy: it may be overwritten
+        target = source if self.in_place else fresh_output(source)
         arguments = self.arguments(shape)
         dropout, rng = load("fastdrop").dropout, key(self.stream)
         return lambda: dropout(source, p, rng=rng, out=target, **arguments)
@@ -164,7 +164,7 @@ RATES = {"p = 0.5": 0.5, "p = 0.125": 0.125}
 
 
 def _mask(x: Array, p: float, out: Array) -> Call:
-    target, mask, rng = np.ones(x.shape, np.bool_), load("fastdrop").dropout_mask, key()
+    target, mask, rng = placed(np.ones(x.shape, np.bool_)), load("fastdrop").dropout_mask, key()
     return lambda: mask(x.shape, p, rng=rng, out=target)
 
 
@@ -173,7 +173,8 @@ def _exact_mask(x: Array, p: float) -> Expected:
 
 
 def _packed(x: Array, p: float, out: Array) -> Call:
-    target, mask, rng = np.ones((x.size + 7) // 8, np.uint8), load("fastdrop").dropout_mask, key()
+    target = placed(np.ones((x.size + 7) // 8, np.uint8))
+    mask, rng = load("fastdrop").dropout_mask, key()
     return lambda: mask(x.shape, p, rng=rng, packed=True, out=target)
 
 
@@ -182,8 +183,8 @@ def _exact_packed(x: Array, p: float) -> Expected:
 
 
 def _fill(x: Array, p: float, out: Array) -> Call:
-    source = np.arange(x.size, dtype=np.int32)
-    target, fill, rng = np.ones_like(source), load("fastdrop").masked_fill, key()
+    source = placed(np.arange(x.size, dtype=np.int32))
+    target, fill, rng = fresh_output(source), load("fastdrop").masked_fill, key()
     return lambda: fill(source, p, VALUE, rng=rng, out=target)
 
 
