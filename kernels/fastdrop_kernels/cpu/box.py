@@ -12,6 +12,7 @@ import numpy as np
 from numba import types
 
 from ..plan import AXES, LINE, PANEL, REPEATS, RUNS
+from ..uninterrupted import made_apart
 from .bits import U64, load64, store64
 from .compiler import device, kernel
 from .flat import Kernel
@@ -51,6 +52,7 @@ _memory, _set_up, _axis_at, _next_part, _count_on, _left = odometer(4)
 
 
 @functools.cache
+@made_apart
 def box(operation: Operation, form: str, way: str) -> Kernel:
     """Kernel over a box of axes of any steps.
 

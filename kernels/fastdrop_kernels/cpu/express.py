@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..uninterrupted import made_apart
 from .bits import U64, load32, load64
 from .compiler import device, kernel
 from .intrinsics import address_of, advance, pointer_at, pointer_in
@@ -55,6 +56,7 @@ def _elements(x: Any, y: Any, dtype: Any) -> Any:
 
 
 @functools.cache
+@made_apart
 def express(operation: Operation, way: str) -> Any:
     """Kernel ``(x, y, record, index, seed, stream) -> done`` over whole arrays, C order.
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numba import types
 
+from ..uninterrupted import made_apart
 from .bits import GROUP, U64
 from .compiler import kernel
 from .intrinsics import address_of, advance, pointer_at, pointer_in
@@ -36,6 +37,7 @@ _ONE, _GROUP = np.uint64(1), np.uint64(GROUP)
 
 
 @functools.cache
+@made_apart
 def flat(operation: Operation, way: str) -> Kernel:
     """Kernel over contiguous elements with consecutive mask indices.
 

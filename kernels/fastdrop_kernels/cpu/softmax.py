@@ -14,6 +14,7 @@ import numpy as np
 from numba import types
 
 from .. import contract
+from ..uninterrupted import made_apart
 from .bits import GROUP, U64
 from .compiler import device, kernel
 from .flat import Kernel
@@ -78,6 +79,7 @@ def _row_step(n: Any, step: Any) -> Any:
 
 
 @functools.cache
+@made_apart
 def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
     """Kernel over rows of neighbours, whose mask indices are consecutive.
 
@@ -146,6 +148,7 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
 
 
 @functools.cache
+@made_apart
 def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
     """Kernel over rows of neighbours, whose mask indices are consecutive.
 

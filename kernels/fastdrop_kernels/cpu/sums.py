@@ -10,6 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from ..uninterrupted import made_apart
 from .bits import HALVES, POINTER, U64, load64, store64
 from .compiler import kernel, routine
 from .flat import Kernel
@@ -93,6 +94,7 @@ def _line(name: str, kind: Storage) -> Any:
 
 
 @functools.cache
+@made_apart
 def sum_kernel(name: str, kind: Storage) -> Kernel:
     """Kernel that adds elements to sums.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from ..uninterrupted import made_apart
 from .bits import U64
 from .compiler import kernel
 from .flat import Kernel
@@ -22,6 +23,7 @@ _ONE = np.uint64(1)
 
 
 @functools.cache
+@made_apart
 def walk(form: Form) -> Kernel:
     """Kernel over a box of axes of any steps, of any number of inputs.
 
