@@ -23,6 +23,7 @@ from .noise import forget, window_scratch
 from .odometer import length_of, odometer, step_of
 from .operations import Operation
 from .panel import panel_loop
+from .rounding import round_as_before, round_by_default
 from .shared import repeats_loop, runs_loop
 from .shares import (
     axes_in,
@@ -84,6 +85,7 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
         seed: Any,
         stream: Any,
     ) -> None:
+        rounding = round_by_default()
         marks, window = marks_scratch(), window_scratch()
         begin, told = _begin_scratch(), pointer_at(told_at)
         cursor = cursor_in(cursor_slot, cursor_scratch())
@@ -132,6 +134,7 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
                     reach,
                 )
                 finished = _count_on(at, outer)
+        round_as_before(rounding)
 
     return kernel(f"{operation.name}-{form}-{way}-box", run, types.void(*[U64] * 7))
 

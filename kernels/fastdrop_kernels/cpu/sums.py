@@ -17,6 +17,7 @@ from .flat import Kernel
 from .intrinsics import advance, intrinsic, pointer_at, pointer_in, scratch, wide_vectors
 from .lanes import DOUBLE, I64, Lanes, load, store
 from .odometer import length_of, odometer, step_of
+from .rounding import round_as_before, round_by_default
 from .storage import Storage
 
 _COUNT = HALVES // 2  # elements that are added at once
@@ -114,6 +115,7 @@ def sum_kernel(name: str, kind: Storage) -> Kernel:
         n_axes: Any,
         sums_bytes: Any,
     ) -> None:
+        rounding = round_by_default()
         begin, cursor, table = (
             pointer_in(at_slot),
             pointer_in(cursor_slot),
@@ -136,5 +138,6 @@ def sum_kernel(name: str, kind: Storage) -> Kernel:
                 )
                 finished = count_on(at, outer)
             start = next_part(at, begin, cursor, part, table, split)
+        round_as_before(rounding)
 
     return kernel(f"sum-{name}", run, types.void(*[U64] * 7))

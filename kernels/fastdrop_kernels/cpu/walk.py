@@ -15,6 +15,7 @@ from .flat import Kernel
 from .intrinsics import pointer_in, scratch
 from .noise import NOISE_ELEMENTS, forget, window_scratch
 from .odometer import length_of, odometer
+from .rounding import round_as_before, round_by_default
 from .rows import rows_loop
 from .tiles import COUNT, Form
 
@@ -51,6 +52,7 @@ def walk(form: Form) -> Kernel:
         threshold: Any,
         value_slot: Any,
     ) -> None:
+        rounding = round_by_default()
         begin, cursor, value = pointer_in(at_slot), pointer_in(cursor_slot), pointer_in(value_slot)
         table = pointer_in(axes_slot)
         at, noise, window = memory(), noise_scratch(), window_scratch()
@@ -64,5 +66,6 @@ def walk(form: Form) -> Kernel:
             while not finished:
                 rows(tile, at, rows_axis, row_axis, seed, stream, threshold, value, noise, window)
                 finished = count_on(at, outer)
+        round_as_before(rounding)
 
     return kernel(f"{form.name}-walk", run, types.void(*[U64] * 11))
