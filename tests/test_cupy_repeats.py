@@ -135,7 +135,7 @@ def test_what_is_prepared_does_not_grow_without_end(
         for _ in range(2):
             y = fd.dropout(there[:n], P, rng=KEY)
             oracle.assert_same(host.get(y), repeat_cases.dropped(x[:n]))
-            assert len(_repeats._calls) <= 5
+            assert len(_repeats.calls) <= 5
     monkeypatch.undo()
 
 
