@@ -37,12 +37,11 @@ from .shares import (
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _SHARED = np.uint64(0)  # an index step
 
-# Elements of a line, by their bits, up to which many lines' marks are drawn at once, and kept.
-# Drawn one by one, 256 Ki float32 in rows of a wider array have 0.30 of the rate of C order in
-# lines of 128 (all at once: 0.53), 0.47 of 256 (0.59), 0.63 of 512 (0.63), 0.75 of 1,024; float16
-# 0.51 of 512 (0.68) and 0.66 of 1,024 (0.65), packed bits 0.46 of 1,024 (0.61) and 0.51 of 2,048
-# (0.57).
-_SHORT = {1: 2048, 8: 896, 16: 896, 32: 448, 64: 448, 128: 448}
+# Elements of a line, by bits of one, up to which many lines' marks are drawn at once. Drawn
+# one by one, 256 Ki float32 in rows of a wider array have 0.30 of the rate of C order in lines of
+# 128 (all at once: 0.53), 0.47 of 256 (0.59), 0.63 of 512 (0.63), 0.75 of 1,024; float16 0.51 of
+# 512 (0.68) and 0.66 of 1,024 (0.65), packed bits 0.48 of 1,024 (0.60) and 0.61 of 2,048 (0.58).
+_SHORT = {1: 1536, 8: 896, 16: 896, 32: 448, 64: 448, 128: 448}
 # As a threshold, it says that there are laws: a threshold each, and behind it its value.
 LAWS = 1 << 33
 _LAWS = np.uint64(LAWS)

@@ -42,7 +42,7 @@ _VECTOR = np.uint64(HALVES)
 _WORD = np.uint64(64)  # bits
 _HALF_WORD = np.uint64(32)
 _BYTE = np.uint64(0xFF)
-_ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
+_ZERO, _ONE, _THREE, _SIX, _SEVEN, _EIGHT, _LAST = (np.uint64(n) for n in (0, 1, 3, 6, 7, 8, 63))
 
 
 def apply_vector(
@@ -315,14 +315,30 @@ def write_bits(y: Any, bits: Any, n: Any) -> None:
 def bit_copier() -> Any:
     """Routine ``(y, bits, first, n)``: n bits from bit `first` on, to the bit address y.
 
-    Up to 8 bytes are read behind the last.
+    Up to 16 bytes are read behind the last.
     """
 
     def copy_bits(y: Any, bits: Any, first: Any, n: Any) -> None:
-        for t in range(_ZERO, n, _HALF_WORD):
-            at, m = first + t, min(_HALF_WORD, n - t)
-            word = load64(bits, at >> _THREE) >> (at & _SEVEN)
-            write_bits(advance(y, t), word & ((_ONE << m) - _ONE), m)
+        # Up to a byte of y, then word by word, and what remains.
+        done = _ZERO
+        while done < n:
+            at, bit = first + done, address_of(y) + done
+            place, shift = at >> _THREE, at & _SEVEN
+            ahead = (_EIGHT - (bit & _SEVEN)) & _SEVEN
+            m = n - done
+            if not ahead and m >= _WORD:
+                to = advance(y, (bit >> _THREE) - address_of(y))
+                for k in range(_ZERO, m >> _SIX):
+                    low = load64(bits, place + _EIGHT * k) >> shift
+                    # << 1 << (63 - shift) is << (64 - shift), which may not be a shift by 64.
+                    high = load64(bits, place + _EIGHT * k + _EIGHT) << _ONE << (shift ^ _LAST)
+                    store64(to, _EIGHT * k, low | high)
+                done += m - m % _WORD
+            else:
+                m = min(m, ahead if ahead else _HALF_WORD)
+                word = load64(bits, place) >> shift
+                write_bits(advance(y, done), word & ((_ONE << m) - _ONE), m)
+                done += m
 
     return routine("copy-bits", copy_bits, types.void(POINTER, POINTER, U64, U64))
 

@@ -36,6 +36,10 @@ from .storage import BITS
 from .target import MASKS
 
 _GROUP = np.uint64(GROUP)
+# Groups of packed bits that are drawn beside their place, and copied there, where that begins
+# inside a byte: 1 Mi in lines of 4,096 have 0.84 of the rate of C order. One by one: 0.55.
+_BITS_GROUPS = 64
+_MOST_GROUPS = np.uint64(_BITS_GROUPS)
 _ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
 
 # How a span goes through memory.
@@ -120,6 +124,8 @@ def _part(operation: Operation, way: str) -> Any:
     """Intrinsic ``(x, y, lane, n, block, seed, stream, threshold, value)``: n elements of a group.
 
     They begin at the element `lane` of the group that begins at a block; no others are touched.
+    All lines of a group are asked for: 1 Mi float32 in rows of a wider array have 0.94 of the rate
+    of C order in rows of 4,096, and 0.80 of 1,024. If parts ask for none: 0.90 and 0.70.
     """
     wanted = _wanted(operation, way)
 
@@ -225,14 +231,16 @@ def _near_span(operation: Operation) -> Any:
     settler()  # known by its symbol
     groups = _groups(operation, NEAR)
     in_size, out_size = sizes(operation)
+    packed = operation.target is BITS
     # What is exact draws so long that copies are nothing, and would be compiled twice.
     if _by_masks(operation):
         return _masked_span(operation, NEAR)
-    packed = operation.target is BITS
     # What is no whole group is computed as one, in memory of our own: the elements that there are,
     # and zeros, copied in, and those that there are copied out.
     in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
-    group_in, group_out, clear = scratch(in_bytes), scratch(out_bytes + 8), cleared(in_bytes)
+    most = _BITS_GROUPS if packed else 1
+    group_in, clear = scratch(in_bytes), cleared(in_bytes)
+    group_out = scratch(most * out_bytes + 16)
 
     @device
     def copy_elements(y: Any, made: Any, lane: Any, m: Any) -> None:
@@ -249,21 +257,26 @@ def _near_span(operation: Operation) -> Any:
             lane = index % _GROUP
             whole = lane == _ZERO and n >= _GROUP
             source, target, count, m = x, y, n // _GROUP, n
+            there = whole
             if packed:
                 bit = address_of(y)
                 target = advance(y, (bit >> _THREE) - bit)
-                whole = whole and bit & _SEVEN == _ZERO
-            if whole:
+                there = whole and bit & _SEVEN == _ZERO
+            if there:
                 m = count * _GROUP
             else:
-                m = min(_GROUP - lane, n)
-                count = _ONE
+                if whole:
+                    count = min(count, _MOST_GROUPS)
+                    m = count * _GROUP
+                else:
+                    count = _ONE
+                    m = min(_GROUP - lane, n)
                 if in_bytes:
                     clear(given)
                     copy_bytes(advance(given, lane * in_size), x, m * in_size)
                 source, target = given, made
             groups(source, target, (index - lane) // _EIGHT, count, seed, stream, threshold, value)
-            if not whole:
+            if not there:
                 copy_out(y, made, lane, m)
             x, y = advance(x, m * in_size), advance(y, m * out_size)
             index += m
