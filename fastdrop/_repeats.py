@@ -57,8 +57,11 @@ def asked(
         return None
     else:
         strides = out.strides
-    usual = noise_shape is None and global_shape is None and type(offset) is int
-    if not (usual or _are_plain(noise_shape, offset, global_shape)):
+    if not (
+        (noise_shape is None or _is_plain(noise_shape))
+        and (type(offset) is int or _is_plain(offset))
+        and (global_shape is None or _is_plain(global_shape))
+    ):
         return None
     # Zeros of both signs are equal, and a NaN is no number's equal.
     if not (p and p == p):
@@ -96,16 +99,18 @@ def asked_mask(
         return None
     else:
         form = out.shape, out.strides
-    usual = noise_shape is None and global_shape is None and type(offset) is int
-    if not (usual or _are_plain(noise_shape, offset, global_shape)):
+    if not (
+        (noise_shape is None or _is_plain(noise_shape))
+        and (type(offset) is int or _is_plain(offset))
+        and (global_shape is None or _is_plain(global_shape))
+    ):
         return None
     if type(shape) is not int and not _is_plain(shape):
         return None
     if not (p and p == p):
         p = _exactly(p)
     return (
-        _MASK, kind, shape, packed, form, like is None, chance, p, offset, noise_shape,
-        global_shape,
+        _MASK, kind, shape, packed, form, chance, p, offset, noise_shape, global_shape,
     )  # fmt: skip
 
 
@@ -146,14 +151,6 @@ def _exactly(number: Any) -> Any:
     if isinstance(number, np.generic):
         return number.tobytes()
     return _bytes_of(number) if type(number) is float else number
-
-
-def _are_plain(noise_shape: Any, offset: Any, global_shape: Any) -> bool:
-    return (
-        (noise_shape is None or _is_plain(noise_shape))
-        and (global_shape is None or _is_plain(global_shape))
-        and (type(offset) is int or _is_plain(offset))
-    )
 
 
 def _is_plain(numbers: Any) -> bool:

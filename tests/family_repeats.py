@@ -192,8 +192,11 @@ def outcome(device: Any, call: Callable[..., Any], out: Any = None, **given: Any
         given["out"] = out
     try:
         y = call(**given)
-        result: Any = type(y), y.dtype, y.shape, y.strides, device.get(y).tobytes(), y is out
+        seen = y if isinstance(y, np.ndarray) else device.get(y)
+        result: Any = type(y), y.dtype, y.shape, y.strides, seen.tobytes(), y is out
     except (TypeError, ValueError) as error:
         result = type(error), str(error)
-    written = device.get(out).tobytes() if hasattr(out, "strides") else None
+    written = None
+    if hasattr(out, "strides"):
+        written = (out if isinstance(out, np.ndarray) else device.get(out)).tobytes()
     return result, written, rng.bit_generator.state["state"]

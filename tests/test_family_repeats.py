@@ -15,6 +15,7 @@ import pytest
 import fastdrop as fd
 from fastdrop import _numpy, _repeats
 from fastdrop_kernels.cpu import driver
+from fastdrop_kernels.threads import run_together
 
 from . import family_repeats as family
 from . import normals
@@ -364,11 +365,10 @@ def test_threads_share_large_calls_that_are_prepared(
     monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 10)
     monkeypatch.setattr(driver, "_PART", 1 << 8)
     helped: list[int] = []
-    together = driver.run_together
 
     def counted(work: Any, threads: int) -> None:
         helped.append(threads)
-        together(work, threads)
+        run_together(work, threads)
 
     monkeypatch.setattr(driver, "run_together", counted)
     shape = 5000, 3
