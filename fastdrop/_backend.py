@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastdrop_kernels import forks
+from fastdrop_kernels.uninterrupted import is_being_imported, uninterrupted
 
 from . import _arguments as arguments
 from . import _overlap as overlap
@@ -330,10 +331,14 @@ class Backend(abc.ABC):
 
 def imported(name: str) -> Any:
     """Return a module of the kernels; while one is imported, no process is forked."""
-    if loaded := sys.modules.get(name):
+    if (loaded := sys.modules.get(name)) and not is_being_imported(name):
         return loaded
-    with forks.importing:
-        return importlib.import_module(name)
+
+    def load() -> Any:
+        with forks.importing:
+            return importlib.import_module(name)
+
+    return uninterrupted(load)
 
 
 def copy_by_filling(driver: Any, source: Array, target: Array) -> None:

@@ -12,12 +12,13 @@ import numpy as np
 
 from fastdrop_kernels import forks
 from fastdrop_kernels.plan import c_strides
+from fastdrop_kernels.uninterrupted import uninterrupted
 
 from . import _arguments as arguments
 from . import _libraries as libraries
 from . import _overlap as overlap
 from ._arguments import Array, Place
-from ._backend import BOOL, BYTE, NO_VALUE, Again, Backend, Operation
+from ._backend import BOOL, BYTE, NO_VALUE, Again, Backend, Operation, imported
 from ._key import Key, as_key
 from .cuda import AnyRNG
 
@@ -29,11 +30,15 @@ def cpu_driver() -> Any:
     # Imported at the first call: Numba takes half a second.
     global _loaded_driver
     if _loaded_driver is None:
-        with forks.importing, _uncollected():
-            from fastdrop_kernels.cpu import driver
-
-            _loaded_driver = driver
+        _loaded_driver = uninterrupted(_load_driver)
     return _loaded_driver
+
+
+def _load_driver() -> Any:
+    with forks.importing, _uncollected():
+        from fastdrop_kernels.cpu import driver
+
+        return driver
 
 
 @contextlib.contextmanager
@@ -59,10 +64,7 @@ class NumpyBackend(Backend):
 
     @property
     def softmax_driver(self) -> Any:
-        with forks.importing:
-            from fastdrop_kernels.cpu import softmax_driver
-
-            return softmax_driver
+        return imported("fastdrop_kernels.cpu.softmax_driver")
 
     def array(self, x: Any, name: str = "x") -> Array:
         return arguments.array(x, name)

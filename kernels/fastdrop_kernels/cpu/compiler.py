@@ -14,13 +14,14 @@ import hashlib
 import os
 import pickle
 import re
+import secrets
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import llvmlite.binding as llvm
 import numba
 from numba import njit, types
@@ -33,6 +34,8 @@ from .. import sources
 
 _DAY, _UNUSED_DAYS = 86400.0, 90
 _TEMPORARY = "fastdrop-"
+# Of Numba's settings those that change the code, beside the processor's.
+_SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")
 _OUR_FILE = re.compile(rf".+-[0-9a-f]{{32}}\.kernel|{_TEMPORARY}.+\.tmp")
 # Without Numba's runtime: no kernel has an object in it, and code that named the runtime could not
 # be loaded from the cache before Numba has loaded that and much else (0.3 s).
@@ -93,7 +96,9 @@ class _KernelCache(NullCache):  # type: ignore[misc]
         key = (
             _DIGEST,
             numba.__version__,
+            llvmlite.__version__,
             sys.version,
+            repr([getattr(config, name, None) for name in _SETTINGS]),
             repr(codegen.magic_tuple()),
             repr(sig),
         )
@@ -108,7 +113,8 @@ class _KernelCache(NullCache):  # type: ignore[misc]
             path = self._path(sig, target_context.codegen())
             data = path.read_bytes()
             checksum, payload = data[:32], data[32:]
-            if hashlib.sha256(payload).digest() != checksum:  # LLVM would crash on damaged code
+            # LLVM would crash on damaged code, and code would on another kernel's arguments.
+            if _checksum(path, payload) != checksum:
                 return None
             loaded = CompileResult._rebuild(target_context, *pickle.loads(payload))
             _mark_used(path)
@@ -123,11 +129,14 @@ class _KernelCache(NullCache):  # type: ignore[misc]
                 return
             path = self._path(sig, data.codegen)
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(".tmp", _TEMPORARY, path.parent)
+            # Not by tempfile, whose files are for one user alone: an image's cache is for all.
+            temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}.tmp"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+            handle = os.open(temporary, flags, 0o666)
             try:
                 with os.fdopen(handle, "wb") as file:
                     payload = pickle.dumps(data._reduce(), protocol=5)
-                    file.write(hashlib.sha256(payload).digest() + payload)
+                    file.write(_checksum(path, payload) + payload)
                 os.replace(temporary, path)
             except BaseException:
                 os.unlink(temporary)
@@ -135,6 +144,10 @@ class _KernelCache(NullCache):  # type: ignore[misc]
             _remove_unused(path.parent)
         except Exception:
             return
+
+
+def _checksum(path: Path, payload: bytes) -> bytes:
+    return hashlib.sha256(path.name.encode() + b"\0" + payload).digest()
 
 
 def _mark_used(path: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from numba import types
 from numba.core import cgutils
 
+from ..uninterrupted import made_apart
 from .bits import U64, load32, load64, store8
 from .compiler import address_of_kernel, kernel
 from .flat import Kernel
@@ -83,6 +84,7 @@ def _call(typingctx: Any, address: Any, arguments: Any) -> Any:
 
 
 @functools.cache
+@made_apart
 def starter() -> Any:
     """Kernel of `Prepared`: one for all calls."""
 
