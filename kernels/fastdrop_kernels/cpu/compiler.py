@@ -9,6 +9,7 @@ name is right by construction, and any failure of the cache means compiling, nev
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import pickle
@@ -194,7 +195,18 @@ def kernel(name: str, function: Callable[..., Any], signature: Any) -> Callable[
     with global_compiler_lock:  # which forks wait for, see `forks`
         result = _compile(name, function, signature, {"no_cfunc_wrapper": True})
         entry_point: Callable[..., Any] = result.entry_point
+        _results[entry_point] = result
     return entry_point
+
+
+@functools.cache  # it takes 8 us
+def address_of_kernel(entry_point: Callable[..., Any]) -> int:
+    """Return where the code of a kernel begins, for what calls it as Numba's functions do."""
+    result = _results[entry_point]
+    address: int = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+    if not address:
+        raise RuntimeError(f"{result.fndesc.llvm_func_name} is not in the code that was compiled")
+    return address
 
 
 def routine(name: str, function: Callable[..., Any], signature: Any) -> Any:
@@ -217,4 +229,5 @@ def routine(name: str, function: Callable[..., Any], signature: Any) -> Any:
 
 
 _alive: list[Any] = []
+_results: dict[Callable[..., Any], Any] = {}
 _looked_through: set[Path] = set()
