@@ -121,26 +121,29 @@ def dropout(
     """
     # Small calls are mostly Python's time: the usual ones are recognised here and go straight to
     # compiled code, which looks at the arrays itself and returns 0 if they are not plain.
-    if type(rng) is int and training is True:
-        rng = as_key(rng)
     if (
         type(x) is _ndarray
-        and type(p) is float
-        and type(rng) is Key
         and training is True
-        and (scale is None or type(scale) is float)
         and noise_shape is None
         and global_shape is None
         and type(offset) is int
-        and 0 <= offset < _INDEX_LIMIT
-        and (law := _express.get((p, scale, x.dtype)) or _new_law(p, scale, x.dtype))
+        and 0 <= offset < _NEAR
+        and (type(p) is float or (type(p) in _NUMBERS and 0 <= p <= 1))  # type: ignore[operator]
+        and (scale is None or type(scale) is float or type(scale) in _NUMBERS)
+        and (law := _express.get((p, scale, x.dtype)) or _new_law(p, scale, x))  # type: ignore[arg-type]
     ):
         near, record_at, near_bytes, kernel_for, _ = law
         run = near if x.nbytes <= near_bytes else kernel_for(x.nbytes)
         if run is not None:
             y = _empty(x.shape, x.dtype) if out is None else out
-            if type(y) is _ndarray and run(id(x), id(y), record_at, offset, *rng):
-                return y
+            if type(y) is _ndarray:
+                if type(rng) is Key:
+                    if run(id(x), id(y), record_at, offset, *rng):
+                        return y
+                # A generator moves on only if the call will succeed.
+                elif run(id(x), id(y), record_at, _LOOK, 0, 0):
+                    run(id(x), id(y), record_at, offset, *as_key(rng))  # type: ignore[arg-type]
+                    return y
             del y
     if is_each(p):
         return element_wise_each(
@@ -307,4 +310,6 @@ def dropout_mask(
 
 _ndarray, _empty = np.ndarray, np.empty
 _express, _new_law = EXPRESS, new_law
-_INDEX_LIMIT = arguments.INDEX_LIMIT
+_NEAR, _LOOK = 1 << 62, 1 << 63  # offsets that `express` takes, and one that only asks it
+# What p and scale may be beside floats. Those that are equal have one law; a bool has none.
+_NUMBERS = frozenset((int, np.float64, np.float32, np.float16))

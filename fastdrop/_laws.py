@@ -32,11 +32,14 @@ EXPRESS: dict[tuple[float, float | None, np.dtype[Any]], ExpressLaw] = {}
 _MOST_LAWS = 256
 
 
-def new_law(p: float, scale: float | None, dtype: np.dtype[Any]) -> ExpressLaw | None:
-    """Make the law of a p, scale and dtype, for the calls to come too; None has to go the long way.
+def new_law(p: float, scale: float | None, x: Array) -> ExpressLaw | None:
+    """Make the law of a p, a scale and x's dtype, for calls to come too; None goes the long way.
 
     Raises what the long way raises.
     """
+    if not x.flags.c_contiguous:  # and so nothing is compiled for it in vain
+        return None
+    dtype = x.dtype
     threshold, factor = law_of(arguments.probability(p), dtype, scale)
     driver = cpu_driver()
     # What is certain is not drawn, and 0.0 and -0.0 are one key but two factors.
@@ -46,7 +49,14 @@ def new_law(p: float, scale: float | None, dtype: np.dtype[Any]) -> ExpressLaw |
         EXPRESS.clear()
     record = driver.express_record(dtype, threshold, factor)
     kernel_for = functools.partial(driver.express, driver.dropping(dtype))
-    made = ExpressLaw(kernel_for(0), record.ctypes.data, driver.NEAR_BYTES, kernel_for, record)
+
+    def first(*call: int) -> int:
+        """Compile the kernel of small arrays when the first one comes."""
+        run: Callable[..., int] = kernel_for(0)
+        EXPRESS[p, scale, dtype] = made._replace(run=run)
+        return run(*call)
+
+    made = ExpressLaw(first, record.ctypes.data, driver.NEAR_BYTES, kernel_for, record)
     EXPRESS[p, scale, dtype] = made
     return made
 

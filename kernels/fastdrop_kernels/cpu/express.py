@@ -29,6 +29,7 @@ _DTYPE, _FLAGS = np.uint64(DTYPE), np.uint64(FLAGS)
 _DTYPE_WORD = np.uint64(DTYPE_WORD)
 _C_CONTIGUOUS, _WRITEABLE = np.uint32(0x1), np.uint32(0x400)  # NumPy's flags
 _ZERO, _ONE, _EIGHT = np.uint64(0), np.uint64(1), np.uint64(8)
+_LOOK = np.uint64(1 << 63)
 _THRESHOLD, _VALUE = np.uint64(8), np.uint64(16)  # bytes in a record
 
 
@@ -63,7 +64,8 @@ def express(operation: Operation, way: str) -> Any:
 
     x and y are the id() of two arrays, `record` the address of an `express_record`. Arrays that are
     not both contiguous, alike, of the record's dtype, and apart or one and the same, are left
-    alone, and so are those whose indices would reach 2**63: then 0 is returned.
+    alone, and so are those whose indices would reach 2**63: then 0 is returned. So is 1 for the
+    index 2**63, if the arrays are, and nothing is done.
     """
     span = span_loop(operation, way)
     itemsize = np.uint64(operation.target.itemsize)
@@ -72,12 +74,14 @@ def express(operation: Operation, way: str) -> Any:
         x, y, record = pointer_at(x_id), pointer_at(y_id), pointer_at(record_at)
         n = _elements(x, y, load64(record, _ZERO))
         nbytes = n * itemsize
-        if n == _ZERO or index >> np.uint64(62):
+        if n == _ZERO or (index >> np.uint64(62) and index != _LOOK):
             return _ZERO
         source, target = pointer_in(x_id + _DATA), pointer_in(y_id + _DATA)
         distance = address_of(target) - address_of(source)
         if distance and (distance < nbytes or _ZERO - distance < nbytes):
             return _ZERO
+        if index == _LOOK:
+            return _ONE
         value, rounding = advance(record, _VALUE), round_by_default()
         span(source, target, n, index, seed, stream, load64(record, _THRESHOLD), value)
         round_as_before(rounding)
