@@ -181,7 +181,8 @@ def start_table(start: StartPart) -> Table:
         "From just before `import fastdrop` to the end of the first call, each in a fresh process, "
         f"of {size_label(ELEMENTS)} elements unless a row says another size. Numba's import is "
         "part of the first call; NumPy had been imported before, unless a row says that it is "
-        "included. The cache is that of compiled kernels; Python's bytecode is there in both.",
+        "included. The cache is that of compiled kernels; Python's bytecode is there in both. "
+        "`fastdrop.warmup` is asked for that call's function and dtype alone.",
     )
 
 
