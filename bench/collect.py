@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -244,12 +243,10 @@ def collect(plan: Plan, show: Show = lambda doing, done: None) -> Results:
         for c in entrants
         if c.needs and c.threads
     }
+    settings = {"mode": plan.mode, "p": P, "seconds": plan.seconds, "threads": threads}
     return {
         "schema": SCHEMA,
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "versions": machine.versions(),
-        "hardware": machine.hardware(),
-        "settings": {"mode": plan.mode, "p": P, "seconds": plan.seconds, "threads": threads},
+        **machine.conditions(settings),
         "notes": collector.notes,
         "contenders": {c.name: {"label": c.label, "role": c.role} for c in entrants},
         "timings": timings,

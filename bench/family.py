@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,13 +217,9 @@ def main(args: argparse.Namespace) -> int:
     part = args.check or args.sizes or args.only
     output = args.output or (None if part else RESULTS)
     if output is not None:
-        now = datetime.datetime.now(datetime.timezone.utc)
         results: FamilyResults = {
             "schema": SCHEMA,
-            "date": now.isoformat(timespec="seconds"),
-            "versions": machine.versions(),
-            "hardware": machine.hardware(),
-            "settings": {"p": P, "seconds": args.seconds, "check": args.check},
+            **machine.conditions({"p": P, "seconds": args.seconds, "check": args.check}),
             "rows": rows,
         }
         save(results, output)

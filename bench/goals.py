@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from .common import HALF, KI, MI, figure
 from .report import seen_bytes
@@ -12,10 +12,11 @@ from .results import Results, Row, find, rows, sizes
 
 Measure: TypeAlias = Callable[[Results], float | None]
 State: TypeAlias = Literal["held", "acceptable", "MISSED", "not measured"]
+R = TypeVar("R")  # what a results file holds
 
 
 @dataclass(frozen=True)
-class Goal:
+class Goal(Generic[R]):
     """A figure to reach: at most `limit`, or at least, where `at_least` is set.
 
     Where there is an `acceptable` figure too, missing the first and reaching that is no miss.
@@ -24,7 +25,7 @@ class Goal:
     text: str
     unit: str
     limit: float
-    measure: Measure
+    measure: Callable[[R], float | None]
     acceptable: float | None = None
     at_least: bool = False
 
@@ -47,7 +48,7 @@ class Goal:
 class Verdict:
     """What became of a goal."""
 
-    goal: Goal
+    goal: Goal[Any]
     value: float | None
 
     @property
@@ -207,7 +208,7 @@ def _in_dtype(dtype: str, contender: str = ONE.contender) -> Which:
     return Which("dtypes", contender, dtype)
 
 
-def _ratios() -> list[Goal]:
+def _ratios() -> list[Goal[Results]]:
     figures = (
         ("64 Ki", 64 * KI, (3.0, 4.0), None),
         ("1 Mi", MI, (1.8, 2.2), (1.0, 1.3)),
@@ -223,7 +224,7 @@ def _ratios() -> list[Goal]:
     return goals
 
 
-def _half(dtype: str) -> list[Goal]:
+def _half(dtype: str) -> list[Goal[Results]]:
     pairs = [(_in_dtype(dtype, name), _in_dtype("float32", name)) for name in BOTH]
     return [
         Goal(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import importlib.metadata
 import os
 import platform
 import re
 from pathlib import Path
+from typing import Any
+
+from .results import Conditions
 
 PACKAGES = (
     "fastdrop",
@@ -100,4 +104,15 @@ def hardware() -> dict[str, str | int | float | None]:
         "l3_kib": _cache_kib(3),
         "memory_gib": round(pages * page / 2**30, 1) if pages and page else None,
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+
+
+def conditions(settings: dict[str, Any]) -> Conditions:
+    """Return what results say of now and here, beside how they were measured."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return {
+        "date": now.isoformat(timespec="seconds"),
+        "versions": versions(),
+        "hardware": hardware(),
+        "settings": settings,
     }

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import family_report, report
+from . import family_report, process_report, report
 from .common import RESULTS, ROOT, BenchError
 from .goals import judge
 from .gpu import report as gpu_report
@@ -25,6 +25,7 @@ PLOTS: dict[str, tuple[str, Callable[[Results], object]]] = {
 Markers = tuple[str, str]
 CPU: Markers = ("<!-- bench:cpu:start -->", "<!-- bench:cpu:end -->")
 FAMILY: Markers = ("<!-- bench:family:start -->", "<!-- bench:family:end -->")
+PROCESS: Markers = ("<!-- bench:process:start -->", "<!-- bench:process:end -->")
 GPU: Markers = ("<!-- bench:gpu:start -->", "<!-- bench:gpu:end -->")
 
 
@@ -34,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
     parser.add_argument(
         "--family-results", type=Path, default=family_report.RESULTS, metavar="FILE"
+    )
+    parser.add_argument(
+        "--process-results", type=Path, default=process_report.RESULTS, metavar="FILE"
     )
     parser.add_argument("--gpu-results", type=Path, default=GPU_RESULTS, metavar="FILE")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE")
@@ -116,6 +120,26 @@ def family_region(results: family_report.FamilyResults) -> str:
     return "\n\n".join(parts)
 
 
+def process_region(results: process_report.ProcessResults) -> str:
+    """Build the text on cold start and latency, whichever was measured."""
+    start, latency = results["start"], results["latency"]
+    parts, verdicts, machines = [], [], []
+    if start is not None:
+        parts.append(_markdown(process_report.start_table(start)))
+        verdicts += process_report.judge_start(start)
+        machines.append(report.machine(start))
+    if latency is not None:
+        parts.append(_markdown(process_report.latency_table(latency)))
+        verdicts += process_report.judge_latency(latency)
+        machines.append(report.machine(latency))
+    for command, part in (("start", start), ("latency", latency)):
+        if part is None:
+            parts.append(f"Not measured yet: `python -m bench {command}` does it.")
+    if verdicts:
+        parts.append(_goals([str(verdict) for verdict in verdicts]))
+    return "\n\n".join([*parts, *dict.fromkeys(machines)])
+
+
 def gpu_region(results_file: Path) -> str:
     """Build the text on the GPU: its results, or that there are none."""
     if not results_file.exists():
@@ -170,6 +194,9 @@ def main(args: argparse.Namespace) -> int:
     if any(marker in old for marker in FAMILY):
         text = family_region(family_report.load(args.family_results))
         new = replaced(new, text, str(args.readme), FAMILY)
+    if any(marker in old for marker in PROCESS):
+        text = process_region(process_report.load(args.process_results))
+        new = replaced(new, text, str(args.readme), PROCESS)
     if any(marker in old for marker in GPU):
         new = replaced(new, gpu_region(args.gpu_results), str(args.readme), GPU)
     if new == old:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .common import HALF, figure, size_label
 from .contenders import ROOF
 from .memory import WARM_UP_PART
-from .results import Measured, Results, Row, find, rows, sizes
+from .results import Conditions, Results, Row, find, rows, sizes
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _filled(title: str, head: list[str], lines: list[list[str]], note: str) -> T
     return Table(title, head, lines, note) if lines else None
 
 
-def machine(results: Measured) -> str:
+def machine(results: Conditions) -> str:
     """Describe hardware, versions and date in a line."""
     hardware, versions = results["hardware"], results["versions"]
     caches = ", ".join(

@@ -63,14 +63,23 @@ class Entrant(TypedDict):
     role: str
 
 
-class Measured(TypedDict):
-    """What every results file says: when, with what, on what, and how it was measured."""
+class Versioned(TypedDict):
+    """What every results file begins with."""
 
     schema: int
+
+
+class Conditions(TypedDict):
+    """When, with what, on what, and how something was measured."""
+
     date: str
     versions: dict[str, str | None]
     hardware: dict[str, str | int | float | None]
     settings: dict[str, Any]
+
+
+class Measured(Versioned, Conditions):
+    """What results files say of which all was measured at once."""
 
 
 class Results(Measured):

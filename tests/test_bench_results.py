@@ -171,11 +171,11 @@ def test_every_goal_has_a_text_of_its_own() -> None:
 
 
 def test_a_goal_has_three_states() -> None:
-    goal = Goal("a goal", " us", 3.0, lambda _: None, acceptable=4.0)
+    goal: Goal[results.Results] = Goal("a goal", " us", 3.0, lambda _: None, acceptable=4.0)
     states = {3.0: "held", 3.5: "acceptable", 4.0: "acceptable", 4.1: "MISSED"}
     assert {value: goal.state(value) for value in states} == states
     assert goal.state(None) == "not measured"
-    least = Goal("a goal", "", 20, lambda _: None, at_least=True)
+    least: Goal[results.Results] = Goal("a goal", "", 20, lambda _: None, at_least=True)
     assert [least.state(v) for v in (20.0, 19.9)] == ["held", "MISSED"]
 
 

@@ -141,7 +141,7 @@ def _kept(results: Results) -> float | None:
     return max((value for value in ours if value is not None), default=None)
 
 
-def _goal(text: str, unit: str, limit: float, measure: Measure) -> Goal:
+def _goal(text: str, unit: str, limit: float, measure: Measure) -> Goal[Results]:
     return Goal(text, unit, limit, measure, at_least=True)
 
 
