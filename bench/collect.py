@@ -11,7 +11,7 @@ from . import machine, memory, path, timing
 from .check import Wrong, check
 from .common import Array, BenchError, P, fresh_input, fresh_output, listing, size_label
 from .contender import Contender, default_threads
-from .contenders import CONTENDERS, available
+from .contenders import CONTENDERS, EVERYONE, available
 from .results import SCHEMA, MemoryRow, ProfileRow, Results, Row
 from .sections import MEMORY, NAMES, PROFILE, SECTIONS, Section
 
@@ -229,7 +229,7 @@ def _row(contender: Contender, elements: int, summary: timing.Summary, entry: ti
 
 def collect(plan: Plan, show: Show = lambda doing, done: None) -> Results:
     """Validate, time and measure; returns what the results file holds."""
-    if plan.only is not None and not any(c.name in plan.only for c in CONTENDERS):
+    if plan.only is not None and not any(c.name in plan.only for c in EVERYONE):
         raise BenchError("no contender is left")
     collector = _Collector(plan, show)
     timings = {name: collector.section(name) for name in plan.sections if name in SECTIONS}
@@ -237,7 +237,7 @@ def collect(plan: Plan, show: Show = lambda doing, done: None) -> Results:
     profile_rows = collector.profile() if PROFILE in plan.sections else []
     present = {row["contender"] for rows in timings.values() for row in rows}
     present |= {row["contender"] for row in memory_rows}
-    entrants = [contender for contender in CONTENDERS if contender.name in present]
+    entrants = [contender for contender in EVERYONE if contender.name in present]
     threads = {
         c.needs: "own" if c.threads == "own" else default_threads(c.needs)
         for c in entrants

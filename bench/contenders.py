@@ -80,7 +80,21 @@ CONTENDERS = (
         peers.tensorflow_steps,
     ),
 )
-BY_NAME = {contender.name: contender for contender in CONTENDERS}
+# How small calls are made too: Python's part differs.
+_SMALL_ONLY = tuple(
+    Contender(f"fastdrop-{name}", f"fastdrop, new array, {label}", "ours", setup, "fastdrop")
+    for name, label, setup in (
+        ("layer", "a layer's forward", ours.layered),
+        ("generator", "rng=Generator", ours.generated),
+        ("unseeded", "rng=None", ours.unseeded),
+    )
+)
+EVERYONE = (*CONTENDERS, *_SMALL_ONLY)
+BY_NAME = {contender.name: contender for contender in EVERYONE}
+SMALL = (
+    *(BY_NAME[name] for name in ("multiply", "cs231n", "fastdrop", "fastdrop-new")),
+    *_SMALL_ONLY,
+)
 
 
 def known(names: Iterable[str]) -> frozenset[str]:

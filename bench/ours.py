@@ -38,6 +38,24 @@ def fresh(x: Array, p: float, out: Array) -> Call:
     return lambda: dropout(x, p, rng=rng)
 
 
+def generated(x: Array, p: float, out: Array) -> Call:
+    """Let a Generator say which mask."""
+    dropout, rng = load("fastdrop").dropout, np.random.default_rng()
+    return lambda: dropout(x, p, rng=rng)
+
+
+def unseeded(x: Array, p: float, out: Array) -> Call:
+    """Let the operating system say which mask."""
+    dropout = load("fastdrop").dropout
+    return lambda: dropout(x, p)
+
+
+def layered(x: Array, p: float, out: Array) -> Call:
+    """Go forward through a layer."""
+    layer = load("fastdrop").Dropout(p, rng=key())
+    return lambda: layer(x)
+
+
 def given_steps(x: Array, dy: Array, p: float, y: Array, dx: Array) -> Step:
     """Train with given outputs; nothing is kept between the passes."""
     dropout, rng = load("fastdrop").dropout, key()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from . import variants
 from .common import DTYPES, KI, MI, BenchError
 from .contender import Contender
-from .contenders import BY_NAME, CONTENDERS, ROOF, as_step, in_dtype
+from .contenders import BY_NAME, CONTENDERS, ROOF, SMALL, as_step, in_dtype
 from .machine import usable_cpus
 
 Sizes = tuple[int, ...]
@@ -76,7 +76,7 @@ def _threads() -> tuple[Contender, ...]:
 
 
 def _small() -> tuple[Contender, ...]:
-    return tuple(BY_NAME[name] for name in ("multiply", "cs231n", "fastdrop", "fastdrop-new"))
+    return SMALL
 
 
 _BY_FOURS = tuple(64 << 2 * n for n in range(11))  # 64 to 64 Mi
