@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contract import is_certain
-from ..plan import AXES, LINE, PANEL, Axis, Plan, c_strides, plan
+from ..plan import AXES, LINE, NEIGHBOURS, PANEL, Axis, Plan, c_strides, plan
 from ..threads import run_together, thread_count
 from . import express as whole_calls
+from .along import along
 from .bits import GROUP
 from .box import LAWS, box
 from .catalogue import (
@@ -48,6 +49,7 @@ from .operations import Operation
 from .pieces import pack_by_pieces
 from .shares import ALL, Record, record
 from .span import FAR, NEAR, NEAR_BYTES, STREAM
+from .tables import tables_of
 
 __all__ = [
     "LAYOUT_IS_KNOWN",
@@ -130,6 +132,9 @@ def prepare(operations: Iterable[Operation]) -> None:
             prepare_jointly(operation)
             if operation.plain:
                 prepare([operation.plain])
+            if operation.tabled:
+                for way in (NEAR, FAR):
+                    along(operation.tabled, way)
             continue
         if operation in DROPS.values() and LAYOUT_IS_KNOWN:
             for way in (NEAR, FAR):
@@ -323,6 +328,11 @@ def _apply_together(
             layout, laws = found
             _walk(operation.plain, layout, index, LAWS, laws)(x, y, seed, stream)
             return
+        tables = tables_of(operation, operands[0], value, y.shape, *strides)
+        if tables and operation.tabled:
+            walk = _walk(operation.tabled, tables.layout, index, tables.period, tables.told)
+            walk(x, y, seed, stream)
+            return
     place = index, index_strides, seed, stream
     apply_jointly(operation, x, y, operands, *place, threshold, value, shares)
 
@@ -375,6 +385,9 @@ def _walk(operation: Operation, layout: Plan, index: int, threshold: int, value:
     return functools.partial(shared, kernel)
 
 
+_FAR_FORMS = (LINE, PANEL, NEIGHBOURS)
+
+
 def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:
     """Return the kernel for a box, the axis along which threads share it, and of what multiples."""
     axes, form, _, n = layout
@@ -382,8 +395,10 @@ def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:
     if packed and form != PANEL:  # bits are no bytes that could be written alone
         form = LINE
     # What is shared leaves the hardware the time to ask ahead.
-    far = form in (LINE, PANEL) and not packed and n * operation.target.bits > 8 * NEAR_BYTES
-    return box(operation, form, FAR if far else NEAR), *_split(axes, form, packed)
+    far = form in _FAR_FORMS and not packed and n * operation.target.bits > 8 * NEAR_BYTES
+    way = FAR if far else NEAR
+    found = along(operation, way) if form == NEIGHBOURS else box(operation, form, way)
+    return found, *_split(axes, form, packed)
 
 
 def _split(axes: list[Axis], form: str, packed: bool) -> tuple[int, int]:
