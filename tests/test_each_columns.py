@@ -11,7 +11,7 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import reference
-from fastdrop_kernels.cpu import catalogue, driver, tables
+from fastdrop_kernels.cpu import catalogue, columns, driver
 from fastdrop_kernels.plan import c_strides
 
 from .normals import uniforms
@@ -43,22 +43,22 @@ OFFSETS = (0, 77, 2**32 - 999, 2**35 - 5, 2**60 - 1234)
 
 @pytest.fixture(autouse=True)
 def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_LEAST", 1)
-    monkeypatch.setattr(tables, "_TIMES", 2)
+    monkeypatch.setattr(columns, "_LEAST", 1)
+    monkeypatch.setattr(columns, "_TIMES", 2)
 
 
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     """Say of each call whether it had tables, and check that all of a test had."""
     found: list[bool] = []
-    tables_of = tables.tables_of
+    tables_of = columns.tables_of
 
     def counted(*arguments: Any) -> Any:
         result = tables_of(*arguments)
         found.append(result is not None)
         return result
 
-    monkeypatch.setattr(driver, "tables_of", counted)
+    monkeypatch.setattr(columns, "tables_of", counted)
     yield found
     assert found
     assert all(found)
@@ -76,7 +76,7 @@ def test_what_pays_has_tables() -> None:
         operation = catalogue.dropping_each(x.dtype, False)
         p = np.broadcast_to(np.full(of_p, 0.3), x.shape)
         steps = x.strides, x.strides, c_strides(x.shape)
-        found = tables.tables_of(operation, p, np.ones((), x.dtype), x.shape, *steps)
+        found = columns.tables_of(operation, p, np.ones((), x.dtype), x.shape, *steps)
         return found.period if found else None
 
     x = np.zeros((8, 16, 512), np.float32)
@@ -88,8 +88,8 @@ def test_what_pays_has_tables() -> None:
     assert period(x[:, :, ::2], (256,)) is None
     assert period(x.transpose(2, 1, 0), (16, 8)) is None
     assert period(x, x.shape) is None
-    assert period(np.zeros((2 * tables._MOST + 2, 2), np.float32).T, (2, 1)) is None
-    assert period(np.zeros((2, tables._MOST + 1), np.float32), (tables._MOST + 1,)) is None
+    assert period(np.zeros((2 * columns._MOST + 2, 2), np.float32).T, (2, 1)) is None
+    assert period(np.zeros((2, columns._MOST + 1), np.float32), (columns._MOST + 1,)) is None
 
 
 @every_dtype
@@ -170,13 +170,13 @@ def test_parts_and_alignments(rng: np.random.Generator, used: list[bool]) -> Non
     full, p = (40, 700), special_chances((700,), rng)
     x = rng.standard_normal(full).astype(np.float32)
     want = expected(x, p)
-    for rows, columns in ((slice(3, 30), slice(0, 300)), (slice(0, 40), slice(131, 699))):
-        where: dict[str, Any] = {"offset": (rows.start, columns.start), "global_shape": full}
-        part, its = np.ascontiguousarray(want[rows, columns]), p[columns]
+    for rows, across in ((slice(3, 30), slice(0, 300)), (slice(0, 40), slice(131, 699))):
+        where: dict[str, Any] = {"offset": (rows.start, across.start), "global_shape": full}
+        part, its = np.ascontiguousarray(want[rows, across]), p[across]
         for laid in (
-            x[rows, columns],
-            np.ascontiguousarray(x[rows, columns]),
-            misaligned(np.ascontiguousarray(x[rows, columns]), 12),
+            x[rows, across],
+            np.ascontiguousarray(x[rows, across]),
+            misaligned(np.ascontiguousarray(x[rows, across]), 12),
         ):
             got = fd.dropout(laid, its, rng=KEY, **where)
             assert_same(np.ascontiguousarray(got), part)

@@ -15,7 +15,7 @@ from numba.core.registry import cpu_target
 
 import fastdrop as fd
 from fastdrop_kernels import contract
-from fastdrop_kernels.cpu import tables
+from fastdrop_kernels.cpu import columns
 from tests import normals, oracle
 from tests.normals import uniforms
 from tests.oracle import Array, poison
@@ -135,7 +135,7 @@ def main(cpu: str) -> None:
     name = cpu_target.target_context.codegen().magic_tuple()[1]
     assert name == cpu, f"Numba compiles for {name}, and not for {cpu}"
     count = 0
-    tables._LEAST, tables._TIMES = 1, 2  # such small arrays pay nothing
+    columns._LEAST, columns._TIMES = 1, 2  # such small arrays pay nothing
     for what, (actual, expected) in results():
         try:
             oracle.assert_same(actual, expected)

@@ -22,7 +22,7 @@ from ..threads import run_together, thread_count
 from . import express as whole_calls
 from .along import along
 from .bits import GROUP
-from .box import LAWS, box
+from .box import box
 from .catalogue import (
     DROPS,
     FLOATS,
@@ -40,16 +40,15 @@ from .catalogue import (
     marking_each,
     packing,
 )
+from .columns import by_lines
 from .express import express_record
 from .flat import Kernel, flat
 from .joint import apply_jointly, prepare_jointly, sums
-from .laws import laws_of
 from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
 from .pieces import pack_by_pieces
 from .shares import ALL, Record, record
 from .span import FAR, NEAR, NEAR_BYTES, STREAM
-from .tables import tables_of
 
 __all__ = [
     "LAYOUT_IS_KNOWN",
@@ -321,18 +320,12 @@ def _apply_together(
     threshold: int,
     value: Array,
 ) -> None:
-    if operation.plain:
-        strides = _input_strides(operation, x.strides), y.strides, index_strides
-        found = laws_of(operation, operands[0], value, y.shape, *strides)
-        if found:
-            layout, laws = found
-            _walk(operation.plain, layout, index, LAWS, laws)(x, y, seed, stream)
-            return
-        tables = tables_of(operation, operands[0], value, y.shape, *strides)
-        if tables and operation.tabled:
-            walk = _walk(operation.tabled, tables.layout, index, tables.period, tables.told)
-            walk(x, y, seed, stream)
-            return
+    strides = _input_strides(operation, x.strides), y.strides, index_strides
+    found = by_lines(operation, operands[0], value, y.shape, *strides)
+    if found:
+        alone, layout, threshold, value = found
+        _walk(alone, layout, index, threshold, value)(x, y, seed, stream)
+        return
     place = index, index_strides, seed, stream
     apply_jointly(operation, x, y, operands, *place, threshold, value, shares)
 
