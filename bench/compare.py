@@ -45,11 +45,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All figures of both files, and how many only one of them has."""
+    """All figures of both files, and how many only one of them has.
+
+    `gone` are contenders of ours of which the new file has no figure more in a section it has.
+    """
 
     changes: list[Change]
     only_old: int
     only_new: int
+    gone: list[tuple[str, str]]
     differences: list[str]
 
     def regressions(self, threshold: float) -> list[Change]:
@@ -112,8 +116,20 @@ def compare(old: Results, new: Results) -> Comparison:
             )
         )
     keys_old, keys_new = before.keys() | held.keys(), after.keys() | holds.keys()
+    sections, left = {place[0] for place in keys_new}, {place[:2] for place in keys_new}
+    gone = {
+        place[:2]
+        for place in keys_old
+        if place[0] in sections
+        and place[:2] not in left
+        and old["contenders"][place[1]]["role"] == "ours"
+    }
     return Comparison(
-        changes, len(keys_old - keys_new), len(keys_new - keys_old), differences(old, new)
+        changes,
+        len(keys_old - keys_new),
+        len(keys_new - keys_old),
+        sorted(gone),
+        differences(old, new),
     )
 
 
@@ -145,7 +161,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=THRESHOLD,
         help=f"least change that counts, as a part (default: {THRESHOLD:g})",
     )
-    parser.add_argument("--fail", action="store_true", help="exit 1 if there is a regression")
+    parser.add_argument(
+        "--fail", action="store_true", help="exit 1 if there is a regression, or a figure gone"
+    )
     parser.add_argument("--all", action="store_true", help="show every figure, peers' too")
 
 
@@ -194,7 +212,9 @@ def main(args: argparse.Namespace) -> int:
     if found.only_old or found.only_new:
         text += f" Only in old: {found.only_old}, only in new: {found.only_new}."
     out.print(Text(text))
-    return 1 if regressions and args.fail else 0
+    for section, contender in found.gone:
+        out.print(Text(f"Gone: {contender} of {section} has no figure any more.", style="bold red"))
+    return 1 if (regressions or found.gone) and args.fail else 0
 
 
 def sorted_by_place(comparison: Comparison) -> list[Change]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
 from ._backends import backend_of
-from ._element_wise import element_wise
+from ._element_wise import ElementWise, element_wise
 from ._functions import dropout
 from ._laws import alpha_law, alpha_scale, compute_type
 from ._whole_parts import channels
 from .cuda import AnyRNG
+
+_ALPHA_DROPOUT = ElementWise(
+    lambda driver, dtype: driver.alpha_dropping(dtype), lambda p, dtype, _: alpha_law(p, dtype)
+)
 
 
 def alpha_dropout(
@@ -69,16 +73,7 @@ def alpha_dropout(
     array([-0.10721093,  0.77919394, -0.77919394, -0.77919394], dtype=float32)
     """
     return element_wise(
-        x,
-        p,
-        lambda driver, dtype: driver.alpha_dropping(dtype),
-        alpha_law,
-        rng=rng,
-        training=training,
-        noise_shape=noise_shape,
-        offset=offset,
-        global_shape=global_shape,
-        out=out,
+        _ALPHA_DROPOUT, x, p, None, rng, training, noise_shape, offset, global_shape, out
     )
 
 

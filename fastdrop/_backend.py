@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastdrop_kernels import forks
+from fastdrop_kernels.uninterrupted import is_being_imported, uninterrupted
 
 from . import _arguments as arguments
 from . import _overlap as overlap
@@ -21,11 +22,12 @@ from .cuda import AnyRNG
 
 # ``driver -> operation``: what the kernels are to do, picked when their driver is loaded
 Operation = Callable[[Any], Any]
-# ``(x, out, rng) -> result``, or None for what has to go the long way: nothing is written then
-Again = Callable[[Array, Array | None, AnyRNG], Array | None]
+# ``(x, out, rng) -> result``, or None for what has to go the long way: nothing is written then, and
+# rng not asked. In the place of x, a mask has what it is to lie like, if anything.
+Again = Callable[[Any, Any, AnyRNG], Array | None]
 
-_BOOL, _BYTE = np.dtype(np.bool_), np.dtype(np.uint8)
-_NO_VALUE = np.zeros((), _BYTE)  # a parameter for operations that have none
+BOOL, BYTE = np.dtype(np.bool_), np.dtype(np.uint8)
+NO_VALUE = np.zeros((), BYTE)  # a parameter for operations that have none
 
 
 class Backend(abc.ABC):
@@ -145,12 +147,27 @@ class Backend(abc.ABC):
         self,
         operation: Operation,
         x: Array,
-        out: Array | None,
+        out: Any,
         place: Place,
         threshold: int,
         value: Array,
     ) -> Again | None:
         """Return what `apply` comes to for plain arrays of the layouts of x and `out`.
+
+        None where there is nothing quicker than that.
+        """
+        return None
+
+    def repeatable_mask(
+        self,
+        shape: tuple[int, ...],
+        out: Any,
+        place: Place,
+        threshold: int,
+        like: Array | None = None,
+        packed: bool = False,
+    ) -> Again | None:
+        """Return what `mask` comes to for an `out` of the same layout, with one p.
 
         None where there is nothing quicker than that.
         """
@@ -217,7 +234,7 @@ class Backend(abc.ABC):
         like: Array | None,
         p: Array | None,
     ) -> Array:
-        result = self.empty(shape, _BOOL) if out is None else self.output(out, shape, _BOOL, like)
+        result = self.empty(shape, BOOL) if out is None else self.output(out, shape, BOOL, like)
         apart = out is None or not overlap.within(self.addresses(result))
         target = result if apart else self.empty_like(result)
         seed, stream, more = self.key(rng, target)
@@ -228,7 +245,7 @@ class Backend(abc.ABC):
             marking, there = driver.marking_each(), self.addresses(target)
             own = self.own_operands(lambda _: marking, p, None, target)
             more = {**more, "operands": tuple([self._undisturbed(o, there) for o in own])}
-        driver.apply(marking, *marks, *place, seed, stream, threshold, _NO_VALUE, **more)
+        driver.apply(marking, *marks, *place, seed, stream, threshold, NO_VALUE, **more)
         return self._finished(target, result, out)
 
     def _packed_mask(
@@ -245,9 +262,9 @@ class Backend(abc.ABC):
         for length in shape:
             elements *= length
         size = ((elements + 7) // 8,)
-        result = self.empty(size, _BYTE) if out is None else self.output(out, size, _BYTE, like)
+        result = self.empty(size, BYTE) if out is None else self.output(out, size, BYTE, like)
         plain = self.addresses(result).flags.c_contiguous
-        target = result if plain else self.empty(size, _BYTE)
+        target = result if plain else self.empty(size, BYTE)
         if p is not None:
             self.pack_each(target, shape, place, rng, p)
         else:
@@ -314,10 +331,14 @@ class Backend(abc.ABC):
 
 def imported(name: str) -> Any:
     """Return a module of the kernels; while one is imported, no process is forked."""
-    if loaded := sys.modules.get(name):
+    if (loaded := sys.modules.get(name)) and not is_being_imported(name):
         return loaded
-    with forks.importing:
-        return importlib.import_module(name)
+
+    def load() -> Any:
+        with forks.importing:
+            return importlib.import_module(name)
+
+    return uninterrupted(load)
 
 
 def copy_by_filling(driver: Any, source: Array, target: Array) -> None:

@@ -14,7 +14,7 @@ from . import _libraries as libraries
 from ._backend import Backend
 from ._numpy import NUMPY
 
-# Whose arrays, of these very types, `_repeats` knows.
+# Whose arrays, of these very types, need not be looked at twice.
 plain_arrays: dict[type, Backend] = {np.ndarray: NUMPY}
 _by_type: dict[type, Backend] = {np.ndarray: NUMPY, type(None): NUMPY}
 
@@ -28,6 +28,12 @@ def operand_backend_of(x: Any, name: str = "x") -> Backend:
             "read no other arrays beside x: install CuPy, which views Numba's"
         )
     return backend
+
+
+def axes_of(x: Any, name: str = "x") -> int:
+    """Return how many axes x, so called in errors, has as an array."""
+    axes: int = x.ndim if type(x) in plain_arrays else backend_of(x).array(x, name).ndim
+    return axes
 
 
 def backend_of(x: Any) -> Backend:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastdrop_kernels.plan import c_strides
+from fastdrop_kernels.plan import apart_from, c_strides
 
 from . import _overlap as overlap
 from ._arguments import Array, Place
-from ._backend import Again, Operation
+from ._backend import BOOL, BYTE, NO_VALUE, Again, Operation
 from ._key import Key
 from .cuda import AnyRNG
 
@@ -21,7 +22,7 @@ def repeatable(
     backend: CupyBackend,
     operation: Operation,
     x: Array,
-    out: Array | None,
+    out: Any,
     place: Place,
     threshold: int,
     value: Array,
@@ -35,10 +36,8 @@ def repeatable(
     new, alike = _maker(backend, x, y), strides == y.strides
     law = *place, threshold, value
     run = driver.repeatable(operation(driver), shape, strides, y.strides, *law)
-    low, high = overlap.reach(shape, strides, x.itemsize)
-    first, last = overlap.reach(shape, y.strides, y.itemsize)
     # y lies behind all of x from this distance on, or in front of it up to that one.
-    behind, before = high - first, low - last
+    behind, before = apart_from(shape, strides, y.strides, x.itemsize)
     del x, y
 
     def again(x: Any, out: Any, rng: AnyRNG) -> Any:
@@ -62,6 +61,49 @@ def repeatable(
         else:
             seed, stream, more = backend.key(rng, out)
             run(source, target, seed, stream, **more)
+        return out
+
+    return again
+
+
+def repeatable_mask(
+    backend: CupyBackend,
+    shape: tuple[int, ...],
+    out: Any,
+    place: Place,
+    threshold: int,
+    packed: bool,
+) -> Again | None:
+    """Return what the backend's `mask` comes to for an `out` of the same layout."""
+    elements = math.prod(shape)
+    new: Any = shape, BOOL
+    driver, runtime = backend.driver, backend.cupy.cuda.runtime
+    if packed:
+        new = ((elements + 7) // 8,), BYTE
+        operation, steps = driver.packing(), c_strides(shape)
+        fits = out is None or backend.addresses(out).flags.c_contiguous
+    else:
+        operation, steps = driver.marking(), c_strides(shape) if out is None else out.strides
+        fits = out is None or not overlap.within(backend.addresses(out))
+    if not elements or not fits:
+        return None
+    run = driver.repeatable(operation, shape, None, steps, *place, threshold, NO_VALUE)
+    array = backend.cupy.ndarray
+
+    def again(like: Any, out: Any, rng: AnyRNG) -> Any:
+        device = runtime.getDevice()
+        if like is not None and like.data.device_id != device:
+            return None
+        if out is None:
+            out = array(*new)
+        elif out.data.device_id != device:
+            return None
+        target: int = out.data.ptr
+        if type(rng) is Key:
+            run(target, target, *rng)
+        else:
+            seed, stream, more = backend.key(rng, out)
+            run(target, target, seed, stream, **more)
         return out
 
     return again

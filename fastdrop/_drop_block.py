@@ -7,10 +7,10 @@ from typing import Any
 
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, Output
-from ._backends import operand_backend_of
-from ._functions import dropout, dropout_mask
+from ._backends import backend_of, operand_backend_of
+from ._functions import dropout_mask
 from ._key import Key
-from ._laws import compute_type
+from ._laws import compute_type, law_of
 from ._libraries import namespace
 from .cuda import AnyRNG
 
@@ -180,8 +180,13 @@ def _drop_block(
         count = int(xp.count_nonzero(kept))
         # Where nothing is kept, no factor is needed, and eps = 0 would give none.
         factor = kept.size / (eps + count) if count else 1.0
-        # The kernel of dropout multiplies, for it rounds half types once.
-        y = dropout(xs, 0.0, rng=_ANY_KEY, scale=factor, out=target)
+        # The kernel of dropout multiplies, for it rounds half types once. The factor is another one
+        # at each call, so that `dropout` would remember them in vain.
+        threshold, value = law_of(0.0, xs.dtype, factor)
+        place = arguments.place(shape)
+        y = backend_of(xs).apply(
+            lambda driver: driver.dropping(xs.dtype), xs, target, place, _ANY_KEY, threshold, value
+        )
         # Chosen, as dropout does, so that NaN is gone too: the bits are multiplied by 0 or 1. It
         # vectorises, and takes a quarter of what copyto(y, 0, where=...) takes.
         bits = y.view(f"u{y.dtype.itemsize}")

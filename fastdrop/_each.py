@@ -19,8 +19,10 @@ NO_THRESHOLD = 1  # which elements do not share
 
 def is_each(p: Any) -> bool:
     """Say whether p is an array of any kind, or a list, and not a number."""
-    return not isinstance(p, float | int | np.generic) and (
-        isinstance(p, np.ndarray | list | tuple) or libraries.on_gpu(p)
+    return (
+        type(p) is not float
+        and not isinstance(p, float | int | np.generic)
+        and (isinstance(p, np.ndarray | list | tuple) or libraries.on_gpu(p))
     )
 
 

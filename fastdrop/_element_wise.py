@@ -1,47 +1,75 @@
-"""The long way of the element-wise functions: all arguments checked, any array, any layout."""
+"""The element-wise functions: what each of them is, and the two ways that their calls go.
+
+A call like an earlier one goes straight to what was prepared for that (see `_repeats`). All others
+go the long way: all arguments checked, any array, any layout.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from . import _arguments as arguments
+from . import _repeats as repeats
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
+from ._backend import Operation
 from ._backends import backend_of
 from .cuda import AnyRNG
 
 
+@dataclass(frozen=True, eq=False)  # compared and hashed as objects, which is quick
+class ElementWise:
+    """What an element-wise function does."""
+
+    # (driver, dtype) -> the driver's operation
+    operation: Callable[[Any, np.dtype[Any]], Any]
+    # (p, dtype, parameter) -> the threshold, and the operation's parameters as kernels read them.
+    # It raises where the dtype, or the parameter, is none that the function takes.
+    law: Callable[[float, np.dtype[Any], Any], tuple[int, Array]]
+    # Returns p, or raises: p may be another number than a probability.
+    checked: Callable[[Any], float] = arguments.probability
+
+    def operation_on(self, dtype: np.dtype[Any]) -> Operation:
+        """Return what a driver is asked for arrays of a dtype."""
+        return lambda driver: self.operation(driver, dtype)
+
+
 def element_wise(
+    function: ElementWise,
     x: ArrayLike,
-    p: float,
-    operation: Callable[[Any, np.dtype[Any]], Any],
-    law: Callable[[float, np.dtype[Any]], tuple[int, Array]],
-    *,
+    p: Any,
+    parameter: Any,
     rng: AnyRNG,
     training: bool,
     noise_shape: NoiseShape,
     offset: Offset,
     global_shape: ShapeLike | None,
     out: Output,
-    checked: Callable[[Any], float] = arguments.probability,
-    name: str = "x",
 ) -> Array:
-    """Decide each element of x by p, and put an operation to it.
-
-    ``operation(driver, dtype)`` gives the driver's operation, ``law(p, dtype)`` the threshold and
-    the operation's parameters as kernels read them; it raises where the dtype is none that the
-    function takes. ``checked(p)`` returns p, or raises: p may be another number than a probability.
-    `name` is what errors call x.
-    """
+    """Decide each element of x by p, and do to it what a function does, by a parameter."""
+    known, what = repeats.calls, None
+    if training is True:
+        what = repeats.asked(function, x, p, parameter, noise_shape, offset, global_shape, out)
+        if what is not None and (again := known.get(what)):
+            result = again(x, out, rng)
+            if result is not None:
+                return result
     backend = backend_of(x)
-    xs = backend.array(x, name)
-    p = checked(p)
-    threshold, value = law(p, xs.dtype)
-    place = arguments.place(xs.shape, noise_shape, offset, global_shape, name)
+    xs = backend.array(x)
+    p = function.checked(p)
+    law = function.law(p, xs.dtype, parameter)
+    place = arguments.place(xs.shape, noise_shape, offset, global_shape)
     if not arguments.in_training(training):
         return backend.untouched(x, xs, out)
-    return backend.apply(
-        lambda driver: operation(driver, xs.dtype), xs, out, place, rng, threshold, value
-    )
+    operation = function.operation_on(xs.dtype)
+    if what is not None and repeats.comes_again(known, what):
+        ready = backend.repeatable(operation, xs, out, place, *law)
+        result = repeats.remember(known, what, ready)(xs, out, rng)
+        if result is not None:
+            return result
+    result = backend.apply(operation, xs, out, place, rng, *law)
+    repeats.succeeded(what)
+    return result

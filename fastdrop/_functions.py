@@ -9,15 +9,21 @@ import numpy as np
 from fastdrop_kernels import contract
 
 from . import _arguments as arguments
+from . import _repeats as repeats
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
 from ._backends import backend_of, operand_backend_of
 from ._each import NO_THRESHOLD, element_wise_each, is_each, probabilities
-from ._element_wise import element_wise
+from ._element_wise import ElementWise, element_wise
 from ._fillings import filling
 from ._key import Key, as_key
 from ._laws import EXPRESS, law_of, new_law
-from ._repeats import dropped_again
 from .cuda import AnyRNG
+
+_DROPOUT = ElementWise(lambda driver, dtype: driver.dropping(dtype), law_of)
+_MASKED_FILL = ElementWise(
+    lambda driver, dtype: driver.filling(dtype),
+    lambda p, dtype, value: (contract.threshold(p), filling(value, dtype)),
+)
 
 
 def dropout(
@@ -136,14 +142,6 @@ def dropout(
             if type(y) is _ndarray and run(id(x), id(y), record_at, offset, *rng):
                 return y
             del y
-    if (
-        type(p) is float
-        and training is True
-        and (scale is None or type(scale) is float)
-        and (again := dropped_again(x, p, rng, scale, noise_shape, offset, global_shape, out))
-        is not None
-    ):
-        return again
     if is_each(p):
         return element_wise_each(
             x,
@@ -159,16 +157,7 @@ def dropout(
             out=out,
         )
     return element_wise(
-        x,
-        p,  # type: ignore[arg-type]  # which is what it may refuse
-        lambda driver, dtype: driver.dropping(dtype),
-        lambda p, dtype: law_of(p, dtype, scale),
-        rng=rng,
-        training=training,
-        noise_shape=noise_shape,
-        offset=offset,
-        global_shape=global_shape,
-        out=out,
+        _DROPOUT, x, p, scale, rng, training, noise_shape, offset, global_shape, out
     )
 
 
@@ -236,16 +225,7 @@ def masked_fill(
             out=out,
         )
     return element_wise(
-        x,
-        p,  # type: ignore[arg-type]
-        lambda driver, dtype: driver.filling(dtype),
-        lambda p, dtype: (contract.threshold(p), filling(value, dtype)),
-        rng=rng,
-        training=training,
-        noise_shape=noise_shape,
-        offset=offset,
-        global_shape=global_shape,
-        out=out,
+        _MASKED_FILL, x, p, value, rng, training, noise_shape, offset, global_shape, out
     )
 
 
@@ -297,6 +277,12 @@ def dropout_mask(
     >>> fd.dropout_mask(8, 0.5, rng=42).astype(int)
     array([1, 1, 0, 0, 0, 0, 1, 0])
     """
+    known = repeats.calls
+    what = repeats.asked_mask(shape, p, noise_shape, offset, global_shape, packed, out, like)
+    if what is not None and (again := known.get(what)):
+        result = again(like, out, rng)
+        if result is not None:
+            return result
     size = arguments.lengths("shape", shape)
     chance = None if is_each(p) else arguments.probability(p)
     place = arguments.place(size, noise_shape, offset, global_shape, "the mask")
@@ -309,7 +295,14 @@ def dropout_mask(
         each = probabilities(p, size, place)
     else:
         threshold = contract.threshold(chance)
-    return backend.mask(size, out, place, rng, threshold, near, each, packed)
+    if what is not None and repeats.comes_again(known, what):
+        ready = backend.repeatable_mask(size, out, place, threshold, near, packed)
+        result = repeats.remember(known, what, ready)(near, out, rng)
+        if result is not None:
+            return result
+    result = backend.mask(size, out, place, rng, threshold, near, each, packed)
+    repeats.succeeded(what)
+    return result
 
 
 _ndarray, _empty = np.ndarray, np.empty

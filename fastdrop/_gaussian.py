@@ -7,7 +7,7 @@ from typing import Any
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
 from ._backends import backend_of
-from ._element_wise import element_wise
+from ._element_wise import ElementWise, element_wise
 from ._laws import gaussian_law, noise_law
 from .cuda import AnyRNG
 
@@ -23,6 +23,18 @@ def deviation(stddev: Any) -> float:
     if number < 0.0:
         raise ValueError(f"stddev={number!r} is negative: give 0 or more")
     return number
+
+
+_GAUSSIAN_DROPOUT = ElementWise(
+    lambda driver, dtype: driver.gaussian_dropping(dtype),
+    lambda p, dtype, _: gaussian_law(p, dtype),
+    rate,
+)
+_GAUSSIAN_NOISE = ElementWise(
+    lambda driver, dtype: driver.gaussian_adding(dtype),
+    lambda stddev, dtype, _: noise_law(stddev, dtype),
+    deviation,
+)
 
 
 def gaussian_dropout(
@@ -84,17 +96,7 @@ def gaussian_dropout(
     array([1.7722859, 1.1435046, 0.7175346, 0.9605877], dtype=float32)
     """
     return element_wise(
-        x,
-        p,
-        lambda driver, dtype: driver.gaussian_dropping(dtype),
-        gaussian_law,
-        rng=rng,
-        training=training,
-        noise_shape=noise_shape,
-        offset=offset,
-        global_shape=global_shape,
-        out=out,
-        checked=rate,
+        _GAUSSIAN_DROPOUT, x, p, None, rng, training, noise_shape, offset, global_shape, out
     )
 
 
@@ -144,17 +146,7 @@ def gaussian_noise(
     array([ 0.1544572 ,  0.02870092, -0.05649308, -0.00788246], dtype=float32)
     """
     return element_wise(
-        x,
-        stddev,
-        lambda driver, dtype: driver.gaussian_adding(dtype),
-        noise_law,
-        rng=rng,
-        training=training,
-        noise_shape=noise_shape,
-        offset=offset,
-        global_shape=global_shape,
-        out=out,
-        checked=deviation,
+        _GAUSSIAN_NOISE, x, stddev, None, rng, training, noise_shape, offset, global_shape, out
     )
 
 

@@ -20,7 +20,7 @@ from . import _overlap as overlap
 from ._arguments import Array, Place
 from ._backend import Again, Backend, Operation, copy_by_filling, imported
 from ._backends import plain_arrays
-from ._cupy_repeats import repeatable
+from ._cupy_repeats import repeatable, repeatable_mask
 from ._key import as_key
 from ._numba import numba_backend
 from .cuda import AnyRNG, DeviceKey
@@ -180,13 +180,25 @@ class CupyBackend(Backend):
         self,
         operation: Operation,
         x: Array,
-        out: Array | None,
+        out: Any,
         place: Place,
         threshold: int,
         value: Array,
     ) -> Again | None:
         """Return what `apply` comes to on the device that is current at each call."""
         return repeatable(self, operation, x, out, place, threshold, value)
+
+    def repeatable_mask(
+        self,
+        shape: tuple[int, ...],
+        out: Any,
+        place: Place,
+        threshold: int,
+        like: Array | None = None,
+        packed: bool = False,
+    ) -> Again | None:
+        """Return what `mask` comes to on the device that is current at each call."""
+        return repeatable_mask(self, shape, out, place, threshold, packed)
 
     def softmax(self, x: Array, *rest: Any) -> Array:
         """Take a softmax, and drop some of it, on the device of x."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 from collections.abc import Iterable
@@ -95,8 +96,12 @@ class Key(_Words):
         """
         if type(n) is not int:
             n = _integer("n", n)
-        # Without the checks of both words, 4 times quicker.
-        return tuple.__new__(Key, (self.seed, (self.stream + n) % _WORD))
+        return _made(self.seed, (self.stream + n) % _WORD)
+
+
+def _made(seed: int, stream: int) -> Key:
+    """Make a key of what is known to be two words: 4 times quicker than with the checks."""
+    return tuple.__new__(Key, (seed, stream))
 
 
 # A string, because NumPy imports numpy.random, 30 ms, when it is first named.
@@ -132,14 +137,13 @@ def as_key(rng: RNG = None) -> Key:
     if type(rng) is int or isinstance(rng, np.integer):  # without importing numpy.random
         if not 0 <= rng < _WORD:
             raise ValueError(f"rng={rng} is out of range: as an integer it is a seed in [0, 2**64)")
-        return Key(rng)
+        return _made(int(rng), 0)
     if rng is None:
-        entropy = os.urandom(16)
-        return Key(int.from_bytes(entropy[:8], "little"), int.from_bytes(entropy[8:], "little"))
-    if isinstance(rng, np.random.BitGenerator):
-        rng = np.random.Generator(rng)
-    if isinstance(rng, np.random.Generator):
-        return Key(*map(int, rng.integers(0, _WORD - 1, 2, np.uint64, endpoint=True)))
+        words = int.from_bytes(os.urandom(16), "little")
+        return _made(words % _WORD, words >> 64)
+    bits: Any = rng.bit_generator if isinstance(rng, np.random.Generator) else rng
+    if isinstance(bits, np.random.BitGenerator):
+        return _made(*_two_words(bits))
     if isinstance(rng, np.random.SeedSequence):
         return Key(*map(int, rng.generate_state(2, np.uint64)))
     if isinstance(rng, np.random.RandomState):
@@ -148,7 +152,7 @@ def as_key(rng: RNG = None) -> Key:
             "numpy.random.default_rng(seed), a fastdrop.Key or an int"
         )
     try:
-        return Key(rng)
+        return Key(rng)  # type: ignore[arg-type]
     except TypeError:
         from .cuda import DeviceKey
 
@@ -161,6 +165,22 @@ def as_key(rng: RNG = None) -> Key:
             f"rng={rng!r} is a {type(rng).__name__}: give a fastdrop.Key, an int, a NumPy "
             "Generator, BitGenerator or SeedSequence, or None for fresh entropy"
         ) from None
+
+
+def _two_words(bits: np.random.BitGenerator) -> list[int]:
+    """Return what ``Generator.integers`` draws of all uint64, and leave the same state."""
+    if type(bits) in _of_whole_words():
+        return bits.random_raw(2).tolist()  # type: ignore[no-any-return]  # 0.9 us, and not 10
+    generator = np.random.Generator(bits)
+    words: list[int] = generator.integers(0, _WORD - 1, 2, np.uint64, endpoint=True).tolist()
+    return words
+
+
+@functools.cache
+def _of_whole_words() -> frozenset[type]:
+    """Return NumPy's generators whose raw words have 64 bits."""
+    random = np.random
+    return frozenset((random.PCG64, random.PCG64DXSM, random.SFC64, random.Philox))
 
 
 def _integer(name: str, value: Any) -> int:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from fastdrop_kernels import forks
+from fastdrop_kernels.plan import c_strides
+from fastdrop_kernels.uninterrupted import uninterrupted
 
 from . import _arguments as arguments
 from . import _libraries as libraries
 from . import _overlap as overlap
 from ._arguments import Array, Place
-from ._backend import Again, Backend, Operation
+from ._backend import BOOL, BYTE, NO_VALUE, Again, Backend, Operation, imported
 from ._key import Key, as_key
 from .cuda import AnyRNG
 
@@ -27,11 +30,15 @@ def cpu_driver() -> Any:
     # Imported at the first call: Numba takes half a second.
     global _loaded_driver
     if _loaded_driver is None:
-        with forks.importing, _uncollected():
-            from fastdrop_kernels.cpu import driver
-
-            _loaded_driver = driver
+        _loaded_driver = uninterrupted(_load_driver)
     return _loaded_driver
+
+
+def _load_driver() -> Any:
+    with forks.importing, _uncollected():
+        from fastdrop_kernels.cpu import driver
+
+        return driver
 
 
 @contextlib.contextmanager
@@ -57,10 +64,7 @@ class NumpyBackend(Backend):
 
     @property
     def softmax_driver(self) -> Any:
-        with forks.importing:
-            from fastdrop_kernels.cpu import softmax_driver
-
-            return softmax_driver
+        return imported("fastdrop_kernels.cpu.softmax_driver")
 
     def array(self, x: Any, name: str = "x") -> Array:
         return arguments.array(x, name)
@@ -105,35 +109,66 @@ class NumpyBackend(Backend):
         self,
         operation: Operation,
         x: Array,
-        out: Array | None,
+        out: Any,
         place: Place,
         threshold: int,
         value: Array,
     ) -> Again | None:
+        if not x.size or (out is not None and overlap.within(out)):
+            return None
         driver = self.driver
-        if not (driver.LAYOUT_IS_KNOWN and x.size):
-            return None
-        if out is not None and overlap.within(out):
-            return None
         strides = x.strides, (np.empty_like(x) if out is None else out).strides
-        run = driver.repeatable(operation(driver), x.shape, *strides, *place, threshold, value)
-        empty_like, may_share_memory = np.empty_like, np.may_share_memory
+        ready = driver.repeatable(operation(driver), x.shape, *strides, *place, threshold, value)
+        return ready and _again(ready)
 
-        def again(x: Array, out: Array | None, rng: AnyRNG) -> Array | None:
-            if out is None:
-                out = empty_like(x)
-            else:
-                flags = out.flags
-                if not flags.writeable:
-                    return None
-                # Of arrays that own their memory it is known that they do not overlap, or are one.
-                apart = out is x or (flags.owndata and x.flags.owndata)
-                if not apart and may_share_memory(x, out):
-                    return None
-            run(x, out, *(rng if type(rng) is Key else as_key(rng)))  # type: ignore[arg-type]
-            return out
+    def repeatable_mask(
+        self,
+        shape: tuple[int, ...],
+        out: Any,
+        place: Place,
+        threshold: int,
+        like: Array | None = None,
+        packed: bool = False,
+    ) -> Again | None:
+        driver, elements = self.driver, math.prod(shape)
+        if packed:
+            operation, steps = driver.packing(), c_strides(shape)
+            new: Any = ((elements + 7) // 8,), BYTE
+            fits = out is None or out.flags.c_contiguous
+        else:
+            operation, steps = driver.marking(), c_strides(shape) if out is None else out.strides
+            new = shape, BOOL
+            fits = out is None or not overlap.within(out)
+        if not elements or not fits:
+            return None
+        ready = driver.repeatable(operation, shape, None, steps, *place, threshold, NO_VALUE)
+        return ready and _again(ready, *new)
 
-        return again
+
+def _again(ready: Any, shape: tuple[int, ...] = (), dtype: np.dtype[Any] | None = None) -> Again:
+    """Return the calls of what the driver made ready; of a mask, with what a new one is like."""
+    run, record_at, several, alive = ready
+    reads, empty, empty_like = dtype is None, np.empty, np.empty_like
+
+    # What the record names lives as long as this does.
+    def again(x: Any, out: Any, rng: AnyRNG, alive: Any = alive) -> Any:
+        if out is None:
+            out = empty_like(x) if reads else empty(shape, dtype)
+        target = id(out)
+        source = id(x) if reads else target
+        if type(rng) is Key and several is None:
+            seed, stream = rng
+            return out if run(source, target, record_at, seed, stream, 1) else None
+        # What has to go the long way must not have asked rng.
+        if not run(source, target, record_at, 0, 0, 0):
+            return None
+        seed, stream = as_key(rng)  # type: ignore[arg-type]
+        if several is None:
+            return out if run(source, target, record_at, seed, stream, 1) else None
+        several(x if reads else out, out, seed, stream)
+        return out
+
+    return again
 
 
 NUMPY = NumpyBackend()

@@ -31,15 +31,6 @@ def addresses(pointer: int, shape: tuple[int, ...], strides: Any, itemsize: int)
     return np.asarray(_Somewhere(pointer, shape, strides, itemsize))
 
 
-def reach(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:
-    """Return where the first byte of an array lies, and what is behind the last.
-
-    Both are counted from its first element; there is one.
-    """
-    far = [(length - 1) * stride for length, stride in zip(shape, strides, strict=True)]
-    return sum(min(f, 0) for f in far), sum(max(f, 0) for f in far) + itemsize
-
-
 def same(x: Array, y: Array) -> bool:
     """Say whether two arrays of one shape have their elements at the same places."""
     return (

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, Offset, Output, ShapeLike
-from ._backends import backend_of
+from ._backends import axes_of
 from ._functions import dropout
 from .cuda import AnyRNG
 
@@ -27,12 +28,17 @@ def path_mode(value: Any) -> str:
 def channels(function: str, x: Any, data_format: Any, name: str = "x") -> tuple[int | None, ...]:
     """Return the noise shape of decisions that each channel of each sample shares."""
     first = data_format_name(data_format) == _FIRST
-    axes = backend_of(x).array(x, name).ndim
+    axes = axes_of(x, name)
     if axes < 2:
         raise ValueError(
             f"{name} has {axes} axes, and {function} needs one of samples and one of channels: "
             f"give {name}[None] for a sample alone"
         )
+    return _channels(axes, first)
+
+
+@functools.lru_cache(maxsize=64)
+def _channels(axes: int, first: bool) -> tuple[int | None, ...]:
     inner = (1,) * (axes - 2)
     return (None, None, *inner) if first else (None, *inner, None)
 
@@ -175,7 +181,7 @@ def drop_path(
            [2., 2.]], dtype=float32)
     """
     by_row = path_mode(mode) == _ROW
-    axes = backend_of(x).array(x).ndim
+    axes = axes_of(x)
     if by_row and not axes:
         raise ValueError('x has no axes, and mode="row" needs one of samples: give mode="batch"')
     return dropout(

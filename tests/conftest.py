@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
+from fastdrop import _repeats
 
 from .devices import Device, HostDevice, host_device, need_a_gpu
 
@@ -28,6 +29,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.getoption("markexpr") != "gpu" or collection_path.suffix != ".py":
         return None
     return collection_path.name.startswith("test_") and "test_gpu_" not in collection_path.name
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_prepared() -> None:
+    """Forget the calls of other tests, which may have been prepared under other settings."""
+    _repeats.forget()
 
 
 @pytest.fixture(scope="session")

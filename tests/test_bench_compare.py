@@ -176,3 +176,21 @@ def test_labels_are_moved_apart_and_keep_their_order() -> None:
 def test_every_label_of_a_plot_is_that_of_a_contender() -> None:
     plot = pytest.importorskip("bench.plot", reason="plots need matplotlib: fastdrop[bench]")
     assert set(plot.SHORT) | set(plot.PEERS) | set(plot.OURS) <= set(LABELS)
+
+
+def test_a_contender_that_is_gone_is_named_and_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without(found: results.Results) -> None:
+        rows = found["timings"]["forward"]
+        found["timings"]["forward"] = [r for r in rows if r["contender"] != "fastdrop"]
+
+    gone = changed(without)
+    assert compare(full(), gone).gone == [("forward", "fastdrop")]
+    assert compare(gone, full()).gone == []
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    results.save(full(), old)
+    results.save(gone, new)
+    assert main(["compare", str(old), str(new)]) == 0
+    assert main(["compare", "--fail", str(old), str(new)]) == 1
+    assert "Gone: fastdrop of forward" in capsys.readouterr().out

@@ -183,6 +183,20 @@ def test_files_that_are_damaged_are_made_again(cache: Path) -> None:
         assert abs(path.stat().st_size - sizes[path]) < 0.2 * sizes[path]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="there are no such permissions here")
+def test_kernels_may_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
+    call(tmp_path, "import os; os.umask(0o027)\n" + CALL)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
+
+
+def test_a_kernel_under_the_name_of_another_is_not_run(cache: Path) -> None:
+    kernels = sorted(cache.iterdir())
+    contents = [path.read_bytes() for path in kernels]
+    for path, content in zip(kernels, contents[1:] + contents[:1], strict=True):
+        path.write_bytes(content)
+    call(cache)
+
+
 def test_machine_code_that_is_damaged_is_not_run(cache: Path) -> None:
     for file in cache.iterdir():
         content = bytearray(file.read_bytes())

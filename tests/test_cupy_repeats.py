@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ import fastdrop as fd
 from fastdrop import _repeats
 from fastdrop_kernels.cuda import driver, launch, operations
 
+from . import family_repeats as family
 from . import oracle, repeat_cases
 from .devices import HostDevice, cupy_or_skip, host_device, seen
 from .gpu_cases import BFLOAT16, KEY, LAYOUTS
 from .repeat_cases import LAYOUTS_OF_REPEATS, WHERES, P, quickly
+from .thinning import thinned
 
 cupy = cupy_or_skip()
 
@@ -37,6 +40,87 @@ def host(request: pytest.FixtureRequest) -> Iterator[HostDevice]:
 def test_other_numbers_arrays_and_keys(host: HostDevice, layout: Any) -> None:
     for where in WHERES:
         repeat_cases.check_layout(host, "float32", layout, where)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    thinned(
+        lambda name, layout: layout == "C" and name == "packed mask",
+        family.NAMES,
+        ("C", "F", "stepped"),
+    ),
+)
+def test_later_calls_of_the_family(host: HostDevice, name: str, layout: str) -> None:
+    for where in family.WHERES:
+        family.check_later_calls(host, family.NAMES[name], layout, where)
+
+
+def test_no_mask_sees_that_equal_ones_were_drawn(host: HostDevice) -> None:
+    shape = 6, 13
+    x, marks, bits = host.put(np.ones(shape)), host.put(np.ones(shape, bool)), np.ones(10, np.uint8)
+    rng = fd.cuda.DeviceKey(KEY)
+    calls: list[dict[str, Any]] = [
+        {"like": x},
+        {"like": marks},
+        {"out": marks},
+        {"out": marks, "like": x},
+        {"out": marks, "like": x, "rng": rng},
+        {"out": np.ones(shape, bool), "like": x},
+        {"out": marks, "like": np.ones(3)},
+        {"out": host.put(np.ones(shape, np.int8))},
+        {"out": host.put(np.ones((13, 6), bool))},
+        {"like": x, "packed": True},
+        {"out": host.put(bits), "packed": True},
+        {"out": host.put(np.ones(20, np.uint8))[::2], "packed": True},
+        {"out": marks, "packed": True},
+        {"out": bits, "packed": True},
+        {"like": x, "packed": 1},
+        {"like": x, "rng": -1},
+        {},
+        {"packed": True},
+    ]
+
+    def make(given: dict[str, Any]) -> Any:
+        call = functools.partial(fd.dropout_mask, shape, P)
+        return family.outcome(host, call, **{"rng": KEY, **given})
+
+    first = []
+    for given in calls:
+        _repeats.forget()
+        first.append(make(given))
+    _repeats.forget()
+    for _ in range(3):
+        assert [make(given) for given in calls] == first
+    for given in calls[:5]:
+        with repeat_cases.short_ways_only():
+            make(given)
+    rng.advance()
+    y = fd.dropout_mask(shape, P, rng=rng, out=marks, like=x)
+    oracle.assert_same(host.get(y), oracle.mask(shape, P, KEY.advanced(1)))
+
+
+def test_masks_of_a_device_that_is_not_current(host: HostDevice) -> None:
+    near, out = host.put(np.ones(100)), host.put(np.ones(100, bool))
+    for _ in range(3):
+        fd.dropout_mask(100, P, rng=KEY, like=near)
+        fd.dropout_mask(100, P, rng=KEY, out=out)
+        fd.dropout_mask(100, P, rng=KEY, out=out, like=near)
+    with host.cupy.cuda.Device(1):
+        far, far_out = host.put(np.ones(100)), host.put(np.ones(100, bool))
+        assert device_of(fd.dropout_mask(100, P, rng=KEY, like=near)) == 0
+        for like in (None, near):
+            assert device_of(fd.dropout_mask(100, P, rng=KEY, out=out, like=like)) == 0
+    want = oracle.mask((100,), P, KEY)
+    for _ in range(3):
+        y = fd.dropout_mask(100, P, rng=KEY, like=far)
+        assert device_of(y) == 1
+        seen(far_out)[:] = False
+        assert fd.dropout_mask(100, P, rng=KEY, out=far_out) is far_out
+        for made in (y, far_out):
+            oracle.assert_same(host.get(made), want)
+        for target, like in ((far_out, near), (out, far)):
+            with pytest.raises(ValueError, match="out lies on device ., and x on device"):
+                fd.dropout_mask(100, P, rng=KEY, out=target, like=like)
 
 
 @pytest.mark.parametrize("dtype", ["float64", *BFLOAT16])
@@ -135,7 +219,7 @@ def test_what_is_prepared_does_not_grow_without_end(
         for _ in range(2):
             y = fd.dropout(there[:n], P, rng=KEY)
             oracle.assert_same(host.get(y), repeat_cases.dropped(x[:n]))
-            assert len(_repeats._calls) <= 5
+            assert len(_repeats.calls) <= 5
     monkeypatch.undo()
 
 

@@ -20,11 +20,20 @@ def test_a_child_forked_while_another_thread_imports_computes(module: str) -> No
     assert run_scenario("first_call", "import", module).strip() == "done"
 
 
+@pytest.mark.parametrize("whose", ["device", pytest.param("user", marks=pytest.mark.slow)])
+def test_a_child_forked_during_an_import_that_is_no_calls_computes(whose: str) -> None:
+    assert run_scenario("first_call", whose).strip() == "done"
+
+
 def test_a_child_forked_while_another_thread_compiles_can_compile(tmp_path: Path) -> None:
     output = run_scenario(
         "first_call", "compile", environment={"FASTDROP_CACHE_DIR": str(tmp_path)}
     )
     assert output.strip() == "done"
+
+
+def test_a_child_forked_by_a_signal_handler_inside_a_call_says_so() -> None:
+    assert run_scenario("forked_handler").strip() == "done"
 
 
 @pytest.mark.slow

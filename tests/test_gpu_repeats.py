@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from . import family_repeats as family
 from . import gpu_cases, repeat_cases
 from .devices import Device, need_a_gpu
 from .repeat_cases import LAYOUTS_OF_REPEATS, WHERES
@@ -40,3 +41,10 @@ def test_every_kind_of_key(gpu: Device) -> None:
 
 def test_every_refusal_is_that_of_a_first_call(gpu: Device) -> None:
     repeat_cases.check_refusals(gpu)
+
+
+@pytest.mark.parametrize("member", family.MEMBERS, ids=lambda member: member.name)
+@pytest.mark.parametrize("layout", ["C", "F", "stepped"])
+def test_later_calls_of_the_family(gpu: Device, member: family.Member, layout: str) -> None:
+    for where in family.WHERES:
+        family.check_later_calls(gpu, member, layout, where)

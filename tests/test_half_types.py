@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -13,7 +14,7 @@ from fastdrop_kernels import contract
 from fastdrop_kernels.cpu import operations, storage
 
 from .direct import treat
-from .oracle import Array, mask, poisoned
+from .oracle import Array, mask, misaligned, poison, poisoned
 from .thinning import thinned
 
 HALF_TYPES = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
@@ -104,6 +105,53 @@ def test_masks_are_those_of_float32(dtype: np.dtype[Any], order: str, p: float) 
             scale = contract.scale(p)
             want = np.where(kept, rounded_once(np.ascontiguousarray(array), scale), dtype.type(0))
             assert_same_halves(np.ascontiguousarray(y), want)
+
+
+def _strided(v: Array) -> Array:
+    return np.stack([v, v], axis=-1).reshape(256, 256, 2)[:, :, 1]
+
+
+Where = dict[str, Any]
+LAYOUTS: dict[str, tuple[Callable[[Array], Array], Where]] = {
+    "Fortran": (lambda v: np.asfortranarray(v.reshape(256, 256)), {}),
+    "strided": (_strided, {}),
+    "backwards": (lambda v: v.reshape(256, 256)[::-1, ::-1], {}),
+    "misaligned": (lambda v: misaligned(v, 1), {}),
+    "tail": (lambda v: v[:65531], {}),
+    "offset": (lambda v: v, {"offset": 2**35 - 7}),
+    "runs": (lambda v: v.reshape(16, 64, 64), {"noise_shape": (16, 64, 1)}),
+    "repeats": (lambda v: v.reshape(16, 64, 64), {"noise_shape": (16, 1, 64)}),
+    "one decision": (lambda v: v.reshape(256, 256), {"noise_shape": (1, 1)}),
+    "shard": (lambda v: v.reshape(64, 1024), {"offset": (3, 5), "global_shape": (99, 1777)}),
+    "short rows": (lambda v: v.reshape(256, 256), {"offset": (3, 5), "global_shape": (300, 262)}),
+    "panel of a shard": (
+        lambda v: v.reshape(8192, 8),
+        {"offset": (0, 5), "global_shape": (8192, 20)},
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1 / 0.9, 3e38, 2.0**-24])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", HALF_TYPES, ids=str)
+def test_every_value_is_rounded_once_in_every_layout(
+    dtype: np.dtype[Any], layout: str, scale: float
+) -> None:
+    make, where = LAYOUTS[layout]
+    x = make(every_value(dtype))
+    shape = where.get("noise_shape", x.shape)
+    rest = {name: value for name, value in where.items() if name != "noise_shape"}
+    for p in (2.0**-32, 0.3):
+        kept = np.broadcast_to(mask(shape, p, KEY, **rest), x.shape)
+        product = rounded_once(np.ascontiguousarray(x), scale)
+        want = np.where(kept, product, dtype.type(0))
+        out = poison(np.empty_like(x))
+        fd.dropout(x, p, rng=KEY, scale=scale, out=out, **where)
+        assert_same_halves(np.ascontiguousarray(out), want)
+        in_place = x.copy(order="K")
+        fd.dropout(in_place, p, rng=KEY, scale=scale, out=in_place, **where)
+        assert_same_halves(np.ascontiguousarray(in_place), want)
 
 
 @pytest.mark.parametrize("dtype", HALF_TYPES, ids=str)

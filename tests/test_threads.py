@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _repeats
 from fastdrop_kernels import contract, threads
 from fastdrop_kernels.cpu import driver
 from fastdrop_kernels.cpu.flat import flat
@@ -65,7 +64,6 @@ def layouts(x: Array) -> dict[str, Array]:
 @pytest.fixture(autouse=True)
 def these_arrays_are_large_enough_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 18)
-    monkeypatch.setattr(_repeats, "_calls", {})  # which were prepared for one thread
     assert N > driver.PARALLEL_FROM
 
 

@@ -2,16 +2,21 @@
 
 A forked child has one thread, and every lock as it was at the fork: one that another thread held
 stays taken for ever. A first call imports Numba and compiles, and a child that was forked meanwhile
-would hang in its own first call. So forks wait for both to end.
+would hang in its own first call. So forks wait for both to end, also for imports of Numba that are
+somebody else's.
 """
 
 from __future__ import annotations
 
 import _thread
+import contextlib
+import importlib
 import logging
 import os
 import sys
 from typing import Protocol
+
+from .uninterrupted import is_being_imported
 
 
 class _Lock(Protocol):
@@ -27,9 +32,21 @@ importing = _thread.RLock()
 _ = logging
 
 _taken: list[_Lock] = []
+_NEEDED = {"fastdrop", "fastdrop_kernels", "llvmlite", "numba"}  # by what a first call imports
+
+
+def _wait_for_imports() -> None:
+    """Let other threads end their imports of what a child's first call needs."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in _NEEDED and is_being_imported(name):
+            # Returns at once where it is this thread's own import that forks.
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
 
 
 def _before() -> None:
+    # First: who imports may want the lock.
+    _wait_for_imports()
     importing.acquire()
     _taken.append(importing)
     # Numba's, held by whoever compiles, be it a user's code: children take it, to load a kernel.

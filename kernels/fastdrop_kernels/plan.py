@@ -232,3 +232,29 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(step)
         step *= length
     return tuple(reversed(strides))
+
+
+@functools.lru_cache(maxsize=512)
+def apart_from(
+    shape: tuple[int, ...],
+    input_strides: tuple[int, ...],
+    output_strides: tuple[int, ...],
+    itemsize: int,
+) -> tuple[int, int]:
+    """Return how far an output's first element must lie from an input's for both to be apart.
+
+    From the first distance on it lies behind all of the input, and up to the second, which is
+    negative, in front of it. Both are counted in bytes; there is an element.
+    """
+    low, high = _reach(shape, input_strides, itemsize)
+    first, last = _reach(shape, output_strides, itemsize)
+    return high - first, low - last
+
+
+def _reach(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:
+    """Return where the first byte of an array lies, and what is behind the last.
+
+    Both are counted from its first element.
+    """
+    far = [(length - 1) * stride for length, stride in zip(shape, strides, strict=True)]
+    return sum(min(f, 0) for f in far), sum(max(f, 0) for f in far) + itemsize

@@ -11,6 +11,9 @@ It is not concurrent.futures' either. An exception may strike the caller between
 signal handler's, Ctrl-C), and must neither let it return while others still write to its arrays,
 nor leave a lock taken. So only single steps that are done or not done are used here: appending to a
 list, putting into a queue, ``dict.setdefault``.
+
+A signal handler may even fork while a call waits. The child has none of the threads that were
+helping, so that its call cannot end, and raises.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import _thread
 import contextlib
 import os
 import queue
+import re
 from collections.abc import Callable
 
 Work = Callable[[], None]
@@ -26,16 +30,19 @@ Work = Callable[[], None]
 _chosen: int | None = None
 _workers: list[int] = []
 _tickets: queue.SimpleQueue[_Ticket] = queue.SimpleQueue()
+_forks = 0  # between this process and the first
+_LOOK_AGAIN_SECONDS = 0.5  # whether this is still the same process
 
 
 def _default() -> int:
     for name in ("FASTDROP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         text = os.environ.get(name)
         if text:
-            with contextlib.suppress(ValueError):
-                if int(text) >= 1:
-                    return int(text)
-            raise ValueError(f"{name}={text!r} is not a number of threads: give an integer >= 1")
+            if re.fullmatch(r"0*[1-9][0-9]{0,5}", text.strip(), re.ASCII):
+                return int(text)
+            raise ValueError(
+                f"{name}={text!r} is not a number of threads: give an integer from 1 to 999999"
+            )
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -94,8 +101,9 @@ def _worker(tickets: queue.SimpleQueue[_Ticket]) -> None:
 
 def _forget() -> None:
     # In a forked child the threads are gone, and the queue may have been in use.
-    global _workers, _tickets
+    global _workers, _tickets, _forks
     _workers, _tickets = [], queue.SimpleQueue()
+    _forks += 1
 
 
 if hasattr(os, "register_at_fork"):
@@ -114,6 +122,7 @@ def run_together(work: Work, threads: int) -> None:
         return
     mine: list[_Ticket] = []
     struck: BaseException | None = None
+    forks, alone = _forks, False
     try:
         # RuntimeError: the interpreter is shutting down, or no thread can be had. Go on with fewer.
         with contextlib.suppress(RuntimeError):
@@ -128,11 +137,17 @@ def run_together(work: Work, threads: int) -> None:
     while mine:
         try:
             if not mine[-1].take("caller"):
-                while not mine[-1].finished:
-                    mine[-1].gate.acquire()
+                while not mine[-1].finished and forks == _forks:
+                    mine[-1].gate.acquire(timeout=_LOOK_AGAIN_SECONDS)
+                alone = alone or not mine[-1].finished
                 struck = struck or mine[-1].error
             mine.pop().work = _nothing  # it may be in the queue for long, and the arrays should not
         except BaseException as error:  # remember it, and go on waiting
             struck = struck or error
+    if alone:
+        raise RuntimeError(
+            "this process was forked inside this call, by a signal handler, and the threads that "
+            "shared its work are not here: leave such a child by os._exit or os.exec"
+        ) from struck
     if struck is not None:
         raise struck

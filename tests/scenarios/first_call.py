@@ -1,6 +1,8 @@
 """Fork while another thread does what a process's first call does: import and compile.
 
 ``python -m tests.scenarios.first_call import MODULE``: when the import of this module has begun;
+``python -m tests.scenarios.first_call device``: when that of `fastdrop.device` has;
+``python -m tests.scenarios.first_call user``: when a user's own import of Numba has;
 ``python -m tests.scenarios.first_call compile``: when a kernel is being compiled;
 ``python -m tests.scenarios.first_call numba``: when a user's own function is.
 """
@@ -52,6 +54,17 @@ def during_import(module: str) -> None:
     fork_during(call, lambda: module in sys.modules)
 
 
+def during_import_of_device() -> None:
+    fork_during(lambda: fd.device.threshold(0.5), lambda: "numba" in sys.modules)
+
+
+def during_a_users_import() -> None:
+    def work() -> None:
+        import numba  # noqa: F401
+
+    fork_during(work, lambda: "numba" in sys.modules)
+
+
 def during_compilation() -> None:
     from fastdrop_kernels.cpu import compiler
 
@@ -85,6 +98,8 @@ if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
     scenarios: dict[str, Callable[..., None]] = {
         "import": during_import,
+        "device": during_import_of_device,
+        "user": during_a_users_import,
         "compile": during_compilation,
         "numba": during_compilation_of_user_code,
     }

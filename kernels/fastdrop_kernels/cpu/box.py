@@ -12,6 +12,7 @@ import numpy as np
 from numba import types
 
 from ..plan import AXES, LINE, PANEL, REPEATS, RUNS
+from ..uninterrupted import made_apart
 from .bits import U64, load64, store64
 from .compiler import device, kernel
 from .flat import Kernel
@@ -22,6 +23,7 @@ from .noise import forget, window_scratch
 from .odometer import length_of, odometer, step_of
 from .operations import Operation
 from .panel import panel_loop
+from .rounding import round_as_before, round_by_default
 from .shared import repeats_loop, runs_loop
 from .shares import (
     axes_in,
@@ -51,6 +53,7 @@ _memory, _set_up, _axis_at, _next_part, _count_on, _left = odometer(4)
 
 
 @functools.cache
+@made_apart
 def box(operation: Operation, form: str, way: str) -> Kernel:
     """Kernel over a box of axes of any steps.
 
@@ -82,6 +85,7 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
         seed: Any,
         stream: Any,
     ) -> None:
+        rounding = round_by_default()
         marks, window = marks_scratch(), window_scratch()
         begin, told = _begin_scratch(), pointer_at(told_at)
         cursor = cursor_in(cursor_slot, cursor_scratch())
@@ -130,6 +134,7 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
                     reach,
                 )
                 finished = _count_on(at, outer)
+        round_as_before(rounding)
 
     return kernel(f"{operation.name}-{form}-{way}-box", run, types.void(*[U64] * 7))
 

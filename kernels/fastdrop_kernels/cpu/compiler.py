@@ -9,17 +9,19 @@ name is right by construction, and any failure of the cache means compiling, nev
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import pickle
 import re
+import secrets
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import llvmlite.binding as llvm
 import numba
 from numba import njit, types
@@ -32,6 +34,8 @@ from .. import sources
 
 _DAY, _UNUSED_DAYS = 86400.0, 90
 _TEMPORARY = "fastdrop-"
+# Of Numba's settings those that change the code, beside the processor's.
+_SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")
 _OUR_FILE = re.compile(rf".+-[0-9a-f]{{32}}\.kernel|{_TEMPORARY}.+\.tmp")
 # Without Numba's runtime: no kernel has an object in it, and code that named the runtime could not
 # be loaded from the cache before Numba has loaded that and much else (0.3 s).
@@ -92,7 +96,9 @@ class _KernelCache(NullCache):  # type: ignore[misc]
         key = (
             _DIGEST,
             numba.__version__,
+            llvmlite.__version__,
             sys.version,
+            repr([getattr(config, name, None) for name in _SETTINGS]),
             repr(codegen.magic_tuple()),
             repr(sig),
         )
@@ -107,7 +113,8 @@ class _KernelCache(NullCache):  # type: ignore[misc]
             path = self._path(sig, target_context.codegen())
             data = path.read_bytes()
             checksum, payload = data[:32], data[32:]
-            if hashlib.sha256(payload).digest() != checksum:  # LLVM would crash on damaged code
+            # LLVM would crash on damaged code, and code would on another kernel's arguments.
+            if _checksum(path, payload) != checksum:
                 return None
             loaded = CompileResult._rebuild(target_context, *pickle.loads(payload))
             _mark_used(path)
@@ -122,11 +129,14 @@ class _KernelCache(NullCache):  # type: ignore[misc]
                 return
             path = self._path(sig, data.codegen)
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(".tmp", _TEMPORARY, path.parent)
+            # Not by tempfile, whose files are for one user alone: an image's cache is for all.
+            temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}.tmp"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+            handle = os.open(temporary, flags, 0o666)
             try:
                 with os.fdopen(handle, "wb") as file:
                     payload = pickle.dumps(data._reduce(), protocol=5)
-                    file.write(hashlib.sha256(payload).digest() + payload)
+                    file.write(_checksum(path, payload) + payload)
                 os.replace(temporary, path)
             except BaseException:
                 os.unlink(temporary)
@@ -134,6 +144,10 @@ class _KernelCache(NullCache):  # type: ignore[misc]
             _remove_unused(path.parent)
         except Exception:
             return
+
+
+def _checksum(path: Path, payload: bytes) -> bytes:
+    return hashlib.sha256(path.name.encode() + b"\0" + payload).digest()
 
 
 def _mark_used(path: Path) -> None:
@@ -181,7 +195,18 @@ def kernel(name: str, function: Callable[..., Any], signature: Any) -> Callable[
     with global_compiler_lock:  # which forks wait for, see `forks`
         result = _compile(name, function, signature, {"no_cfunc_wrapper": True})
         entry_point: Callable[..., Any] = result.entry_point
+        _results[entry_point] = result
     return entry_point
+
+
+@functools.cache  # it takes 8 us
+def address_of_kernel(entry_point: Callable[..., Any]) -> int:
+    """Return where the code of a kernel begins, for what calls it as Numba's functions do."""
+    result = _results[entry_point]
+    address: int = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+    if not address:
+        raise RuntimeError(f"{result.fndesc.llvm_func_name} is not in the code that was compiled")
+    return address
 
 
 def routine(name: str, function: Callable[..., Any], signature: Any) -> Any:
@@ -204,4 +229,5 @@ def routine(name: str, function: Callable[..., Any], signature: Any) -> Any:
 
 
 _alive: list[Any] = []
+_results: dict[Callable[..., Any], Any] = {}
 _looked_through: set[Path] = set()

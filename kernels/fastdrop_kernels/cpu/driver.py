@@ -9,15 +9,15 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import llvmlite.binding as llvm
 import numpy as np
 import numpy.typing as npt
 
 from ..contract import is_certain
-from ..plan import AXES, LINE, NEIGHBOURS, PANEL, Axis, Plan, c_strides, plan
+from ..plan import AXES, LINE, NEIGHBOURS, PANEL, Axis, Plan, apart_from, c_strides
 from ..threads import run_together, thread_count
 from . import express as whole_calls
 from .along import along
@@ -44,9 +44,11 @@ from .columns import by_lines
 from .express import express_record
 from .flat import Kernel, flat
 from .joint import apply_jointly, prepare_jointly, sums
+from .layouts import are_contiguous, input_strides_of, layout_of, packed_layout
 from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
 from .pieces import pack_by_pieces
+from .prepared import Prepared, prepared, starter
 from .shares import ALL, Record, record
 from .span import FAR, NEAR, NEAR_BYTES, STREAM
 
@@ -76,8 +78,18 @@ __all__ = [
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
-# ``(x, y, seed, stream)``: a call whose layouts and law are known.
-Call: TypeAlias = Callable[[Array, Array, int, int], None]
+
+
+class Job(NamedTuple):
+    """A call whose layouts and law are known: what is left are the arrays, and the key."""
+
+    operation: Operation
+    kernel: Kernel | None  # None if it depends on where the arrays lie
+    told: Record
+    length: int  # of what threads share, in parts that are multiples
+    weight: int
+    multiple: int
+
 
 # Elements below which a second thread costs more than it saves, on a machine of two cores whose
 # other core was idle: 1 Mi takes 0.75 of one thread's time on two if called again and again, as a
@@ -87,14 +99,6 @@ PARALLEL_FROM = 1 << 20
 # Normal numbers take six times as long: 512 Ki in 0.97 ms on two threads, not 1.65. By 4 and not 6,
 # threads come in from 256 Ki on, and not from 171 Ki, where nobody has timed whether they pay.
 _EXACT = 4
-# And panels of them draw 32 rows at once (on a Cascade Lake), wanted or not: gaussian_noise of 8
-# long rows in Fortran order takes 12.2 ns an element as panels and 6.1 as lines, of 16 6.5 and 9.1.
-_EXACT_ROWS = 12
-# Elements of a line, up to which panels are faster where lines lie far apart in the mask: 100 lines
-# of 48 take 0.74 of the time, 1000 0.65; of 64 0.95 and 0.84, but up to 1.6 in a wider array; of 96
-# 1.18 and 0.98. Normal numbers: 1000 lines of 128 take 0.56, of 256 1.03.
-_NARROW = 48
-_EXACT_NARROW = 128
 # Parts are small, so that a thread that starts late or shares its core does not hold up the others
 # (16 Mi on two threads: 10% faster than with 4 parts to each), but begin with lines that nobody has
 # asked for: 2 Mi takes 5% less in parts of 64 Ki than of 32 Ki, and no less in larger ones.
@@ -126,6 +130,8 @@ def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
 
 def prepare(operations: Iterable[Operation]) -> None:
     """Compile, or load from the cache, all that `apply` may call for some operations."""
+    if LAYOUT_IS_KNOWN:
+        starter()
     for operation in operations:
         if operation.operands:
             prepare_jointly(operation)
@@ -177,22 +183,22 @@ def pack(
     threshold: int,
 ) -> None:
     """Write the mask of `shape`, in C order, 8 elements to a byte, to the contiguous bytes `y`."""
-    n = math.prod(shape)
-    if n == 0:
+    if math.prod(shape) == 0:
         return
-    # What may fail (a setting, compiling) before anything is written.
-    thread_count()
+    _do(_packing(shape, index, index_strides, threshold, y), y, y, seed, stream)
+
+
+def _packing(
+    shape: tuple[int, ...],
+    index: int,
+    index_strides: tuple[int, ...] | None,
+    threshold: int,
+    value: Array,
+) -> Job:
     if index_strides is None and not is_certain(threshold) and index % 8 == 0:
-        flat(PACK, NEAR)
-        y.fill(0)
-        _line(PACK, n, index, threshold, y)(y, y, seed, stream)
-        return
+        return _line(PACK, math.prod(shape), 0, index, threshold, value)
     # Other parts would share bytes, and `_walk` cuts where they do not.
-    bits, nothing = c_strides(shape), (0,) * len(shape)
-    layout = plan(shape, nothing, nothing, bits, _index_strides(shape, index_strides, threshold))
-    box(PACK, PANEL if layout.form == PANEL else LINE, NEAR)
-    y.fill(0)
-    _walk(PACK, layout, index, threshold, y)(y, y, seed, stream)
+    return _walk(PACK, packed_layout(shape, index_strides, threshold), index, threshold, value)
 
 
 def pack_each(
@@ -207,33 +213,6 @@ def pack_each(
     """Do as `pack`, by a p of each element, of that shape."""
     if y.size:
         pack_by_pieces(apply, marking_each(), y, shape, p, index, index_strides, seed, stream)
-
-
-def _index_strides(
-    shape: tuple[int, ...], index_strides: tuple[int, ...] | None, threshold: int
-) -> tuple[int, ...]:
-    if is_certain(threshold):  # one decision for all, however they are indexed
-        return (0,) * len(shape)
-    return c_strides(shape) if index_strides is None else index_strides
-
-
-def _layout(
-    operation: Operation,
-    shape: tuple[int, ...],
-    input_strides: tuple[int, ...],
-    output_strides: tuple[int, ...],
-    index_strides: tuple[int, ...] | None,
-    threshold: int,
-) -> Plan:
-    one_law = (0,) * len(shape)
-    if operation.exact:
-        # Certain at no threshold. Of the forms it goes in lines and panels: lines are right for
-        # every layout, and slow where they are short or jump through the mask.
-        steps = c_strides(shape) if index_strides is None else index_strides
-        strides = one_law, input_strides, output_strides, steps
-        return plan(shape, *strides, panel_from=_EXACT_ROWS, narrow=_EXACT_NARROW)
-    steps = _index_strides(shape, index_strides, threshold)
-    return plan(shape, one_law, input_strides, output_strides, steps, narrow=_NARROW)
 
 
 def apply(
@@ -260,51 +239,63 @@ def apply(
     if y.size:
         contiguous = x.flags.c_contiguous and y.flags.c_contiguous
         law = index, index_strides, threshold, value
-        _call(operation, contiguous, x.shape, x.strides, y.strides, *law)(x, y, seed, stream)
+        job = _job(operation, contiguous, x.shape, x.strides, y.strides, y.nbytes, *law)
+        _do(job, x, y, seed, stream)
 
 
 def repeatable(
     operation: Operation,
     shape: tuple[int, ...],
-    input_strides: tuple[int, ...],
+    input_strides: tuple[int, ...] | None,
     output_strides: tuple[int, ...],
     index: int,
     index_strides: tuple[int, ...] | None,
     threshold: int,
     value: Array,
-) -> Call:
-    """Return what `apply` does to arrays of a layout, without operands: not empty ones.
+) -> Prepared | None:
+    """Return what `apply` or `pack` does to arrays of a layout, without operands: not empty ones.
 
-    All that does not change from call to call is done then. That took 15 of a small call's 20 us,
-    and of 1 Mi float32, after which little of Python is left in the caches, 90 of 520.
+    `input_strides` are None where no x is read, and `output_strides` are bits where bits are
+    packed. All that does not change from call to call is done then. That took 15 of a small call's
+    20 us, and of 1 Mi float32, after which little of Python is left in the caches, 90 of 520.
     """
-    steps = c_strides(shape)
-    contiguous = all(
-        strides == tuple([step * storage.itemsize for step in steps])
-        for strides, storage in (
-            (_input_strides(operation, input_strides), operation.source),
-            (output_strides, operation.target),
-        )
-    )
+    if not LAYOUT_IS_KNOWN:
+        return None
+    read = output_strides if input_strides is None else input_strides
     law = index, index_strides, threshold, value
-    return _call(operation, contiguous, shape, input_strides, output_strides, *law)
+    nbytes = (math.prod(shape) * operation.target.bits + 7) // 8
+    if operation is PACK:
+        job = _packing(shape, *law)
+    else:
+        contiguous = are_contiguous(operation, shape, read, output_strides)
+        job = _job(operation, contiguous, shape, read, output_strides, nbytes, *law)
+    alone = job.kernel is not None and job.weight < PARALLEL_FROM
+    return prepared(
+        job.kernel,
+        job.told,
+        apart_from(shape, read, output_strides, operation.target.itemsize),
+        in_place=read == output_strides,
+        cleared=nbytes if operation is PACK else 0,
+        several=None if alone else functools.partial(_do, job),
+    )
 
 
-def _call(
+def _job(
     operation: Operation,
     contiguous: bool,
     shape: tuple[int, ...],
     input_strides: tuple[int, ...],
     output_strides: tuple[int, ...],
+    nbytes: int,
     index: int,
     index_strides: tuple[int, ...] | None,
     threshold: int,
     value: Array,
-) -> Call:
+) -> Job:
     if contiguous and index_strides is None and (operation.exact or not is_certain(threshold)):
-        return _line(operation, math.prod(shape), index, threshold, value)
-    input_strides = _input_strides(operation, input_strides)
-    layout = _layout(operation, shape, input_strides, output_strides, index_strides, threshold)
+        return _line(operation, math.prod(shape), nbytes, index, threshold, value)
+    input_strides = input_strides_of(operation, input_strides)
+    layout = layout_of(operation, shape, input_strides, output_strides, index_strides, threshold)
     return _walk(operation, layout, index, threshold, value)
 
 
@@ -320,62 +311,53 @@ def _apply_together(
     threshold: int,
     value: Array,
 ) -> None:
-    strides = _input_strides(operation, x.strides), y.strides, index_strides
+    strides = input_strides_of(operation, x.strides), y.strides, index_strides
     found = by_lines(operation, operands[0], value, y.shape, *strides)
     if found:
         alone, layout, threshold, value = found
-        _walk(alone, layout, index, threshold, value)(x, y, seed, stream)
+        _do(_walk(alone, layout, index, threshold, value), x, y, seed, stream)
         return
     place = index, index_strides, seed, stream
     apply_jointly(operation, x, y, operands, *place, threshold, value, shares)
 
 
-def _input_strides(operation: Operation, strides: tuple[int, ...]) -> tuple[int, ...]:
-    return strides if operation.source.bits else (0,) * len(strides)
+def _line(
+    operation: Operation, n: int, nbytes: int, index: int, threshold: int, value: Array
+) -> Job:
+    told, weight = record(n, index, threshold, value), _weight(operation) * n
+    kernel = None
+    if nbytes < _STREAMED_FROM:
+        kernel = flat(operation, NEAR if nbytes <= NEAR_BYTES else FAR)
+    return Job(operation, kernel, told, n, weight, GROUP)
 
 
-def _line(operation: Operation, n: int, index: int, threshold: int, value: Array) -> Call:
-    told = record(n, index, threshold, value)
-    shared = _shared(told, n, _weight(operation) * n, GROUP)
-    return lambda x, y, *key: shared(flat(operation, _way(operation, x, y)), x, y, *key)
+def _do(job: Job, x: Array, y: Array, seed: int, stream: int) -> None:
+    """Do a job, on as many threads as pay."""
+    operation, kernel, told, length, weight, multiple = job
+    if kernel is None:
+        # What is read shortly before it is written is in the caches already.
+        in_place = operation.source.bits and np.may_share_memory(x, y)
+        kernel = flat(operation, FAR if in_place else STREAM)
+    part, threads = shares(length, weight, multiple)
+    if operation is PACK:
+        y.fill(0)
+    if threads == 1:
+        kernel(slot(x), slot(y), 0, part, told.at, seed, stream)
+        return
+    cursor = np.zeros(1, np.uint64)
+
+    def work() -> None:
+        # The arrays, and not their slots, so that they live as long as a thread is working.
+        kernel(slot(x), slot(y), slot(cursor), part, told.at, seed, stream)
+
+    run_together(work, threads)
 
 
-def _shared(
-    told: Record, length: int, weight: int, multiple: int
-) -> Callable[[Kernel, Array, Array, int, int], None]:
-    """Return what calls a kernel on as many threads as pay."""
-    empty, word = np.zeros, np.uint64
-
-    def call(kernel: Kernel, x: Array, y: Array, seed: int, stream: int) -> None:
-        part, threads = shares(length, weight, multiple)
-        if threads == 1:
-            kernel(slot(x), slot(y), 0, part, told.at, seed, stream)
-            return
-        cursor = empty(1, word)
-
-        def work() -> None:
-            # The arrays, and not their slots, so that they live as long as a thread is working.
-            kernel(slot(x), slot(y), slot(cursor), part, told.at, seed, stream)
-
-        run_together(work, threads)
-
-    return call
-
-
-def _way(operation: Operation, x: Array, y: Array) -> str:
-    if y.nbytes <= NEAR_BYTES or operation is PACK:
-        return NEAR
-    if y.nbytes < _STREAMED_FROM or (operation.source.bits and np.may_share_memory(x, y)):
-        return FAR
-    return STREAM
-
-
-def _walk(operation: Operation, layout: Plan, index: int, threshold: int, value: Array) -> Call:
+def _walk(operation: Operation, layout: Plan, index: int, threshold: int, value: Array) -> Job:
     kernel, split, multiple = _kernel_of(operation, layout)
     told = record(len(layout.axes), index, threshold, value, split, layout.table)
     weight = _weight(operation) * layout.elements
-    shared = _shared(told, layout.axes[split][0], weight, multiple)
-    return functools.partial(shared, kernel)
+    return Job(operation, kernel, told, layout.axes[split][0], weight, multiple)
 
 
 _FAR_FORMS = (LINE, PANEL, NEIGHBOURS)

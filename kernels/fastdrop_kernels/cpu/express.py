@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..uninterrupted import made_apart
 from .bits import U64, load32, load64
 from .compiler import device, kernel
 from .intrinsics import address_of, advance, pointer_at, pointer_in
 from .memory import AXES, DATA, DTYPE, DTYPE_WORD, FLAGS, LENGTHS, dtype_word
 from .operations import Operation
+from .rounding import round_as_before, round_by_default
 from .span import span_loop
 
 _DATA, _AXES, _LENGTHS = np.uint64(DATA), np.uint64(AXES), np.uint64(LENGTHS)
@@ -55,6 +57,7 @@ def _elements(x: Any, y: Any, dtype: Any) -> Any:
 
 
 @functools.cache
+@made_apart
 def express(operation: Operation, way: str) -> Any:
     """Kernel ``(x, y, record, index, seed, stream) -> done`` over whole arrays, C order.
 
@@ -75,8 +78,9 @@ def express(operation: Operation, way: str) -> Any:
         distance = address_of(target) - address_of(source)
         if distance and (distance < nbytes or _ZERO - distance < nbytes):
             return _ZERO
-        value = advance(record, _VALUE)
+        value, rounding = advance(record, _VALUE), round_by_default()
         span(source, target, n, index, seed, stream, load64(record, _THRESHOLD), value)
+        round_as_before(rounding)
         return _ONE
 
     return kernel(f"{operation.name}-{way}-express", run, U64(*[U64] * 6))

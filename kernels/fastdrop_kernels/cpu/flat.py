@@ -14,11 +14,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numba import types
 
+from ..uninterrupted import made_apart
 from .bits import GROUP, U64
 from .compiler import kernel
 from .intrinsics import address_of, advance, pointer_at, pointer_in
 from .loops import sizes, units_of
 from .operations import Operation
+from .rounding import round_as_before, round_by_default
 from .shares import (
     cursor_in,
     cursor_scratch,
@@ -36,6 +38,7 @@ _ONE, _GROUP = np.uint64(1), np.uint64(GROUP)
 
 
 @functools.cache
+@made_apart
 def flat(operation: Operation, way: str) -> Kernel:
     """Kernel over contiguous elements with consecutive mask indices.
 
@@ -56,6 +59,7 @@ def flat(operation: Operation, way: str) -> Kernel:
         seed: Any,
         stream: Any,
     ) -> None:
+        rounding = round_by_default()
         x, y, told = pointer_in(x_slot), pointer_in(y_slot), pointer_at(told_at)
         cursor = cursor_in(cursor_slot, cursor_scratch())
         n, index = length_in(told), index_in(told)
@@ -69,5 +73,6 @@ def flat(operation: Operation, way: str) -> Kernel:
             source, target = advance(x, start * in_size), advance(y, start * out_size)
             span(source, target, m, index + start, seed, stream, threshold, value)
             position = take_part(cursor, part)
+        round_as_before(rounding)
 
     return kernel(f"{operation.name}-{way}-flat", run, types.void(*[U64] * 7))

@@ -14,6 +14,7 @@ import numpy as np
 from numba import types
 
 from .. import contract
+from ..uninterrupted import made_apart
 from .bits import GROUP, U64
 from .compiler import device, kernel
 from .flat import Kernel
@@ -22,6 +23,7 @@ from .lanes import Lanes
 from .line import joined_step, line_loop, marks_scratch
 from .noise import forget, window_scratch
 from .operations import Operation
+from .rounding import round_as_before, round_by_default
 from .softmax_rows import VECTOR, computed, exponentials, number_type, softmax_gradient
 from .span import NEAR
 from .storage import Storage
@@ -78,6 +80,7 @@ def _row_step(n: Any, step: Any) -> Any:
 
 
 @functools.cache
+@made_apart
 def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
     """Kernel over rows of neighbours, whose mask indices are consecutive.
 
@@ -109,6 +112,7 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
         threshold: Any,
         scale_slot: Any,
     ) -> None:
+        rounding = round_by_default()
         marks, window, factor = marks_scratch(), window_scratch(), _factor_scratch()
         x, y, e = pointer_in(x_slot), pointer_in(y_slot), pointer_in(e_slot)
         cursor = pointer_in(cursor_slot)
@@ -141,11 +145,13 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
                     together * (stop - r),
                 )
             start = take(cursor, part)
+        round_as_before(rounding)
 
     return kernel(f"softmax-{kind.name}-{out.name}", run, types.void(*[U64] * 15))
 
 
 @functools.cache
+@made_apart
 def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
     """Kernel over rows of neighbours, whose mask indices are consecutive.
 
@@ -177,6 +183,7 @@ def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
         threshold: Any,
         scale_slot: Any,
     ) -> None:
+        rounding = round_by_default()
         marks, window = marks_scratch(), window_scratch()
         x, dy, y = pointer_in(x_slot), pointer_in(dy_slot), pointer_in(y_slot)
         e, scale, cursor = pointer_in(e_slot), pointer_in(scale_slot), pointer_in(cursor_slot)
@@ -208,5 +215,6 @@ def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
                 total = powers(advance(x, r * x_step), e, n)
                 gradient(e, g, advance(y, r * y_step), n, total)
             start = take(cursor, part)
+        round_as_before(rounding)
 
     return kernel(f"softmax-{kind.name}-{into.name}-backward", run, types.void(*[U64] * 17))

@@ -10,12 +10,14 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from ..uninterrupted import made_apart
 from .bits import HALVES, POINTER, U64, load64, store64
 from .compiler import kernel, routine
 from .flat import Kernel
 from .intrinsics import advance, intrinsic, pointer_at, pointer_in, scratch, wide_vectors
 from .lanes import DOUBLE, I64, Lanes, load, store
 from .odometer import length_of, odometer, step_of
+from .rounding import round_as_before, round_by_default
 from .storage import Storage
 
 _COUNT = HALVES // 2  # elements that are added at once
@@ -93,6 +95,7 @@ def _line(name: str, kind: Storage) -> Any:
 
 
 @functools.cache
+@made_apart
 def sum_kernel(name: str, kind: Storage) -> Kernel:
     """Kernel that adds elements to sums.
 
@@ -112,6 +115,7 @@ def sum_kernel(name: str, kind: Storage) -> Kernel:
         n_axes: Any,
         sums_bytes: Any,
     ) -> None:
+        rounding = round_by_default()
         begin, cursor, table = (
             pointer_in(at_slot),
             pointer_in(cursor_slot),
@@ -134,5 +138,6 @@ def sum_kernel(name: str, kind: Storage) -> Kernel:
                 )
                 finished = count_on(at, outer)
             start = next_part(at, begin, cursor, part, table, split)
+        round_as_before(rounding)
 
     return kernel(f"sum-{name}", run, types.void(*[U64] * 7))

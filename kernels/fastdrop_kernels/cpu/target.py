@@ -18,4 +18,5 @@ def has(feature: str) -> bool:
 VECTOR_BYTES = 64 if has("avx512bw") else 32 if has("avx2") else 16
 # Loads and stores of single lanes of any width, for what is no whole vector.
 MASKS = VECTOR_BYTES == 64
-REGISTERS = 16 if _TRIPLE.startswith("x86_64") and VECTOR_BYTES < 64 else 32
+IS_X86_64 = _TRIPLE.startswith("x86_64")
+REGISTERS = 16 if IS_X86_64 and VECTOR_BYTES < 64 else 32

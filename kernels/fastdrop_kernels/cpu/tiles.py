@@ -17,6 +17,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from ..uninterrupted import made_apart
 from .bits import HALVES, POINTER, U64, load64, store64
 from .compiler import device, routine
 from .intrinsics import (
@@ -81,6 +82,7 @@ def call_tile(
 
 
 @functools.cache
+@made_apart
 def tile_address(operation: Operation) -> int:
     """Return where the routine of `tile_loop` is."""
     address: int = llvm.address_of_symbol(tile_loop(operation).symbol)

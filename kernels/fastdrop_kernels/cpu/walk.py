@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from ..uninterrupted import made_apart
 from .bits import U64
 from .compiler import kernel
 from .flat import Kernel
 from .intrinsics import pointer_in, scratch
 from .noise import NOISE_ELEMENTS, forget, window_scratch
 from .odometer import length_of, odometer
+from .rounding import round_as_before, round_by_default
 from .rows import rows_loop
 from .tiles import COUNT, Form
 
@@ -22,6 +24,7 @@ _ONE = np.uint64(1)
 
 
 @functools.cache
+@made_apart
 def walk(form: Form) -> Kernel:
     """Kernel over a box of axes of any steps, of any number of inputs.
 
@@ -49,6 +52,7 @@ def walk(form: Form) -> Kernel:
         threshold: Any,
         value_slot: Any,
     ) -> None:
+        rounding = round_by_default()
         begin, cursor, value = pointer_in(at_slot), pointer_in(cursor_slot), pointer_in(value_slot)
         table = pointer_in(axes_slot)
         at, noise, window = memory(), noise_scratch(), window_scratch()
@@ -62,5 +66,6 @@ def walk(form: Form) -> Kernel:
             while not finished:
                 rows(tile, at, rows_axis, row_axis, seed, stream, threshold, value, noise, window)
                 finished = count_on(at, outer)
+        round_as_before(rounding)
 
     return kernel(f"{form.name}-walk", run, types.void(*[U64] * 11))

@@ -198,7 +198,7 @@ def apply(
 def repeatable(
     operation: Operation,
     shape: tuple[int, ...],
-    input_strides: tuple[int, ...],
+    input_strides: tuple[int, ...] | None,
     output_strides: tuple[int, ...],
     index: int,
     index_strides: tuple[int, ...] | None,
@@ -207,15 +207,20 @@ def repeatable(
 ) -> Callable[..., None]:
     """Return ``call(x, y, seed, stream, *, key_pointer=None)`` for arrays of one layout.
 
-    x and y are their addresses. They are not empty, and there are no other operands.
+    x and y are their addresses. They are not empty, and there are no other operands. Of a mask,
+    `input_strides` are None, and y is given for x too; `output_strides` are bits where it is
+    packed.
     """
     steps = c_strides(shape) if index_strides is None else index_strides
-    strides = output_strides, input_strides
-    again = planned(operation, shape, strides, index, steps, threshold, value.tobytes())
+    reads_x = input_strides is not None
+    strides = (output_strides, input_strides) if input_strides is not None else (output_strides,)
+    parameter = value.tobytes() if reads_x else b""
+    again = planned(operation, shape, strides, index, steps, threshold, parameter)
 
     def call(x: int, y: int, seed: int, stream: int, *, key_pointer: int | None = None) -> None:
         run = current()
-        for launch in again(seed, stream, key_pointer or 0, y, x):
+        addresses = (y, x) if reads_x else (y,)
+        for launch in again(seed, stream, key_pointer or 0, *addresses):
             run.launch(launch)
 
     return call

@@ -1,0 +1,63 @@
+"""How floats are rounded: as IEEE says by default, in every thread, whatever it has been set to.
+
+A thread may have been told to flush subnormal numbers to zero (``torch.set_flush_denormal``), to
+round another way, or to trap. The threads that help with its calls have not, and so results would
+depend on who computed what. Kernels put that aside and bring it back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from .intrinsics import intrinsic
+from .target import IS_X86_64
+
+_I32, _BYTE = ir.IntType(32), ir.IntType(8)
+_CONTROL, _DEFAULT = 0xFFC0, 0x1F80  # of MXCSR: all but the flags that it collects
+
+
+def _call(builder: Any, name: str, place: Any) -> None:
+    fnty = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer()])
+    function = cgutils.get_or_insert_function(builder.module, fnty, name)
+    builder.call(function, [builder.bitcast(place, _BYTE.as_pointer())])
+
+
+@intrinsic
+def round_by_default(typingctx: Any) -> Any:
+    """Set the thread to IEEE's defaults, and return what `round_as_before` needs. 2 ns."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if not IS_X86_64:
+            return ir.Constant(_I32, _DEFAULT)
+        place = cgutils.alloca_once(builder, _I32)
+        _call(builder, "llvm.x86.sse.stmxcsr", place)
+        before = builder.load(place)
+        control = builder.and_(before, ir.Constant(_I32, _CONTROL))
+        changed = builder.icmp_unsigned("!=", control, ir.Constant(_I32, _DEFAULT))
+        with builder.if_then(changed, likely=False):
+            builder.store(ir.Constant(_I32, _DEFAULT), place)
+            _call(builder, "llvm.x86.sse.ldmxcsr", place)
+        return before
+
+    return types.uint32(), codegen
+
+
+@intrinsic
+def round_as_before(typingctx: Any, before: Any) -> Any:
+    """Set the thread to what it was set to."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if IS_X86_64:
+            control = builder.and_(args[0], ir.Constant(_I32, _CONTROL))
+            changed = builder.icmp_unsigned("!=", control, ir.Constant(_I32, _DEFAULT))
+            with builder.if_then(changed, likely=False):
+                place = cgutils.alloca_once(builder, _I32)
+                builder.store(args[0], place)
+                _call(builder, "llvm.x86.sse.ldmxcsr", place)
+        return context.get_dummy_value()
+
+    return types.void(types.uint32), codegen

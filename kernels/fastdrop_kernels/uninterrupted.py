@@ -1,0 +1,64 @@
+"""Work that no signal cuts short: importing and compiling, which leave half of themselves behind.
+
+Python raises what a signal handler raises, KeyboardInterrupt above all, between any two steps of
+the main thread. Inside an import of Numba or a compilation that leaves modules and registries half
+made, and every later call of the process fails. Other threads are not struck.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+def is_being_imported(name: str) -> bool:
+    """Say whether the import of a module has begun and not ended."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
+
+
+def uninterrupted(work: Callable[[], Result]) -> Result:
+    """Return what some work returns, or raise what it raises; it goes on if the caller is struck.
+
+    The caller may hold no lock that the work takes.
+    """
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or threading.stack_size()  # what the user chose may be too little
+        or is_being_imported("numba")  # by this thread, perhaps: another would wait for it for ever
+    ):
+        return work()
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    # No daemon: a process that ends waits for it, for LLVM does not take it well to be left.
+    thread = threading.Thread(target=guarded, name="fastdrop-first-call", daemon=False)
+    try:
+        thread.start()
+    except RuntimeError:  # no thread can be had, or the interpreter is shutting down
+        return work()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def made_apart(make: Callable[..., Result]) -> Callable[..., Result]:
+    """Let a function do its work uninterrupted."""
+
+    @functools.wraps(make)
+    def made(*which: Any) -> Result:
+        return uninterrupted(functools.partial(make, *which))
+
+    return made
