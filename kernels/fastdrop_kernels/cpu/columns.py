@@ -77,8 +77,10 @@ def tables_of(
 
     That is where p is no smaller than the array, or its neighbours are not the elements'.
     """
+    if p.size < _LEAST:
+        return None
     own, steps = own_numbers(p, 1)
-    if p.size < _LEAST or p.size < _TIMES * own.size or own.size > _MOST:
+    if own.size * _TIMES > p.size or own.size > _MOST:
         return None
     apart = operation.source.itemsize, operation.target.itemsize
     found = neighbours_plan(shape, apart, steps, input_strides, output_strides, index_strides)
