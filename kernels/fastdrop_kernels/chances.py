@@ -12,8 +12,12 @@ Array = npt.NDArray[Any]
 
 def thresholds(p: Array) -> Array:
     """Return `contract.threshold` of each probability, as uint64."""
-    limited = np.minimum(np.rint(p * 2.0**32), 2.0**32 - 1)  # ties go to even
-    return np.where(p < 1.0, limited, 2.0**32).astype(np.uint64)
+    # In place: to ask for memory takes as long as to write to it.
+    result: Array = np.asarray(p * 2.0**32)
+    np.rint(result, out=result)  # ties go to even
+    np.minimum(result, 2.0**32 - 1, out=result)
+    np.copyto(result, 2.0**32, where=p >= 1.0)
+    return result.astype(np.uint64)
 
 
 def factors(p: Array, factor: Array | None, dtype: np.dtype[Any]) -> Array:
@@ -21,6 +25,9 @@ def factors(p: Array, factor: Array | None, dtype: np.dtype[Any]) -> Array:
 
     They are infinite where nothing is kept.
     """
+    if factor is not None:
+        return np.where(p < 1.0, factor, np.inf).astype(dtype)
+    result: Array = np.asarray(1.0 - p)
     with np.errstate(divide="ignore"):
-        kept = 1.0 / (1.0 - p) if factor is None else factor
-    return np.where(p < 1.0, kept, np.inf).astype(dtype)
+        np.divide(1.0, result, out=result)
+    return result.astype(dtype, copy=False)

@@ -27,6 +27,7 @@ RUNS = "runs"  # index step 1, and 0 inside
 REPEATS = "repeats"  # index step 0, and 1 inside
 AXES = {LINE: 1, PANEL: 2, RUNS: 2, REPEATS: 2}
 ROWS = "rows"  # any two, of any number of inputs
+NEIGHBOURS = "neighbours"  # a line that is contiguous in memory and in the mask
 
 # Lines so short gain as panels even if they could be drawn together: columns of all but one take
 # 2.7 ns an element and not 9.6 in lines of 4, and 2.2 and not 5.6 of 8.
@@ -122,6 +123,27 @@ def line_plan(shape: tuple[int, ...], *strides: tuple[int, ...]) -> Plan | None:
         else:
             form = LINE
     return None if axes[-1][1] else _made(axes, form)
+
+
+@functools.lru_cache(maxsize=512)
+def neighbours_plan(
+    shape: tuple[int, ...], itemsizes: tuple[int, int], *strides: tuple[int, ...]
+) -> tuple[Plan, int] | None:
+    """Return a plan whose innermost axis are neighbours in the first input too, and its period.
+
+    Neighbours are one element apart there, so many bytes in the second input and in the output, and
+    one in the mask. After a period, the same is found in the first input again. None if there is no
+    such axis.
+    """
+    axes = merged_axes(shape, *strides)
+    if not axes or axes[-1][1:] != (1, *itemsizes, 1):
+        return None
+    period, outer = axes[-1][0], axes[:-1]
+    if any(axis[1] for axis in outer):
+        period = 0
+    elif outer and _continues((outer[-1][0], *outer[-1][2:]), (period, *axes[-1][2:])):
+        axes[-2:] = [(outer[-1][0] * period, *axes[-1][1:])]
+    return _made(axes, NEIGHBOURS), period
 
 
 def _made(axes: list[Axis], form: str) -> Plan:

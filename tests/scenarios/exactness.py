@@ -14,7 +14,10 @@ import numpy as np
 from numba.core.registry import cpu_target
 
 import fastdrop as fd
+from fastdrop_kernels import contract
+from fastdrop_kernels.cpu import columns
 from tests import normals, oracle
+from tests.normals import uniforms
 from tests.oracle import Array, poison
 
 DTYPES = ("float16", ml_dtypes.bfloat16, "float32", "float64")  # that dropout takes
@@ -91,9 +94,30 @@ def packed(**where: Any) -> tuple[Array, Array]:
     return out, np.packbits(oracle.mask(SHAPE, P, KEY, **where), bitorder="little")
 
 
+def by_columns(function: str, x: Array, **where: Any) -> tuple[Array, Array]:
+    """Return what a function gives by a p of each column, and what each column's p must give."""
+    p = np.linspace(0.0, 1.0, COLUMNS)
+    out = poison(np.empty_like(x))
+    if function == "dropout":
+        fd.dropout(x, p, rng=KEY, out=out, **where)
+    else:
+        fd.masked_fill(x, p, 7, rng=KEY, out=out, **where)
+    kept = uniforms(oracle.index_of(x.shape, **where), KEY) >= [contract.threshold(q) for q in p]
+    computed = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+    if function == "dropout":
+        factors = (1 / (1 - p)).astype(computed)
+        return out, np.where(kept, (x.astype(computed) * factors).astype(x.dtype), x.dtype.type(0))
+    return out, np.where(kept, x, x.dtype.type(7))
+
+
 def results() -> Iterator[tuple[str, tuple[Array, Array]]]:
     """Call everything, and yield what was called, its result, and what it must be."""
     for where in PLACES:
+        if where.get("noise_shape") != (None, 1):  # what shares a decision shares its p
+            for function, dtypes in (("dropout", DTYPES), ("fill", MOVED)):
+                for dtype in dtypes:
+                    got = by_columns(function, numbers(dtype), **where)
+                    yield f"{function} of {dtype} by columns, {where}", got
         for dtype in DTYPES:
             for layout, x in layouts(numbers(dtype)).items():
                 kind = f"of {x.dtype} in {layout}, {where}"
@@ -111,6 +135,7 @@ def main(cpu: str) -> None:
     name = cpu_target.target_context.codegen().magic_tuple()[1]
     assert name == cpu, f"Numba compiles for {name}, and not for {cpu}"
     count = 0
+    columns._LEAST, columns._TIMES = 1, 2  # such small arrays pay nothing
     for what, (actual, expected) in results():
         try:
             oracle.assert_same(actual, expected)

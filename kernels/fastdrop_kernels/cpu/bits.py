@@ -2,14 +2,15 @@
 
 Halves are settled before they are used: where level 0 equals the upper half of the threshold (one
 element in 65,536), level 1 decides, and the half is replaced by 0 (drop) or 0xFFFF (keep). After
-that one 16-bit comparison with `Law.bound` decides every element exactly. Thresholds here are below
-2**32: that all are dropped cannot be said in 16 bits, and needs none.
+that one 16-bit comparison with `Law.bound` decides every element exactly. A threshold for all is
+below 2**32 here: that all are dropped cannot be said in 16 bits, and needs none. But one of an
+element's own may be 2**32: then its upper half is taken for 0xFFFF, and level 1 always drops.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +22,7 @@ from .. import contract
 from .compiler import device, routine
 from .intrinsics import intrinsic, loader, scratch_in, storer
 from .lanes import I16, I32, I64, Lanes, iota, load, select, store
+from .storage import Storage
 from .target import REGISTERS, VECTOR_BYTES
 
 U64 = types.uint64
@@ -50,6 +52,7 @@ load64, store64 = loader(types.uint64), storer(types.uint64)
 
 Between: TypeAlias = Callable[[int], None]
 Pair: TypeAlias = tuple[Lanes, Lanes]
+Run: TypeAlias = tuple[Any, Any, int]  # of elements: the first index, the index step, how many
 
 _HALF = np.uint64(0xFFFF)
 _HALF_BITS = np.uint64(16)
@@ -72,21 +75,36 @@ def _second_half(typingctx: Any, seed: Any, stream: Any, index: Any) -> Any:
 
 @functools.cache
 def settler() -> Any:
-    """Routine ``(halves, n, index, step, seed, stream, threshold)``: settle n halves.
+    """Routine ``(halves, n, index, step, seed, stream, thresholds, apart)``: settle n halves.
 
-    They belong to the elements from `index` on, `step` apart.
+    They belong to the elements from `index` on, `step` apart, and so do the thresholds, uint64 that
+    lie `apart` bytes apart: 0 where one is that of all.
     """
 
     def settle(
-        halves: Any, n: Any, index: Any, step: Any, seed: Any, stream: Any, threshold: Any
+        halves: Any,
+        n: Any,
+        index: Any,
+        step: Any,
+        seed: Any,
+        stream: Any,
+        thresholds: Any,
+        apart: Any,
     ) -> None:
         for t in range(n):
-            if np.uint64(load16(halves, _HALF_BYTES * t)) == threshold >> _HALF_BITS:
+            threshold = load64(thresholds, apart * t)
+            upper = min(threshold >> _HALF_BITS, _HALF)
+            if np.uint64(load16(halves, _HALF_BYTES * t)) == upper:
                 second = _second_half(seed, stream, index + t * step)
-                dropped = second < (threshold & _HALF)
+                dropped = second < threshold - (upper << _HALF_BITS)
                 store16(halves, _HALF_BYTES * t, types.uint16(0 if dropped else 0xFFFF))
 
-    return routine("settle", settle, types.void(POINTER, *[U64] * 6))
+    return routine("settle", settle, types.void(POINTER, *[U64] * 5, POINTER, U64))
+
+
+def bound(upper: Lanes) -> Lanes:
+    """Return the upper half of a threshold, but never 0, so that a settled drop can be below."""
+    return select(upper >= 1, upper, 1)
 
 
 def at_second_level(c1: Lanes) -> Lanes:
@@ -113,18 +131,14 @@ def in_long_vectors(uniforms: list[Lanes]) -> list[Lanes]:
     return uniforms
 
 
-class Law:
-    """What decides, as values of the code that is being generated: a key and a threshold."""
+class Draw:
+    """What draws, as values of the code that is being generated: a key."""
 
-    def __init__(self, builder: Any, seed: Any, stream: Any, threshold: Any) -> None:
-        self.builder, self.seed, self.stream, self.threshold = builder, seed, stream, threshold
-        self._tie = (Lanes(builder, threshold) >> _HALF_BITS).converted(I16)
-        upper = Lanes(builder, threshold) >> _HALF_BITS
-        # Settled halves at or above this are kept. Never 0, so that a settled drop can be below.
-        self.bound = select(upper >= 1, upper, 1).converted(I16)
+    def __init__(self, builder: Any, seed: Any, stream: Any) -> None:
+        self.builder, self.seed, self.stream = builder, seed, stream
 
-    def group(self, block: Any, between: Between) -> list[Lanes]:
-        """Return the settled halves of the group that begins at a block, vector by vector.
+    def halves(self, block: Any, between: Between) -> tuple[list[Lanes], Run]:
+        """Return the halves of the group that begins at a block, vector by vector, and its run.
 
         `between` is called after each round, and may write code that is to run beside it.
         """
@@ -135,7 +149,7 @@ class Law:
         for low, high in self.drawn([(c0, c1) for c0 in blocks], between):
             halves += [half.seen_as(I16) for half in low.interleaved(high)]
         index = self.builder.shl(block, ir.Constant(I64, 3))
-        return self.settled(halves, [(index, ir.Constant(I64, 1), GROUP)])
+        return halves, (index, ir.Constant(I64, 1), GROUP)
 
     def uniforms(self, block: Any, between: Between) -> list[Lanes]:
         """Return the 32-bit uniforms of the group that begins at a block.
@@ -165,12 +179,22 @@ class Law:
             between(r)
         return [contract.philox_last_round(*state) for state in states]
 
-    def settled(self, halves: list[Lanes], runs: list[tuple[Any, Any, int]]) -> list[Lanes]:
-        """Settle the halves of runs of elements: of each its first index, index step and length."""
+    def settled_by(
+        self,
+        halves: list[Lanes],
+        uppers: Sequence[Lanes],
+        runs: list[Run],
+        thresholds: Callable[[], tuple[Any, int]],
+    ) -> list[Lanes]:
+        """Settle the halves of runs of elements.
+
+        `uppers` are the upper halves of thresholds, and ``thresholds()`` says where these lie, for
+        code that is seldom come to, and how many bytes apart.
+        """
         builder = self.builder
-        ties = halves[0].equals(self._tie)
-        for vector in halves[1:]:
-            ties = ties | vector.equals(self._tie)
+        ties = halves[0].equals(uppers[0])
+        for vector, upper in zip(halves[1:], uppers[1:], strict=True):
+            ties = ties | vector.equals(upper)
         bits = ties.as_number()
         tied = builder.icmp_unsigned("!=", bits.value, bits.constant(0).value)
         memory = scratch_in(builder, len(halves) * VECTOR_BYTES)
@@ -178,10 +202,10 @@ class Law:
         with builder.if_then(tied, likely=False):
             for k, vector in enumerate(halves):
                 store(vector, memory, k * VECTOR_BYTES)
-            begin = memory
+            begin, (first_threshold, apart) = memory, thresholds()
             for index, step, n in runs:
-                count = ir.Constant(I64, n)
-                arguments = (begin, count, index, step, self.seed, self.stream, self.threshold)
+                law = self.seed, self.stream, first_threshold, ir.Constant(I64, apart)
+                arguments = begin, ir.Constant(I64, n), index, step, *law
                 kinds = ir.FunctionType(ir.VoidType(), [a.type for a in arguments])
                 settle = cgutils.get_or_insert_function(builder.module, kinds, settler().symbol)
                 builder.call(settle, arguments)
@@ -197,3 +221,36 @@ class Law:
             phi.add_incoming(second.value, inside)
             result.append(Lanes(builder, phi))
         return result
+
+
+class Law(Draw):
+    """What decides: a key, and a threshold for all."""
+
+    def __init__(self, builder: Any, seed: Any, stream: Any, threshold: Any) -> None:
+        super().__init__(builder, seed, stream)
+        self.threshold = threshold
+        self._upper = (Lanes(builder, threshold) >> _HALF_BITS).converted(I16)
+        # Settled halves at or above this are kept.
+        self.bound = bound(self._upper)
+
+    def group(self, block: Any, between: Between) -> list[Lanes]:
+        """Return the settled halves of the group that begins at a block, vector by vector."""
+        halves, run = self.halves(block, between)
+        return self.settled(halves, [run])
+
+    def settled(self, halves: list[Lanes], runs: list[Run]) -> list[Lanes]:
+        """Settle the halves of runs of elements."""
+        return self.settled_by(halves, [self._upper] * len(halves), runs, self._in_memory)
+
+    def _in_memory(self) -> tuple[Any, int]:
+        memory = scratch_in(self.builder, 8)
+        store(Lanes(self.builder, self.threshold), memory, 0)
+        return memory, 0
+
+    def decided(self, block: Any, between: Between, behind: Any) -> Iterator[Lanes]:
+        """Yield what is kept of the group that begins at a block, vector by vector."""
+        return (vector >= self.bound for vector in self.group(block, between))
+
+    def factors(self, kinds: Sequence[Storage], behind: Any, k: int, count: int) -> list[Lanes]:
+        """Return what tables say beside thresholds: there are none."""
+        return []

@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contract import is_certain
-from ..plan import AXES, LINE, PANEL, Axis, Plan, apart_from, c_strides
+from ..plan import AXES, LINE, NEIGHBOURS, PANEL, Axis, Plan, apart_from, c_strides
 from ..threads import run_together, thread_count
 from . import express as whole_calls
+from .along import along
 from .bits import GROUP
-from .box import LAWS, box
+from .box import box
 from .catalogue import (
     DROPS,
     FLOATS,
@@ -39,10 +40,10 @@ from .catalogue import (
     marking_each,
     packing,
 )
+from .columns import by_lines
 from .express import express_record
 from .flat import Kernel, flat
 from .joint import apply_jointly, prepare_jointly, sums
-from .laws import laws_of
 from .layouts import are_contiguous, input_strides_of, layout_of, packed_layout
 from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
@@ -136,6 +137,9 @@ def prepare(operations: Iterable[Operation]) -> None:
             prepare_jointly(operation)
             if operation.plain:
                 prepare([operation.plain])
+            if operation.tabled:
+                for way in (NEAR, FAR):
+                    along(operation.tabled, way)
             continue
         if operation in DROPS.values() and LAYOUT_IS_KNOWN:
             for way in (NEAR, FAR):
@@ -307,13 +311,12 @@ def _apply_together(
     threshold: int,
     value: Array,
 ) -> None:
-    if operation.plain:
-        strides = input_strides_of(operation, x.strides), y.strides, index_strides
-        found = laws_of(operation, operands[0], value, y.shape, *strides)
-        if found:
-            layout, laws = found
-            _do(_walk(operation.plain, layout, index, LAWS, laws), x, y, seed, stream)
-            return
+    strides = input_strides_of(operation, x.strides), y.strides, index_strides
+    found = by_lines(operation, operands[0], value, y.shape, *strides)
+    if found:
+        alone, layout, threshold, value = found
+        _do(_walk(alone, layout, index, threshold, value), x, y, seed, stream)
+        return
     place = index, index_strides, seed, stream
     apply_jointly(operation, x, y, operands, *place, threshold, value, shares)
 
@@ -357,6 +360,9 @@ def _walk(operation: Operation, layout: Plan, index: int, threshold: int, value:
     return Job(operation, kernel, told, layout.axes[split][0], weight, multiple)
 
 
+_FAR_FORMS = (LINE, PANEL, NEIGHBOURS)
+
+
 def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:
     """Return the kernel for a box, the axis along which threads share it, and of what multiples."""
     axes, form, _, n = layout
@@ -364,8 +370,10 @@ def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:
     if packed and form != PANEL:  # bits are no bytes that could be written alone
         form = LINE
     # What is shared leaves the hardware the time to ask ahead.
-    far = form in (LINE, PANEL) and not packed and n * operation.target.bits > 8 * NEAR_BYTES
-    return box(operation, form, FAR if far else NEAR), *_split(axes, form, packed)
+    far = form in _FAR_FORMS and not packed and n * operation.target.bits > 8 * NEAR_BYTES
+    way = FAR if far else NEAR
+    found = along(operation, way) if form == NEIGHBOURS else box(operation, form, way)
+    return found, *_split(axes, form, packed)
 
 
 def _split(axes: list[Axis], form: str, packed: bool) -> tuple[int, int]:

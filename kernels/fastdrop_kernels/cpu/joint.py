@@ -70,8 +70,8 @@ def _split(axes: list[tuple[int, ...]]) -> int:
     return max(range(len(axes)), key=lambda a: axes[a][0] if a < last else axes[a][0] // TILE)
 
 
-# Elements take at least so many times as long as dropout's alone (p of each: 2.4 ns, not 0.73), so
-# that threads pay sooner.
+# Elements take at least so many times as long as dropout's alone (p of every element: 2.4 ns, not
+# 0.73), so that threads pay sooner.
 _WEIGHT = 2
 # Sums up to so many in all are cut into parts along the axes that are summed over, each with sums
 # of its own: 32 parts take half a MiB. More sums are many enough to be shared out themselves.

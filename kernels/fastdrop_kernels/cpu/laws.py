@@ -39,12 +39,9 @@ def laws_of(
 
     p is a view of the array's shape. None if lines of one p are short.
     """
-    # Without what the view repeats.
-    own: Array = p[tuple([slice(None) if step else slice(1) for step in p.strides])]
     kind = _kind(value.dtype)
-    whole = c_strides(own.shape)
-    steps = [step * kind.itemsize * (n > 1) for step, n in zip(whole, own.shape, strict=True)]
-    layout = line_plan(shape, tuple(steps), input_strides, output_strides, index_strides)
+    own, steps = own_numbers(p, kind.itemsize)
+    layout = line_plan(shape, steps, input_strides, output_strides, index_strides)
     if layout is None:
         return None
     if math.prod([axis[0] for axis in layout.axes[-AXES[layout.form] :]]) < _LONG:
@@ -57,6 +54,16 @@ def laws_of(
     laws["threshold"] = thresholds
     laws["value"] = chances.factors(own, None, value.dtype) if operation.inverse else value
     return layout, laws
+
+
+def own_numbers(p: Array, size: int) -> tuple[Array, tuple[int, ...]]:
+    """Return a view without what it repeats, and its steps where its numbers lie in C order.
+
+    There each takes so many bytes, or whatever steps count.
+    """
+    own: Array = p[tuple([slice(None) if step else slice(1) for step in p.strides])]
+    lengths = zip(c_strides(own.shape), own.shape, strict=True)
+    return own, tuple([step * size * (n > 1) for step, n in lengths])
 
 
 @functools.cache

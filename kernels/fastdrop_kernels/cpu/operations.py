@@ -8,6 +8,7 @@ operation is a few lines here; the loops around it are shared.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ from typing import Any, TypeAlias
 from .. import contract
 from .lanes import FLOAT, I32, I64, Lanes, select
 from .normal import standard_normal
-from .storage import BITS, BOOL, FLOAT64, MARK, MOVED, NOTHING, Storage
+from .storage import BITS, BOOL, FLOAT32, FLOAT64, MARK, MOVED, NOTHING, Storage
 
 # (x, *parameters) -> y, traced. A plain 0 is all bits 0 however elements are stored, so +0.0 too.
 Becomes: TypeAlias = Callable[..., Lanes | int]
@@ -49,6 +50,10 @@ class Operation:
     # 1 / (1 - p), or the same parameter.
     plain: Operation | None = None
     inverse: bool = False
+    # Whether thresholds, and the operands, are found in tables (see `tables`), an element's next to
+    # its neighbour's; and what does so where p, the operand, is small.
+    tables: bool = False
+    tabled: Operation | None = None
 
     def parameters(self, builder: Any, pointer: Any) -> list[Lanes]:
         """Load the parameters, as they are computed with."""
@@ -146,7 +151,8 @@ def drop_each(name: str, kind: Storage, scaled: bool, plain: Operation) -> Opera
 
     how = "scaled" if scaled else "inverse"
     named = f"drop-each-{how}-{name}"
-    return Operation(named, kind, kind, kept, _zero, plain=plain, inverse=not scaled, **_BY_P)
+    instead: Any = {"plain": plain, "inverse": not scaled, "tabled": _drop_tabled(name, kind)}
+    return Operation(named, kind, kind, kept, _zero, **instead, **_BY_P)
 
 
 def fill_each(kind: Storage, plain: Operation) -> Operation:
@@ -155,13 +161,26 @@ def fill_each(kind: Storage, plain: Operation) -> Operation:
     def dropped(x: Lanes, u: Lanes, p: Lanes, value: Lanes) -> Lanes:
         return value
 
-    named = f"fill-each-{kind.itemsize}"
-    return Operation(named, kind, kind, _itself, dropped, plain=plain, **_BY_P)
+    size = kind.itemsize
+    tabled = Operation(f"fill-tabled-{size}", kind, kind, _itself, _filling, tables=True)
+    instead: Any = {"plain": plain, "tabled": tabled}
+    return Operation(f"fill-each-{size}", kind, kind, _itself, dropped, **instead, **_BY_P)
 
 
 def mark_each(plain: Operation) -> Operation:
     """Mark an element by a p of its own."""
-    return Operation("mark-each", NOTHING, BOOL, _itself, _itself, plain=plain, **_BY_P)
+    tabled = Operation("mark-tabled", NOTHING, BOOL, _itself, _itself, tables=True)
+    return Operation(
+        "mark-each", NOTHING, BOOL, _itself, _itself, plain=plain, tabled=tabled, **_BY_P
+    )
+
+
+@functools.cache
+def _drop_tabled(name: str, kind: Storage) -> Operation:
+    """Dropout by tables: kept elements times their factors."""
+    factors = (FLOAT64 if kind is FLOAT64 else FLOAT32,)
+    named = f"drop-tabled-{name}"
+    return Operation(named, kind, kind, _scaled, _zero, 0, operands=factors, tables=True)
 
 
 def _kept_by_p(u: Lanes, p: Lanes) -> Lanes:

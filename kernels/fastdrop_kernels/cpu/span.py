@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .bits import GROUP, HALVES, POINTER, ROUNDS, U64, Law, settler
+from .bits import GROUP, HALVES, POINTER, ROUNDS, U64, settler
 from .compiler import device, routine
 from .intrinsics import (
     address_of,
@@ -33,6 +33,7 @@ from .lanes import I16, I64, Lanes, iota, load, store
 from .loops import AHEAD_BYTES, LINE_BYTES, apply_vector, bit_copier, sizes
 from .operations import Operation
 from .storage import BITS
+from .tables import law_of
 from .target import MASKS
 
 _GROUP = np.uint64(GROUP)
@@ -84,7 +85,7 @@ def _groups(operation: Operation, way: str) -> Any:
     ) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, block, count, seed, stream, threshold, value = args
-            law = Law(builder, seed, stream, threshold)
+            law = law_of(operation, builder, seed, stream, threshold, value)
             parameters = operation.parameters(builder, value)
             staged = _Stage(builder, y, out_bytes) if way == STREAM else None
             with cgutils.for_range(builder, count) as loop:
@@ -99,16 +100,20 @@ def _groups(operation: Operation, way: str) -> Any:
                         prefetch(builder, sides[side], at + AHEAD_BYTES[side], side == 1)
 
                 first = builder.add(block, builder.mul(loop.index, ir.Constant(I64, GROUP // 8)))
+                done = builder.mul(loop.index, ir.Constant(I64, GROUP))
                 # One by one, so that what is made for a vector is used up before the next.
                 noise: Iterable[Lanes]
                 if operation.exact:
                     noise = map(operation.noise, law.uniforms(first, between))
                 else:
-                    noise = (vector >= law.bound for vector in law.group(first, between))
+                    noise = law.decided(first, between, done)
                 target = staged.begin if staged else sides[1]
                 for k, vector in enumerate(noise):
                     n = vector.count
-                    apply_vector(operation, vector, sides[0], target, k, n, parameters)
+                    factors = law.factors(operation.operands, done, k, n)
+                    apply_vector(
+                        operation, vector, sides[0], target, k, n, parameters, None, factors
+                    )
                 if staged:
                     staged.write_lines(loop.index)
             if staged:
@@ -144,7 +149,7 @@ def _part(operation: Operation, way: str) -> Any:
     ) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, lane, n, block, seed, stream, threshold, value = args
-            law = Law(builder, seed, stream, threshold)
+            law = law_of(operation, builder, seed, stream, threshold, value)
             parameters = operation.parameters(builder, value)
 
             def before(pointer: Any, size: int) -> Any:
@@ -159,12 +164,11 @@ def _part(operation: Operation, way: str) -> Any:
                 for side, at in spread(wanted, ROUNDS - 1, r):
                     prefetch(builder, (x, y)[side], at + AHEAD_BYTES[side], side == 1)
 
-            for k, vector in enumerate(law.group(block, between)):
-                kept = vector >= law.bound
+            back = builder.neg(lane)
+            for k, kept in enumerate(law.decided(block, between, back)):
                 behind = iota(builder, I16, HALVES) + k * HALVES - begin
-                apply_vector(
-                    operation, kept, source, target, k, HALVES, parameters, behind < length
-                )
+                there, factors = behind < length, law.factors(operation.operands, back, k, HALVES)
+                apply_vector(operation, kept, source, target, k, HALVES, parameters, there, factors)
             return context.get_dummy_value()
 
         return types.void(POINTER, POINTER, *[U64] * 6, POINTER), codegen
@@ -210,7 +214,8 @@ class _Stage:
 def span_loop(operation: Operation, way: str) -> Any:
     """Routine ``(x, y, n, index, seed, stream, threshold, value)``: n neighbours.
 
-    Their mask indices are consecutive from `index` on.
+    Their mask indices are consecutive from `index` on. If the operation finds its laws in tables,
+    `threshold` is the place of the first, and `value` says where they are (see `tables`).
     """
     if way == NEAR:
         return _near_span(operation)
@@ -227,9 +232,15 @@ def _by_masks(operation: Operation) -> bool:
     return MASKS and operation.target is not BITS and not operation.exact
 
 
+def _law_step(operation: Operation) -> np.uint64:
+    """Return how far apart in tables the laws of neighbours are: 0 where there are none."""
+    step: np.uint64 = _ONE if operation.tables else _ZERO
+    return step
+
+
 def _near_span(operation: Operation) -> Any:
     settler()  # known by its symbol
-    groups = _groups(operation, NEAR)
+    groups, law_step = _groups(operation, NEAR), _law_step(operation)
     in_size, out_size = sizes(operation)
     packed = operation.target is BITS
     # What is exact draws so long that copies are nothing, and would be compiled twice.
@@ -275,10 +286,12 @@ def _near_span(operation: Operation) -> Any:
                     clear(given)
                     copy_bytes(advance(given, lane * in_size), x, m * in_size)
                 source, target = given, made
-            groups(source, target, (index - lane) // _EIGHT, count, seed, stream, threshold, value)
+            law, block = threshold - lane * law_step, (index - lane) // _EIGHT
+            groups(source, target, block, count, seed, stream, law, value)
             if not there:
                 copy_out(y, made, lane, m)
             x, y = advance(x, m * in_size), advance(y, m * out_size)
+            threshold += m * law_step
             index += m
             n -= m
 
@@ -289,6 +302,7 @@ def _near_span(operation: Operation) -> Any:
 def _masked_span(operation: Operation, way: str) -> Any:
     settler()  # known by its symbol
     groups, part = _groups(operation, way), _part(operation, way)
+    law_step = _law_step(operation)
     in_size, out_size = sizes(operation)
 
     def span(
@@ -304,6 +318,7 @@ def _masked_span(operation: Operation, way: str) -> Any:
             else:
                 groups(x, y, block, m // _GROUP, seed, stream, threshold, value)
             x, y = advance(x, m * in_size), advance(y, m * out_size)
+            threshold += m * law_step
             index += m
             n -= m
 
@@ -313,6 +328,7 @@ def _masked_span(operation: Operation, way: str) -> Any:
 
 def _far_span(operation: Operation, way: str) -> Any:
     near, groups = span_loop(operation, NEAR), _groups(operation, way)
+    law_step = _law_step(operation)
     in_size, out_size = sizes(operation)
     # Groups that stream begin in a line that has been written.
     past = way == STREAM
@@ -328,10 +344,11 @@ def _far_span(operation: Operation, way: str) -> Any:
         count = (n - first) // _GROUP
         block = (index + first) // _EIGHT
         if count:
-            groups(source, target, block, count, seed, stream, threshold, value)
+            law = threshold + first * law_step
+            groups(source, target, block, count, seed, stream, law, value)
         done = first + count * _GROUP
         x, y = advance(x, done * in_size), advance(y, done * out_size)
-        near(x, y, n - done, index + done, seed, stream, threshold, value)
+        near(x, y, n - done, index + done, seed, stream, threshold + done * law_step, value)
         if past:
             store_fence()
 
