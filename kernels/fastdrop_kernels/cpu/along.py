@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from ..uninterrupted import made_apart
 from .bits import U64, load64, store64
 from .compiler import kernel
 from .flat import Kernel
@@ -15,6 +16,7 @@ from .intrinsics import address_of, advance, pointer_at, pointer_in, scratch
 from .loops import sizes
 from .odometer import length_of, odometer
 from .operations import Operation
+from .rounding import round_as_before, round_by_default
 from .shares import (
     axes_in,
     cursor_in,
@@ -34,6 +36,7 @@ _memory, _set_up, _axis_at, _next_part, _count_on, _ = odometer(4)
 
 
 @functools.cache
+@made_apart
 def along(operation: Operation, way: str) -> Kernel:
     """Kernel over a box of axes of any steps, of which the last has neighbours only.
 
@@ -53,6 +56,7 @@ def along(operation: Operation, way: str) -> Kernel:
         seed: Any,
         stream: Any,
     ) -> None:
+        rounding = round_by_default()
         begin, told = _begin_scratch(), pointer_at(told_at)
         cursor = cursor_in(cursor_slot, cursor_scratch())
         n_axes, split, table = length_in(told), split_in(told), axes_in(told)
@@ -79,5 +83,6 @@ def along(operation: Operation, way: str) -> Kernel:
                     left -= m
                     place = np.uint64(0)
                 finished = _count_on(at, outer)
+        round_as_before(rounding)
 
     return kernel(f"{operation.name}-{way}-along", run, types.void(*[U64] * 7))
