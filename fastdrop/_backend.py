@@ -137,9 +137,9 @@ class Backend(abc.ABC):
             more_inputs = {"operands": tuple([self._undisturbed(o, there) for o in operands])}
         else:
             more_inputs = {}
-        seed, stream, more = self.key(rng, target)
         driver, law = self.driver, (threshold, value)
-        chosen = operation(driver)
+        chosen = operation(driver)  # what may fail, before a generator moves on
+        seed, stream, more = self.key(rng, target)
         driver.apply(chosen, source, target, *place, seed, stream, *law, **more_inputs, **more)
         return self._finished(target, result, out)
 
@@ -178,9 +178,10 @@ class Backend(abc.ABC):
     ) -> Array:
         """Take the softmax of x along an axis, drop and scale it, and return the result."""
         source, target, result = self.operands(x, out)
+        driver = self.softmax_driver
         seed, stream, more = self.key(rng, target)
         law = *place, seed, stream, threshold, value
-        self.softmax_driver.softmax_dropout(source, target, axis, *law, **more)
+        driver.softmax_dropout(source, target, axis, *law, **more)
         return self._finished(target, result, out)
 
     def softmax_gradient(
@@ -200,9 +201,10 @@ class Backend(abc.ABC):
         if out is not None and overlap.disturbs(self.addresses(target), self.addresses(dy)):
             given = self.empty_like(dy)
             self.copy(dy, given)
+        driver = self.softmax_driver
         seed, stream, more = self.key(rng, target)
         law = *place, seed, stream, threshold, value
-        self.softmax_driver.softmax_dropout_backward(source, given, target, axis, *law, **more)
+        driver.softmax_dropout_backward(source, given, target, axis, *law, **more)
         return self._finished(target, result, out)
 
     def mask(
@@ -237,8 +239,8 @@ class Backend(abc.ABC):
         result = self.empty(shape, BOOL) if out is None else self.output(out, shape, BOOL, like)
         apart = out is None or not overlap.within(self.addresses(result))
         target = result if apart else self.empty_like(result)
-        seed, stream, more = self.key(rng, target)
         driver, marks = self.driver, (target, target)
+        seed, stream, more = self.key(rng, target)
         if p is None:
             marking = driver.marking()
         else:
@@ -268,8 +270,9 @@ class Backend(abc.ABC):
         if p is not None:
             self.pack_each(target, shape, place, rng, p)
         else:
+            driver = self.driver
             seed, stream, more = self.key(rng, target)
-            self.driver.pack(target, shape, *place, seed, stream, threshold, **more)
+            driver.pack(target, shape, *place, seed, stream, threshold, **more)
         return self._finished(target, result, out)
 
     @abc.abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -142,8 +143,9 @@ def dropout(
                         return y
                 # A generator moves on only if the call will succeed.
                 elif run(id(x), id(y), record_at, _LOOK, 0, 0):
-                    run(id(x), id(y), record_at, offset, *as_key(rng))  # type: ignore[arg-type]
-                    return y
+                    rng = as_key(rng)  # type: ignore[arg-type]
+                    if run(id(x), id(y), record_at, offset, *rng):
+                        return y
             del y
     if is_each(p):
         return element_wise_each(
@@ -298,7 +300,10 @@ def dropout_mask(
         each = probabilities(p, size, place)
     else:
         threshold = contract.threshold(chance)
-    if what is not None and repeats.comes_again(known, what):
+    # That another call has the same hash is all that is asked, and it may have had another `out`.
+    whole = ((math.prod(size) + 7) // 8,) if packed else size
+    fits = out is None or getattr(out, "shape", None) == whole
+    if what is not None and fits and repeats.comes_again(known, what):
         ready = backend.repeatable_mask(size, out, place, threshold, near, packed)
         result = repeats.remember(known, what, ready)(near, out, rng)
         if result is not None:
@@ -311,5 +316,6 @@ def dropout_mask(
 _ndarray, _empty = np.ndarray, np.empty
 _express, _new_law = EXPRESS, new_law
 _NEAR, _LOOK = 1 << 62, 1 << 63  # offsets that `express` takes, and one that only asks it
-# What p and scale may be beside floats. Those that are equal have one law; a bool has none.
+# What p and scale may be beside floats; a bool is refused. Those that are equal, and hashed alike,
+# are the same number, and have one law.
 _NUMBERS = frozenset((int, np.float64, np.float32, np.float16))

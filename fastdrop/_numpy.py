@@ -164,7 +164,9 @@ def _again(ready: Any, shape: tuple[int, ...] = (), dtype: np.dtype[Any] | None 
             return None
         seed, stream = as_key(rng)  # type: ignore[arg-type]
         if several is None:
-            return out if run(source, target, record_at, seed, stream, 1) else None
+            if not run(source, target, record_at, seed, stream, 1):
+                raise RuntimeError("x or out was changed while rng was asked for a key")
+            return out
         several(x if reads else out, out, seed, stream)
         return out
 

@@ -140,6 +140,19 @@ def test_a_generator_gives_seed_and_stream_and_moves_on(kind: str) -> None:
     assert first.integers(1000) == second.integers(1000)  # two words each, no more
 
 
+def test_a_generator_of_bits_that_are_nobodys_gives_what_it_draws() -> None:
+    class Foreign:
+        """All that NumPy's Generator asks for, and no BitGenerator."""
+
+        def __init__(self) -> None:
+            self.own = np.random.PCG64(3)
+            self.capsule, self.lock = self.own.capsule, self.own.lock
+
+    words = np.random.PCG64(3).random_raw(2).tolist()
+    foreign: Any = Foreign()
+    assert fd.as_key(np.random.Generator(foreign)) == fd.Key(*words)
+
+
 @pytest.mark.parametrize("kind", ["PCG64", "MT19937", "SFC64", "Philox"])
 def test_a_bit_generator_gives_what_its_generator_does(kind: str) -> None:
     make = getattr(np.random, kind)

@@ -124,3 +124,19 @@ def test_what_is_prepared_does_not_grow_without_end(monkeypatch: pytest.MonkeyPa
     for k in range(1, 20):
         assert_same(fd.dropout(x, k / 20, rng=KEYS[1]), dropped(x, k / 20, KEYS[1]))
         assert len(_repeats.calls) <= 5
+
+
+def test_a_hash_that_is_another_calls_prepares_no_mask_that_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Everything(set[int]):
+        def __contains__(self, number: object) -> bool:
+            return True
+
+    monkeypatch.setattr(_repeats, "_seen", Everything())
+    memory = np.zeros(200, np.bool_)
+    with pytest.raises(ValueError, match=r"out has shape \(4,\)"):
+        fd.dropout_mask(64, 0.3, rng=1, out=memory[100:104])
+    with pytest.raises(ValueError, match=r"out has shape \(4,\)"):
+        fd.dropout_mask(64, 0.3, rng=1, packed=True, out=memory[100:104].view(np.uint8))
+    assert not memory.any()

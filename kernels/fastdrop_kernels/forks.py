@@ -58,8 +58,11 @@ def _before() -> None:
 
 
 def _after() -> None:
-    while _taken:
-        _taken.pop().release()
+    # Another thread may fork, and take them, as soon as the last is released.
+    taken = _taken[:]
+    _taken.clear()
+    while taken:
+        taken.pop().release()
 
 
 if hasattr(os, "register_at_fork"):

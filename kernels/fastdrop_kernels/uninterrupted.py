@@ -11,6 +11,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -25,12 +26,13 @@ def is_being_imported(name: str) -> bool:
 def uninterrupted(work: Callable[[], Result]) -> Result:
     """Return what some work returns, or raise what it raises; it goes on if the caller is struck.
 
-    The caller may hold no lock that the work takes.
+    The caller may hold no lock that the work takes. Inside an import it holds that module's, and
+    so the work is done there and then.
     """
     if (
         threading.current_thread() is not threading.main_thread()
         or threading.stack_size()  # what the user chose may be too little
-        or is_being_imported("numba")  # by this thread, perhaps: another would wait for it for ever
+        or _inside_an_import()
     ):
         return work()
     results: list[Result] = []
@@ -51,7 +53,21 @@ def uninterrupted(work: Callable[[], Result]) -> Result:
     thread.join()
     if errors:
         raise errors[0]
+    if not results:
+        raise RuntimeError(
+            "this process was forked inside a first call, by a signal handler, and the thread that "
+            "imports and compiles is not here: leave such a child by os._exit or os.exec"
+        )
     return results[0]
+
+
+def _inside_an_import() -> bool:
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def made_apart(make: Callable[..., Result]) -> Callable[..., Result]:

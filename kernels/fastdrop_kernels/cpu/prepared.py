@@ -38,8 +38,8 @@ class Prepared(NamedTuple):
     """A call that is ready: ``run(x, y, record_at, seed, stream, go) -> fits``.
 
     x and y are the id() of two arrays of the layouts that it was prepared for (of one, where no x
-    is read). Nothing is written, and 0 returned, if y is read-only, or where its elements meet
-    those of x in another way than each with its own; and nothing is written if `go` is 0.
+    is read). Nothing is written, and 0 returned, if y is read-only, or where its bounds meet
+    those of x in another way than each element with its own; and nothing is written if `go` is 0.
     """
 
     run: Callable[..., int]

@@ -1,8 +1,9 @@
-"""How floats are rounded: as IEEE says by default, in every thread, whatever it has been set to.
+"""How floats are rounded: on x86-64 as IEEE says by default, whatever a thread has been set to.
 
 A thread may have been told to flush subnormal numbers to zero (``torch.set_flush_denormal``), to
 round another way, or to trap. The threads that help with its calls have not, and so results would
-depend on who computed what. Kernels put that aside and bring it back.
+depend on who computed what. Kernels put that aside and bring it back; on other processors they do
+not.
 """
 
 from __future__ import annotations
