@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import fastdrop as fd
+from fastdrop_kernels.cpu import compiler
 
 from .subprocesses import Finished, Process, assert_succeeds, run_python
 
@@ -204,3 +209,14 @@ def test_machine_code_that_is_damaged_is_not_run(cache: Path) -> None:
             content[place] ^= 0x55  # inside the machine code, where LLVM would crash
         file.write_bytes(content)
     call(cache)
+
+
+def test_code_is_named_after_its_kernel() -> None:
+    # Else LLVM may find another's, which another process kept under the same name.
+    fd.dropout(np.ones((8, 8)).T, 0.5, rng=1)
+    fd.dropout(np.ones((8, 8)), 0.5, rng=1, noise_shape=(8, 1))
+    assert len(compiler._alive) > 3
+    for dispatcher in compiler._alive:
+        (result,) = dispatcher.overloads.values()
+        name, _, number = result.fndesc.unique_name.rpartition("$")
+        assert name == re.sub(r"\W", "_", dispatcher._cache._name) and number.isdigit()

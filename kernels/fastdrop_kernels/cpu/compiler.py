@@ -9,7 +9,6 @@ name is right by construction, and any failure of the cache means compiling, nev
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import os
 import pickle
@@ -178,6 +177,9 @@ def _compile(name: str, function: Callable[..., Any], signature: Any, options: A
         raise RuntimeError(
             "NUMBA_DISABLE_JIT is set, and fastdrop's kernels exist only compiled: unset it"
         )
+    # LLVM finds code by its name, Numba's of the function and a number that counts in each process.
+    # Functions of one name, kept by different processes, may so have one name in a third.
+    function.__qualname__ = re.sub(r"\W", "_", name)
     dispatcher = njit(**_OPTIONS, **options)(function)
     dispatcher._cache = _KernelCache(name)
     dispatcher.compile(signature)
@@ -195,17 +197,19 @@ def kernel(name: str, function: Callable[..., Any], signature: Any) -> Callable[
     with global_compiler_lock:  # which forks wait for, see `forks`
         result = _compile(name, function, signature, {"no_cfunc_wrapper": True})
         entry_point: Callable[..., Any] = result.entry_point
-        _results[entry_point] = result
+        _addresses[entry_point] = _address(result, result.fndesc.llvm_func_name)
     return entry_point
 
 
-@functools.cache  # it takes 8 us
 def address_of_kernel(entry_point: Callable[..., Any]) -> int:
     """Return where the code of a kernel begins, for what calls it as Numba's functions do."""
-    result = _results[entry_point]
-    address: int = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+    return _addresses[entry_point]
+
+
+def _address(result: Any, name: str) -> int:
+    address: int = result.library.get_pointer_to_function(name)
     if not address:
-        raise RuntimeError(f"{result.fndesc.llvm_func_name} is not in the code that was compiled")
+        raise RuntimeError(f"{name} is not in the code that was compiled")
     return address
 
 
@@ -223,11 +227,11 @@ def routine(name: str, function: Callable[..., Any], signature: Any) -> Any:
     symbol = f"fastdrop_{name}_{_DIGEST[:16]}"
     with global_compiler_lock:
         result = _compile(name, function, signature, {"no_cpython_wrapper": True})
-        address = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
+        address = _address(result, result.fndesc.llvm_cfunc_wrapper_name)
         llvm.add_symbol(symbol, address)
     return types.ExternalFunction(symbol, signature)
 
 
 _alive: list[Any] = []
-_results: dict[Callable[..., Any], Any] = {}
+_addresses: dict[Callable[..., Any], int] = {}
 _looked_through: set[Path] = set()
