@@ -220,8 +220,9 @@ def test_every_kind_of_rng(name: str) -> None:
             assert_same(member.call(x, rng=rng), member.expected(x, fd.as_key(like)))
             member.call(x, rng=rng, out=out)
             assert_same(out, member.expected(x, fd.as_key(like)))
-        fresh = {member.call(x, rng=None).tobytes() for _ in range(2)}
-    assert len(fresh) == 2
+        # Few decisions, where whole samples are dropped: two may well be alike.
+        fresh = {member.call(x, rng=None).tobytes() for _ in range(60)}
+    assert len(fresh) > 1
 
 
 @pytest.mark.parametrize(
