@@ -32,8 +32,9 @@ def test_a_child_forked_while_another_thread_compiles_can_compile(tmp_path: Path
     assert output.strip() == "done"
 
 
-def test_a_child_forked_by_a_signal_handler_inside_a_call_says_so() -> None:
-    assert run_scenario("forked_handler").strip() == "done"
+@pytest.mark.parametrize("which", ["call", "first"])
+def test_a_child_forked_by_a_signal_handler_inside_a_call_says_so(which: str) -> None:
+    assert run_scenario("forked_handler", which).strip() == "done"
 
 
 @pytest.mark.slow

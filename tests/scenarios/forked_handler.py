@@ -1,13 +1,17 @@
-"""A signal handler forks while a call waits for the threads that share its work.
+"""A signal handler forks while a call waits for other threads.
 
-``python -m tests.scenarios.forked_handler``: the parent's call must end as if nothing had happened,
-and the child's must not wait for threads that it does not have.
+``python -m tests.scenarios.forked_handler call``: for those that share its work;
+``python -m tests.scenarios.forked_handler first``: for that which imports and compiles.
+
+The parent's call must end as if nothing had happened, and the child's must not wait for threads
+that it does not have.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -15,6 +19,7 @@ from typing import Any
 
 import fastdrop as fd
 from fastdrop_kernels import threads
+from fastdrop_kernels.uninterrupted import uninterrupted
 
 from .children import wait
 from .first_call import call
@@ -28,7 +33,7 @@ def compute() -> None:
     assert fd.dropout_mask(3 << 20, 0.25, rng=1).mean() > 0.7
 
 
-def main() -> None:
+def main(which: str) -> None:
     warnings.filterwarnings("ignore", ".* is multi-threaded", DeprecationWarning)
     caller, begun = threading.get_ident(), threading.Event()
     children: list[int] = []
@@ -46,9 +51,12 @@ def main() -> None:
     signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, STRUCK)
     try:
-        threads.run_together(work, 2)
+        if which == "call":
+            threads.run_together(work, 2)
+        else:
+            uninterrupted(work)
     except RuntimeError as error:
-        ended = children == [0] and "forked inside this call" in str(error)
+        ended = children == [0] and "was forked inside" in str(error)
         if ended:
             compute()  # the next calls have threads of their own
         os._exit(0 if ended else 1)
@@ -60,5 +68,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])
     print("done")

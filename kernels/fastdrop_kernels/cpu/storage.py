@@ -156,7 +156,7 @@ def _float16_to_float(h: Lanes) -> Lanes:
     # The exponent is biased by 15 there and by 127 here, and means infinity or NaN where all ones.
     normal = (size << 13) + select(size >= 0x7C00, size.constant(224 << 23), 112 << 23)
     # A subnormal is a whole number of 2**-24: made from 2**23 and its digits, and so without
-    # subnormal float32, which the process may have been set to flush.
+    # subnormal float32, which threads may flush (see `rounding`).
     subnormal = ((size | 0x4B000000).seen_as(FLOAT) - 8388608.0) * 2.0**-24
     return (select(size < 0x0400, subnormal.seen_as(I32), normal) | sign).seen_as(FLOAT)
 
