@@ -223,12 +223,13 @@ def span_loop(operation: Operation, way: str) -> Any:
         return span_loop(operation, NEAR)  # there is little to write, and nothing to wait for
     if way == STREAM and GROUP * operation.target.bits // 8 < LINE_BYTES:
         return span_loop(operation, FAR)  # narrow vectors of narrow elements fill no line
-    if way == FAR and _by_masks(operation):
+    if way == FAR and by_masks(operation):
         return _masked_span(operation, FAR)
     return _far_span(operation, way)
 
 
-def _by_masks(operation: Operation) -> bool:
+def by_masks(operation: Operation) -> bool:
+    """Whether parts of vectors are touched by masks, which few machines have."""
     return MASKS and operation.target is not BITS and not operation.exact
 
 
@@ -244,7 +245,7 @@ def _near_span(operation: Operation) -> Any:
     in_size, out_size = sizes(operation)
     packed = operation.target is BITS
     # What is exact draws so long that copies are nothing, and would be compiled twice.
-    if _by_masks(operation):
+    if by_masks(operation):
         return _masked_span(operation, NEAR)
     # What is no whole group is computed as one, in memory of our own: the elements that there are,
     # and zeros, copied in, and those that there are copied out.

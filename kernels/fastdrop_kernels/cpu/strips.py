@@ -12,7 +12,7 @@ from llvmlite import ir
 
 from .. import contract
 from .bits import BLOCKS, HALVES, Between, Law, Pair, at_second_level
-from .intrinsics import prefetch
+from .intrinsics import prefetch, scratch_in
 from .lanes import I16, I32, I64, Lanes, iota, load, select, store
 from .loops import put_vector, read_vector
 from .operations import Operation
@@ -99,6 +99,9 @@ class Columns:
             tuple(builder.gep(side, [builder.mul(j, apart)]) for side, apart in (x, y))
             for j in self.each
         ]
+        self._fetched: list[tuple[int, int]] = []  # columns, and bytes down each
+        self._staged: list[Any] = []
+        self._vector = 0
         self._sides = operation.source, operation.target
         self._lines = [
             (column, side, at)
@@ -107,22 +110,50 @@ class Columns:
             for at in range(0, HALVES * storage.bits // 8 * (way == FAR), _LINE)
         ]
 
-    def ask_ahead(self, ahead: list[Any], rounds: int, r: int) -> None:
-        """Ask for lines, `ahead` bytes on, so that all rounds do alike."""
+    def stage(self) -> None:
+        """Let `between` copy the input to the stack, where `put` then finds it.
+
+        So it is there when the bits are, though its lines may have to come from the second level:
+        columns that lie whole pages apart all want the same places of the first. 1024 x 1024
+        float32 at 0.83 of the rate of C order, not 0.76, and in place at 1.00, not 0.94.
+        """
+        size = HALVES * self.operation.source.bits // 8
+        memory = scratch_in(self.builder, COLUMNS * size)
+        self._staged = [
+            self.builder.gep(memory, [ir.Constant(I64, column * size)]) for column in range(COLUMNS)
+        ]
+        self._vector = min(size, VECTOR_BYTES)  # bytes
+        steps = range(0, size, self._vector) if size else ()
+        self._fetched = [(column, at) for column in range(COLUMNS) for at in steps]
+
+    def between(self, ahead: list[Any], rounds: int, r: int) -> None:
+        """Ask for lines, `ahead` bytes on, and fetch the input, so that all rounds do alike."""
         builder = self.builder
         for column, side, at in spread(self._lines, rounds, r):
             place = builder.gep(self._places[column][side], [ahead[side]])
             prefetch(builder, place, at, side == 1)
+        for column, at in spread(self._fetched, rounds, r):
+            vector = load(builder, self._places[column][0], at, I64, self._vector // 8)
+            store(vector, self._staged[column], at, align=self._vector)
 
-    def put(self, noise: Iterator[Lanes], parameters: list[Lanes]) -> None:
-        """Put the operation to all columns, whose noise comes one by one."""
+    def put(
+        self, noise: Iterator[Lanes], parameters: list[Lanes], where: Lanes | None = None
+    ) -> None:
+        """Put the operation to all columns, whose noise comes one by one.
+
+        Only rows are touched where `where` holds.
+        """
         # Columns may be whole pages apart, and then a load waits for the store that precedes it,
         # which goes to the same place of another page. So several are loaded before any of them is
         # written, as many as registers hold (256 x 256 float32 in place: 7% faster).
         most = max(storage.bits for storage in self._sides) * HALVES // 8
         at_once = max(1, min(COLUMNS, 16 * VECTOR_BYTES // most))
+        given = self._staged if self._fetched else [x for x, _ in self._places]
         for begin in range(0, COLUMNS, at_once):
-            some = self._places[begin : begin + at_once]
-            given = [read_vector(self.operation, self.builder, x, 0, HALVES) for x, _ in some]
-            for (_, y), x in zip(some, given, strict=True):
-                put_vector(self.operation, next(noise), x, y, 0, HALVES, parameters)
+            some = range(begin, min(begin + at_once, COLUMNS))
+            read = [
+                read_vector(self.operation, self.builder, given[j], 0, HALVES, where) for j in some
+            ]
+            for j, x in zip(some, read, strict=True):
+                y = self._places[j][1]
+                put_vector(self.operation, next(noise), x, y, 0, HALVES, parameters, where)
