@@ -6,7 +6,7 @@ Bits, decision and element meet in registers here, group by group.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ from .loops import AHEAD_BYTES, LINE_BYTES, apply_vector, bit_copier, sizes
 from .operations import Operation
 from .storage import BITS
 from .tables import law_of
-from .target import MASKS
+from .target import MASKS, VECTOR_BYTES
 
 _GROUP = np.uint64(GROUP)
 # Groups of packed bits that are drawn beside their place, and copied there, where that begins
@@ -52,7 +52,7 @@ FAR = "far"  # lines are asked for before they are needed
 STREAM = "stream"  # and whole lines are written past the caches; not for use in place
 
 
-def spread(lines: list[Any], rounds: int, r: int) -> list[Any]:
+def spread(lines: Sequence[Any], rounds: int, r: int) -> Sequence[Any]:
     """Return which of some lines to ask for in a round, so that all rounds do alike."""
     return lines[len(lines) * r // rounds : len(lines) * (r + 1) // rounds]
 
@@ -64,6 +64,22 @@ def _wanted(operation: Operation, way: str) -> list[tuple[int, int]]:
         if way == FAR or (way == STREAM and side == 0):
             wanted += [(side, at) for at in range(0, GROUP * storage.bits // 8, LINE_BYTES)]
     return wanted
+
+
+def _memory_for_input(operation: Operation, way: str, builder: Any) -> Any:
+    """Set memory aside for a group's input, if that is copied there between the rounds, or None.
+
+    It is there then when the bits are. 256 Ki float32 in 1.06 times np.multiply, not 1.35, 1 Mi in
+    0.99, not 1.07; float64 in 214 us, not 274, and 1.39 ms, not 1.43. In place it gains nothing.
+
+    NEAR would gain too where arrays begin inside a line: 64 Ki float32 in 21.4 us, not 24.3, as
+    fast as where none does. But bfloat16, in 23.5 and not 24.6, would take 1.09 times as long, and
+    is to be no slower than float32 in the caches.
+    """
+    source = operation.source
+    if way == NEAR or operation.exact or not source.copied:
+        return None
+    return scratch_in(builder, GROUP * source.bits // 8)
 
 
 def _groups(operation: Operation, way: str) -> Any:
@@ -88,6 +104,7 @@ def _groups(operation: Operation, way: str) -> Any:
             law = law_of(operation, builder, seed, stream, threshold, value)
             parameters = operation.parameters(builder, value)
             staged = _Stage(builder, y, out_bytes) if way == STREAM else None
+            fetched = _memory_for_input(operation, way, builder)
             with cgutils.for_range(builder, count) as loop:
 
                 def behind(pointer: Any, size: int) -> Any:
@@ -98,6 +115,10 @@ def _groups(operation: Operation, way: str) -> Any:
                 def between(r: int) -> None:
                     for side, at in spread(wanted, ROUNDS - 1, r):
                         prefetch(builder, sides[side], at + AHEAD_BYTES[side], side == 1)
+                    if fetched:
+                        for at in spread(range(0, in_bytes, VECTOR_BYTES), ROUNDS - 1, r):
+                            vector = load(builder, sides[0], at, I64, VECTOR_BYTES // 8)
+                            store(vector, fetched, at, align=VECTOR_BYTES)
 
                 first = builder.add(block, builder.mul(loop.index, ir.Constant(I64, GROUP // 8)))
                 done = builder.mul(loop.index, ir.Constant(I64, GROUP))
@@ -107,13 +128,11 @@ def _groups(operation: Operation, way: str) -> Any:
                     noise = map(operation.noise, law.uniforms(first, between))
                 else:
                     noise = law.decided(first, between, done)
-                target = staged.begin if staged else sides[1]
+                source, target = fetched or sides[0], staged.begin if staged else sides[1]
                 for k, vector in enumerate(noise):
                     n = vector.count
                     factors = law.factors(operation.operands, done, k, n)
-                    apply_vector(
-                        operation, vector, sides[0], target, k, n, parameters, None, factors
-                    )
+                    apply_vector(operation, vector, source, target, k, n, parameters, None, factors)
                 if staged:
                     staged.write_lines(loop.index)
             if staged:

@@ -117,14 +117,15 @@ class Columns:
         columns that lie whole pages apart all want the same places of the first. 1024 x 1024
         float32 at 0.83 of the rate of C order, not 0.76, and in place at 1.00, not 0.94.
         """
+        if not self.operation.source.copied:
+            return
         size = HALVES * self.operation.source.bits // 8
         memory = scratch_in(self.builder, COLUMNS * size)
         self._staged = [
             self.builder.gep(memory, [ir.Constant(I64, column * size)]) for column in range(COLUMNS)
         ]
         self._vector = min(size, VECTOR_BYTES)  # bytes
-        steps = range(0, size, self._vector) if size else ()
-        self._fetched = [(column, at) for column in range(COLUMNS) for at in steps]
+        self._fetched = [(j, at) for j in range(COLUMNS) for at in range(0, size, self._vector)]
 
     def between(self, ahead: list[Any], rounds: int, r: int) -> None:
         """Ask for lines, `ahead` bytes on, and fetch the input, so that all rounds do alike."""
