@@ -51,12 +51,15 @@ def test_after_warmup_nothing_is_compiled() -> None:
 
 @pytest.mark.slow
 def test_another_process_loads_what_was_compiled(tmp_path: Path) -> None:
-    code = EVERY_CALL.replace("{dtypes}", '["float32"]')
+    code = "import numpy as np, fastdrop as fd\n" + "".join(
+        f"fd.{call}, 0.5)\n"
+        for call in ("dropout(np.ones((30, 50), np.float32)", "dropout_mask((30, 50)")
+    )
     listed = []
     for _ in range(2):
         assert_succeeds(run_python(code, FASTDROP_CACHE_DIR=str(tmp_path)))
         listed.append({path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()})
-    assert len(listed[0]) > 10
+    assert len(listed[0]) >= 4
     assert listed[0] == listed[1]
 
 
