@@ -142,7 +142,9 @@ def as_key(rng: RNG = None) -> Key:
         words = int.from_bytes(os.urandom(16), "little")
         return _made(words % _WORD, words >> 64)
     bits: Any = rng.bit_generator if isinstance(rng, np.random.Generator) else rng
-    if isinstance(rng, np.random.Generator) or isinstance(bits, np.random.BitGenerator):
+    if type(bits) in _of_whole_words():
+        return _made(bits.random_raw(), bits.random_raw())  # 0.6 us; an array of two 0.9
+    if bits is not rng or isinstance(bits, np.random.BitGenerator):
         return _made(*_two_words(bits))
     if isinstance(rng, np.random.SeedSequence):
         return Key(*map(int, rng.generate_state(2, np.uint64)))
@@ -152,7 +154,7 @@ def as_key(rng: RNG = None) -> Key:
             "numpy.random.default_rng(seed), a fastdrop.Key or an int"
         )
     try:
-        return Key(rng)  # type: ignore[arg-type]
+        return Key(rng)
     except TypeError:
         from .cuda import DeviceKey
 
@@ -168,9 +170,7 @@ def as_key(rng: RNG = None) -> Key:
 
 
 def _two_words(bits: Any) -> list[int]:
-    """Return what ``Generator.integers`` draws of all uint64, and leave the same state."""
-    if type(bits) in _of_whole_words():
-        return bits.random_raw(2).tolist()  # type: ignore[no-any-return]  # 0.9 us, and not 10
+    """Return two uint64 of any generator, in 10 us: raw words where these have 64 bits."""
     generator = np.random.Generator(bits)
     words: list[int] = generator.integers(0, _WORD - 1, 2, np.uint64, endpoint=True).tolist()
     return words
