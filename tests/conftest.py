@@ -31,6 +31,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return collection_path.name.startswith("test_") and "test_gpu_" not in collection_path.name
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes a minute, so that nothing else waits for it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("minute") is None)
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_prepared() -> None:
     """Forget the calls of other tests, which may have been prepared under other settings."""

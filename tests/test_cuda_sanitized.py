@@ -14,6 +14,7 @@ from .cuda_host import host
 TOPICS = ("contract", "arrays", "numbers", "launches")
 
 
+@pytest.mark.minute
 @pytest.mark.slow
 @pytest.mark.skipif(host.COMPILER is None, reason="g++ is not here")
 def test_no_kernel_reads_or_writes_what_is_not_its_own() -> None:

@@ -15,6 +15,7 @@ PROCESSORS = [
 ]
 
 
+@pytest.mark.minute
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "features", "needed"), PROCESSORS)
 def test_kernels_for_another_processor_give_the_same_bits(

@@ -30,7 +30,7 @@ _FLAGS = [
 ]
 # Unoptimised compiles in a third of the time, and most of the tests' time is NumPy's anyway.
 _QUICK = ["-O0"]
-_SANITIZERS = ["-g", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+_SANITIZERS = ["-g1", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
 # Libraries of kernels, each built when a test runs one of its. The first is for the quick tests:
