@@ -11,7 +11,7 @@ import pytest
 
 from .cuda_host import host
 
-TOPICS = ("contract", "arrays", "numbers", "launches")
+TOPICS = ("arrays", "numbers", "launches")
 
 
 @pytest.mark.minute

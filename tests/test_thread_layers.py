@@ -16,7 +16,7 @@ import pytest
 from .scenarios import calls
 from .subprocesses import run_scenario
 
-SHORT, MEDIUM, LONG = 0.3, 2.0, 10.0
+SHORT, MEDIUM, LONG = 0.3, 1.0, 10.0
 LAYERS = ["workqueue", "omp", "tbb"]
 
 
