@@ -40,7 +40,7 @@ def expected(x: Array, p: float, **where: Any) -> Array:
 
 @pytest.mark.parametrize(
     ("layout", "dtype"),
-    thinned(lambda layout, dtype: dtype == np.float32, LAYOUTS, DTYPES),
+    thinned(lambda layout, dtype: layout != "F" and dtype == np.float32, LAYOUTS, DTYPES),
     ids=str,
 )
 def test_kept_and_dropped_elements_are_what_they_must_be(

@@ -93,6 +93,7 @@ def test_a_home_that_does_not_exist_costs_nothing_but_time() -> None:
     assert_succeeds(run_python(CALL, **gone))
 
 
+@pytest.mark.slow
 def test_a_home_that_is_read_only_costs_nothing_but_time(
     read_only: Path, powerless: list[str]
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_cache_folder_that_cannot_be_made_costs_nothing_but_time(
     assert file.read_text() == "not a folder"
 
 
+@pytest.mark.slow
 def test_a_cache_folder_may_be_removed_while_a_process_runs(cache: Path) -> None:
     remove = f"""
 import shutil
@@ -188,6 +190,7 @@ def test_files_that_are_damaged_are_made_again(cache: Path) -> None:
         assert abs(path.stat().st_size - sizes[path]) < 0.2 * sizes[path]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there are no such permissions here")
 def test_kernels_may_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
     call(tmp_path, "import os; os.umask(0o027)\n" + CALL)
@@ -202,6 +205,7 @@ def test_a_kernel_under_the_name_of_another_is_not_run(cache: Path) -> None:
     call(cache)
 
 
+@pytest.mark.slow
 def test_machine_code_that_is_damaged_is_not_run(cache: Path) -> None:
     for file in cache.iterdir():
         content = bytearray(file.read_bytes())

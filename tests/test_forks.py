@@ -25,6 +25,7 @@ def test_a_child_forked_during_an_import_that_is_no_calls_computes(whose: str) -
     assert run_scenario("first_call", whose).strip() == "done"
 
 
+@pytest.mark.slow
 def test_a_child_forked_while_another_thread_compiles_can_compile(tmp_path: Path) -> None:
     output = run_scenario(
         "first_call", "compile", environment={"FASTDROP_CACHE_DIR": str(tmp_path)}
@@ -32,7 +33,7 @@ def test_a_child_forked_while_another_thread_compiles_can_compile(tmp_path: Path
     assert output.strip() == "done"
 
 
-@pytest.mark.parametrize("which", ["call", "first"])
+@pytest.mark.parametrize("which", ["call", pytest.param("first", marks=pytest.mark.slow)])
 def test_a_child_forked_by_a_signal_handler_inside_a_call_says_so(which: str) -> None:
     assert run_scenario("forked_handler", which).strip() == "done"
 

@@ -92,7 +92,7 @@ def test_float16_without_its_instructions_rounds_every_tie_and_neighbour() -> No
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.93, 1.0])
 @pytest.mark.parametrize(
     ("dtype", "order"),
-    thinned(lambda dtype, order: (dtype, order) != (HALF_TYPES[1], "F"), HALF_TYPES, "CF"),
+    thinned(lambda dtype, order: order == "C", HALF_TYPES, "CF"),
     ids=str,
 )
 def test_masks_are_those_of_float32(dtype: np.dtype[Any], order: str, p: float) -> None:

@@ -244,6 +244,7 @@ def test_in_evaluation_mode_the_last_forward_goes_back_first(
         layer.backward(dy)
 
 
+@pytest.mark.slow
 def test_no_array_is_held_longer_than_it_is_needed(case: Case, rng: np.random.Generator) -> None:
     layer, given = case.layer(rng=1, **case.settings), case.given(np.float64, rng)
     alive: list[weakref.ref[Array]] = []

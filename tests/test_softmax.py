@@ -133,7 +133,7 @@ def test_scores_of_minus_infinity_get_no_weight(
     assert (np.abs(dx - gradient) <= 20 * float(unit(np.ones(()), dtype))).all()
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype != DTYPES[1], DTYPES), ids=str)
+@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype == np.float32, DTYPES), ids=str)
 def test_nan_stays_in_its_row_and_never_where_it_was_dropped(dtype: np.dtype[Any]) -> None:
     x = np.zeros((4, 37), dtype)
     x[0], x[1, 36], x[2, 5] = -np.inf, np.nan, np.inf
