@@ -16,6 +16,7 @@ from numba.core.registry import cpu_target
 import fastdrop as fd
 from fastdrop_kernels import contract
 from fastdrop_kernels.cpu import columns
+from fastdrop_kernels.cpu.span import NEAR_BYTES
 from tests import normals, oracle
 from tests.normals import uniforms
 from tests.oracle import Array, poison
@@ -137,6 +138,14 @@ def results(cpu: str) -> Iterator[tuple[str, tuple[Array, Array]]]:
             yield f"masked_fill of {dtype}, {where}", filled(numbers(dtype), **where)
         yield f"dropout_mask, {where}", marked(**where)
         yield f"packed dropout_mask, {where}", packed(**where)
+    # Past the second-level cache other kernels go, which copy their input before they need it.
+    large = np.tile(numbers("float32"), (9, 3))
+    small = large.view("u1")
+    assert min(large.nbytes, small.nbytes) > NEAR_BYTES
+    for layout, x in {"C order": large, "F order": np.asfortranarray(large)}.items():
+        yield f"dropout of many in {layout}", dropout(x)
+    for layout, x in {"C order": small, "F order": np.asfortranarray(small)}.items():
+        yield f"masked_fill of many in {layout}", filled(x)
 
 
 def main(cpu: str) -> None:
