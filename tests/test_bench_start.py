@@ -156,16 +156,18 @@ def test_all_take_turns_and_the_cache_is_filled_first() -> None:
 
 
 def test_each_empty_cache_is_a_new_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    used: list[tuple[str, Path]] = []
+    used: list[tuple[Path, Path]] = []
 
-    def run(name: str, cache: Path) -> dict[str, float]:
-        used.append((name, cache))
+    def run(_: str, cache: Path, bytecode: Path) -> dict[str, float]:
+        used.append((cache, bytecode))
         return {"total": float(len(used)), "call": 0.5}
 
     monkeypatch.setattr(start, "run", run)
     rows = start.collect(list(start.steps(["float32"], 3, 2)))
-    folders = [cache for _, cache in used]
+    folders = [cache for cache, _ in used]
     assert len(set(folders[:4])) == 1 and len(set(folders)) == 3
+    (bytecode,) = {bytecode for _, bytecode in used}
+    assert bytecode not in folders
     assert [(r["cache"], r["samples"], r["median"], r["worst"]) for r in rows] == [
         (WARM, 3, 3.0, 4.0),  # the first, which filled the cache, is not among them
         (EMPTY, 2, 5.5, 6.0),
@@ -184,12 +186,19 @@ def test_every_first_call_works(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
-def test_an_empty_cache_is_filled_and_a_warm_one_used(tmp_path: Path) -> None:
-    empty = start.run("float32", tmp_path)
-    kernels = {path: path.stat().st_ino for path in tmp_path.iterdir()}
+def test_an_empty_cache_is_filled_and_a_warm_one_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    cache, bytecode = tmp_path / "cache", tmp_path / "bytecode"
+    empty = start.run("float32", cache, bytecode)
+    kernels = {path: path.stat().st_ino for path in cache.iterdir()}
     assert any("float32" in path.name for path in kernels)
-    warm = start.run("float32", tmp_path)
-    assert {path: path.stat().st_ino for path in tmp_path.iterdir()} == kernels
+    files = {path: path.stat().st_ino for path in bytecode.rglob("*.pyc")}
+    assert {"driver", "dispatcher"} <= {path.name.partition(".")[0] for path in files}
+    warm = start.run("float32", cache, bytecode)
+    assert {path: path.stat().st_ino for path in cache.iterdir()} == kernels
+    assert {path: path.stat().st_ino for path in bytecode.rglob("*.pyc")} == files
     for timed in (empty, warm):
         assert 0 < timed["call"] < timed["total"]
 
