@@ -1,4 +1,4 @@
-"""Panels of many rows, whose strips begin where cache lines of the output do."""
+"""Panels of many rows: pillars, the strips that are left where these end, and all around."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
+from fastdrop_kernels.cpu import driver
+from fastdrop_kernels.cpu.pillars import RUN_ROWS
+from fastdrop_kernels.cpu.shares import split_of
+from fastdrop_kernels.plan import PANEL
 
+from .normals import uniforms
 from .oracle import POISON, Array, applied, assert_same, filled, key_from, mask
 
 LINE = 64
@@ -46,13 +51,39 @@ DTYPES = [
 ]
 
 
+RUN = int(RUN_ROWS)
+# No pillar; one run; with rows that strips take, a few and whole strips; with a last run that
+# begins further back; some runs; and blocks of several pillars.
+ROWS = (
+    RUN - 5,
+    RUN,
+    RUN + 5,
+    2 * RUN - 3,
+    2 * RUN - RUN // 4,
+    2 * RUN + RUN // 4 - 1,
+    4 * RUN,
+    4 * RUN + 9,
+    8 * RUN + 1,
+    9 * RUN - 1,
+)
+
+
+@pytest.fixture
+def far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small arrays go the way of large ones."""
+    monkeypatch.setattr(driver, "NEAR_BYTES", 0)
+
+
+@pytest.mark.usefixtures("far")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("rows", [1023, 1024, 1040, 1111])
-def test_strips_begin_with_lines(rows: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("rows", ROWS)
+def test_large_panels(rows: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     key, p = key_from(rng), 0.3
-    for columns in (3, 8, 17, 24):
-        for by in (0, dtype.itemsize, 16, LINE - dtype.itemsize, 5):
-            offset = int(rng.choice([0, 3, 2**35 - 40, 2**63 - rows * columns]))
+    for columns in (3, 8, 17, 24, 64):
+        whole = columns % 8 == 0
+        near, far = (0, 2**35 - 8 * (rows // 2)) if whole else (3, 2**35 - rows * columns // 2)
+        for offset in (near, far, 2**63 - 2**20):
+            by = int(rng.choice([0, dtype.itemsize, 16, LINE - dtype.itemsize, 5]))
             x, around = columns_at(int(rng.choice([0, 16, by])), rows, columns, dtype, 1)
             x[...] = rng.standard_normal((rows, columns)).astype(dtype)
             want = applied(mask(x.shape, p, key, offset=offset), x, 1.5)
@@ -65,12 +96,13 @@ def test_strips_begin_with_lines(rows: int, dtype: np.dtype[Any], rng: np.random
             assert_alone_written(x, around)
 
 
+@pytest.mark.usefixtures("far")
 @pytest.mark.parametrize(
     "kind", ["u1", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("i2", "c16"))]
 )
 def test_fills_and_marks(kind: str, rng: np.random.Generator) -> None:
     dtype, key = np.dtype(kind), key_from(rng)
-    for rows, columns in ((1024, 8), (1100, 19)):
+    for rows, columns in ((RUN, 8), (2 * RUN - 9, 24), (4 * RUN + 76, 19)):
         for by in (0, dtype.itemsize, LINE - dtype.itemsize):
             x, _ = columns_at(0, rows, columns, dtype, 1)
             x[...] = rng.integers(0, 100, (rows, columns))
@@ -82,3 +114,63 @@ def test_fills_and_marks(kind: str, rng: np.random.Generator) -> None:
             fd.dropout_mask(x.shape, 0.4, rng=key, out=marks)
             assert_same(np.ascontiguousarray(marks), mask(x.shape, 0.4, key))
             assert_alone_written(marks, memory)
+
+
+@pytest.mark.usefixtures("far")
+@pytest.mark.parametrize("columns", [24, 27])
+def test_ties_in_pillars(columns: int, rng: np.random.Generator) -> None:
+    """Level 1 decides on an element: between two thresholds, one more, it alone changes."""
+    key, rows = key_from(rng), 2 * RUN - 5
+    x = np.ones((rows, columns), np.float32, order="F")
+    for _ in range(40):
+        row, column = int(rng.integers(rows)), int(rng.integers(columns))
+        index = np.array([row * columns + column], np.uint64)
+        u = int(uniforms(index, key)[0])
+        kept, dropped = (fd.dropout(x, t / 2**32, rng=key, scale=1.0) for t in (u, u + 1))
+        assert kept[row, column] == 1 and dropped[row, column] == 0
+        assert_same(kept, mask(x.shape, u / 2**32, key).astype(np.float32))
+        assert np.count_nonzero(kept != dropped) == np.count_nonzero(
+            mask(x.shape, u / 2**32, key) != mask(x.shape, (u + 1) / 2**32, key)
+        )
+
+
+@pytest.mark.usefixtures("far")
+def test_steps_back_through_the_mask(rng: np.random.Generator) -> None:
+    """Columns and rows that are gone through from the last to the first."""
+    key, p = key_from(rng), 0.3
+    x = rng.standard_normal((2 * RUN, 40)).astype(np.float32)
+    want = applied(mask(x.shape, p, key), x, 2.0)
+    for rows in (slice(None), slice(None, None, -1)):
+        for columns in (slice(None), slice(None, None, -1)):
+            turned = np.asfortranarray(x[rows, columns])[rows, columns]
+            assert_same(fd.dropout(turned, p, rng=key, scale=2.0), want)
+
+
+@pytest.mark.usefixtures("far")
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(2 * RUN - 9, 1000), (3000, 700), (20 * RUN, 40)], ids=str)
+def test_threads_share_panels(
+    shape: tuple[int, int], threads: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 12)
+    key, p, before = key_from(rng), 0.3, fd.get_num_threads()
+    x = np.asfortranarray(rng.standard_normal(shape, np.float32))
+    out = np.full(shape, np.nan, np.float32, order="F")
+    try:
+        fd.set_num_threads(threads)
+        fd.dropout(x, p, rng=key, scale=2.0, out=out)
+    finally:
+        fd.set_num_threads(before)
+    assert_same(out, applied(mask(shape, p, key), x, 2.0))
+
+
+def test_parts_of_a_panel_have_pillars() -> None:
+    """Threads share columns if there are enough for all, and else rows in whole runs."""
+    few = 2 * 64 * fd.get_num_threads()
+
+    def split(columns: int, rows: int) -> tuple[int, int]:
+        return split_of([(columns, 0, 0, 0, 1), (rows, 0, 4, 4, columns)], PANEL, False)
+
+    assert split(few, 10 * few) == (0, 64)
+    assert split(few - 1, 10 * few) == (1, RUN)
+    assert split(10 * few, few) == (0, 64)

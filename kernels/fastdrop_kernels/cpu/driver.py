@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contract import is_certain
-from ..plan import AXES, LINE, NEIGHBOURS, PANEL, Axis, Plan, apart_from, c_strides
+from ..plan import AXES, LINE, NEIGHBOURS, PANEL, Plan, apart_from, c_strides
 from ..threads import run_together, thread_count
 from . import express as whole_calls
 from .along import along
@@ -49,7 +49,7 @@ from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
 from .pieces import pack_by_pieces
 from .prepared import Prepared, prepared, starter
-from .shares import ALL, Record, record
+from .shares import ALL, PARTS_PER_THREAD, Record, record, split_of
 from .span import FAR, NEAR, NEAR_BYTES, STREAM
 
 __all__ = [
@@ -103,7 +103,6 @@ _EXACT = 4
 # (16 Mi on two threads: 10% faster than with 4 parts to each), but begin with lines that nobody has
 # asked for: 2 Mi takes 5% less in parts of 64 Ki than of 32 Ki, and no less in larger ones.
 _PART = 1 << 16
-_PARTS_PER_THREAD = 16
 
 
 def _last_level_cache() -> int:
@@ -373,23 +372,7 @@ def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:
     far = form in _FAR_FORMS and not packed and n * operation.target.bits > 8 * NEAR_BYTES
     way = FAR if far else NEAR
     found = along(operation, way) if form == NEIGHBOURS else box(operation, form, way)
-    return found, *_split(axes, form, packed)
-
-
-def _split(axes: list[Axis], form: str, packed: bool) -> tuple[int, int]:
-    """Return an axis that threads may share, and what their parts should be multiples of.
-
-    The outermost that is long enough: parts of an inner one are strips, whose lines are short (16
-    Mi in rows of 4,096 that are shared 16 times took 30 ms on two threads, and one takes 12.5).
-    """
-    if packed:  # rows may share a byte, and whole multiples of 8 rows never do
-        return 0, 64
-    longest = max(range(len(axes)), key=lambda a: axes[a][0])
-    if form == PANEL:
-        return longest, 64
-    outer = (a for a in range(len(axes) - 1) if axes[a][0] >= _PARTS_PER_THREAD)
-    split = next(outer, longest)
-    return split, 64 if split == len(axes) - 1 else 1
+    return found, *split_of(axes, form, packed)
 
 
 def _weight(operation: Operation) -> int:
@@ -401,7 +384,7 @@ def shares(length: int, elements: int, multiple: int) -> tuple[int, int]:
     threads = thread_count()
     if elements < PARALLEL_FROM or threads == 1:
         return ALL, 1
-    parts = min(threads * _PARTS_PER_THREAD, max(1, elements // _PART))
+    parts = min(threads * PARTS_PER_THREAD, max(1, elements // _PART))
     size = -(-length // parts)
     size = -(-size // multiple) * multiple
     return size, min(threads, -(-length // size))

@@ -18,8 +18,9 @@ from .compiler import device, routine
 from .intrinsics import address_of, advance, scratch, wide_vectors
 from .loops import any_loop, sizes
 from .operations import Operation, drawn_for
+from .pillars import RUN_ROWS, STRIP_MARK_BYTES, moved_back, pillar_loop, pillar_putter
 from .shared import PAIR
-from .span import by_masks
+from .span import NEAR, by_masks
 from .storage import BITS
 from .strip_loops import (
     AHEAD_BYTES,
@@ -39,14 +40,11 @@ _COLUMNS = np.uint64(COLUMNS)
 # for the next 8 columns: 16 bytes a row and level, for that many rows.
 _KEPT_ROWS = np.uint64(1024)
 _kept_scratch = scratch(int(_KEPT_ROWS * ROW_BYTES))
-# Rows from which on strips begin where lines of the output do, if lines do so in all columns alike.
-# Where columns lie whole pages apart, and input and output at the same place of a page, 16 lines
-# want a place of the first level that has room for 8, and one that lies in two strips is fetched
-# twice: 1024 x 1024 float32 at 0.76 of the rate of C order, not 0.67. Elsewhere it gains nothing,
-# and costs a strip more: 512 x 2048 at 0.77, not 0.80, and 256 x 256 at 0.75, not 0.86.
-_ROWS_MET = np.uint64(1024)
-_LINE = np.uint64(64)
-_ZERO, _SEVEN = np.uint64(0), np.uint64(7)
+# The most rows of a pillar: so many marks stay in the first level.
+_PILLAR_ROWS = np.uint64(2048)
+# Rows that are left where pillars end are at most one in so many.
+_REST = np.uint64(8)
+_ZERO, _ONE, _SEVEN = (np.uint64(n) for n in (0, 1, 7))
 
 
 @functools.cache
@@ -61,6 +59,10 @@ def panel_loop(operation: Operation, way: str) -> Any:
     in_registers, partly = decides and not packed, by_masks(operation)
     strips: Any = strips_loop(operation, False, way) if in_registers else None
     strips_aligned: Any = strips_loop(operation, True, way) if in_registers else None
+    by_pillars = in_registers and way != NEAR
+    pillar: Any = pillar_loop(operation, False) if by_pillars else None
+    pillar_aligned: Any = pillar_loop(operation, True) if by_pillars else None
+    put_pillar: Any = pillar_putter(operation) if by_pillars else None
     part: Any = part_loop(operation) if partly else None
     # What is exact draws so long that a way through memory costs little (1024 x 1024 float32 in
     # 1.40 times C order's time and not 1.22, 1000 x 1000 alike), and it needs no code of its own.
@@ -72,6 +74,11 @@ def panel_loop(operation: Operation, way: str) -> Any:
     noise_size = np.uint64(drawn.target.itemsize)
     column_bytes = ROWS * noise_size
     ahead = np.uint64(AHEAD_BYTES)
+    marks_bytes = (_PILLAR_ROWS // ROWS) * np.uint64(STRIP_MARK_BYTES)
+    two_pillars_marks, nowhere = (
+        scratch(2 * int(marks_bytes)),
+        scratch(int(_PILLAR_ROWS * out_size)),
+    )
 
     def panel(
         x: Any,
@@ -93,25 +100,39 @@ def panel_loop(operation: Operation, way: str) -> Any:
         wide_vectors()
         kept_blocks = _kept_scratch()
         contiguous = not packed and x_row == in_size and y_row == out_size
-        # Strips are counted from `skipped` rows before the first.
-        skipped = _ZERO
-        if partly and contiguous and rows >= _ROWS_MET and y_column % _LINE == _ZERO:
-            past = address_of(y) % _LINE
-            if past % out_size == _ZERO:
-                skipped = (past // out_size) % ROWS
-        there = skipped + rows
-        whole = there - there % ROWS if contiguous else _ZERO
+        apart = address_of(x) != address_of(y)
         aligned = decides and contiguous and (index | row_step | columns) & _SEVEN == _ZERO
         if not partly:
-            aligned = aligned and whole == there
-        most = there if aligned else rows_kept
-        for begin in range(_ZERO, there, most):
-            end = min(begin + most, there)
+            aligned = aligned and rows % ROWS == _ZERO
+        most = _PILLAR_ROWS if aligned else rows_kept
+        # Blocks about as high as each other, so that none is too low for pillars.
+        blocks = max(_ONE, (rows + most - _ONE) // most)
+        most = (rows + blocks - _ONE) // blocks
+        most += (RUN_ROWS - most % RUN_ROWS) % RUN_ROWS
+        for begin in range(_ZERO, rows, most):
+            end = min(begin + most, rows)
             height = end - begin
-            for p in range(begin, end, ROWS):
-                if not aligned or p < skipped or p >= whole:
+            whole = end - height % ROWS if contiguous else begin
+            tall, back = begin, _ZERO  # so far go pillars, see there
+            if by_pillars:
+                rest = height % RUN_ROWS
+                if contiguous and height >= RUN_ROWS and rest * _REST <= height:
+                    tall = end - rest
+                elif (
+                    contiguous
+                    and apart
+                    and height >= RUN_ROWS
+                    and (RUN_ROWS - rest) * _REST <= height
+                ):
+                    tall, back = end, RUN_ROWS - rest
+                # Those that are drawn, and those that are put.
+                drawn = two_pillars_marks()
+                given = advance(drawn, marks_bytes)
+                put_x, put_y, put_column, some = x, nowhere(), _ZERO, False
+            for p in range(begin, end + back, ROWS):
+                if not aligned or p >= whole:
                     kept = advance(kept_blocks, _kept_at(aligned, p, begin) * row_bytes)
-                    first = index + (p - skipped) * row_step
+                    first = index + moved_back(p, end, back) * row_step
                     keep_blocks(kept, first, row_step, seed, stream, threshold)
             for column in range(_ZERO, columns, _COLUMNS):
                 width = min(_COLUMNS, columns - column)
@@ -121,14 +142,59 @@ def panel_loop(operation: Operation, way: str) -> Any:
                 y_next = _COLUMNS * y_column - height * y_row
                 p = begin
                 while p < end:
-                    row = p - skipped
-                    i = index + row * row_step + column
-                    a = advance(x, row * x_row + column * x_column)
-                    b = advance(y, row * y_row + column * y_column)
+                    i = index + p * row_step + column
+                    a = advance(x, p * x_row + column * x_column)
+                    b = advance(y, p * y_row + column * y_column)
                     kept = advance(kept_blocks, _kept_at(aligned, p, begin) * row_bytes)
-                    before = skipped if p < skipped else _ZERO  # in this strip
-                    n = min(ROWS, there - p) - before
-                    if in_registers:  # known when this is compiled
+                    n = min(ROWS, end - p)
+                    if by_pillars:  # known when this is compiled
+                        if by_strips and p < tall:
+                            runs = (tall + back - p) // RUN_ROWS
+                            if aligned:
+                                pillar_aligned(
+                                    put_x,
+                                    x_column,
+                                    put_y,
+                                    put_column,
+                                    given,
+                                    a,
+                                    b,
+                                    i,
+                                    row_step,
+                                    seed,
+                                    stream,
+                                    threshold,
+                                    value,
+                                    kept,
+                                    drawn,
+                                    runs,
+                                    back,
+                                )
+                            else:
+                                pillar(
+                                    put_x,
+                                    x_column,
+                                    put_y,
+                                    put_column,
+                                    given,
+                                    a,
+                                    b,
+                                    i,
+                                    row_step,
+                                    seed,
+                                    stream,
+                                    threshold,
+                                    value,
+                                    kept,
+                                    drawn,
+                                    runs,
+                                    back,
+                                )
+                            drawn, given = given, drawn
+                            put_x, put_y, put_column, some = a, b, y_column, True
+                            p = tall
+                            continue
+                    if in_registers:
                         if by_strips and n == ROWS:
                             count = (end - p) // ROWS
                             if aligned:
@@ -167,6 +233,8 @@ def panel_loop(operation: Operation, way: str) -> Any:
                                 )
                             p += count * ROWS
                             continue
+                        if back:  # the last columns, fewer than 8: strips are where they were not
+                            keep_blocks(kept, i, row_step, seed, stream, threshold)
                     p += ROWS
                     if partly:
                         if by_strips:
@@ -182,7 +250,6 @@ def panel_loop(operation: Operation, way: str) -> Any:
                                 threshold,
                                 value,
                                 kept,
-                                before,
                                 n,
                             )
                             continue
@@ -192,17 +259,18 @@ def panel_loop(operation: Operation, way: str) -> Any:
                             put(a, x_column, b, y_column, ahead, ahead, marks, value)
                             continue
                     for j in range(width):
-                        mark = advance(marks, j * column_bytes + before * noise_size)
-                        from_column = advance(a, j * x_column + before * x_row)
-                        to_column = advance(b, j * y_column + before * y_row)
+                        mark = advance(marks, j * column_bytes)
+                        from_column, to_column = advance(a, j * x_column), advance(b, j * y_column)
                         apply(from_column, x_row, to_column, y_row, mark, n, value)
+            if by_pillars:
+                if some:
+                    runs = (tall + back - begin) // RUN_ROWS
+                    put_pillar(put_x, x_column, put_y, y_column, given, value, runs, back)
 
     return routine(f"{operation.name}-{way}-panel", panel, PAIR)
 
 
 @device
 def _kept_at(aligned: Any, p: Any, begin: Any) -> Any:
-    """Return the row of `kept` where a strip's bits are: of aligned ones, only the ends' are."""
-    if aligned:
-        return ROWS if p else _ZERO
-    return p - begin
+    """Return the row of `kept` where a strip's bits are: of aligned ones, only the last's are."""
+    return _ZERO if aligned else p - begin

@@ -51,10 +51,10 @@ def levels_of(operation: Operation) -> int:
 
 
 def strip_of(operation: Operation, aligned: bool, way: str, partial: bool = False) -> Any:
-    """Intrinsic ``(x, x_column, y, y_column, ..., index, row_step, ..., kept, first, n)``: a strip.
+    """Intrinsic ``(x, x_column, y, y_column, ..., index, row_step, ..., kept, n)``: a strip.
 
     Where rows begin inside blocks (not `aligned`), `kept` holds the bits of these blocks, and then
-    of those that follow. If it is `partial`, of its rows only n are touched, from the `first` on.
+    of those that follow. If it is `partial`, only its first n rows are touched.
     """
     levels = levels_of(operation)
 
@@ -74,20 +74,18 @@ def strip_of(operation: Operation, aligned: bool, way: str, partial: bool = Fals
         threshold: Any,
         value: Any,
         kept: Any,
-        first: Any,
         n: Any,
     ) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, x_column, y, y_column, *ahead, index, row_step, seed, stream, threshold = args[:-4]
-            value, kept, *there = args[-4:]
+            x, x_column, y, y_column, *ahead, index, row_step, seed, stream, threshold = args[:-3]
+            value, kept, n = args[-3:]
             key = seed, stream, threshold
             law = Law(builder, *key)
             rows = Strip(law, index, row_step)
             columns = Columns(operation, way, builder, (x, x_column), (y, y_column))
             where = None
             if partial:
-                begin, count = (Lanes(builder, a).converted(I16) for a in there)
-                where = (iota(builder, I16, HALVES) - begin) < count
+                where = iota(builder, I16, HALVES) < Lanes(builder, n).converted(I16)
             else:
                 columns.stage()
 
@@ -114,7 +112,7 @@ def strip_of(operation: Operation, aligned: bool, way: str, partial: bool = Fals
             columns.put(noise, operation.parameters(builder, value), where)
             return context.get_dummy_value()
 
-        signature = types.void(POINTER, U64, POINTER, *[U64] * 8, POINTER, POINTER, U64, U64)
+        signature = types.void(POINTER, U64, POINTER, *[U64] * 8, POINTER, POINTER, U64)
         return signature, codegen
 
     return strip
@@ -154,7 +152,6 @@ def noise_loop(drawn: Operation) -> Any:
             threshold,
             noise,
             kept,
-            _ZERO,
             ROWS,
         )
 
@@ -212,7 +209,6 @@ def strips_loop(operation: Operation, aligned: bool, way: str) -> Any:
                 threshold,
                 value,
                 advance(kept, k * kept_bytes),
-                _ZERO,
                 ROWS,
             )
 
@@ -223,7 +219,7 @@ def strips_loop(operation: Operation, aligned: bool, way: str) -> Any:
 
 @functools.cache
 def part_loop(operation: Operation) -> Any:
-    """Routine ``(x, x_column, y, y_column, ..., kept, first, n)``: a strip of which n rows are."""
+    """Routine ``(x, x_column, y, y_column, ..., kept, n)``: the first n rows of a strip."""
     part = strip_of(operation, False, NEAR, partial=True)
 
     def partial(
@@ -238,7 +234,6 @@ def part_loop(operation: Operation) -> Any:
         threshold: Any,
         value: Any,
         kept: Any,
-        first: Any,
         n: Any,
     ) -> None:
         wide_vectors()
@@ -256,11 +251,10 @@ def part_loop(operation: Operation) -> Any:
             threshold,
             value,
             kept,
-            first,
             n,
         )
 
-    signature = types.void(POINTER, U64, POINTER, *[U64] * 6, POINTER, POINTER, U64, U64)
+    signature = types.void(POINTER, U64, POINTER, *[U64] * 6, POINTER, POINTER, U64)
     return routine(f"{operation.name}-strip-part", partial, signature)
 
 

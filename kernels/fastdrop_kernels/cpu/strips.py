@@ -66,8 +66,10 @@ def _transposed(a: Lanes, b: Lanes, c: Lanes, d: Lanes) -> list[Lanes]:
 
     def merged(a: Lanes, b: Lanes, element: Any, bits: int) -> tuple[Lanes, Lanes]:
         a, b = a.seen_as(element), b.seen_as(element)
-        low = (1 << bits) - 1
-        return (a & low) | (b << bits), (a >> bits) | (b & (low << bits))
+        low, up, down = (1 << bits) - 1, b << bits, a >> bits
+        if bits == 16:  # 1024 x 1024 float32 at 0.91 of the rate of C order, not 0.88
+            up, down = up.fenced(), down.fenced()
+        return (a & low) | up, down | (b & (low << bits))
 
     even, odd = zip(merged(a, b, I32, 16), merged(c, d, I32, 16), strict=True)
     first, third = merged(*even, I64, 32)
