@@ -10,8 +10,8 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels.cpu import driver
+from fastdrop_kernels.cpu.layouts import split_of
 from fastdrop_kernels.cpu.pillars import RUN_ROWS
-from fastdrop_kernels.cpu.shares import split_of
 from fastdrop_kernels.plan import PANEL
 
 from .normals import uniforms
@@ -148,7 +148,7 @@ def test_steps_back_through_the_mask(rng: np.random.Generator) -> None:
 
 @pytest.mark.usefixtures("far")
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("shape", [(2 * RUN - 9, 1000), (3000, 700), (20 * RUN, 40)], ids=str)
+@pytest.mark.parametrize("shape", [(2 * RUN - 9, 1000), (3000, 700), (80 * RUN, 40)], ids=str)
 def test_threads_share_panels(
     shape: tuple[int, int], threads: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,11 +166,21 @@ def test_threads_share_panels(
 
 def test_parts_of_a_panel_have_pillars() -> None:
     """Threads share columns if there are enough for all, and else rows in whole runs."""
-    few = 2 * 64 * fd.get_num_threads()
+    threads = fd.get_num_threads()
+    few = 2 * 64 * threads
 
     def split(columns: int, rows: int) -> tuple[int, int]:
         return split_of([(columns, 0, 0, 0, 1), (rows, 0, 4, 4, columns)], PANEL, False)
 
     assert split(few, 10 * few) == (0, 64)
-    assert split(few - 1, 10 * few) == (1, RUN)
-    assert split(10 * few, few) == (0, 64)
+    assert split(few - 1, 2 * threads * RUN) == (1, RUN)
+    assert split(few - 1, (2 * threads - 1) * RUN) == (0, 64)
+    assert split(10 * few, few) == (0, 128)
+
+
+@pytest.mark.usefixtures("far")
+def test_alpha_dropout_in_pillars(rng: np.random.Generator) -> None:
+    """Its three parameters are the same in either order."""
+    key, x = key_from(rng), rng.standard_normal((3 * RUN - 20, 24), np.float32)
+    want = fd.alpha_dropout(x, 0.2, rng=key)
+    assert_same(fd.alpha_dropout(np.asfortranarray(x), 0.2, rng=key), want)

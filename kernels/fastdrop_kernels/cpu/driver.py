@@ -44,12 +44,19 @@ from .columns import by_lines
 from .express import express_record
 from .flat import Kernel, flat
 from .joint import apply_jointly, prepare_jointly, sums
-from .layouts import are_contiguous, input_strides_of, layout_of, packed_layout
+from .layouts import (
+    PARTS_PER_THREAD,
+    are_contiguous,
+    input_strides_of,
+    layout_of,
+    packed_layout,
+    split_of,
+)
 from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
 from .pieces import pack_by_pieces
 from .prepared import Prepared, prepared, starter
-from .shares import ALL, PARTS_PER_THREAD, Record, record, split_of
+from .shares import ALL, Record, record
 from .span import FAR, NEAR, NEAR_BYTES, STREAM
 
 __all__ = [

@@ -51,8 +51,9 @@ _ZERO, _ONE, _SEVEN = (np.uint64(n) for n in (0, 1, 7))
 def panel_loop(operation: Operation, way: str) -> Any:
     """Routine over two axes: index step 1 along columns, memory nearest along rows inside.
 
-    Goes down 8 columns at a time: that many streams the hardware can follow, and 32 it cannot
-    (1000 x 1003 float32: a fifth of the rate of C order, not four fifths).
+    Large arrays go by pillars. What is left of them, and small ones, go by strips down 8 columns at
+    a time: that many streams the hardware can follow, and 32 it cannot (1000 x 1003 float32 without
+    pillars: a fifth of the rate of C order, not four fifths).
     """
     settler()  # known by its symbol
     decides, packed = not operation.exact, operation.target is BITS
@@ -75,10 +76,8 @@ def panel_loop(operation: Operation, way: str) -> Any:
     column_bytes = ROWS * noise_size
     ahead = np.uint64(AHEAD_BYTES)
     marks_bytes = (_PILLAR_ROWS // ROWS) * np.uint64(STRIP_MARK_BYTES)
-    two_pillars_marks, nowhere = (
-        scratch(2 * int(marks_bytes)),
-        scratch(int(_PILLAR_ROWS * out_size)),
-    )
+    two_pillars_marks = scratch(2 * int(marks_bytes))
+    pillar_scratch = scratch(int(_PILLAR_ROWS * out_size))
 
     def panel(
         x: Any,
@@ -100,35 +99,33 @@ def panel_loop(operation: Operation, way: str) -> Any:
         wide_vectors()
         kept_blocks = _kept_scratch()
         contiguous = not packed and x_row == in_size and y_row == out_size
-        apart = address_of(x) != address_of(y)
+        apart = in_size == _ZERO or address_of(x) != address_of(y)
         aligned = decides and contiguous and (index | row_step | columns) & _SEVEN == _ZERO
         if not partly:
             aligned = aligned and rows % ROWS == _ZERO
         most = _PILLAR_ROWS if aligned else rows_kept
-        # Blocks about as high as each other, so that none is too low for pillars.
+        # Blocks about as high as each other, as far as whole runs allow, so that few rows are left.
         blocks = max(_ONE, (rows + most - _ONE) // most)
         most = (rows + blocks - _ONE) // blocks
         most += (RUN_ROWS - most % RUN_ROWS) % RUN_ROWS
+        if by_pillars:
+            # Of the pillar that is drawn, and of the one that is put: none at first.
+            new_marks = two_pillars_marks()
+            old_marks = advance(new_marks, marks_bytes)
+            no_pillar = pillar_scratch()
+            old_x, old_y, old_column, old_runs, old_back = x, no_pillar, _ZERO, _ZERO, _ZERO
         for begin in range(_ZERO, rows, most):
             end = min(begin + most, rows)
             height = end - begin
-            whole = end - height % ROWS if contiguous else begin
+            whole = end - height % ROWS
             tall, back = begin, _ZERO  # so far go pillars, see there
             if by_pillars:
                 rest = height % RUN_ROWS
-                if contiguous and height >= RUN_ROWS and rest * _REST <= height:
-                    tall = end - rest
-                elif (
-                    contiguous
-                    and apart
-                    and height >= RUN_ROWS
-                    and (RUN_ROWS - rest) * _REST <= height
-                ):
-                    tall, back = end, RUN_ROWS - rest
-                # Those that are drawn, and those that are put.
-                drawn = two_pillars_marks()
-                given = advance(drawn, marks_bytes)
-                put_x, put_y, put_column, some = x, nowhere(), _ZERO, False
+                if contiguous and height >= RUN_ROWS:
+                    if rest * _REST <= height:
+                        tall = end - rest
+                    elif apart and (RUN_ROWS - rest) * _REST <= height:
+                        tall, back = end, RUN_ROWS - rest
             for p in range(begin, end + back, ROWS):
                 if not aligned or p >= whole:
                     kept = advance(kept_blocks, _kept_at(aligned, p, begin) * row_bytes)
@@ -137,9 +134,9 @@ def panel_loop(operation: Operation, way: str) -> Any:
             for column in range(_ZERO, columns, _COLUMNS):
                 width = min(_COLUMNS, columns - column)
                 by_strips = contiguous and width == _COLUMNS
-                # From the end of these columns to the beginning of the next.
-                x_next = _COLUMNS * x_column - height * x_row
-                y_next = _COLUMNS * y_column - height * y_row
+                # From the end of these columns to where strips begin in the next.
+                x_next = _COLUMNS * x_column - (end - tall) * x_row
+                y_next = _COLUMNS * y_column - (end - tall) * y_row
                 p = begin
                 while p < end:
                     i = index + p * row_step + column
@@ -150,13 +147,26 @@ def panel_loop(operation: Operation, way: str) -> Any:
                     if by_pillars:  # known when this is compiled
                         if by_strips and p < tall:
                             runs = (tall + back - p) // RUN_ROWS
+                            if old_runs != runs or old_back != back:  # of another block, or none
+                                if old_runs:
+                                    put_pillar(
+                                        old_x,
+                                        x_column,
+                                        old_y,
+                                        y_column,
+                                        old_marks,
+                                        value,
+                                        old_runs,
+                                        old_back,
+                                    )
+                                old_x, old_y, old_column = a, no_pillar, _ZERO
                             if aligned:
                                 pillar_aligned(
-                                    put_x,
+                                    old_x,
                                     x_column,
-                                    put_y,
-                                    put_column,
-                                    given,
+                                    old_y,
+                                    old_column,
+                                    old_marks,
                                     a,
                                     b,
                                     i,
@@ -166,17 +176,17 @@ def panel_loop(operation: Operation, way: str) -> Any:
                                     threshold,
                                     value,
                                     kept,
-                                    drawn,
+                                    new_marks,
                                     runs,
                                     back,
                                 )
                             else:
                                 pillar(
-                                    put_x,
+                                    old_x,
                                     x_column,
-                                    put_y,
-                                    put_column,
-                                    given,
+                                    old_y,
+                                    old_column,
+                                    old_marks,
                                     a,
                                     b,
                                     i,
@@ -186,12 +196,13 @@ def panel_loop(operation: Operation, way: str) -> Any:
                                     threshold,
                                     value,
                                     kept,
-                                    drawn,
+                                    new_marks,
                                     runs,
                                     back,
                                 )
-                            drawn, given = given, drawn
-                            put_x, put_y, put_column, some = a, b, y_column, True
+                            new_marks, old_marks = old_marks, new_marks
+                            old_x, old_y, old_column = a, b, y_column
+                            old_runs, old_back = runs, back
                             p = tall
                             continue
                     if in_registers:
@@ -233,7 +244,7 @@ def panel_loop(operation: Operation, way: str) -> Any:
                                 )
                             p += count * ROWS
                             continue
-                        if back:  # the last columns, fewer than 8: strips are where they were not
+                        if back:  # fewer than 8 columns: rows, and so blocks, are not moved
                             keep_blocks(kept, i, row_step, seed, stream, threshold)
                     p += ROWS
                     if partly:
@@ -262,10 +273,9 @@ def panel_loop(operation: Operation, way: str) -> Any:
                         mark = advance(marks, j * column_bytes)
                         from_column, to_column = advance(a, j * x_column), advance(b, j * y_column)
                         apply(from_column, x_row, to_column, y_row, mark, n, value)
-            if by_pillars:
-                if some:
-                    runs = (tall + back - begin) // RUN_ROWS
-                    put_pillar(put_x, x_column, put_y, y_column, given, value, runs, back)
+        if by_pillars:
+            if old_runs:
+                put_pillar(old_x, x_column, old_y, y_column, old_marks, value, old_runs, old_back)
 
     return routine(f"{operation.name}-{way}-panel", panel, PAIR)
 

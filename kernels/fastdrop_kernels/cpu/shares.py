@@ -17,16 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..plan import PANEL, Axis
-from ..threads import thread_count
 from .bits import load64, store64
 from .compiler import device
 from .intrinsics import pointer_in, scratch, take
 from .memory import slot
-from .pillars import RUN_ROWS
 
 ALL = 1 << 62  # a part that no array is larger than
-PARTS_PER_THREAD = 16
 
 _ALL, _ZERO, _EIGHT = np.uint64(ALL), np.uint64(0), np.uint64(8)
 # What a kernel sets aside for a cursor of its own.
@@ -110,24 +106,3 @@ def take_part(cursor: Any, part: Any) -> Any:
     begin = load64(cursor, _ZERO)
     store64(cursor, _ZERO, begin + part)
     return begin
-
-
-def split_of(axes: list[Axis], form: str, packed: bool) -> tuple[int, int]:
-    """Return an axis that threads may share, and what their parts should be multiples of.
-
-    The outermost that is long enough: parts of an inner one are strips, whose lines are short (16
-    Mi in rows of 4,096 that are shared 16 times took 30 ms on two threads, and one takes 12.5).
-    """
-    if packed:  # rows may share a byte, and whole multiples of 8 rows never do
-        return 0, 64
-    longest = max(range(len(axes)), key=lambda a: axes[a][0])
-    if form == PANEL:
-        # Columns if there are enough, for parts of few rows have no pillars: 1536 x 1400 on two
-        # threads at 0.8 of the rate of C order, not 0.3.
-        rows = len(axes) - 1
-        if longest == rows and axes[rows - 1][0] >= 2 * 64 * thread_count():
-            longest = rows - 1
-        return longest, int(RUN_ROWS) if longest == rows else 64
-    outer = (a for a in range(len(axes) - 1) if axes[a][0] >= PARTS_PER_THREAD)
-    split = next(outer, longest)
-    return split, 64 if split == len(axes) - 1 else 1

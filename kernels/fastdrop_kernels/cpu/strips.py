@@ -117,8 +117,9 @@ class Columns:
 
         So it is there when the bits are, though its lines may have to come from the second level:
         columns that lie whole pages apart all want the same places of the first. 1024 x 1024
-        float32 at 0.83 of the rate of C order, not 0.76, and in place at 1.00, not 0.94. To fetch
-        three strips ahead, so that input and output never want the same places: 0.58.
+        float32 without pillars at 0.83 of the rate of C order, not 0.76, and in place at 1.00, not
+        0.94. To fetch three strips ahead, so that input and output never want the same places:
+        0.58.
         """
         if not self.operation.source.copied:
             return
