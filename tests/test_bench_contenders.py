@@ -20,8 +20,6 @@ from bench.contenders import BY_NAME, CONTENDERS, ROOF, as_step, available, in_d
 from bench.sections import SECTIONS
 from bench.variants import FORMS, variants
 
-from .thinning import thinned
-
 # Whatever is timed, once; what only the number of threads tells apart counts as one.
 TIMED = {
     f"{name}-{contender.id}": contender
@@ -291,9 +289,8 @@ def test_fast_calls_are_timed_in_batches() -> None:
 # Memory
 
 
-@pytest.mark.parametrize(
-    "name", thinned(lambda name: name == "fastdrop", ["fastdrop", "fastdrop-new", "cs231n"])
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fastdrop", "fastdrop-new", "cs231n"])
 def test_memory_beyond_the_results(name: str) -> None:
     found = {row["measure"]: row for row in memory.measure(BY_NAME[name], 4 * MI)}
     assert list(found) == ["forward", "step", "kept"]

@@ -215,6 +215,7 @@ def test_machine_code_that_is_damaged_is_not_run(cache: Path) -> None:
     call(cache)
 
 
+@pytest.mark.slow
 def test_code_is_named_after_its_kernel() -> None:
     # Else LLVM may find another's, which another process kept under the same name.
     fd.dropout(np.ones((8, 8)).T, 0.5, rng=1)

@@ -41,6 +41,7 @@ class Interfaced:
         }
 
 
+@pytest.mark.slow
 def test_calls_with_numpy_arrays_import_nothing_of_a_gpu() -> None:
     code = """
 import sys

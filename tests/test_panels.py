@@ -97,9 +97,8 @@ def test_large_panels(rows: int, dtype: np.dtype[Any], rng: np.random.Generator)
 
 
 @pytest.mark.usefixtures("far")
-@pytest.mark.parametrize(
-    "kind", ["u1", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("i2", "c16"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["u1", "i2", "c16"])
 def test_fills_and_marks(kind: str, rng: np.random.Generator) -> None:
     dtype, key = np.dtype(kind), key_from(rng)
     for rows, columns in ((RUN, 8), (2 * RUN - 9, 24), (4 * RUN + 76, 19)):
@@ -178,6 +177,7 @@ def test_parts_of_a_panel_have_pillars() -> None:
     assert split(10 * few, few) == (0, 128)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("far")
 def test_alpha_dropout_in_pillars(rng: np.random.Generator) -> None:
     """Its three parameters are the same in either order."""
