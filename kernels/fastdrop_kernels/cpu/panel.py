@@ -40,8 +40,9 @@ _COLUMNS = np.uint64(COLUMNS)
 # for the next 8 columns: 16 bytes a row and level, for that many rows.
 _KEPT_ROWS = np.uint64(1024)
 _kept_scratch = scratch(int(_KEPT_ROWS * ROW_BYTES))
-# The most rows of a pillar: so many marks stay in the first level.
-_PILLAR_ROWS = np.uint64(2048)
+# The most rows of a pillar, whose marks stay in the first level, and bytes of a column of it, which
+# are set aside: threads may have been given stacks of 64 KiB.
+_PILLAR_ROWS, _PILLAR_BYTES = 2048, 8192
 # Rows that are left where pillars end are at most one in so many.
 _REST = np.uint64(8)
 _ZERO, _ONE, _SEVEN = (np.uint64(n) for n in (0, 1, 7))
@@ -75,9 +76,10 @@ def panel_loop(operation: Operation, way: str) -> Any:
     noise_size = np.uint64(drawn.target.itemsize)
     column_bytes = ROWS * noise_size
     ahead = np.uint64(AHEAD_BYTES)
-    marks_bytes = (_PILLAR_ROWS // ROWS) * np.uint64(STRIP_MARK_BYTES)
+    pillar_rows = np.uint64(min(_PILLAR_ROWS, _PILLAR_BYTES // int(out_size)))
+    marks_bytes = (pillar_rows // ROWS) * np.uint64(STRIP_MARK_BYTES)
     two_pillars_marks = scratch(2 * int(marks_bytes))
-    pillar_scratch = scratch(int(_PILLAR_ROWS * out_size))
+    pillar_scratch = scratch(int(pillar_rows * out_size))
 
     def panel(
         x: Any,
@@ -103,7 +105,7 @@ def panel_loop(operation: Operation, way: str) -> Any:
         aligned = decides and contiguous and (index | row_step | columns) & _SEVEN == _ZERO
         if not partly:
             aligned = aligned and rows % ROWS == _ZERO
-        most = _PILLAR_ROWS if aligned else rows_kept
+        most = pillar_rows if aligned else min(rows_kept, pillar_rows)
         # Blocks about as high as each other, as far as whole runs allow, so that few rows are left.
         blocks = max(_ONE, (rows + most - _ONE) // most)
         most = (rows + blocks - _ONE) // blocks
