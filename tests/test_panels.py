@@ -16,6 +16,7 @@ from fastdrop_kernels.plan import PANEL
 
 from .normals import uniforms
 from .oracle import POISON, Array, applied, assert_same, filled, key_from, mask
+from .subprocesses import Process, assert_succeeds
 
 LINE = 64
 
@@ -184,3 +185,24 @@ def test_alpha_dropout_in_pillars(rng: np.random.Generator) -> None:
     key, x = key_from(rng), rng.standard_normal((3 * RUN - 20, 24), np.float32)
     want = fd.alpha_dropout(x, 0.2, rng=key)
     assert_same(fd.alpha_dropout(np.asfortranarray(x), 0.2, rng=key), want)
+
+
+@pytest.mark.slow
+def test_a_small_stack_is_enough() -> None:
+    """Of a thread whose user gave it 64 KiB: a large panel of the largest elements."""
+    code = """
+import threading
+import numpy as np
+import fastdrop as fd
+
+fd.set_num_threads(1)
+x = np.ones((1100, 200), "c16", order="F")
+want = fd.masked_fill(x, 0.3, 0, rng=3)  # compiles, which takes more
+threading.stack_size(64 << 10)
+got = []
+thread = threading.Thread(target=lambda: got.append(fd.masked_fill(x, 0.3, 0, rng=3)))
+thread.start()
+thread.join()
+assert np.array_equal(got[0], want)
+"""
+    assert_succeeds(Process(["-c", code]).finish())
