@@ -205,4 +205,4 @@ thread.start()
 thread.join()
 assert np.array_equal(got[0], want)
 """
-    assert_succeeds(Process(["-c", code]).finish())
+    assert_succeeds(Process(["-c", code], {}).finish())
