@@ -12,8 +12,10 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from . import _foreign as foreign
+from . import _labels as labels
 from . import _libraries as libraries
-from ._key import _integer
+from ._key import Key, _integer
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -29,7 +31,7 @@ class OnGPU(Protocol):
 ArrayLike: TypeAlias = npt.ArrayLike | OnGPU
 Output: TypeAlias = Array | OnGPU | None
 ShapeLike: TypeAlias = int | Sequence[int]
-NoiseShape: TypeAlias = Sequence[int | None] | None
+NoiseShape: TypeAlias = Sequence[int | None] | npt.NDArray[Any] | None
 Offset: TypeAlias = int | Sequence[int]
 
 INDEX_LIMIT = 1 << 63  # the contract's: indices lie below it
@@ -38,13 +40,17 @@ _MOST_SHOWN = 60  # characters of a value in an error
 
 def probability(p: Any, name: str = "p", below_one: bool = False) -> float:
     """Return a drop probability as a float in [0, 1], or in [0, 1)."""
-    if isinstance(p, np.ndarray | list | tuple):
-        raise TypeError(
-            f"{name} has shape {np.shape(p)}, and this takes one number for all elements: give "
-            "that, or call it for each part of x; arrays are taken by dropout, dropout_mask, "
-            "masked_fill, feature_dropout and drop_path"
-        )
-    number: float = p if type(p) is float else _as_float(name, p, "the probability of dropping")
+    if type(p) is float:
+        number: float = p
+    else:
+        if _is_several(p) and (shape := foreign.shape_of(p)) != ():
+            refuse_rng(name, p)
+            raise TypeError(
+                f"{name} has shape {shape}, and this takes one number for all elements: give that, "
+                "or call it for each part of x; arrays are taken by dropout, dropout_mask, "
+                "masked_fill, feature_dropout and drop_path"
+            )
+        number = _as_float(name, p, "the probability of dropping")
     if not 0.0 <= number <= 1.0 or (below_one and number == 1.0):  # so that NaN is refused too
         raise ValueError(
             f"{name}={number!r} is not in [0, 1{')' if below_one else ']'}: {name} is the "
@@ -53,11 +59,29 @@ def probability(p: Any, name: str = "p", below_one: bool = False) -> float:
     return number
 
 
+def refuse_rng(name: str, value: Any) -> None:
+    """Refuse what belongs into `rng`: a Key is a tuple of two numbers to all that takes tuples."""
+    if isinstance(value, Key):
+        raise TypeError(f"{name} is a Key: give rng={value!r}")
+    if libraries.is_rng(value):
+        raise TypeError(f"{name} is a {libraries.kind_of(value)}: give it as rng")
+
+
+def integer(name: str, value: Any) -> int:
+    """Return an integer."""
+    if type(value) is not int:
+        refuse_rng(name, value)
+    return _integer(name, value)
+
+
 def flag(name: str, value: Any) -> bool:
-    """Return a truth value."""
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{described(name, value)}: give True or False")
-    return bool(value)
+    """Return a truth value; what says whether to train may be 0 or 1 too."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if type(value) is int and value in (0, 1) and name in ("training", "mode"):
+        return value == 1
+    refuse_rng(name, value)
+    raise TypeError(f"{described(name, value)}: give True or False")
 
 
 def in_training(training: Any) -> bool:
@@ -74,7 +98,7 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
 
 def whole(name: str, value: Any, least: int) -> int:
     """Return an integer that is not below `least`."""
-    number = _integer(name, value)
+    number = integer(name, value)
     if number < least:
         raise ValueError(f"{name}={number} is below {least}: give {least} or more")
     return number
@@ -82,7 +106,7 @@ def whole(name: str, value: Any, least: int) -> int:
 
 def axis(value: Any, axes: int) -> int:
     """Return the number of an axis of an array that has so many, counted from the first."""
-    number = _integer("axis", value)
+    number = integer("axis", value)
     if not -axes <= number < axes:
         raise np.exceptions.AxisError(number, axes)
     return number % axes
@@ -92,17 +116,22 @@ def array(x: Any, name: str = "x") -> Array:
     """Return an array-like, called `name` in errors, as an array of NumPy."""
     if type(x) is np.ndarray:
         return x
-    if way := libraries.way_to_numpy(x):
-        raise TypeError(
-            f"{name} is a {libraries.kind_of(x)}, and fastdrop computes on NumPy arrays, and on "
-            f"arrays on a GPU: give {way.replace('x', name)}"
-        )
+    if not isinstance(x, libraries.ON_THE_HOST):
+        if labels.has_labels(x):
+            return labels.values(x, name)
+        foreign.refuse(x, name)
+    elif x is None:
+        raise TypeError(f"{name} is None: give an array")
+    refuse_rng(name, x)
     if libraries.is_masked(x):
         raise TypeError(
             f"{name} is a masked array, whose mask would be lost: give {name}.filled() or "
             f"{name}.data"
         )
-    return np.asarray(x)
+    result: Array = np.asarray(x)
+    if result.dtype.hasobject and not isinstance(x, np.ndarray):
+        foreign.refuse_objects(x, result, name)
+    return result
 
 
 def described(name: str, value: Any) -> str:
@@ -143,11 +172,22 @@ def _as_float(name: str, value: Any, wanted: str) -> float:
     else:
         fits = isinstance(value, int | float) and not isinstance(value, bool)
     if not fits:
-        raise TypeError(f"{described(name, value)}: give one number, {wanted}")
+        refuse_rng(name, value)
+        way = f"one number, {wanted}"
+        if _is_several(value) and foreign.shape_of(value) == ():
+            way = f"the number that it holds, float({name})"
+        raise TypeError(f"{described(name, value)}: give {way}")
     try:
         return float(value)
     except OverflowError:
         raise ValueError(f"{name} is too large for a float: give {wanted}") from None
+
+
+def _is_several(value: Any) -> bool:
+    """Say whether a value is an array of any library, or a list."""
+    if isinstance(value, np.ndarray | list | tuple):
+        return True
+    return not isinstance(value, np.generic) and libraries.is_array(value)
 
 
 def real(name: str, value: Any) -> float:
@@ -166,11 +206,12 @@ def lengths(name: str, value: Any) -> tuple[int, ...]:
                 break
         else:  # as most are: the rest of this takes several microseconds
             return value
+    refuse_rng(name, value)
     items = value if isinstance(value, tuple | list) else None
     if items is None:
         many = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim)
         items = list(value) if many else [value]
-    result = tuple(_integer(f"{name}[{axis}]", item) for axis, item in enumerate(items))
+    result = tuple(integer(f"{name}[{axis}]", item) for axis, item in enumerate(items))
     if any(n < 0 for n in result):
         raise ValueError(f"{name}={value!r} has a negative entry: give 0 or more")
     return result
@@ -209,7 +250,7 @@ def place(
         index += strides[-1] * first
         step *= length
     if global_shape is None:
-        index = _integer("offset", offset)
+        index = integer("offset", offset)
         if index < 0:
             raise ValueError(f"offset={index} is negative: it is added to the mask index")
         step += index
@@ -228,6 +269,7 @@ def _shard(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if global_shape is None:
         if not isinstance(offset, int | np.integer):
+            refuse_rng("offset", offset)
             raise TypeError(
                 f"offset={offset!r} is not an integer: starts along the axes need global_shape too"
             )
@@ -256,19 +298,30 @@ def _shard(
     return start, full
 
 
-def noise_shape(value: Any) -> NoiseShape:
+def noise_shape(value: Any) -> tuple[int | None, ...] | None:
     """Return a noise shape as a tuple, for an array whose shape is not known yet."""
-    if value is None:
-        return None
-    if not isinstance(value, tuple | list):
+    entries = None if value is None else _entries(value)
+    for axis, n in enumerate(entries or ()):
+        if n is not None and n < 1:
+            raise ValueError(
+                f"noise_shape[{axis}]={n} is below 1: give the axis's length or None to draw along "
+                "the axis, or 1 to share the decision"
+            )
+    return entries
+
+
+def _entries(value: Any) -> tuple[int | None, ...]:
+    refuse_rng("noise_shape", value)
+    given = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(given, tuple | list):
         raise TypeError(described("noise_shape", value) + ": give a tuple of integers and None")
     return tuple(
-        [n if n is None else _integer(f"noise_shape[{axis}]", n) for axis, n in enumerate(value)]
+        [n if n is None else integer(f"noise_shape[{axis}]", n) for axis, n in enumerate(given)]
     )
 
 
-def _noise(given: NoiseShape, full: tuple[int, ...]) -> tuple[int, ...]:
-    entries = noise_shape(given) or ()
+def _noise(given: Any, full: tuple[int, ...]) -> tuple[int, ...]:
+    entries = _entries(given)
     if len(entries) > len(full):
         raise ValueError(f"noise_shape={entries} has more axes than the array's {full}")
     short = len(full) - len(entries)

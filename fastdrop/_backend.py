@@ -85,6 +85,10 @@ class Backend(abc.ABC):
         """Return seed and stream, and what else the kernels that write y are told about them."""
         return *as_key(rng), {}  # type: ignore[arg-type]  # which is what it may refuse
 
+    def is_like(self, other: Backend) -> bool:
+        """Say whether another computes on arrays that these kernels can read beside x."""
+        return other is self
+
     def result(self, made: Array, out: Any) -> Array:
         """Return what the caller gets: his `out`, or what was made."""
         chosen: Array = made if out is None else out
@@ -313,7 +317,7 @@ class Backend(abc.ABC):
     def summed(self, x: Array, shape: tuple[int, ...]) -> Array:
         """Return the sums of x over what broadcasts to it from a shape, in its dtype."""
         full = (1,) * (x.ndim - len(shape)) + shape
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             sums: Array = self.driver.sum_to(x, full).reshape(shape).astype(x.dtype)
         return sums
 

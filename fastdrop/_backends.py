@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from . import _labels as labels
 from . import _libraries as libraries
 from ._backend import Backend
-from ._numpy import NUMPY
+from ._numpy import NUMPY, LabelledBackend
 
 # Whose arrays, of these very types, need not be looked at twice.
 plain_arrays: dict[type, Backend] = {np.ndarray: NUMPY}
@@ -56,4 +57,4 @@ def backend_of(x: Any) -> Backend:
         from . import _gpu
 
         return _gpu.backend_of_foreign(x)
-    return NUMPY
+    return LabelledBackend(x) if labels.has_labels(x) else NUMPY

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _arguments as arguments
+from . import _labels as labels
 from . import _libraries as libraries
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, Place, ShapeLike
 from ._backends import operand_backend_of
@@ -22,8 +23,12 @@ def is_each(p: Any) -> bool:
     return (
         type(p) is not float
         and not isinstance(p, float | int | np.generic)
-        and (isinstance(p, np.ndarray | list | tuple) or libraries.on_gpu(p))
+        and (isinstance(p, np.ndarray | list | tuple) or _is_foreign(p))
     )
+
+
+def _is_foreign(p: Any) -> bool:
+    return libraries.on_gpu(p) or libraries.is_array(p)
 
 
 def chances(p: Any) -> Any:
@@ -56,9 +61,11 @@ def _in_float64(p: Any) -> Array:
             f"p is a {libraries.kind_of(p)}, which lies on a GPU, and checking it would wait for "
             "that: give a numpy.ndarray, which is copied there"
         )
-    if libraries.is_masked(p):
-        raise TypeError("p is a masked array, whose mask would be lost: give p.filled() or p.data")
-    given = np.asarray(p)
+    if labels.has_labels(p):
+        raise TypeError(
+            f"p is a {libraries.kind_of(p)}, whose labels are not read: give p.to_numpy()"
+        )
+    given = arguments.array(p, "p")
     if given.dtype.kind not in "fiu" and not arguments.is_bfloat16(given.dtype):
         raise TypeError(f"p has dtype {given.dtype}: give floats, the probabilities of dropping")
     result = given.astype(np.float64, copy=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import _arguments as arguments
+from . import _labels as labels
 from ._arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from ._backend import Backend
 from ._backends import backend_of, operand_backend_of
@@ -191,7 +192,7 @@ def bias_act_dropout_add_backward(
         else driver.dropping(dys.dtype),
         dys, out, place, rng, threshold, value, others,
     )  # fmt: skip
-    return dx, _bias_gradient(backend, dx, shift), dy
+    return dx, _bias_gradient(backend, dx, shift, bias), dy
 
 
 def residual_gradient(dy: ArrayLike, shape: tuple[int, ...]) -> Any:
@@ -201,5 +202,9 @@ def residual_gradient(dy: ArrayLike, shape: tuple[int, ...]) -> Any:
     return dy if dys.shape == shape else backend.summed(dys, shape)
 
 
-def _bias_gradient(backend: Backend, dx: Array, bias: Array | None) -> Array | None:
-    return None if bias is None else backend.summed(backend.array(dx), bias.shape)
+def _bias_gradient(backend: Backend, dx: Array, shift: Array | None, bias: Any) -> Array | None:
+    """Return the sums of dx over what the bias was broadcast along, with the labels of it."""
+    if shift is None:
+        return None
+    sums = backend.summed(backend.array(dx), shift.shape)
+    return labels.labelled(bias, sums) if labels.has_labels(bias) else sums

@@ -50,11 +50,12 @@ def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
             f"value is a {libraries.kind_of(value)}, which lies on a GPU, and reading it would "
             "wait for that: give a number, such as value.item()"
         )
+    arguments.refuse_rng("value", value)
     given = np.asarray(value)
     if given.ndim:
         raise ValueError(f"value has shape {given.shape}: give a single value")
     try:
-        with np.errstate(over="raise"):
+        with np.errstate(all="ignore", over="raise"):
             result = _cast(value, given, dtype)
     except (TypeError, ValueError, ArithmeticError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError

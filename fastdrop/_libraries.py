@@ -7,14 +7,6 @@ from typing import Any
 
 import numpy as np
 
-_TO_NUMPY = {
-    "dask": "x.compute()",
-    "torch": "x.detach().cpu().numpy()",
-    "tensorflow": "x.numpy()",
-    "jax": "numpy.asarray(x)",
-    "jaxlib": "numpy.asarray(x)",
-}
-
 
 def kind_of(x: Any) -> str:
     """Return the name of an object's type as a user knows it."""
@@ -25,12 +17,34 @@ def kind_of(x: Any) -> str:
     return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
 
 
-def way_to_numpy(x: Any) -> str:
-    """Return what makes a NumPy array of another library's on the CPU; of others nothing."""
-    return _TO_NUMPY.get(type(x).__module__.partition(".")[0], "")
+def roots(x: Any) -> tuple[str, ...]:
+    """Return the packages that an object's type and its base classes come from."""
+    return tuple([base.__module__.partition(".")[0] for base in type(x).__mro__])
 
 
-_ON_THE_HOST = (np.ndarray, np.generic, int, float, complex, list, tuple, str, bytes, type(None))
+def is_array(x: Any) -> bool:
+    """Say whether NumPy would make an array of x by asking x for one."""
+    kind = type(x)
+    return (
+        hasattr(kind, "__array__")
+        or hasattr(kind, "__array_interface__")
+        or hasattr(kind, "__array_struct__")
+    )
+
+
+def is_rng(x: Any) -> bool:
+    """Say whether x is what masks are drawn from: one of NumPy's generators, or a DeviceKey."""
+    module = type(x).__module__
+    if isinstance(x, np.ndarray | np.generic):
+        return False
+    return (
+        module.startswith("numpy.random")
+        or (type(x).__name__ == "DeviceKey" and module == "fastdrop.cuda")
+        or (x is sys.modules.get("numpy.random") and x is not None)
+    )
+
+
+ON_THE_HOST = (np.ndarray, np.generic, int, float, complex, list, tuple, str, bytes, type(None))
 _CUDA, _CUDA_MANAGED = 2, 13  # DLPack's numbers of kinds of devices
 
 
@@ -47,7 +61,7 @@ def is_numbas(x: Any) -> bool:
 
 def on_gpu(x: Any) -> bool:
     """Say whether x is an array of any library that lies on a CUDA device, importing nothing."""
-    if isinstance(x, _ON_THE_HOST):
+    if isinstance(x, ON_THE_HOST):
         return False
     if is_cupy(x):
         return True

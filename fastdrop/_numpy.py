@@ -15,6 +15,7 @@ from fastdrop_kernels.plan import c_strides
 from fastdrop_kernels.uninterrupted import uninterrupted
 
 from . import _arguments as arguments
+from . import _labels as labels
 from . import _libraries as libraries
 from . import _overlap as overlap
 from ._arguments import Array, Place
@@ -68,6 +69,9 @@ class NumpyBackend(Backend):
 
     def array(self, x: Any, name: str = "x") -> Array:
         return arguments.array(x, name)
+
+    def is_like(self, other: Backend) -> bool:
+        return isinstance(other, NumpyBackend)
 
     def given(self, out: Any) -> Array:
         if not isinstance(out, np.ndarray) or libraries.is_masked(out):
@@ -174,3 +178,17 @@ def _again(ready: Any, shape: tuple[int, ...] = (), dtype: np.dtype[Any] | None 
 
 
 NUMPY = NumpyBackend()
+
+
+class LabelledBackend(NumpyBackend):
+    """One array of pandas or xarray: its values are computed with, and results have its labels."""
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+
+    def result(self, made: Array, out: Any) -> Array:
+        return labels.labelled(self.x, made) if out is None else super().result(made, out)
+
+    def mask(self, *arguments: Any, **more: Any) -> Array:
+        """Draw a mask of NumPy's, which lies where x lies and has no labels."""
+        return NUMPY.mask(*arguments, **more)

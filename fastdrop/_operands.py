@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from . import _arguments as arguments
+from . import _labels as labels
 from . import _libraries as libraries
 from ._arguments import Array
 from ._backend import Backend
 from ._backends import backend_of
+from ._numpy import LabelledBackend
 
 
 def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x") -> Array:
@@ -20,12 +22,15 @@ def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x"
     """
     if isinstance(value, int | float | np.generic | list | tuple):
         value = backend.lifted(_numbers(name, value, x.dtype), x)
-    if backend_of(value) is not backend:
+    own = backend_of(value)
+    if not backend.is_like(own):
         raise TypeError(
             f"{name} is a {libraries.kind_of(value)}, which does not lie where {beside} does: "
             "bring one to the other"
         )
-    result = backend.array(value, name)
+    result = own.array(value, name)
+    if isinstance(backend, LabelledBackend):
+        labels.refuse_other_labels(value, backend.x, name, beside)
     backend.beside(name, result, x)
     if result.dtype != x.dtype:
         raise TypeError(
@@ -43,14 +48,16 @@ def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x"
 def _numbers(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     """Return numbers that have no array of their own yet, rounded to a dtype."""
     try:
+        arguments.refuse_rng(name, value)
         given = np.asarray(value)
     except ValueError:  # rows of several lengths
         given = np.asarray(None)
     if given.dtype.kind not in "iuf" and not arguments.is_bfloat16(given.dtype):
         raise TypeError(f"{arguments.described(name, value)}: give real numbers")
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         result: Array = given.astype(dtype)
-    if not (np.isfinite(result.astype(np.float64)) | ~np.isfinite(given.astype(np.float64))).all():
+        fine = np.isfinite(result.astype(np.float64)) | ~np.isfinite(given.astype(np.float64))
+    if not fine.all():
         raise ValueError(
             f"{name} has numbers too large for {dtype}: give smaller ones, or another x"
         )

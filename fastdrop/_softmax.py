@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from . import _arguments as arguments
+from . import _labels as labels
 from . import _libraries as libraries
 from ._arguments import Array, ArrayLike, Offset, Output, Place, ShapeLike
 from ._backends import backend_of
-from ._key import _integer
 from ._laws import law_in
 from .cuda import AnyRNG
 
 
 def axis_number(value: Any) -> int:
     """Return the number of an axis, of an array that is not known yet."""
-    return _integer("axis", value)
+    return arguments.integer("axis", value)
 
 
 def softmax_dropout(
@@ -156,12 +156,13 @@ def softmax_dropout_backward(
     backend = backend_of(x)
     xs = backend.array(x)
     law = _law(xs, p, axis, rng, training, scale, offset, global_shape)
-    if backend_of(dy) is not backend:
+    if not backend.is_like(backend_of(dy)):
         raise TypeError(
             f"dy is a {libraries.kind_of(dy)}, and x a {libraries.kind_of(x)}: bring one to where "
             "the other is"
         )
     gradient = backend.array(dy, "dy")
+    labels.refuse_other_labels(dy, x, "dy", "x")
     for name, ours, its in (
         ("dtype", gradient.dtype, xs.dtype),
         ("shape", gradient.shape, xs.shape),

@@ -43,7 +43,7 @@ WRONG: list[dict[str, Any]] = [
     {"rng": -1},
     {"rng": 2**64},
     {"rng": "key"},
-    {"training": 1},
+    {"training": 2},
     {"scale": float("inf")},
     {"scale": 1e300},
     {"scale": True},

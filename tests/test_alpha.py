@@ -153,7 +153,7 @@ def test_bad_input_is_refused_before_anything_is_written() -> None:
     for wrong, error, says in (
         ({"p": 1.5}, ValueError, "p=1.5"),
         ({"p": float("nan")}, ValueError, "p=nan"),
-        ({"training": 1}, TypeError, "training=1"),
+        ({"training": 2}, TypeError, "training=2"),
         ({"noise_shape": (2,)}, ValueError, "noise_shape"),
         ({"offset": -1}, ValueError, "offset=-1"),
         ({"out": np.zeros(4)}, ValueError, "out has shape"),

@@ -194,11 +194,31 @@ def test_a_scale_that_float32_cannot_hold_is_a_value_error(scale: float) -> None
         fd.dropout(X, 0.5, rng=1, scale=scale)
 
 
-@pytest.mark.parametrize("training", [1, 0, "yes", None, [], np.int64(1)], ids=repr)
-def test_training_must_be_a_bool(training: Any) -> None:
+@pytest.mark.parametrize("training", [2, -1, 1.0, "yes", None, [], np.int64(1)], ids=repr)
+def test_training_must_be_a_bool_or_0_or_1(training: Any) -> None:
     for call in (fd.dropout, lambda x, p, **k: fd.masked_fill(x, p, 0, **k)):
         with pytest.raises(TypeError, match=r"training="):
             call(X, 0.5, rng=1, training=training)
+
+
+@pytest.mark.parametrize("training", [True, 1, np.True_, False, 0, np.False_], ids=repr)
+def test_training_is_a_bool_of_python_or_numpy_or_0_or_1(training: Any) -> None:
+    x = np.ones((2, 3, 4, 4))
+    calls: list[Call] = [
+        fd.dropout, fd.alpha_dropout, fd.alpha_dropout_backward, fd.feature_dropout, fd.drop_path,
+        fd.feature_alpha_dropout, fd.feature_alpha_dropout_backward, fd.gaussian_dropout,
+        lambda x, p, **k: fd.gaussian_noise(x, 0.1, **k),
+        lambda x, p, **k: fd.masked_fill(x, p, 0, **k),
+        lambda x, p, **k: fd.dropout(x, [p] * 4, **k),
+        lambda x, p, **k: fd.drop_block2d(x, p, 2, **k),
+        fd.softmax_dropout,
+        lambda x, p, **k: fd.softmax_dropout_backward(x, x, p, **k),
+        lambda x, p, **k: fd.bias_act_dropout_add(x, 1.0, "relu", p, **k),
+        lambda x, p, **k: fd.bias_act_dropout_add_backward(x, x, None, "relu", p, **k)[0],
+    ]  # fmt: skip
+    for call in calls:
+        given = call(x, 0.5, rng=1, training=training)
+        assert data(given) == data(call(x, 0.5, rng=1, training=bool(training)))
 
 
 @pytest.mark.parametrize("packed", [1, 0, "yes", None])
@@ -291,5 +311,6 @@ def test_shapes_may_be_ints_lists_and_numpy_integers() -> None:
     assert fd.dropout_mask([3, 2], rng=1).shape == (3, 2)
     assert fd.dropout_mask(np.int64(3), rng=1).shape == (3,)
     sizes: Any = np.array([3, 2])
+    assert fd.dropout_mask((3, 2), rng=1, noise_shape=np.array([1, 2])).shape == (3, 2)
     assert fd.dropout_mask(sizes, rng=1).shape == (3, 2)
     assert fd.dropout_mask((), rng=1).shape == ()

@@ -139,7 +139,7 @@ def test_errors_are_those_of_numpy_arrays(asked: Any) -> None:
         (np.ones(3, np.float32), {"scale": 1e300}),
         (np.ones(3), {"rng": 1.5}),
         (np.ones(3), {"rng": -1}),
-        (np.ones(3), {"training": 1}),
+        (np.ones(3), {"training": 2}),
         (np.ones(3), {"noise_shape": (2,)}),
         (np.ones(3), {"offset": -1}),
         (np.ones(3), {"offset": 2**63}),

@@ -106,13 +106,13 @@ def test_an_array_on_a_gpu_without_cupy_is_an_error_that_says_what_to_install(
 @pytest.mark.parametrize("x", [Foreign(1), Foreign(None)])
 def test_an_array_that_is_on_no_gpu_is_left_to_numpy(x: Any) -> None:
     assert backend_of(x) is NUMPY
-    with pytest.raises(TypeError, match="dtype object"):
+    with pytest.raises(TypeError, match=r"x is a tests\.Foreign: give an array of numbers"):
         fd.dropout(x, 0.5, rng=1)
 
 
 def test_tensors_on_the_cpu_are_an_error_that_says_the_way() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    for x in (torch.ones(3), torch.ones(3, requires_grad=True), torch.ones(3, device="meta")):
+    for x in (torch.ones(3), torch.ones(3, requires_grad=True)):
         with pytest.raises(TypeError, match=r"torch\.Tensor.*detach\(\)\.cpu\(\)\.numpy\(\)"):
             fd.dropout(x, 0.5, rng=1)
         with pytest.raises(TypeError, match=r"out is a torch\.Tensor: give a numpy\.ndarray"):

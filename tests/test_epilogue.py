@@ -320,7 +320,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"residual": np.zeros((3, 5))}, TypeError, "residual has dtype float64.*astype"),
     ({"p": 1.5}, ValueError, "p=1.5"),
     ({"x": np.zeros((3, 5), np.int32)}, TypeError, "int32"),
-    ({"training": 1}, TypeError, "training=1"),
+    ({"training": 2}, TypeError, "training=2"),
     ({"scale": np.inf}, ValueError, "scale=inf"),
     ({"out": np.zeros((3, 5))}, TypeError, "out has dtype"),
 ]

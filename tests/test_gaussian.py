@@ -305,7 +305,7 @@ def test_factors_have_the_mean_and_deviation_of_dropout_s() -> None:
 @pytest.mark.parametrize(
     ("wrong", "error", "says"),
     [
-        ({"training": 1}, TypeError, "training=1"),
+        ({"training": 2}, TypeError, "training=2"),
         ({"rng": 1.5}, TypeError, "rng=1.5"),
         ({"noise_shape": (2,)}, ValueError, "noise_shape"),
         ({"offset": -1}, ValueError, "offset=-1"),

@@ -101,7 +101,7 @@ def test_train_and_eval_return_the_layer() -> None:
     assert not layer.training
 
 
-@pytest.mark.parametrize("mode", [1, None, "yes"])
+@pytest.mark.parametrize("mode", [2, 1.0, None, "yes"])
 def test_a_mode_that_is_no_bool_is_a_type_error(mode: Any) -> None:
     layer = fd.Dropout(0.5, rng=1)
     with pytest.raises(TypeError, match="mode="):
@@ -109,7 +109,7 @@ def test_a_mode_that_is_no_bool_is_a_type_error(mode: Any) -> None:
     assert layer.training
 
 
-@pytest.mark.parametrize("training", [1, 0, "yes", []])
+@pytest.mark.parametrize("training", [2, 1.0, "yes", []])
 def test_a_training_that_is_no_bool_is_a_type_error(training: Any) -> None:
     layer = fd.Dropout(0.5, rng=1)
     with pytest.raises(TypeError, match="training="):

@@ -119,7 +119,7 @@ def test_a_start_of_no_integers_is_a_type_error(call: Call, start: Any) -> None:
         call(offset=start, global_shape=(10, 10))
 
 
-@pytest.mark.parametrize("noise", [4, "ab", np.array([4, 1]), {4}, 1.5], ids=repr)
+@pytest.mark.parametrize("noise", [4, "ab", np.array(4), {4}, 1.5], ids=repr)
 def test_a_noise_shape_that_is_no_tuple_is_a_type_error(call: Call, noise: Any) -> None:
     with pytest.raises(TypeError, match="noise_shape="):
         call(noise_shape=noise)

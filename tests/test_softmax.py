@@ -261,7 +261,7 @@ def test_bad_input_is_refused_before_anything_is_written() -> None:
         (TypeError, "axis=1.0", {"axis": 1.0}),
         (ValueError, "p=1.5", {"p": 1.5}),
         (ValueError, "scale=inf", {"scale": math.inf}),
-        (TypeError, "training=1", {"training": 1}),
+        (TypeError, "training=2", {"training": 2}),
         (ValueError, "needs the whole axis", {"global_shape": (2, 6), "offset": (0, 3)}),
         (ValueError, "does not fit", {"global_shape": (2, 3), "offset": (1, 0)}),
         (ValueError, "offset=-1", {"offset": -1}),
