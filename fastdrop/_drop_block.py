@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, Output
@@ -30,6 +30,14 @@ def stabiliser(value: Any) -> float:
     return eps
 
 
+def frequency(value: Any) -> float:
+    """Return a factor of the probability with which blocks begin."""
+    scale = arguments.real("gamma_scale", value)
+    if scale < 0:
+        raise ValueError(f"gamma_scale={scale!r} is negative: give 0 or more")
+    return scale
+
+
 def drop_block2d(
     x: ArrayLike,
     p: float,
@@ -37,10 +45,13 @@ def drop_block2d(
     *,
     rng: AnyRNG = None,
     eps: float = 1e-6,
+    couple_channels: bool = False,
+    gamma_scale: float = 1.0,
+    scale_by_keep: bool = True,
     training: bool = True,
     out: Output = None,
 ) -> Array:
-    """Drop square blocks of each channel at random, and scale what is left to the same mean.
+    """Drop square blocks at random, and scale what is left to the same mean.
 
     Linear in `x` for a given key, so **the backward pass is the same call** on the gradient: it
     draws the blocks again, and counts them again.
@@ -53,33 +64,47 @@ def drop_block2d(
         About the part of the elements that is dropped, in [0, 1]: somewhat less in truth, for
         blocks overlap.
     block_size : int
-        Length of the blocks along either axis, at most H and W. 1 is dropout by the realised count.
+        Length of the blocks along either axis; in a smaller map they have the length
+        ``min(block_size, H, W)``. 1 is dropout by the realised count.
     rng, training, out
         As in `dropout`.
     eps : float
         Added to the number of kept elements when the scale is computed.
+    couple_channels : bool
+        Whether all channels of a sample lose the same blocks, as in [1]_. False draws blocks for
+        each channel.
+    gamma_scale : float
+        Factor of the probability with which blocks begin, finite and not negative.
+    scale_by_keep : bool
+        Whether kept elements are scaled. False leaves them as they are.
 
     Returns
     -------
     ndarray
         Of the shape and dtype of `x`, or `out`: +0.0 in the blocks, and elsewhere
-        ``x * (size / (eps + kept))``, where `size` elements are in `x` and `kept` are left.
+        ``x * (size / (eps + kept))``, where `size` elements are in the mask and `kept` are left.
+        `x` itself, of any shape, if `training` is False.
 
     Raises
     ------
     TypeError, ValueError
-        As `dropout`; ValueError also if `x` has another number of axes, or a block does not fit.
+        As `dropout`; ValueError also if `x` has another number of axes in training.
 
     Notes
     -----
-    A block begins at each place where it fits with the probability
+    A block begins at each place where it fits with the probability ``gamma_scale * gamma``, at most
+    1, where
 
     ``gamma = p * H * W / (block_size**2 * (H - block_size + 1) * (W - block_size + 1))``,
 
-    by the mask of `rng` on the grid (N, C, H - block_size + 1, W - block_size + 1). These are the
+    by the mask of `rng` on the grid (N, C, H - block_size + 1, W - block_size + 1). C is 1 in the
+    grid, and in the mask whose elements are counted, where channels are coupled. These are the
     formulas of torchvision.ops.drop_block2d, which takes odd block sizes alone; the scale is
     computed in float64 and rounded once. The scale is one for all of `x`, so that a shard would
     have to know the others: there is no `offset`.
+
+    timm's drop_block_2d couples channels by default, lets blocks begin where they are cut by the
+    edge of the map, clamps them along each axis by itself, and has an eps of 1e-7.
 
     It takes 4 to 7 times as long as `dropout`, hardly more for larger blocks: they are grown by
     doubling, in ``2 * ceil(log2(block_size))`` passes over a byte an element, by one thread. Memory
@@ -102,7 +127,8 @@ def drop_block2d(
            [1, 0, 0, 0, 0, 1, 1, 1, 1],
            [1, 0, 0, 0, 0, 1, 1, 1, 1]])
     """
-    return _drop_block("drop_block2d", "NCHW", x, p, block_size, rng, eps, training, out)
+    blocks = Blocks.checked(p, block_size, eps, couple_channels, gamma_scale, scale_by_keep)
+    return _drop_block("drop_block2d", "NCHW", x, blocks, rng, training, out)
 
 
 def drop_block3d(
@@ -112,10 +138,13 @@ def drop_block3d(
     *,
     rng: AnyRNG = None,
     eps: float = 1e-6,
+    couple_channels: bool = False,
+    gamma_scale: float = 1.0,
+    scale_by_keep: bool = True,
     training: bool = True,
     out: Output = None,
 ) -> Array:
-    """Drop cubes of each channel at random, and scale what is left to the same mean.
+    """Drop cubes at random, and scale what is left to the same mean.
 
     As `drop_block2d`, for `x` of shape (N, C, D, H, W): a cube begins where it fits with the
     probability ``p * D * H * W / (block_size**3 * (D - block_size + 1) * ...)``. **The backward
@@ -125,7 +154,7 @@ def drop_block3d(
     ----------
     x : array_like
         Of shape (N, C, D, H, W), and a dtype that `dropout` takes.
-    p, block_size, rng, eps, training, out
+    p, block_size, rng, eps, couple_channels, gamma_scale, scale_by_keep, training, out
         As in `drop_block2d`.
 
     Returns
@@ -147,39 +176,54 @@ def drop_block3d(
     >>> round(float(y.mean()), 6)
     1.0
     """
-    return _drop_block("drop_block3d", "NCDHW", x, p, block_size, rng, eps, training, out)
+    blocks = Blocks.checked(p, block_size, eps, couple_channels, gamma_scale, scale_by_keep)
+    return _drop_block("drop_block3d", "NCDHW", x, blocks, rng, training, out)
+
+
+class Blocks(NamedTuple):
+    """What blocks are drawn by, checked."""
+
+    p: float
+    size: int
+    eps: float
+    coupled: bool
+    gamma_scale: float
+    scaled: bool
+
+    @classmethod
+    def checked(
+        cls, p: Any, size: Any, eps: Any, coupled: Any, gamma_scale: Any, scaled: Any
+    ) -> Blocks:
+        """Return them, or raise."""
+        return cls(
+            arguments.probability(p),
+            block_length(size),
+            stabiliser(eps),
+            arguments.flag("couple_channels", coupled),
+            frequency(gamma_scale),
+            arguments.flag("scale_by_keep", scaled),
+        )
 
 
 def _drop_block(
-    name: str,
-    axes: str,
-    x: Any,
-    p: Any,
-    block_size: Any,
-    rng: AnyRNG,
-    eps: Any,
-    training: Any,
-    out: Output,
+    name: str, axes: str, x: Any, blocks: Blocks, rng: AnyRNG, training: Any, out: Output
 ) -> Array:
-    p, size, eps = arguments.probability(p), block_length(block_size), stabiliser(eps)
     backend = operand_backend_of(x)  # for which there is a library of arrays: it grows the blocks
     xs = backend.array(x)
     compute_type(xs.dtype)
+    if not arguments.in_training(training):
+        return backend.untouched(x, xs, out)
     shape = xs.shape
     if len(shape) != len(axes):
         raise ValueError(f"x has shape {shape}, and {name} takes ({', '.join(axes)})")
-    if any(size > n for n in shape[2:]):
-        raise ValueError(f"block_size={size} does not fit into x of shape {shape}")
-    if not arguments.in_training(training):
-        return backend.untouched(x, xs, out)
     # Before anything is drawn: a Generator must not go on for a call that fails.
     target = None if out is None else backend.output(out, shape, xs.dtype, xs)
     with backend.where(xs):
         xp = namespace(xs)
-        kept = _kept(xp, shape, p, size, rng)
-        count = int(xp.count_nonzero(kept))
+        kept = _kept(xp, shape, blocks, rng)
         # Where nothing is kept, no factor is needed, and eps = 0 would give none.
-        factor = kept.size / (eps + count) if count else 1.0
+        count = int(xp.count_nonzero(kept)) if blocks.scaled else 0
+        factor = kept.size / (blocks.eps + count) if count else 1.0
         # The kernel of dropout multiplies, for it rounds half types once. The factor is another one
         # at each call, so that `dropout` would remember them in vain.
         threshold, value = law_of(0.0, xs.dtype, factor)
@@ -194,19 +238,27 @@ def _drop_block(
     return backend.result(y, out)
 
 
-def _kept(xp: Any, shape: tuple[int, ...], p: float, size: int, rng: AnyRNG) -> Array:
-    """Return the mask, True = kept: blocks that begin where a mask on the small grid drops."""
-    grid = shape[:2] + tuple(n - size + 1 for n in shape[2:])
-    gamma = p * math.prod(shape[2:]) / (size ** len(shape[2:]) * math.prod(grid[2:]))
+def _kept(xp: Any, full: tuple[int, ...], blocks: Blocks, rng: AnyRNG) -> Array:
+    """Return the mask, True = kept: blocks that begin where a mask on the small grid drops.
+
+    It broadcasts to the shape `full`: with coupled channels it has one of them.
+    """
+    shape = (full[0], 1, *full[2:]) if blocks.coupled else full
+    space = shape[2:]
     kept: Array = xp.ones(shape, bool)
+    size = max(min(blocks.size, *space), 1)
+    grid = shape[:2] + tuple(n - size + 1 for n in space)
+    places = size ** len(space) * math.prod(grid[2:])  # 0 in a map of no elements
+    gamma = blocks.p * math.prod(space) / places if places else 0.0
+    gamma = min(blocks.gamma_scale * gamma, 1.0)
     # Drawn densely and then copied, which is quicker than drawing short rows into a view.
     inner = tuple(slice(n) for n in grid)
-    kept[inner] = dropout_mask(grid, min(gamma, 1.0), rng=rng, out=xp.empty(grid, bool))
+    kept[inner] = dropout_mask(grid, gamma, rng=rng, out=xp.empty(grid, bool))
     if size == 1 or not kept.size:
         return kept
     now, then = kept.reshape(-1), xp.empty(kept.size, bool)
     step = 1
-    for length in reversed(shape[2:]):
+    for length in reversed(space):
         # No block begins in the last size - 1 places of an axis, so that shifting all of the array
         # by less than size places never moves a block into the next row. Blocks of a length give
         # blocks of up to twice that length.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _arguments as arguments
+from . import _labels as labels
 from . import _libraries as libraries
 from ._arguments import Array
 from ._key import RNG, Key, as_key
@@ -78,7 +79,9 @@ def mc_dropout(
     -------
     MonteCarlo
         The named tuple ``(mean, variance, samples)``. Mean and variance are accumulated in float64,
-        in the order of the passes, by Welford's method [2]_, which does not cancel.
+        in the order of the passes, by Welford's method [2]_, which does not cancel. Infinite
+        samples of one sign have that as their mean, and NaN as their variance. Where `fn` returns
+        objects of pandas or xarray, mean and variance have the labels of the first of them.
 
     Raises
     ------
@@ -129,7 +132,10 @@ def mc_dropout(
     shown = shown_as(progress, "Monte Carlo dropout")
     spread = _Welford()
     samples: Any = None
-    for t, y in enumerate(shown(_passes(fn, x, n, as_key(rng), size), n)):
+    like: Any = None  # the first result, of which mean and variance have the labels
+    for t, result in enumerate(shown(_passes(fn, x, n, as_key(rng), size), n)):
+        like = result if like is None else like
+        y = _result(result)
         spread.add(y)
         if keep:
             if samples is None:
@@ -139,18 +145,27 @@ def mc_dropout(
                     f"fn returned dtype {y.dtype} in pass {t}, before {samples.dtype}: return one"
                 )
             samples[t] = y
-    return MonteCarlo(spread.mean, spread.variance(freedom), samples)
+    mean, variance = spread.mean, spread.variance(freedom)
+    if labels.has_labels(like):
+        mean, variance = labels.labelled(like, mean), labels.labelled(like, variance)
+    return MonteCarlo(mean, variance, samples)
 
 
 def _passes(fn: Callable[..., Any], x: Any, n: int, key: Key, size: int | None) -> Iterator[Any]:
     """Yield the results of the passes, one by one."""
     if size is None:
         for t in range(n):
-            yield _result(fn(x, key.fold_in(t)))
+            yield fn(x, key.fold_in(t))
         return
     for first in range(0, n, size):
         keys = [key.fold_in(t) for t in range(first, min(first + size, n))]
-        results = _result(fn(x, keys))
+        given = fn(x, keys)
+        if labels.has_labels(given):
+            raise TypeError(
+                f"fn returned a {libraries.kind_of(given)} for {len(keys)} keys: return its "
+                ".to_numpy()"
+            )
+        results = _result(given)
         if results.shape[:1] != (len(keys),):
             raise ValueError(
                 f"fn returned shape {results.shape} for {len(keys)} keys: with batch_size, axis 0 "
@@ -178,26 +193,37 @@ class _Welford:
         self.deviations: Any = None
 
     def add(self, y: Any) -> None:
+        """Take in a result."""
+        with np.errstate(all="ignore"):
+            self._add(y)
+
+    def _add(self, y: Any) -> None:
         self.count += 1
         if self.mean is None:
             self.mean = y.astype(np.float64)
             # Not zeros: what is infinite or NaN in one sample has no variance.
-            self.deviations = self._without_warning(self.mean, self.mean)
+            self.deviations = self.mean - self.mean
             return
         if y.shape != self.mean.shape:
             raise ValueError(
                 f"fn returned shape {y.shape} in pass {self.count - 1}, before {self.mean.shape}"
             )
-        step = self._without_warning(y, self.mean)
-        self.mean += step / self.count
-        self.deviations += step * self._without_warning(y, self.mean)
+        step = y - self.mean
+        mean = self.mean + step / self.count
+        xp = namespace(mean)
+        finite = xp.isfinite(mean)
+        if xp is not np or not finite.all():
+            # Where the step is infinite or NaN, the mean is not: infinite samples of one sign have
+            # that as their mean, and a step between finite ones may be too large for a number.
+            weighted = (
+                self.mean * ((self.count - 1) / self.count) + y.astype(np.float64) / self.count
+            )
+            mean = xp.where(finite, mean, weighted)
+        self.mean = xp.asarray(mean)
+        self.deviations += step * (y - mean)
 
     def variance(self, freedom: int) -> Any:
         """Return the variance, by that many samples less."""
-        # NumPy makes numbers of what has no axes.
-        return namespace(self.mean).asarray(self.deviations / (self.count - freedom))
-
-    @staticmethod
-    def _without_warning(a: Any, b: Any) -> Any:
-        with np.errstate(invalid="ignore"):
-            return a - b
+        with np.errstate(all="ignore"):
+            # NumPy makes numbers of what has no axes.
+            return namespace(self.mean).asarray(self.deviations / (self.count - freedom))

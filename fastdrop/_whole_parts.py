@@ -25,9 +25,16 @@ def path_mode(value: Any) -> str:
     return arguments.choice("mode", value, (_ROW, _BATCH))
 
 
-def channels(function: str, x: Any, data_format: Any, name: str = "x") -> tuple[int | None, ...]:
-    """Return the noise shape of decisions that each channel of each sample shares."""
+def channels(
+    function: str, x: Any, data_format: Any, training: Any, name: str = "x"
+) -> tuple[int | None, ...] | None:
+    """Return the noise shape of decisions that each channel of each sample shares.
+
+    None in evaluation, where nothing is decided: arrays of any shape are taken then.
+    """
     first = data_format_name(data_format) == _FIRST
+    if not arguments.in_training(training):
+        return None
     axes = axes_of(x, name)
     if axes < 2:
         raise ValueError(
@@ -84,7 +91,7 @@ def feature_dropout(
     Raises
     ------
     TypeError, ValueError
-        As `dropout`; ValueError also if `x` has fewer than 2 axes.
+        As `dropout`; ValueError also if `x` has fewer than 2 axes in training.
 
     Notes
     -----
@@ -110,7 +117,7 @@ def feature_dropout(
         p,
         rng=rng,
         training=training,
-        noise_shape=channels("feature_dropout", x, data_format),
+        noise_shape=channels("feature_dropout", x, data_format, training),
         offset=offset,
         global_shape=global_shape,
         out=out,
@@ -160,7 +167,8 @@ def drop_path(
     Raises
     ------
     TypeError, ValueError
-        As `dropout`; ValueError also if `x` has no axis of samples and the mode is "row".
+        As `dropout`; ValueError also if `x` has no axis of samples and the mode is "row", in
+        training.
 
     Notes
     -----
@@ -182,7 +190,7 @@ def drop_path(
     """
     by_row = path_mode(mode) == _ROW
     axes = axes_of(x)
-    if by_row and not axes:
+    if by_row and not axes and arguments.in_training(training):
         raise ValueError('x has no axes, and mode="row" needs one of samples: give mode="batch"')
     return dropout(
         x,
@@ -190,7 +198,7 @@ def drop_path(
         rng=rng,
         training=training,
         scale=None if arguments.flag("scale_by_keep", scale_by_keep) else 1.0,
-        noise_shape=(None, *(1,) * (axes - 1)) if by_row else (1,) * axes,
+        noise_shape=(None, *(1,) * (axes - 1))[:axes] if by_row else (1,) * axes,
         offset=offset,
         global_shape=global_shape,
         out=out,

@@ -181,7 +181,6 @@ def test_evaluation_returns_x_itself() -> None:
     [
         (lambda x: fd.drop_block2d(x, 0.1, 0), ValueError, "block_size=0 is below 1"),
         (lambda x: fd.drop_block2d(x, 0.1, int), TypeError, "block_size=<class"),  # type: ignore[arg-type]
-        (lambda x: fd.drop_block2d(x, 0.1, 7), ValueError, "block_size=7 does not fit.*6, 8"),
         (lambda x: fd.drop_block2d(x[0], 0.1, 3), ValueError, r"drop_block2d takes \(N, C, H, W\)"),
         (lambda x: fd.drop_block3d(x, 0.1, 3), ValueError, r"drop_block3d takes \(N, C, D, H"),
         (lambda x: fd.drop_block2d(x, 1.1, 3), ValueError, r"p=1\.1"),
@@ -200,3 +199,95 @@ def test_bad_input_is_refused_before_anything_is_written(
     with pytest.raises(error, match=message):
         call(x)
     assert (x == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 8), (2, 3, 8, 5), (1, 2, 5, 6, 7), (2, 1, 1, 9)])
+def test_a_block_larger_than_the_map_has_the_length_of_its_shortest_side(
+    shape: tuple[int, ...],
+) -> None:
+    function, x = FUNCTIONS[len(shape) - 2], np.ones(shape, np.float32)
+    size = min(shape[2:])
+    for larger in (size + 1, 2 * size, 10**6):
+        for p in (0.0, 0.3, 1.0):
+            given = function(x, p, larger, rng=3)
+            assert_same(given, expected_of(x, p, size, fd.Key(3)))
+    layer = {2: fd.DropBlock2d, 3: fd.DropBlock3d}[len(shape) - 2](0.3, 10**6, rng=3)
+    assert_same(layer(x), expected_of(x, 0.3, size, fd.Key(3)))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 0, 8), (2, 3, 8, 0), (2, 3, 0, 0), (0, 3, 4, 4)])
+def test_maps_of_no_elements(shape: tuple[int, ...]) -> None:
+    assert fd.drop_block2d(np.ones(shape), 0.3, 2, rng=1).shape == shape
+
+
+@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype in DTYPES[2:], DTYPES))
+@pytest.mark.parametrize("shape", [(3, 4, 9, 7), (2, 3, 5, 6, 7)])
+def test_coupled_channels_lose_the_same_blocks(shape: tuple[int, ...], dtype: Any) -> None:
+    function = FUNCTIONS[len(shape) - 2]
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    alone = (shape[0], 1, *shape[2:])
+    kept = kept_mask(alone, 0.3, 3, fd.Key(8))
+    full = np.broadcast_to(kept, shape)
+    assert not kept.all() and kept.any()
+    y = function(x, 0.3, 3, rng=8, couple_channels=True)
+    assert_same(y, applied(full, x, kept.size / (1e-6 + kept.sum())))
+    assert_same(function(x, 0.3, 3, rng=8, couple_channels=True, scale_by_keep=False),
+                applied(full, x, 1.0))  # fmt: skip
+    assert (function(x, 0.3, 3, rng=8) == 0).sum() != (y == 0).sum()
+
+
+@pytest.mark.parametrize("scale", [0, 0.0, 0.5, 1, 2.0, 1e300])
+def test_gamma_scale_is_a_factor_of_the_probability_of_beginnings(scale: float) -> None:
+    x = np.ones((4, 3, 10, 12))
+    gamma = 0.05 * 120 / (9 * 8 * 10)
+    starts = ~fd.dropout_mask((4, 3, 8, 10), min(scale * gamma, 1.0), rng=2)
+    y = fd.drop_block2d(x, 0.05, 3, rng=2, gamma_scale=scale, scale_by_keep=False)
+    for row, column in itertools.product(range(10), range(12)):
+        near = starts[:, :, max(row - 2, 0) : row + 1, max(column - 2, 0) : column + 1]
+        np.testing.assert_array_equal(y[:, :, row, column], ~near.any((2, 3)))
+
+
+def test_kept_elements_that_are_not_scaled_are_as_they_were(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((2, 3, 9, 9))
+    scaled = fd.drop_block2d(x, 0.3, 3, rng=1)
+    y = fd.drop_block2d(x, 0.3, 3, rng=1, scale_by_keep=False)
+    assert_same(y, np.where(scaled == 0, 0.0, x))
+
+
+def test_torch_grows_coupled_blocks_alike_with_timms_arguments() -> None:
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).standard_normal((3, 4, 9, 9)).astype(np.float32)
+    gamma = 0.7 * 0.3 * 81 / (9 * 49)
+    starts = torch.from_numpy(~fd.dropout_mask((3, 1, 7, 7), gamma, rng=5)).float()
+    pooled = torch.nn.functional.max_pool2d(torch.nn.functional.pad(starts, [2] * 4), 3, 1)
+    kept = 1 - pooled
+    expected = torch.from_numpy(x) * kept * (kept.numel() / (kept.sum() + 1e-7))
+    y = fd.drop_block2d(x, 0.3, 3, rng=5, couple_channels=True, gamma_scale=0.7, eps=1e-7)
+    np.testing.assert_allclose(y, expected.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (0,), (2, 3), (2, 3, 4), (1, 2, 3, 4, 5, 6)])
+def test_evaluation_takes_any_shape(shape: tuple[int, ...]) -> None:
+    x = np.ones(shape)
+    for function in FUNCTIONS.values():
+        assert function(x, 0.3, 3, training=False) is x
+    for layer in (fd.DropBlock2d(0.3, 3, rng=1), fd.DropBlock3d(0.3, 3, rng=1)):
+        assert layer.eval()(x) is x
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        ({"couple_channels": 1}, TypeError, "couple_channels=1"),
+        ({"scale_by_keep": None}, TypeError, "scale_by_keep=None"),
+        ({"gamma_scale": -0.5}, ValueError, r"gamma_scale=-0\.5 is negative"),
+        ({"gamma_scale": math.nan}, ValueError, "gamma_scale=nan"),
+        ({"gamma_scale": "1"}, TypeError, "gamma_scale='1'"),
+    ],
+)
+def test_wrong_settings_of_blocks(wrong: Any, error: Any, says: str) -> None:
+    for function, x in ((fd.drop_block2d, np.ones((1, 1, 4, 4))),
+                        (fd.drop_block3d, np.ones((1, 1, 4, 4, 4)))):  # fmt: skip
+        for training in (True, False):
+            with pytest.raises(error, match=says):
+                function(x, 0.3, 2, rng=1, training=training, **wrong)

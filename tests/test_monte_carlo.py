@@ -177,3 +177,38 @@ def test_bad_input_is_refused(
     given: dict[str, Any] = {"fn": net, "x": X, "n_samples": 3, "rng": 1, **arguments}
     with pytest.raises(error, match=message):
         fd.mc_dropout(given.pop("fn"), given.pop("x"), given.pop("n_samples"), **given)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 3])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_mean_of_infinite_samples_is_infinite(batch_size: int | None, dtype: Any) -> None:
+    inf, nan = np.inf, np.nan
+    samples = np.array(
+        [
+            # always, first, last, of both signs, beside NaN, never
+            [inf, -inf, inf, -inf, 1, 1, 2, -2, inf, -inf, inf, nan, 1],
+            [inf, -inf, 1, 1, 2, 2, 3, -3, -inf, inf, nan, -inf, 2],
+            [inf, -inf, 2, 2, inf, -inf, inf, -inf, 3, 3, 4, 4, 3],
+        ],
+        dtype,
+    )
+    keys = {fd.Key(5).fold_in(t): t for t in range(3)}
+
+    def fn(x: Any, key: Any) -> Any:
+        if batch_size is None:
+            return samples[keys[key]]
+        return samples[[keys[one] for one in key]]
+
+    with np.errstate(all="raise"):
+        mean, variance, _ = fd.mc_dropout(fn, None, 3, rng=5, batch_size=batch_size)
+    with np.errstate(all="ignore"):
+        expected = samples.astype(np.float64).mean(0)
+    np.testing.assert_array_equal(mean, expected)
+    assert np.isnan(variance[:-1]).all()
+    np.testing.assert_allclose(variance[-1], 2 / 3, rtol=1e-15)
+
+
+def test_the_mean_of_samples_that_are_far_apart() -> None:
+    samples = iter([1.7e308, -1.7e308, 1.7e308, -1.7e308])
+    mean, _, _ = fd.mc_dropout(lambda x, key: np.array([next(samples)]), None, 4, rng=1)
+    assert abs(mean[0]) < 1e293

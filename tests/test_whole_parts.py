@@ -169,3 +169,30 @@ def test_channels_last_is_channels_first_transposed_in_which_channels_are_whole(
     y = fd.feature_dropout(np.ones((20, 3, 4, 10)), 0.5, data_format="channels_last", rng=1)
     assert whole_channels(y, (1, 2)) == {0.0, 2.0}
     assert len({tuple(row) for row in y[:, 0, 0]}) > 10  # each sample has its own
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (2, 3, 4)])
+def test_evaluation_takes_any_shape(shape: tuple[int, ...]) -> None:
+    x = np.ones(shape)
+    functions: list[Any] = [
+        fd.feature_dropout, fd.feature_alpha_dropout, fd.feature_alpha_dropout_backward,
+        fd.drop_path, lambda x, p, training: fd.drop_path(x, p, mode="batch", training=training),
+    ]  # fmt: skip
+    for function in functions:
+        for training in (False, np.False_, 0):
+            assert function(x, 0.5, training=training) is x
+    for layer in (fd.FeatureDropout(rng=1), fd.FeatureAlphaDropout(rng=1), fd.DropPath(rng=1)):
+        assert layer.eval()(x) is x  # type: ignore[attr-defined]
+        assert layer.backward(x) is x  # type: ignore[attr-defined]
+    out = np.empty(shape)
+    assert fd.feature_dropout(x, 0.5, training=False, out=out) is out
+    np.testing.assert_array_equal(out, x)
+
+
+def test_evaluation_checks_the_other_arguments() -> None:
+    with pytest.raises(ValueError, match="data_format='NCHW'"):
+        fd.feature_dropout(np.ones(3), 0.5, data_format="NCHW", training=False)
+    with pytest.raises(ValueError, match="p=2"):
+        fd.drop_path(np.ones(()), 2.0, training=False)
+    with pytest.raises(ValueError, match="offset=-1"):
+        fd.feature_alpha_dropout(np.ones(3), 0.5, offset=-1, training=False)
