@@ -12,7 +12,7 @@ from ._alpha import (
     feature_alpha_dropout_backward,
 )
 from ._arguments import ArrayLike, NoiseShape
-from ._drop_block import block_length, drop_block2d, drop_block3d, stabiliser
+from ._drop_block import block_length, drop_block2d, drop_block3d, frequency, stabiliser
 from ._each import chances
 from ._functions import dropout
 from ._gaussian import deviation, gaussian_dropout, gaussian_noise, noise_backward, rate
@@ -316,6 +316,8 @@ class DropBlock2d(FunctionLayer):
         As in `Dropout`.
     eps : float
         Added to the number of kept elements when the scale is computed.
+    couple_channels, gamma_scale, scale_by_keep
+        As in `drop_block2d`.
 
     See Also
     --------
@@ -333,10 +335,31 @@ class DropBlock2d(FunctionLayer):
     p = Setting(arguments.probability)
     block_size = Setting(block_length)
     eps = Setting(stabiliser, default=1e-6)
+    couple_channels = Setting(partial(arguments.flag, "couple_channels"), default=False)
+    gamma_scale = Setting(frequency, default=1.0)
+    scale_by_keep = Setting(partial(arguments.flag, "scale_by_keep"), default=True)
     _function = staticmethod(drop_block2d)
 
-    def __init__(self, p: float, block_size: int, *, rng: RNG = None, eps: float = 1e-6) -> None:
-        super().__init__(rng, p=p, block_size=block_size, eps=eps)
+    def __init__(
+        self,
+        p: float,
+        block_size: int,
+        *,
+        rng: RNG = None,
+        eps: float = 1e-6,
+        couple_channels: bool = False,
+        gamma_scale: float = 1.0,
+        scale_by_keep: bool = True,
+    ) -> None:
+        super().__init__(
+            rng,
+            p=p,
+            block_size=block_size,
+            eps=eps,
+            couple_channels=couple_channels,
+            gamma_scale=gamma_scale,
+            scale_by_keep=scale_by_keep,
+        )
 
 
 class DropBlock3d(DropBlock2d):

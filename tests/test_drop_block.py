@@ -291,3 +291,18 @@ def test_wrong_settings_of_blocks(wrong: Any, error: Any, says: str) -> None:
         for training in (True, False):
             with pytest.raises(error, match=says):
                 function(x, 0.3, 2, rng=1, training=training, **wrong)
+
+
+@pytest.mark.parametrize("layer_of", [fd.DropBlock2d, fd.DropBlock3d])
+def test_layers_have_all_settings_of_blocks(layer_of: Any, rng: np.random.Generator) -> None:
+    settings: dict[str, Any] = {"couple_channels": True, "gamma_scale": 0.5, "scale_by_keep": False}
+    layer = layer_of(0.4, 2, rng=1, **settings)
+    x = rng.standard_normal((2, 3, *[6] * (2 if layer_of is fd.DropBlock2d else 3)))
+    y = FUNCTIONS[x.ndim - 2](x, 0.4, 2, rng=1, **settings)
+    assert (y == 0).any()
+    assert_same(layer(x), y)
+    assert_same(layer.backward(x), y)
+    assert "couple_channels=True, gamma_scale=0.5, scale_by_keep=False" in repr(layer)
+    assert "gamma_scale" not in repr(layer_of(0.4, 2, rng=1))
+    with pytest.raises(ValueError, match="gamma_scale=-1"):
+        layer.gamma_scale = -1
