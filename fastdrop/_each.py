@@ -68,7 +68,8 @@ def _in_float64(p: Any) -> Array:
     given = arguments.array(p, "p")
     if given.dtype.kind not in "fiu" and not arguments.is_bfloat16(given.dtype):
         raise TypeError(f"p has dtype {given.dtype}: give floats, the probabilities of dropping")
-    result = given.astype(np.float64, copy=False)
+    with np.errstate(all="ignore"):  # a signalling NaN is an invalid operand
+        result = given.astype(np.float64, copy=False)
     if not _are_probabilities(given):
         bad = tuple(int(k) for k in np.argwhere(~((result >= 0.0) & (result <= 1.0)))[0])
         where = f"p[{', '.join(map(str, bad))}]" if bad else "p"

@@ -155,3 +155,38 @@ def test_a_layer_checks_its_noise_shape_in_the_forward() -> None:
     assert layer.forwards == 0
     with pytest.raises(RuntimeError, match="backward without a forward"):
         layer.backward(X)
+
+
+@pytest.mark.parametrize("layer_of", [fd.Dropout, fd.AlphaDropout, fd.GaussianDropout,
+                                      lambda **k: fd.GaussianNoise(0.1, **k)])  # fmt: skip
+def test_layers_refuse_lengths_below_1_when_they_are_made(layer_of: Any) -> None:
+    for wrong, says in (((0, 4), r"\[0\]=0"), ((4, -1), r"\[1\]=-1"), ((None, 0), r"\[1\]=0")):
+        with pytest.raises(ValueError, match=rf"noise_shape{says} is below 1.*None.*1 to share"):
+            layer_of(rng=1, noise_shape=wrong)
+        layer = layer_of(rng=1)
+        with pytest.raises(ValueError, match="below 1"):
+            layer.noise_shape = wrong
+        assert layer.noise_shape is None
+
+
+@pytest.mark.parametrize(
+    "noise", [[4, 1], np.array([4, 1]), (np.int64(4), np.uint8(1)), np.array([None, 1], object)],
+    ids=repr,
+)  # fmt: skip
+def test_a_noise_shape_may_be_a_list_or_an_array(noise: Any) -> None:
+    x = np.ones((4, 6))
+    expected = fd.dropout(x, 0.5, rng=1, noise_shape=(4, 1)).tobytes()
+    for _ in range(3):  # later calls are prepared
+        assert fd.dropout(x, 0.5, rng=1, noise_shape=noise).tobytes() == expected
+    layer = fd.Dropout(0.5, rng=1, noise_shape=noise)
+    assert layer(x).tobytes() == expected
+    assert layer.noise_shape in ((4, 1), (None, 1))
+    assert eval(repr(layer), {"Dropout": fd.Dropout, "Key": fd.Key}).noise_shape == (
+        layer.noise_shape
+    )
+    mask = fd.dropout_mask((4, 6), 0.5, rng=1, noise_shape=noise)
+    assert mask.tolist() == fd.dropout_mask((4, 6), 0.5, rng=1, noise_shape=(4, 1)).tolist()
+
+
+def test_a_batch_of_nothing_has_a_noise_shape_at_a_call() -> None:
+    assert fd.dropout(np.ones((0, 3)), 0.5, rng=1, noise_shape=(0, 3)).shape == (0, 3)
