@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
 from ._backends import backend_of
 from ._element_wise import ElementWise, element_wise
 from ._functions import dropout
 from ._laws import alpha_law, alpha_scale, compute_type
+from ._neighbours import MISSING, named, refuse
 from ._whole_parts import channels
 from .cuda import AnyRNG
 
@@ -16,6 +19,7 @@ _ALPHA_DROPOUT = ElementWise(
 )
 
 
+@named
 def alpha_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -26,6 +30,7 @@ def alpha_dropout(
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,
+    **unknown: NoReturn,
 ) -> Array:
     """Set elements at random to where SELU saturates, and keep mean 0 and variance 1.
 
@@ -72,11 +77,14 @@ def alpha_dropout(
     >>> fd.alpha_dropout(x, 0.5, rng=42)
     array([-0.10721093,  0.77919394, -0.77919394, -0.77919394], dtype=float32)
     """
+    if unknown or x is MISSING:
+        refuse("alpha_dropout", unknown, x=x)
     return element_wise(
         _ALPHA_DROPOUT, x, p, None, rng, training, noise_shape, offset, global_shape, out
     )
 
 
+@named
 def alpha_dropout_backward(
     dy: ArrayLike,
     p: float = 0.5,
@@ -87,6 +95,7 @@ def alpha_dropout_backward(
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,
+    **unknown: NoReturn,
 ) -> Array:
     """Return the gradient of `alpha_dropout`: ``a * dy`` where it kept, and 0 where it dropped.
 
@@ -116,6 +125,8 @@ def alpha_dropout_backward(
     >>> fd.alpha_dropout_backward(np.ones(4, np.float32), 0.5, rng=42)
     array([0.8864049, 0.8864049, 0.       , 0.       ], dtype=float32)
     """
+    if unknown or dy is MISSING:
+        refuse("alpha_dropout_backward", unknown, dy=dy)
     compute_type(backend_of(dy).array(dy, "dy").dtype, "dy")
     return dropout(
         dy,
@@ -130,6 +141,7 @@ def alpha_dropout_backward(
     )
 
 
+@named
 def feature_alpha_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -140,6 +152,7 @@ def feature_alpha_dropout(
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,
+    **unknown: NoReturn,
 ) -> Array:
     """Do `alpha_dropout` of whole channels of each sample.
 
@@ -178,6 +191,8 @@ def feature_alpha_dropout(
     array([[-0.77919394,  0.77919394, -0.77919394],
            [ 0.77919394, -0.77919394,  0.77919394]], dtype=float32)
     """
+    if unknown or x is MISSING:
+        refuse("feature_alpha_dropout", unknown, x=x)
     return alpha_dropout(
         x,
         p,
@@ -190,6 +205,7 @@ def feature_alpha_dropout(
     )
 
 
+@named
 def feature_alpha_dropout_backward(
     dy: ArrayLike,
     p: float = 0.5,
@@ -200,6 +216,7 @@ def feature_alpha_dropout_backward(
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,
+    **unknown: NoReturn,
 ) -> Array:
     """Return the gradient of `feature_alpha_dropout`.
 
@@ -222,6 +239,8 @@ def feature_alpha_dropout_backward(
     TypeError, ValueError
         As `feature_dropout`.
     """
+    if unknown or dy is MISSING:
+        refuse("feature_alpha_dropout_backward", unknown, dy=dy)
     return alpha_dropout_backward(
         dy,
         p,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, Output
@@ -12,6 +12,7 @@ from ._functions import dropout_mask
 from ._key import Key
 from ._laws import compute_type, law_of
 from ._libraries import namespace
+from ._neighbours import MISSING, named, refuse
 from .cuda import AnyRNG
 
 _ANY_KEY = Key(0)  # where nothing is drawn
@@ -38,6 +39,7 @@ def frequency(value: Any) -> float:
     return scale
 
 
+@named
 def drop_block2d(
     x: ArrayLike,
     p: float,
@@ -50,6 +52,7 @@ def drop_block2d(
     scale_by_keep: bool = True,
     training: bool = True,
     out: Output = None,
+    **unknown: NoReturn,
 ) -> Array:
     """Drop square blocks at random, and scale what is left to the same mean.
 
@@ -127,10 +130,13 @@ def drop_block2d(
            [1, 0, 0, 0, 0, 1, 1, 1, 1],
            [1, 0, 0, 0, 0, 1, 1, 1, 1]])
     """
+    if unknown or x is MISSING or p is MISSING or block_size is MISSING:
+        refuse("drop_block2d", unknown, x=x, p=p, block_size=block_size)
     blocks = Blocks.checked(p, block_size, eps, couple_channels, gamma_scale, scale_by_keep)
     return _drop_block("drop_block2d", "NCHW", x, blocks, rng, training, out)
 
 
+@named
 def drop_block3d(
     x: ArrayLike,
     p: float,
@@ -143,6 +149,7 @@ def drop_block3d(
     scale_by_keep: bool = True,
     training: bool = True,
     out: Output = None,
+    **unknown: NoReturn,
 ) -> Array:
     """Drop cubes at random, and scale what is left to the same mean.
 
@@ -176,6 +183,8 @@ def drop_block3d(
     >>> round(float(y.mean()), 6)
     1.0
     """
+    if unknown or x is MISSING or p is MISSING or block_size is MISSING:
+        refuse("drop_block3d", unknown, x=x, p=p, block_size=block_size)
     blocks = Blocks.checked(p, block_size, eps, couple_channels, gamma_scale, scale_by_keep)
     return _drop_block("drop_block3d", "NCDHW", x, blocks, rng, training, out)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _arguments as arguments
 from . import _labels as labels
@@ -10,6 +10,7 @@ from ._arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from ._backend import Backend
 from ._backends import backend_of, operand_backend_of
 from ._laws import compute_type, law_in
+from ._neighbours import MISSING, named, refuse
 from ._operands import operand
 from .cuda import AnyRNG
 
@@ -21,6 +22,7 @@ def activation_name(value: Any) -> str:
     return arguments.choice("act", value, ACTIVATIONS)
 
 
+@named
 def bias_act_dropout_add(
     x: ArrayLike,
     bias: ArrayLike | None = None,
@@ -34,6 +36,7 @@ def bias_act_dropout_add(
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,
+    **unknown: NoReturn,
 ) -> Array:
     """Return ``dropout(act(x + bias), p) + residual``, in one pass over memory.
 
@@ -94,6 +97,8 @@ def bias_act_dropout_add(
     array([[ 2.,  3., -2., -3.],
            [-4., -5.,  8., -7.]])
     """
+    if unknown or x is MISSING:
+        refuse("bias_act_dropout_add", unknown, x=x)
     backend = operand_backend_of(x)
     xs = backend.array(x)
     threshold, value, rng = law_in(training, arguments.probability(p), xs.dtype, scale, rng)
@@ -109,6 +114,7 @@ def bias_act_dropout_add(
     )  # fmt: skip
 
 
+@named
 def bias_act_dropout_add_backward(
     dy: ArrayLike,
     x: ArrayLike,
@@ -122,6 +128,7 @@ def bias_act_dropout_add_backward(
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,
+    **unknown: NoReturn,
 ) -> tuple[Array, Array | None, Any]:
     """Return the gradients of `bias_act_dropout_add` by x, bias and residual.
 
@@ -172,6 +179,8 @@ def bias_act_dropout_add_backward(
     >>> dbias
     array([2., 2., 2., 0.])
     """
+    if unknown or dy is MISSING or x is MISSING:
+        refuse("bias_act_dropout_add_backward", unknown, dy=dy, x=x)
     backend = operand_backend_of(dy, "dy")
     dys = backend.array(dy, "dy")
     compute_type(dys.dtype, "dy")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ._element_wise import ElementWise, element_wise
 from ._fillings import filling
 from ._key import Key, as_key
 from ._laws import EXPRESS, law_of, new_law
+from ._neighbours import MISSING, named, refuse
 from .cuda import AnyRNG
 
 _DROPOUT = ElementWise(lambda driver, dtype: driver.dropping(dtype), law_of)
@@ -27,6 +28,7 @@ _MASKED_FILL = ElementWise(
 )
 
 
+@named
 def dropout(
     x: ArrayLike,
     p: float | ArrayLike = 0.5,
@@ -38,6 +40,7 @@ def dropout(
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,
+    **unknown: NoReturn,
 ) -> Array:
     """Drop elements at random and scale the others, in one pass and without storing a mask.
 
@@ -120,6 +123,8 @@ def dropout(
     >>> fd.dropout(x, 0.5, rng=42)
     array([2., 2., 0., 0., 0., 0., 2., 0.], dtype=float32)
     """
+    if unknown:
+        refuse("dropout", unknown)
     # Small calls are mostly Python's time: the usual ones are recognised here and go straight to
     # compiled code, which looks at the arrays itself and returns 0 if they are not plain.
     if (
@@ -147,6 +152,8 @@ def dropout(
                     if run(id(x), id(y), record_at, offset, *rng):
                         return y
             del y
+    if x is MISSING:
+        refuse("dropout", unknown, x=x)
     if is_each(p):
         return element_wise_each(
             x,
@@ -166,6 +173,7 @@ def dropout(
     )
 
 
+@named
 def masked_fill(
     x: ArrayLike,
     p: float | ArrayLike,
@@ -177,6 +185,7 @@ def masked_fill(
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,
+    **unknown: NoReturn,
 ) -> Array:
     """Replace elements by a value at random, each with probability `p`; keep the others.
 
@@ -216,6 +225,8 @@ def masked_fill(
     >>> fd.masked_fill(tokens, 0.15, 103, rng=7).shape
     (8,)
     """
+    if unknown or x is MISSING or p is MISSING or value is MISSING:
+        refuse("masked_fill", unknown, x=x, p=p, value=value)
     if is_each(p):
         return element_wise_each(
             x,
@@ -234,6 +245,7 @@ def masked_fill(
     )
 
 
+@named
 def dropout_mask(
     shape: ShapeLike,
     p: float | ArrayLike = 0.5,
@@ -245,6 +257,7 @@ def dropout_mask(
     packed: bool = False,
     out: Output = None,
     like: Any = None,
+    **unknown: NoReturn,
 ) -> Array:
     """Draw the mask that `dropout` applies to an array of a shape.
 
@@ -282,6 +295,8 @@ def dropout_mask(
     >>> fd.dropout_mask(8, 0.5, rng=42).astype(int)
     array([1, 1, 0, 0, 0, 0, 1, 0])
     """
+    if unknown or shape is MISSING:
+        refuse("dropout_mask", unknown, shape=shape)
     known = repeats.calls
     what = repeats.asked_mask(shape, p, noise_shape, offset, global_shape, packed, out, like)
     if what is not None and (again := known.get(what)):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
 from ._backends import backend_of
 from ._element_wise import ElementWise, element_wise
 from ._laws import gaussian_law, noise_law
+from ._neighbours import MISSING, named, refuse
 from .cuda import AnyRNG
 
 
@@ -37,6 +38,7 @@ _GAUSSIAN_NOISE = ElementWise(
 )
 
 
+@named
 def gaussian_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -47,6 +49,7 @@ def gaussian_dropout(
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,
+    **unknown: NoReturn,
 ) -> Array:
     """Multiply elements by normal numbers of mean 1 and deviation ``sqrt(p / (1 - p))``.
 
@@ -95,11 +98,14 @@ def gaussian_dropout(
     >>> fd.gaussian_dropout(x, 0.2, rng=42)
     array([1.7722859, 1.1435046, 0.7175346, 0.9605877], dtype=float32)
     """
+    if unknown or x is MISSING:
+        refuse("gaussian_dropout", unknown, x=x)
     return element_wise(
         _GAUSSIAN_DROPOUT, x, p, None, rng, training, noise_shape, offset, global_shape, out
     )
 
 
+@named
 def gaussian_noise(
     x: ArrayLike,
     stddev: float,
@@ -110,6 +116,7 @@ def gaussian_noise(
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,
+    **unknown: NoReturn,
 ) -> Array:
     """Add normal numbers of mean 0 to elements.
 
@@ -145,6 +152,8 @@ def gaussian_noise(
     >>> fd.gaussian_noise(np.zeros(4, np.float32), 0.1, rng=42)
     array([ 0.1544572 ,  0.02870092, -0.05649308, -0.00788246], dtype=float32)
     """
+    if unknown or x is MISSING or stddev is MISSING:
+        refuse("gaussian_noise", unknown, x=x, stddev=stddev)
     return element_wise(
         _GAUSSIAN_NOISE, x, stddev, None, rng, training, noise_shape, offset, global_shape, out
     )

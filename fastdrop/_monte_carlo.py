@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from . import _libraries as libraries
 from ._arguments import Array
 from ._key import RNG, Key, as_key
 from ._libraries import namespace
+from ._neighbours import MISSING, named, refuse
 from ._progress import shown_as
 
 
@@ -34,6 +35,7 @@ class MonteCarlo(NamedTuple):
     samples: Array | None
 
 
+@named
 def mc_dropout(
     fn: Callable[..., Any],
     x: Any,
@@ -44,6 +46,7 @@ def mc_dropout(
     ddof: int = 0,
     return_samples: bool = False,
     progress: bool | str | None = False,
+    **unknown: NoReturn,
 ) -> MonteCarlo:
     """Run a stochastic function many times, and return the mean and variance of its results.
 
@@ -121,6 +124,8 @@ def mc_dropout(
     >>> bool(np.allclose(same.mean, mean))
     True
     """
+    if unknown or fn is MISSING or x is MISSING or n_samples is MISSING:
+        refuse("mc_dropout", unknown, fn=fn, x=x, n_samples=n_samples)
     if not callable(fn):
         raise TypeError(f"fn={fn!r} cannot be called: give a function of x and a key")
     n = arguments.whole("n_samples", n_samples, 1)

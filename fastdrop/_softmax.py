@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _arguments as arguments
 from . import _labels as labels
@@ -10,6 +10,7 @@ from . import _libraries as libraries
 from ._arguments import Array, ArrayLike, Offset, Output, Place, ShapeLike
 from ._backends import backend_of
 from ._laws import law_in
+from ._neighbours import MISSING, named, refuse
 from .cuda import AnyRNG
 
 
@@ -18,6 +19,7 @@ def axis_number(value: Any) -> int:
     return arguments.integer("axis", value)
 
 
+@named
 def softmax_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -29,6 +31,7 @@ def softmax_dropout(
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,
+    **unknown: NoReturn,
 ) -> Array:
     """Take the softmax along an axis, and drop elements of it at random, in one pass.
 
@@ -95,12 +98,15 @@ def softmax_dropout(
     array([[1. , 1. , 0. , 0. ],
            [0. , 0. , 0.5, 0. ]], dtype=float32)
     """
+    if unknown or x is MISSING:
+        refuse("softmax_dropout", unknown, x=x)
     backend = backend_of(x)
     xs = backend.array(x)
     law = _law(xs, p, axis, rng, training, scale, offset, global_shape)
     return backend.softmax(xs, out, *law)
 
 
+@named
 def softmax_dropout_backward(
     dy: ArrayLike,
     x: ArrayLike,
@@ -113,6 +119,7 @@ def softmax_dropout_backward(
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,
+    **unknown: NoReturn,
 ) -> Array:
     """Return the gradient of `softmax_dropout` by its scores.
 
@@ -153,6 +160,8 @@ def softmax_dropout_backward(
     >>> fd.softmax_dropout_backward(dy, x, 0.5, rng=42)
     array([ 0.375, -0.125, -0.125, -0.125])
     """
+    if unknown or dy is MISSING or x is MISSING:
+        refuse("softmax_dropout_backward", unknown, dy=dy, x=x)
     backend = backend_of(x)
     xs = backend.array(x)
     law = _law(xs, p, axis, rng, training, scale, offset, global_shape)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from ._backends import axes_of
 from ._functions import dropout
+from ._neighbours import MISSING, named, refuse
 from .cuda import AnyRNG
 
 _FIRST, _LAST = "channels_first", "channels_last"
@@ -33,7 +34,7 @@ def channels(
     None in evaluation, where nothing is decided: arrays of any shape are taken then.
     """
     first = data_format_name(data_format) == _FIRST
-    if not arguments.in_training(training):
+    if training is not True and not arguments.in_training(training):
         return None
     axes = axes_of(x, name)
     if axes < 2:
@@ -50,6 +51,7 @@ def _channels(axes: int, first: bool) -> tuple[int | None, ...]:
     return (None, None, *inner) if first else (None, *inner, None)
 
 
+@named
 def feature_dropout(
     x: ArrayLike,
     p: float | ArrayLike = 0.5,
@@ -60,6 +62,7 @@ def feature_dropout(
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,
+    **unknown: NoReturn,
 ) -> Array:
     """Drop whole channels of each sample at random, and scale the others.
 
@@ -112,6 +115,8 @@ def feature_dropout(
     array([[0., 2., 0.],
            [2., 0., 2.]], dtype=float32)
     """
+    if unknown or x is MISSING:
+        refuse("feature_dropout", unknown, x=x)
     return dropout(
         x,
         p,
@@ -124,6 +129,7 @@ def feature_dropout(
     )
 
 
+@named
 def drop_path(
     x: ArrayLike,
     p: float | ArrayLike = 0.5,
@@ -135,6 +141,7 @@ def drop_path(
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,
+    **unknown: NoReturn,
 ) -> Array:
     """Drop whole samples of a residual branch at random (stochastic depth), and scale the others.
 
@@ -188,6 +195,8 @@ def drop_path(
            [0., 0.],
            [2., 2.]], dtype=float32)
     """
+    if unknown or x is MISSING:
+        refuse("drop_path", unknown, x=x)
     by_row = path_mode(mode) == _ROW
     axes = axes_of(x)
     if by_row and not axes and arguments.in_training(training):
