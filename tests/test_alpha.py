@@ -100,7 +100,7 @@ def test_the_values_are_those_of_torch(p: float, feature: bool, rng: np.random.G
     if 0 < p < 1:
         assert kept.any() and not kept.all()
     np.testing.assert_allclose(affine(kept, x, a, b, c), theirs, rtol=1e-12, atol=1e-12)
-    ours = (fd.feature_alpha_dropout if feature else fd.alpha_dropout)(x, p, rng=KEY)
+    ours = fd.feature_alpha_dropout(x, p, rng=KEY) if feature else fd.alpha_dropout(x, p, rng=KEY)
     kept = mask(x.shape, p, KEY, noise_shape=(None, None, 1, 1) if feature else None)
     assert_same(ours, affine(kept, x, a, b, c))
 

@@ -338,7 +338,7 @@ def test_tensors_of_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
         x = of_module(module, name, dtype="float32", shape=(3, 4), __array__=None)()
         text = told(x)
         assert "which has no numbers yet" in text
-        seen = []
+        seen: list[Any] = []
 
         class TensorFlow:
             @staticmethod
@@ -387,7 +387,7 @@ def test_what_is_numpys_own_is_taken_as_it_was(tmp_path: Path) -> None:
     on_disk[...] = VALUES
     record = VALUES.view(np.recarray)
     taken: list[Any] = [
-        on_disk, record, np.asmatrix(VALUES), memoryview(VALUES), VALUES.tolist(),
+        on_disk, record, np.asmatrix(VALUES), memoryview(VALUES.copy().data), VALUES.tolist(),
         tuple(map(tuple, VALUES.tolist())),
     ]  # fmt: skip
     for x in taken:
@@ -442,7 +442,8 @@ def test_the_way_out_of_a_p_is_one(kind: str) -> None:
 def test_a_p_of_no_axes_is_told_to_become_a_float() -> None:
     torch = pytest.importorskip("torch", reason="shows what a torch tensor meets")
     xarray = pytest.importorskip("xarray", reason="xarray is not installed")
-    for p in (torch.tensor(0.25), xarray.DataArray(0.25), np.array(0.25)):
+    numbers: list[Any] = [torch.tensor(0.25), xarray.DataArray(0.25), np.array(0.25)]
+    for p in numbers:
         for call in (*ONE_P, lambda p: fd.dropout(VALUES, scale=p)):
             text = told(p, call)
             name = "scale" if "scale" in text else "p"

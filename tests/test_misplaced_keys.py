@@ -87,7 +87,7 @@ ELSEWHERE: list[tuple[str, Call]] = [
 
 def test_the_example_of_a_key_in_the_place_of_p() -> None:
     with pytest.raises(TypeError, match=r"^p is a Key: give rng=Key\(seed=1, stream=0\)$"):
-        fd.dropout(X, fd.Key(1))  # type: ignore[arg-type]
+        fd.dropout(X, fd.Key(1))
 
 
 @pytest.mark.parametrize("call", WITH_P.values(), ids=WITH_P)

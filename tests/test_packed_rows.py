@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,10 @@ from .oracle import assert_same, data, mask, poison
 @pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
 def test_rows_of_a_wider_array(columns: int, before: int, p: float) -> None:
     rows, key = 5, fd.Key(*np.random.default_rng().integers(0, 2**64, 2, np.uint64).tolist())
-    place = {"offset": (2, before), "global_shape": (rows + 3, columns + before + 7)}
+    place: dict[str, Any] = {
+        "offset": (2, before),
+        "global_shape": (rows + 3, columns + before + 7),
+    }
     expected = np.packbits(mask((rows, columns), p, key, **place).ravel(), bitorder="little")
     # Nothing may be written behind the result.
     memory = poison(np.empty(expected.size + 40, np.uint8))

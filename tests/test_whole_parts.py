@@ -182,8 +182,8 @@ def test_evaluation_takes_any_shape(shape: tuple[int, ...]) -> None:
         for training in (False, np.False_, 0):
             assert function(x, 0.5, training=training) is x
     for layer in (fd.FeatureDropout(rng=1), fd.FeatureAlphaDropout(rng=1), fd.DropPath(rng=1)):
-        assert layer.eval()(x) is x  # type: ignore[attr-defined]
-        assert layer.backward(x) is x  # type: ignore[attr-defined]
+        assert layer.eval()(x) is x
+        assert layer.backward(x) is x
     out = np.empty(shape)
     assert fd.feature_dropout(x, 0.5, training=False, out=out) is out
     np.testing.assert_array_equal(out, x)
