@@ -50,6 +50,11 @@ def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
             f"value is a {libraries.kind_of(value)}, which lies on a GPU, and reading it would "
             "wait for that: give a number, such as value.item()"
         )
+    if not isinstance(value, np.ndarray | np.generic) and libraries.is_array(value):
+        raise TypeError(
+            f"value is a {libraries.kind_of(value)}, and is not converted in silence: give a "
+            "number, such as value.item()"
+        )
     arguments.refuse_rng("value", value)
     given = np.asarray(value)
     if given.ndim:

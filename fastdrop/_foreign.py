@@ -21,8 +21,8 @@ def refuse(x: Any, name: str) -> None:
     """Raise TypeError if x, so called in errors, is not to be made an array of."""
     way = way_out(x)
     if way:
-        if name.isidentifier() and name != "x":
-            way = _CALLED_X.sub(name, way)
+        if name != "x":
+            way = _CALLED_X.sub(name if name.isidentifier() else "it", way)
         raise TypeError(f"{name} is a {libraries.kind_of(x)}{way}")
 
 

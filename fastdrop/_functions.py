@@ -54,8 +54,9 @@ def dropout(
     ----------
     x : array_like
         float16, bfloat16 (of ml_dtypes), float32 or float64, of any shape and strides; it is read
-        only (unless it is `out`). Lists and numbers go through `numpy.asarray`. The half types are
-        computed with in float32 and rounded once. CuPy arrays, and others on a GPU: see the notes.
+        only (unless it is `out`). Lists, numbers and buffers (memoryview, array.array) go through
+        `numpy.asarray`. The half types are computed with in float32 and rounded once. Objects of
+        pandas and xarray, CuPy arrays, and others on a GPU: see the notes.
     p : float or array_like
         Probability of **dropping** an element, in [0, 1]. Exact to ``2**-33``. An array or a list
         gives elements their own, each with its own factor ``1 / (1 - p)``: it broadcasts to `x`, or
@@ -81,7 +82,7 @@ def dropout(
         Shape of the array that `x` is a block of. The result is that block of the whole array's.
     out : ndarray, optional
         Where to write: of the shape and dtype of `x`, and where `x` is. It may be `x`, or overlap
-        it.
+        it. For an `x` of pandas or xarray it is a NumPy array.
 
     Returns
     -------
@@ -101,6 +102,11 @@ def dropout(
     The mask is a pure function of key, p and element index: the index counts in C order, whatever
     the memory layout, so it is the same for any dtype, strides, number of threads, and shard.
     Masks of one key are nested: what a smaller p drops, a larger p drops too.
+
+    **Labels.** A pandas Series, a DataFrame of one dtype, or an xarray DataArray gives one with the
+    same labels, names and attributes. Elements have the index of their position, and arrays beside
+    `x` that have labels must have its own. What is lazy or on disk is refused, as is all else that
+    NumPy would convert by asking it.
 
     **On a GPU.** A CuPy array gives a CuPy array on its device, from CuPy's memory pool, with the
     bits that a NumPy array gives. Kernels go to CuPy's current stream, and nothing waits for them.

@@ -108,8 +108,9 @@ def _of_xarray(x: Any, name: str) -> Array:
             f"{name} is a {kind} of a Dask array, which would have to be computed: give "
             f"{name}.compute(), or a part of it, {part}.compute()"
         )
-    held = x.variable._data
-    if libraries.roots(held)[0] == "xarray" and not x.variable._in_memory:
+    # What is there, without reading it: of both there is no public form.
+    held = getattr(x.variable, "_data", np.empty(0))
+    if libraries.roots(held)[0] == "xarray" and not getattr(x.variable, "_in_memory", True):
         raise TypeError(
             f"{name} is a {kind} that has not been read from disk: give {name}.compute(), or a "
             f"part of it, {part}.compute()"

@@ -448,4 +448,21 @@ def test_a_p_of_no_axes_is_told_to_become_a_float() -> None:
             text = told(p, call)
             name = "scale" if "scale" in text else "p"
             assert f"float({name})" in text
-            call(eval(f"float({name})", {name: p}))
+            call(eval(f"float({name})", {name: p}))  # type: ignore[no-untyped-call]
+
+
+def test_a_fill_value_of_another_library_is_told_to_become_a_number() -> None:
+    torch = pytest.importorskip("torch", reason="shows what a torch tensor meets")
+    xarray = pytest.importorskip("xarray", reason="xarray is not installed")
+    values: list[Any] = [torch.tensor(1.5), torch.tensor([1.5]), xarray.DataArray(1.5)]
+    for value in values:
+        for p in (0.5, [0.5]):
+            text = told(value, lambda value, p=p: fd.masked_fill(VALUES, p, value, rng=1))  # type: ignore[misc]
+            given = eval(text.partition("such as ")[2], {"value": value})
+            assert fd.masked_fill(VALUES, 1.0, given, rng=1).tolist() == [[1.5] * 4] * 3
+
+
+def test_a_result_of_another_library_is_told_what_to_become() -> None:
+    torch = pytest.importorskip("torch", reason="shows what a torch tensor meets")
+    with pytest.raises(TypeError, match=r"fn's result is a torch.*give it\.detach\(\)\.cpu"):
+        fd.mc_dropout(lambda x, key: torch.ones(3), None, 2, rng=1)
