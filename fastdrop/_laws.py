@@ -74,7 +74,10 @@ def compute_type(dtype: np.dtype[Any], name: str = "x") -> np.dtype[Any]:
             f"{name}.astype({name}.dtype.newbyteorder('='))"
         )
     if dtype.kind in "biu":
-        way = f"give {name}.astype(numpy.float32), or take masked_fill to replace elements"
+        way = (
+            f"give {name}.astype(numpy.float32), or numpy.float32({name}) of a list or a number; "
+            "masked_fill takes it as it is"
+        )
     elif dtype.kind == "c":
         way = f"give {name}.real and {name}.imag one by one, with the same key"
     elif dtype.kind == "f":

@@ -149,6 +149,16 @@ def test_integer_lists_are_refused_as_the_arrays_that_they_become() -> None:
         fd.dropout([1, 2, 3], 0.5, rng=1)
 
 
+def test_the_ways_out_of_integers_are_some() -> None:
+    for x in ([1, 2, 3], 1, True, (4, 5), np.arange(3), np.int64(3)):
+        for call in (fd.dropout, fd.alpha_dropout, fd.gaussian_dropout):
+            with pytest.raises(TypeError) as caught:
+                call(x, 0.5, rng=1)
+            array, other = str(caught.value).partition(": give ")[2].split(", or ")
+            way = array if isinstance(x, np.ndarray | np.generic) else other.partition(" of a")[0]
+            assert call(eval(way, {"x": x, "numpy": np}), 0.5, rng=1).shape == np.shape(x)
+
+
 def test_ragged_lists_are_refused() -> None:
     ragged: Any = [[1.0, 2.0], [3.0]]
     with pytest.raises(ValueError, match="inhomogeneous"):
