@@ -133,8 +133,7 @@ def dropout(
         and (scale is None or type(scale) is float or type(scale) in _NUMBERS)
         and (law := _express.get((p, scale, x.dtype)) or _new_law(p, scale, x))  # type: ignore[arg-type]
     ):
-        near, record_at, near_bytes, kernel_for, _ = law
-        run = near if x.nbytes <= near_bytes else kernel_for(x.nbytes)
+        run, record_at = law.kernel(x.nbytes), law.record_at
         if run is not None:
             y = _empty(x.shape, x.dtype) if out is None else out
             if type(y) is _ndarray:
