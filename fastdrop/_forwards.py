@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from . import _libraries as libraries
 from ._arguments import Array, ArrayLike
 from ._backends import backend_of
 from ._key import Deferred, Key
@@ -104,7 +103,7 @@ def _run(stop: int, *made: Any) -> Run:
 
 def check_gradient(dy: Any, shape: tuple[int, ...], forward: str) -> None:
     """Refuse a gradient of another shape than the result of a forward, so called in the error."""
-    given = dy.shape if libraries.is_cupy(dy) else backend_of(dy).array(dy, "dy").shape
+    given = backend_of(dy).array(dy, "dy").shape
     if given != shape:
         raise ValueError(f"dy has shape {given}, and {forward} had {shape}")
 

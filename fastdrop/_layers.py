@@ -15,10 +15,10 @@ from ._alpha import (
 from ._arguments import ArrayLike, NoiseShape
 from ._drop_block import block_length, drop_block2d, drop_block3d, stabiliser
 from ._each import chances
+from ._function_layer import FunctionLayer
 from ._functions import dropout
 from ._gaussian import deviation, gaussian_dropout, gaussian_noise, noise_backward, rate
 from ._key import RNG
-from ._layer_base import FunctionLayer
 from ._settings import Setting, Settings
 from ._whole_parts import data_format_name, drop_path, feature_dropout, path_mode
 
