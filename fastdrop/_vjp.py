@@ -138,7 +138,7 @@ def _of_noise(x: Any, args: _Arguments, keywords: _Keywords) -> Callable[..., An
 
 
 def _of_softmax(x: Any, args: _Arguments, keywords: _Keywords) -> Callable[..., Any]:
-    given: _Keywords = {**dict(zip(("p",), args, strict=True)), **keywords}
+    given: _Keywords = {**dict(zip(("p",), args, strict=False)), **keywords}
     return lambda dy, **out: softmax_dropout_backward(dy, x, **given, **out)
 
 
