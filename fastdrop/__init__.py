@@ -40,6 +40,7 @@ from ._layers import (
     GaussianDropout,
     GaussianNoise,
 )
+from ._mask import Mask
 from ._monte_carlo import MonteCarlo, mc_dropout
 from ._rnn import RNNDropout
 from ._softmax import softmax_dropout, softmax_dropout_backward
@@ -86,6 +87,7 @@ __all__ = [
     "GaussianDropout",
     "GaussianNoise",
     "Key",
+    "Mask",
     "MonteCarlo",
     "RNNDropout",
     "SoftmaxDropout",
