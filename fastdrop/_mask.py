@@ -338,6 +338,11 @@ class Mask(StandsForArray):
         for given in kwargs.get("out", ()):
             if isinstance(given, Mask):
                 raise TypeError("out is a Mask, which cannot be written to: give an array")
+        for x in inputs:
+            if _overrides(x):  # and so may compute with what it holds
+                result = x.__array_ufunc__(ufunc, method, *inputs, **kwargs)
+                if result is not NotImplemented:
+                    return result
         return getattr(ufunc, method)(*_without_masks(inputs), **kwargs)
 
     def __cupy_override_elementwise_kernel__(self, kernel: Any, *args: Any, **kwargs: Any) -> Any:
@@ -354,7 +359,8 @@ class Mask(StandsForArray):
 
     def _stored(self) -> Array:
         ones = np.ones(self._shape)
-        return product(self, ones, ones)
+        made: Array = product(self, ones, ones)
+        return made
 
     def _viewed(self, layout: Layout) -> Mask:
         return _made(layout.shape, self._p, self._scale, self._key, layout)
@@ -396,6 +402,13 @@ def _number(value: Any) -> float | None:
     if type(value) in _FLOATS or isinstance(value, int | np.integer | np.bool_):
         return float(value)
     return None
+
+
+def _overrides(x: Any) -> bool:
+    """Say whether x, of another library, has NumPy's functions ask it first."""
+    if isinstance(x, Mask) or libraries.is_cupy(x):
+        return False
+    return getattr(type(x), "__array_ufunc__", None) not in (None, _ndarray.__array_ufunc__)
 
 
 def _without_masks(operands: tuple[Any, ...]) -> list[Any]:
