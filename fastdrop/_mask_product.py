@@ -43,17 +43,17 @@ def product(mask: Mask, x: Any, out: Any = None) -> Any:
     if dtype is None:
         return _stored_product(mask, backend, xs, out)
     shape, layout = _broadcast(xs.shape, mask.shape), mask._layout
-    if what is not None and xs.shape == shape and xs.dtype == dtype and dtype.kind != "c":
-        # Of this layout itself, so that calls like this one need no more than is kept of it.
-        plain = layout.is_contiguous and layout.shape == shape
-        if not plain and min(layout.strides, default=0) >= 0:
+    if xs.shape == shape and xs.dtype == dtype and dtype.kind != "c" and _alike(xs, out):
+        if layout.shape == shape and layout.is_contiguous:
+            y = _by_dropout(mask, x, out)
+            return y if out is not None else _without_axes(y)
+        if what is not None and min(layout.strides, default=0) >= 0:
             steps = _padded(layout.strides, shape)
             return _placed(known, what, mask, backend, xs, out, layout.first, steps)
     if out is None:
         y = _new(backend, xs, shape, dtype)
         _write(mask, backend, _converted(xs, dtype), y)
-        # As NumPy's ufuncs, which return numbers and not arrays without axes.
-        return y if shape or type(y) is not np.ndarray else y[()]
+        return _without_axes(y)
     target = backend.given(out)
     _check_out(target, xs, shape, dtype)
     if target.dtype == dtype:
@@ -63,6 +63,11 @@ def product(mask: Mask, x: Any, out: Any = None) -> Any:
         _write(mask, backend, _converted(xs, dtype), y)
         _assign(backend, y, target)
     return out
+
+
+def _without_axes(y: Any) -> Any:
+    """Return the number in an array without axes, as NumPy's ufuncs do."""
+    return y[()] if type(y) is np.ndarray and not y.shape else y
 
 
 def _alike(x: Any, out: Any) -> bool:

@@ -38,7 +38,7 @@ def in_place(x: Array, mask: Any) -> Any:
     return x
 
 
-def to_out(x: Array, mask: Any) -> Array:
+def to_out(x: Array, mask: Any) -> Any:
     out = poisoned(np.broadcast_shapes(x.shape, mask.shape), x.dtype)
     assert np.multiply(x, mask, out=out) is out
     return out
@@ -51,6 +51,7 @@ PRODUCTS: dict[str, Callable[[Array, Any], Any]] = {
     "multiply": np.multiply,
     "multiply mask first": lambda x, mask: np.multiply(mask, x),
     "multiply to out": to_out,
+    "multiply to a third": lambda x, mask: np.multiply(x, mask, poisoned(x.shape, x.dtype)),
 }
 
 
