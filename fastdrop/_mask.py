@@ -16,7 +16,7 @@ from . import _mask_layout as layouts
 from ._arguments import INDEX_LIMIT, Array, ShapeLike
 from ._key import RNG, Key, as_key
 from ._laws import EXPRESS
-from ._mask_array import StandsForArray
+from ._mask_array import StandsForArray, overrides, without_masks
 from ._mask_layout import Layout
 from ._mask_product import product
 
@@ -339,11 +339,11 @@ class Mask(StandsForArray):
             if isinstance(given, Mask):
                 raise TypeError("out is a Mask, which cannot be written to: give an array")
         for x in inputs:
-            if _overrides(x):  # and so may compute with what it holds
+            if overrides(x):  # and so may compute with what it holds
                 result = x.__array_ufunc__(ufunc, method, *inputs, **kwargs)
                 if result is not NotImplemented:
                     return result
-        return getattr(ufunc, method)(*_without_masks(inputs), **kwargs)
+        return getattr(ufunc, method)(*without_masks(inputs), **kwargs)
 
     def __cupy_override_elementwise_kernel__(self, kernel: Any, *args: Any, **kwargs: Any) -> Any:
         """Do as `__array_ufunc__` for a kernel of CuPy's, which asks its arguments for this."""
@@ -355,7 +355,7 @@ class Mask(StandsForArray):
                 x = other
             if libraries.is_cupy(x):
                 return product(self, x, rest[0] if rest else kwargs.get("out"))
-        return kernel(*_without_masks(args), **kwargs)
+        return kernel(*without_masks(args), **kwargs)
 
     def _stored(self) -> Array:
         ones = np.ones(self._shape)
@@ -402,19 +402,6 @@ def _number(value: Any) -> float | None:
     if type(value) in _FLOATS or isinstance(value, int | np.integer | np.bool_):
         return float(value)
     return None
-
-
-def _overrides(x: Any) -> bool:
-    """Say whether x, of another library, has NumPy's functions ask it first."""
-    if isinstance(x, Mask) or libraries.is_cupy(x):
-        return False
-    return getattr(type(x), "__array_ufunc__", None) not in (None, _ndarray.__array_ufunc__)
-
-
-def _without_masks(operands: tuple[Any, ...]) -> list[Any]:
-    """Return operands with the stored mask, where the arrays among them lie, for each mask."""
-    near = next(filter(libraries.is_cupy, operands), None)
-    return [x._stored_beside(near) if isinstance(x, Mask) else x for x in operands]
 
 
 _FLOAT64 = np.dtype(np.float64)

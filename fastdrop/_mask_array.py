@@ -175,3 +175,16 @@ def _is_operand(value: Any) -> bool:
         or libraries.is_cupy(value)
         or hasattr(type(value), "__pandas_priority__")
     )
+
+
+def overrides(x: Any) -> bool:
+    """Say whether x, of another library, has NumPy's functions ask it first."""
+    if isinstance(x, StandsForArray) or libraries.is_cupy(x):
+        return False
+    return getattr(type(x), "__array_ufunc__", None) not in (None, np.ndarray.__array_ufunc__)
+
+
+def without_masks(operands: tuple[Any, ...]) -> list[Any]:
+    """Return operands with the stored mask, where the arrays among them lie, for each mask."""
+    near = next(filter(libraries.is_cupy, operands), None)
+    return [x._stored_beside(near) if isinstance(x, StandsForArray) else x for x in operands]

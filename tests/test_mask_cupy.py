@@ -61,7 +61,7 @@ def test_every_product_is_one_call_of_the_kernel(asked: Any, product: Any) -> No
     for dtype in ("float32", "float64", "float16"):
         given = x.astype(dtype)
         kept = stored(SHAPE, 0.3, KEY)
-        for _ in range(3):  # prepared and not
+        for _ in range(3):  # the second call makes a plan, and the third runs it
             del driver.calls[:]
             y = product(host.put(given), Mask(SHAPE, 0.3, rng=KEY))
             assert isinstance(y, cupy.ndarray)

@@ -45,7 +45,7 @@ def check(mask: Any, kept: Array) -> None:
 
 def check_product(x: Array, mask: Any, kept: Array) -> None:
     expected = multiplied(x, kept)
-    for _ in range(3):  # prepared and not
+    for _ in range(3):  # the second call makes a plan, and the third runs it
         for y in (x * mask, mask * x):
             assert np.shape(y) == expected.shape
             assert y.dtype == expected.dtype
