@@ -36,7 +36,7 @@ class Mask(StandsForArray):
     p : float
         Probability of **dropping** an element, in [0, 1]: one number. Where elements have their
         own, see `dropout`.
-    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
         What the mask is drawn from, see `as_key`. It is asked for a key here and no more, so that
         all products with this mask drop the same elements. None draws fresh entropy.
     scale : float, optional
@@ -116,7 +116,7 @@ class Mask(StandsForArray):
            [0., 2.]])
     """
 
-    __slots__ = ("_first", "_flat", "_key", "_p", "_place", "_scale", "_shape", "_view")
+    __slots__ = ("_first", "_flat", "_key", "_p", "_scale", "_shape", "_steps", "_view")
 
     __array_priority__ = 1000.0  # over CuPy's arrays, where these still ask
     __pandas_priority__ = 5000  # over DataFrame's 4000, which takes a mask for a list
@@ -130,7 +130,7 @@ class Mask(StandsForArray):
     # too without axes, where NumPy returns numbers.
     _flat: tuple[int, ...] | None
     _first: int
-    _place: tuple[Any, ...]  # equal for masks of one layout, and quickly hashed
+    _steps: tuple[Any, ...]  # equal for masks of one layout but for the first index
 
     def __new__(
         cls, shape: ShapeLike, p: float = 0.5, *, rng: RNG = None, scale: float | None = None
@@ -265,8 +265,7 @@ class Mask(StandsForArray):
     def _fast(self, x: Array, out: Any) -> Any:
         """Multiply an array of NumPy's, in one call of compiled code if it is plain."""
         if x.shape == self._flat and (found := _express.get((self._p, self._scale, x.dtype))):
-            run, record_at, near_bytes, kernel_for, _ = found
-            kernel = run if x.nbytes <= near_bytes else kernel_for(x.nbytes)
+            kernel, record_at = found.kernel(x.nbytes), found.record_at
             if kernel is not None:
                 y = _empty(x.shape, x.dtype) if out is None else out
                 if type(y) is _ndarray:
@@ -368,7 +367,7 @@ class Mask(StandsForArray):
     def _become(self, view: Layout) -> None:
         self._view, self._shape, self._first = view, view.shape, view.first
         self._flat = view.shape if view.shape and view.is_contiguous else None
-        self._place = view[:3]
+        self._steps = view.shape, view.strides
 
 
 def _made(
@@ -379,7 +378,7 @@ def _made(
     mask._p, mask._scale, mask._key = p, scale, key
     if view is None:
         mask._view, mask._shape, mask._first, mask._flat = None, shape, 0, shape or None
-        mask._place = shape
+        mask._steps = shape
     else:
         mask._become(view)
     return mask

@@ -31,10 +31,10 @@ def product(mask: Mask, x: Any, out: Any = None) -> Any:
             return _by_dropout(mask, x, out)
         if mask._scale != 0.0:  # zeros of both signs are equal
             steps = None if out is None else out.strides
-            place = mask._place, mask._p, mask._scale
-            what = _MASK, type(x), x.shape, x.dtype, x.strides, steps, place
+            where = _where(type(x), mask._first, mask._steps, mask)
+            what = _MASK, type(x), x.shape, x.dtype, x.strides, steps, where
             if again := known.get(what):
-                result = again(x, out, mask._key)
+                result = again(x, out, mask._key, mask._first)
                 if result is not None:
                     return result
     backend = backend_of(x)
@@ -63,6 +63,15 @@ def product(mask: Mask, x: Any, out: Any = None) -> Any:
         _write(mask, backend, _converted(xs, dtype), y)
         _assign(backend, y, target)
     return out
+
+
+def _where(kind: type, first: int, steps: Any, mask: Mask) -> tuple[Any, ...]:
+    """Return what a prepared product depends on: for NumPy's arrays any first index will do."""
+    return None if kind is np.ndarray else first, steps, mask._p, mask._scale
+
+
+def _itself(first: int) -> int:
+    return first
 
 
 def _without_axes(y: Any) -> Any:
@@ -165,8 +174,8 @@ def _write(mask: Mask, backend: Backend, x: Array, y: Array) -> None:
         x, y, strides = x[..., None].view(part), y[..., None].view(part), (*strides, 0)
     what = None
     if mask._scale != 0.0 and type(x) is type(y):
-        place = first, strides, mask._p, mask._scale
-        what = _MASK, type(x), x.shape, x.dtype, x.strides, y.strides, place
+        where = _where(type(x), first, strides, mask)
+        what = _MASK, type(x), x.shape, x.dtype, x.strides, y.strides, where
     _placed(repeats.calls, what, mask, backend, x, y, first, strides)
 
 
@@ -182,7 +191,7 @@ def _placed(
 ) -> Array:
     """Return the product of x and a mask of its shape, in which it has a placement."""
     if what is not None and (again := known.get(what)):
-        result = again(x, out, mask._key)
+        result = again(x, out, mask._key, first)
         if result is not None:
             return result
     dtype = x.dtype
@@ -192,8 +201,8 @@ def _placed(
         return driver.dropping(dtype)
 
     if what is not None and repeats.comes_again(known, what):
-        ready = backend.repeatable(operation, x, out, placement, *law)
-        result = repeats.remember(known, what, ready)(x, out, mask._key)
+        ready = backend.repeatable(operation, x, out, placement, *law, _itself)
+        result = repeats.remember(known, what, ready)(x, out, mask._key, first)
         if result is not None:
             return result
     result = backend.apply(operation, x, out, placement, mask._key, *law)
