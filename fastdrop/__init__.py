@@ -40,10 +40,25 @@ from ._layers import (
     GaussianDropout,
     GaussianNoise,
 )
+from ._mask import Mask
 from ._monte_carlo import MonteCarlo, mc_dropout
 from ._rnn import RNNDropout
 from ._softmax import softmax_dropout, softmax_dropout_backward
 from ._threads import get_num_threads, set_num_threads
+from ._vjp import (
+    alpha_dropout_vjp,
+    bias_act_dropout_add_vjp,
+    drop_block2d_vjp,
+    drop_block3d_vjp,
+    drop_path_vjp,
+    dropout_vjp,
+    feature_alpha_dropout_vjp,
+    feature_dropout_vjp,
+    gaussian_dropout_vjp,
+    gaussian_noise_vjp,
+    masked_fill_vjp,
+    softmax_dropout_vjp,
+)
 from ._warmup import warmup
 from ._whole_parts import drop_path, feature_dropout
 
@@ -72,30 +87,43 @@ __all__ = [
     "GaussianDropout",
     "GaussianNoise",
     "Key",
+    "Mask",
     "MonteCarlo",
     "RNNDropout",
     "SoftmaxDropout",
     "alpha_dropout",
     "alpha_dropout_backward",
+    "alpha_dropout_vjp",
     "as_key",
     "bias_act_dropout_add",
     "bias_act_dropout_add_backward",
+    "bias_act_dropout_add_vjp",
     "cuda",
     "drop_block2d",
+    "drop_block2d_vjp",
     "drop_block3d",
+    "drop_block3d_vjp",
     "drop_path",
+    "drop_path_vjp",
     "dropout",
     "dropout_mask",
+    "dropout_vjp",
     "feature_alpha_dropout",
     "feature_alpha_dropout_backward",
+    "feature_alpha_dropout_vjp",
     "feature_dropout",
+    "feature_dropout_vjp",
     "gaussian_dropout",
+    "gaussian_dropout_vjp",
     "gaussian_noise",
+    "gaussian_noise_vjp",
     "get_num_threads",
     "masked_fill",
+    "masked_fill_vjp",
     "mc_dropout",
     "set_num_threads",
     "softmax_dropout",
     "softmax_dropout_backward",
+    "softmax_dropout_vjp",
     "warmup",
 ]

@@ -18,13 +18,14 @@ from . import _arguments as arguments
 from . import _overlap as overlap
 from ._arguments import Array, Place
 from ._key import as_key
+from ._moving import IndexOf
 from .cuda import AnyRNG
 
 # ``driver -> operation``: what the kernels are to do, picked when their driver is loaded
 Operation = Callable[[Any], Any]
-# ``(x, out, rng) -> result``, or None for what has to go the long way: nothing is written then, and
-# rng not asked. In the place of x, a mask has what it is to lie like, if anything.
-Again = Callable[[Any, Any, AnyRNG], Array | None]
+# ``(x, out, rng, offset) -> result``, or None for what has to go the long way: nothing is written
+# then, and rng not asked. In the place of x, a mask has what it is to lie like, if anything.
+Again = Callable[[Any, Any, AnyRNG, Any], Array | None]
 
 BOOL, BYTE = np.dtype(np.bool_), np.dtype(np.uint8)
 NO_VALUE = np.zeros((), BYTE)  # a parameter for operations that have none
@@ -155,6 +156,7 @@ class Backend(abc.ABC):
         place: Place,
         threshold: int,
         value: Array,
+        index_of: IndexOf,
     ) -> Again | None:
         """Return what `apply` comes to for plain arrays of the layouts of x and `out`.
 
@@ -170,6 +172,7 @@ class Backend(abc.ABC):
         threshold: int,
         like: Array | None = None,
         packed: bool = False,
+        index_of: IndexOf | None = None,
     ) -> Again | None:
         """Return what `mask` comes to for an `out` of the same layout, with one p.
 

@@ -40,7 +40,7 @@ def repeatable(
     behind, before = apart_from(shape, strides, y.strides, x.itemsize)
     del x, y
 
-    def again(x: Any, out: Any, rng: AnyRNG) -> Any:
+    def again(x: Any, out: Any, rng: AnyRNG, offset: Any) -> Any:
         memory = x.data
         device: int = memory.device_id
         if device != runtime.getDevice():
@@ -90,7 +90,7 @@ def repeatable_mask(
     run = driver.repeatable(operation, shape, None, steps, *place, threshold, NO_VALUE)
     array = backend.cupy.ndarray
 
-    def again(like: Any, out: Any, rng: AnyRNG) -> Any:
+    def again(like: Any, out: Any, rng: AnyRNG, offset: Any) -> Any:
         device = runtime.getDevice()
         if like is not None and like.data.device_id != device:
             return None

@@ -33,6 +33,8 @@ def _is_foreign(p: Any) -> bool:
 
 def chances(p: Any) -> Any:
     """Return a probability as a float, or an array of them as a copy in float64."""
+    if type(p) is float and 0.0 <= p <= 1.0:
+        return p
     return np.array(_in_float64(p)) if is_each(p) else arguments.probability(p)
 
 

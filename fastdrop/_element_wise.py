@@ -17,6 +17,7 @@ from . import _repeats as repeats
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
 from ._backend import Operation
 from ._backends import backend_of
+from ._moving import index_of, plain
 from .cuda import AnyRNG
 
 
@@ -51,10 +52,14 @@ def element_wise(
 ) -> Array:
     """Decide each element of x by p, and do to it what a function does, by a parameter."""
     known, what = repeats.calls, None
+    if type(noise_shape) is list or type(noise_shape) is np.ndarray:
+        noise_shape = plain(noise_shape)
+    if type(offset) is not int:
+        offset = plain(offset)
     if training is True:
         what = repeats.asked(function, x, p, parameter, noise_shape, offset, global_shape, out)
         if what is not None and (again := known.get(what)):
-            result = again(x, out, rng)
+            result = again(x, out, rng, offset)
             if result is not None:
                 return result
     backend = backend_of(x)
@@ -66,8 +71,9 @@ def element_wise(
         return backend.untouched(x, xs, out)
     operation = function.operation_on(xs.dtype)
     if what is not None and repeats.comes_again(known, what):
-        ready = backend.repeatable(operation, xs, out, place, *law)
-        result = repeats.remember(known, what, ready)(xs, out, rng)
+        find = index_of(xs.shape, place, noise_shape, offset, global_shape)
+        ready = backend.repeatable(operation, xs, out, place, *law, find)
+        result = repeats.remember(known, what, ready)(xs, out, rng, offset)
         if result is not None:
             return result
     result = backend.apply(operation, xs, out, place, rng, *law)

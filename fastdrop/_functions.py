@@ -18,6 +18,7 @@ from ._element_wise import ElementWise, element_wise
 from ._fillings import filling
 from ._key import Key, as_key
 from ._laws import EXPRESS, law_of, new_law
+from ._moving import index_of, plain
 from ._neighbours import MISSING, named, refuse
 from .cuda import AnyRNG
 
@@ -144,8 +145,7 @@ def dropout(
         and (scale is None or type(scale) is float or type(scale) in _NUMBERS)
         and (law := _express.get((p, scale, x.dtype)) or _new_law(p, scale, x))  # type: ignore[arg-type]
     ):
-        near, record_at, near_bytes, kernel_for, _ = law
-        run = near if x.nbytes <= near_bytes else kernel_for(x.nbytes)
+        run, record_at = law.kernel(x.nbytes), law.record_at
         if run is not None:
             y = _empty(x.shape, x.dtype) if out is None else out
             if type(y) is _ndarray:
@@ -304,9 +304,13 @@ def dropout_mask(
     if unknown or shape is MISSING:
         refuse("dropout_mask", unknown, shape=shape)
     known = repeats.calls
+    if type(noise_shape) is list or type(noise_shape) is np.ndarray:
+        noise_shape = plain(noise_shape)
+    if type(offset) is not int:
+        offset = plain(offset)
     what = repeats.asked_mask(shape, p, noise_shape, offset, global_shape, packed, out, like)
     if what is not None and (again := known.get(what)):
-        result = again(like, out, rng)
+        result = again(like, out, rng, offset)
         if result is not None:
             return result
     size = arguments.lengths("shape", shape)
@@ -325,8 +329,9 @@ def dropout_mask(
     whole = ((math.prod(size) + 7) // 8,) if packed else size
     fits = out is None or getattr(out, "shape", None) == whole
     if what is not None and fits and repeats.comes_again(known, what):
-        ready = backend.repeatable_mask(size, out, place, threshold, near, packed)
-        result = repeats.remember(known, what, ready)(near, out, rng)
+        find = None if packed else index_of(size, place, noise_shape, offset, global_shape)
+        ready = backend.repeatable_mask(size, out, place, threshold, near, packed, find)
+        result = repeats.remember(known, what, ready)(near, out, rng, offset)
         if result is not None:
             return result
     result = backend.mask(size, out, place, rng, threshold, near, each, packed)

@@ -22,6 +22,7 @@ from ._backend import Again, Backend, Operation, copy_by_filling, imported
 from ._backends import plain_arrays
 from ._cupy_repeats import repeatable, repeatable_mask
 from ._key import as_key
+from ._moving import IndexOf
 from ._numba import numba_backend
 from .cuda import AnyRNG, DeviceKey
 
@@ -184,6 +185,7 @@ class CupyBackend(Backend):
         place: Place,
         threshold: int,
         value: Array,
+        index_of: IndexOf,
     ) -> Again | None:
         """Return what `apply` comes to on the device that is current at each call."""
         return repeatable(self, operation, x, out, place, threshold, value)
@@ -196,6 +198,7 @@ class CupyBackend(Backend):
         threshold: int,
         like: Array | None = None,
         packed: bool = False,
+        index_of: IndexOf | None = None,
     ) -> Again | None:
         """Return what `mask` comes to on the device that is current at each call."""
         return repeatable_mask(self, shape, out, place, threshold, packed)

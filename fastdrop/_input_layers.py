@@ -15,10 +15,12 @@ from ._epilogue import (
     bias_act_dropout_add_backward,
     residual_gradient,
 )
+from ._forwards import Backward, Run
 from ._key import RNG
-from ._layer_base import PairedLayer, Run
+from ._layer_base import PairedLayer
 from ._settings import Setting
 from ._softmax import axis_number, softmax_dropout, softmax_dropout_backward
+from ._vjp import bias_act_dropout_add_vjp, softmax_dropout_vjp
 
 _T = TypeVar("_T")
 
@@ -30,9 +32,7 @@ class InputLayer(PairedLayer):
     hold all that was ever evaluated, so that only the last one is, whether it drops or not.
     """
 
-    def __init__(self, rng: RNG, **settings: Any) -> None:
-        super().__init__(rng, **settings)
-        self._last: Run | None = None
+    __slots__ = ()
 
     def _go(
         self,
@@ -44,41 +44,51 @@ class InputLayer(PairedLayer):
         **others: Any,
     ) -> Array:
         """Return ``function(x, *, rng, training, **others, **settings)``, and remember the call."""
-        mode = self._mode(training)
-        n, settings = self._forwards, self._settings
-        key = self._key.advanced(n) if mode else None
-        y = function(x, rng=key, training=mode, **others, **settings)
-        run = Run(n, y.shape, self._key if mode else None, settings, kept, more)
-        self._last = None
-        if mode and self.training:
-            self._remember(run)
+        memory, settings = self._memories.own(), self._settings
+        if not self._mode(training):
+            y = function(x, rng=None, training=False, **others, **settings)
+            memory.last = Run(0, y.shape, None, settings, kept, more)
+            return y
+        turn = self._turn(memory)
+        y = function(x, rng=turn, training=True, **others, **settings)
+        memory.last = None
+        if self._training:
+            self._remember(memory, turn, y.shape, settings, kept, more)
         else:
-            self._last = run
-        self._forwards = n + mode
+            turn.key()
+            memory.last = Run(turn.number, y.shape, turn.base, settings, kept, more, turn.step)
         return y
 
     def _go_back(self, dy: ArrayLike, gradient: Callable[[Run], _T]) -> _T:
-        """Return the gradient of a forward, and forget it."""
-        run = self._pending[-1] if self._pending else None
-        if self._last is not None and (run is None or not self.training):
-            run = self._last
+        """Return the gradient of a forward of this thread, and forget it."""
+        memory = self._memories.own()
+        run = memory.runs[-1] if memory.runs else None
+        if memory.last is not None and (run is None or not self._training):
+            run = memory.last
         if run is None:
             raise RuntimeError(
-                "backward without a forward: each goes back once, and in evaluation mode only the "
-                "last one is remembered"
+                "backward without a forward: each goes back once, in the thread that it was made "
+                "in, and in evaluation mode only the last one is remembered"
             )
         run.check(dy)
         result = gradient(run)
-        if run is self._last:
-            self._last = None
+        if run is memory.last:
+            memory.last = None
         else:
-            self._went_back()
+            memory.went_back()
         return result
 
-    def forget(self) -> None:
-        """Forget the forwards that have not gone back, and let go of their arrays."""
-        super().forget()
-        self._last = None
+    def _tied(
+        self,
+        function: Callable[..., tuple[Array, Backward]],
+        x: ArrayLike,
+        training: bool | None,
+        **others: Any,
+    ) -> tuple[Array, Backward]:
+        """Return what a function's ``_vjp`` makes of the next forward."""
+        mode = self._mode(training)
+        rng = self._turn(self._memories.own()) if mode else None
+        return function(x, rng=rng, training=mode, **others, **self._settings)
 
 
 class SoftmaxDropout(InputLayer):
@@ -93,7 +103,7 @@ class SoftmaxDropout(InputLayer):
         Probability of **dropping** an element, in [0, 1].
     axis : int
         Axis that the softmax adds up to 1 along.
-    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
         As in `Dropout`.
 
     See Also
@@ -123,15 +133,13 @@ class SoftmaxDropout(InputLayer):
            [-0.125, -0.125,  0.375, -0.125]])
     """
 
+    __slots__ = ()
+
     p = Setting(arguments.probability)
     axis = Setting(axis_number, default=-1)
 
     def __init__(self, p: float = 0.5, *, axis: int = -1, rng: RNG = None) -> None:
         super().__init__(rng, p=p, axis=axis)
-
-    def __call__(self, x: ArrayLike) -> Array:
-        """Return ``forward(x)``."""
-        return self.forward(x)
 
     def forward(self, x: ArrayLike, training: bool | None = None) -> Array:
         """Return the softmax of `x`, of which elements are dropped in training.
@@ -149,6 +157,15 @@ class SoftmaxDropout(InputLayer):
             A new array of the shape and dtype of `x`.
         """
         return self._go(softmax_dropout, x, training, (x,))
+
+    __call__ = forward
+
+    def vjp(self, x: ArrayLike, training: bool | None = None) -> tuple[Array, Backward]:
+        """Return what `forward` returns, and the backward of this very call, which holds `x`.
+
+        As `Dropout.vjp`, for backwards in any order.
+        """
+        return self._tied(softmax_dropout_vjp, x, training)
 
     def backward(self, dy: ArrayLike) -> Array:
         """Return the gradient of the last forward that has not gone back, by its scores.
@@ -195,7 +212,7 @@ class BiasActDropoutAdd(InputLayer):
         The activation, as in `bias_act_dropout_add`.
     p : float
         Probability of **dropping** an element, in [0, 1].
-    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
         As in `Dropout`.
 
     See Also
@@ -217,17 +234,13 @@ class BiasActDropoutAdd(InputLayer):
     array([2., 2., 2., 0.])
     """
 
+    __slots__ = ()
+
     act = Setting(activation_name)
     p = Setting(arguments.probability)
 
     def __init__(self, act: str = "identity", p: float = 0.5, *, rng: RNG = None) -> None:
         super().__init__(rng, act=act, p=p)
-
-    def __call__(
-        self, x: ArrayLike, bias: ArrayLike | None = None, *, residual: ArrayLike | None = None
-    ) -> Array:
-        """Return ``forward(x, bias, residual=residual)``."""
-        return self.forward(x, bias, residual=residual)
 
     def forward(
         self,
@@ -261,6 +274,23 @@ class BiasActDropoutAdd(InputLayer):
             bias=bias,
             residual=residual,
         )
+
+    __call__ = forward
+
+    def vjp(
+        self,
+        x: ArrayLike,
+        bias: ArrayLike | None = None,
+        *,
+        residual: ArrayLike | None = None,
+        training: bool | None = None,
+    ) -> tuple[Array, Backward]:
+        """Return what `forward` returns, and the backward of this very call.
+
+        As `Dropout.vjp`, for backwards in any order; ``backward(dy)`` returns what `backward`
+        returns, and holds `x` and `bias`.
+        """
+        return self._tied(bias_act_dropout_add_vjp, x, training, bias=bias, residual=residual)
 
     def backward(self, dy: ArrayLike) -> tuple[Array, Array | None, Any]:
         """Return the gradients of the last forward that has not gone back.

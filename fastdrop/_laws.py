@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,14 +18,26 @@ from ._numpy import cpu_driver
 from .cuda import AnyRNG
 
 
-class ExpressLaw(NamedTuple):
+class ExpressLaw:
     """What a usual call needs beside arrays and key: a kernel, and a record that it reads."""
 
-    run: Callable[..., int]
-    record_at: int
-    near_bytes: int  # for larger arrays another kernel is asked for
-    kernel_for: Callable[[int], Callable[..., int] | None]
-    record: Array
+    __slots__ = ("_for_large", "dtype", "near", "near_bytes", "record", "record_at")
+
+    def __init__(self, driver: Any, dtype: np.dtype[Any], threshold: int, factor: Array) -> None:
+        self.dtype, self.near_bytes = dtype, driver.NEAR_BYTES
+        self.record = driver.express_record(dtype, threshold, factor)
+        self.record_at: int = self.record.ctypes.data
+        self._for_large = functools.partial(driver.express, driver.dropping(dtype))
+        self.near: Callable[..., int] = self._first
+
+    def _first(self, *call: int) -> int:
+        """Compile the kernel of small arrays when the first one comes."""
+        self.near = self._for_large(0)
+        return self.near(*call)
+
+    def kernel(self, nbytes: int) -> Callable[..., int] | None:
+        """Return the kernel for arrays so large; None for those that go the long way."""
+        return self.near if nbytes <= self.near_bytes else self._for_large(nbytes)
 
 
 EXPRESS: dict[tuple[float, float | None, np.dtype[Any]], ExpressLaw] = {}
@@ -47,17 +59,7 @@ def new_law(p: float, scale: float | None, x: Array) -> ExpressLaw | None:
         return None
     if len(EXPRESS) >= _MOST_LAWS:
         EXPRESS.clear()
-    record = driver.express_record(dtype, threshold, factor)
-    kernel_for = functools.partial(driver.express, driver.dropping(dtype))
-
-    def first(*call: int) -> int:
-        """Compile the kernel of small arrays when the first one comes."""
-        run: Callable[..., int] = kernel_for(0)
-        EXPRESS[p, scale, dtype] = made._replace(run=run)
-        return run(*call)
-
-    made = ExpressLaw(first, record.ctypes.data, driver.NEAR_BYTES, kernel_for, record)
-    EXPRESS[p, scale, dtype] = made
+    made = EXPRESS[p, scale, dtype] = ExpressLaw(driver, dtype, threshold, factor)
     return made
 
 

@@ -1,29 +1,73 @@
-"""What all layers have in common: a mode, a key, a count of forwards, and forwards to go back."""
+"""What all layers have in common: a mode, a key, a count of forwards, and forwards to go back.
+
+`_function_layer` builds layers of functions on it, `_input_layers` those that keep their input, and
+`_rnn` one for recurrent cells.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from . import _arguments as arguments
 from . import _libraries as libraries
-from ._arguments import Array, ArrayLike
-from ._backends import backend_of
+from ._forwards import Memories, Memory, Run, Turn
 from ._key import RNG, Key, as_key
-from ._settings import Settings, shown
+from ._settings import Absent, Setting, Settings, from_config, kept, shown, to_config
 
 _L = TypeVar("_L", bound="Layer")
 
 
 class Layer:
-    """A mode, a key, a count of forwards, and settings: what a layer saves, and what it shows."""
+    """A mode, a key, a count of forwards, and settings: what a layer saves, and what it shows.
+
+    Threads may share a layer. Each training forward takes a number of its own from the count, and
+    what has to go back is remembered by thread.
+    """
+
+    # So that an attribute that no layer has cannot be set by mistake.
+    __slots__ = ("__weakref__", "_key", "_memories", "_numbers", "_settings", "_training")
+
+    _declared: ClassVar[Mapping[str, Setting[Any]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        """Collect the settings of a class, and let its call be its forward."""
+        super().__init_subclass__()
+        cls._declared = {
+            name: value
+            for parent in reversed(cls.__mro__)
+            for name, value in vars(parent).items()
+            if isinstance(value, Setting)
+        }
+        if "forward" in vars(cls) and "__call__" not in vars(cls):
+            cls.__call__ = vars(cls)["forward"]  # type: ignore[method-assign]
 
     def __init__(self, rng: RNG, **settings: Any) -> None:
-        self._settings = Settings({})
+        declared = self._declared
         for name, value in settings.items():
-            setattr(self, name, value)
-        self._key, self._forwards = as_key(rng), 0
-        self.training = True
+            setting = declared[name]
+            if value is not setting.default:
+                settings[name] = kept(setting.check(value))
+        self._settings, self._key = Settings(settings), as_key(rng)
+        self._numbers = itertools.count()  # the next is taken atomically
+        self._memories, self._training = Memories(), True
+
+    keep_prob = Absent("p is the probability of dropping, 1 - keep_prob")
+    rate = Absent("p is the probability of dropping")
+    drop_prob = Absent("p is the probability of dropping")
+    prob = Absent("p is the probability of dropping")
+    mask = Absent("it is not stored: dropout_mask(x.shape, p, rng=key) draws it")
+
+    @property
+    def training(self) -> bool:
+        """The mode: whether forwards drop out; True in a new layer."""
+        return self._training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self._training = arguments.in_training(mode)
 
     @property
     def key(self) -> Key:
@@ -37,20 +81,56 @@ class Layer:
     @property
     def forwards(self) -> int:
         """Training forwards so far."""
-        return self._forwards
+        # A count says what comes next in its representation alone.
+        return int(repr(self._numbers)[len("count(") : -1])
 
     @forwards.setter
     def forwards(self, number: int) -> None:
-        self._forwards = arguments.whole("forwards", number, 0)
+        self._numbers = itertools.count(arguments.whole("forwards", number, 0))
 
     def train(self: _L, mode: bool = True) -> _L:
         """Set training mode (or evaluation, if `mode` is False), and return the layer."""
-        self.training = arguments.flag("mode", mode)
+        self._training = arguments.flag("mode", mode)
         return self
 
     def eval(self: _L) -> _L:
         """Set evaluation mode, in which nothing is dropped, and return the layer."""
-        return self.train(False)
+        self._training = False
+        return self
+
+    @contextlib.contextmanager
+    def fixed(self: _L, n: int | None = None) -> Iterator[_L]:
+        """Return a context in which all training forwards of this thread draw one mask.
+
+        For numerical gradients, which need the same function at each evaluation::
+
+            with layer.fixed():
+                loss(x)
+                dx = layer.backward(dy)
+                numerical = (loss(x + h) - loss(x - h)) / (2 * h)
+
+        Other threads draw their own masks meanwhile. Forwards in the context go back in it; those
+        that have not are forgotten at its end, and the ones before it are as they were.
+
+        Parameters
+        ----------
+        n : int, optional
+            Number of the forward whose mask is drawn, from 0: ``layer.forwards - 1`` is the last
+            one. Without it, that is the next forward, and the count moves on by one in all.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `n` is not an integer, or negative.
+        """
+        number = next(self._numbers) if n is None else arguments.whole("n", n, 0)
+        memory = self._memories.own()
+        before = memory.fixed, memory.runs, memory.last
+        memory.fixed, memory.runs, memory.last = self._key.advanced(number), [], None
+        try:
+            yield self
+        finally:
+            memory.fixed, memory.runs, memory.last = before
 
     def state_dict(self) -> dict[str, int]:
         """Return what has to be saved so that a resumed run draws the same masks.
@@ -78,22 +158,71 @@ class Layer:
             raise ValueError(f"state has {given}, and a state_dict has {sorted(expected)}")
         forwards = arguments.whole("forwards", state["forwards"], 0)
         self._key = Key(state["seed"], state["stream"])
-        self._forwards = forwards
+        self.forwards = forwards
         self.forget()
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that make a layer like this one, as `from_config` takes them.
+
+        Returns
+        -------
+        dict
+            The settings, and the integers ``seed`` and ``stream`` of the key. JSON holds all of
+            it: arrays of p are lists. The count of forwards is in `state_dict`.
+        """
+        settings = {name: to_config(value) for name, value in self._settings.items()}
+        return {**settings, "seed": self._key.seed, "stream": self._key.stream}
+
+    @classmethod
+    def from_config(cls: type[_L], config: Mapping[str, Any]) -> _L:
+        """Return a new layer from what `get_config` returned.
+
+        Raises
+        ------
+        ValueError
+            If an entry is missing that the layer needs, or is none that it has.
+        TypeError, ValueError
+            If a value is none that the layer takes.
+        """
+        return cls(**from_config(cls._declared, config))
+
     def forget(self) -> None:
-        """Forget the forwards that have not gone back; the count of forwards stays."""
-        raise NotImplementedError
+        """Forget the forwards of all threads that have not gone back; the count stays."""
+        self._memories.forget()
 
     def _mode(self, training: bool | None) -> bool:
-        return self.training if training is None else arguments.flag("training", training)
+        return self._training if training is None else arguments.in_training(training)
+
+    def _turn(self, memory: Memory) -> Turn:
+        """Return the key of the next forward, which takes its number when it is asked for."""
+        return Turn(self._key, self._numbers, memory.fixed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy needs: of the forwards to go back, those of this thread."""
+        return {
+            "settings": self._settings,
+            "key": self._key,
+            "forwards": self.forwards,
+            "training": self._training,
+            "memory": self._memories.own(),
+            "others": getattr(self, "__dict__", {}),  # of a class that is not ours
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make a copy of what `__getstate__` returned."""
+        self._settings, self._key = state["settings"], state["key"]
+        self._numbers, self._training = itertools.count(state["forwards"]), state["training"]
+        self._memories = Memories()
+        self._memories.own().take_over(state["memory"])
+        for name, value in state["others"].items():
+            setattr(self, name, value)
 
     def __repr__(self) -> str:
         """Show the layer as it can be written in code."""
         always: list[str] = []
         seldom: list[str] = []
         for name, value in self._settings.items():
-            setting = getattr(type(self), name)
+            setting = self._declared[name]
             if setting.is_shown(value):
                 (always if setting.is_required else seldom).append(f"{name}={shown(value)}")
         return f"{type(self).__name__}({', '.join([*always, f'rng={self.key}', *seldom])})"
@@ -102,161 +231,21 @@ class Layer:
 class PairedLayer(Layer):
     """A layer whose forwards are remembered until they go back, the last one first."""
 
-    def __init__(self, rng: RNG, **settings: Any) -> None:
-        super().__init__(rng, **settings)
-        # Training forwards that have not gone back: runs of consecutive ones that are alike, so
-        # that a layer does not grow when its forwards never go back (Monte Carlo dropout, say).
-        self._pending: list[Run] = []
+    __slots__ = ()
 
-    def _remember(self, run: Run) -> None:
-        last = self._pending[-1] if self._pending else None
-        if last is not None and last.goes_on_as(run):
-            last.stop = run.stop
-        else:
-            self._pending.append(run)
+    @property
+    def _pending(self) -> list[Run]:
+        """The forwards of this thread that have not gone back."""
+        return self._memories.own().runs
 
-    def _went_back(self) -> None:
-        """Forget the last forward that was remembered."""
-        run = self._pending[-1]
-        run.stop -= 1
-        if run.start == run.stop:
-            self._pending.pop()
-
-    def forget(self) -> None:
-        self._pending.clear()
-
-
-class Run:
-    """Consecutive forwards that are alike, from start to stop - 1: what their backwards need.
-
-    Without a key, they are forwards in evaluation. `kept` are arrays of the caller's, by reference,
-    and `more` is what else a backward must know, and can be compared.
-    """
-
-    __slots__ = ("kept", "key", "more", "settings", "shape", "start", "stop")
-
-    def __init__(
+    def _remember(
         self,
-        n: int,
-        shape: Any,
-        key: Key | None,
+        memory: Memory,
+        turn: Turn,
+        shape: tuple[int, ...],
         settings: Settings,
         kept: tuple[Any, ...] = (),
         more: Any = None,
     ) -> None:
-        self.start, self.stop = n, n + 1
-        self.shape, self.key, self.settings = shape, key, settings
-        self.kept, self.more = kept, more
-
-    def goes_on_as(self, other: Run) -> bool:
-        """Say whether another begins where this one stops, and is like it."""
-        mine = self.stop, self.shape, self.key, self.more
-        return (
-            mine == (other.start, other.shape, other.key, other.more)
-            and self.settings.alike(other.settings)
-            and all(one is its for one, its in zip(self.kept, other.kept, strict=True))
-        )
-
-    def last_key(self) -> Key | None:
-        """Return what the last of them drew from."""
-        return None if self.key is None else self.key.advanced(self.stop - 1)
-
-    def check(self, dy: ArrayLike) -> None:
-        """Refuse a gradient of another shape than the result had."""
-        shape = backend_of(dy).array(dy).shape
-        if shape != self.shape:
-            raise ValueError(
-                f"dy has shape {shape}, and the last forward that has not gone back had "
-                f"{self.shape}"
-            )
-
-
-class FunctionLayer(PairedLayer):
-    """A function as a layer: each forward draws a new mask, and its backward the same one again.
-
-    A subclass says which function, ``function(x, *, rng, training, **settings)``, and which its
-    backward is where that is another, ``function(dy, *, rng, training, **settings)``.
-    """
-
-    _function: ClassVar[Callable[..., Array]]
-    _backward_function: ClassVar[Callable[..., Array] | None] = None
-
-    def __call__(self, x: ArrayLike) -> Array:
-        """Return ``forward(x)``."""
-        return self.forward(x)
-
-    def forward(self, x: ArrayLike, training: bool | None = None) -> Array:
-        """Apply the layer to `x` in training; return `x` itself in evaluation.
-
-        Parameters
-        ----------
-        x : array_like
-            As in the layer's function, on the CPU or a GPU; never written to.
-        training : bool, optional
-            Overrides the mode for this call.
-
-        Returns
-        -------
-        ndarray
-            A new array of the shape and dtype of `x`; in evaluation, `x`.
-        """
-        mode = self.training if training is None else self._mode(training)
-        n, settings = self._forwards, self._settings
-        key = self._key.advanced(n) if mode else None
-        y = self._function(x, rng=key, training=mode, **settings)
-        if mode:
-            pending = self._pending
-            last = pending[-1] if pending else None
-            # As `_remember` would do, without making a run to compare with: 1 us of 6.
-            if (
-                last is not None
-                and last.stop == n
-                and last.settings is settings
-                and last.key is self._key
-                and last.shape == y.shape
-                and not last.kept
-                and last.more is None
-            ):
-                last.stop = n + 1
-            else:
-                self._remember(Run(n, y.shape, self._key, settings))
-            self._forwards = n + 1
-        return y
-
-    def backward(self, dy: ArrayLike) -> Array:
-        """Return the gradient of the last training forward that has not yet gone back.
-
-        Forwards in evaluation do not count. In evaluation mode, where no training forward is left,
-        this returns `dy` itself; after training forwards that are not to go back, as in Monte Carlo
-        dropout, call `forget` first.
-
-        Parameters
-        ----------
-        dy : array_like
-            Gradient of the forward's output, of its shape.
-
-        Returns
-        -------
-        ndarray
-            Gradient of its input: the same mask, drawn again, and the same scale.
-
-        Raises
-        ------
-        RuntimeError
-            If no training forward is left, in training mode.
-        ValueError
-            If `dy` has another shape than that forward's output.
-        """
-        function = self._backward_function or self._function
-        if not self._pending:
-            if not self.training:
-                return function(dy, rng=None, training=False, **self._settings)
-            raise RuntimeError(
-                "backward without a forward: every training forward of this layer has already "
-                "gone back"
-            )
-        run = self._pending[-1]
-        run.check(dy)
-        dx = function(dy, rng=run.last_key(), training=True, **run.settings)
-        self._went_back()
-        return dx
+        turn.key()  # nothing was drawn of an empty array
+        memory.remember(Run(turn.number, shape, turn.base, settings, kept, more, turn.step))

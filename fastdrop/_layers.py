@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from . import _arguments as arguments
 from ._alpha import (
@@ -14,16 +15,22 @@ from ._alpha import (
 from ._arguments import ArrayLike, NoiseShape
 from ._drop_block import block_length, drop_block2d, drop_block3d, frequency, stabiliser
 from ._each import chances
+from ._function_layer import FunctionLayer
 from ._functions import dropout
 from ._gaussian import deviation, gaussian_dropout, gaussian_noise, noise_backward, rate
 from ._key import RNG
-from ._layer_base import FunctionLayer
-from ._settings import Setting
+from ._settings import Setting, Settings
 from ._whole_parts import data_format_name, drop_path, feature_dropout, path_mode
+
+
+def _scale(value: Any) -> float | None:
+    return None if value is None else arguments.real("scale", value)
 
 
 class _Placed(FunctionLayer):
     """A layer of a function that decides on elements, or on those that `noise_shape` parts."""
+
+    __slots__ = ()
 
     noise_shape = Setting(arguments.noise_shape, default=None)
 
@@ -31,21 +38,37 @@ class _Placed(FunctionLayer):
 class _PlacedByP(_Placed):
     """One of a single p."""
 
+    __slots__ = ()
+
     p = Setting(arguments.probability)
 
-    def __init__(self, p: float = 0.5, *, rng: RNG = None, noise_shape: NoiseShape = None) -> None:
-        super().__init__(rng, p=p, noise_shape=noise_shape)
+    def __init__(
+        self,
+        p: float = 0.5,
+        *,
+        rng: RNG = None,
+        noise_shape: NoiseShape = None,
+        inplace: bool = False,
+    ) -> None:
+        super().__init__(rng, p=p, noise_shape=noise_shape, inplace=inplace)
 
 
 class _OfChannels(FunctionLayer):
     """A layer of a function that decides on whole channels of each sample."""
 
+    __slots__ = ()
+
     data_format = Setting(data_format_name, default="channels_first")
 
     def __init__(
-        self, p: float | ArrayLike = 0.5, *, rng: RNG = None, data_format: str = "channels_first"
+        self,
+        p: float | ArrayLike = 0.5,
+        *,
+        rng: RNG = None,
+        data_format: str = "channels_first",
+        inplace: bool = False,
     ) -> None:
-        super().__init__(rng, p=p, data_format=data_format)
+        super().__init__(rng, p=p, data_format=data_format, inplace=inplace)
 
 
 class Dropout(_Placed):
@@ -53,31 +76,47 @@ class Dropout(_Placed):
 
     Between forward and backward nothing is kept but numbers, of arrays on a GPU too. Several
     forwards may come before the backwards, which then go back in reverse order, as in
-    backpropagation through time.
+    backpropagation through time. For another order there is `vjp`, for numerical gradients `fixed`.
 
     Parameters
     ----------
     p : float or array_like
         Probability of **dropping** an element, in [0, 1]. An array or a list, as in `dropout`, is
         copied, to float64.
-    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
         What the masks are drawn from, see `as_key`; resolved once, here. **Two layers given the
         same int draw the same masks**: give them one `numpy.random.Generator`, or
         ``key.fold_in(0)``, ``key.fold_in(1)`` and so on.
     noise_shape : tuple of int and None, optional
         As in `dropout`.
+    scale : float, optional
+        As in `dropout`.
+    inplace : bool
+        Whether a training forward writes its result to `x`, and returns that. Backwards return new
+        arrays either way.
 
     Attributes
     ----------
-    p : float or ndarray
+    p, noise_shape, scale, inplace
         May be set anew between forwards; a backward uses its forward's. So may the key. An array
-        cannot be written to.
+        cannot be written to. Any other attribute is refused.
     key : Key
         What the masks are drawn from.
     forwards : int
         Training forwards so far. The n-th, from 0, uses ``Key(seed, (stream + n) mod 2**64)``.
     training : bool
         The mode; True in a new layer.
+
+    Notes
+    -----
+    **Which backward to use.** `backward` serves the usual loop, in which backwards come in reverse
+    order of the forwards. Where they come in any other order (both batches of a GAN's step, then
+    their backwards in forward order), `vjp` returns each result with its own backward.
+
+    **Threads** may share a layer: each forward has a number of its own, and so a mask of its own,
+    and `backward` returns to the forwards of the thread that calls it. Which thread's forward gets
+    which number depends on who comes first; where that must not be, give each thread a layer, with
+    ``key.fold_in(worker)``.
 
     Examples
     --------
@@ -99,13 +138,28 @@ class Dropout(_Placed):
            [1., 2., 0.]], dtype=float32)
     """
 
+    __slots__ = ()
+
     p = Setting(chances)
+    scale = Setting(_scale, default=None)
     _function = staticmethod(dropout)
 
     def __init__(
-        self, p: float | ArrayLike = 0.5, *, rng: RNG = None, noise_shape: NoiseShape = None
+        self,
+        p: float | ArrayLike = 0.5,
+        *,
+        rng: RNG = None,
+        noise_shape: NoiseShape = None,
+        scale: float | None = None,
+        inplace: bool = False,
     ) -> None:
-        super().__init__(rng, p=p, noise_shape=noise_shape)
+        super().__init__(rng, p=p, noise_shape=noise_shape, scale=scale, inplace=inplace)
+
+    def _plain(self, settings: Settings) -> tuple[float, float | None] | None:
+        p = settings["p"]
+        if type(p) is not float or settings["noise_shape"] is not None or settings["inplace"]:
+            return None
+        return p, settings["scale"]
 
 
 class FeatureDropout(_OfChannels):
@@ -116,10 +170,13 @@ class FeatureDropout(_OfChannels):
     p : float or array_like
         Probability of **dropping** a channel of a sample, in [0, 1]; an array as in
         `feature_dropout`, which the layer copies.
-    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
         As in `Dropout`.
     data_format : {"channels_first", "channels_last"}
         Which axis the channels lie along: axis 1, or the last.
+
+    inplace : bool
+        As in `Dropout`.
 
     See Also
     --------
@@ -134,6 +191,8 @@ class FeatureDropout(_OfChannels):
            [2., 0., 2.]], dtype=float32)
     """
 
+    __slots__ = ()
+
     p = Setting(chances)
     _function = staticmethod(feature_dropout)
 
@@ -145,10 +204,13 @@ class AlphaDropout(_PlacedByP):
     ----------
     p : float
         Probability of **dropping** an element, in [0, 1].
-    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
         As in `Dropout`.
     noise_shape : tuple of int and None, optional
         As in `dropout`.
+
+    inplace : bool
+        As in `Dropout`.
 
     See Also
     --------
@@ -163,6 +225,8 @@ class AlphaDropout(_PlacedByP):
     array([0.8864049, 0.8864049, 0.       , 0.       ], dtype=float32)
     """
 
+    __slots__ = ()
+
     _function = staticmethod(alpha_dropout)
     _backward_function = staticmethod(alpha_dropout_backward)
 
@@ -174,10 +238,13 @@ class FeatureAlphaDropout(_OfChannels):
     ----------
     p : float
         Probability of **dropping** a channel of a sample, in [0, 1].
-    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
         As in `Dropout`.
     data_format : {"channels_first", "channels_last"}
         Which axis the channels lie along: axis 1, or the last.
+
+    inplace : bool
+        As in `Dropout`.
 
     See Also
     --------
@@ -189,6 +256,8 @@ class FeatureAlphaDropout(_OfChannels):
     >>> layer(np.zeros((1, 3, 8), np.float32))[:, :, 5]
     array([[-0.77919394,  0.77919394, -0.77919394]], dtype=float32)
     """
+
+    __slots__ = ()
 
     p = Setting(arguments.probability)
     _function = staticmethod(feature_alpha_dropout)
@@ -202,10 +271,13 @@ class GaussianDropout(_PlacedByP):
     ----------
     p : float
         As in `gaussian_dropout`, in [0, 1).
-    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
         As in `Dropout`.
     noise_shape : tuple of int and None, optional
         As in `dropout`.
+
+    inplace : bool
+        As in `Dropout`.
 
     See Also
     --------
@@ -221,6 +293,8 @@ class GaussianDropout(_PlacedByP):
     array([1.7722859, 1.1435046, 0.7175346, 0.9605877], dtype=float32)
     """
 
+    __slots__ = ()
+
     p = Setting(rate)
     _function = staticmethod(gaussian_dropout)
 
@@ -232,10 +306,13 @@ class GaussianNoise(_Placed):
     ----------
     stddev : float
         Standard deviation of the noise, finite and not negative.
-    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
         As in `Dropout`.
     noise_shape : tuple of int and None, optional
         As in `dropout`.
+
+    inplace : bool
+        As in `Dropout`.
 
     See Also
     --------
@@ -250,12 +327,21 @@ class GaussianNoise(_Placed):
     1.0
     """
 
+    __slots__ = ()
+
     stddev = Setting(deviation)
     _function = staticmethod(gaussian_noise)
     _backward_function = staticmethod(noise_backward)
 
-    def __init__(self, stddev: float, *, rng: RNG = None, noise_shape: NoiseShape = None) -> None:
-        super().__init__(rng, stddev=stddev, noise_shape=noise_shape)
+    def __init__(
+        self,
+        stddev: float,
+        *,
+        rng: RNG = None,
+        noise_shape: NoiseShape = None,
+        inplace: bool = False,
+    ) -> None:
+        super().__init__(rng, stddev=stddev, noise_shape=noise_shape, inplace=inplace)
 
 
 class DropPath(FunctionLayer):
@@ -266,12 +352,15 @@ class DropPath(FunctionLayer):
     p : float or array_like
         Probability of **dropping** a sample's path, in [0, 1]; an array as in `drop_path`, which
         the layer copies.
-    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
         As in `Dropout`.
     mode : {"row", "batch"}
         Whether each sample is decided on by itself, or the batch as a whole.
     scale_by_keep : bool
         Whether kept paths are scaled by ``1 / (1 - p)``.
+
+    inplace : bool
+        As in `Dropout`.
 
     See Also
     --------
@@ -287,6 +376,8 @@ class DropPath(FunctionLayer):
            [2., 2.]], dtype=float32)
     """
 
+    __slots__ = ()
+
     p = Setting(chances)
     mode = Setting(path_mode, default="row")
     scale_by_keep = Setting(partial(arguments.flag, "scale_by_keep"), default=True)
@@ -299,8 +390,9 @@ class DropPath(FunctionLayer):
         rng: RNG = None,
         mode: str = "row",
         scale_by_keep: bool = True,
+        inplace: bool = False,
     ) -> None:
-        super().__init__(rng, p=p, mode=mode, scale_by_keep=scale_by_keep)
+        super().__init__(rng, p=p, mode=mode, scale_by_keep=scale_by_keep, inplace=inplace)
 
 
 class DropBlock2d(FunctionLayer):
@@ -312,12 +404,14 @@ class DropBlock2d(FunctionLayer):
         About the part of the elements that is dropped, in [0, 1].
     block_size : int
         Length of the blocks.
-    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
         As in `Dropout`.
     eps : float
         Added to the number of kept elements when the scale is computed.
     couple_channels, gamma_scale, scale_by_keep
         As in `drop_block2d`.
+    inplace : bool
+        As in `Dropout`.
 
     See Also
     --------
@@ -331,6 +425,8 @@ class DropBlock2d(FunctionLayer):
     >>> bool((layer.backward(x) == y).all())
     True
     """
+
+    __slots__ = ()
 
     p = Setting(arguments.probability)
     block_size = Setting(block_length)
@@ -350,6 +446,7 @@ class DropBlock2d(FunctionLayer):
         couple_channels: bool = False,
         gamma_scale: float = 1.0,
         scale_by_keep: bool = True,
+        inplace: bool = False,
     ) -> None:
         super().__init__(
             rng,
@@ -359,6 +456,7 @@ class DropBlock2d(FunctionLayer):
             couple_channels=couple_channels,
             gamma_scale=gamma_scale,
             scale_by_keep=scale_by_keep,
+            inplace=inplace,
         )
 
 
@@ -369,5 +467,7 @@ class DropBlock3d(DropBlock2d):
     --------
     DropBlock2d : for the parameters.
     """
+
+    __slots__ = ()
 
     _function = staticmethod(drop_block3d)

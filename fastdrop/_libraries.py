@@ -22,6 +22,14 @@ def roots(x: Any) -> tuple[str, ...]:
     return tuple([base.__module__.partition(".")[0] for base in type(x).__mro__])
 
 
+_OF_TENSORS = frozenset(("dask", "torch", "tensorflow", "jax", "jaxlib"))
+
+
+def is_tensor(x: Any) -> bool:
+    """Say whether x is from a library with arrays of its own, which takes no part in NumPy's."""
+    return not _OF_TENSORS.isdisjoint(roots(x))
+
+
 def is_array(x: Any) -> bool:
     """Say whether NumPy would make an array of x by asking x for one."""
     kind = type(x)

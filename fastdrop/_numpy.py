@@ -21,6 +21,7 @@ from . import _overlap as overlap
 from ._arguments import Array, Place
 from ._backend import BOOL, BYTE, NO_VALUE, Again, Backend, Operation, imported
 from ._key import Key, as_key
+from ._moving import IndexOf
 from .cuda import AnyRNG
 
 _loaded_driver: Any = None
@@ -117,13 +118,14 @@ class NumpyBackend(Backend):
         place: Place,
         threshold: int,
         value: Array,
+        index_of: IndexOf,
     ) -> Again | None:
         if not x.size or (out is not None and overlap.within(out)):
             return None
         driver = self.driver
         strides = x.strides, (np.empty_like(x) if out is None else out).strides
         ready = driver.repeatable(operation(driver), x.shape, *strides, *place, threshold, value)
-        return ready and _again(ready)
+        return ready and _again(ready, index_of)
 
     def repeatable_mask(
         self,
@@ -133,6 +135,7 @@ class NumpyBackend(Backend):
         threshold: int,
         like: Array | None = None,
         packed: bool = False,
+        index_of: IndexOf | None = None,
     ) -> Again | None:
         driver, elements = self.driver, math.prod(shape)
         if packed:
@@ -146,32 +149,41 @@ class NumpyBackend(Backend):
         if not elements or not fits:
             return None
         ready = driver.repeatable(operation, shape, None, steps, *place, threshold, NO_VALUE)
-        return ready and _again(ready, *new)
+        first = place.first
+        return ready and _again(ready, index_of or (lambda offset: first), *new)
 
 
-def _again(ready: Any, shape: tuple[int, ...] = (), dtype: np.dtype[Any] | None = None) -> Again:
+def _again(
+    ready: Any,
+    index_of: IndexOf,
+    shape: tuple[int, ...] = (),
+    dtype: np.dtype[Any] | None = None,
+) -> Again:
     """Return the calls of what the driver made ready; of a mask, with what a new one is like."""
     run, record_at, several, alive = ready
     reads, empty, empty_like = dtype is None, np.empty, np.empty_like
 
     # What the record names lives as long as this does.
-    def again(x: Any, out: Any, rng: AnyRNG, alive: Any = alive) -> Any:
+    def again(x: Any, out: Any, rng: AnyRNG, offset: Any, alive: Any = alive) -> Any:
+        index = index_of(offset)
+        if index is None:
+            return None
         if out is None:
             out = empty_like(x) if reads else empty(shape, dtype)
         target = id(out)
         source = id(x) if reads else target
         if type(rng) is Key and several is None:
             seed, stream = rng
-            return out if run(source, target, record_at, seed, stream, 1) else None
+            return out if run(source, target, record_at, index, seed, stream, 1) else None
         # What has to go the long way must not have asked rng.
-        if not run(source, target, record_at, 0, 0, 0):
+        if not run(source, target, record_at, index, 0, 0, 0):
             return None
         seed, stream = as_key(rng)  # type: ignore[arg-type]
         if several is None:
-            if not run(source, target, record_at, seed, stream, 1):
+            if not run(source, target, record_at, index, seed, stream, 1):
                 raise RuntimeError("x or out was changed while rng was asked for a key")
             return out
-        several(x if reads else out, out, seed, stream)
+        several(x if reads else out, out, index, seed, stream)
         return out
 
     return again

@@ -68,8 +68,10 @@ def asked(
         p = _exactly(p)
     if parameter is not None and not (parameter and parameter == parameter):
         parameter = _exactly(parameter)
+    # What is prepared for NumPy's arrays serves any offset, see `_moving`.
+    where = type(offset) if kind is np.ndarray else offset
     return (
-        function, kind, shape, dtype, x.strides, strides, chance, p, more, parameter, offset,
+        function, kind, shape, dtype, x.strides, strides, chance, p, more, parameter, where,
         noise_shape, global_shape,
     )  # fmt: skip
 
@@ -109,8 +111,10 @@ def asked_mask(
         return None
     if not (p and p == p):
         p = _exactly(p)
+    # Of packed masks, whether blocks begin where bytes do depends on the offset.
+    where = type(offset) if kind is np.ndarray and not packed else offset
     return (
-        _MASK, kind, shape, packed, form, chance, p, offset, noise_shape, global_shape,
+        _MASK, kind, shape, packed, form, chance, p, where, noise_shape, global_shape,
     )  # fmt: skip
 
 
@@ -163,5 +167,5 @@ def _is_plain(numbers: Any) -> bool:
     return True
 
 
-def _not_again(x: Array | None, out: Array | None, rng: AnyRNG) -> None:
+def _not_again(x: Array | None, out: Array | None, rng: AnyRNG, offset: Any) -> None:
     """Go the long way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -41,7 +42,7 @@ class RNNDropout(Layer):
     ----------
     input_p, output_p, state_p : float
         Probabilities of **dropping** an element, in [0, 1]. What has 0 is passed on as it is.
-    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
         What the masks are drawn from, see `as_key`.
     variational : bool
         Whether all steps of a sequence have the same mask.
@@ -66,7 +67,8 @@ class RNNDropout(Layer):
     one; the output is that of the cell, before its state was dropped, and has a mask of its own.
 
     A pass is whatever lies between two calls of `begin`: forward and backward through time of one
-    batch of sequences. Two that are under way at once need two of these.
+    batch of sequences. Two that are under way at once in one thread need two of these; threads that
+    share one have passes of their own.
 
     References
     ----------
@@ -93,6 +95,8 @@ class RNNDropout(Layer):
             ...
             dxs[t] = rnn.input_backward(dinput, t)
     """
+
+    __slots__ = ()
 
     input_p = Setting(partial(arguments.probability, name="input_p"))
     output_p = Setting(partial(arguments.probability, name="output_p"))
@@ -121,7 +125,6 @@ class RNNDropout(Layer):
             share_batch=share_batch,
             drop_state=drop_state,
         )
-        self._pass: _Pass | None = None
 
     def begin(self, training: bool | None = None) -> None:
         """Begin the pass of a new batch of sequences, with new masks.
@@ -131,9 +134,9 @@ class RNNDropout(Layer):
         training : bool, optional
             Overrides the mode for this pass.
         """
-        mode = self._mode(training)
-        self._pass = _Pass(self.key.advanced(self.forwards) if mode else None, self._settings)
-        self.forwards += mode
+        memory = self._memories.own()
+        key = self._turn(memory).key() if self._mode(training) else None
+        memory.begun = _Pass(key, self._settings)
 
     def input(self, x: ArrayLike, t: int) -> Array:
         """Return the cell's input of step t: `x`, of shape (batch, ...), dropped.
@@ -169,19 +172,18 @@ class RNNDropout(Layer):
         return self.state(dstate, t)
 
     def _begun(self) -> _Pass:
-        if self._pass is None:
-            raise RuntimeError("no pass has begun: call begin() before the first step of each one")
-        return self._pass
-
-    def forget(self) -> None:
-        """Forget the pass that has begun."""
-        self._pass = None
+        begun: _Pass | None = self._memories.own().begun
+        if begun is None:
+            raise RuntimeError(
+                "no pass has begun in this thread: call begin() before the first step of each one"
+            )
+        return begun
 
 
 class _Pass:
     """One batch of sequences: what its masks are drawn from, and how."""
 
-    def __init__(self, key: Key | None, settings: dict[str, Any]) -> None:
+    def __init__(self, key: Key | None, settings: Mapping[str, Any]) -> None:
         self.key, self.settings = key, settings
         self.keys: dict[int, Key] = {}  # of the parts that have been asked for
 

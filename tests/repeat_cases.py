@@ -41,7 +41,7 @@ WRONG: list[dict[str, Any]] = [
     {"p": "0.4"},
     {"rng": 1.5},
     {"rng": -1},
-    {"rng": 2**64},
+    {"rng": -(2**64)},
     {"rng": "key"},
     {"training": 2},
     {"scale": float("inf")},

@@ -104,7 +104,9 @@ def test_an_integer_p_is_taken(p: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "rng", ["1", 1.5, True, [1, 2], np.array([1, 2]), object()], ids=lambda rng: type(rng).__name__
+    "rng",
+    ["1", 1.5, True, [1.0, 2], np.array([1.5, 2]), object()],
+    ids=lambda rng: type(rng).__name__,
 )
 def test_a_wrong_rng_is_a_type_error_and_nothing_is_written(rng: Any) -> None:
     out, bits = poisoned(X.shape, X.dtype), poisoned((3,), np.uint8)

@@ -309,10 +309,19 @@ def test_arrays_of_equal_dtypes_are_alike() -> None:
 
 def test_calls_that_are_made_once_are_not_prepared() -> None:
     x = np.ones(100, np.float32)
+    for k in range(1, 100):
+        p = k / 100
+        assert_same(fd.masked_fill(x, p, 7.0, rng=KEY), filled(x, p, 7.0, KEY))
+        assert (fd.dropout_mask(100, p, rng=KEY) == mask((100,), p, KEY)).all()
+    assert not _repeats.calls
+
+
+def test_calls_that_differ_in_the_offset_are_prepared_once() -> None:
+    x = np.ones(100, np.float32)
     for k in range(100):
         assert_same(fd.masked_fill(x, P, 7.0, rng=KEY, offset=k), filled(x, P, 7.0, KEY, offset=k))
         assert (fd.dropout_mask(100, P, rng=KEY, offset=k) == mask((100,), P, KEY, offset=k)).all()
-    assert not _repeats.calls
+    assert len(_repeats.calls) == 2
 
 
 def test_what_is_remembered_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

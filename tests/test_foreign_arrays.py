@@ -179,6 +179,10 @@ def test_an_autograd_box_is_told_what_can_be_differentiated() -> None:
 
     autograd.grad(box)(VALUES)
     assert "x is a autograd.ArrayBox" in texts[0]
+    mask = fd.Mask(VALUES.shape, 0.5, rng=3)
+    dx = autograd.grad(lambda x: autograd.numpy.sum((x * mask) ** 2))(VALUES.astype(float))
+    expected = 8 * VALUES.astype(float) * fd.dropout_mask(VALUES.shape, 0.5, rng=3)
+    np.testing.assert_allclose(dx, expected, rtol=1e-15)
     assert "fastdrop.Mask" in texts[0] and "autograd.extend.primitive" in texts[0]
     drop = autograd.extend.primitive(fd.dropout)
     autograd.extend.defvjp(drop, lambda y, x, p, rng: lambda dy: drop(dy, p, rng=rng))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import textwrap
+import threading
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastdrop as fd
+
+from .subprocesses import assert_succeeds, run_python
 
 WORDS = st.integers(0, 2**64 - 1)
 
@@ -169,25 +173,121 @@ def test_a_seed_sequence_gives_its_state_and_the_same_again() -> None:
     assert fd.as_key(sequence.spawn(1)[0]) != fd.Key(seed, stream)
 
 
-def test_a_random_state_is_refused_with_the_way_out() -> None:
-    legacy: Any = np.random.RandomState(1)  # noqa: NPY002
-    with pytest.raises(TypeError, match=r"RandomState.*default_rng"):
-        fd.as_key(legacy)
-    module: Any = np.random
-    with pytest.raises(TypeError, match="module"):
-        fd.as_key(module)
+@pytest.mark.parametrize("kind", ["PCG64", "MT19937"])
+def test_a_random_state_gives_what_its_bit_generator_does(kind: str) -> None:
+    make = getattr(np.random, kind)
+    legacy = np.random.RandomState(make(5))  # noqa: NPY002
+    bits = make(5)
+    assert [fd.as_key(legacy) for _ in range(3)] == [fd.as_key(bits) for _ in range(3)]
+    assert legacy.randint(2**40) == np.random.RandomState(bits).randint(2**40)  # noqa: NPY002
 
 
-@pytest.mark.parametrize("rng", ["1", 1.0, True, (1, 2), [1], {}, np.array([1, 2]), np.float32(1)])
+def test_np_random_stands_for_its_global_state_which_np_random_seed_sets() -> None:
+    before = np.random.get_state()  # noqa: NPY002
+    try:
+        np.random.seed(7)  # noqa: NPY002
+        keys = [fd.as_key(np.random) for _ in range(3)]
+        np.random.seed(7)  # noqa: NPY002
+        assert [fd.as_key(np.random) for _ in range(3)] == keys
+        assert len(set(keys)) == 3
+        legacy = np.random.RandomState(7)  # noqa: NPY002
+        assert [fd.as_key(legacy) for _ in range(3)] == keys
+        np.random.seed(7)  # noqa: NPY002
+        masks = [fd.dropout(np.ones(64), rng=np.random).tobytes() for _ in range(2)]
+        np.random.seed(7)  # noqa: NPY002
+        assert [fd.dropout(np.ones(64), rng=np.random).tobytes() for _ in range(2)] == masks
+        assert masks[0] != masks[1]
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+
+
+def test_np_random_seed_does_not_reach_none() -> None:
+    before = np.random.get_state()  # noqa: NPY002
+    try:
+        np.random.seed(7)  # noqa: NPY002
+        first = fd.as_key(None)
+        np.random.seed(7)  # noqa: NPY002
+        assert fd.as_key(None) != first
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    "seed", [2**64, 2**70, [5], [1, 2, 3], (1, 2), np.array([1, 2]), [], [2**70]]
+)
+def test_larger_integers_and_several_are_what_a_seed_sequence_makes_of_them(seed: Any) -> None:
+    seq = np.random.SeedSequence(seed)
+    assert fd.as_key(seed) == fd.as_key(seq)
+
+
+@pytest.mark.parametrize(
+    "rng",
+    [
+        "1",
+        1.0,
+        True,
+        {},
+        np.float32(1),
+        [1.0],
+        [True],
+        np.array([1.0]),
+        np.array([[1]]),
+    ],
+)
 def test_as_key_refuses_anything_else_and_names_what_it_takes(rng: Any) -> None:
     with pytest.raises(TypeError, match=r"rng=.*Generator"):
         fd.as_key(rng)
 
 
-@pytest.mark.parametrize("rng", [-1, 2**64])
-def test_as_key_refuses_integers_out_of_range(rng: int) -> None:
-    with pytest.raises(ValueError, match=str(rng)):
+@pytest.mark.parametrize("rng", [-1, -(2**70), [-1], [1, -2], np.int64(-3)])
+def test_as_key_refuses_negative_integers(rng: Any) -> None:
+    with pytest.raises(ValueError, match=r"rng=.*negative"):
         fd.as_key(rng)
+
+
+def test_fresh_keys_differ_between_threads_and_in_forked_children() -> None:
+    keys: list[fd.Key] = []
+    threads = [
+        threading.Thread(target=lambda: keys.extend([fd.as_key() for _ in range(500)]))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(keys)) == 2000
+    script = """
+        import os
+        import fastdrop as fd
+        fd.as_key()  # so that there are keys in store
+        read, write = os.pipe()
+        if os.fork() == 0:
+            os.write(write, repr([fd.as_key() for _ in range(100)]).encode())
+            os._exit(0)
+        os.wait()
+        theirs = eval(os.read(read, 1 << 16), {"Key": fd.Key})
+        print(len({*theirs, *[fd.as_key() for _ in range(100)]}))
+    """
+    assert assert_succeeds(run_python(textwrap.dedent(script))) == "200\n"
+
+
+def test_folds_are_the_same_before_and_after_the_kernel_is_there() -> None:
+    script = """
+        import sys
+        import numpy as np
+        import fastdrop as fd
+        key = fd.Key(2**64 - 3, 2**63 + 5)
+        counts = [0, 1, 2**31, 2**32 - 1, 2**32, 2**45 + 7, 2**62 - 1]
+        before = [key.fold_in(n) for n in counts]
+        assert not any(name.startswith("numba") for name in sys.modules)
+        fd.dropout(np.ones(9), rng=key)
+        for n in range(99):
+            key.fold_in(n)
+        from fastdrop import _folding
+        assert _folding.fold_in is not _folding._by_the_text
+        print(before == [key.fold_in(n) for n in counts])
+    """
+    assert assert_succeeds(run_python(textwrap.dedent(script))) == "True\n"
 
 
 def test_every_function_takes_everything_that_as_key_takes() -> None:

@@ -42,6 +42,9 @@ WITH_P: dict[str, Call] = {
             fd.GaussianDropout, fd.DropPath, fd.SoftmaxDropout,
         )
     },
+    "dropout_vjp": lambda p: fd.dropout_vjp(X, p),
+    "softmax_dropout_vjp": lambda p: fd.softmax_dropout_vjp(X, p),
+    "Mask": lambda p: fd.Mask((4, 2), p),
     "DropBlock2d": lambda p: fd.DropBlock2d(p, 2),
     "BiasActDropoutAdd": lambda p: fd.BiasActDropoutAdd("relu", p),
 }  # fmt: skip
@@ -82,6 +85,9 @@ ELSEWHERE: list[tuple[str, Call]] = [
     ("batch_size", lambda key: fd.mc_dropout(lambda x, key: x, X, 2, batch_size=key)),
     ("ddof", lambda key: fd.mc_dropout(lambda x, key: x, X, 2, ddof=key)),
     ("input_p", fd.RNNDropout),
+    ("shape", fd.Mask),
+    ("scale", lambda key: fd.Mask((4, 2), scale=key)),
+    ("scale", lambda key: fd.Dropout(scale=key)),
 ]
 
 

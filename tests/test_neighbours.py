@@ -281,7 +281,14 @@ def test_every_public_function_of_masks_is_here() -> None:
         and "rng" in (parameters := inspect.signature(value).parameters)
         and parameters["rng"].kind is inspect.Parameter.KEYWORD_ONLY
     }
-    assert made_of_rng == set(CALLS)
+    tied = {name for name in made_of_rng if name.endswith("_vjp")}
+    assert made_of_rng - tied == set(CALLS)
+    for name in tied:
+        given = CALLS[name.removesuffix("_vjp")]
+        for wrong, says in ({"keep_prob": 0.8}, r"that is p=0\.2"), ({"seed": 1}, "give rng=1"):
+            if "p" in given or "seed" in wrong:
+                with pytest.raises(TypeError, match=says):
+                    getattr(fd, name)(**without(given, "p"), **wrong)
     assert all(getattr(fd, name).__defaults__[0] is _neighbours.MISSING for name in CALLS)
 
 

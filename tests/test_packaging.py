@@ -60,6 +60,7 @@ def test_everything_public_is_there_and_documented() -> None:
         "_gaussian",
         "_key",
         "_layers",
+        "_mask",
         "_monte_carlo",
         "_rnn",
         "_threads",

@@ -56,7 +56,7 @@ from .memory import LAYOUT_IS_KNOWN, slot
 from .operations import Operation
 from .pieces import pack_by_pieces
 from .prepared import Prepared, prepared, starter
-from .shares import ALL, Record, record
+from .shares import ALL, Record, at_index, record
 from .span import FAR, NEAR, NEAR_BYTES, STREAM
 
 __all__ = [
@@ -282,7 +282,7 @@ def repeatable(
         apart_from(shape, read, output_strides, operation.target.itemsize),
         in_place=read == output_strides,
         cleared=nbytes if operation is PACK else 0,
-        several=None if alone else functools.partial(_do, job),
+        several=None if alone else functools.partial(_do_at, job),
     )
 
 
@@ -335,6 +335,11 @@ def _line(
     if nbytes < _STREAMED_FROM:
         kernel = flat(operation, NEAR if nbytes <= NEAR_BYTES else FAR)
     return Job(operation, kernel, told, n, weight, GROUP)
+
+
+def _do_at(job: Job, x: Array, y: Array, index: int, seed: int, stream: int) -> None:
+    """Do a job whose first mask index is another."""
+    _do(job._replace(told=at_index(job.told, index)), x, y, seed, stream)
 
 
 def _do(job: Job, x: Array, y: Array, seed: int, stream: int) -> None:

@@ -21,32 +21,34 @@ from ..uninterrupted import made_apart
 from .bits import U64, load32, load64, store8
 from .compiler import address_of_kernel, kernel
 from .flat import Kernel
-from .intrinsics import address_of, intrinsic, pointer_at, pointer_in
+from .intrinsics import address_of, intrinsic, pointer_at, pointer_in, scratch
 from .memory import DATA, FLAGS
-from .shares import ALL, Record
+from .shares import ALL, WORDS, Record, copied
 
 _DATA, _FLAGS = np.uint64(DATA), np.uint64(FLAGS)
 _WRITEABLE = np.uint32(0x400)  # NumPy's flag
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
 _ALL = np.uint64(ALL)
+_told_scratch = scratch(8 * int(WORDS))
 # Where in a record the words lie: kernel, what it is told, from where to where y lies behind x
 # without touching it, whether it may lie where x does, and how many bytes of it are set to 0 first.
 _KERNEL, _TOLD, _BEHIND, _BEFORE, _IN_PLACE, _CLEARED = (np.uint64(8 * k) for k in range(6))
 
 
 class Prepared(NamedTuple):
-    """A call that is ready: ``run(x, y, record_at, seed, stream, go) -> fits``.
+    """A call that is ready: ``run(x, y, record_at, index, seed, stream, go) -> fits``.
 
     x and y are the id() of two arrays of the layouts that it was prepared for (of one, where no x
-    is read). Nothing is written, and 0 returned, if y is read-only, or where its bounds meet
-    those of x in another way than each element with its own; and nothing is written if `go` is 0.
+    is read), and `index` is the mask index of the first element. Nothing is written, and 0
+    returned, if y is read-only, or where its bounds meet those of x in another way than each
+    element with its own; and nothing is written if `go` is 0.
     """
 
     run: Callable[..., int]
     record_at: int
-    # ``(x, y, seed, stream)``, where threads may share the work: to be called if `run` without `go`
-    # says that the arrays fit.
-    several: Callable[[Any, Any, int, int], None] | None
+    # ``(x, y, index, seed, stream)``, where threads may share the work: to be called if `run`
+    # without `go` says that the arrays fit.
+    several: Callable[[Any, Any, int, int, int], None] | None
     alive: tuple[Any, ...]  # what lies at the addresses
 
 
@@ -56,7 +58,7 @@ def prepared(
     distances: tuple[int, int],
     in_place: bool,
     cleared: int,
-    several: Callable[[Any, Any, int, int], None] | None,
+    several: Callable[[Any, Any, int, int, int], None] | None,
 ) -> Prepared:
     """Make a call ready: of a kernel of `flat` or `box`, or of none if there is `several`.
 
@@ -88,7 +90,9 @@ def _call(typingctx: Any, address: Any, arguments: Any) -> Any:
 def starter() -> Any:
     """Kernel of `Prepared`: one for all calls."""
 
-    def run(x_id: Any, y_id: Any, record_at: Any, seed: Any, stream: Any, go: Any) -> Any:
+    def run(
+        x_id: Any, y_id: Any, record_at: Any, index: Any, seed: Any, stream: Any, go: Any
+    ) -> Any:
         x_slot, y_slot, record = x_id + _DATA, y_id + _DATA, pointer_at(record_at)
         y = address_of(pointer_in(y_slot))
         distance = y - address_of(pointer_in(x_slot))
@@ -104,8 +108,10 @@ def starter() -> Any:
         for k in range(load64(record, _CLEARED)):
             store8(pointer_at(y), k, types.uint8(_ZERO))
         # Alone, and so with no cursor, and all in one part.
-        told, key = load64(record, _TOLD), (seed, stream)
-        _call(load64(record, _KERNEL), (x_slot, y_slot, _ZERO, _ALL, told, *key))
+        told = _told_scratch()
+        copied(pointer_at(load64(record, _TOLD)), told, index)
+        given = (x_slot, y_slot, _ZERO, _ALL, address_of(told), seed, stream)
+        _call(load64(record, _KERNEL), given)
         return _ONE
 
-    return kernel("start", run, U64(*[U64] * 6))
+    return kernel("start", run, U64(*[U64] * 7))

@@ -28,6 +28,7 @@ _ALL, _ZERO, _EIGHT = np.uint64(ALL), np.uint64(0), np.uint64(8)
 # What a kernel sets aside for a cursor of its own.
 cursor_scratch = scratch(8)
 
+WORDS = np.uint64(6)
 # The words of a record.
 _LENGTH, _INDEX, _THRESHOLD, _VALUE, _SPLIT, _AXES = (np.uint64(k) for k in range(6))
 
@@ -53,6 +54,21 @@ def record(
     # Python's array says where it is in 0.1 us; NumPy's in 1.5.
     words = array.array("Q", (length, index, threshold, slots[0], split, slots[1]))
     return Record(words.buffer_info()[0], words, (value, axes, slots))
+
+
+def at_index(told: Record, index: int) -> Record:
+    """Return a record that differs in the mask index of the first element."""
+    words = told.words[:]
+    words[int(_INDEX)] = index
+    return Record(words.buffer_info()[0], words, told.alive)
+
+
+@device
+def copied(told: Any, target: Any, index: Any) -> None:
+    """Copy a record, with another mask index of the first element."""
+    for k in range(WORDS):
+        store64(target, _EIGHT * k, load64(told, _EIGHT * k))
+    store64(target, _EIGHT * _INDEX, index)
 
 
 @device
