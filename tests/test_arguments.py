@@ -215,7 +215,7 @@ def test_training_must_be_a_bool_or_0_or_1(training: Any) -> None:
 
 @pytest.mark.parametrize("training", [True, 1, np.True_, False, 0, np.False_], ids=repr)
 def test_training_is_a_bool_of_python_or_numpy_or_0_or_1(training: Any) -> None:
-    x = np.ones((2, 3, 4, 4))
+    x = np.ones((2, 3, 4, 4), np.float32)
     calls: list[Call] = [
         fd.dropout, fd.alpha_dropout, fd.alpha_dropout_backward, fd.feature_dropout, fd.drop_path,
         fd.feature_alpha_dropout, fd.feature_alpha_dropout_backward, fd.gaussian_dropout,

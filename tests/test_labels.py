@@ -379,6 +379,7 @@ def test_what_xarray_holds_is_named() -> None:
     assert_labels(x.copy(data=result), x)
 
 
+@pytest.mark.slow
 def test_neither_library_is_imported() -> None:
     code = """
 import sys

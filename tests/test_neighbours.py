@@ -18,7 +18,7 @@ from fastdrop import _neighbours
 
 from .oracle import ROOT, data
 
-X = np.random.default_rng(0).standard_normal((2, 3, 4, 4))
+X = np.random.default_rng(0).standard_normal((2, 3, 4, 4), np.float32)
 KEY = fd.Key(5)
 
 
