@@ -69,11 +69,11 @@ def dropout(
         `fastdrop.cuda.DeviceKey`, which CUDA graphs need.
     training : bool
         False returns `x` itself, untouched (copied to `out`, if that is given); `rng` is not looked
-        at then.
+        at then. 1 and 0 are taken for True and False.
     scale : float, optional
         Factor of the kept elements, instead of ``1 / (1 - p)``: 1.0 is "vanilla" dropout, and what
         DropConnect wants. Rounded once, to what is computed in.
-    noise_shape : tuple of int and None, optional
+    noise_shape : sequence of int and None, optional
         Shape of the mask, which broadcasts against `x`: 1 shares a decision along an axis, None
         copies the axis's length. With `global_shape`, it is that of the whole array's mask.
     offset : int or tuple of int
