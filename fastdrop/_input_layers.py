@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ._epilogue import (
 from ._forwards import Backward, Run
 from ._key import RNG
 from ._layer_base import PairedLayer
+from ._neighbours import named
 from ._settings import Setting
 from ._softmax import axis_number, softmax_dropout, softmax_dropout_backward
 from ._vjp import bias_act_dropout_add_vjp, softmax_dropout_vjp
@@ -138,8 +139,11 @@ class SoftmaxDropout(InputLayer):
     p = Setting(arguments.probability)
     axis = Setting(axis_number, default=-1)
 
-    def __init__(self, p: float = 0.5, *, axis: int = -1, rng: RNG = None) -> None:
-        super().__init__(rng, p=p, axis=axis)
+    @named
+    def __init__(
+        self, p: float = 0.5, *, axis: int = -1, rng: RNG = None, **unknown: NoReturn
+    ) -> None:
+        super().__init__(rng, unknown, p=p, axis=axis)
 
     def forward(self, x: ArrayLike, training: bool | None = None) -> Array:
         """Return the softmax of `x`, of which elements are dropped in training.
@@ -239,8 +243,11 @@ class BiasActDropoutAdd(InputLayer):
     act = Setting(activation_name)
     p = Setting(arguments.probability)
 
-    def __init__(self, act: str = "identity", p: float = 0.5, *, rng: RNG = None) -> None:
-        super().__init__(rng, act=act, p=p)
+    @named
+    def __init__(
+        self, act: str = "identity", p: float = 0.5, *, rng: RNG = None, **unknown: NoReturn
+    ) -> None:
+        super().__init__(rng, unknown, act=act, p=p)
 
     def forward(
         self,

@@ -15,6 +15,7 @@ from . import _arguments as arguments
 from . import _libraries as libraries
 from ._forwards import Memories, Memory, Run, Turn
 from ._key import RNG, Key, as_key
+from ._neighbours import MISSING, refuse
 from ._settings import Absent, Setting, Settings, from_config, kept, shown, to_config
 
 _L = TypeVar("_L", bound="Layer")
@@ -44,11 +45,15 @@ class Layer:
         if "forward" in vars(cls) and "__call__" not in vars(cls):
             cls.__call__ = vars(cls)["forward"]  # type: ignore[method-assign]
 
-    def __init__(self, rng: RNG, **settings: Any) -> None:
+    def __init__(self, rng: RNG, unknown: Mapping[str, Any], **settings: Any) -> None:
+        if unknown:
+            refuse(self._public_name(), unknown)
         declared = self._declared
         for name, value in settings.items():
             setting = declared[name]
             if value is not setting.default:
+                if value is MISSING:
+                    refuse(self._public_name(), unknown, **settings)
                 settings[name] = kept(setting.check(value))
         self._settings, self._key = Settings(settings), as_key(rng)
         self._numbers = itertools.count()  # the next is taken atomically
@@ -59,6 +64,13 @@ class Layer:
     drop_prob = Absent("p is the probability of dropping")
     prob = Absent("p is the probability of dropping")
     mask = Absent("it is not stored: dropout_mask(x.shape, p, rng=key) draws it")
+
+    @classmethod
+    def _public_name(cls) -> str:
+        """Return the name of the layer of ours that this is, or is derived from."""
+        package = __name__.partition(".")[0]
+        ours = (c for c in cls.__mro__ if c.__module__.partition(".")[0] == package)
+        return next(ours).__name__
 
     @property
     def training(self) -> bool:

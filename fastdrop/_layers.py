@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _arguments as arguments
 from ._alpha import (
@@ -19,6 +19,7 @@ from ._function_layer import FunctionLayer
 from ._functions import dropout
 from ._gaussian import deviation, gaussian_dropout, gaussian_noise, noise_backward, rate
 from ._key import RNG
+from ._neighbours import named
 from ._settings import Setting, Settings
 from ._whole_parts import data_format_name, drop_path, feature_dropout, path_mode
 
@@ -42,6 +43,7 @@ class _PlacedByP(_Placed):
 
     p = Setting(arguments.probability)
 
+    @named
     def __init__(
         self,
         p: float = 0.5,
@@ -49,8 +51,9 @@ class _PlacedByP(_Placed):
         rng: RNG = None,
         noise_shape: NoiseShape = None,
         inplace: bool = False,
+        **unknown: NoReturn,
     ) -> None:
-        super().__init__(rng, p=p, noise_shape=noise_shape, inplace=inplace)
+        super().__init__(rng, unknown, p=p, noise_shape=noise_shape, inplace=inplace)
 
 
 class _OfChannels(FunctionLayer):
@@ -60,6 +63,7 @@ class _OfChannels(FunctionLayer):
 
     data_format = Setting(data_format_name, default="channels_first")
 
+    @named
     def __init__(
         self,
         p: float | ArrayLike = 0.5,
@@ -67,8 +71,9 @@ class _OfChannels(FunctionLayer):
         rng: RNG = None,
         data_format: str = "channels_first",
         inplace: bool = False,
+        **unknown: NoReturn,
     ) -> None:
-        super().__init__(rng, p=p, data_format=data_format, inplace=inplace)
+        super().__init__(rng, unknown, p=p, data_format=data_format, inplace=inplace)
 
 
 class Dropout(_Placed):
@@ -144,6 +149,7 @@ class Dropout(_Placed):
     scale = Setting(_scale, default=None)
     _function = staticmethod(dropout)
 
+    @named
     def __init__(
         self,
         p: float | ArrayLike = 0.5,
@@ -152,8 +158,9 @@ class Dropout(_Placed):
         noise_shape: NoiseShape = None,
         scale: float | None = None,
         inplace: bool = False,
+        **unknown: NoReturn,
     ) -> None:
-        super().__init__(rng, p=p, noise_shape=noise_shape, scale=scale, inplace=inplace)
+        super().__init__(rng, unknown, p=p, noise_shape=noise_shape, scale=scale, inplace=inplace)
 
     def _plain(self, settings: Settings) -> tuple[float, float | None] | None:
         p = settings["p"]
@@ -333,6 +340,7 @@ class GaussianNoise(_Placed):
     _function = staticmethod(gaussian_noise)
     _backward_function = staticmethod(noise_backward)
 
+    @named
     def __init__(
         self,
         stddev: float,
@@ -340,8 +348,9 @@ class GaussianNoise(_Placed):
         rng: RNG = None,
         noise_shape: NoiseShape = None,
         inplace: bool = False,
+        **unknown: NoReturn,
     ) -> None:
-        super().__init__(rng, stddev=stddev, noise_shape=noise_shape, inplace=inplace)
+        super().__init__(rng, unknown, stddev=stddev, noise_shape=noise_shape, inplace=inplace)
 
 
 class DropPath(FunctionLayer):
@@ -383,6 +392,7 @@ class DropPath(FunctionLayer):
     scale_by_keep = Setting(partial(arguments.flag, "scale_by_keep"), default=True)
     _function = staticmethod(drop_path)
 
+    @named
     def __init__(
         self,
         p: float | ArrayLike = 0.5,
@@ -391,8 +401,9 @@ class DropPath(FunctionLayer):
         mode: str = "row",
         scale_by_keep: bool = True,
         inplace: bool = False,
+        **unknown: NoReturn,
     ) -> None:
-        super().__init__(rng, p=p, mode=mode, scale_by_keep=scale_by_keep, inplace=inplace)
+        super().__init__(rng, unknown, p=p, mode=mode, scale_by_keep=scale_by_keep, inplace=inplace)
 
 
 class DropBlock2d(FunctionLayer):
@@ -436,6 +447,7 @@ class DropBlock2d(FunctionLayer):
     scale_by_keep = Setting(partial(arguments.flag, "scale_by_keep"), default=True)
     _function = staticmethod(drop_block2d)
 
+    @named
     def __init__(
         self,
         p: float,
@@ -447,9 +459,11 @@ class DropBlock2d(FunctionLayer):
         gamma_scale: float = 1.0,
         scale_by_keep: bool = True,
         inplace: bool = False,
+        **unknown: NoReturn,
     ) -> None:
         super().__init__(
             rng,
+            unknown,
             p=p,
             block_size=block_size,
             eps=eps,

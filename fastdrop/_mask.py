@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ._laws import EXPRESS
 from ._mask_array import StandsForArray, overrides, without_masks
 from ._mask_layout import Layout
 from ._mask_product import product
+from ._neighbours import MISSING, named, refuse
 
 
 class Mask(StandsForArray):
@@ -132,10 +133,19 @@ class Mask(StandsForArray):
     _first: int
     _steps: tuple[Any, ...]  # equal for masks of one layout but for the first index
 
+    @named
     def __new__(
-        cls, shape: ShapeLike, p: float = 0.5, *, rng: RNG = None, scale: float | None = None
+        cls,
+        shape: ShapeLike,
+        p: float = 0.5,
+        *,
+        rng: RNG = None,
+        scale: float | None = None,
+        **unknown: NoReturn,
     ) -> Mask:
         """Check the arguments, and ask `rng` for a key."""
+        if unknown or shape is MISSING:
+            refuse("Mask", unknown, shape=shape)
         if type(shape) is not tuple or type(p) is not float:
             _check_kinds(shape, p)
         lengths = arguments.lengths("shape", shape)
@@ -146,7 +156,15 @@ class Mask(StandsForArray):
         return _made(lengths, chance, factor, as_key(rng), None)
 
     @classmethod
-    def like(cls, x: Any, p: float = 0.5, *, rng: RNG = None, scale: float | None = None) -> Mask:
+    def like(
+        cls,
+        x: Any,
+        p: float = 0.5,
+        *,
+        rng: RNG = None,
+        scale: float | None = None,
+        **unknown: NoReturn,
+    ) -> Mask:
         """Return a mask of the shape of `x`.
 
         Parameters
@@ -168,7 +186,8 @@ class Mask(StandsForArray):
         (2, 3)
         """
         shape = getattr(x, "shape", None)
-        return cls(np.shape(x) if shape is None else tuple(shape), p, rng=rng, scale=scale)
+        lengths = np.shape(x) if shape is None else tuple(shape)
+        return cls(lengths, p, rng=rng, scale=scale, **unknown)
 
     # What it is.
 

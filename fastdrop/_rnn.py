@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ._arguments import Array, ArrayLike
 from ._functions import dropout
 from ._key import RNG, Key
 from ._layer_base import Layer
+from ._neighbours import named
 from ._settings import Setting
 
 State: TypeAlias = Any  # an array, or a tuple of states
@@ -105,6 +106,7 @@ class RNNDropout(Layer):
     share_batch = Setting(partial(arguments.flag, "share_batch"), default=False)
     drop_state = Setting(_drop_state, default=None)
 
+    @named
     def __init__(
         self,
         input_p: float = 0.0,
@@ -115,9 +117,11 @@ class RNNDropout(Layer):
         variational: bool = False,
         share_batch: bool = False,
         drop_state: tuple[bool, ...] | None = None,
+        **unknown: NoReturn,
     ) -> None:
         super().__init__(
             rng,
+            unknown,
             input_p=input_p,
             output_p=output_p,
             state_p=state_p,

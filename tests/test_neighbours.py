@@ -366,3 +366,46 @@ def test_type_checkers_refuse_other_keywords(tmp_path: Path) -> None:
     )  # fmt: skip
     lines = [int(found) for found in re.findall(r"code\.py:(\d+): error", checked.stdout)]
     assert lines == [5, 6, 7], checked.stdout + checked.stderr
+
+
+untyped: Any = fd
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: untyped.Dropout(keep_prob=0.8), r"Dropout\(\).*'keep_prob'.*that is p=0\.2"),
+        (lambda: untyped.Dropout(rate=0.3), r"'rate': give p=0\.3, the probability of dropping"),
+        (lambda: untyped.AlphaDropout(0.3, seed=7), "'seed': give rng=7"),
+        (
+            lambda: untyped.FeatureDropout(0.3, key=fd.Key(1)),
+            r"'key': give rng=Key\(seed=1, stream=0\)",
+        ),
+        (lambda: untyped.DropPath(drop_prob=0.1), r"'drop_prob': give p=0\.1"),
+        (lambda: untyped.DropBlock2d(0.1, 3, inplacee=True), "Did you mean 'inplace'"),
+        (lambda: untyped.DropBlock2d(0.1), "missing 1 required positional argument: 'block_size'"),
+        (lambda: untyped.GaussianNoise(sigma=0.1), r"'sigma': give stddev=0\.1"),
+        (lambda: untyped.GaussianNoise(), "missing 1 required positional argument: 'stddev'"),
+        (lambda: untyped.SoftmaxDropout(0.1, dim=1), "'dim': give axis=1"),
+        (lambda: untyped.BiasActDropoutAdd(activation="relu"), "'activation': give act='relu'"),
+        (lambda: untyped.RNNDropout(output_keep_prob=0.9), r"that is output_p=0\.1"),
+        (lambda: untyped.Mask((3,), keep_prob=0.8), r"Mask\(\).*that is p=0\.2"),
+        (lambda: untyped.Mask.like(np.ones(3), rate=0.8), r"Mask\(\).*'rate': give p=0\.8"),
+        (lambda: untyped.Mask(), "missing 1 required positional argument: 'shape'"),
+        (lambda: untyped.dropout_vjp(np.ones(3), keep_prob=0.8), r"dropout\(\).*that is p=0\.2"),
+    ],
+)
+def test_layers_masks_and_results_with_backwards_name_our_arguments(
+    make: Any, message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_a_layer_of_the_users_own_is_told_of_the_layer_that_it_is_derived_from() -> None:
+    class Own(fd.Dropout):
+        pass
+
+    make: Any = Own
+    with pytest.raises(TypeError, match=r"Dropout\(\).*that is p=0\.2"):
+        make(keep_prob=0.8)
