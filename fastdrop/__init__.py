@@ -29,21 +29,18 @@ from ._functions import dropout, dropout_mask, masked_fill
 from ._gaussian import gaussian_dropout, gaussian_noise
 from ._input_layers import BiasActDropoutAdd, SoftmaxDropout
 from ._key import Key, as_key
-from ._layers import (
-    AlphaDropout,
-    DropBlock2d,
-    DropBlock3d,
-    Dropout,
-    DropPath,
-    FeatureAlphaDropout,
-    FeatureDropout,
-    GaussianDropout,
-    GaussianNoise,
-)
+from ._layers import AlphaDropout, Dropout, GaussianDropout, GaussianNoise
 from ._mask import Mask
 from ._monte_carlo import MonteCarlo, mc_dropout
 from ._rnn import RNNDropout
 from ._softmax import softmax_dropout, softmax_dropout_backward
+from ._structured_layers import (
+    DropBlock2d,
+    DropBlock3d,
+    DropPath,
+    FeatureAlphaDropout,
+    FeatureDropout,
+)
 from ._threads import get_num_threads, set_num_threads
 from ._vjp import (
     alpha_dropout_vjp,
