@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name not in EXTRA:
             raise
-        print(f"bench: {error.name} is missing: pip install 'fastdrop[bench]'", file=sys.stderr)
+        print(f"bench: {error.name} is missing: pip install -e '.[bench]'", file=sys.stderr)
         return 2
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)

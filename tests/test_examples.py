@@ -161,7 +161,7 @@ def test_missing_package_is_named_with_the_command(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
-        "This example needs scikit-learn: pip install 'fastdrop[examples]'"
+        "This example needs scikit-learn: pip install 'fastdrop-kernels[examples]'"
     ]
 
 
