@@ -12,7 +12,7 @@ from .common import BenchError
 # Each is a module here with add_arguments(parser) and main(args) -> exit status.
 COMMANDS = {
     "run": "validate, time, print tables, write results (what is done when no command is given)",
-    "small": "time calls of 64 to 4,096 elements, and where their time goes",
+    "small": "time calls of 10 to 4,096 elements, what is made beside them, and where time goes",
     "family": "time the family beside the usual NumPy way and PyTorch's",
     "latency": "time single calls beside busy processes, threaded and serial",
     "start": "time the first call of fresh processes, from warm and empty caches",

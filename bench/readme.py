@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import family_report, process_report, report
+from . import family_report, process_report, report, small_report
 from .common import RESULTS, ROOT, BenchError
 from .goals import judge
 from .gpu import report as gpu_report
@@ -83,7 +83,9 @@ def region(results: Results) -> str:
         (report.ratios, False),
         (report.step, False),
         (report.memory, False),
-        (report.small, False),
+        (small_report.small, False),
+        (small_report.step, False),
+        (small_report.parts, False),
         (report.times, True),
         (report.profile, True),
         (report.variants, True),

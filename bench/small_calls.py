@@ -1,0 +1,137 @@
+"""Small calls: the dropout of a step, and what is made beside it: keys, layers, masks, shards.
+
+Most hidden layers have 10 to 2,000 elements, where what a call costs is Python's part of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .check import Wrong
+from .common import KI, Array
+from .contender import Call, Contender, Step, Steps, load
+from .ours import key
+
+SIZES = (10, 32, 64, 256, KI, 2 * KI, 4 * KI)
+PARTS_SHAPE = (32, 64)  # what noise shapes and shards are taken of
+PARTS_ELEMENTS = 2 * KI
+FAR = 1 << 20  # shards begin in as many rows
+
+
+def layer_steps(x: Array, dy: Array, p: float, y: Array, dx: Array) -> Step:
+    """Go forward and backward through a layer."""
+    layer = load("fastdrop").Dropout(p, rng=key())
+    return Step(lambda: (layer(x), None), lambda _: layer.backward(dy))
+
+
+def ours(name: str, label: str, steps: Steps) -> Contender:
+    """Return a contender of which the step is timed; alone, it makes that step's forward call."""
+
+    def setup(x: Array, p: float, out: Array) -> Call:
+        step = steps(x, -x, p, out, out)
+        return lambda: step.forward()[0]
+
+    return Contender(f"fastdrop-{name}", label, "ours", setup, "fastdrop", steps=steps)
+
+
+# What is made beside a call. Setups check what they time, for most of it is no dropout of x.
+
+
+def _same(found: object, expected: object, what: str) -> None:
+    if found != expected:
+        raise Wrong(f"{what}: {found!r} instead of {expected!r}")
+
+
+def _folded(x: Array, p: float, out: Array) -> Call:
+    fold_in, ahead = key().fold_in, itertools.count().__next__
+    contract = load("fastdrop_kernels.contract")
+    words = contract.fold_in(*map(np.uint64, (*key(), 7)))
+    _same(tuple(fold_in(7)), tuple(map(int, words)), "fold_in")
+    return lambda: fold_in(ahead())
+
+
+def _entropy(x: Array, p: float, out: Array) -> Call:
+    as_key = load("fastdrop").as_key
+    _same(as_key() == as_key(), False, "as_key() twice the same")
+    return lambda: as_key()
+
+
+def _new_layer(x: Array, p: float, out: Array) -> Call:
+    library, rng = load("fastdrop"), key()
+    make = library.Dropout
+    if not np.array_equal(make(0.5, rng=rng)(x), library.dropout(x, 0.5, rng=rng)):
+        raise Wrong("a new layer's first forward is not that of its key")
+    return lambda: make(0.5, rng=rng)
+
+
+def _noise(kind: Callable[[tuple[int, ...]], Any]) -> Callable[[Array, float, Array], Call]:
+    def setup(x: Array, p: float, out: Array) -> Call:
+        dropout, rng = load("fastdrop").dropout, key()
+        rows, shape = x.reshape(-1, PARTS_SHAPE[1]), (x.size // PARTS_SHAPE[1], 1)
+        given = kind(shape)
+        kept = load("fastdrop").dropout_mask(shape, p, rng=rng)
+        if not np.array_equal(
+            dropout(rows, p, rng=rng, noise_shape=given) != 0, kept & (rows != 0)
+        ):
+            raise Wrong(f"noise_shape={given!r} drops other rows than its mask")
+        return lambda: dropout(rows, p, rng=rng, noise_shape=given)
+
+    return setup
+
+
+def _shard(step: int) -> Callable[[Array, float, Array], Call]:
+    """Call with a shard of a large mask that begins `step` rows further on at each call."""
+
+    def setup(x: Array, p: float, out: Array) -> Call:
+        library, rng = load("fastdrop"), key()
+        rows = x.reshape(-1, PARTS_SHAPE[1])
+        whole = (FAR + len(rows), PARTS_SHAPE[1])
+        starts = itertools.cycle(range(0, FAR, step)) if step else itertools.repeat(0)
+        begin, dropout = starts.__next__, library.dropout
+        mask = library.dropout_mask((len(rows) + 5, PARTS_SHAPE[1]), p, rng=rng)[5:]
+        part = dropout(rows, p, rng=rng, offset=(5, 0), global_shape=whole)
+        if not np.array_equal(part != 0, mask & (rows != 0)):
+            raise Wrong("a shard is not that part of the whole mask")
+        return lambda: dropout(rows, p, rng=rng, offset=(begin(), 0), global_shape=whole)
+
+    return setup
+
+
+def _part(name: str, label: str, setup: Callable[[Array, float, Array], Call]) -> Contender:
+    return Contender(name, label, "ours", setup, "fastdrop", kind="made")
+
+
+PARTS = (
+    _part("fold_in", "key.fold_in(n)", _folded),
+    _part("as_key", "fd.as_key()", _entropy),
+    _part("new-layer", "fd.Dropout(0.5, rng=key)", _new_layer),
+    _part("noise-tuple", "noise_shape=(32, 1)", _noise(tuple)),
+    _part("noise-list", "noise_shape=[32, 1]", _noise(list)),
+    _part("shard", "a shard, the same at each call", _shard(0)),
+    _part("shard-moving", "a shard, another at each call", _shard(1)),
+)
+STEPS = (ours("layer-step", "fastdrop, a layer", layer_steps),)
+
+
+def other_work() -> Callable[[], object]:
+    """Return what a small network does between two calls of dropout, about 50 us of it.
+
+    It puts other code and other data into the caches that a call made again and again would have
+    to itself.
+    """
+    rng = np.random.default_rng(0)
+    x, weights = (rng.standard_normal(shape, np.float32) for shape in ((32, 64), (64, 64)))
+    table = np.ones(128 * KI, np.float32)
+
+    def work() -> Array:
+        h: Array = np.maximum(x @ weights, 0)
+        h = np.exp(h - h.max(axis=1, keepdims=True))
+        h /= h.sum(axis=1, keepdims=True)
+        np.multiply(table, 1, out=table)
+        return h
+
+    return work
