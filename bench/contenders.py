@@ -89,6 +89,7 @@ _SMALL_ONLY = tuple(
         ("unseeded", "rng=None", ours.unseeded),
     )
 )
+_SMALL_ONLY = (*_SMALL_ONLY, small_calls.MASK)
 EVERYONE = (*CONTENDERS, *_SMALL_ONLY, *small_calls.STEPS, *small_calls.PARTS)
 BY_NAME = {contender.name: contender for contender in EVERYONE}
 SMALL = (

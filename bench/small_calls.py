@@ -14,7 +14,7 @@ import numpy as np
 from .check import Wrong
 from .common import KI, Array
 from .contender import Call, Contender, Step, Steps, load
-from .ours import key
+from .ours import exact, key
 
 SIZES = (10, 32, 64, 256, KI, 2 * KI, 4 * KI)
 PARTS_SHAPE = (32, 64)  # what noise shapes and shards are taken of
@@ -22,10 +22,27 @@ PARTS_ELEMENTS = 2 * KI
 FAR = 1 << 20  # shards begin in as many rows
 
 
+def masked(x: Array, p: float, out: Array) -> Call:
+    """Multiply by a mask that is there."""
+    mask = load("fastdrop").Mask(x.shape, p, rng=key())
+    return lambda: x * mask
+
+
 def layer_steps(x: Array, dy: Array, p: float, y: Array, dx: Array) -> Step:
     """Go forward and backward through a layer."""
     layer = load("fastdrop").Dropout(p, rng=key())
     return Step(lambda: (layer(x), None), lambda _: layer.backward(dy))
+
+
+def mask_steps(x: Array, dy: Array, p: float, y: Array, dx: Array) -> Step:
+    """Keep a mask for the backward pass, as the idioms do: another one for each step."""
+    make, rng = load("fastdrop").Mask, np.random.default_rng()
+
+    def forward() -> tuple[Array, Any]:
+        mask = make(x.shape, p, rng=rng)
+        return x * mask, mask
+
+    return Step(forward, lambda mask: dy * mask)
 
 
 def ours(name: str, label: str, steps: Steps) -> Contender:
@@ -111,10 +128,17 @@ PARTS = (
     _part("new-layer", "fd.Dropout(0.5, rng=key)", _new_layer),
     _part("noise-tuple", "noise_shape=(32, 1)", _noise(tuple)),
     _part("noise-list", "noise_shape=[32, 1]", _noise(list)),
+    _part("noise-array", "noise_shape=np.array([32, 1])", _noise(np.array)),
     _part("shard", "a shard, the same at each call", _shard(0)),
     _part("shard-moving", "a shard, another at each call", _shard(1)),
 )
-STEPS = (ours("layer-step", "fastdrop, a layer", layer_steps),)
+MASK = Contender(
+    "fastdrop-mask", "fastdrop, new array, x * fd.Mask", "ours", masked, "fastdrop", exact=exact
+)
+STEPS = (
+    ours("layer-step", "fastdrop, a layer", layer_steps),
+    ours("mask-step", "fastdrop, a new fd.Mask, y = x * mask, dx = dy * mask", mask_steps),
+)
 
 
 def other_work() -> Callable[[], object]:
