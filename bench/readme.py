@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import family_report, process_report, report, small_report
+from . import family_report, loops_report, process_report, report, small_report
 from .common import RESULTS, ROOT, BenchError
 from .goals import judge
 from .gpu import report as gpu_report
@@ -26,6 +26,7 @@ Markers = tuple[str, str]
 CPU: Markers = ("<!-- bench:cpu:start -->", "<!-- bench:cpu:end -->")
 FAMILY: Markers = ("<!-- bench:family:start -->", "<!-- bench:family:end -->")
 PROCESS: Markers = ("<!-- bench:process:start -->", "<!-- bench:process:end -->")
+LOOPS: Markers = ("<!-- bench:loops:start -->", "<!-- bench:loops:end -->")
 GPU: Markers = ("<!-- bench:gpu:start -->", "<!-- bench:gpu:end -->")
 
 
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--process-results", type=Path, default=process_report.RESULTS, metavar="FILE"
     )
+    parser.add_argument("--loop-results", type=Path, default=loops_report.RESULTS, metavar="FILE")
     parser.add_argument("--gpu-results", type=Path, default=GPU_RESULTS, metavar="FILE")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE")
 
@@ -142,6 +144,22 @@ def process_region(results: process_report.ProcessResults) -> str:
     return "\n\n".join([*parts, *dict.fromkeys(machines)])
 
 
+def loops_region(results_file: Path) -> str:
+    """Build the text on training loops: what an fd.Mask changes is open, the rest is folded."""
+    if not results_file.exists():
+        return f"Nothing has been measured yet: `{loops_report.COMMAND}` does it."
+    results = loops_report.load(results_file)
+    return "\n\n".join(
+        [
+            _markdown(loops_report.summary(results)),
+            f"![Time of training steps](bench/results/{results_file.stem}.svg)",
+            _markdown(loops_report.every(results), folded=True),
+            _goals([str(verdict) for verdict in loops_report.judge(results)]),
+            report.machine(results),
+        ]
+    )
+
+
 def gpu_region(results_file: Path) -> str:
     """Build the text on the GPU: its results, or that there are none."""
     if not results_file.exists():
@@ -199,6 +217,8 @@ def main(args: argparse.Namespace) -> int:
     if any(marker in old for marker in PROCESS):
         text = process_region(process_report.load(args.process_results))
         new = replaced(new, text, str(args.readme), PROCESS)
+    if any(marker in old for marker in LOOPS):
+        new = replaced(new, loops_region(args.loop_results), str(args.readme), LOOPS)
     if any(marker in old for marker in GPU):
         new = replaced(new, gpu_region(args.gpu_results), str(args.readme), GPU)
     if new == old:
