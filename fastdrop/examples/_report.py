@@ -65,10 +65,10 @@ def explanation(results: Results) -> str:
     return (
         f"Trained on {N_TRAIN} scans, {WRONG:.0%} of them with a wrong label. Accuracy: on "
         f"{N_TEST} others, whose labels are right, after the last epoch, {over}. "
-        f"{gain(results)}Times: medians over all training steps but each run's first, which compiles, with the matrix "
-        "products on one thread; s/run is the sum over one training. Masks: what the layers hold "
-        f"of them between forward and backward for a minibatch of {BATCH_SIZE}; fastdrop keeps one "
-        "integer a layer and draws the mask again from it."
+        f"{gain(results)}Times: medians over all training steps but each run's first, which "
+        "compiles, with the matrix products on one thread; s/run is the sum over one training. "
+        "Masks: what the layers hold of them between forward and backward for a minibatch of "
+        f"{BATCH_SIZE}; fastdrop keeps one integer a layer and draws the mask again from it."
     )
 
 
