@@ -124,10 +124,14 @@ class Trainer:
         self.epoch += 1
 
     def finish(self) -> Run:
-        """Weigh what the dropout layers keep after a forward; return all measurements."""
+        """Weigh what the dropout layers keep of a forward; return all measurements."""
+        before = self._bytes_kept()
         self.network.forward(self.data.x_train[:BATCH_SIZE], training=True)
-        self.run.bytes_kept = sum(bytes_kept(layer) for layer in self.layers)
+        self.run.bytes_kept = self._bytes_kept() - before
         return self.run
+
+    def _bytes_kept(self) -> int:
+        return sum(bytes_kept(layer) for layer in self.layers)
 
     def _seconds_in_dropout(self) -> float:
         return sum(layer.seconds for layer in self.layers)
