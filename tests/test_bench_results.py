@@ -330,3 +330,32 @@ def test_readme_without_markers_is_an_error(
     assert main(files) == 2
     assert "bench:cpu:" in capsys.readouterr().err
     assert Path(files[-1]).read_text(encoding="utf-8") == text
+
+
+def test_both_pages_are_renewed_and_checked(
+    files: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, second = Path(files[-1]), tmp_path / "benchmarks.md"
+    second.write_text("\n".join(["# More", *readme.FAMILY, *readme.PROCESS, ""]), "utf-8")
+    monkeypatch.setattr(readme, "README", first)
+    monkeypatch.setattr(readme, "PAGE", second)
+    arguments = files[:3]
+    assert main([*arguments, "--check"]) == 1
+    assert capsys.readouterr().err.count("does not show the results") == 2
+    assert main(arguments) == 0
+    assert main([*arguments, "--check"]) == 0
+    text = second.read_text("utf-8")
+    assert text.startswith("# More") and "Times faster than the usual NumPy way" in text
+    assert "The first call in a process" in text
+    second.write_text(text + "changed", "utf-8")
+    assert main([*arguments, "--check"]) == 0  # outside the regions
+    second.write_text(text.replace("gaussian", "Gaussian"), "utf-8")
+    assert main([*arguments, "--check"]) == 1
+    second.write_text("nothing", "utf-8")
+    assert main(arguments) == 2
+    assert "benchmarks.md has no marker" in capsys.readouterr().err
+    second.unlink()
+    assert main(arguments) == 2
