@@ -16,7 +16,7 @@ from rich.text import Text
 
 from . import loops_report, machine, report, show, timing
 from .check import Wrong
-from .common import BenchError, parse_names, parse_seconds
+from .common import Array, BenchError, parse_names, parse_seconds
 from .contender import load
 from .loop_cases import BY_NAME, CASES, Loop
 from .loop_nets import Network
@@ -146,7 +146,8 @@ def measure(
             if part >= 1 and turn + 1 >= least:
                 break
     counts = _counted(loop, dtype)
-    return [_row(loop, dtype, v, samples[v], networks[v], *counts) for v in VARIANTS]
+    stored = np.asarray(samples[STORED])[:, 0]
+    return [_row(loop, dtype, v, samples[v], stored, networks[v], *counts) for v in VARIANTS]
 
 
 def _counted(loop: Loop, dtype: str) -> tuple[int, int]:
@@ -167,6 +168,7 @@ def _row(
     dtype: str,
     variant: str,
     samples: list[tuple[float, float]],
+    stored: Array,
     network: Network,
     elements: int,
     masks: int,
@@ -181,6 +183,7 @@ def _row(
         "step": median,
         "step_q1": q1,
         "step_q3": q3,
+        "ratio": float(np.median(steps / stored)),
         "dropout": float(np.median(dropout)),
         "share": float(np.median(dropout / steps)),
         "elements": elements,

@@ -100,6 +100,23 @@ def _noise(kind: Callable[[tuple[int, ...]], Any]) -> Callable[[Array, float, Ar
     return setup
 
 
+def _sliced(ours: bool) -> Callable[[Array, float, Array], Call]:
+    """Take the rows of one step of time, ``x[:, t]``, as recurrent networks do: 64 x 8 of them."""
+
+    def setup(x: Array, p: float, out: Array) -> Call:
+        part = x.reshape(64, -1, 8)[:, 1]
+        if not ours:
+            q = 1 - p
+            return lambda: part * ((np.random.rand(*part.shape) < q) / q)  # noqa: NPY002
+        library = load("fastdrop")
+        layer = library.Dropout(p, rng=key())
+        if not np.array_equal(layer(part), library.dropout(part.copy(), p, rng=key())):
+            raise Wrong("a layer drops other elements of a slice than of its copy")
+        return lambda: layer(part)
+
+    return setup
+
+
 def _shard(step: int) -> Callable[[Array, float, Array], Call]:
     """Call with a shard of a large mask that begins `step` rows further on at each call."""
 
@@ -129,6 +146,8 @@ PARTS = (
     _part("noise-tuple", "noise_shape=(32, 1)", _noise(tuple)),
     _part("noise-list", "noise_shape=[32, 1]", _noise(list)),
     _part("noise-array", "noise_shape=np.array([32, 1])", _noise(np.array)),
+    _part("slice-idiom", "the idiom of x[:, t], 64 x 8", _sliced(ours=False)),
+    _part("slice", "a layer's forward of x[:, t], 64 x 8", _sliced(ours=True)),
     _part("shard", "a shard, the same at each call", _shard(0)),
     _part("shard-moving", "a shard, another at each call", _shard(1)),
 )

@@ -86,8 +86,8 @@ def parts(results: Results) -> Table | None:
             "What is made beside small calls, microseconds",
             ["", "in a row", "after other work"],
             lines,
-            f"Calls with arrays: of {rows_of} x {columns} float32. In a row: the same call again "
-            "and again, which has the caches to itself. After other work: each call alone, after "
+            f"Calls with arrays: of {rows_of} x {columns} float32, but for slices. In a row: the same "
+            "call again and again, which has the caches to itself. After other work: each call alone, after "
             "some 50 us of what a small network does, as in a training loop; there every call "
             "takes longer, np.multiply too.",
         )
@@ -133,9 +133,11 @@ def _takes(name: str) -> Callable[[Results], float | None]:
     return measure
 
 
-def _times(mine: str, other: str) -> Callable[[Results], float | None]:
+def _times(
+    mine: str, other: str, section: str = "small-parts"
+) -> Callable[[Results], float | None]:
     def measure(results: Results) -> float | None:
-        a, b = (find(results, "small-parts", name, PARTS_ELEMENTS) for name in (mine, other))
+        a, b = (find(results, section, name, PARTS_ELEMENTS) for name in (mine, other))
         return a["ratio"] / b["ratio"] if a and b else None
 
     return measure
@@ -183,5 +185,11 @@ GOALS = (
         SAME,
         _times("shard-moving", "shard"),
         NEARLY,
+    ),
+    Measured(
+        "a layer's forward of x[:, t], 64 x 8, after other work, time over the idiom's",
+        "",
+        1.0,
+        _times("slice", "slice-idiom", "small-between"),
     ),
 )

@@ -144,6 +144,7 @@ def made_up(mask_ms: float = 0.5) -> loops_report.LoopResults:
             "step": step / 1e3,
             "step_q1": step / 1e3,
             "step_q3": step / 1e3,
+            "ratio": float(f"{step / 14:.4g}"),
             "dropout": dropout / 1e3,
             "share": float(f"{dropout / step:.4g}"),
             "elements": 512,
