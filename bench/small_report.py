@@ -86,10 +86,10 @@ def parts(results: Results) -> Table | None:
             "What is made beside small calls, microseconds",
             ["", "in a row", "after other work"],
             lines,
-            f"Calls with arrays: of {rows_of} x {columns} float32, but for slices. In a row: the same "
-            "call again and again, which has the caches to itself. After other work: each call alone, after "
-            "some 50 us of what a small network does, as in a training loop; there every call "
-            "takes longer, np.multiply too.",
+            f"Calls with arrays: of {rows_of} x {columns} float32, but for slices. In a row: the "
+            "same call again and again, which has the caches to itself. After other work: each "
+            "call alone, after some 50 us of what a small network does, as in a training loop; "
+            "there every call takes longer, np.multiply too.",
         )
         if lines
         else None
