@@ -102,7 +102,8 @@ class _Collector:
             self.leave_out(name, elements, late, "left out, for a call would take")
             seconds = self.seconds_per_share * section.share / len(sizes)
             work = other_work() if section.between else None
-            rows += self.group(name, here, elements, seconds, per_element, work)
+            with timing.one_blas_thread() if work else contextlib.nullcontext():
+                rows += self.group(name, here, elements, seconds, per_element, work)
             self.done += 1
         return rows
 

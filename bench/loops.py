@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,17 +58,6 @@ def chosen(names: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
     if unknown := [name for name in names or () if name not in BY_NAME]:
         raise BenchError(f"no loop {unknown[0]!r}; there are {', '.join(BY_NAME)}")
     return tuple(case for case in CASES if names is None or case[0] in names)
-
-
-@contextlib.contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Give BLAS one thread.
-
-    A second gains little at these sizes, and where another process takes a core the two wait for
-    each other.
-    """
-    with load("threadpoolctl").threadpool_limits(1, user_api="blas"):
-        yield
 
 
 def validate(loop: Loop, dtype: str) -> None:
@@ -196,7 +184,7 @@ def _row(
 def collect(cases: Sequence[tuple[str, str]], seconds: float, check: bool = False) -> list[LoopRow]:
     """Validate and time loops, under a progress bar."""
     rows: list[LoopRow] = []
-    with show.progress() as bar, one_blas_thread():
+    with show.progress() as bar, timing.one_blas_thread():
         task = bar.add_task("", total=len(cases))
         for done, (name, dtype) in enumerate(cases):
 

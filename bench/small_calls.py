@@ -85,6 +85,14 @@ def _new_layer(x: Array, p: float, out: Array) -> Call:
     return lambda: make(0.5, rng=rng)
 
 
+def _new_mask(x: Array, p: float, out: Array) -> Call:
+    make, random = load("fastdrop").Mask, np.random
+    mask = make(x.shape, 0.5, rng=random)
+    _same(np.array_equal(np.asarray(mask), np.asarray(mask)), True, "a mask twice")
+    _same(mask == make(x.shape, 0.5, rng=random), False, "a new mask is the last one")
+    return lambda: make(x.shape, 0.5, rng=random)
+
+
 def _noise(kind: Callable[[tuple[int, ...]], Any]) -> Callable[[Array, float, Array], Call]:
     def setup(x: Array, p: float, out: Array) -> Call:
         dropout, rng = load("fastdrop").dropout, key()
@@ -143,6 +151,7 @@ PARTS = (
     _part("fold_in", "key.fold_in(n)", _folded),
     _part("as_key", "fd.as_key()", _entropy),
     _part("new-layer", "fd.Dropout(0.5, rng=key)", _new_layer),
+    _part("new-mask", "fd.Mask(shape, 0.5, rng=np.random)", _new_mask),
     _part("noise-tuple", "noise_shape=(32, 1)", _noise(tuple)),
     _part("noise-list", "noise_shape=[32, 1]", _noise(list)),
     _part("noise-array", "noise_shape=np.array([32, 1])", _noise(np.array)),
@@ -161,20 +170,19 @@ STEPS = (
 
 
 def other_work() -> Callable[[], object]:
-    """Return what a small network does between two calls of dropout, about 50 us of it.
+    """Return what a network does between two calls of dropout, about a millisecond of it.
 
     It puts other code and other data into the caches that a call made again and again would have
-    to itself.
+    to itself: weights of 2 MiB go through the second-level cache in each product.
     """
     rng = np.random.default_rng(0)
-    x, weights = (rng.standard_normal(shape, np.float32) for shape in ((32, 64), (64, 64)))
-    table = np.ones(128 * KI, np.float32)
+    x, weights = (rng.standard_normal(shape, np.float32) for shape in ((32, 512), (512, KI)))
 
     def work() -> Array:
         h: Array = np.maximum(x @ weights, 0)
         h = np.exp(h - h.max(axis=1, keepdims=True))
         h /= h.sum(axis=1, keepdims=True)
-        np.multiply(table, 1, out=table)
+        np.multiply(weights, 1, out=weights)
         return h
 
     return work

@@ -88,7 +88,7 @@ def parts(results: Results) -> Table | None:
             lines,
             f"Calls with arrays: of {rows_of} x {columns} float32, but for slices. In a row: the "
             "same call again and again, which has the caches to itself. After other work: each "
-            "call alone, after some 50 us of what a small network does, as in a training loop; "
+            "call alone, after about a millisecond of what a network does, as in a training loop; "
             "there every call takes longer, np.multiply too.",
         )
         if lines
@@ -165,6 +165,7 @@ GOALS = (
     Measured("key.fold_in(n)", " us", 1.0, _takes("fold_in")),
     Measured("fd.as_key()", " us", 1.0, _takes("as_key")),
     Measured("a new fd.Dropout(0.5, rng=key)", " us", 2.0, _takes("new-layer")),
+    Measured("a new fd.Mask(shape, 0.5, rng=np.random)", " us", 2.0, _takes("new-mask"), 3.0),
     Measured(
         "noise_shape as a list, time over a tuple's",
         "",

@@ -19,7 +19,7 @@ BATCH_SECONDS = 1e-3
 # too.
 WARM_SECONDS = 4e-3
 # Single calls after other work, of a contender in a round.
-SINGLE_CALLS = 40
+SINGLE_CALLS = 20
 # OpenMP threads spin for some milliseconds after their last loop and would slow the next contender.
 SETTLE_SECONDS = 20e-3
 # Calls longer than this are timed in fewer rounds than the others.
@@ -117,6 +117,22 @@ def _batch(call: Callable[[], object], calls: int) -> float:
     for _ in repeat:
         call()
     return (time.perf_counter() - start) / calls
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Give NumPy's products one thread, where threadpoolctl is installed.
+
+    A second gains little at the sizes here, spins when it has nothing to do, and where another
+    process takes its core the two wait for each other.
+    """
+    try:
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    except ModuleNotFoundError:
+        yield
+    else:
+        with threadpool_limits(1, user_api="blas"):
+            yield
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ pytest.importorskip("sklearn", reason="the loops train on scikit-learn's data")
 pytest.importorskip("rich", reason="the benchmark prints with rich: pip install -e '.[bench]'")
 
 import fastdrop
-from bench import loops, loops_report, readme
+from bench import loops, loops_report, readme, timing
 from bench.__main__ import main
 from bench.check import Wrong
 from bench.common import Array
@@ -80,7 +80,7 @@ def test_networks_learn_with_any_dropout(loop: Loop, variant: str) -> None:
     batches = loop.batches("float64", np.random.default_rng(2))
     np.random.seed(3)  # noqa: NPY002 - which stored masks, and those of fastdrop, are drawn from
     # With two threads, BLAS waits for the core that another test has.
-    with loops.one_blas_thread():
+    with timing.one_blas_thread():
         losses = [network.step(next(batches)) for _ in range(100)]
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
     assert all(each.seconds > 0 for each in network.sites) == (variant != NONE)
