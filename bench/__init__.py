@@ -5,9 +5,11 @@ says who, in what, at which sizes), prints ratios first, and writes bench/result
 that can be imported take part: torch, jax, tensorflow, randomgen. ``--check`` makes every call
 once, at tiny sizes, and judges no times: that is for CI.
 
-``python -m bench small`` shows where a small call's time goes, ``python -m bench start`` what the
-first call of a process takes, ``python -m bench latency`` single calls beside busy processes, and
-``python -m bench compare OLD NEW`` what has become slower. ``python -m bench readme`` and
-``python -m bench plot`` make the README's tables and the plots from the results.
+``python -m bench loops`` times dropout in real training steps, ``python -m bench small`` small
+calls beside the usual idiom, what is made beside them (keys, layers, masks, shards) and where their
+time goes, ``python -m bench start`` the first call of a process, and ``python -m bench latency``
+single calls beside busy processes. ``python -m bench compare OLD NEW`` shows what became slower.
+``python -m bench readme`` and ``python -m bench plot`` make the tables of README.md and
+docs/benchmarks.md, and the plots, from the results.
 ``python -m pytest bench --benchmark-only`` times the same contenders under pytest-benchmark.
 """

@@ -12,8 +12,9 @@ from .common import BenchError
 # Each is a module here with add_arguments(parser) and main(args) -> exit status.
 COMMANDS = {
     "run": "validate, time, print tables, write results (what is done when no command is given)",
-    "small": "time calls of 64 to 4,096 elements, and where their time goes",
+    "small": "time calls of 10 to 4,096 elements, what is made beside them, and where time goes",
     "family": "time the family beside the usual NumPy way and PyTorch's",
+    "loops": "time dropout in real training steps: stored mask, fd.Mask, layer",
     "latency": "time single calls beside busy processes, threaded and serial",
     "start": "time the first call of fresh processes, from warm and empty caches",
     "gpu": "the same on a GPU, beside copies, torch, Triton, JAX and the CuPy idiom",
@@ -21,7 +22,7 @@ COMMANDS = {
     "readme": "write the README's tables from the results, or --check them",
     "plot": "draw throughput, memory, steps and threads from the results",
 }
-EXTRA = ("matplotlib", "rich")
+EXTRA = ("matplotlib", "rich", "sklearn", "threadpoolctl")
 INTERRUPTED = 130  # what a shell gives a process that Ctrl-C ended
 
 
@@ -50,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name not in EXTRA:
             raise
-        print(f"bench: {error.name} is missing: pip install 'fastdrop[bench]'", file=sys.stderr)
+        print(f"bench: {error.name} is missing: pip install -e '.[bench]'", file=sys.stderr)
         return 2
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)

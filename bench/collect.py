@@ -14,6 +14,7 @@ from .contender import Contender, default_threads
 from .contenders import CONTENDERS, EVERYONE, available
 from .results import SCHEMA, MemoryRow, ProfileRow, Results, Row
 from .sections import MEMORY, NAMES, PROFILE, SECTIONS, Section
+from .small_calls import other_work
 
 # A contender whose call would take longer than this is left out at that size. What it would take is
 # what it took at the last size, per element.
@@ -100,7 +101,9 @@ class _Collector:
             here = [c for c in members if c not in late]
             self.leave_out(name, elements, late, "left out, for a call would take")
             seconds = self.seconds_per_share * section.share / len(sizes)
-            rows += self.group(name, here, elements, seconds, per_element)
+            work = other_work() if section.between else None
+            with timing.one_blas_thread() if work else contextlib.nullcontext():
+                rows += self.group(name, here, elements, seconds, per_element, work)
             self.done += 1
         return rows
 
@@ -139,6 +142,7 @@ class _Collector:
         elements: int,
         seconds: float,
         per_element: dict[str, float],
+        work: Callable[[], object] | None = None,
     ) -> list[Row]:
         """Validate, then time side by side, at one size; notes what calls cost an element."""
         operands: dict[str, tuple[Array, Array]] = {}
@@ -168,7 +172,7 @@ class _Collector:
         ]
         self.leave_out(section, elements, slow, f"{effort.least_slow} rounds, for calls take")
         samples = timing.measure(
-            entries, seconds, lambda part: self.progress(f"{where} timing", part), effort
+            entries, seconds, lambda part: self.progress(f"{where} timing", part), effort, work
         )
         summaries = timing.summarise(samples, {c.id: c.base for c in valid})
         return [
@@ -199,7 +203,8 @@ class _Collector:
         self.progress("profile of a small call")
         sizes = SECTIONS["small"].tiny if self.plan.mode == "check" else path.SIZES
         share = SECTIONS["small"].share
-        seconds = 0.0 if self.plan.mode == "check" else self.plan.seconds * share
+        per_share = self.seconds_per_share or self.plan.seconds
+        seconds = 0.0 if self.plan.mode == "check" else per_share * share
         rows: list[ProfileRow] = []
         for elements in sizes:
             found, notes = path.profile(elements, seconds / len(sizes), self.plan.effort)

@@ -64,9 +64,10 @@ class Contender:
     threads : {"one", "all", "own"} or int, optional
         Which thread count to set before timing. "own": the library uses threads, and how many
         cannot be changed in a running process. None: it only ever uses one.
-    kind : {"dropout", "scaled", "exact", "step"}
+    kind : {"dropout", "scaled", "exact", "step", "made"}
         How its result is checked, see `bench.check`: as dropout of x, as x times a constant, by
-        `exact` alone, or as output and gradient of a training step.
+        `exact` alone, or as output and gradient of a training step. "made": not at all, for it
+        may be no array; its setup checks.
     exact : callable, optional
         ``exact(x, p)`` yields (what is compared with, expected output), to be met bit for bit.
     steps : callable, optional
@@ -87,7 +88,7 @@ class Contender:
     setup: Setup
     needs: str | None = None
     threads: Threads | int | None = None
-    kind: Literal["dropout", "scaled", "exact", "step"] = "dropout"
+    kind: Literal["dropout", "scaled", "exact", "step", "made"] = "dropout"
     exact: Callable[[Array, float], Expected] | None = None
     steps: Steps | None = None
     traceable: bool = True

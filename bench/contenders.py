@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from . import ours, peers
+from . import ours, peers, small_calls
 from .common import DTYPES, HALF, Array, BenchError, dtype_of, fresh_input, fresh_output
 from .contender import Contender, Setup, Step, Steps, Threads, load
 
@@ -89,7 +89,8 @@ _SMALL_ONLY = tuple(
         ("unseeded", "rng=None", ours.unseeded),
     )
 )
-EVERYONE = (*CONTENDERS, *_SMALL_ONLY)
+_SMALL_ONLY = (*_SMALL_ONLY, small_calls.MASK)
+EVERYONE = (*CONTENDERS, *_SMALL_ONLY, *small_calls.STEPS, *small_calls.PARTS)
 BY_NAME = {contender.name: contender for contender in EVERYONE}
 SMALL = (
     *(BY_NAME[name] for name in ("multiply", "cs231n", "fastdrop", "fastdrop-new")),

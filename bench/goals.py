@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
+from . import small_report
 from .common import HALF, KI, MI, figure
 from .report import seen_bytes
 from .results import Results, Row, find, rows, sizes
@@ -201,8 +202,9 @@ ONE, ALL = Which("forward", "fastdrop-1"), Which("forward", "fastdrop")
 BY_ONE, BY_TWO = (Which("threads", "fastdrop", variant=text) for text in ("1 thread", "2 threads"))
 BOTH = (ONE.contender, ALL.contender)
 OURS = ("fastdrop", *(f"fastdrop-{how}" for how in ("new", "layer", "generator", "unseeded")))
+OURS += ("fastdrop-mask", "fastdrop-layer-step", "fastdrop-mask-step")
 # Figures that differ by less are the same, on a machine that is not quiet.
-SAME = 1.05
+SAME = small_report.SAME
 
 
 def _in_dtype(dtype: str, contender: str = ONE.contender) -> Which:
@@ -321,25 +323,25 @@ GOALS = (
         at_least=True,
     ),
     Goal(
-        "calls of 64 to 4 Ki elements, over np.multiply, the most",
+        "calls of 10 to 4 Ki elements, over np.multiply, the most",
         " us",
         3.0,
         _over_roof("fastdrop", "small"),
     ),
     # The roof writes to a given output here too: making the array counts.
     Goal(
-        "calls of 64 to 4 Ki elements, new array, over np.multiply, the most",
+        "calls of 10 to 4 Ki elements, new array, over np.multiply, the most",
         " us",
         3.0,
         _over_roof("fastdrop-new", "small"),
     ),
     Goal(
-        "time over the cs231n idiom's, the most at any size",
+        "time over the cs231n idiom's, the most at any size from 10 elements up",
         "",
         1.0,
         _relative(
             (Which(section, name), Which(section, "cs231n"))
-            for section in ("small", "forward")
+            for section in ("small", "forward", "small-step", "step")
             for name in OURS
         ),
     ),
@@ -351,6 +353,7 @@ GOALS = (
         _smallest_lead(("torch", "torch-1"), "fastdrop", 64 * KI),
         at_least=True,
     ),
+    *(Goal(*goal) for goal in small_report.GOALS),
     Goal("a call at 1 Ki elements", " us", 6.0, _microseconds(ALL, KI)),
     # Not 0: Linux counts resident pages in lumps of some 100 KiB a thread. A stored mask would be
     # 1 byte, and 0.125 even as bits.

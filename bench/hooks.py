@@ -19,13 +19,15 @@ Spy = Callable[[Kernel], Kernel]
 @contextmanager
 def express_kernels(spy: Spy) -> Iterator[None]:
     """Watch the kernels that plain calls go to straight from `fastdrop.dropout`."""
-    laws = getattr(load("fastdrop._functions"), "_express", {})
-    before = {key: law for key, law in laws.items() if hasattr(law, "run")}
+    laws = getattr(load("fastdrop._functions"), "_express", {}).values()
+    before = [(law, law.near) for law in laws if hasattr(law, "near")]
     try:
-        laws.update({key: law._replace(run=spy(law.run)) for key, law in before.items()})
+        for law, kernel in before:
+            law.near = spy(kernel)
         yield
     finally:
-        laws.update(before)
+        for law, kernel in before:
+            law.near = kernel
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from typing import Any
 from .results import Conditions
 
 PACKAGES = (
-    "fastdrop",
     "numpy",
     "numba",
     "llvmlite",
@@ -30,10 +29,10 @@ PACKAGES = (
 def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages that matter; None for those not installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
-    found |= {package: version(package) for package in PACKAGES}
-    if found["fastdrop"] is None:  # run from a checkout that is not installed
-        found["fastdrop"] = getattr(importlib.import_module("fastdrop"), "__version__", None)
-    return found
+    # The module's own, for the tree may not be installed, and not that of a distribution called
+    # fastdrop, which is another project's.
+    found["fastdrop"] = importlib.import_module("fastdrop").__version__
+    return found | {package: version(package) for package in PACKAGES}
 
 
 def version(package: str) -> str | None:

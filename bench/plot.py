@@ -13,6 +13,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from . import loops_report
 from .common import RESULTS, figure, size_label
 from .contenders import ROOF
 from .readme import PLOTS
@@ -294,6 +295,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
     parser.add_argument(
+        "--loop-results",
+        type=Path,
+        metavar="FILE",
+        help="of training loops (default: bench/results/loops.json, unless --results is given)",
+    )
+    parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="default: that of the results file"
     )
 
@@ -307,4 +314,11 @@ def main(args: argparse.Namespace) -> int:
         draw = draw_all
     for path in draw(results, args.results, args.output):
         print(f"Written to {path}")
+    loops = args.loop_results
+    if loops is None and args.results == RESULTS and loops_report.RESULTS.exists():
+        loops = loops_report.RESULTS
+    if loops is not None:
+        from .loops_plot import draw_file
+
+        print(f"Written to {draw_file(loops_report.load(loops), loops, args.output)}")
     return 0

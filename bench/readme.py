@@ -1,4 +1,4 @@
-"""Write the README's benchmark region from the results file, or check that it is up to date."""
+"""Write the tables of README.md and docs/benchmarks.md from the results, or check them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import family_report, process_report, report
+from . import family_report, loops_report, process_report, report, small_report
 from .common import RESULTS, ROOT, BenchError
 from .goals import judge
 from .gpu import report as gpu_report
@@ -22,10 +22,12 @@ PLOTS: dict[str, tuple[str, Callable[[Results], object]]] = {
     "memory": ("Memory beyond the results", lambda results: results["memory"]),
     "threads": ("Rates by the number of threads", lambda results: rows(results, "threads")),
 }
+README, PAGE = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
 Markers = tuple[str, str]
 CPU: Markers = ("<!-- bench:cpu:start -->", "<!-- bench:cpu:end -->")
 FAMILY: Markers = ("<!-- bench:family:start -->", "<!-- bench:family:end -->")
 PROCESS: Markers = ("<!-- bench:process:start -->", "<!-- bench:process:end -->")
+LOOPS: Markers = ("<!-- bench:loops:start -->", "<!-- bench:loops:end -->")
 GPU: Markers = ("<!-- bench:gpu:start -->", "<!-- bench:gpu:end -->")
 
 
@@ -39,8 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--process-results", type=Path, default=process_report.RESULTS, metavar="FILE"
     )
+    parser.add_argument("--loop-results", type=Path, default=loops_report.RESULTS, metavar="FILE")
     parser.add_argument("--gpu-results", type=Path, default=GPU_RESULTS, metavar="FILE")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE")
+    parser.add_argument("--readme", type=Path, default=README, metavar="FILE")
 
 
 def _markdown(table: report.Table, folded: bool = False) -> str:
@@ -83,7 +86,9 @@ def region(results: Results) -> str:
         (report.ratios, False),
         (report.step, False),
         (report.memory, False),
-        (report.small, False),
+        (small_report.small, False),
+        (small_report.step, False),
+        (small_report.parts, False),
         (report.times, True),
         (report.profile, True),
         (report.variants, True),
@@ -140,6 +145,22 @@ def process_region(results: process_report.ProcessResults) -> str:
     return "\n\n".join([*parts, *dict.fromkeys(machines)])
 
 
+def loops_region(results_file: Path) -> str:
+    """Build the text on training loops: what an fd.Mask changes is open, the rest is folded."""
+    if not results_file.exists():
+        return f"Nothing has been measured yet: `{loops_report.COMMAND}` does it."
+    results = loops_report.load(results_file)
+    return "\n\n".join(
+        [
+            _markdown(loops_report.summary(results)),
+            f"![Time of training steps](bench/results/{results_file.stem}.svg)",
+            _markdown(loops_report.every(results), folded=True),
+            _goals([str(verdict) for verdict in loops_report.judge(results)]),
+            report.machine(results),
+        ]
+    )
+
+
 def gpu_region(results_file: Path) -> str:
     """Build the text on the GPU: its results, or that there are none."""
     if not results_file.exists():
@@ -184,30 +205,41 @@ def replaced(text: str, new: str, where: str = "README.md", markers: Markers = C
     return f"{before}{start}\n\n{new}\n\n{end}{after}"
 
 
+def renewed(text: str, args: argparse.Namespace, where: str) -> str:
+    """Return a page with all the regions that it has renewed."""
+    made: dict[Markers, Callable[[], str]] = {
+        CPU: lambda: region(load(args.results)),
+        LOOPS: lambda: loops_region(args.loop_results),
+        FAMILY: lambda: family_region(family_report.load(args.family_results)),
+        PROCESS: lambda: process_region(process_report.load(args.process_results)),
+        GPU: lambda: gpu_region(args.gpu_results),
+    }
+    for markers, make in made.items():
+        if any(marker in text for marker in markers):
+            text = replaced(text, make(), where, markers)
+    return text
+
+
 def main(args: argparse.Namespace) -> int:
-    """Rewrite the region, or with --check only compare it."""
-    try:
-        old = args.readme.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BenchError(f"no {args.readme}") from None
-    new = replaced(old, region(load(args.results)), str(args.readme))
-    if any(marker in old for marker in FAMILY):
-        text = family_region(family_report.load(args.family_results))
-        new = replaced(new, text, str(args.readme), FAMILY)
-    if any(marker in old for marker in PROCESS):
-        text = process_region(process_report.load(args.process_results))
-        new = replaced(new, text, str(args.readme), PROCESS)
-    if any(marker in old for marker in GPU):
-        new = replaced(new, gpu_region(args.gpu_results), str(args.readme), GPU)
-    if new == old:
-        print(f"{args.readme} is up to date")
-        return 0
-    if args.check:
-        print(
-            f"{args.readme} does not show {args.results}; run python -m bench readme",
-            file=sys.stderr,
-        )
-        return 1
-    args.readme.write_text(new, encoding="utf-8")
-    print(f"{args.readme} rewritten")
-    return 0
+    """Rewrite the regions of all pages, or with --check only compare them."""
+    pages = {args.readme: CPU}
+    if args.readme == README:
+        pages[PAGE] = FAMILY
+    stale = False
+    for page, first in pages.items():
+        try:
+            old = page.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise BenchError(f"no {page}") from None
+        if not any(marker in old for marker in first):
+            raise BenchError(f"{page} has no marker {first[0]}")
+        new = renewed(old, args, str(page))
+        if new == old:
+            print(f"{page} is up to date")
+        elif args.check:
+            print(f"{page} does not show the results; run python -m bench readme", file=sys.stderr)
+            stale = True
+        else:
+            page.write_text(new, encoding="utf-8")
+            print(f"{page} rewritten")
+    return int(stale)

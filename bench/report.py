@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from .common import HALF, figure, size_label
 from .contenders import ROOF
 from .memory import WARM_UP_PART
 from .results import Conditions, Results, Row, find, rows, sizes
-
-
-@dataclass(frozen=True)
-class Table:
-    """A title, column heads, rows of text, and a sentence on how to read them."""
-
-    title: str
-    head: list[str]
-    rows: list[list[str]]
-    note: str
+from .table import Table as Table
 
 
 def _unique(items: Iterable[str]) -> list[str]:
@@ -77,31 +67,6 @@ def throughput(results: Results) -> Table | None:
     return _by_size(
         results, "forward", "Billions of elements a second", "Higher is faster.", _billions
     )
-
-
-def small(results: Results) -> Table | None:
-    """Microseconds of small calls, and what ours take over the roof."""
-    table = _by_size(
-        results,
-        "small",
-        "Small calls, microseconds",
-        "What fastdrop takes over np.multiply is Python's part, and the drawing. Median over "
-        "rounds, of calls made in a row.",
-        _microseconds,
-    )
-    if table is None:
-        return None
-    columns = sizes(results, "small")
-    roof = [find(results, "small", "multiply", elements) for elements in columns]
-    for name in ("fastdrop", "fastdrop-new"):
-        mine = [find(results, "small", name, elements) for elements in columns]
-        if any(mine):
-            over = [
-                f"{(row['seconds'] - base['seconds']) * 1e6:.2f}" if row and base else ""
-                for row, base in zip(mine, roof, strict=True)
-            ]
-            table.rows.append([f"{results['contenders'][name]['label']}: over np.multiply", *over])
-    return table
 
 
 def profile(results: Results) -> Table | None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
+import subprocess
+import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from .collect import Plan, collect
-from .common import RESULTS, BenchError, parse_names, parse_seconds, parse_sizes
-from .contenders import CONTENDERS, known
+from .common import RESULTS, ROOT, BenchError, parse_names, parse_seconds, parse_sizes
+from .contenders import BY_NAME, CONTENDERS, known
 from .results import Results, load, save
-from .sections import NAMES, chosen
+from .sections import BY_THEMSELVES, NAMES, SECTIONS, chosen
 from .show import console, progress, show
 
 SECONDS = {"full": Plan.seconds, "quick": 4.0, "check": 1e-9}
@@ -97,6 +101,54 @@ def plan_of(args: argparse.Namespace) -> Plan:
 
 
 def run(plan: Plan) -> Results:
+    """Collect results under a progress bar; small calls in a process of their own."""
+    alone = tuple(name for name in plan.sections if name in BY_THEMSELVES)
+    if plan.mode == "check" or len(alone) in (0, len(plan.sections)):
+        return run_here(plan)
+    seconds = plan.seconds * sum(SECTIONS[name].share for name in alone if name in SECTIONS)
+    small = run_alone(replace(plan, sections=alone, seconds=seconds or plan.seconds))
+    others = tuple(name for name in plan.sections if name not in alone)
+    found = run_here(replace(plan, sections=others, seconds=plan.seconds - seconds))
+    return merged(found, small)
+
+
+def run_alone(plan: Plan) -> Results:
+    """Collect results of small calls in a fresh process, in which no peer's threads are."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "small.json"
+        options = {
+            "--mode": plan.mode,
+            "--sections": ",".join(plan.sections),
+            "--seconds": str(plan.seconds),
+            "--output": str(output),
+            "--only": ",".join(sorted(plan.only)) if plan.only is not None else "",
+            "--sizes": ",".join(map(str, plan.sizes or ())),
+        }
+        given = [word for option, value in options.items() if value for word in (option, value)]
+        paths = [str(ROOT), *filter(None, sys.path)]  # so that the child imports what this one does
+        child = subprocess.run(
+            [sys.executable, "-m", "bench", "small", "--quiet", *given],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+        if child.returncode:
+            raise BenchError("small calls have failed, as said above")
+        return load(output)
+
+
+def merged(found: Results, small: Results) -> Results:
+    """Return results with those of small calls in their places."""
+    timings = {**found["timings"], **small["timings"]}
+    entrants = {**found["contenders"], **small["contenders"]}
+    return {
+        **found,
+        "notes": list(dict.fromkeys([*found["notes"], *small["notes"]])),
+        "contenders": {name: entrants[name] for name in BY_NAME if name in entrants},
+        "timings": {name: timings[name] for name in SECTIONS if name in timings},
+        "profile": found["profile"] or small["profile"],
+    }
+
+
+def run_here(plan: Plan) -> Results:
     """Collect results under a progress bar."""
     with progress() as bar:
         task = bar.add_task("", total=plan.groups())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from . import variants
+from . import small_calls, variants
 from .common import DTYPES, KI, MI, BenchError
 from .contender import Contender
 from .contenders import BY_NAME, CONTENDERS, ROOF, SMALL, as_step, in_dtype
@@ -30,6 +30,8 @@ class Section:
         Part of the time for timing.
     multiple : int
         What sizes have to be multiples of.
+    between : bool
+        Whether each call is made after other work, and timed alone. Else calls are made in a row.
     """
 
     title: str
@@ -39,6 +41,7 @@ class Section:
     tiny: Sizes
     share: float
     multiple: int = 1
+    between: bool = False
 
 
 def _dtypes() -> tuple[Contender, ...]:
@@ -79,6 +82,16 @@ def _small() -> tuple[Contender, ...]:
     return SMALL
 
 
+def _small_steps() -> tuple[Contender, ...]:
+    own = (BY_NAME[name] for name in ("multiply", "cs231n", "fastdrop", "fastdrop-new"))
+    return tuple(as_step(contender) for contender in (*own, *small_calls.STEPS))
+
+
+def _parts() -> tuple[Contender, ...]:
+    plain = ("multiply", "cs231n", "fastdrop-new", "fastdrop-generator", "fastdrop-layer")
+    return (*(BY_NAME[name] for name in plain), *small_calls.PARTS)
+
+
 _BY_FOURS = tuple(64 << 2 * n for n in range(11))  # 64 to 64 Mi
 
 SECTIONS = {
@@ -88,15 +101,42 @@ SECTIONS = {
         _BY_FOURS,
         (KI, 64 * KI),
         (KI,),
-        share=0.45,
+        share=0.41,
     ),
     "small": Section(
         "small calls",
         _small,
-        tuple(64 << n for n in range(7)),  # 64 to 4 Ki
+        small_calls.SIZES,
         (64, KI),
         (64,),
-        share=0.08,
+        share=0.06,
+    ),
+    "small-step": Section(
+        "small calls, forward plus backward",
+        _small_steps,
+        small_calls.SIZES,
+        (64,),
+        (64,),
+        share=0.03,
+    ),
+    "small-parts": Section(
+        "what is made beside small calls",
+        _parts,
+        (small_calls.PARTS_ELEMENTS,),
+        (small_calls.PARTS_ELEMENTS,),
+        (small_calls.PARTS_ELEMENTS,),
+        share=0.015,
+        multiple=small_calls.PARTS_ELEMENTS,
+    ),
+    "small-between": Section(
+        "the same, each call after other work",
+        _parts,
+        (small_calls.PARTS_ELEMENTS,),
+        (small_calls.PARTS_ELEMENTS,),
+        (small_calls.PARTS_ELEMENTS,),
+        share=0.015,
+        multiple=small_calls.PARTS_ELEMENTS,
+        between=True,
     ),
     "variants": Section(
         "other ways to call fastdrop",
@@ -134,6 +174,9 @@ SECTIONS = {
 }
 # These are no times side by side, and have modules of their own.
 MEMORY, PROFILE = "memory", "profile"
+# Those that `python -m bench small` runs. In a full run they have a process of their own, so that
+# neither threads nor memory of peers are in figures of a microsecond.
+BY_THEMSELVES = ("small", "small-step", "small-parts", "small-between", PROFILE)
 NAMES = (*SECTIONS, MEMORY, PROFILE)
 
 

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from . import report
+from . import report, small_report
 from .goals import judge
 from .losses import losses
 from .results import Results
@@ -19,7 +19,9 @@ TABLES: tuple[Callable[[Results], report.Table | None], ...] = (
     report.ratios,
     report.times,
     report.throughput,
-    report.small,
+    small_report.small,
+    small_report.step,
+    small_report.parts,
     report.profile,
     report.variants,
     report.dtypes,

@@ -18,6 +18,8 @@ BATCH_SECONDS = 1e-3
 # threads awake and the clock up. After the pause below, 1 Mi took 1.5 times as long, np.multiply's
 # too.
 WARM_SECONDS = 4e-3
+# Single calls after other work, of a contender in a round.
+SINGLE_CALLS = 20
 # OpenMP threads spin for some milliseconds after their last loop and would slow the next contender.
 SETTLE_SECONDS = 20e-3
 # Calls longer than this are timed in fewer rounds than the others.
@@ -89,6 +91,25 @@ class Summary:
     rounds: int
 
 
+def _alone(call: Callable[[], object], work: Callable[[], object], calls: int) -> float:
+    """Median seconds of single calls, each after other work, without what reading the clock takes.
+
+    The middle half of them, so that it moves in steps smaller than the clock's.
+    """
+    clock = time.perf_counter
+    taken, empty = [], []
+    for _ in itertools.repeat(None, calls):
+        work()
+        start = clock()
+        call()
+        taken.append(clock() - start)
+        start = clock()
+        empty.append(clock() - start)
+    middle = slice(calls // 4, calls - calls // 4)
+    means = [float(np.mean(sorted(each)[middle])) for each in (taken, empty)]
+    return max(means[0] - means[1], 1e-9)
+
+
 def _batch(call: Callable[[], object], calls: int) -> float:
     """Seconds a call, over `calls` calls in a row."""
     repeat = itertools.repeat(None, calls)
@@ -96,6 +117,22 @@ def _batch(call: Callable[[], object], calls: int) -> float:
     for _ in repeat:
         call()
     return (time.perf_counter() - start) / calls
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Give NumPy's products one thread, where threadpoolctl is installed.
+
+    A second gains little at the sizes here, spins when it has nothing to do, and where another
+    process takes its core the two wait for each other.
+    """
+    try:
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    except ModuleNotFoundError:
+        yield
+    else:
+        with threadpool_limits(1, user_api="blas"):
+            yield
 
 
 @contextlib.contextmanager
@@ -136,6 +173,7 @@ def measure(
     seconds: float,
     on_round: Callable[[float], object] = lambda part: None,
     effort: Effort = FULL,
+    work: Callable[[], object] | None = None,
 ) -> dict[str, list[float]]:
     """Time every entry once a round, each round starting with the next, until time is up.
 
@@ -149,6 +187,8 @@ def measure(
         Called untimed after each round with the part of the work that is done, 0 to 1.
     effort : Effort
         How many rounds at least and at most.
+    work : callable, optional
+        Called untimed before each single call. Without it the calls of a batch are made in a row.
 
     Returns
     -------
@@ -167,6 +207,10 @@ def measure(
                     samples[entry.id].append(math.nan)
                     continue
                 entry.ready()
+                if work is not None:
+                    calls = SINGLE_CALLS if effort.batch else 1
+                    samples[entry.id].append(_alone(entry.call, work, calls))
+                    continue
                 if effort.batch and entry.seconds < WARM_SECONDS:
                     warm = time.perf_counter() + WARM_SECONDS
                     while time.perf_counter() < warm:

@@ -325,6 +325,6 @@ def backend_of_foreign(x: Any) -> Backend:
     except ImportError as error:
         raise TypeError(
             f"x is a {libraries.kind_of(x)} on a GPU, and CuPy, through which fastdrop computes "
-            f"there, cannot be imported ({error}): pip install 'fastdrop[cuda13]', or bring it to "
-            "the host"
+            f"there, cannot be imported ({error}): pip install 'fastdrop-kernels[cuda13]', or "
+            "bring it to the host"
         ) from None

@@ -36,7 +36,7 @@ class NumbaBackend(Backend):
         """None: Numba compiles no kernels over rows."""
         raise TypeError(
             "x is one of Numba's on a GPU, and CuPy, through which a softmax is computed there, "
-            "cannot be imported: pip install 'fastdrop[cuda13]', or bring it to the host"
+            "cannot be imported: pip install 'fastdrop-kernels[cuda13]', or bring it to the host"
         )
 
     def array(self, x: Any, name: str = "x") -> Array:

@@ -61,8 +61,8 @@ class DeviceKey:
             if error.name != "cupy":
                 raise
             raise ModuleNotFoundError(
-                "a DeviceKey needs CuPy, which is not installed: pip install 'fastdrop[cuda13]' "
-                "(or [cuda12])",
+                "a DeviceKey needs CuPy, which is not installed: pip install "
+                "'fastdrop-kernels[cuda13]' (or [cuda12])",
                 name="cupy",
             ) from None
 

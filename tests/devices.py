@@ -29,7 +29,9 @@ def cupy_or_skip() -> Any:
     """Import CuPy, which may warn of what is installed beside it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return pytest.importorskip("cupy", reason="CuPy is not installed: fastdrop[cuda13]")
+        return pytest.importorskip(
+            "cupy", reason="CuPy is not installed: pip install -e '.[cuda13]'"
+        )
 
 
 def need_a_gpu() -> Any:

@@ -18,7 +18,7 @@ from fastdrop_kernels.cuda import modules, operations
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
 # What CuPy appends to the options of a module, whatever they are.
 CUPYS_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
-ABSENT = "NVRTC is not here: pip install 'fastdrop[cuda-check]'"
+ABSENT = "NVRTC is not here: pip install -e '.[cuda-check]'"
 
 
 class Report(NamedTuple):

@@ -21,7 +21,7 @@ from bench.contender import Contender
 from bench.contenders import BY_NAME, CONTENDERS
 from bench.sections import NAMES, SECTIONS, thread_counts
 
-pytest.importorskip("rich", reason="the benchmark prints with rich: fastdrop[bench]")
+pytest.importorskip("rich", reason="the benchmark prints with rich: pip install -e '.[bench]'")
 
 from bench import collect, run  # noqa: E402 - which print
 
@@ -245,7 +245,7 @@ def test_a_missing_package_is_named(
     monkeypatch.delitem(sys.modules, "bench.plot", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["plot"]) == 2
-    assert "matplotlib is missing: pip install 'fastdrop[bench]'" in capsys.readouterr().err
+    assert "matplotlib is missing: pip install -e '.[bench]'" in capsys.readouterr().err
 
 
 def test_a_plan_without_contenders_is_an_error() -> None:

@@ -13,7 +13,7 @@ from bench.__main__ import main
 from bench.common import KI, MI
 from tests.test_bench_results import LABELS, full
 
-pytest.importorskip("rich", reason="the benchmark prints with rich: fastdrop[bench]")
+pytest.importorskip("rich", reason="the benchmark prints with rich: pip install -e '.[bench]'")
 
 from bench.compare import compare  # noqa: E402 - which needs rich
 
@@ -136,7 +136,7 @@ def test_the_command(
 
 @pytest.mark.slow
 def test_plots_are_small_and_deterministic(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="plots need matplotlib: fastdrop[bench]")
+    pytest.importorskip("matplotlib", reason="plots need matplotlib: pip install -e '.[bench]'")
     saved = tmp_path / "cpu.json"
     results.save(full(), saved)
     for name in ("a", "b"):
@@ -153,7 +153,9 @@ def test_plots_are_small_and_deterministic(tmp_path: Path) -> None:
 
 
 def test_what_was_not_measured_is_not_drawn(tmp_path: Path) -> None:
-    plot = pytest.importorskip("bench.plot", reason="plots need matplotlib: fastdrop[bench]")
+    plot = pytest.importorskip(
+        "bench.plot", reason="plots need matplotlib: pip install -e '.[bench]'"
+    )
     found = full()
     found["timings"] = {"forward": found["timings"]["forward"][:1]}  # one size, one contender
     found["memory"] = []
@@ -162,7 +164,9 @@ def test_what_was_not_measured_is_not_drawn(tmp_path: Path) -> None:
 
 
 def test_labels_are_moved_apart_and_keep_their_order() -> None:
-    plot = pytest.importorskip("bench.plot", reason="plots need matplotlib: fastdrop[bench]")
+    plot = pytest.importorskip(
+        "bench.plot", reason="plots need matplotlib: pip install -e '.[bench]'"
+    )
     assert plot.spread([3.0, 0.0, 1.0], 0.5) == [3.0, 0.0, 1.0]
     assert plot.spread([1.0, 1.0], 1.0) == [0.5, 1.5]
     placed = plot.spread([2.0, 2.1, 0.0, 2.05], 1.0)
@@ -174,7 +178,9 @@ def test_labels_are_moved_apart_and_keep_their_order() -> None:
 
 
 def test_every_label_of_a_plot_is_that_of_a_contender() -> None:
-    plot = pytest.importorskip("bench.plot", reason="plots need matplotlib: fastdrop[bench]")
+    plot = pytest.importorskip(
+        "bench.plot", reason="plots need matplotlib: pip install -e '.[bench]'"
+    )
     assert set(plot.SHORT) | set(plot.PEERS) | set(plot.OURS) <= set(LABELS)
 
 

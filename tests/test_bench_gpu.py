@@ -193,7 +193,9 @@ def test_the_readme_has_the_results_or_says_that_there_are_none(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_plots_are_drawn_and_the_same_each_time(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="plots are drawn with matplotlib: fastdrop[bench]")
+    pytest.importorskip(
+        "matplotlib", reason="plots are drawn with matplotlib: pip install -e '.[bench]'"
+    )
     file = tmp_path / "gpu.json"
     results.save(made_up(), file)
     assert main(["plot", "--results", str(file)]) == 0
@@ -207,7 +209,9 @@ def test_plots_are_drawn_and_the_same_each_time(tmp_path: Path) -> None:
 
 
 def test_every_contender_can_be_drawn() -> None:
-    pytest.importorskip("matplotlib", reason="plots are drawn with matplotlib: fastdrop[bench]")
+    pytest.importorskip(
+        "matplotlib", reason="plots are drawn with matplotlib: pip install -e '.[bench]'"
+    )
     from bench.gpu import plot
 
     assert set(plot.STYLES) == set(contenders.BY_NAME)

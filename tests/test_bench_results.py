@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench import readme, report, results
+from bench import readme, report, results, small_report
 from bench.__main__ import main
 from bench.common import KI, MI, BenchError
 from bench.contenders import BY_NAME
@@ -223,8 +223,8 @@ def test_goals_are_judged() -> None:
         ("noise_shape, runs of 4,096, rate over the plain call's, the least", 3 / 3.5, "held"),
         ("offset and shards, runs of 4,096, rate over the plain call's, the least", 0.5, "MISSED"),
         ("Fortran order, rate over C order's, the least", 0.75, "held"),
-        ("calls of 64 to 4 Ki elements, over np.multiply, the most", 2.5, "held"),
-        ("time over the cs231n idiom's, the most at any size", 0.35, "held"),
+        ("calls of 10 to 4 Ki elements, over np.multiply, the most", 2.5, "held"),
+        ("time over the cs231n idiom's, the most at any size from 10 elements up", 0.35, "held"),
     ],
 )
 def test_goals_of_other_sections(text: str, value: float | None, state: str) -> None:
@@ -251,7 +251,7 @@ def test_losses_are_listed() -> None:
 
 def test_tables_show_what_was_measured() -> None:
     found = full()
-    small = report.small(found)
+    small = small_report.small(found)
     assert small is not None
     assert small.rows[-1] == [f"{LABELS['fastdrop']}: over np.multiply", "2.50"]
     variants = report.variants(found)
@@ -274,7 +274,8 @@ def test_sections_that_were_not_run_have_no_table() -> None:
     found["memory"], found["profile"] = [], []
     tables = (
         report.ratios,
-        report.small,
+        small_report.small,
+        small_report.step,
         report.profile,
         report.variants,
         report.dtypes,
@@ -329,3 +330,32 @@ def test_readme_without_markers_is_an_error(
     assert main(files) == 2
     assert "bench:cpu:" in capsys.readouterr().err
     assert Path(files[-1]).read_text(encoding="utf-8") == text
+
+
+def test_both_pages_are_renewed_and_checked(
+    files: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, second = Path(files[-1]), tmp_path / "benchmarks.md"
+    second.write_text("\n".join(["# More", *readme.FAMILY, *readme.PROCESS, ""]), "utf-8")
+    monkeypatch.setattr(readme, "README", first)
+    monkeypatch.setattr(readme, "PAGE", second)
+    arguments = files[:3]
+    assert main([*arguments, "--check"]) == 1
+    assert capsys.readouterr().err.count("does not show the results") == 2
+    assert main(arguments) == 0
+    assert main([*arguments, "--check"]) == 0
+    text = second.read_text("utf-8")
+    assert text.startswith("# More") and "Times faster than the usual NumPy way" in text
+    assert "The first call in a process" in text
+    second.write_text(text + "changed", "utf-8")
+    assert main([*arguments, "--check"]) == 0  # outside the regions
+    second.write_text(text.replace("gaussian", "Gaussian"), "utf-8")
+    assert main([*arguments, "--check"]) == 1
+    second.write_text("nothing", "utf-8")
+    assert main(arguments) == 2
+    assert "benchmarks.md has no marker" in capsys.readouterr().err
+    second.unlink()
+    assert main(arguments) == 2

@@ -81,13 +81,24 @@ def arrays() -> dict[str, Any]:
     return {**found, "W": W}
 
 
-def ours_of(line: Line) -> Any:
-    return eval(line.ours, {"fd": fd, "key": fd.Key(0), "net": net, **arrays()})
+def ours_names() -> dict[str, Any]:
+    return {"fd": fd, "np": np, "rng": np.random.default_rng(1), "net": net, **arrays()}
+
+
+SEEDED = "after `np.random.seed(0)`"
+
+
+def ours_of(line: Line, names: dict[str, Any] | None = None) -> Any:
+    if line.source.startswith(SEEDED):
+        np.random.seed(0)  # noqa: NPY002 - which is what the line is about
+    return eval(line.ours, names or ours_names())
 
 
 def theirs_of(line: Line) -> Any:
+    if line.source.startswith(SEEDED):
+        np.random.seed(0)  # noqa: NPY002
     library = next((m for m in LIBRARIES if re.match(rf"{m}\.", line.theirs)), None)
-    names: dict[str, Any] = {"np": np, "net": net, **arrays()}
+    names: dict[str, Any] = {"np": np, "rng": np.random.default_rng(1), "net": net, **arrays()}
     if library is not None:
         names[library] = pytest.importorskip(LIBRARIES[library])
         tensor: Any = names["tf"].constant if library == "tf" else None
@@ -147,6 +158,52 @@ normal_lines = pytest.mark.parametrize(
 alpha_lines = pytest.mark.parametrize(
     "line", [line for line in LINES if "lpha" in line.ours], ids=lambda line: line.theirs[:40]
 )
+
+
+def values_of(ours: Any) -> Array:
+    """An array that a line of ours makes: of RNNDropout, what it makes of `h`."""
+    if isinstance(ours, fd.RNNDropout):
+        ours.begin()
+        return np.stack([ours.input(h := arrays()["h"], 0), ours.output(h, 0)])
+    return np.asarray(ours)
+
+
+# Those that say which mask: without a hidden state, or with a state that begins where it is made.
+SAYS_WHICH = ("stateless_dropout(", "layers.Dropout(0.2, seed=1)")
+
+
+def says_which(line: Line) -> bool:
+    return line.source.startswith(SEEDED) or any(text in line.theirs for text in SAYS_WHICH)
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.theirs[:40])
+def test_ours_draws_anew_where_theirs_does(line: Line) -> None:
+    names = ours_names()
+    first, second = (values_of(ours_of(line, names)) for _ in range(2))
+    assert np.array_equal(first, second) == says_which(line)
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.theirs[:40])
+def test_theirs_draws_anew(line: Line) -> None:
+    first, second = theirs_of(line), theirs_of(line)
+    again = "rng." in line.theirs  # a Generator made for each
+    assert np.array_equal(first, second) == (again or says_which(line))
+
+
+def test_the_lines_that_say_which_are_there() -> None:
+    for text in SAYS_WHICH:
+        assert sum(text in line.theirs for line in LINES) == 1
+    assert sum(line.source.startswith(SEEDED) for line in LINES) == 1
+
+
+def test_a_seed_reaches_the_module_and_not_none() -> None:
+    drawn: dict[Any, list[Array]] = {np.random: [], None: []}
+    for rng, masks in drawn.items():
+        for _ in range(2):
+            np.random.seed(0)  # noqa: NPY002
+            masks.append(fd.dropout_mask(1000, 0.5, rng=rng))
+    same = {rng: np.array_equal(masks[0], masks[1]) for rng, masks in drawn.items()}
+    assert same == {np.random: True, None: False}
 
 
 @normal_lines

@@ -1,7 +1,7 @@
 """Numba's kernels for a GPU, compiled for real processors on a machine without a driver.
 
 They become PTX by NVVM, and that becomes machine code by nvJitLink, which reports on it. Both come
-from packages: ``pip install 'fastdrop[cuda-check]'``.
+from packages: ``pip install -e '.[cuda-check]'``.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ I64, U64 = types.int64, types.uint64
 
 def _missing() -> str | None:
     if getattr(cuda, "implementation", "") != "NVIDIA":
-        return "Numba's own CUDA finds no compiler in packages: pip install 'fastdrop[cuda-check]'"
+        return "Numba's own CUDA finds no compiler in packages: pip install -e '.[cuda-check]'"
     try:
         from cuda.bindings import nvjitlink, nvvm
 
         nvvm.version()
         nvjitlink.version()
     except Exception as error:
-        return f"NVVM or nvJitLink is missing: pip install 'fastdrop[cuda-check]' ({error})"
+        return f"NVVM or nvJitLink is missing: pip install -e '.[cuda-check]' ({error})"
     return None
 
 

@@ -126,7 +126,7 @@ def test_a_device_key_without_cupy_cannot_be_made(monkeypatch: pytest.MonkeyPatc
 
 
 def test_every_backend_has_what_the_others_have() -> None:
-    pytest.importorskip("cupy", reason="CuPy is not installed: fastdrop[cuda13]")
+    pytest.importorskip("cupy", reason="CuPy is not installed: pip install -e '.[cuda13]'")
     import inspect
 
     from fastdrop import _backend, _gpu, _numpy

@@ -126,4 +126,4 @@ def test_a_missing_package_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "rich", None)  # what makes Python's import fail
     assert example.main([]) == 1
-    assert "rich: pip install 'fastdrop[examples]'" in capsys.readouterr().err
+    assert "rich: pip install 'fastdrop-kernels[examples]'" in capsys.readouterr().err

@@ -19,7 +19,7 @@ N = 100_000_000
 
 @pytest.fixture(scope="module")
 def special() -> Any:
-    return pytest.importorskip("scipy.special", reason="the oracle is scipy, as in fastdrop[test]")
+    return pytest.importorskip("scipy.special", reason="the oracle is scipy, as in the test extra")
 
 
 def test_numbers_are_quantiles_to_within_four_units_in_the_last_place(

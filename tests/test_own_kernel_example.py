@@ -62,5 +62,5 @@ def test_a_missing_package_is_named(
 ) -> None:
     monkeypatch.setattr(own_kernel, "find_spec", lambda name: None)
     assert own_kernel.main() == 1
-    assert "pip install 'fastdrop[examples]'" in capsys.readouterr().err
+    assert "pip install 'fastdrop-kernels[examples]'" in capsys.readouterr().err
     assert sys.modules["fastdrop.examples.own_kernel"] is own_kernel

@@ -96,3 +96,31 @@ def test_versions_agree() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert f'version = "{fastdrop.__version__}"' in text
     assert f"## {fastdrop.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="the source tree is not here")
+def test_every_text_that_names_an_install_names_ours() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.search(r'^name = "fastdrop-kernels"$', text, re.MULTILINE)
+    extras = re.search(
+        r"^\[project\.optional-dependencies\]\n(.*?)^\[", text, re.DOTALL | re.MULTILINE
+    )
+    assert extras
+    known = set(re.findall(r"^([a-z0-9-]+) = \[", extras[1], re.MULTILINE))
+    assert known >= {"test", "bench", "examples", "cuda12", "cuda13"}
+    files = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "pyproject.toml", ".ci/run")]
+    for folder in ("fastdrop", "kernels", "bench", "tests", "docs"):
+        files += sorted(
+            path for kind in ("py", "md") for path in (ROOT / folder).rglob(f"*.{kind}")
+        )
+    seen = 0
+    for path in filter(Path.exists, files):
+        # PyPI's fastdrop is another project: no text may send anybody there.
+        for name, named in re.findall(
+            r"(?<![\w./-])([\w-]*)\[([a-z0-9,-]+)\](?=[\'\"`])", path.read_text(encoding="utf-8")
+        ):
+            if name.startswith("fastdrop"):
+                assert name == "fastdrop-kernels", (path, name)
+                assert set(named.split(",")) <= known, (path, named)
+                seen += 1
+    assert seen >= 5

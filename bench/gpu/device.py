@@ -40,9 +40,7 @@ def load_cupy() -> Any:
             warnings.simplefilter("ignore")
             import cupy
     except ImportError as error:
-        raise BenchError(
-            f"CuPy cannot be imported ({error}): pip install 'fastdrop[cuda13]'"
-        ) from None
+        raise BenchError(f"CuPy cannot be imported ({error}): pip install -e '.[cuda13]'") from None
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:

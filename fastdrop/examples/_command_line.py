@@ -41,7 +41,7 @@ def are_installed(packages: dict[str, str]) -> bool:
     missing = [name for module, name in packages.items() if find_spec(module) is None]
     if missing:
         print(
-            f"This example needs {' and '.join(missing)}: pip install 'fastdrop[examples]'",
+            f"This example needs {' and '.join(missing)}: pip install 'fastdrop-kernels[examples]'",
             file=sys.stderr,
         )
     return not missing

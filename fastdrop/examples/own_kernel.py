@@ -135,7 +135,7 @@ def simulated() -> bool:
 def main() -> int:
     """Run the example; returns 0 if every result is right to the bit, else 1."""
     if find_spec("rich") is None:
-        print("This example needs rich: pip install 'fastdrop[examples]'", file=sys.stderr)
+        print("This example needs rich: pip install 'fastdrop-kernels[examples]'", file=sys.stderr)
         return 1
     from rich.console import Console
     from rich.table import Table

@@ -1,12 +1,8 @@
-"""What needs no function of its own, in a few lines each, with its backward pass.
-
-``python -m fastdrop.examples.recipes`` prints each recipe and runs it.
-"""
+"""DropConnect: weights are dropped, and not activations."""
 
 from __future__ import annotations
 
 import doctest
-import inspect
 import sys
 
 import numpy as np
@@ -74,44 +70,7 @@ def dropconnect_backward(
     return dx, fd.dropout(x.T @ dy, p, rng=key, scale=1.0)
 
 
-def vanilla_dropout(h: Array, p: float, key: fd.Key, training: bool = True) -> Array:
-    """Drop activations without scaling the others, and scale all of them at test time instead.
-
-    "Vanilla" dropout and the weight-scaling rule: a unit that is there with probability ``1 - p``
-    in training is always there at test time, and is multiplied by ``1 - p`` to have the same
-    expectation. The inverted form, `fastdrop.dropout` as it is, leaves test time alone. The
-    backward pass in training is the same call on the gradient.
-
-    References
-    ----------
-    .. [1] The CS231n course notes, "Neural networks part 2", Stanford University.
-    .. [2] N. Srivastava et al., "Dropout: a simple way to prevent neural networks from
-       overfitting", JMLR 15, 2014.
-
-    Examples
-    --------
-    >>> h = np.ones(8)
-    >>> vanilla_dropout(h, 0.25, fd.Key(3))
-    array([1., 1., 1., 0., 1., 1., 0., 1.])
-    >>> vanilla_dropout(h, 0.25, fd.Key(3), training=False)
-    array([0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75])
-    """
-    if not training:
-        return h * (1 - p)
-    return fd.dropout(h, p, rng=key, scale=1.0)
-
-
-RECIPES = (dropconnect, dropconnect_backward, vanilla_dropout)
-
-
-def main() -> int:
-    """Print the recipes and run their examples; return 1 if one gives something else."""
-    for recipe in RECIPES:
-        print(inspect.getsource(recipe))
+def run() -> None:
+    """Run the examples above."""
     result = doctest.testmod(sys.modules[__name__])
-    print(f"{result.attempted} examples were run, and {result.failed} gave something else.")
-    return 1 if result.failed else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    assert result.attempted and not result.failed
