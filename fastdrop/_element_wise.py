@@ -17,6 +17,7 @@ from . import _repeats as repeats
 from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
 from ._backend import Operation
 from ._backends import backend_of
+from ._key import Deferred
 from ._moving import index_of, plain
 from .cuda import AnyRNG
 
@@ -61,6 +62,8 @@ def element_wise(
         if what is not None and (again := known.get(what)):
             result = again(x, out, rng, offset)
             if result is not None:
+                if isinstance(rng, Deferred):
+                    rng.prepared = again
                 return result
     backend = backend_of(x)
     xs = backend.array(x)

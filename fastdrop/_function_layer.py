@@ -13,11 +13,11 @@ import numpy as np
 
 from . import _arguments as arguments
 from ._arguments import Array, ArrayLike
-from ._forwards import Backward, Memory, Turn
-from ._key import Key
+from ._forwards import Backward, Memory, Run, Turn
+from ._key import Deferred, Key
 from ._laws import EXPRESS
 from ._layer_base import PairedLayer
-from ._settings import Setting, Settings
+from ._settings import Prepared, Setting, Settings, keep_prepared
 
 _WORD = (1 << 64) - 1
 _ndarray, _empty = np.ndarray, np.empty
@@ -56,21 +56,42 @@ class FunctionLayer(PairedLayer):
         """
         settings, memory = self._settings, self._memories.own()
         training = self._training if training is None else arguments.in_training(training)
-        # The usual call of `Dropout` goes straight to compiled code, as that of `dropout` does.
         if training and type(x) is _ndarray and memory.fixed is None:
-            law = settings.laws.get(x.dtype)
-            if law is not None and (run := law.kernel(x.nbytes)) is not None:
-                y, key, n = _empty(x.shape, x.dtype), self._key, next(self._numbers)
-                words = key[0], (key[1] + n) & _WORD
-                if run(id(x), id(y), law.record_at, 0, *words):
-                    memory.remember_plain(n, y.shape, key, settings, law)
-                    return y
-                return self._drop(x, memory, Turn(key, iter((n,))))
+            y = self._quickly(x, memory, settings)
+            if y is not None:
+                return y
         if not training:
             return self._function(x, rng=None, training=False, **settings.arguments)
         return self._drop(x, memory, self._turn(memory))
 
     __call__ = forward
+
+    def _quickly(self, x: Any, memory: Memory, settings: Settings) -> Array | None:
+        """Make a call like an earlier one; None for what has to go the long way.
+
+        A plain call of `dropout` goes straight to compiled code, as it does from there, and others
+        to what was prepared for them.
+        """
+        law, key = settings.laws.get(x.dtype), self._key
+        y: Array | None = None
+        if law is not None and x.flags.c_contiguous:
+            run = law.kernel(x.nbytes)
+            if run is None:
+                return None
+            y, n = _empty(x.shape, law.dtype), next(self._numbers)
+            if not run(id(x), id(y), law.record_at, 0, key[0], (key[1] + n) & _WORD):
+                y = None
+        else:
+            again = settings.forwards.get((x.shape, x.strides, x.dtype))
+            out = x if settings["inplace"] else None
+            if again is None or not (out is None or x.flags.writeable):
+                return None
+            n = next(self._numbers)
+            y = again(x, out, key.advanced(n), 0)
+        if y is None:
+            return self._drop(x, memory, Turn(key, iter((n,))))
+        memory.remember_plain(n, y.shape, key, settings)
+        return y
 
     def _drop(self, x: ArrayLike, memory: Memory, turn: Turn) -> Array:
         """Apply the function in training, and remember that."""
@@ -78,10 +99,7 @@ class FunctionLayer(PairedLayer):
         out = {"out": x} if settings["inplace"] else {}
         y = self._function(x, rng=turn, training=True, **settings.arguments, **out)
         self._remember(memory, turn, y.shape, settings)
-        if (plain := self._plain(settings)) is not None and type(x) is _ndarray:
-            law = EXPRESS.get((*plain, x.dtype))
-            if law is not None:
-                settings.laws[x.dtype] = law
+        self._learn(x, turn, settings, settings.forwards)
         return y
 
     def _plain(self, settings: Settings) -> tuple[float, float | None] | None:
@@ -117,18 +135,47 @@ class FunctionLayer(PairedLayer):
         if not memory.runs:
             return self._in_evaluation(dy)
         run = memory.runs[-1]
-        law = run.law
-        if law is not None and type(dy) is _ndarray and dy.dtype is law.dtype:
-            if dy.shape == run.shape and (kernel := law.kernel(dy.nbytes)) is not None:
-                dx, key = _empty(run.shape, law.dtype), run.key
-                words = key[0], (key[1] + run.stop - 1) & _WORD  # type: ignore[index]
-                if kernel(id(dy), id(dx), law.record_at, 0, *words):
-                    memory.went_back()
-                    return dx
+        if type(dy) is _ndarray and run.step and dy.shape == run.shape:
+            dx = self._quickly_back(dy, run)
+            if dx is not None:
+                memory.went_back()
+                return dx
         run.check(dy)
-        dx = self._gradient(run.settings)(dy, rng=run.last_key())
+        last = run.last_key()
+        turn = Deferred(lambda: last)  # type: ignore[arg-type,return-value]
+        dx = self._gradient(run.settings)(dy, rng=turn)
         memory.went_back()
+        self._learn(dy, turn, run.settings, run.settings.backwards)
         return dx
+
+    def _quickly_back(self, dy: Array, run: Run) -> Array | None:
+        """Make a backward like an earlier one; None for what has to go the long way."""
+        settings, key, n = run.settings, run.key, run.stop - 1
+        assert key is not None, "a training forward has a key"
+        law = settings.laws.get(dy.dtype)
+        if law is not None and dy.flags.c_contiguous:
+            if (kernel := law.kernel(dy.nbytes)) is not None:
+                dx = _empty(run.shape, law.dtype)
+                words = key[0], (key[1] + n) & _WORD
+                if kernel(id(dy), id(dx), law.record_at, 0, *words):
+                    return dx
+        elif settings.backwards:
+            again = settings.backwards.get((dy.shape, dy.strides, dy.dtype))
+            if again is not None:
+                made: Array | None = again(dy, None, key.advanced(n), 0)
+                return made
+        return None
+
+    def _learn(self, x: Any, turn: Deferred, settings: Settings, calls: Prepared) -> None:
+        """Remember, of a call that went the long way, how the next one like it may go."""
+        if type(x) is not _ndarray:
+            return
+        if turn.prepared is not None:
+            keep_prepared(calls, (x.shape, x.strides, x.dtype), turn.prepared)
+        elif (plain := self._plain(settings)) is not None:
+            law = EXPRESS.get((*plain, x.dtype))
+            if law is not None:
+                settings.laws[x.dtype] = law
 
     def _in_evaluation(self, dy: ArrayLike) -> Array:
         if not self._training:

@@ -121,12 +121,19 @@ class Deferred:
 
     Functions ask for the key last, when nothing can be refused any more. So a call that is refused
     takes no number from a layer's count, and moves no generator.
+
+    Attributes
+    ----------
+    prepared : callable or None
+        What was prepared for calls like the one that asked (see `_repeats`), if anything was: its
+        caller may go there himself the next time.
     """
 
-    __slots__ = ("_key", "_make")
+    __slots__ = ("_key", "_make", "prepared")
 
     def __init__(self, make: Callable[[], Key]) -> None:
         self._make = make
+        self.prepared: Any = None
         self._key: Key | None = None
 
     def key(self) -> Key:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
 
 import numpy as np
 
@@ -12,6 +12,17 @@ from ._key import Key
 _T = TypeVar("_T")
 _REQUIRED: Any = object()
 _MOST_SHOWN = 8  # numbers of an array
+
+
+Prepared: TypeAlias = dict[tuple[Any, ...], Callable[..., Any]]
+_MOST_PREPARED = 64
+
+
+def keep_prepared(calls: Prepared, layout: tuple[Any, ...], call: Callable[..., Any]) -> None:
+    """Keep what was prepared for arrays of a layout, one of not too many."""
+    if len(calls) >= _MOST_PREPARED:
+        calls.clear()
+    calls[layout] = call
 
 
 class Settings(Mapping[str, Any]):
@@ -24,15 +35,19 @@ class Settings(Mapping[str, Any]):
     ----------
     laws : dict
         By dtype, what a plain call of `dropout` with these settings needs, once one was made.
+    forwards, backwards : dict
+        By shape, strides and dtype, what was prepared for other calls of the layer's functions.
     """
 
     # Not a dict: making one of a dict takes 0.4 us, a fifth of a new layer.
-    __slots__ = ("_arguments", "_values", "laws")
+    __slots__ = ("_arguments", "_values", "backwards", "forwards", "laws")
 
     def __init__(self, values: dict[str, Any]) -> None:
         self._values = values
         self._arguments: dict[str, Any] | None = None
         self.laws: dict[np.dtype[Any], Any] = {}
+        self.forwards: Prepared = {}
+        self.backwards: Prepared = {}
 
     def __getitem__(self, name: str) -> Any:
         """Return the value of one."""

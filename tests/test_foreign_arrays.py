@@ -141,7 +141,9 @@ def test_a_variable_on_disk_that_reads_masked_arrays() -> None:
 
 
 def test_dask_arrays_and_frames_are_not_computed() -> None:
-    dask = pytest.importorskip("dask.array", reason="Dask is not installed: fastdrop[dask]")
+    dask = pytest.importorskip(
+        "dask.array", reason="Dask is not installed: pip install -e '.[dask]'"
+    )
     followed(dask.from_array(VALUES, chunks=2), 2)
     assert re.search(
         r"dask\.\w+, which is lazy: give x\.compute\(\)$", told(dask.sum(dask.ones(3)))

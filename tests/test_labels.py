@@ -323,7 +323,7 @@ def test_other_objects_of_pandas_are_told_of_their_values() -> None:
 
 
 def test_what_is_lazy_in_xarray_is_not_computed(tmp_path: Path) -> None:
-    pytest.importorskip("dask", reason="Dask is not installed: fastdrop[dask]")
+    pytest.importorskip("dask", reason="Dask is not installed: pip install -e '.[dask]'")
     pytest.importorskip("scipy", reason="SciPy is not installed")
     xarray = pytest.importorskip("xarray")
     computed: list[Any] = []

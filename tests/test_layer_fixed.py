@@ -230,11 +230,13 @@ def test_an_inplace_layer_writes_to_x_in_training_and_not_in_the_backward(
 
 def test_an_inplace_layer_refuses_what_cannot_be_written_to() -> None:
     layer = fd.Dropout(0.5, rng=1, inplace=True)
-    with pytest.raises(ValueError, match="read-only"):
-        layer(X)
-    with pytest.raises(TypeError, match="list"):
-        layer(X.tolist())
-    assert layer.forwards == 0
+    for n in range(4):  # by several ways
+        with pytest.raises(ValueError, match="read-only"):
+            layer(X)
+        with pytest.raises(TypeError, match="list"):
+            layer(X.tolist())
+        assert layer.forwards == n
+        layer(X.copy())
     assert "inplace=True" in repr(layer)
 
 

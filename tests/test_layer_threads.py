@@ -202,3 +202,30 @@ def test_forget_reaches_all_threads() -> None:
     forgotten.set()
     thread.join()
     assert left == [0]
+
+
+@pytest.mark.parametrize("order", ["C", "strided", "F"])
+@EACH_LAYER
+def test_calls_like_earlier_ones_draw_what_the_first_would(name: str, order: str) -> None:
+    """By whichever way a call goes, prepared or not, it takes the next number."""
+    make, shape = LAYERS[name]
+    layer = make()
+    x = np.linspace(1.0, 2.0, np.prod(shape)).reshape(shape)
+    if order == "F":
+        x = np.asfortranarray(x)
+    elif order == "strided":
+        x = np.repeat(x, 2, axis=0)[::2]
+    for n in range(6):
+        alone = make()
+        alone.forwards = n
+        y = layer(x)
+        assert_same(np.ascontiguousarray(y), np.ascontiguousarray(alone(np.array(x, order="C"))))
+        if n % 2:  # some forwards pile up
+            same(layer.backward(x), alone.backward(x))
+    assert layer.forwards == 6
+    for n in (4, 2, 0):
+        alone = make()
+        alone.forwards = n
+        alone(x)
+        same(layer.backward(x), alone.backward(x))
+    assert not layer._pending
