@@ -205,9 +205,7 @@ def _powers(kind: Storage) -> Any:
     """
 
     @intrinsic
-    def powers(
-        typingctx: Any, x: Any, more: Any, e: Any, count: Any, rest: Any, top: Any
-    ) -> Any:
+    def powers(typingctx: Any, x: Any, more: Any, e: Any, count: Any, rest: Any, top: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, more, e, count, rest, top = args
             given, rests = (_vectors(builder, kind, memory) for memory in (x, more))

@@ -20,8 +20,8 @@ from .odometer import length_of, odometer, step_of
 from .rounding import round_as_before, round_by_default
 from .storage import Storage
 
-# What is added to one sum goes in so many lanes, on every machine: another number would give another
-# sum. What is added to neighbouring sums meets each of them once, in vectors of any length.
+# What is added to one sum goes in so many lanes on every processor: another number would give
+# another sum. What is added to neighbouring sums may go in vectors of any length.
 _LANES = 16
 _NEIGHBOURS = HALVES // 2
 _MANY, _NEXT = np.uint64(_LANES), np.uint64(_NEIGHBOURS)
@@ -75,8 +75,8 @@ def _folded(typingctx: Any, total: Any, lanes: Any) -> Any:
 @functools.cache
 def _line(name: str, kind: Storage) -> Any:
     """Routine ``(sums, sum_step, terms, term_step, n)``: one axis, of any steps."""
-    to_lanes, to_neighbours, one = (_added(kind, n, kind.itemsize) for n in (_LANES, _NEIGHBOURS, 0))
-    size = np.uint64(kind.itemsize)
+    counts, size = (_LANES, _NEIGHBOURS, 0), np.uint64(kind.itemsize)
+    to_lanes, to_neighbours, one = (_added(kind, count, kind.itemsize) for count in counts)
 
     def line(sums: Any, sum_step: Any, terms: Any, term_step: Any, n: Any) -> None:
         wide_vectors()

@@ -1,0 +1,73 @@
+"""The plain calls in one process, timed beside np.multiply: `bench.steady` starts many of these."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TypedDict
+
+import numpy as np
+
+import fastdrop
+
+from . import ours, peers
+from .common import HALF, Array, BenchError, P, fresh_input, fresh_output
+from .timing import ONCE, Effort, measure, prepare, summarise
+
+# Few rounds: what is compared are processes, and each gives the median of its own.
+ROUNDS = Effort(settle=0.0, least=5)
+SECONDS = 0.1  # for each setting, if the least number of rounds takes no longer
+CHECKED = 1 << 16  # elements whose values are compared with the reference
+
+
+class Timed(TypedDict):
+    """What a process measured: a call's time, and its ratio to np.multiply; medians over rounds."""
+
+    dtype: str
+    elements: int
+    seconds: float
+    ratio: float
+
+
+def complaint(x: Array, y: Array) -> str:
+    """Compare the first elements with the reference; returns what is wrong, if anything is."""
+    some = x[:CHECKED]
+    kept = ours.draw(some.shape, P)
+    expected = np.where(kept, ours.scaled(some, P), some.dtype.type(0))
+    return "" if y[:CHECKED].tobytes() == expected.tobytes() else "computes wrong values"
+
+
+def time_plain(dtype: str, elements: int, effort: Effort = ROUNDS) -> Timed:
+    """Time ``dropout(x, p, rng=key, out=y)`` and np.multiply over as many bytes by turns.
+
+    NumPy converts half types one by one, which takes far longer than their memory: beside them it
+    multiplies float32, half as many.
+
+    Raises
+    ------
+    BenchError
+        Where the call's result is not what it has to be.
+    """
+    x = fresh_input(elements, dtype)
+    y = fresh_output(x)
+    given = fresh_input(x.nbytes // 4, "float32") if dtype in HALF else x
+    entries = [
+        prepare("multiply", peers.multiply(given, P, fresh_output(given)), effort=effort),
+        prepare("dropout", ours.given(x, P, y), effort=effort),
+    ]
+    if wrong := complaint(x, y):
+        raise BenchError(f"fastdrop {wrong} of {dtype}")
+    samples = measure(entries, SECONDS, effort=effort)
+    found = summarise(samples, {"multiply": "multiply", "dropout": "multiply"})["dropout"]
+    return {"dtype": dtype, "elements": elements, "seconds": found.seconds, "ratio": found.ratio}
+
+
+def main(settings: str, once: bool) -> None:
+    """Time settings, JSON pairs of dtype and elements, and print what was found as JSON."""
+    fastdrop.set_num_threads(1)
+    effort = ONCE if once else ROUNDS
+    print(json.dumps([time_plain(*setting, effort) for setting in json.loads(settings)]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], "once" in sys.argv[2:])
