@@ -66,7 +66,8 @@ def main(settings: str, once: bool) -> None:
     """Time settings, JSON pairs of dtype and elements, and print what was found as JSON."""
     fastdrop.set_num_threads(1)
     effort = ONCE if once else ROUNDS
-    print(json.dumps([time_plain(*setting, effort) for setting in json.loads(settings)]))
+    found = [time_plain(dtype, elements, effort) for dtype, elements in json.loads(settings)]
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def integers(shape: tuple[int, ...], seed: int) -> Array:
     k = np.arange(int(np.prod(shape)), dtype=np.uint64) + np.uint64(seed << 40)
     for multiplier in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
         k = (k ^ (k >> np.uint64(33))) * np.uint64(multiplier)
-    return (k ^ (k >> np.uint64(33))).reshape(shape)
+    return np.asarray(k ^ (k >> np.uint64(33))).reshape(shape)
 
 
 def numbers(shape: tuple[int, ...], dtype: Any, seed: int = 1) -> Array:
@@ -53,8 +53,9 @@ def numbers(shape: tuple[int, ...], dtype: Any, seed: int = 1) -> Array:
 
 def special(shape: tuple[int, ...], dtype: Any) -> Array:
     """Return numbers with zeros, infinities, NaN, and the largest and the smallest among them."""
-    x, finfo = numbers(shape, dtype), ml_dtypes.finfo
-    info: Any = finfo(x.dtype)
+    x = numbers(shape, dtype)
+    finfo: Any = ml_dtypes.finfo
+    info = finfo(x.dtype)
     some = [np.inf, -np.inf, np.nan, 0.0, -0.0, info.tiny, info.smallest_subnormal, info.max]
     places = x.reshape(-1)[3::41]
     places[...] = np.resize(np.array(some, x.dtype), places.size)
@@ -122,7 +123,7 @@ def fused(dtype: Any) -> Iterator[Named]:
             yield f"{name}, backward", dbias
         extreme = special(PLAIN, dtype)
         yield name, fd.bias_act_dropout_add(extreme, None, act, P, rng=KEY)
-    # Sums along the axis of neighbours, and over many elements.
+    # Sums along the axis of neighbours, and over many elements, of numbers that fill their float64.
     for shape, of in (((67, 331), (67, 1)), ((3, 9, 11), (9, 1)), ((300, 701), (1, 701))):
         given, gradient, few = (
             numbers(shape, dtype, 6),
@@ -130,7 +131,7 @@ def fused(dtype: Any) -> Iterator[Named]:
             numbers(of, dtype, 8),
         )
         for laid in layouts(gradient):
-            _, dbias, _ = fd.bias_act_dropout_add_backward(laid, given, few, "relu", P, rng=KEY)
+            _, dbias, _ = fd.bias_act_dropout_add_backward(laid, given, few, "gelu", P, rng=KEY)
             assert dbias is not None
             yield "bias_act_dropout_add, sums", dbias
 
@@ -141,7 +142,7 @@ def softmaxes(dtype: Any) -> Iterator[Named]:
         x, dy = numbers(shape, dtype, 1), numbers(shape, dtype, 2)
         x[1], x[2, 3], x[3, 1::2] = -np.inf, np.nan, -np.inf
         for axis in (-1, 0) if x.size < 10_000 else (-1,):
-            along = {"axis": axis, "rng": KEY}
+            along: dict[str, Any] = {"axis": axis, "rng": KEY}
             for given in layouts(np.moveaxis(x, -1, axis)):
                 yield "softmax_dropout", fd.softmax_dropout(given, P, **along)
                 gradient = np.moveaxis(dy, -1, axis)

@@ -47,11 +47,10 @@ NEAR = "near"  # it is in the caches, or the hardware fetches it
 # the second-level cache just holds input and output.
 NEAR_BYTES = 1 << 18
 FAR = "far"  # lines are asked for before they are needed
-# Nontemporal stores are no third way. They went by a stage on the stack, so as to write whole lines.
-# 16 Mi float32 on one thread took 1.3 times as long as FAR on Cascade Lake; on Zen 3 as long in the
-# median of 40 processes, but three to four times as long in 4 of them, where the stack lay badly, for
-# the life of the process. On Zen 5 it took 0.78 times as long (float64 0.77), and in one process of 19
-# 1.6 times.
+# Nontemporal stores are no third way. They went by a stage on the stack, to write whole lines. Of
+# 16 Mi float32 on one thread, as times FAR: on Cascade Lake 1.3; on Zen 3 1.0 in the median of 40
+# processes, but 3 to 4 in four of them, for as long as these lived: it depends on where the stack
+# lies. On Zen 5 0.78 (float64 0.77), and 1.6 in one process of 19.
 
 
 def spread(lines: Sequence[Any], rounds: int, r: int) -> Sequence[Any]:
