@@ -241,9 +241,9 @@ def steady_table(steady: SteadyPart) -> Table:
         ["elements", "fastest", "median", "slowest", "slowest over median", "median, us"],
         lines,
         f"fastdrop.dropout(x, {P:g}, rng=key, out=y) on one thread. Each process has one ratio, "
-        "the median over rounds of its time to that of np.multiply(x, s, out=y) in the same "
-        "round, of the same dtype, or for float16 of as many bytes of float32; the table shows "
-        "the fastest, the median and the slowest process. "
+        "of its time to that of np.multiply(x, s, out=y) over the same memory (float16 as "
+        "float32), by turns, each the lower quartile over rounds, which shared cores disturb "
+        "least; the table shows the fastest, the median and the slowest process. "
         "Slowest over median is 1 where no process is slower than the others; a speed that "
         "depends on where the memory of a process lies shows as 1.5 and more.",
     )
