@@ -16,7 +16,7 @@ P = 0.1
 SEED, STREAM = 2026, 1
 ROWS = COLUMNS = 256
 ELEMENTS = ROWS * COLUMNS
-LARGE = 16 << 20  # threads share it, and it is written past the caches
+LARGE = 16 << 20  # threads share it
 CHECKED = 1 << 20  # of so many elements and a few more, of a larger array, the values are checked
 
 

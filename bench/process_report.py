@@ -1,7 +1,8 @@
-"""Results of latency and of cold start: the file, tables and goals, for terminal and README."""
+"""Results of latency, cold start and steadiness: file, tables, goals, for terminal and README."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypedDict
@@ -14,7 +15,7 @@ from .results import Conditions, Versioned, check_keys, read, save
 
 RESULTS = ROOT / "bench" / "results" / "process.json"
 SCHEMA = 1
-COMMANDS = "python -m bench latency and python -m bench start"
+COMMANDS = "python -m bench latency, start and steady"
 WARM, EMPTY = "warm", "empty"  # caches of compiled kernels
 
 
@@ -45,6 +46,20 @@ class StartRow(TypedDict):
     call: float | None
 
 
+class SteadyRow(TypedDict):
+    """A plain call in fresh processes.
+
+    `seconds` is the median over processes; `ratios` has the ratio to np.multiply of each process,
+    in rising order.
+    """
+
+    dtype: str
+    elements: int
+    processes: int
+    seconds: float
+    ratios: list[float]
+
+
 class LatencyPart(Conditions):
     """What `python -m bench latency` found."""
 
@@ -57,11 +72,18 @@ class StartPart(Conditions):
     rows: list[StartRow]
 
 
+class SteadyPart(Conditions):
+    """What `python -m bench steady` found."""
+
+    rows: list[SteadyRow]
+
+
 class ProcessResults(Versioned):
     """A whole results file; None for what has not been measured."""
 
     latency: LatencyPart | None
     start: StartPart | None
+    steady: SteadyPart | None
 
 
 def load(path: Path) -> ProcessResults:
@@ -77,6 +99,7 @@ def load(path: Path) -> ProcessResults:
     for name, part, row in (
         ("latency", LatencyPart, LatencyRow),
         ("start", StartPart, StartRow),
+        ("steady", SteadyPart, SteadyRow),
     ):
         if data[name] is None:
             continue
@@ -91,7 +114,7 @@ def present(path: Path) -> ProcessResults:
     """Read a results file, or begin one where there is none."""
     if path.exists():
         return load(path)
-    return {"schema": SCHEMA, "latency": None, "start": None}
+    return {"schema": SCHEMA, "latency": None, "start": None, "steady": None}
 
 
 def output_path(given: Path | None, part: object) -> Path | None:
@@ -105,13 +128,21 @@ def output_path(given: Path | None, part: object) -> Path | None:
     return output
 
 
-def put(path: Path, *, latency: LatencyPart | None = None, start: StartPart | None = None) -> None:
-    """Write what was measured, and leave the other as it is."""
+def put(
+    path: Path,
+    *,
+    latency: LatencyPart | None = None,
+    start: StartPart | None = None,
+    steady: SteadyPart | None = None,
+) -> None:
+    """Write what was measured, and leave the rest as it is."""
     results = present(path)
     if latency is not None:
         results["latency"] = latency
     if start is not None:
         results["start"] = start
+    if steady is not None:
+        results["steady"] = steady
     save(results, path)
 
 
@@ -186,11 +217,46 @@ def start_table(start: StartPart) -> Table:
     )
 
 
+def _slowest(row: SteadyRow) -> float:
+    """Return how many times the median process's ratio the slowest has."""
+    return row["ratios"][-1] / statistics.median(row["ratios"])
+
+
+def steady_table(steady: SteadyPart) -> Table:
+    """Of each dtype and size a row."""
+    lines = []
+    for row in steady["rows"]:
+        ratios = row["ratios"]
+        spread = ratios[0], statistics.median(ratios), ratios[-1], _slowest(row)
+        lines.append(
+            [
+                f"{row['dtype']}, {size_label(row['elements'])}",
+                *map(figure, spread),
+                figure(row["seconds"] * 1e6),
+            ]
+        )
+    count = max((row["processes"] for row in steady["rows"]), default=0)
+    return Table(
+        f"The plain call in {count} fresh processes, relative to multiplying by a constant",
+        ["elements", "fastest", "median", "slowest", "slowest over median", "median, us"],
+        lines,
+        f"fastdrop.dropout(x, {P:g}, rng=key, out=y) on one thread. Each process has one ratio, "
+        "of its time to that of np.multiply(x, s, out=y) over the same memory (float16 as "
+        "float32), by turns, each the lower quartile over rounds, which shared cores disturb "
+        "least; the table shows the fastest, the median and the slowest process. "
+        "Slowest over median is 1 where no process is slower than the others; a speed that "
+        "depends on where the memory of a process lies shows as 1.5 and more.",
+    )
+
+
 # The first calls that have goals, and these.
 PLAIN = ("float32", "float64", "float16", "float32 and NumPy's import")
 WITHIN = {WARM: 0.4, EMPTY: 2.0}  # seconds
 AT = MI  # where latency is judged
 LIMIT = 2.0  # at most so many times the serial kernel's figure, beside busy processes
+# At most so many times the median process's ratio. Processes of one machine differ by some tenths
+# where others share its caches.
+STEADY = 1.5
 
 
 def _times_serial(part: Callable[[LatencyRow], float]) -> Callable[[LatencyPart], float | None]:
@@ -245,3 +311,17 @@ def judge_latency(latency: LatencyPart) -> list[Verdict]:
 def judge_start(start: StartPart) -> list[Verdict]:
     """Compare the goals of cold start with what was measured."""
     return [Verdict(goal, goal.measure(start)) for goal in START_GOALS]
+
+
+def _slowest_of_all(steady: SteadyPart) -> float | None:
+    return max(map(_slowest, steady["rows"]), default=None)
+
+
+STEADY_GOALS = (
+    Goal("plain calls, the slowest process over the median", "", STEADY, _slowest_of_all),
+)
+
+
+def judge_steady(steady: SteadyPart) -> list[Verdict]:
+    """Compare the goal of steadiness with what was measured."""
+    return [Verdict(goal, goal.measure(steady)) for goal in STEADY_GOALS]

@@ -126,8 +126,8 @@ def family_region(results: family_report.FamilyResults) -> str:
 
 
 def process_region(results: process_report.ProcessResults) -> str:
-    """Build the text on cold start and latency, whichever was measured."""
-    start, latency = results["start"], results["latency"]
+    """Build the text on cold start, latency and steadiness, whichever was measured."""
+    start, latency, steady = results["start"], results["latency"], results["steady"]
     parts, verdicts, machines = [], [], []
     if start is not None:
         parts.append(_markdown(process_report.start_table(start)))
@@ -137,7 +137,11 @@ def process_region(results: process_report.ProcessResults) -> str:
         parts.append(_markdown(process_report.latency_table(latency)))
         verdicts += process_report.judge_latency(latency)
         machines.append(report.machine(latency))
-    for command, part in (("start", start), ("latency", latency)):
+    if steady is not None:
+        parts.append(_markdown(process_report.steady_table(steady)))
+        verdicts += process_report.judge_steady(steady)
+        machines.append(report.machine(steady))
+    for command, part in (("start", start), ("latency", latency), ("steady", steady)):
         if part is None:
             parts.append(f"Not measured yet: `python -m bench {command}` does it.")
     if verdicts:

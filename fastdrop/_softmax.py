@@ -76,9 +76,9 @@ def softmax_dropout(
     -----
     Of the half types, float32 is computed with: each element is rounded once, after it is scaled.
     exp is right to within 1 unit in the last place; sums are made in an order that depends on
-    nothing but the length of the axis. A place of -inf becomes +0.0. Where all along the axis is
-    -inf, there is no softmax: the result is NaN, as torch's is, except where it was dropped. NaN or
-    +inf make NaN of all that is kept along the axis, too.
+    nothing but the length of the axis. A place of -inf becomes +0.0, and so does
+    everything along the axis where all of it is -inf: what may attend to nothing gets nothing. NaN
+    or +inf make NaN of all that is kept along the axis.
 
     Contiguous arrays are the quick way, with the last axis; others are copied piece by piece.
 
@@ -150,7 +150,8 @@ def softmax_dropout_backward(
 
     Notes
     -----
-    As of `softmax_dropout`. The gradient of a score of -inf is 0.
+    As of `softmax_dropout`. The gradient of a score of -inf is 0; where all along the axis is -inf,
+    it is +0.0 whatever `dy` is.
 
     Examples
     --------

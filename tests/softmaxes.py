@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 import fastdrop as fd
 from fastdrop_kernels import contract
+from fastdrop_kernels.elementary import EXP32, EXP64, INVERSE_LOG_2
 
 from .devices import Device
 from .oracle import Array, assert_same, mask, poisoned
@@ -16,10 +18,12 @@ KEY = fd.Key(2**40 + 9, 2**63 + 5)
 
 
 def softmax(x: Array, axis: int) -> Array:
-    """In more digits than any that is checked, where the machine has them."""
+    """In more digits than any that is checked, where the machine has them; 0 where all is -inf."""
     x = x.astype(np.float64).astype(np.longdouble)
-    e = np.exp(x - x.max(axis, keepdims=True))
-    return np.asarray(e / e.sum(axis, keepdims=True))
+    top = x.max(axis, keepdims=True)
+    e = np.exp(x - np.where(top == -np.inf, 0, top))
+    total = e.sum(axis, keepdims=True)
+    return np.asarray(e / np.where(total == 0, 1, total))
 
 
 def numbers(shape: tuple[int, ...], dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
@@ -36,6 +40,67 @@ def backward(dy: Array, x: Array, p: float, axis: int = -1) -> Array:
     s = softmax(x, axis)
     g = np.where(mask(x.shape, p, KEY), dy.astype(np.float64) * contract.scale(p), 0)
     return np.asarray(s * (g - (g * s).sum(axis, keepdims=True)))
+
+
+def exponentials(x: Array) -> tuple[Array, Array]:
+    """``exp(x - max(x))`` along the last axis and its sums, step by step as the kernels compute."""
+    law, integer = (EXP64, np.int64) if x.dtype == np.float64 else (EXP32, np.int32)
+    kind = np.dtype(np.float64 if x.dtype == np.float64 else np.float32).type
+    x = x.astype(kind)
+    top = x.max(-1, keepdims=True)
+    x = x - np.where(top == -np.inf, kind(0), top)
+    least = kind((1 - law.bias) * math.log(2.0))
+    rounder = kind(1.5 * 2.0**law.significand)
+    shifted = np.maximum(x, least) * kind(INVERSE_LOG_2) + rounder
+    n = shifted - rounder
+    r = np.maximum(x, least) - n * kind(law.log_2[0]) - n * kind(law.log_2[1])
+    q = np.full_like(r, law.q[-1])
+    for coefficient in law.q[-2::-1]:
+        q = q * r + kind(coefficient)
+    power = ((n.astype(integer) + law.bias) << law.significand).view(kind)
+    e = np.where(x < least, kind(0), (r * r * q + r + kind(1)) * power)
+    return e, total(e)
+
+
+def total(terms: Array) -> Array:
+    """Float64 sums along the last axis, in the order that every processor keeps to."""
+    lanes, part = 32, 64
+    n = terms.shape[-1]
+    parts = max(1, n // lanes // part + bool(n // lanes % part))
+    result = np.zeros((*terms.shape[:-1], 1))
+    for k in range(parts):
+        stop = (k + 1) * lanes * part if k + 1 < parts else n
+        some = terms[..., k * lanes * part : stop]
+        width = [(0, 0)] * (some.ndim - 1) + [(0, -some.shape[-1] % lanes)]
+        some = np.pad(some, width)
+        sums = np.zeros((*terms.shape[:-1], lanes), terms.dtype)
+        for first in range(0, some.shape[-1], lanes):
+            sums = sums + some[..., first : first + lanes]
+        while sums.shape[-1] > 1:
+            half = sums.shape[-1] // 2
+            sums = sums[..., :half] + sums[..., half:]
+        result = result + sums
+    return result
+
+
+def exact_forward(x: Array, p: float, **where: Any) -> Array:
+    """What softmax_dropout must give along the last axis, to the bit."""
+    e, sums = exponentials(x)
+    factor = float(e.dtype.type(contract.scale(p))) / np.where(sums == 0, np.inf, sums)
+    made = np.where(mask(x.shape, p, KEY, **where), e * factor.astype(e.dtype), e.dtype.type(0))
+    return np.asarray(made.astype(x.dtype))
+
+
+def exact_backward(dy: Array, x: Array, p: float, **where: Any) -> Array:
+    """What softmax_dropout_backward must give along the last axis, to the bit."""
+    e, sums = exponentials(x)
+    kind = e.dtype.type
+    kept = mask(x.shape, p, KEY, **where)
+    g = np.where(kept, dy.astype(kind) * kind(contract.scale(p)), kind(0))
+    some = np.where(sums == 0, 1, sums)
+    factor, mean = (1 / some).astype(kind), (total(e * g) / some).astype(kind)
+    made = np.where(sums == 0, kind(0), e * factor * (g - mean))
+    return np.asarray(made.astype(x.dtype))
 
 
 def unit(y: Array, dtype: np.dtype[Any]) -> Array:

@@ -17,9 +17,17 @@ pytest.importorskip("bench.start", reason="bench or its libraries are not here")
 
 from bench import first, process_report, readme, start
 from bench.__main__ import main
-from bench.common import MI, ROOT
+from bench.common import KI, MI, ROOT
 from bench.ours import scaled
-from bench.process_report import EMPTY, WARM, LatencyPart, LatencyRow, StartPart, StartRow
+from bench.process_report import (
+    EMPTY,
+    WARM,
+    LatencyPart,
+    LatencyRow,
+    StartPart,
+    StartRow,
+    SteadyPart,
+)
 from bench.results import Conditions, save
 from fastdrop_kernels import reference
 
@@ -80,6 +88,20 @@ LATENCY: LatencyPart = {
         called(MI, 2, 4, 150e-6, 1000e-6),
         called(2 * MI, 2, 1, 200e-6, 400e-6),
         called(2 * MI, 2, 4, 900e-6, 4000e-6),
+    ],
+}
+
+
+STEADY: SteadyPart = {
+    **CONDITIONS,
+    "rows": [
+        {
+            "dtype": "float32",
+            "elements": 64 * KI,
+            "processes": 3,
+            "seconds": 8e-6,
+            "ratios": [2.0, 2.5, 10.0],
+        },
     ],
 }
 
@@ -247,8 +269,10 @@ def test_each_command_replaces_its_own_part(tmp_path: Path) -> None:
     assert process_report.load(saved)["latency"] is None
     process_report.put(saved, latency=LATENCY)
     process_report.put(saved, start=started(warm=0.5))
+    process_report.put(saved, steady=STEADY)
     found = process_report.load(saved)
-    assert found == {"schema": 1, "latency": LATENCY, "start": started(warm=0.5)}
+    whole = {"schema": 1, "latency": LATENCY, "start": started(warm=0.5), "steady": STEADY}
+    assert found == whole
 
 
 def test_a_part_does_not_replace_the_full_results(tmp_path: Path) -> None:
@@ -259,12 +283,12 @@ def test_a_part_does_not_replace_the_full_results(tmp_path: Path) -> None:
 
 def test_broken_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved = tmp_path / "process.json"
-    whole = {"schema": 1, "latency": LATENCY, "start": started(warm=0.3)}
+    whole = {"schema": 1, "latency": LATENCY, "start": started(warm=0.3), "steady": None}
     lacking: Any = json.loads(json.dumps(whole))
     del lacking["start"]["rows"][1]["worst"]
     for broken, says in (
         ({**whole, "schema": 7}, "has results schema 7; this code reads 1"),
-        ({"schema": 1, "start": None}, "the file lacks ['latency']"),
+        ({"schema": 1, "start": None}, "the file lacks ['latency', 'steady']"),
         ({**whole, "latency": {"rows": []}}, "latency lacks ['date', "),
         (lacking, "start.rows[1] lacks ['worst']"),
     ):
@@ -327,13 +351,18 @@ def test_the_readme_shows_what_was_measured(page: list[str]) -> None:
     assert "| float32 | 0.50 | 1.00 | 0.25 |  |  |" in shown
     assert "- MISSED: first call, float32, warm cache, median: at most 0.4 s, is 0.50" in shown
     assert "Not measured yet: `python -m bench latency` does it." in shown
+    assert "Not measured yet: `python -m bench steady` does it." in shown
     assert shown.count("Measured 2020-01-02 on A CPU") == 1 and shown.endswith("The rest.\n")
 
-    process_report.put(saved, latency=LATENCY)
+    process_report.put(saved, latency=LATENCY, steady=STEADY)
     assert main([*page, "--check"]) == 1  # out of date again
     assert main(page) == 0
     shown = text.read_text(encoding="utf-8")
     assert "| 1 Mi, 4 threads, beside 2 busy | 1.50 | 2.50 |" in shown
+    assert "| float32, 64 Ki | 2.00 | 2.50 | 10.0 | 4.00 | 8.00 |" in shown
+    assert (
+        "- MISSED: plain calls, the slowest process over the median: at most 1.5, is 4.00" in shown
+    )
     assert "Not measured" not in shown
 
 

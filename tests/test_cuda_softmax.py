@@ -41,8 +41,8 @@ def made(x: Array, y: Array, axis: int, threshold: int = THRESHOLD, **place: Any
     return y
 
 
-def gradient(dy: Array, x: Array, dx: Array, axis: int) -> Array:
-    law = *KEY, THRESHOLD, factor(x)
+def gradient(dy: Array, x: Array, dx: Array, axis: int, threshold: int = THRESHOLD) -> Array:
+    law = *KEY, threshold, factor(x)
     softmax_driver.softmax_dropout_backward(x, dy, dx, axis % x.ndim, 0, None, *law)
     return dx
 
@@ -101,6 +101,7 @@ def test_nothing_beside_the_rows_is_written(dtype: np.dtype[Any], rng: np.random
 def test_infinities_nan_and_certain_decisions(dtype: np.dtype[Any]) -> None:
     x = np.zeros((6, 37), dtype)
     x[0], x[1, 36], x[2, 5], x[3, :20], x[4, 20:] = -np.inf, np.nan, np.inf, -np.inf, -np.inf
+    x[0, 30] = np.nan
     y = made(x, poisoned(x.shape, dtype), -1).astype(np.float64)
     kept = mask(x.shape, P, KEY)
     assert (y[~kept] == 0).all()
@@ -117,6 +118,22 @@ def test_infinities_nan_and_certain_decisions(dtype: np.dtype[Any]) -> None:
     assert_same(nothing, np.zeros_like(x))
     everything = made(x[3:], poisoned((3, 37), dtype), -1, 0).astype(np.float64)
     np.testing.assert_allclose(everything.sum(-1), 1 / (1 - P), rtol=0.01)
+
+
+@every_dtype
+@pytest.mark.parametrize("n", [1, 5, 37, 1030])
+def test_where_all_scores_are_minus_infinity_all_is_zero(dtype: np.dtype[Any], n: int) -> None:
+    x = np.zeros((5, n), dtype)
+    x[1], x[4] = -np.inf, -np.inf
+    dy = np.where(np.isinf(x.astype(np.float64)), np.nan, 1).astype(dtype)
+    for axis, (given, gradient_given) in ((-1, (x, dy)), (0, (x.T, dy.T))):
+        for threshold in (THRESHOLD, 0):
+            y = made(given, poison(np.empty_like(given)), axis, threshold)
+            dx = gradient(gradient_given, given, poison(np.empty_like(given)), axis, threshold)
+            for result in (y, dx):
+                rows = np.ascontiguousarray(result if axis else result.T)
+                assert_same(rows[[1, 4]], np.zeros((2, n), dtype))
+                assert np.isfinite(rows[[0, 2, 3]].astype(np.float64)).all()
 
 
 def test_a_key_in_memory_is_read_when_the_kernel_runs(rng: np.random.Generator) -> None:

@@ -118,7 +118,6 @@ def test_small_arrays_go_the_ways_of_large_ones(
 ) -> None:
     for name, value in (("PARALLEL_FROM", 500), ("_PART", 300), ("NEAR_BYTES", 256)):
         monkeypatch.setattr(driver, name, value)
-    monkeypatch.setattr(driver, "_STREAMED_FROM", 4096)
     laws: dict[Any, Any] = {}
     monkeypatch.setattr(_functions, "_express", laws)
     monkeypatch.setattr(_laws, "EXPRESS", laws)

@@ -20,6 +20,8 @@ from .softmaxes import (
     assert_close,
     assert_gradient_close,
     backward,
+    exact_backward,
+    exact_forward,
     forward,
     numbers,
     softmax,
@@ -81,6 +83,43 @@ def test_every_element_is_softmax_times_mask_in_every_layout_and_on_threads(
             assert_same(np.ascontiguousarray(given), y)
 
 
+@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype in DTYPES[2:], DTYPES), ids=str)
+def test_sums_are_made_in_the_same_order_on_every_processor(
+    dtype: np.dtype[Any], rng: np.random.Generator
+) -> None:
+    """Compared to the bit with NumPy, whose arithmetic is the same everywhere."""
+    for n in (1, 7, 31, 32, 33, 64, 331, 1030, 2047, 2048, 2049, 2080, 4099, 9001):
+        x, dy = numbers((5, n), dtype, rng), numbers((5, n), dtype, rng)
+        x[1], x[2, : n // 2] = -np.inf, -np.inf
+        assert_same(fd.softmax_dropout(x, 0.3, rng=KEY), exact_forward(x, 0.3))
+        dx = fd.softmax_dropout_backward(dy, x, 0.3, rng=KEY)
+        assert_same(dx, exact_backward(dy, x, 0.3))
+
+
+@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype in DTYPES[2:], DTYPES), ids=str)
+def test_where_all_scores_are_minus_infinity_all_is_zero(
+    dtype: np.dtype[Any], rng: np.random.Generator
+) -> None:
+    shape, nothing = (6, 37, 49), [1, 4]
+    for axis in (-1, 1, 0):
+        x, dy = numbers(shape, dtype, rng), numbers(shape, dtype, rng)
+        # Whole rows: those of these numbers along another axis.
+        other = 0 if axis else 2
+        rows: list[Any] = [slice(None)] * 3
+        rows[other] = nothing
+        x[tuple(rows)], dy[tuple(rows)] = -np.inf, np.nan
+        for how in ({"p": 0.4}, {"p": 0.0}, {"p": 0.4, "scale": -2.0}, {"training": False}):
+            for layout in LAYOUTS.values():
+                given: dict[str, Any] = {"axis": axis, "rng": KEY, **how}
+                y = fd.softmax_dropout(layout(x), **given)
+                dx = fd.softmax_dropout_backward(layout(dy), layout(x), **given)
+                for made in (y, dx):
+                    none = np.ascontiguousarray(made[tuple(rows)])
+                    assert_same(none, np.zeros_like(none))  # +0.0, and no NaN of dy
+                    rest = np.delete(made, nothing, other).astype(np.float64)
+                    assert np.isfinite(rest).all() and rest.any()
+
+
 def test_elements_dropped_are_those_of_dropout_wherever_it_lies(rng: np.random.Generator) -> None:
     x = numbers((4, 6, 33), DTYPES[2], rng)
     where: list[dict[str, Any]] = [
@@ -137,6 +176,7 @@ def test_scores_of_minus_infinity_get_no_weight(
 def test_nan_stays_in_its_row_and_never_where_it_was_dropped(dtype: np.dtype[Any]) -> None:
     x = np.zeros((4, 37), dtype)
     x[0], x[1, 36], x[2, 5] = -np.inf, np.nan, np.inf
+    x[0, 30] = np.nan
     y = fd.softmax_dropout(x, 0.5, rng=KEY).astype(np.float64)
     kept = mask(x.shape, 0.5, KEY)
     for row in range(3):

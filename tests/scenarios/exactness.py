@@ -18,6 +18,7 @@ from fastdrop_kernels import contract
 from fastdrop_kernels.cpu import columns
 from fastdrop_kernels.cpu.span import NEAR_BYTES
 from tests import normals, oracle
+from tests import softmaxes as exact
 from tests.normals import uniforms
 from tests.oracle import Array, poison
 
@@ -118,6 +119,19 @@ def by_columns(function: str, x: Array, **where: Any) -> tuple[Array, Array]:
     return out, np.where(kept, x, x.dtype.type(7))
 
 
+def softmaxes(dtype: str) -> Iterator[tuple[str, tuple[Array, Array]]]:
+    """Yield softmax with dropout and its gradient, of rows that end inside a vector."""
+    for n in (7, 331, 4099):
+        bits = np.arange(6 * n, dtype=np.uint64).reshape(6, n) * np.uint64(0x9E3779B97F4A7C15)
+        x = ((bits >> np.uint64(52)).astype(np.int64) - 2048).astype(np.float64) / 512
+        x, dy = x.astype(dtype), x[::-1].astype(dtype)
+        x[1], x[2, : n // 2] = -np.inf, -np.inf
+        made = fd.softmax_dropout(x, P, rng=exact.KEY), exact.exact_forward(x, P)
+        yield f"softmax of {dtype}, rows of {n}", made
+        back = fd.softmax_dropout_backward(dy, x, P, rng=exact.KEY)
+        yield f"gradient of softmax of {dtype}, rows of {n}", (back, exact.exact_backward(dy, x, P))
+
+
 def results(cpu: str) -> Iterator[tuple[str, tuple[Array, Array]]]:
     """Call everything, and yield what was called, its result, and what it must be."""
     for where in PLACES:
@@ -138,6 +152,8 @@ def results(cpu: str) -> Iterator[tuple[str, tuple[Array, Array]]]:
             yield f"masked_fill of {dtype}, {where}", filled(numbers(dtype), **where)
         yield f"dropout_mask, {where}", marked(**where)
         yield f"packed dropout_mask, {where}", packed(**where)
+    for dtype in DTYPES[cpu]:
+        yield from softmaxes(dtype)
     # Past the second-level cache other kernels go, which copy their input before they need it.
     large = np.tile(numbers("float32"), (9, 3))
     small = large.view("u1")

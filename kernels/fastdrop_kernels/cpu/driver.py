@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-import llvmlite.binding as llvm
 import numpy as np
 import numpy.typing as npt
 
@@ -57,7 +55,7 @@ from .operations import Operation
 from .pieces import pack_by_pieces
 from .prepared import Prepared, prepared, starter
 from .shares import ALL, Record, at_index, record
-from .span import FAR, NEAR, NEAR_BYTES, STREAM
+from .span import FAR, NEAR, NEAR_BYTES
 
 __all__ = [
     "LAYOUT_IS_KNOWN",
@@ -91,7 +89,7 @@ class Job(NamedTuple):
     """A call whose layouts and law are known: what is left are the arrays, and the key."""
 
     operation: Operation
-    kernel: Kernel | None  # None if it depends on where the arrays lie
+    kernel: Kernel
     told: Record
     length: int  # of what threads share, in parts that are multiples
     weight: int
@@ -110,20 +108,6 @@ _EXACT = 4
 # (16 Mi on two threads: 10% faster than with 4 parts to each), but begin with lines that nobody has
 # asked for: 2 Mi takes 5% less in parts of 64 Ki than of 32 Ki, and no less in larger ones.
 _PART = 1 << 16
-
-
-def _last_level_cache() -> int:
-    try:
-        size = os.sysconf("SC_LEVEL3_CACHE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        size = 0
-    return size if size > 0 else 32 << 20
-
-
-# Writing past the caches takes 30% longer on Cascade Lake (16 Mi float32), where a core waits as
-# long for such a store as for a line to be read. On Zen 5 it made hand-written code a quarter
-# faster; this kernel has not been timed there.
-_STREAMED_FROM = _last_level_cache() if llvm.get_host_cpu_name().startswith("znver") else 1 << 63
 
 
 def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
@@ -157,8 +141,6 @@ def prepare(operations: Iterable[Operation]) -> None:
             for form in (LINE, PANEL):
                 if form in forms:
                     box(operation, form, FAR)
-        if _STREAMED_FROM < 1 << 63 and operation is not PACK:
-            ways.append(STREAM)
         for way in ways:
             flat(operation, way)
         for form in forms:
@@ -166,14 +148,9 @@ def prepare(operations: Iterable[Operation]) -> None:
 
 
 def express(operation: Operation, nbytes: int) -> Any:
-    """Return the kernel of `express` for arrays so large; None if they go another way.
-
-    That is where threads share the work, or lines are written past the caches.
-    """
+    """Return the kernel of `express` for arrays so large; None where threads share the work."""
     if nbytes <= NEAR_BYTES:
         return whole_calls.express(operation, NEAR)
-    if nbytes >= _STREAMED_FROM:
-        return None
     if nbytes >= PARALLEL_FROM * operation.target.itemsize and thread_count() > 1:
         return None
     return whole_calls.express(operation, FAR)
@@ -275,7 +252,7 @@ def repeatable(
     else:
         contiguous = are_contiguous(operation, shape, read, output_strides)
         job = _job(operation, contiguous, shape, read, output_strides, nbytes, *law)
-    alone = job.kernel is not None and job.weight < PARALLEL_FROM
+    alone = job.weight < PARALLEL_FROM
     return prepared(
         job.kernel,
         job.told,
@@ -331,9 +308,7 @@ def _line(
     operation: Operation, n: int, nbytes: int, index: int, threshold: int, value: Array
 ) -> Job:
     told, weight = record(n, index, threshold, value), _weight(operation) * n
-    kernel = None
-    if nbytes < _STREAMED_FROM:
-        kernel = flat(operation, NEAR if nbytes <= NEAR_BYTES else FAR)
+    kernel = flat(operation, NEAR if nbytes <= NEAR_BYTES else FAR)
     return Job(operation, kernel, told, n, weight, GROUP)
 
 
@@ -345,10 +320,6 @@ def _do_at(job: Job, x: Array, y: Array, index: int, seed: int, stream: int) -> 
 def _do(job: Job, x: Array, y: Array, seed: int, stream: int) -> None:
     """Do a job, on as many threads as pay."""
     operation, kernel, told, length, weight, multiple = job
-    if kernel is None:
-        # What is read shortly before it is written is in the caches already.
-        in_place = operation.source.bits and np.may_share_memory(x, y)
-        kernel = flat(operation, FAR if in_place else STREAM)
     part, threads = shares(length, weight, multiple)
     if operation is PACK:
         y.fill(0)

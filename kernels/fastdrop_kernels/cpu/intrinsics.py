@@ -155,22 +155,6 @@ def prefetch(builder: Any, pointer: Any, offset: int, to_write: bool) -> None:
     builder.call(fn, [builder.gep(pointer, [ir.Constant(_I64, offset)]), *hints])
 
 
-def past_caches(builder: Any, instruction: Any) -> None:
-    """Let a store of a whole, aligned vector go past the caches."""
-    instruction.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_I32, 1)]))
-
-
-@intrinsic
-def store_fence(typingctx: Any) -> Any:
-    """Order the stores before it, streaming ones too, before all that follow."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.fence("seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
 _HALVES = ir.VectorType(ir.IntType(16), 64)
 
 
@@ -197,6 +181,17 @@ def copy_bytes(typingctx: Any, target: Any, source: Any, nbytes: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.voidptr, types.voidptr, types.uint64), codegen
+
+
+@intrinsic
+def clear_bytes(typingctx: Any, pointer: Any, nbytes: Any) -> Any:
+    """Write zeros."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        cgutils.memset(builder, *args, 0)
+        return context.get_dummy_value()
+
+    return types.void(types.voidptr, types.uint64), codegen
 
 
 def cleared(nbytes: int) -> Any:

@@ -34,8 +34,8 @@ LINE_BYTES = 64  # of a cache line
 # 0.94; not asking 1.42. Whole multiples of 512 bytes are worse on one side or both, and 4096, by
 # which the lines asked for look like those just written, is much worse: (4096, 4096) 1.12,
 # (2048, 2048) 1.00, (1024, 1024) 1.09, (2560, 512) 0.94, (3456, 1408) 0.93, (1408, 384) 0.95. At
-# 1 Mi, which the third level holds, 1.07 against 1.21; float64 0.96 against 1.11. Past the caches
-# (STREAM): 1.22.
+# 1 Mi, which the third level holds, 1.07 against 1.21; float64 0.96 against 1.11. By
+# nontemporal stores: 1.22.
 AHEAD_BYTES = (2432, 640)
 _MARK_BYTES = np.uint64(2)
 _VECTOR = np.uint64(HALVES)

@@ -53,18 +53,18 @@ class Prepared(NamedTuple):
 
 
 def prepared(
-    kernel: Kernel | None,
+    kernel: Kernel,
     told: Record,
     distances: tuple[int, int],
     in_place: bool,
     cleared: int,
     several: Callable[[Any, Any, int, int, int], None] | None,
 ) -> Prepared:
-    """Make a call ready: of a kernel of `flat` or `box`, or of none if there is `several`.
+    """Make a call ready, of a kernel of `flat` or `box`; it is not called if there is `several`.
 
     `distances` are those of `plan.apart_from`, and `cleared` says how many bytes to set to 0.
     """
-    at = 0 if several or not kernel else address_of_kernel(kernel)
+    at = 0 if several else address_of_kernel(kernel)
     behind, before = (distance % 2**64 for distance in distances)
     words = array.array("Q", (at, told.at, behind, before, in_place, cleared))
     return Prepared(starter(), words.buffer_info()[0], several, (words, told))

@@ -126,7 +126,8 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
             for r in range(start, stop):
                 if threshold != _ALWAYS:
                     total = powers(advance(x, r * x_step), e, n)
-                    store_number(factor, _ZERO, number(scale / total))
+                    # Of nothing but -inf, e is 0 already, and 0 * inf would be NaN.
+                    store_number(factor, _ZERO, number(scale / total if total != 0.0 else 0.0))
                 line(
                     e,
                     size,

@@ -1,8 +1,10 @@
 """Rows: what a softmax needs of a whole row of neighbours, pass by pass, while it is in the cache.
 
 A row is read as vectors; what is left at its end is copied into one more, filled up with elements
-that change nothing. Sums are made lane by lane, and from part to part in float64, always in the
-same order: they depend on nothing but the row.
+that change nothing. A sum is made in `LANES` lanes, then of the lanes pair by pair, and from part
+to part in float64. That order depends on the length of the row alone, and not on the processor:
+where a machine's vectors are narrower than the lanes, it goes through a part once for each group of
+lanes that it can hold.
 """
 
 from __future__ import annotations
@@ -18,16 +20,28 @@ from numba import types
 from numba.core import cgutils
 
 from .bits import HALVES, POINTER, U64
-from .compiler import routine
+from .compiler import device, routine
 from .elementary import faded
-from .intrinsics import advance, copy_bytes, intrinsic, scratch, scratch_in, wide_vectors
+from .intrinsics import (
+    advance,
+    clear_bytes,
+    copy_bytes,
+    intrinsic,
+    scratch,
+    scratch_in,
+    wide_vectors,
+)
 from .lanes import BIT, DOUBLE, FLOAT, I64, Lanes, load, select, store
 from .storage import FLOAT32, FLOAT64, Storage
 
-VECTOR = HALVES  # elements
-_VECTOR = np.uint64(VECTOR)
+# Every machine adds element k to lane k % LANES; another number would give other sums.
+LANES = 32
+VECTOR = HALVES  # elements that are computed at once: a group of lanes
+_GROUPS = LANES // VECTOR
+_LANES, _VECTOR = np.uint64(LANES), np.uint64(VECTOR)
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
-# Vectors that are summed lane by lane: a float32 sum of 64 terms is off by 64 roundings at most.
+# Elements that are added up in a lane, and one more at the end of a row: a float32 sum of 65 terms
+# is off by 64 roundings at most.
 _PART = np.uint64(64)
 
 Vectors: TypeAlias = Callable[[Any], Lanes]  # (index) -> that vector
@@ -77,20 +91,74 @@ def _reduced(numbers: Lanes, both: Callable[[Lanes, Lanes], Lanes]) -> Lanes:
     return numbers.made(numbers.builder.extract_element(numbers.value, ir.Constant(I64, 0)))
 
 
-def _gathered(
+def _accumulated(
     builder: Any,
     count: Any,
     start: Lanes,
     both: Callable[[Lanes, Lanes], Lanes],
     each: Vectors,
 ) -> Lanes:
-    """Put vectors together lane by lane, and then the lanes."""
+    """Put vectors together lane by lane."""
     memory = scratch_in(builder, VECTOR * (8 if start.element == DOUBLE else 4))
     store(start, memory, 0)
     with cgutils.for_range(builder, count) as loop:
         so_far = load(builder, memory, 0, start.element, VECTOR)
         store(both(so_far, each(loop.index)), memory, 0)
-    return _reduced(load(builder, memory, 0, start.element, VECTOR), both)
+    return load(builder, memory, 0, start.element, VECTOR)
+
+
+def _summed(
+    builder: Any, kind: Storage, count: Any, rest: Any, each: Vectors, last: Vectors
+) -> Any:
+    """Return the sum in float64 of `count` times `LANES` numbers, and of `rest` vectors more.
+
+    ``each(index)`` is the vector of that index, and ``last(index)`` one of the `rest`, which are at
+    most as many as there are groups of lanes.
+    """
+    nothing, size, nil = _zeros(builder, kind), computed(kind).itemsize, ir.Constant(I64, 0)
+    sums = scratch_in(builder, LANES * size)
+
+    def reduced(lanes: int) -> Lanes:
+        return _reduced(load(builder, sums, 0, nothing.element, lanes), _sum)
+
+    if _GROUPS == 1:
+        so_far = _accumulated(builder, count, nothing, _sum, each)
+        store(so_far, sums, 0)
+        with builder.if_then(builder.icmp_unsigned("!=", rest, nil)):
+            store(so_far + last(nil), sums, 0)
+        return _in_float64(reduced(LANES))
+
+    def group_at(index: Any) -> Any:
+        return builder.gep(sums, [builder.mul(index, ir.Constant(I64, VECTOR * size))])
+
+    store(nothing.repeated(LANES), sums, 0)
+    some, all_groups = builder.icmp_unsigned("!=", count, nil), ir.Constant(I64, _GROUPS)
+    # The rest is added to two groups at once, and to four in a loop of its own: rows of 7 float32
+    # with AVX2 in 0.94 of the time of the other way, and 1,030 float16 without in 0.94, on Zen 5.
+    at_once = _GROUPS == 2
+    groups = builder.select(some, all_groups, rest if at_once else nil)
+    with cgutils.for_range(builder, groups) as group:
+
+        def of_group(index: Any) -> Lanes:
+            return each(builder.add(builder.mul(index, all_groups), group.index))
+
+        so_far, place = _accumulated(builder, count, nothing, _sum, of_group), group_at(group.index)
+        store(so_far, place, 0)
+        if at_once:
+            with builder.if_then(builder.icmp_unsigned("<", group.index, rest)):
+                store(so_far + last(group.index), place, 0)
+    if not at_once:
+        with cgutils.for_range(builder, rest) as group:
+            place = group_at(group.index)
+            so_far = load(builder, place, 0, nothing.element, VECTOR)
+            store(so_far + last(group.index), place, 0)
+    # Of a short row only the first group: the others are zeros, and no sum is -0.0.
+    one, made = builder.icmp_unsigned("==", rest, ir.Constant(I64, 1)), scratch_in(builder, 8)
+    with builder.if_else(builder.and_(builder.not_(some), one)) as (if_short, if_long):
+        for branch, lanes in ((if_short, VECTOR), (if_long, LANES)):
+            with branch:
+                store(reduced(lanes), made, 0)
+    return _in_float64(load(builder, made, 0, nothing.element, 0))
 
 
 def _larger(a: Lanes, b: Lanes) -> Lanes:
@@ -132,7 +200,8 @@ def _largest(kind: Storage) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, count, more = args
             first = _vectors(builder, kind, more)(ir.Constant(I64, 0))
-            return _gathered(builder, count, first, _larger, _vectors(builder, kind, x)).value
+            lanes = _accumulated(builder, count, first, _larger, _vectors(builder, kind, x))
+            return _reduced(lanes, _larger).value
 
         return number_type(kind)(POINTER, U64, POINTER), codegen
 
@@ -140,25 +209,41 @@ def _largest(kind: Storage) -> Any:
 
 
 def _powers(kind: Storage) -> Any:
-    """Intrinsic ``(x, e, count, top) -> sum`` of ``exp(x - top)``, which goes to e."""
+    """Intrinsic ``(x, more, e, count, rest, top) -> sum`` of ``exp(x - top)``, which goes to e.
+
+    The last `rest` vectors, see `_summed`, are read at `more`.
+    """
 
     @intrinsic
-    def powers(typingctx: Any, x: Any, e: Any, count: Any, top: Any) -> Any:
+    def powers(typingctx: Any, x: Any, more: Any, e: Any, count: Any, rest: Any, top: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, e, count, top = args
-            given, write = _vectors(builder, kind, x), _storing(builder, computed(kind), e)
-            largest = Lanes(builder, top)
+            x, more, e, count, rest, top = args
+            given, rests = (_vectors(builder, kind, memory) for memory in (x, more))
+            write, largest = _storing(builder, computed(kind), e), Lanes(builder, top)
+            whole = builder.mul(count, ir.Constant(I64, _GROUPS))
+
+            def power(index: Any, score: Lanes) -> Lanes:
+                made = faded(score - largest)
+                write(index, made)
+                return made
 
             def each(index: Any) -> Lanes:
-                power = faded(given(index) - largest)
-                write(index, power)
-                return power
+                return power(index, given(index))
 
-            return _in_float64(_gathered(builder, count, _zeros(builder, kind), _sum, each))
+            def last(index: Any) -> Lanes:
+                return power(builder.add(whole, index), rests(index))
 
-        return types.float64(POINTER, POINTER, U64, number_type(kind)), codegen
+            return _summed(builder, kind, count, rest, each, last)
+
+        arguments = POINTER, POINTER, POINTER, U64, U64, number_type(kind)
+        return types.float64(*arguments), codegen
 
     return powers
+
+
+@device
+def _vectors_of(n: Any) -> Any:
+    return (n + _VECTOR - _ONE) // _VECTOR
 
 
 @functools.cache
@@ -166,45 +251,53 @@ def exponentials(name: str, kind: Storage) -> Any:
     """Routine ``(x, e, n) -> sum`` of ``exp(x - largest x)`` of n elements, which goes to e.
 
     At e there is room for whole vectors of what is computed with; behind the n-th, they are made
-    zeros.
+    zeros. Where all x are -inf, the sum and what goes to e are 0.
     """
-    size = np.uint64(kind.itemsize)
-    in_bytes, out_bytes = np.uint64(VECTOR) * size, np.uint64(VECTOR * computed(kind).itemsize)
+    number, size = number_type(kind), np.uint64(kind.itemsize)
+    in_bytes, out_bytes = np.uint64(LANES) * size, np.uint64(LANES * computed(kind).itemsize)
     largest, powers, fill = _largest(kind), _powers(kind), filled(kind, -math.inf)
-    end = scratch(VECTOR * kind.itemsize)
+    end, least = scratch(LANES * kind.itemsize), -math.inf
 
     def run(x: Any, e: Any, n: Any) -> Any:
         wide_vectors()
-        more = end()
-        fill(more)
-        whole, rest = n // _VECTOR, n % _VECTOR
+        whole, rest, more = n // _LANES, n % _LANES, end()
+        last = advance(more, rest // _VECTOR * _VECTOR * size)
+        fill(last)
         if rest:
             copy_bytes(more, advance(x, whole * in_bytes), rest * size)
-        top = largest(x, whole, more)
+        top = largest(x, n // _VECTOR, last)
+        if top == least:
+            top = number(0.0)  # of which -inf is as far away as of any other
         total = 0.0
-        for k in range(_ZERO, whole, _PART):
+        for k in range(_ZERO, max(whole, _ONE), _PART):
             count = min(_PART, whole - k)
-            total += powers(advance(x, k * in_bytes), advance(e, k * out_bytes), count, top)
-        if rest:
-            total += powers(more, advance(e, whole * out_bytes), _ONE, top)
+            vectors = _vectors_of(rest) if k + count == whole else _ZERO
+            here, made = advance(x, k * in_bytes), advance(e, k * out_bytes)
+            total += powers(here, more, made, count, vectors, top)
         return total
 
     return routine(f"exponentials-{name}", run, types.float64(POINTER, POINTER, U64))
 
 
 def _products(kind: Storage) -> Any:
-    """Intrinsic ``(e, g, count) -> sum`` of their products."""
+    """Intrinsic ``(e, g, count, rest) -> sum`` of their products; see `_summed`."""
 
     @intrinsic
-    def products(typingctx: Any, e: Any, g: Any, count: Any) -> Any:
+    def products(typingctx: Any, e: Any, g: Any, count: Any, rest: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            a, b = (_vectors(builder, computed(kind), memory) for memory in args[:2])
-            total = _gathered(
-                builder, args[2], _zeros(builder, kind), _sum, lambda index: a(index) * b(index)
-            )
-            return _in_float64(total)
+            e, g, count, rest = args
+            a, b = (_vectors(builder, computed(kind), memory) for memory in (e, g))
+            whole = builder.mul(count, ir.Constant(I64, _GROUPS))
 
-        return types.float64(POINTER, POINTER, U64), codegen
+            def each(index: Any) -> Lanes:
+                return a(index) * b(index)
+
+            def last(index: Any) -> Lanes:
+                return each(builder.add(whole, index))
+
+            return _summed(builder, kind, count, rest, each, last)
+
+        return types.float64(POINTER, POINTER, U64, U64), codegen
 
     return products
 
@@ -236,35 +329,38 @@ def softmax_gradient(name: str, kind: Storage) -> Any:
     """Routine ``(e, g, y, n, sum)``: the gradient of a softmax goes to y.
 
     e and sum are those of `exponentials`. g is the gradient of its result, with room as e has, and
-    what is behind the n-th is lost. Of ``s = e / sum``, y is ``s * (g - sum of (g * s))``.
+    what is behind the n-th is lost. Of ``s = e / sum``, y is ``s * (g - sum of (g * s))``; where
+    the sum is 0, y is 0 whatever g is.
     """
     number = number_type(kind)
-    size = np.uint64(kind.itemsize)
-    out_bytes, vector_bytes = (np.uint64(VECTOR * k.itemsize) for k in (kind, computed(kind)))
-    element = np.uint64(computed(kind).itemsize)
+    size, element = np.uint64(kind.itemsize), np.uint64(computed(kind).itemsize)
+    lane_bytes, vector_bytes = np.uint64(LANES) * element, _VECTOR * element
     products, gradients = _products(kind), _gradients(kind)
     nothing = filled(computed(kind), 0.0)
-    zeros, end = scratch(int(vector_bytes)), scratch(int(out_bytes))
+    zeros, end = scratch(int(vector_bytes)), scratch(VECTOR * kind.itemsize)
 
     def run(e: Any, g: Any, y: Any, n: Any, total: Any) -> None:
         wide_vectors()
-        whole, rest = n // _VECTOR, n % _VECTOR
+        if total == 0.0:
+            clear_bytes(y, n * size)
+            return
+        vectors, rest = n // _VECTOR, n % _VECTOR
         if rest:
             clear = zeros()
             nothing(clear)
             copy_bytes(advance(g, n * element), clear, vector_bytes - rest * element)
         weighted = 0.0
-        vectors = whole + U64(rest > _ZERO)
-        for k in range(_ZERO, vectors, _PART):
-            count = min(_PART, vectors - k)
-            at = k * vector_bytes
-            weighted += products(advance(e, at), advance(g, at), count)
+        whole = n // _LANES
+        for k in range(_ZERO, max(whole, _ONE), _PART):
+            count, at = min(_PART, whole - k), k * lane_bytes
+            more = _vectors_of(n % _LANES) if k + count == whole else _ZERO
+            weighted += products(advance(e, at), advance(g, at), count, more)
         factor, mean = number(1.0 / total), number(weighted / total)
-        gradients(e, g, y, whole, factor, mean)
+        gradients(e, g, y, vectors, factor, mean)
         if rest:
-            at, made = whole * vector_bytes, end()
+            at, made = vectors * vector_bytes, end()
             gradients(advance(e, at), advance(g, at), made, _ONE, factor, mean)
-            copy_bytes(advance(y, whole * out_bytes), made, rest * size)
+            copy_bytes(advance(y, vectors * _VECTOR * size), made, rest * size)
 
     signature = types.void(POINTER, POINTER, POINTER, U64, types.float64)
     return routine(f"softmax-gradient-{name}", run, signature)

@@ -22,11 +22,9 @@ from .intrinsics import (
     cleared,
     copy_bytes,
     intrinsic,
-    past_caches,
     prefetch,
     scratch,
     scratch_in,
-    store_fence,
     wide_vectors,
 )
 from .lanes import I16, I64, Lanes, iota, load, store
@@ -49,7 +47,12 @@ NEAR = "near"  # it is in the caches, or the hardware fetches it
 # the second-level cache just holds input and output.
 NEAR_BYTES = 1 << 18
 FAR = "far"  # lines are asked for before they are needed
-STREAM = "stream"  # and whole lines are written past the caches; not for use in place
+# Nontemporal stores are no third way. They went by a stage on the stack, to write whole lines. Of 16
+# Mi float32 on one thread, as times FAR: on Cascade Lake 1.3; on Zen 3 1.0 in the median of 40
+# processes, but 3 to 4 in four of them, for as long as these lived: it depends on where the stack
+# lies. On Zen 5 0.78 (float64 0.77; 35 processes, none of them slow), so that stores which write
+# whole lines from registers, without a stage, may be worth a trial there.
+
 
 
 def spread(lines: Sequence[Any], rounds: int, r: int) -> Sequence[Any]:
@@ -61,7 +64,7 @@ def _wanted(operation: Operation, way: str) -> list[tuple[int, int]]:
     """Return the lines that a group asks for: which side's, and where on it."""
     wanted = []
     for side, storage in enumerate((operation.source, operation.target)):
-        if way == FAR or (way == STREAM and side == 0):
+        if way == FAR:
             wanted += [(side, at) for at in range(0, GROUP * storage.bits // 8, LINE_BYTES)]
     return wanted
 
@@ -103,7 +106,6 @@ def _groups(operation: Operation, way: str) -> Any:
             x, y, block, count, seed, stream, threshold, value = args
             law = law_of(operation, builder, seed, stream, threshold, value)
             parameters = operation.parameters(builder, value)
-            staged = _Stage(builder, y, out_bytes) if way == STREAM else None
             fetched = _memory_for_input(operation, way, builder)
             with cgutils.for_range(builder, count) as loop:
 
@@ -128,15 +130,11 @@ def _groups(operation: Operation, way: str) -> Any:
                     noise = map(operation.noise, law.uniforms(first, between))
                 else:
                     noise = law.decided(first, between, done)
-                source, target = fetched or sides[0], staged.begin if staged else sides[1]
+                source, target = fetched or sides[0], sides[1]
                 for k, vector in enumerate(noise):
                     n = vector.count
                     factors = law.factors(operation.operands, done, k, n)
                     apply_vector(operation, vector, source, target, k, n, parameters, None, factors)
-                if staged:
-                    staged.write_lines(loop.index)
-            if staged:
-                staged.write_rest(builder.gep(y, [builder.mul(count, ir.Constant(I64, out_bytes))]))
             return context.get_dummy_value()
 
         return types.void(POINTER, POINTER, *[U64] * 5, POINTER), codegen
@@ -195,40 +193,6 @@ def _part(operation: Operation, way: str) -> Any:
     return part
 
 
-class _Stage:
-    """Collects a group's output, and writes it as whole lines past the caches.
-
-    The output may begin inside a line. The stage begins at the same place of a line, with the bytes
-    that lie before in memory, which must be the same span's.
-    """
-
-    def __init__(self, builder: Any, y: Any, nbytes: int) -> None:
-        self.builder, self.nbytes = builder, nbytes
-        self.memory = scratch_in(builder, nbytes + LINE_BYTES)
-        address = builder.ptrtoint(y, I64)
-        self.skip = builder.and_(address, ir.Constant(I64, LINE_BYTES - 1))
-        self.base = builder.gep(y, [builder.neg(self.skip)])
-        self.begin = builder.gep(self.memory, [self.skip])
-        store(self._line(self.base, 0), self.memory, 0)
-
-    def _line(self, pointer: Any, offset: int) -> Lanes:
-        return load(self.builder, pointer, offset, I64, LINE_BYTES // 8)
-
-    def write_lines(self, index: Any) -> None:
-        builder = self.builder
-        base = builder.gep(self.base, [builder.mul(index, ir.Constant(I64, self.nbytes))])
-        for at in range(0, self.nbytes, LINE_BYTES):
-            past_caches(builder, store(self._line(self.memory, at), base, at, align=LINE_BYTES))
-        store(self._line(self.memory, self.nbytes), self.memory, 0)
-
-    def write_rest(self, end: Any) -> None:
-        builder = self.builder
-        line = builder.gep(end, [builder.neg(self.skip)])
-        with cgutils.for_range(builder, self.skip) as loop:
-            byte = builder.load(builder.gep(self.memory, [loop.index]))
-            builder.store(byte, builder.gep(line, [loop.index]))
-
-
 @functools.cache
 def span_loop(operation: Operation, way: str) -> Any:
     """Routine ``(x, y, n, index, seed, stream, threshold, value)``: n neighbours.
@@ -240,11 +204,9 @@ def span_loop(operation: Operation, way: str) -> Any:
         return _near_span(operation)
     if operation.target is BITS:
         return span_loop(operation, NEAR)  # there is little to write, and nothing to wait for
-    if way == STREAM and GROUP * operation.target.bits // 8 < LINE_BYTES:
-        return span_loop(operation, FAR)  # narrow vectors of narrow elements fill no line
-    if way == FAR and by_masks(operation):
+    if by_masks(operation):
         return _masked_span(operation, FAR)
-    return _far_span(operation, way)
+    return _far_span(operation)
 
 
 def by_masks(operation: Operation) -> bool:
@@ -346,19 +308,16 @@ def _masked_span(operation: Operation, way: str) -> Any:
     return routine(f"{operation.name}-span-{way}", span, signature)
 
 
-def _far_span(operation: Operation, way: str) -> Any:
-    near, groups = span_loop(operation, NEAR), _groups(operation, way)
+def _far_span(operation: Operation) -> Any:
+    near, groups = span_loop(operation, NEAR), _groups(operation, FAR)
     law_step = _law_step(operation)
     in_size, out_size = sizes(operation)
-    # Groups that stream begin in a line that has been written.
-    past = way == STREAM
-    before = _GROUP if past else _ZERO
 
     def span(
         x: Any, y: Any, n: Any, index: Any, seed: Any, stream: Any, threshold: Any, value: Any
     ) -> None:
         wide_vectors()
-        first = min(before + (_ZERO - index) % _GROUP, n)
+        first = min((_ZERO - index) % _GROUP, n)
         near(x, y, first, index, seed, stream, threshold, value)
         source, target = advance(x, first * in_size), advance(y, first * out_size)
         count = (n - first) // _GROUP
@@ -369,8 +328,6 @@ def _far_span(operation: Operation, way: str) -> Any:
         done = first + count * _GROUP
         x, y = advance(x, done * in_size), advance(y, done * out_size)
         near(x, y, n - done, index + done, seed, stream, threshold + done * law_step, value)
-        if past:
-            store_fence()
 
     signature = types.void(POINTER, POINTER, *[U64] * 5, POINTER)
-    return routine(f"{operation.name}-span-{way}", span, signature)
+    return routine(f"{operation.name}-span-{FAR}", span, signature)

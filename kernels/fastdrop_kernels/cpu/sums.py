@@ -20,12 +20,15 @@ from .odometer import length_of, odometer, step_of
 from .rounding import round_as_before, round_by_default
 from .storage import Storage
 
-_COUNT = HALVES // 2  # elements that are added at once
-_MANY = np.uint64(_COUNT)
+# What is added to one sum goes in so many lanes on every processor: another number would give
+# another sum. What is added to neighbouring sums may go in vectors of any length.
+_LANES = 16
+_NEIGHBOURS = HALVES // 2
+_MANY, _NEXT = np.uint64(_LANES), np.uint64(_NEIGHBOURS)
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _SUM, _TERM = np.uint64(0), np.uint64(1)  # columns of the table of axes
 _COLUMNS = 2
-_lanes_scratch = scratch(8 * _COUNT)
+_lanes_scratch = scratch(8 * _LANES)
 
 
 def _added(kind: Storage, count: int, size: int) -> Any:
@@ -58,7 +61,7 @@ def _folded(typingctx: Any, total: Any, lanes: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         total, lanes = args
-        vector: Lanes = load(builder, lanes, 0, DOUBLE, _COUNT)
+        vector: Lanes = load(builder, lanes, 0, DOUBLE, _LANES)
         while vector.count > 1:
             first, rest = vector.parted()
             vector = first + rest
@@ -72,21 +75,21 @@ def _folded(typingctx: Any, total: Any, lanes: Any) -> Any:
 @functools.cache
 def _line(name: str, kind: Storage) -> Any:
     """Routine ``(sums, sum_step, terms, term_step, n)``: one axis, of any steps."""
-    many, one = _added(kind, _COUNT, kind.itemsize), _added(kind, 0, kind.itemsize)
-    size = np.uint64(kind.itemsize)
+    counts, size = (_LANES, _NEIGHBOURS, 0), np.uint64(kind.itemsize)
+    to_lanes, to_neighbours, one = (_added(kind, count, kind.itemsize) for count in counts)
 
     def line(sums: Any, sum_step: Any, terms: Any, term_step: Any, n: Any) -> None:
         wide_vectors()
         whole = _ZERO
-        if term_step == size and (sum_step == _EIGHT or sum_step == _ZERO):
+        if term_step == size and sum_step == _EIGHT:
+            whole = n - n % _NEXT
+            to_neighbours(sums, terms, whole // _NEXT, _NEXT * _EIGHT)
+        elif term_step == size and sum_step == _ZERO and n >= _MANY:
             whole = n - n % _MANY
-        if sum_step == _EIGHT:
-            many(sums, terms, whole // _MANY, _MANY * _EIGHT)
-        elif whole:
             lanes = _lanes_scratch()
             for t in range(_MANY):
                 store64(lanes, _EIGHT * t, _ZERO)  # which is +0.0
-            many(lanes, terms, whole // _MANY, _ZERO)
+            to_lanes(lanes, terms, whole // _MANY, _ZERO)
             _folded(sums, lanes)
         for t in range(whole, n):
             one(advance(sums, t * sum_step), advance(terms, t * term_step), _ONE, _ZERO)

@@ -172,6 +172,8 @@ struct Rows {
         Sums<Value> total = few[row * count];
 #pragma unroll 1
         for (int k = 1; k < count; ++k) total = joined(total, few[row * count + k]);
+        // Scores of -infinity alone: all is 0. Otherwise the sum is at least 1, or NaN.
+        const bool nothing = total.sum == 0;
         const Value factor = (BACKWARD ? Value(1) : parameter<Value>(p, 0)) / total.sum;
         const Value mean = total.product / total.sum;
 #pragma unroll 1
@@ -188,9 +190,9 @@ struct Rows {
             for (int e = 0; e < E; ++e) {
                 const Value s = times(exponential(x[e] - total.largest), factor);
                 if constexpr (BACKWARD)
-                    y[e] = times(s, g[e] - mean);
+                    y[e] = nothing ? Value(0) : times(s, g[e] - mean);
                 else
-                    y[e] = noise[e] >= p.threshold ? s : Value(0);
+                    y[e] = noise[e] >= p.threshold && !nothing ? s : Value(0);
             }
             Storage::set(words, y);
             const u64 address = place.address[0] + u64(here.first * p.step[0]);
