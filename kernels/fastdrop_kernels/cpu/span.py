@@ -47,12 +47,11 @@ NEAR = "near"  # it is in the caches, or the hardware fetches it
 # the second-level cache just holds input and output.
 NEAR_BYTES = 1 << 18
 FAR = "far"  # lines are asked for before they are needed
-# Nontemporal stores are no third way. They went by a stage on the stack, to write whole lines. Of 16
-# Mi float32 on one thread, as times FAR: on Cascade Lake 1.3; on Zen 3 1.0 in the median of 40
+# Nontemporal stores are no third way. They went by a stage on the stack, to write whole lines. Of
+# 16 Mi float32 on one thread, as times FAR: on Cascade Lake 1.3; on Zen 3 1.0 in the median of 40
 # processes, but 3 to 4 in four of them, for as long as these lived: it depends on where the stack
 # lies. On Zen 5 0.78 (float64 0.77; 35 processes, none of them slow), so that stores which write
 # whole lines from registers, without a stage, may be worth a trial there.
-
 
 
 def spread(lines: Sequence[Any], rounds: int, r: int) -> Sequence[Any]:
