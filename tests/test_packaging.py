@@ -43,7 +43,8 @@ def test_importing_it_imports_little_beyond_numpy() -> None:
     added = json.loads(out)
     assert not {"numpy.random", "numpy.ma", "concurrent.futures", "numpy.testing"} & set(added)
     ours = [m for m in added if m.partition(".")[0] in ("fastdrop", "fastdrop_kernels")]
-    assert len(added) - len(ours) <= 12, added
+    # An editable install's finder, where there is one, has imported importlib.util before.
+    assert len(set(added) - {*ours, "importlib.util"}) <= 12, added
 
 
 def test_everything_public_is_there_and_documented() -> None:
