@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from . import _arguments as arguments
-from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
+from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from ._backends import backend_of
 from ._element_wise import ElementWise, element_wise
 from ._functions import dropout
@@ -25,7 +25,7 @@ def alpha_dropout(
     p: float = 0.5,
     *,
     rng: AnyRNG = None,
-    training: bool = True,
+    training: Training = True,
     noise_shape: NoiseShape = None,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
@@ -90,7 +90,7 @@ def alpha_dropout_backward(
     p: float = 0.5,
     *,
     rng: AnyRNG = None,
-    training: bool = True,
+    training: Training = True,
     noise_shape: NoiseShape = None,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
@@ -148,7 +148,7 @@ def feature_alpha_dropout(
     *,
     data_format: str = "channels_first",
     rng: AnyRNG = None,
-    training: bool = True,
+    training: Training = True,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,
@@ -212,7 +212,7 @@ def feature_alpha_dropout_backward(
     *,
     data_format: str = "channels_first",
     rng: AnyRNG = None,
-    training: bool = True,
+    training: Training = True,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,

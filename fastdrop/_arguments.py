@@ -30,9 +30,11 @@ class OnGPU(Protocol):
 
 ArrayLike: TypeAlias = npt.ArrayLike | OnGPU
 Output: TypeAlias = Array | OnGPU | None
-ShapeLike: TypeAlias = int | Sequence[int]
+Integers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]]
+ShapeLike: TypeAlias = int | Integers
+Training: TypeAlias = int | np.bool_  # 0, 1, False or True
 NoiseShape: TypeAlias = Sequence[int | None] | npt.NDArray[Any] | None
-Offset: TypeAlias = int | Sequence[int]
+Offset: TypeAlias = int | Integers
 
 INDEX_LIMIT = 1 << 63  # the contract's: indices lie below it
 _MOST_SHOWN = 60  # characters of a value in an error
@@ -128,7 +130,10 @@ def array(x: Any, name: str = "x") -> Array:
             f"{name} is a masked array, whose mask would be lost: give {name}.filled() or "
             f"{name}.data"
         )
-    result: Array = np.asarray(x)
+    try:
+        result: Array = np.asarray(x)
+    except ValueError as error:  # rows of several lengths
+        raise ValueError(f"{name} is no array: {error}") from None
     if result.dtype.hasobject and not isinstance(x, np.ndarray):
         foreign.refuse_objects(x, result, name)
     return result

@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple, NoReturn
 
 from . import _arguments as arguments
-from ._arguments import Array, ArrayLike, Output
+from ._arguments import Array, ArrayLike, Output, Training
 from ._backends import backend_of, operand_backend_of
 from ._functions import dropout_mask
 from ._key import Key
@@ -50,7 +50,7 @@ def drop_block2d(
     couple_channels: bool = False,
     gamma_scale: float = 1.0,
     scale_by_keep: bool = True,
-    training: bool = True,
+    training: Training = True,
     out: Output = None,
     **unknown: NoReturn,
 ) -> Array:
@@ -147,7 +147,7 @@ def drop_block3d(
     couple_channels: bool = False,
     gamma_scale: float = 1.0,
     scale_by_keep: bool = True,
-    training: bool = True,
+    training: Training = True,
     out: Output = None,
     **unknown: NoReturn,
 ) -> Array:

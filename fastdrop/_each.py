@@ -10,7 +10,7 @@ import numpy as np
 from . import _arguments as arguments
 from . import _labels as labels
 from . import _libraries as libraries
-from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, Place, ShapeLike
+from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, Place, ShapeLike, Training
 from ._backends import operand_backend_of
 from ._operands import fits
 from .cuda import AnyRNG
@@ -103,7 +103,7 @@ def element_wise_each(
     *,
     scaled: bool = False,
     rng: AnyRNG,
-    training: bool,
+    training: Training,
     noise_shape: NoiseShape,
     offset: Offset,
     global_shape: ShapeLike | None,

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import _arguments as arguments
 from . import _repeats as repeats
-from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
+from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from ._backend import Operation
 from ._backends import backend_of
 from ._key import Deferred
@@ -45,7 +45,7 @@ def element_wise(
     p: Any,
     parameter: Any,
     rng: AnyRNG,
-    training: bool,
+    training: Training,
     noise_shape: NoiseShape,
     offset: Offset,
     global_shape: ShapeLike | None,

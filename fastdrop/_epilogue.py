@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from . import _arguments as arguments
 from . import _labels as labels
-from ._arguments import Array, ArrayLike, Offset, Output, ShapeLike
+from ._arguments import Array, ArrayLike, Offset, Output, ShapeLike, Training
 from ._backend import Backend
 from ._backends import backend_of, operand_backend_of
 from ._laws import compute_type, law_in
@@ -31,7 +31,7 @@ def bias_act_dropout_add(
     *,
     rng: AnyRNG = None,
     residual: ArrayLike | None = None,
-    training: bool = True,
+    training: Training = True,
     scale: float | None = None,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
@@ -123,7 +123,7 @@ def bias_act_dropout_add_backward(
     p: float = 0.5,
     *,
     rng: AnyRNG = None,
-    training: bool = True,
+    training: Training = True,
     scale: float | None = None,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,

@@ -16,6 +16,7 @@ import numpy as np
 from ._arguments import Array, ArrayLike
 from ._backends import backend_of
 from ._key import Deferred, Key
+from ._laws import compute_type
 from ._settings import Settings
 
 
@@ -83,19 +84,24 @@ class Run:
         check_gradient(dy, self.shape, "the last forward that has not gone back")
 
 
-def check_gradient(dy: Any, shape: tuple[int, ...], forward: str) -> None:
-    """Refuse a gradient of another shape than the result of a forward, so called in the error."""
-    given = backend_of(dy).array(dy, "dy").shape
-    if given != shape:
-        raise ValueError(f"dy has shape {given}, and {forward} had {shape}")
+def check_gradient(dy: Any, shape: tuple[int, ...], forward: str, floats: bool = True) -> None:
+    """Refuse a gradient of another shape than the result of a forward, so called in the error.
+
+    If `floats`, refuse one of a dtype that is not computed with, too.
+    """
+    given = backend_of(dy).array(dy, "dy")
+    if given.shape != shape:
+        raise ValueError(f"dy has shape {given.shape}, and {forward} had {shape}")
+    if floats:
+        compute_type(given.dtype, "dy")
 
 
 class Memory:
     """What one thread has to remember of one layer."""
 
-    __slots__ = ("begun", "fixed", "last", "runs", "spare")
+    __slots__ = ("begun", "epoch", "fixed", "last", "runs", "spare")
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: object = None) -> None:
         # Training forwards that have not gone back: runs of consecutive ones that are alike, so
         # that a layer does not grow when its forwards never go back (Monte Carlo dropout, say).
         self.runs: list[Run] = []
@@ -104,6 +110,11 @@ class Memory:
         self.last: Run | None = None  # a forward in evaluation mode, of a layer that keeps one
         self.fixed: Key | None = None  # what all forwards draw from, see `Layer.fixed`
         self.begun: Any = None  # the pass of an RNNDropout
+        self.epoch = epoch  # see `Memories.forget`
+
+    def clear(self, epoch: object) -> None:
+        """Forget everything but the context that the thread is in."""
+        self.runs, self.spare, self.last, self.begun, self.epoch = [], None, None, None, epoch
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle what has to go back; a copy is not in a context of the other."""
@@ -166,9 +177,10 @@ def _memory(runs: list[Run], last: Run | None, begun: Any) -> Memory:
 class Memories:
     """The memory of each thread that has used a layer; it ends with the thread."""
 
-    __slots__ = ("_made",)
+    __slots__ = ("_epoch", "_made")
 
     def __init__(self) -> None:
+        self._epoch: object = None
         # Empty or of one. Made at the first forward, because it takes 0.5 us, as long as all else
         # of a new layer. Threads that make it at once all take the first.
         self._made: list[_Local] = []
@@ -177,17 +189,20 @@ class Memories:
         """Return the memory of the calling thread."""
         made = self._made
         if not made:
-            made.append(_Local())
-        return made[0].memory
+            made.append(_Local(self._epoch))
+        memory = made[0].memory
+        if memory.epoch is not self._epoch:
+            memory.clear(self._epoch)
+        return memory
 
     def forget(self) -> None:
-        """Forget what all threads remember."""
-        self._made = []
+        """Forget what all threads remember: each finds out when it comes here again."""
+        self._epoch = object()
 
 
 class _Local(threading.local):
-    def __init__(self) -> None:  # called in each thread that asks for what is here
-        self.memory = Memory()
+    def __init__(self, epoch: object) -> None:  # called in each thread that asks for what is here
+        self.memory = Memory(epoch)
 
 
 class Backward:
@@ -197,10 +212,10 @@ class Backward:
     and backwards come between.
     """
 
-    __slots__ = ("_gradient", "_shape")
+    __slots__ = ("_floats", "_gradient", "_shape")
 
-    def __init__(self, gradient: Any, shape: tuple[int, ...]) -> None:
-        self._gradient, self._shape = gradient, shape
+    def __init__(self, gradient: Any, shape: tuple[int, ...], floats: bool = True) -> None:
+        self._gradient, self._shape, self._floats = gradient, shape, floats
 
     def __call__(self, dy: ArrayLike, *, out: Any = None) -> Any:
         """Return the gradient by x.
@@ -223,8 +238,8 @@ class Backward:
         ValueError
             If `dy` has another shape than the forward's result.
         """
-        if type(dy) is not np.ndarray or dy.shape != self._shape:
-            check_gradient(dy, self._shape, "the result of its forward")
+        if type(dy) is not np.ndarray or dy.shape != self._shape or dy.dtype.kind != "f":
+            check_gradient(dy, self._shape, "the result of its forward", self._floats)
         gradient: Array = self._gradient(dy, **({} if out is None else {"out": out}))
         return gradient
 

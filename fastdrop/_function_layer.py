@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import _arguments as arguments
-from ._arguments import Array, ArrayLike
+from ._arguments import Array, ArrayLike, Training
 from ._forwards import Backward, Memory, Run, Turn
 from ._key import Deferred, Key
 from ._laws import EXPRESS
@@ -37,7 +37,7 @@ class FunctionLayer(PairedLayer):
 
     inplace = Setting(lambda value: arguments.flag("inplace", value), default=False)
 
-    def forward(self, x: ArrayLike, training: bool | None = None) -> Array:
+    def forward(self, x: ArrayLike, training: Training | None = None) -> Array:
         """Apply the layer to `x` in training; return `x` itself in evaluation.
 
         Parameters
@@ -190,7 +190,7 @@ class FunctionLayer(PairedLayer):
         function = self._backward_function or type(self)._function
         return lambda dy, **call: function(dy, **{"training": True, **settings.arguments, **call})
 
-    def vjp(self, x: ArrayLike, training: bool | None = None) -> tuple[Array, Backward]:
+    def vjp(self, x: ArrayLike, training: Training | None = None) -> tuple[Array, Backward]:
         """Return what `forward` returns, and the backward of this very call.
 
         For backwards that come in any order, more than once, or from another thread. A forward of
@@ -219,10 +219,15 @@ class FunctionLayer(PairedLayer):
         >>> bool((back_from_real(np.ones(4)) == real).all())
         True
         """
-        memory, settings = self._memories.own(), self._settings
-        y = self.forward(x, training)
+        if type(self).forward is not FunctionLayer.forward:
+            raise TypeError(
+                f"{type(self).__name__} has a forward of its own, and the vjp of "
+                f"{self._public_name()} would not make it: give it a vjp too"
+            )
+        memory, settings, mode = self._memories.own(), self._settings, self._mode(training)
+        y = self.forward(x, mode)
         key: Key | None = None
-        if self._mode(training):
+        if mode:
             run = memory.runs[-1]
             key, settings = run.last_key(), run.settings
             memory.went_back()  # so that `backward` does not meet it

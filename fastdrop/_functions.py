@@ -11,7 +11,7 @@ from fastdrop_kernels import contract
 
 from . import _arguments as arguments
 from . import _repeats as repeats
-from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
+from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from ._backends import backend_of, operand_backend_of
 from ._each import NO_THRESHOLD, element_wise_each, is_each, probabilities
 from ._element_wise import ElementWise, element_wise
@@ -35,7 +35,7 @@ def dropout(
     p: float | ArrayLike = 0.5,
     *,
     rng: AnyRNG = None,
-    training: bool = True,
+    training: Training = True,
     scale: float | None = None,
     noise_shape: NoiseShape = None,
     offset: Offset = 0,
@@ -63,7 +63,7 @@ def dropout(
         gives elements their own, each with its own factor ``1 / (1 - p)``: it broadcasts to `x`, or
         to the mask where `noise_shape` shares decisions. It is NumPy's wherever `x` lies; to a GPU
         it is copied at each call, which a CUDA graph cannot repeat.
-    rng : Key, int, Generator, BitGenerator, SeedSequence, DeviceKey or None
+    rng : Key, int, Generator, numpy.random, DeviceKey, or what else `as_key` takes
         What the mask is drawn from, see `as_key`. None draws a fresh mask that cannot be drawn
         again, so a training loop wants a `Key`. For arrays on a GPU also a
         `fastdrop.cuda.DeviceKey`, which CUDA graphs need.
@@ -105,9 +105,8 @@ def dropout(
     Masks of one key are nested: what a smaller p drops, a larger p drops too.
 
     **Labels.** A pandas Series, a DataFrame of one dtype, or an xarray DataArray gives one with the
-    same labels, names and attributes. Elements have the index of their position, and arrays beside
-    `x` that have labels must have its own. What is lazy or on disk is refused, as is all else that
-    NumPy would convert by asking it.
+    same labels, names and attributes. Elements have the index of their position. What is lazy or on
+    disk is refused, as is all else that NumPy would convert by asking it.
 
     **On a GPU.** A CuPy array gives a CuPy array on its device, from CuPy's memory pool, with the
     bits that a NumPy array gives. Kernels go to CuPy's current stream, and nothing waits for them.
@@ -186,7 +185,7 @@ def masked_fill(
     value: Any,
     *,
     rng: AnyRNG = None,
-    training: bool = True,
+    training: Training = True,
     noise_shape: NoiseShape = None,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from . import _arguments as arguments
-from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike
+from ._arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from ._backends import backend_of
 from ._element_wise import ElementWise, element_wise
 from ._laws import gaussian_law, noise_law
@@ -44,7 +44,7 @@ def gaussian_dropout(
     p: float = 0.5,
     *,
     rng: AnyRNG = None,
-    training: bool = True,
+    training: Training = True,
     noise_shape: NoiseShape = None,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
@@ -111,7 +111,7 @@ def gaussian_noise(
     stddev: float,
     *,
     rng: AnyRNG = None,
-    training: bool = True,
+    training: Training = True,
     noise_shape: NoiseShape = None,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,

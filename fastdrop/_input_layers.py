@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 
 from . import _arguments as arguments
-from ._arguments import Array, ArrayLike
+from ._arguments import Array, ArrayLike, Training
 from ._epilogue import (
     activation_name,
     bias_act_dropout_add,
@@ -39,7 +39,7 @@ class InputLayer(PairedLayer):
         self,
         function: Callable[..., Array],
         x: ArrayLike,
-        training: bool | None,
+        training: Training | None,
         kept: tuple[Any, ...],
         more: Any = None,
         **others: Any,
@@ -83,7 +83,7 @@ class InputLayer(PairedLayer):
         self,
         function: Callable[..., tuple[Array, Backward]],
         x: ArrayLike,
-        training: bool | None,
+        training: Training | None,
         **others: Any,
     ) -> tuple[Array, Backward]:
         """Return what a function's ``_vjp`` makes of the next forward."""
@@ -96,7 +96,7 @@ class SoftmaxDropout(InputLayer):
     """Softmax and dropout as a layer: `softmax_dropout` of attention's scores, and its backward.
 
     Nothing is stored but a reference to the scores, from which the backward makes the softmax
-    again: **do not write to them before that**.
+    again: **do not write to them before that**. So there is no `inplace`.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class SoftmaxDropout(InputLayer):
         Probability of **dropping** an element, in [0, 1].
     axis : int
         Axis that the softmax adds up to 1 along.
-    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
+    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
         As in `Dropout`.
 
     See Also
@@ -145,7 +145,7 @@ class SoftmaxDropout(InputLayer):
     ) -> None:
         super().__init__(rng, unknown, p=p, axis=axis)
 
-    def forward(self, x: ArrayLike, training: bool | None = None) -> Array:
+    def forward(self, x: ArrayLike, training: Training | None = None) -> Array:
         """Return the softmax of `x`, of which elements are dropped in training.
 
         Parameters
@@ -164,7 +164,7 @@ class SoftmaxDropout(InputLayer):
 
     __call__ = forward
 
-    def vjp(self, x: ArrayLike, training: bool | None = None) -> tuple[Array, Backward]:
+    def vjp(self, x: ArrayLike, training: Training | None = None) -> tuple[Array, Backward]:
         """Return what `forward` returns, and the backward of this very call, which holds `x`.
 
         As `Dropout.vjp`, for backwards in any order.
@@ -208,7 +208,7 @@ class BiasActDropoutAdd(InputLayer):
     """What follows a matrix product, as a layer: `bias_act_dropout_add` and its backward.
 
     Nothing is stored but references to `x` (with the activation "identity" not even that) and to
-    the bias: **do not write to them before the backward**.
+    the bias: **do not write to them before the backward**. So there is no `inplace`.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ class BiasActDropoutAdd(InputLayer):
         The activation, as in `bias_act_dropout_add`.
     p : float
         Probability of **dropping** an element, in [0, 1].
-    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
+    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
         As in `Dropout`.
 
     See Also
@@ -255,7 +255,7 @@ class BiasActDropoutAdd(InputLayer):
         bias: ArrayLike | None = None,
         *,
         residual: ArrayLike | None = None,
-        training: bool | None = None,
+        training: Training | None = None,
     ) -> Array:
         """Return ``dropout(act(x + bias), p) + residual``; in evaluation without the dropout.
 
@@ -290,7 +290,7 @@ class BiasActDropoutAdd(InputLayer):
         bias: ArrayLike | None = None,
         *,
         residual: ArrayLike | None = None,
-        training: bool | None = None,
+        training: Training | None = None,
     ) -> tuple[Array, Backward]:
         """Return what `forward` returns, and the backward of this very call.
 

@@ -111,8 +111,9 @@ def _made(seed: int, stream: int) -> Key:
 
 # A string, because NumPy imports numpy.random, 30 ms, when it is first named.
 RNG: TypeAlias = (
-    "Key | int | np.integer[Any] | Sequence[int] | np.random.Generator | np.random.BitGenerator | "
-    "np.random.SeedSequence | np.random.RandomState | ModuleType | Deferred | None"
+    "Key | int | np.integer[Any] | Sequence[int] | np.ndarray[Any, Any] | np.random.Generator | "
+    "np.random.BitGenerator | np.random.SeedSequence | np.random.RandomState | ModuleType | "
+    "Deferred | None"
 )
 
 
@@ -152,7 +153,8 @@ def as_key(rng: RNG = None) -> Key:
         - A `Key` is returned as it is.
         - An integer in ``[0, 2**64)`` is the seed of ``Key(seed)``. A larger one, and a list of
           integers, are what `numpy.random.SeedSequence` makes of them, as in
-          `numpy.random.default_rng`.
+          `numpy.random.default_rng`. So a key that JSON has made a list of is given as
+          ``Key(*words)``.
         - A `numpy.random.Generator`, a `numpy.random.BitGenerator`, a `numpy.random.RandomState`,
           and `numpy.random` itself, which stands for its global state, are asked for two uint64,
           seed and stream: another key each time. So after ``np.random.seed(0)``,
@@ -207,7 +209,7 @@ def _seeded(number: int) -> Key:
     if 0 <= number < _WORD:
         return _made(number, 0)
     if number < 0:
-        raise ValueError(f"rng={number} is negative: as an integer it is a seed, of 0 or more")
+        raise ValueError("rng is a negative integer: as an integer it is a seed, of 0 or more")
     return _of_sequence(number)
 
 
@@ -251,8 +253,10 @@ def _refusal(rng: Any) -> TypeError:
             "rng is a DeviceKey, which only kernels on its device can read, for arrays there: "
             "give rng.key(), which waits for the device"
         )
+    from ._arguments import described
+
     return TypeError(
-        f"rng={rng!r} is a {type(rng).__name__}: give a fastdrop.Key, an int, a list of ints, a "
+        f"{described('rng', rng)}: give a fastdrop.Key, an int, a list of ints, a "
         "NumPy Generator, BitGenerator, SeedSequence or RandomState, numpy.random itself, or None "
         "for fresh entropy"
     )

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 from . import _arguments as arguments
 from . import _libraries as libraries
+from ._arguments import Training
 from ._forwards import Memories, Memory, Run, Turn
 from ._key import RNG, Key, as_key
 from ._neighbours import MISSING, refuse
@@ -63,14 +64,15 @@ class Layer:
     rate = Absent("p is the probability of dropping")
     drop_prob = Absent("p is the probability of dropping")
     prob = Absent("p is the probability of dropping")
-    mask = Absent("it is not stored: dropout_mask(x.shape, p, rng=key) draws it")
+    mask = Absent(
+        "it is not stored: that of the last forward is dropout_mask(x.shape, layer.p, "
+        "rng=layer.key.advanced(layer.forwards - 1))"
+    )
 
     @classmethod
     def _public_name(cls) -> str:
         """Return the name of the layer of ours that this is, or is derived from."""
-        package = __name__.partition(".")[0]
-        ours = (c for c in cls.__mro__ if c.__module__.partition(".")[0] == package)
-        return next(ours).__name__
+        return next(filter(_is_ours, cls.__mro__)).__name__
 
     @property
     def training(self) -> bool:
@@ -78,7 +80,7 @@ class Layer:
         return self._training
 
     @training.setter
-    def training(self, mode: bool) -> None:
+    def training(self, mode: Training) -> None:
         self._training = arguments.in_training(mode)
 
     @property
@@ -100,7 +102,7 @@ class Layer:
     def forwards(self, number: int) -> None:
         self._numbers = itertools.count(arguments.whole("forwards", number, 0))
 
-    def train(self: _L, mode: bool = True) -> _L:
+    def train(self: _L, mode: Training = True) -> _L:
         """Set training mode (or evaluation, if `mode` is False), and return the layer."""
         self._training = arguments.flag("mode", mode)
         return self
@@ -137,12 +139,15 @@ class Layer:
         """
         number = next(self._numbers) if n is None else arguments.whole("n", n, 0)
         memory = self._memories.own()
-        before = memory.fixed, memory.runs, memory.last
+        before, epoch = (memory.fixed, memory.runs, memory.last), memory.epoch
         memory.fixed, memory.runs, memory.last = self._key.advanced(number), [], None
         try:
             yield self
         finally:
+            memory = self._memories.own()
             memory.fixed, memory.runs, memory.last = before
+            if memory.epoch is not epoch:  # all was forgotten meanwhile
+                memory.clear(memory.epoch)
 
     def state_dict(self) -> dict[str, int]:
         """Return what has to be saved so that a resumed run draws the same masks.
@@ -202,7 +207,7 @@ class Layer:
         """Forget the forwards of all threads that have not gone back; the count stays."""
         self._memories.forget()
 
-    def _mode(self, training: bool | None) -> bool:
+    def _mode(self, training: Training | None) -> bool:
         return self._training if training is None else arguments.in_training(training)
 
     def _turn(self, memory: Memory) -> Turn:
@@ -211,13 +216,19 @@ class Layer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy needs: of the forwards to go back, those of this thread."""
+        others = dict(getattr(self, "__dict__", {}))  # of a class that is not ours
+        for cls in type(self).__mro__:
+            if not _is_ours(cls):
+                for name in _slots_of(cls):
+                    if hasattr(self, name):
+                        others[name] = getattr(self, name)
         return {
             "settings": self._settings,
             "key": self._key,
             "forwards": self.forwards,
             "training": self._training,
             "memory": self._memories.own(),
-            "others": getattr(self, "__dict__", {}),  # of a class that is not ours
+            "others": others,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -238,6 +249,17 @@ class Layer:
             if setting.is_shown(value):
                 (always if setting.is_required else seldom).append(f"{name}={shown(value)}")
         return f"{type(self).__name__}({', '.join([*always, f'rng={self.key}', *seldom])})"
+
+
+def _is_ours(cls: type) -> bool:
+    """Say whether a class is of this package; `object` is nobody's, and has nothing to copy."""
+    return cls.__module__.partition(".")[0] in (__name__.partition(".")[0], "builtins")
+
+
+def _slots_of(cls: type) -> list[str]:
+    slots = vars(cls).get("__slots__", ())
+    names = [slots] if isinstance(slots, str) else list(slots)
+    return [name for name in names if name not in ("__dict__", "__weakref__")]
 
 
 class PairedLayer(Layer):

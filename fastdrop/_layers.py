@@ -63,7 +63,7 @@ class Dropout(_Placed):
     p : float or array_like
         Probability of **dropping** an element, in [0, 1]. An array or a list, as in `dropout`, is
         copied, to float64.
-    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
+    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
         What the masks are drawn from, see `as_key`; resolved once, here. **Two layers given the
         same int draw the same masks**: give them one `numpy.random.Generator`, or
         ``key.fold_in(0)``, ``key.fold_in(1)`` and so on.
@@ -151,11 +151,10 @@ class AlphaDropout(_PlacedByP):
     ----------
     p : float
         Probability of **dropping** an element, in [0, 1].
-    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
+    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
         As in `Dropout`.
     noise_shape : tuple of int and None, optional
         As in `dropout`.
-
     inplace : bool
         As in `Dropout`.
 
@@ -185,11 +184,10 @@ class GaussianDropout(_PlacedByP):
     ----------
     p : float
         As in `gaussian_dropout`, in [0, 1).
-    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
+    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
         As in `Dropout`.
     noise_shape : tuple of int and None, optional
         As in `dropout`.
-
     inplace : bool
         As in `Dropout`.
 
@@ -220,11 +218,10 @@ class GaussianNoise(_Placed):
     ----------
     stddev : float
         Standard deviation of the noise, finite and not negative.
-    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
+    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
         As in `Dropout`.
     noise_shape : tuple of int and None, optional
         As in `dropout`.
-
     inplace : bool
         As in `Dropout`.
 

@@ -37,7 +37,7 @@ class Mask(StandsForArray):
     p : float
         Probability of **dropping** an element, in [0, 1]: one number. Where elements have their
         own, see `dropout`.
-    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
+    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
         What the mask is drawn from, see `as_key`. It is asked for a key here and no more, so that
         all products with this mask drop the same elements. None draws fresh entropy.
     scale : float, optional
@@ -91,7 +91,8 @@ class Mask(StandsForArray):
     **Other libraries.** A mask is drawn where a CuPy array lies, for ``x * mask``, ``x *= mask``
     and ``cupy.multiply``. In HIPS autograd it is a constant like any array, for derivatives of any
     order. Objects that compute with arrays, such as xarray's, multiply by it; pandas multiplies by
-    the stored mask, and so do subclasses of ndarray other than memmap.
+    the stored mask (``x = x * mask``, for pandas knows no ``x *= mask`` of other libraries'
+    objects), and so do subclasses of ndarray other than memmap.
 
     Examples
     --------
@@ -149,8 +150,8 @@ class Mask(StandsForArray):
         if type(shape) is not tuple or type(p) is not float:
             _check_kinds(shape, p)
         lengths = arguments.lengths("shape", shape)
-        if math.prod(lengths) > INDEX_LIMIT:
-            raise ValueError(f"shape={lengths} has more than 2**63 elements: give a smaller one")
+        if math.prod(lengths) >= INDEX_LIMIT:
+            raise ValueError(f"shape={lengths} has 2**63 elements or more: give a smaller one")
         chance = arguments.probability(p) + 0.0  # no -0.0
         factor = None if scale is None else arguments.real("scale", scale)
         return _made(lengths, chance, factor, as_key(rng), None)
@@ -185,9 +186,13 @@ class Mask(StandsForArray):
         >>> fd.Mask.like(np.ones((2, 3)), 0.25, rng=1).shape
         (2, 3)
         """
+        if unknown:
+            refuse("Mask", unknown)
         shape = getattr(x, "shape", None)
+        if shape is None and not isinstance(x, list | tuple | int | float | complex):
+            raise TypeError(f"{arguments.described('x', x)}, which has no shape: give an array")
         lengths = np.shape(x) if shape is None else tuple(shape)
-        return cls(lengths, p, rng=rng, scale=scale, **unknown)
+        return cls(lengths, p, rng=rng, scale=scale)
 
     # What it is.
 
@@ -408,6 +413,8 @@ def _check_kinds(shape: Any, p: Any) -> None:
     for name, value in (("shape", shape), ("p", p)):
         if isinstance(value, Key):
             raise TypeError(f"{name} is a Key: give rng={value!r}")
+    if isinstance(p, np.ndarray) and not p.shape:
+        raise TypeError("p is an array without axes: give p.item()")
     if isinstance(p, np.ndarray | list | tuple):
         raise TypeError(
             f"p has shape {np.shape(p)}, and a Mask has one p for all elements: give one number, "

@@ -66,7 +66,10 @@ def product(mask: Mask, x: Any, out: Any = None) -> Any:
 
 
 def _where(kind: type, first: int, steps: Any, mask: Mask) -> tuple[Any, ...]:
-    """Return what a prepared product depends on: for NumPy's arrays any first index will do."""
+    """Return what a prepared product depends on: for NumPy's arrays any first index will do.
+
+    `steps` are the shape of a whole mask, shape and steps of a view, or steps alone, in a tuple.
+    """
     return None if kind is np.ndarray else first, steps, mask._p, mask._scale
 
 
@@ -174,7 +177,7 @@ def _write(mask: Mask, backend: Backend, x: Array, y: Array) -> None:
         x, y, strides = x[..., None].view(part), y[..., None].view(part), (*strides, 0)
     what = None
     if mask._scale != 0.0 and type(x) is type(y):
-        where = _where(type(x), first, strides, mask)
+        where = _where(type(x), first, (strides,), mask)
         what = _MASK, type(x), x.shape, x.dtype, x.strides, y.strides, where
     _placed(repeats.calls, what, mask, backend, x, y, first, strides)
 

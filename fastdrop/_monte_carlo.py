@@ -64,7 +64,7 @@ def mc_dropout(
         Handed to `fn` as it is.
     n_samples : int
         Number of passes.
-    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
         What the passes' keys are derived from, see `as_key`.
     batch_size : int, optional
         Hand `fn` the keys of so many passes at once (of fewer, the last time). Each sample is what

@@ -61,12 +61,14 @@ def index_of(
             return offset if 0 <= offset <= last else None
 
         return behind
-    if type(offset) is int:  # at the origin
-        first = place.first
-        return lambda offset: first if offset == 0 else None
+    if type(offset) is int and len(shape) != 1:  # which is the origin, and no other place
+        return lambda offset: 0 if offset == 0 else None
     full: tuple[int, ...] = (global_shape,) if type(global_shape) is int else global_shape
     steps = place.strides
     assert steps is not None, "a shard of a shape has steps"
+    if type(offset) is int:
+        (step,), last = steps, full[0] - shape[0]
+        return lambda offset: offset * step if 0 <= offset <= last else None
     if len(steps) == 2:  # as most have
         down, along = steps
         rows, columns = full[0] - shape[0], full[1] - shape[1]

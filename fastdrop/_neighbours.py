@@ -76,7 +76,7 @@ def refuse(name: str, unknown: Mapping[str, Any], **required: Any) -> NoReturn:
     target = getattr(sys.modules[__package__ or "fastdrop"], name)
     parameters = inspect.signature(target).parameters.values()
     own = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
-    is_layer = isinstance(target, type)
+    is_layer = isinstance(target, type) and name != "Mask"
     told = [_told(_Call(name, own, is_layer, key, value)) for key, value in unknown.items()]
     plural, article = ("s", "") if len(told) > 1 else ("", "an ")
     raise TypeError(
@@ -151,6 +151,11 @@ def _draw(call: _Call) -> str:
         text = f"give rng={int(value)}"
         if call.is_layer or call.name == "mc_dropout":
             return text
+        if call.name == "Mask":
+            return (
+                f"{text}, which is the same mask each time; in a loop give one "
+                f"numpy.random.default_rng({int(value)}), made before it"
+            )
         return (
             f"{text}, which draws the same mask at every call; in a loop give one "
             f"numpy.random.default_rng({int(value)}), made before it"
@@ -166,8 +171,10 @@ def _draw(call: _Call) -> str:
 def _in_place(call: _Call) -> str:
     if not call.value:
         return "leave it out, as no argument is written to"
+    if call.name == "Mask":
+        return "leave it out: x *= mask multiplies in place"
     if call.is_layer:
-        return "leave it out, or call the function of this layer with out=x"
+        return "leave it out: the backward of this layer reads what its forward was given"
     return f"give out={call.first}" if call.has("out") and call.first else "leave it out"
 
 
@@ -180,6 +187,8 @@ def _evaluate(call: _Call) -> str:
 
 
 def _training(call: _Call, value: Any) -> str:
+    if call.name == "Mask":
+        return "leave it out, and multiply by the mask in training alone"
     if call.is_layer:
         return f"leave it out, and call layer.{'train' if value else 'eval'}()"
     if not call.has("training"):

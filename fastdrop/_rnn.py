@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 
 from . import _arguments as arguments
-from ._arguments import Array, ArrayLike
+from ._arguments import Array, ArrayLike, Training
 from ._functions import dropout
 from ._key import RNG, Key
 from ._layer_base import Layer
@@ -43,7 +43,7 @@ class RNNDropout(Layer):
     ----------
     input_p, output_p, state_p : float
         Probabilities of **dropping** an element, in [0, 1]. What has 0 is passed on as it is.
-    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
+    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
         What the masks are drawn from, see `as_key`.
     variational : bool
         Whether all steps of a sequence have the same mask.
@@ -130,7 +130,7 @@ class RNNDropout(Layer):
             drop_state=drop_state,
         )
 
-    def begin(self, training: bool | None = None) -> None:
+    def begin(self, training: Training | None = None) -> None:
         """Begin the pass of a new batch of sequences, with new masks.
 
         Parameters

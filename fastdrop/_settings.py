@@ -142,12 +142,16 @@ class Absent:
         self.name = name
 
     def __get__(self, layer: Any, owner: type) -> Any:
-        """Raise AttributeError."""
+        """Raise AttributeError, unless a user's subclass has an attribute of that name."""
+        if layer is not None and self.name in (own := getattr(layer, "__dict__", {})):
+            return own[self.name]
         raise AttributeError(f"a {owner.__name__} has no attribute {self.name!r}: {self.way}")
 
     def __set__(self, layer: Any, value: Any) -> None:
-        """Raise AttributeError."""
-        self.__get__(layer, type(layer))
+        """Raise AttributeError, unless a user's subclass has room for attributes of its own."""
+        if not hasattr(layer, "__dict__"):
+            self.__get__(layer, type(layer))
+        layer.__dict__[self.name] = value
 
 
 def to_config(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from . import _arguments as arguments
 from . import _labels as labels
 from . import _libraries as libraries
-from ._arguments import Array, ArrayLike, Offset, Output, Place, ShapeLike
+from ._arguments import Array, ArrayLike, Offset, Output, Place, ShapeLike, Training
 from ._backends import backend_of
 from ._laws import law_in
 from ._neighbours import MISSING, named, refuse
@@ -26,7 +26,7 @@ def softmax_dropout(
     *,
     axis: int = -1,
     rng: AnyRNG = None,
-    training: bool = True,
+    training: Training = True,
     scale: float | None = None,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
@@ -48,7 +48,7 @@ def softmax_dropout(
         Probability of **dropping** an element, in [0, 1].
     axis : int
         Axis that the softmax adds up to 1 along.
-    rng : Key, int, Generator, BitGenerator, SeedSequence, DeviceKey or None
+    rng : Key, int, Generator, numpy.random, DeviceKey, or what else `as_key` takes
         As in `dropout`; the backward wants the same key.
     training : bool
         False gives the softmax alone, in a new array or in `out`.
@@ -114,7 +114,7 @@ def softmax_dropout_backward(
     *,
     axis: int = -1,
     rng: AnyRNG = None,
-    training: bool = True,
+    training: Training = True,
     scale: float | None = None,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,

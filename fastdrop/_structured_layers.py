@@ -48,11 +48,10 @@ class FeatureDropout(_OfChannels):
     p : float or array_like
         Probability of **dropping** a channel of a sample, in [0, 1]; an array as in
         `feature_dropout`, which the layer copies.
-    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
+    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
         As in `Dropout`.
     data_format : {"channels_first", "channels_last"}
         Which axis the channels lie along: axis 1, or the last.
-
     inplace : bool
         As in `Dropout`.
 
@@ -82,11 +81,10 @@ class FeatureAlphaDropout(_OfChannels):
     ----------
     p : float
         Probability of **dropping** a channel of a sample, in [0, 1].
-    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
+    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
         As in `Dropout`.
     data_format : {"channels_first", "channels_last"}
         Which axis the channels lie along: axis 1, or the last.
-
     inplace : bool
         As in `Dropout`.
 
@@ -116,13 +114,12 @@ class DropPath(FunctionLayer):
     p : float or array_like
         Probability of **dropping** a sample's path, in [0, 1]; an array as in `drop_path`, which
         the layer copies.
-    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
+    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
         As in `Dropout`.
     mode : {"row", "batch"}
         Whether each sample is decided on by itself, or the batch as a whole.
     scale_by_keep : bool
         Whether kept paths are scaled by ``1 / (1 - p)``.
-
     inplace : bool
         As in `Dropout`.
 
@@ -170,7 +167,7 @@ class DropBlock2d(FunctionLayer):
         About the part of the elements that is dropped, in [0, 1].
     block_size : int
         Length of the blocks.
-    rng : Key, int, Generator, numpy.random or anything else that `as_key` takes
+    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
         As in `Dropout`.
     eps : float
         Added to the number of kept elements when the scale is computed.

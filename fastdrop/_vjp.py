@@ -12,6 +12,7 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
+from . import _libraries as libraries
 from ._alpha import (
     alpha_dropout,
     alpha_dropout_backward,
@@ -19,6 +20,7 @@ from ._alpha import (
     feature_alpha_dropout_backward,
 )
 from ._arguments import Array, in_training
+from ._backends import backend_of
 from ._drop_block import drop_block2d, drop_block3d
 from ._epilogue import (
     bias_act_dropout_add,
@@ -82,8 +84,14 @@ def _tied(
     gradient: str = "the gradient by x",
     held: str = "no array",
     more_axes: str = "",
+    floats: bool = True,
 ) -> Callable[P, tuple[Array, Backward]]:
-    """Return the ``_vjp`` of a function."""
+    """Return the ``_vjp`` of a function.
+
+    `held` says in the docstring what the gradient reads of the call's arrays, and `floats` whether
+    it takes no gradients but of floats.
+    """
+    reads = held != "no array"
 
     def vjp(*args: P.args, **keywords: P.kwargs) -> tuple[Array, Backward]:
         given: _Keywords = dict(keywords)
@@ -93,6 +101,11 @@ def _tied(
         deferred: Any = rng if is_key else Deferred(lambda: as_key(rng))
         if not in_training(training):
             deferred = None
+        if reads:
+            _refuse_to_write_over(name, given.get("out"), *args, *given.values())
+        else:  # what the caller does to them before the backward must not change it
+            args = tuple([args[0], *map(_copied, args[1:])]) if args else args  # type: ignore[assignment]
+            given = {key: v if key in ("x", "out") else _copied(v) for key, v in given.items()}
         y = function(*args, **given, rng=deferred, training=training)
         if isinstance(deferred, Deferred):
             deferred = deferred.key()
@@ -100,7 +113,7 @@ def _tied(
         x, rest = (args[0], args[1:]) if args else (given.pop("x"), ())
         call = {**given, "rng": deferred, "training": training}
         shape = y.shape if hasattr(y, "shape") else np.shape(y)
-        return y, Backward(gradient_of(x, rest, call), shape)
+        return y, Backward(gradient_of(x, rest, call), shape, floats)
 
     name = function.__name__
     vjp.__name__ = vjp.__qualname__ = f"{name}_vjp"
@@ -117,6 +130,31 @@ def _tied(
         return_annotation="tuple[Array, Backward]"
     )
     return vjp
+
+
+def _copied(argument: Any) -> Any:
+    """Return a copy of what can be changed: an array or a list of p, or of lengths."""
+    if type(argument) is list:
+        return list(argument)
+    return argument.copy() if isinstance(argument, np.ndarray) else argument
+
+
+def _refuse_to_write_over(name: str, out: Any, *arrays: Any) -> None:
+    """Refuse an `out` that shares memory with what the backward has to read."""
+    if out is None:
+        return
+    written = backend_of(out)
+    for array in arrays:
+        if array is out and sum(other is out for other in arrays) == 1:
+            continue  # `out` itself, among the keywords
+        if isinstance(array, np.ndarray) or libraries.on_gpu(array):
+            backend = backend_of(array)
+            theirs = backend.addresses(backend.array(array))
+            if np.may_share_memory(written.addresses(written.array(out)), theirs):
+                raise ValueError(
+                    f"out shares memory with an array that the backward of {name} reads: give "
+                    "another out, or none"
+                )
 
 
 def _by(backward: Callable[..., Any]) -> _GradientOf:
@@ -161,7 +199,7 @@ def _of_epilogue(x: Any, args: _Arguments, keywords: _Keywords) -> Callable[...,
 
 
 dropout_vjp = _tied(dropout, _by(dropout))
-masked_fill_vjp = _tied(masked_fill, _of_fill, "0.5, 7.0")
+masked_fill_vjp = _tied(masked_fill, _of_fill, "0.5, 7.0", floats=False)
 feature_dropout_vjp = _tied(feature_dropout, _by(feature_dropout))
 drop_path_vjp = _tied(drop_path, _by(drop_path))
 drop_block2d_vjp = _tied(drop_block2d, _by(drop_block2d), "0.1, 3", more_axes=", 8, 8")

@@ -6,7 +6,7 @@ import functools
 from typing import Any, NoReturn
 
 from . import _arguments as arguments
-from ._arguments import Array, ArrayLike, Offset, Output, ShapeLike
+from ._arguments import Array, ArrayLike, Offset, Output, ShapeLike, Training
 from ._backends import axes_of
 from ._functions import dropout
 from ._neighbours import MISSING, named, refuse
@@ -58,7 +58,7 @@ def feature_dropout(
     *,
     data_format: str = _FIRST,
     rng: AnyRNG = None,
-    training: bool = True,
+    training: Training = True,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,
@@ -137,7 +137,7 @@ def drop_path(
     mode: str = _ROW,
     scale_by_keep: bool = True,
     rng: AnyRNG = None,
-    training: bool = True,
+    training: Training = True,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     out: Output = None,

@@ -43,7 +43,7 @@ class DeviceKey:
 
     Parameters
     ----------
-    rng : Key, int, Generator, BitGenerator, SeedSequence or None
+    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
         What it is at first, see `as_key`. It is made on CuPy's current device, by a copy on its
         current stream: not while that is being captured.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,24 @@ def test_a_fixed_context_ends_where_its_block_raises() -> None:
     layer = fd.Dropout(0.5, rng=1)
     with pytest.raises(ZeroDivisionError), layer.fixed():
         raise ZeroDivisionError
+    assert_same(layer(X), fd.dropout(X, 0.5, rng=fd.Key(1, 1)))
+
+
+@pytest.mark.parametrize("how", ["forget", "load_state_dict"])
+def test_forgetting_in_a_fixed_context_does_not_end_it(how: str) -> None:
+    layer = fd.Dropout(0.5, rng=1)
+    layer(X)
+    with layer.fixed(4):
+        first = layer(X)
+        if how == "forget":
+            layer.forget()
+        else:
+            layer.load_state_dict(layer.state_dict())
+        assert_same(layer(X), first)
+        assert_same(layer.backward(X), first)
+        assert not layer._pending
+    assert layer.forwards == 1
+    assert not layer._pending  # what was there before has been forgotten too
     assert_same(layer(X), fd.dropout(X, 0.5, rng=fd.Key(1, 1)))
 
 
@@ -188,6 +208,42 @@ def test_a_subclass_of_the_users_may_have_attributes_of_its_own() -> None:
     layer = Named("first")
     assert layer.name == "first"
     assert_same(layer(X), fd.dropout(X, 0.5, rng=1))
+
+
+@pytest.mark.parametrize("name", ["mask", "rate", "keep_prob"])
+def test_also_those_that_other_libraries_have(name: str) -> None:
+    class Own(fd.Dropout):
+        pass
+
+    layer: Any = Own(0.5, rng=1)
+    with pytest.raises(AttributeError, match=name):
+        getattr(layer, name)
+    setattr(layer, name, 3)
+    assert getattr(layer, name) == 3
+    assert getattr(copy.deepcopy(layer), name) == 3
+
+
+class Slotted(fd.Dropout):
+    __slots__ = ("name", "unset")
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
+def test_copies_have_the_attributes_in_slots_of_a_subclass(how: Any) -> None:
+    layer: Any = Slotted(0.5, rng=1)
+    layer.name = "first"
+    assert how(layer).name == "first"
+    assert not hasattr(how(layer), "unset")
+
+
+def test_the_advice_for_a_layers_mask_draws_that_of_the_last_forward() -> None:
+    layer: Any = fd.Dropout(0.5, rng=1)
+    layer(X)
+    y = layer(X)
+    with pytest.raises(AttributeError) as caught:
+        _ = layer.mask
+    code = str(caught.value).rpartition("is ")[2]
+    mask = eval(f"fd.{code}", {"fd": fd, "layer": layer, "x": X})
+    assert_same(mask, y != 0)
 
 
 def test_a_subclass_that_overrides_forward_is_called_so() -> None:

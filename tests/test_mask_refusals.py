@@ -41,7 +41,7 @@ def test_wrong_arguments_are_named() -> None:
         (Key(1), {}, TypeError, r"shape is a Key: give rng=Key\(seed=1"),
         (3, {"p": Key(1)}, TypeError, r"p is a Key: give rng=Key\(seed=1"),
         (3, {"p": [0.1, 0.2, 0.3]}, TypeError, r"p has shape \(3,\).*fastdrop\.dropout"),
-        (3, {"p": np.array(0.1)}, TypeError, "p has shape"),
+        (3, {"p": np.array(0.1)}, TypeError, r"p\.item\(\)"),
         (3, {"p": 1.5}, ValueError, "p=1.5"),
         (3, {"p": math.nan}, ValueError, "p=nan"),
         (3, {"p": True}, TypeError, "p=True"),
@@ -131,3 +131,26 @@ def test_subclasses_of_arrays_stay_what_they_are(tmp_path: Any) -> None:
     assert_same(mapped * mask, np.where(kept == 0, 0.0, x * 2))
     mapped *= mask
     np.testing.assert_array_equal(mapped, np.where(kept == 0, 0.0, x * 2))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda any_mask: any_mask((3,), training=True), "multiply by the mask in training alone"),
+        (lambda any_mask: any_mask((3,), inplace=True), r"x \*= mask"),
+        (lambda any_mask: any_mask((3,), seed=3), "rng=3, which is the same mask each time"),
+        (lambda any_mask: any_mask((3,), np.array(0.5)), r"p\.item\(\)"),
+        (lambda any_mask: any_mask.like(None), "x=None is a NoneType, which has no shape"),
+        (lambda any_mask: any_mask.like("abc"), "x='abc' is a str, which has no shape"),
+        (lambda any_mask: any_mask.like(np.ones(3), shape=(3,)), "'shape'"),
+    ],
+)
+def test_what_a_mask_is_told(make: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        make(Mask)
+
+
+def test_a_mask_of_2_to_the_63_elements_is_refused() -> None:
+    with pytest.raises(ValueError, match="elements or more"):
+        Mask((2**63,))
+    assert Mask((2**63 - 1,), rng=1)[::-1].shape == (2**63 - 1,)

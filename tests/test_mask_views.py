@@ -238,3 +238,13 @@ def test_masks_larger_than_any_memory() -> None:
     where: dict[str, Any] = {"offset": (2**40 - 3, 2**20 - 50), "global_shape": (2**40, 2**20)}
     assert_same(x * mask[-3:, -50:], fd.dropout(x, 0.5, rng=KEY, **where))
     check(mask[-3:, -50:], stored((3, 50), 0.5, KEY, **where))
+
+
+def test_masks_whose_shape_and_steps_are_the_same_numbers_are_not_taken_for_each_other() -> None:
+    row, turned = Mask((1, 4), 0.5, rng=3), Mask((4, 4), 0.5, rng=3).T
+    x, out = np.ones((4, 4)), np.empty((4, 4))
+    for _ in range(3):
+        np.multiply(x, row, out=out)
+        assert_same(out, x * np.asarray(row))
+        assert_same(np.ones((4, 4), int) * turned, x * np.asarray(turned))
+        assert_same(np.multiply(x, turned, out=np.empty((4, 4))), x * np.asarray(turned))

@@ -40,6 +40,20 @@ def test_each_block_of_an_array_has_its_own_mask(x: Any, noise_shape: Any) -> No
     assert prepared() == 2  # one of each function
 
 
+@pytest.mark.parametrize("offsets", [(5, 0, 3, 0, 56, 5), (0, 5, 0, 7)])
+@pytest.mark.parametrize("noise_shape", [None, (1,)])
+def test_one_axis_and_offsets_that_are_integers(offsets: Any, noise_shape: Any) -> None:
+    x = np.random.default_rng(0).standard_normal(8)
+    for offset in offsets:
+        for _ in range(3):
+            where = {"offset": offset, "global_shape": 64, "noise_shape": noise_shape}
+            expected = dropped(x, P, KEY, **{**where, "offset": (offset,), "global_shape": (64,)})
+            assert_same(fd.dropout(x, P, rng=KEY, **where), expected)
+            assert_same(fd.dropout_mask(8, P, rng=KEY, **where), expected != 0)
+    with pytest.raises(ValueError, match="does not fit"):
+        fd.dropout(x, P, rng=KEY, offset=57, global_shape=64, noise_shape=noise_shape)
+
+
 def test_three_axes_and_none_that_are_1() -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 4))
     for offset in [(0, 0, 0), (5, 1, 0), (8, 0, 7), (1, 1, 1)]:

@@ -112,6 +112,56 @@ def test_fresh_entropy_and_generators_are_asked_once(name: str) -> None:
     np.testing.assert_array_equal(back(ones) > 0, kept)
 
 
+def test_what_the_caller_changes_afterwards_changes_no_backward() -> None:
+    p, shape = np.full(10, 0.4), [6, 1]
+    y, back = fd.dropout_vjp(X, p, rng=5)
+    z, back_from_z = fd.dropout_vjp(X, 0.4, rng=5, noise_shape=shape)
+    p[:] = 0.9
+    shape[:] = [6, 10]
+    assert_same(back(X), y)
+    assert_same(back_from_z(X), z)
+
+
+@pytest.mark.parametrize("act", ["relu", "gelu"])
+def test_what_the_backward_reads_is_not_written_over(act: str) -> None:
+    x, bias = X.copy(), np.ones(10)
+    with pytest.raises(ValueError, match="out shares memory"):
+        fd.softmax_dropout_vjp(x, 0.4, rng=5, out=x)
+    with pytest.raises(ValueError, match="out shares memory"):
+        fd.softmax_dropout_vjp(x[:, ::2], 0.4, rng=5, out=x[:, 1::2])
+    with pytest.raises(ValueError, match="out shares memory"):
+        fd.bias_act_dropout_add_vjp(x, bias, act, rng=5, out=x)
+    assert_same(x, X)
+    out = np.empty_like(x)
+    y, back = fd.softmax_dropout_vjp(x, 0.4, rng=5, out=out)
+    assert y is out
+    assert_same(back(X), fd.softmax_dropout_backward(X, X, 0.4, rng=5))
+    y, back = fd.dropout_vjp(x, 0.4, rng=5, out=x)  # whose backward reads no x
+    assert y is x
+    assert_same(back(X), fd.dropout(X, 0.4, rng=5))
+
+
+def test_a_gradient_of_another_dtype_is_called_dy() -> None:
+    for _, back in (fd.Dropout(0.5, rng=1).vjp(X), fd.dropout_vjp(X, 0.5, rng=1)):
+        with pytest.raises(TypeError, match="dy has dtype int64"):
+            back(np.ones((6, 10), int))
+    layer = fd.Dropout(0.5, rng=1)
+    layer(X)
+    with pytest.raises(TypeError, match="dy has dtype int64"):
+        layer.backward(np.ones((6, 10), int))
+    _, back = fd.masked_fill_vjp(np.ones(5, int), 0.5, 3, rng=1)
+    assert back(np.ones(5, int)).dtype == int
+
+
+def test_a_forward_of_the_users_own_needs_a_vjp_too() -> None:
+    class Doubled(fd.Dropout):
+        def forward(self, x: Any, training: Any = None) -> Array:
+            return 2 * super().forward(x, training)
+
+    with pytest.raises(TypeError, match="Doubled has a forward of its own"):
+        Doubled(0.5, rng=1).vjp(X)
+
+
 def test_a_refused_call_moves_no_generator() -> None:
     generator, same = np.random.default_rng(3), np.random.default_rng(3)
     with pytest.raises(TypeError, match="int64"):
