@@ -1,8 +1,9 @@
-"""Padding is left alone, and how far a batch is padded changes no mask.
+"""Padding is left alone (`masked`), and the length of a batch changes no mask (`dropped`).
 
 An array of p says where nothing is dropped: p = 0 there. The others are dropped as they would be
 with one p, for each element has a number of its own. That number belongs to its place in the
-batch, which is another where rows are longer: ``global_shape`` says how long they may become.
+batch, which is another where rows are longer: ``global_shape`` says how long they may become, in
+either function.
 """
 
 from __future__ import annotations
