@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .bits import GROUP, HALVES, POINTER, ROUNDS, U64, settler
+from .bits import GROUP, HALVES, POINTER, ROUNDS, U64, Law, settler
 from .compiler import device, routine
 from .intrinsics import (
     address_of,
@@ -25,21 +25,22 @@ from .intrinsics import (
     prefetch,
     scratch,
     scratch_in,
+    store_fence,
     wide_vectors,
 )
-from .lanes import I16, I64, Lanes, iota, load, store
+from .lanes import I16, I64, Lanes, iota, load, make_nontemporal, store, window
 from .loops import AHEAD_BYTES, LINE_BYTES, apply_vector, bit_copier, sizes
 from .operations import Operation
 from .storage import BITS
 from .tables import law_of
-from .target import MASKS, VECTOR_BYTES
+from .target import IS_X86_64, MASKS, VECTOR_BYTES
 
 _GROUP = np.uint64(GROUP)
 # Groups of packed bits that are drawn beside their place, and copied there, where that begins
 # inside a byte: 1 Mi in lines of 4,096 have 0.84 of the rate of C order. One by one: 0.55.
 _BITS_GROUPS = 64
 _MOST_GROUPS = np.uint64(_BITS_GROUPS)
-_ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
+_ZERO, _ONE, _TWO, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 3, 7, 8))
 
 # How a span goes through memory.
 NEAR = "near"  # it is in the caches, or the hardware fetches it
@@ -47,6 +48,7 @@ NEAR = "near"  # it is in the caches, or the hardware fetches it
 # the second-level cache just holds input and output.
 NEAR_BYTES = 1 << 18
 FAR = "far"  # lines are asked for before they are needed
+NONTEMPORAL = "nontemporal"  # and output is written past the caches; not for use in place
 # Nontemporal stores are no third way. They went by a stage on the stack, to write whole lines. Of
 # 16 Mi float32 on one thread, as times FAR: on Cascade Lake 1.3; on Zen 3 1.0 in the median of 40
 # processes, but 3 to 4 in four of them, for as long as these lived: it depends on where the stack
@@ -63,7 +65,7 @@ def _wanted(operation: Operation, way: str) -> list[tuple[int, int]]:
     """Return the lines that a group asks for: which side's, and where on it."""
     wanted = []
     for side, storage in enumerate((operation.source, operation.target)):
-        if way == FAR:
+        if way == FAR or (way == NONTEMPORAL and side == 0):
             wanted += [(side, at) for at in range(0, GROUP * storage.bits // 8, LINE_BYTES)]
     return wanted
 
@@ -192,6 +194,70 @@ def _part(operation: Operation, way: str) -> Any:
     return part
 
 
+def _aligned_vectors(operation: Operation) -> Any:
+    """Intrinsic ``(x, y, shift, block, count, seed, stream, threshold, value)``: whole vectors.
+
+    Draws the group that begins at `block` and `count` more, and writes `count` groups' worth of
+    elements, from `shift` elements before the second group on, by nontemporal stores. There x and y
+    point to, and y is a multiple of the bytes of a vector, or of a cache line. `shift` is less than
+    the elements of a vector.
+    """
+    in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
+    wanted = _wanted(operation, NONTEMPORAL)
+
+    @intrinsic
+    def aligned_vectors(
+        typingctx: Any,
+        x: Any,
+        y: Any,
+        shift: Any,
+        block: Any,
+        count: Any,
+        seed: Any,
+        stream: Any,
+        threshold: Any,
+        value: Any,
+    ) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x, y, shift, block, count, seed, stream, threshold, value = args
+            law = Law(builder, seed, stream, threshold)
+            parameters = operation.parameters(builder, value)
+            begin = Lanes(builder, builder.sub(ir.Constant(I64, HALVES), shift)).converted(I16)
+            # The last 16-bit draws of the group before; LLVM keeps them in a register.
+            carried = scratch_in(builder, VECTOR_BYTES)
+            drawn = builder.add(count, ir.Constant(I64, 1))
+            with cgutils.for_range(builder, drawn) as loop:
+                done = builder.sub(loop.index, ir.Constant(I64, 1))
+                source, target = (
+                    builder.gep(pointer, [builder.mul(done, ir.Constant(I64, size))])
+                    for pointer, size in ((x, in_bytes), (y, out_bytes))
+                )
+
+                def between(r: int) -> None:
+                    for _, at in spread(wanted, ROUNDS - 1, r):
+                        prefetch(builder, source, at + AHEAD_BYTES[0], False)
+
+                first = builder.add(block, builder.mul(loop.index, ir.Constant(I64, GROUP // 8)))
+                group = law.group(first, between)
+                before = load(builder, carried, 0, I16, HALVES)
+                with builder.if_then(
+                    builder.icmp_unsigned("!=", loop.index, ir.Constant(I64, 0)), likely=True
+                ):
+                    for k, halves in enumerate(group):
+                        kept = window(before, halves, begin) >= law.bound
+                        at = len(builder.block.instructions)
+                        apply_vector(operation, kept, source, target, k, HALVES, parameters)
+                        make_nontemporal(builder, at)
+                        before = halves
+                store(group[-1], carried, 0)
+            store_fence(builder)
+            return context.get_dummy_value()
+
+        return types.void(POINTER, POINTER, *[U64] * 6, POINTER), codegen
+
+    return aligned_vectors
+
+
 @functools.cache
 def span_loop(operation: Operation, way: str) -> Any:
     """Routine ``(x, y, n, index, seed, stream, threshold, value)``: n neighbours.
@@ -203,6 +269,8 @@ def span_loop(operation: Operation, way: str) -> Any:
         return _near_span(operation)
     if operation.target is BITS:
         return span_loop(operation, NEAR)  # there is little to write, and nothing to wait for
+    if way == NONTEMPORAL:
+        return _nontemporal_span(operation)
     if by_masks(operation):
         return _masked_span(operation, FAR)
     return _far_span(operation)
@@ -211,6 +279,11 @@ def span_loop(operation: Operation, way: str) -> Any:
 def by_masks(operation: Operation) -> bool:
     """Whether parts of vectors are touched by masks, which few machines have."""
     return MASKS and operation.target is not BITS and not operation.exact
+
+
+def has_nontemporal(operation: Operation) -> bool:
+    """Whether there is a nontemporal way: where 16-bit draws decide, against one threshold."""
+    return by_masks(operation) and IS_X86_64 and not operation.tables
 
 
 def _law_step(operation: Operation) -> np.uint64:
@@ -330,3 +403,35 @@ def _far_span(operation: Operation) -> Any:
 
     signature = types.void(POINTER, POINTER, *[U64] * 5, POINTER)
     return routine(f"{operation.name}-span-{FAR}", span, signature)
+
+
+def _nontemporal_span(operation: Operation) -> Any:
+    """Write whole aligned vectors past the caches, and what is before and behind them as FAR does.
+
+    Vectors of y and groups begin at different elements, but always as far apart, as a group's
+    output is a whole number of cache lines. So each vector's draws are those of two neighbours.
+    """
+    far, aligned_vectors = span_loop(operation, FAR), _aligned_vectors(operation)
+    in_size, out_size = sizes(operation)
+    unit = np.uint64(min(LINE_BYTES, HALVES * operation.target.itemsize))
+
+    def span(
+        x: Any, y: Any, n: Any, index: Any, seed: Any, stream: Any, threshold: Any, value: Any
+    ) -> None:
+        wide_vectors()
+        first = (_ZERO - index) % _GROUP
+        if n < first + _TWO * _GROUP or address_of(y) % out_size:
+            far(x, y, n, index, seed, stream, threshold, value)
+        else:
+            shift = (address_of(y) + first * out_size) % unit // out_size
+            head, count = first + _GROUP - shift, (n - first) // _GROUP - _ONE
+            far(x, y, head, index, seed, stream, threshold, value)
+            source, target = advance(x, head * in_size), advance(y, head * out_size)
+            block = (index + first) // _EIGHT
+            aligned_vectors(source, target, shift, block, count, seed, stream, threshold, value)
+            done = head + count * _GROUP
+            source, target = advance(x, done * in_size), advance(y, done * out_size)
+            far(source, target, n - done, index + done, seed, stream, threshold, value)
+
+    signature = types.void(POINTER, POINTER, *[U64] * 5, POINTER)
+    return routine(f"{operation.name}-span-{NONTEMPORAL}", span, signature)
