@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .bits import GROUP, HALVES, POINTER, ROUNDS, U64, Law, settler
+from .bits import GROUP, HALVES, POINTER, ROUNDS, U64, Between, Law, settler
 from .compiler import device, routine
 from .intrinsics import (
     address_of,
@@ -28,14 +28,14 @@ from .intrinsics import (
     store_fence,
     wide_vectors,
 )
-from .lanes import I16, I64, Lanes, iota, load, make_nontemporal, store, window
+from .lanes import BIT, I16, I32, I64, Lanes, iota, load, make_nontemporal, store, window
 from .loops import AHEAD_BYTES, LINE_BYTES, apply_vector, bit_copier, sizes
 from .operations import Operation
 from .storage import BITS
 from .tables import law_of
 from .target import IS_X86_64, MASKS, VECTOR_BYTES
 
-_GROUP = np.uint64(GROUP)
+_GROUP, _LINE = np.uint64(GROUP), np.uint64(LINE_BYTES)
 # Groups of packed bits that are drawn beside their place, and copied there, where that begins
 # inside a byte: 1 Mi in lines of 4,096 have 0.84 of the rate of C order. One by one: 0.55.
 _BITS_GROUPS = 64
@@ -49,6 +49,9 @@ NEAR = "near"  # it is in the caches, or the hardware fetches it
 NEAR_BYTES = 1 << 18
 FAR = "far"  # lines are asked for before they are needed
 NONTEMPORAL = "nontemporal"  # and output is written past the caches; not for use in place
+# Rounds of Philox beside which a group is written by nontemporal stores. Of 16 Mi float32, as times
+# np.multiply: 4 rounds 0.80, all nine 0.85, all before the first 0.88 (Zen 5).
+_WRITE_ROUNDS = 4
 # Nontemporal stores are no third way. They went by a stage on the stack, to write whole lines. Of
 # 16 Mi float32 on one thread, as times FAR: on Cascade Lake 1.3; on Zen 3 1.0 in the median of 40
 # processes, but 3 to 4 in four of them, for as long as these lived: it depends on where the stack
@@ -194,19 +197,19 @@ def _part(operation: Operation, way: str) -> Any:
     return part
 
 
-def _aligned_vectors(operation: Operation) -> Any:
-    """Intrinsic ``(x, y, shift, block, count, seed, stream, threshold, value)``: whole vectors.
+def _aligned_groups(operation: Operation) -> Any:
+    """Intrinsic ``(x, y, shift, block, count, seed, stream, threshold, value)``.
 
-    Draws the group that begins at `block` and `count` more, and writes `count` groups' worth of
-    elements, from `shift` elements before the second group on, by nontemporal stores. There x and y
-    point to, and y is a multiple of the bytes of a vector, or of a cache line. `shift` is less than
-    the elements of a vector.
+    Write the elements of `count` groups, from `shift` elements before the second one on, by
+    nontemporal stores. `block` is where the first one begins, x and y point to the first element
+    that is written, where a cache line of y begins, and `shift` is less than a line's elements.
     """
     in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
     wanted = _wanted(operation, NONTEMPORAL)
+    vectors, bit_bytes = range(GROUP // HALVES), HALVES // 8
 
     @intrinsic
-    def aligned_vectors(
+    def aligned_groups(
         typingctx: Any,
         x: Any,
         y: Any,
@@ -223,39 +226,52 @@ def _aligned_vectors(operation: Operation) -> Any:
             law = Law(builder, seed, stream, threshold)
             parameters = operation.parameters(builder, value)
             begin = Lanes(builder, builder.sub(ir.Constant(I64, HALVES), shift)).converted(I16)
-            # The last 16-bit draws of the group before; LLVM keeps them in a register.
-            carried = scratch_in(builder, VECTOR_BYTES)
-            drawn = builder.add(count, ir.Constant(I64, 1))
-            with cgutils.for_range(builder, drawn) as loop:
-                done = builder.sub(loop.index, ir.Constant(I64, 1))
-                source, target = (
-                    builder.gep(pointer, [builder.mul(done, ir.Constant(I64, size))])
-                    for pointer, size in ((x, in_bytes), (y, out_bytes))
-                )
+            # LLVM holds them in registers: the last draws of a group, and the keep bits of the
+            # elements that are written while the next group is drawn.
+            last = scratch_in(builder, VECTOR_BYTES)
+            bits = scratch_in(builder, GROUP // 8)
+
+            def at_group(pointer: Any, number: Any, size: int) -> Any:
+                return builder.gep(pointer, [builder.mul(number, ir.Constant(I64, size))])
+
+            def draw(number: Any, between: Between) -> None:
+                distance = builder.mul(number, ir.Constant(I64, GROUP // 8))
+                group = law.group(builder.add(block, distance), between)
+                before = load(builder, last, 0, I16, HALVES)
+                for k, halves in enumerate(group):
+                    kept = window(before, halves, begin) >= law.bound
+                    store(kept.as_number(), bits, k * bit_bytes)
+                    before = halves
+                store(before, last, 0)
+
+            def write(number: Any, vectors: Iterable[int]) -> None:
+                source, target = at_group(x, number, in_bytes), at_group(y, number, out_bytes)
+                first = len(builder.block.instructions)
+                for k in vectors:
+                    kept = load(builder, bits, k * bit_bytes, I32, 0).seen_as(BIT)
+                    apply_vector(operation, kept, source, target, k, HALVES, parameters)
+                make_nontemporal(builder, first)
+
+            with cgutils.for_range(builder, ir.Constant(I64, 2)) as loop:
+                draw(loop.index, lambda r: None)
+            rest = builder.sub(count, ir.Constant(I64, 1))
+            with cgutils.for_range(builder, rest) as loop:
+                source = at_group(x, loop.index, in_bytes)
 
                 def between(r: int) -> None:
                     for _, at in spread(wanted, ROUNDS - 1, r):
                         prefetch(builder, source, at + AHEAD_BYTES[0], False)
+                    if r < _WRITE_ROUNDS:
+                        write(loop.index, spread(vectors, _WRITE_ROUNDS, r))
 
-                first = builder.add(block, builder.mul(loop.index, ir.Constant(I64, GROUP // 8)))
-                group = law.group(first, between)
-                before = load(builder, carried, 0, I16, HALVES)
-                with builder.if_then(
-                    builder.icmp_unsigned("!=", loop.index, ir.Constant(I64, 0)), likely=True
-                ):
-                    for k, halves in enumerate(group):
-                        kept = window(before, halves, begin) >= law.bound
-                        at = len(builder.block.instructions)
-                        apply_vector(operation, kept, source, target, k, HALVES, parameters)
-                        make_nontemporal(builder, at)
-                        before = halves
-                store(group[-1], carried, 0)
+                draw(builder.add(loop.index, ir.Constant(I64, 2)), between)
+            write(rest, vectors)
             store_fence(builder)
             return context.get_dummy_value()
 
         return types.void(POINTER, POINTER, *[U64] * 6, POINTER), codegen
 
-    return aligned_vectors
+    return aligned_groups
 
 
 @functools.cache
@@ -282,8 +298,11 @@ def by_masks(operation: Operation) -> bool:
 
 
 def has_nontemporal(operation: Operation) -> bool:
-    """Whether there is a nontemporal way: where 16-bit draws decide, against one threshold."""
-    return by_masks(operation) and IS_X86_64 and not operation.tables
+    """Whether there is a nontemporal way for it: where 16-bit draws meet a threshold for all.
+
+    Not for elements of one byte: drawing takes as long as memory does.
+    """
+    return by_masks(operation) and IS_X86_64 and not operation.tables and operation.target.bits > 8
 
 
 def _law_step(operation: Operation) -> np.uint64:
@@ -406,29 +425,28 @@ def _far_span(operation: Operation) -> Any:
 
 
 def _nontemporal_span(operation: Operation) -> Any:
-    """Write whole aligned vectors past the caches, and what is before and behind them as FAR does.
+    """Write whole cache lines by nontemporal stores, and what is before and behind them as FAR.
 
-    Vectors of y and groups begin at different elements, but always as far apart, as a group's
-    output is a whole number of cache lines. So each vector's draws are those of two neighbours.
+    Lines of y and groups begin at different elements, but always as far apart, as a group's output
+    is a whole number of lines. So the draws of a line's elements are those of two neighbours.
     """
-    far, aligned_vectors = span_loop(operation, FAR), _aligned_vectors(operation)
+    far, aligned_groups = span_loop(operation, FAR), _aligned_groups(operation)
     in_size, out_size = sizes(operation)
-    unit = np.uint64(min(LINE_BYTES, HALVES * operation.target.itemsize))
 
     def span(
         x: Any, y: Any, n: Any, index: Any, seed: Any, stream: Any, threshold: Any, value: Any
     ) -> None:
         wide_vectors()
         first = (_ZERO - index) % _GROUP
-        if n < first + _TWO * _GROUP or address_of(y) % out_size:
+        begin = address_of(y) + first * out_size
+        if n < first + _TWO * _GROUP or begin % out_size:
             far(x, y, n, index, seed, stream, threshold, value)
         else:
-            shift = (address_of(y) + first * out_size) % unit // out_size
+            shift, block = begin % _LINE // out_size, (index + first) // _EIGHT
             head, count = first + _GROUP - shift, (n - first) // _GROUP - _ONE
             far(x, y, head, index, seed, stream, threshold, value)
             source, target = advance(x, head * in_size), advance(y, head * out_size)
-            block = (index + first) // _EIGHT
-            aligned_vectors(source, target, shift, block, count, seed, stream, threshold, value)
+            aligned_groups(source, target, shift, block, count, seed, stream, threshold, value)
             done = head + count * _GROUP
             source, target = advance(x, done * in_size), advance(y, done * out_size)
             far(source, target, n - done, index + done, seed, stream, threshold, value)
