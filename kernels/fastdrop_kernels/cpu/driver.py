@@ -123,7 +123,8 @@ def _last_level_cache() -> int:
 # Bytes of contiguous output from which it is written by nontemporal stores, if not in place: where
 # output and input together fill the last-level cache. Of 16 MiB (of 32) on a Zen 5, one thread,
 # float32 takes 0.75 of the time, float64 0.69; with a np.multiply of the output after each, 0.95
-# and 0.93. Of 4 MiB, which that finds in the cache otherwise, 1.17 and 1.40, of 8 MiB 1.03 and 0.95.
+# and 0.93. Of 4 MiB, which that finds in the cache otherwise, 1.17 and 1.40, of 8 MiB 1.03 and
+# 0.95.
 _NONTEMPORAL_FROM = _last_level_cache() // 2 if NONTEMPORAL_IS_FAST else 1 << 63
 
 
