@@ -13,6 +13,7 @@ from fastdrop import _functions, _laws
 from fastdrop_kernels import contract
 from fastdrop_kernels.cpu import catalogue, driver, operations, storage
 from fastdrop_kernels.cpu.bits import GROUP
+from fastdrop_kernels.cpu.flat import flat
 from fastdrop_kernels.cpu.operations import Operation
 from fastdrop_kernels.cpu.span import NEAR, NONTEMPORAL, has_nontemporal
 
@@ -21,7 +22,7 @@ from .oracle import POISON, affine, applied, assert_same, data, mask, misaligned
 from .thinning import thinned
 
 pytestmark = pytest.mark.skipif(
-    not has_nontemporal(operations.mark()),
+    not has_nontemporal(operations.drop("float32", storage.FLOAT32)),
     reason="nontemporal stores are for AVX-512BW on x86-64, which this processor lacks",
 )
 
@@ -30,14 +31,12 @@ KINDS: dict[str, tuple[Operation, Any]] = {
     "bfloat16": (operations.drop("bfloat16", storage.BFLOAT16), ml_dtypes.bfloat16),
     "float32": (operations.drop("float32", storage.FLOAT32), np.float32),
     "float64": (operations.drop("float64", storage.FLOAT64), np.float64),
-    "fill-1": (operations.fill(storage.MOVED[1]), np.uint8),
     "fill-2": (operations.fill(storage.MOVED[2]), np.uint16),
     "fill-4": (operations.fill(storage.MOVED[4]), np.uint32),
     "fill-8": (operations.fill(storage.MOVED[8]), np.uint64),
     "fill-16": (operations.fill(storage.MOVED[16]), np.complex128),
-    "mark": (operations.mark(), np.bool_),
 }
-QUICK = ("float16", "bfloat16", "float32", "float64", "fill-1", "mark")
+QUICK = ("float16", "bfloat16", "float32", "float64", "fill-16")
 every_kind = pytest.mark.parametrize("kind", thinned(lambda kind: kind in QUICK, KINDS))
 KEY = fd.Key(2**63 + 5, 2**40 + 1)
 T = contract.threshold(0.37)
@@ -116,7 +115,6 @@ def test_alpha_dropout(rng: np.random.Generator) -> None:
 def test_large_calls_write_past_the_caches(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also by cut parts, of which each begins inside a line, but not in place."""
     ways: list[str] = []
-    flat = driver.flat
 
     def noted(operation: Operation, way: str) -> Any:
         ways.append(way)
@@ -152,10 +150,13 @@ def test_large_calls_write_past_the_caches(threads: int, monkeypatch: pytest.Mon
         fd.set_num_threads(before)
 
 
-def test_exact_operations_and_tables_have_no_such_kernels() -> None:
+def test_which_operations_have_such_kernels() -> None:
     assert has_nontemporal(catalogue.dropping(np.dtype(np.float32)))
-    assert not has_nontemporal(catalogue.gaussian_dropping(np.dtype(np.float32)))
+    assert has_nontemporal(catalogue.filling(np.dtype(np.int16)))
+    assert not has_nontemporal(catalogue.filling(np.dtype(np.int8)))
+    assert not has_nontemporal(catalogue.marking())
     assert not has_nontemporal(catalogue.packing())
+    assert not has_nontemporal(catalogue.gaussian_dropping(np.dtype(np.float32)))
     tabled = catalogue.dropping_each(np.dtype(np.float32), True).tabled
     assert tabled is not None
     assert not has_nontemporal(tabled)

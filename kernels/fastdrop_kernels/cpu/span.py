@@ -6,7 +6,7 @@ Bits, decision and element meet in registers here, group by group.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .bits import GROUP, HALVES, POINTER, ROUNDS, U64, Between, Law, settler
+from .bits import GROUP, HALVES, POINTER, ROUNDS, U64, settler
 from .compiler import device, routine
 from .intrinsics import (
     address_of,
@@ -25,22 +25,23 @@ from .intrinsics import (
     prefetch,
     scratch,
     scratch_in,
-    store_fence,
     wide_vectors,
 )
-from .lanes import BIT, I16, I32, I64, Lanes, iota, load, make_nontemporal, store, window
+from .lanes import I16, I64, Lanes, iota, load, store
 from .loops import AHEAD_BYTES, LINE_BYTES, apply_vector, bit_copier, sizes
+from .loops import spread as spread
+from .nontemporal import nontemporal_span
 from .operations import Operation
 from .storage import BITS
 from .tables import law_of
 from .target import IS_X86_64, MASKS, VECTOR_BYTES
 
-_GROUP, _LINE = np.uint64(GROUP), np.uint64(LINE_BYTES)
+_GROUP = np.uint64(GROUP)
 # Groups of packed bits that are drawn beside their place, and copied there, where that begins
 # inside a byte: 1 Mi in lines of 4,096 have 0.84 of the rate of C order. One by one: 0.55.
 _BITS_GROUPS = 64
 _MOST_GROUPS = np.uint64(_BITS_GROUPS)
-_ZERO, _ONE, _TWO, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 3, 7, 8))
+_ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
 
 # How a span goes through memory.
 NEAR = "near"  # it is in the caches, or the hardware fetches it
@@ -48,27 +49,14 @@ NEAR = "near"  # it is in the caches, or the hardware fetches it
 # the second-level cache just holds input and output.
 NEAR_BYTES = 1 << 18
 FAR = "far"  # lines are asked for before they are needed
-NONTEMPORAL = "nontemporal"  # and output is written past the caches; not for use in place
-# Rounds of Philox beside which a group is written by nontemporal stores. Of 16 Mi float32, as times
-# np.multiply: 4 rounds 0.80, all nine 0.85, all before the first 0.88 (Zen 5).
-_WRITE_ROUNDS = 4
-# Nontemporal stores are no third way. They went by a stage on the stack, to write whole lines. Of
-# 16 Mi float32 on one thread, as times FAR: on Cascade Lake 1.3; on Zen 3 1.0 in the median of 40
-# processes, but 3 to 4 in four of them, for as long as these lived: it depends on where the stack
-# lies. On Zen 5 0.78 (float64 0.77; 35 processes, none of them slow), so that stores which write
-# whole lines from registers, without a stage, may be worth a trial there.
-
-
-def spread(lines: Sequence[Any], rounds: int, r: int) -> Sequence[Any]:
-    """Return which of some lines to ask for in a round, so that all rounds do alike."""
-    return lines[len(lines) * r // rounds : len(lines) * (r + 1) // rounds]
+NONTEMPORAL = "nontemporal"  # and output is written past the caches (see there); not in place
 
 
 def _wanted(operation: Operation, way: str) -> list[tuple[int, int]]:
     """Return the lines that a group asks for: which side's, and where on it."""
     wanted = []
     for side, storage in enumerate((operation.source, operation.target)):
-        if way == FAR or (way == NONTEMPORAL and side == 0):
+        if way == FAR:
             wanted += [(side, at) for at in range(0, GROUP * storage.bits // 8, LINE_BYTES)]
     return wanted
 
@@ -197,83 +185,6 @@ def _part(operation: Operation, way: str) -> Any:
     return part
 
 
-def _aligned_groups(operation: Operation) -> Any:
-    """Intrinsic ``(x, y, shift, block, count, seed, stream, threshold, value)``.
-
-    Write the elements of `count` groups, from `shift` elements before the second one on, by
-    nontemporal stores. `block` is where the first one begins, x and y point to the first element
-    that is written, where a cache line of y begins, and `shift` is less than a line's elements.
-    """
-    in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
-    wanted = _wanted(operation, NONTEMPORAL)
-    vectors, bit_bytes = range(GROUP // HALVES), HALVES // 8
-
-    @intrinsic
-    def aligned_groups(
-        typingctx: Any,
-        x: Any,
-        y: Any,
-        shift: Any,
-        block: Any,
-        count: Any,
-        seed: Any,
-        stream: Any,
-        threshold: Any,
-        value: Any,
-    ) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, y, shift, block, count, seed, stream, threshold, value = args
-            law = Law(builder, seed, stream, threshold)
-            parameters = operation.parameters(builder, value)
-            begin = Lanes(builder, builder.sub(ir.Constant(I64, HALVES), shift)).converted(I16)
-            # LLVM holds them in registers: the last draws of a group, and the keep bits of the
-            # elements that are written while the next group is drawn.
-            last = scratch_in(builder, VECTOR_BYTES)
-            bits = scratch_in(builder, GROUP // 8)
-
-            def at_group(pointer: Any, number: Any, size: int) -> Any:
-                return builder.gep(pointer, [builder.mul(number, ir.Constant(I64, size))])
-
-            def draw(number: Any, between: Between) -> None:
-                distance = builder.mul(number, ir.Constant(I64, GROUP // 8))
-                group = law.group(builder.add(block, distance), between)
-                before = load(builder, last, 0, I16, HALVES)
-                for k, halves in enumerate(group):
-                    kept = window(before, halves, begin) >= law.bound
-                    store(kept.as_number(), bits, k * bit_bytes)
-                    before = halves
-                store(before, last, 0)
-
-            def write(number: Any, vectors: Iterable[int]) -> None:
-                source, target = at_group(x, number, in_bytes), at_group(y, number, out_bytes)
-                first = len(builder.block.instructions)
-                for k in vectors:
-                    kept = load(builder, bits, k * bit_bytes, I32, 0).seen_as(BIT)
-                    apply_vector(operation, kept, source, target, k, HALVES, parameters)
-                make_nontemporal(builder, first)
-
-            with cgutils.for_range(builder, ir.Constant(I64, 2)) as loop:
-                draw(loop.index, lambda r: None)
-            rest = builder.sub(count, ir.Constant(I64, 1))
-            with cgutils.for_range(builder, rest) as loop:
-                source = at_group(x, loop.index, in_bytes)
-
-                def between(r: int) -> None:
-                    for _, at in spread(wanted, ROUNDS - 1, r):
-                        prefetch(builder, source, at + AHEAD_BYTES[0], False)
-                    if r < _WRITE_ROUNDS:
-                        write(loop.index, spread(vectors, _WRITE_ROUNDS, r))
-
-                draw(builder.add(loop.index, ir.Constant(I64, 2)), between)
-            write(rest, vectors)
-            store_fence(builder)
-            return context.get_dummy_value()
-
-        return types.void(POINTER, POINTER, *[U64] * 6, POINTER), codegen
-
-    return aligned_groups
-
-
 @functools.cache
 def span_loop(operation: Operation, way: str) -> Any:
     """Routine ``(x, y, n, index, seed, stream, threshold, value)``: n neighbours.
@@ -286,7 +197,7 @@ def span_loop(operation: Operation, way: str) -> Any:
     if operation.target is BITS:
         return span_loop(operation, NEAR)  # there is little to write, and nothing to wait for
     if way == NONTEMPORAL:
-        return _nontemporal_span(operation)
+        return nontemporal_span(operation, span_loop(operation, FAR))
     if by_masks(operation):
         return _masked_span(operation, FAR)
     return _far_span(operation)
@@ -422,34 +333,3 @@ def _far_span(operation: Operation) -> Any:
 
     signature = types.void(POINTER, POINTER, *[U64] * 5, POINTER)
     return routine(f"{operation.name}-span-{FAR}", span, signature)
-
-
-def _nontemporal_span(operation: Operation) -> Any:
-    """Write whole cache lines by nontemporal stores, and what is before and behind them as FAR.
-
-    Lines of y and groups begin at different elements, but always as far apart, as a group's output
-    is a whole number of lines. So the draws of a line's elements are those of two neighbours.
-    """
-    far, aligned_groups = span_loop(operation, FAR), _aligned_groups(operation)
-    in_size, out_size = sizes(operation)
-
-    def span(
-        x: Any, y: Any, n: Any, index: Any, seed: Any, stream: Any, threshold: Any, value: Any
-    ) -> None:
-        wide_vectors()
-        first = (_ZERO - index) % _GROUP
-        begin = address_of(y) + first * out_size
-        if n < first + _TWO * _GROUP or begin % out_size:
-            far(x, y, n, index, seed, stream, threshold, value)
-        else:
-            shift, block = begin % _LINE // out_size, (index + first) // _EIGHT
-            head, count = first + _GROUP - shift, (n - first) // _GROUP - _ONE
-            far(x, y, head, index, seed, stream, threshold, value)
-            source, target = advance(x, head * in_size), advance(y, head * out_size)
-            aligned_groups(source, target, shift, block, count, seed, stream, threshold, value)
-            done = head + count * _GROUP
-            source, target = advance(x, done * in_size), advance(y, done * out_size)
-            far(source, target, n - done, index + done, seed, stream, threshold, value)
-
-    signature = types.void(POINTER, POINTER, *[U64] * 5, POINTER)
-    return routine(f"{operation.name}-span-{NONTEMPORAL}", span, signature)

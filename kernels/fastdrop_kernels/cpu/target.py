@@ -21,6 +21,6 @@ VECTOR_BYTES = 64 if has("avx512bw") else 32 if has("avx2") else 16
 MASKS = VECTOR_BYTES == 64
 IS_X86_64 = _TRIPLE.startswith("x86_64")
 REGISTERS = 16 if IS_X86_64 and VECTOR_BYTES < 64 else 32
-# Whether nontemporal stores from registers are faster for arrays that the caches cannot hold: Zen 4
-# and Zen 5, whose stores fill a cache line each. The figures are in `span`.
+# Whether nontemporal stores are faster where the caches cannot hold the output (see `nontemporal`):
+# timed on Zen 5; Zen 4 has the same instructions.
 NONTEMPORAL = MASKS and IS_X86_64 and llvm.get_host_cpu_name() in ("znver4", "znver5")
