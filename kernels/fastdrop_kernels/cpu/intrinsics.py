@@ -155,6 +155,12 @@ def prefetch(builder: Any, pointer: Any, offset: int, to_write: bool) -> None:
     builder.call(fn, [builder.gep(pointer, [ir.Constant(_I64, offset)]), *hints])
 
 
+def store_fence(builder: Any) -> None:
+    """Order the stores before it, nontemporal ones too, before all that follow (x86 alone)."""
+    fnty = ir.FunctionType(ir.VoidType(), [])
+    builder.call(cgutils.get_or_insert_function(builder.module, fnty, "llvm.x86.sse.sfence"), [])
+
+
 _HALVES = ir.VectorType(ir.IntType(16), 64)
 
 

@@ -286,6 +286,32 @@ def store(
     return _masked(builder, "store", ir.VoidType(), ty, arguments)
 
 
+def make_nontemporal(builder: Any, begin: int) -> None:
+    """Let the current block's stores, from its instruction `begin` on, bypass the caches.
+
+    Each stores a vector, at an address that is a multiple of its bytes, or of a cache line's 64.
+    """
+    hint = builder.module.add_metadata([ir.Constant(I32, 1)])
+    for instruction in builder.block.instructions[begin:]:
+        if isinstance(instruction, ir.instructions.StoreInstr):
+            ty = instruction.operands[0].type
+            instruction.set_metadata("nontemporal", hint)
+            instruction.align = min(64, ty.count * _bits(ty.element) // 8)
+
+
+def window(a: Lanes, b: Lanes, first: Any) -> Lanes:
+    """Return as many lanes of a and then b, from the lane `first` on, which need not be a constant.
+
+    For vectors of 32 lanes of 16 bits, one instruction with AVX-512BW, which is required.
+    """
+    ty = a.value.type
+    order = iota(a.builder, a.element, a.count) + first
+    fnty = ir.FunctionType(ty, [ty, ty, ty])
+    name = "llvm.x86.avx512.vpermi2var.hi.512"
+    permute = cgutils.get_or_insert_function(a.builder.module, fnty, name)
+    return a.made(a.builder.call(permute, [a.value, order.value, b.value]))
+
+
 def _masked(builder: Any, what: str, result: Any, ty: Any, arguments: list[Any]) -> Any:
     kind = "if"[_is_float(ty.element)]
     name = f"llvm.masked.{what}.v{ty.count}{kind}{_bits(ty.element)}.p0"

@@ -45,6 +45,11 @@ _BYTE = np.uint64(0xFF)
 _ZERO, _ONE, _THREE, _SIX, _SEVEN, _EIGHT, _LAST = (np.uint64(n) for n in (0, 1, 3, 6, 7, 8, 63))
 
 
+def spread(lines: Sequence[Any], rounds: int, r: int) -> Sequence[Any]:
+    """Return which of some lines to ask for in a round, so that all rounds do alike."""
+    return lines[len(lines) * r // rounds : len(lines) * (r + 1) // rounds]
+
+
 def apply_vector(
     operation: Operation,
     noise: Lanes,

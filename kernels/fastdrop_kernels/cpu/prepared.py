@@ -53,7 +53,7 @@ class Prepared(NamedTuple):
 
 
 def prepared(
-    kernel: Kernel,
+    kernel: Kernel | None,
     told: Record,
     distances: tuple[int, int],
     in_place: bool,
@@ -64,7 +64,7 @@ def prepared(
 
     `distances` are those of `plan.apart_from`, and `cleared` says how many bytes to set to 0.
     """
-    at = 0 if several else address_of_kernel(kernel)
+    at = 0 if several or kernel is None else address_of_kernel(kernel)
     behind, before = (distance % 2**64 for distance in distances)
     words = array.array("Q", (at, told.at, behind, before, in_place, cleared))
     return Prepared(starter(), words.buffer_info()[0], several, (words, told))

@@ -6,7 +6,7 @@ Bits, decision and element meet in registers here, group by group.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,12 @@ from .intrinsics import (
 )
 from .lanes import I16, I64, Lanes, iota, load, store
 from .loops import AHEAD_BYTES, LINE_BYTES, apply_vector, bit_copier, sizes
+from .loops import spread as spread
+from .nontemporal import nontemporal_span
 from .operations import Operation
 from .storage import BITS
 from .tables import law_of
-from .target import MASKS, VECTOR_BYTES
+from .target import IS_X86_64, MASKS, VECTOR_BYTES
 
 _GROUP = np.uint64(GROUP)
 # Groups of packed bits that are drawn beside their place, and copied there, where that begins
@@ -47,16 +49,7 @@ NEAR = "near"  # it is in the caches, or the hardware fetches it
 # the second-level cache just holds input and output.
 NEAR_BYTES = 1 << 18
 FAR = "far"  # lines are asked for before they are needed
-# Nontemporal stores are no third way. They went by a stage on the stack, to write whole lines. Of
-# 16 Mi float32 on one thread, as times FAR: on Cascade Lake 1.3; on Zen 3 1.0 in the median of 40
-# processes, but 3 to 4 in four of them, for as long as these lived: it depends on where the stack
-# lies. On Zen 5 0.78 (float64 0.77; 35 processes, none of them slow), so that stores which write
-# whole lines from registers, without a stage, may be worth a trial there.
-
-
-def spread(lines: Sequence[Any], rounds: int, r: int) -> Sequence[Any]:
-    """Return which of some lines to ask for in a round, so that all rounds do alike."""
-    return lines[len(lines) * r // rounds : len(lines) * (r + 1) // rounds]
+NONTEMPORAL = "nontemporal"  # and output is written past the caches (see there); not in place
 
 
 def _wanted(operation: Operation, way: str) -> list[tuple[int, int]]:
@@ -203,6 +196,8 @@ def span_loop(operation: Operation, way: str) -> Any:
         return _near_span(operation)
     if operation.target is BITS:
         return span_loop(operation, NEAR)  # there is little to write, and nothing to wait for
+    if way == NONTEMPORAL:
+        return nontemporal_span(operation, span_loop(operation, FAR))
     if by_masks(operation):
         return _masked_span(operation, FAR)
     return _far_span(operation)
@@ -211,6 +206,14 @@ def span_loop(operation: Operation, way: str) -> Any:
 def by_masks(operation: Operation) -> bool:
     """Whether parts of vectors are touched by masks, which few machines have."""
     return MASKS and operation.target is not BITS and not operation.exact
+
+
+def has_nontemporal(operation: Operation) -> bool:
+    """Whether there is a nontemporal way for it: where 16-bit draws meet a threshold for all.
+
+    Not for elements of one byte: drawing takes as long as memory does.
+    """
+    return by_masks(operation) and IS_X86_64 and not operation.tables and operation.target.bits > 8
 
 
 def _law_step(operation: Operation) -> np.uint64:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import llvmlite.binding as llvm
 from numba.core.registry import cpu_target
 
 _TRIPLE, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
@@ -20,3 +21,6 @@ VECTOR_BYTES = 64 if has("avx512bw") else 32 if has("avx2") else 16
 MASKS = VECTOR_BYTES == 64
 IS_X86_64 = _TRIPLE.startswith("x86_64")
 REGISTERS = 16 if IS_X86_64 and VECTOR_BYTES < 64 else 32
+# Whether nontemporal stores are faster where the caches cannot hold the output (see `nontemporal`):
+# timed on Zen 5; Zen 4 has the same instructions.
+NONTEMPORAL = MASKS and IS_X86_64 and llvm.get_host_cpu_name() in ("znver4", "znver5")
