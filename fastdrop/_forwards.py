@@ -196,8 +196,9 @@ class Memories:
         return memory
 
     def forget(self) -> None:
-        """Forget what all threads remember: each finds out when it comes here again."""
+        """Forget what all threads remember: the others find out when they come here again."""
         self._epoch = object()
+        self.own()
 
 
 class _Local(threading.local):

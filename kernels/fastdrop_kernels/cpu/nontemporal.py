@@ -6,8 +6,8 @@ bits are made of the draws of two neighbouring vectors, by one permutation in re
 as bits until the next group is drawn, beside whose rounds the elements are written.
 
 On a Zen 5 of two cores (32 MiB of L3), by 40 fresh processes on one thread, 16 Mi elements, as
-times np.multiply, where ordinary stores take the second figure: float32 0.82, 1.08; float64 1.02,
-1.29; float16 1.65, 1.85 (np.multiply of float32). No process took more than 1.13 times the median,
+times np.multiply, where ordinary stores (20 processes) take the second figure: float32 0.82, 1.08;
+float64 1.02, 1.29; float16 1.65, 1.85 (float32 multiplied). None took over 1.13 times the median,
 and no call more than 1.15 times it over 160 depths of the stack (16 MiB). On two threads 0.74 to
 0.90 of the time of ordinary stores, float16 too.
 

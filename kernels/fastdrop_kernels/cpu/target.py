@@ -22,5 +22,5 @@ MASKS = VECTOR_BYTES == 64
 IS_X86_64 = _TRIPLE.startswith("x86_64")
 REGISTERS = 16 if IS_X86_64 and VECTOR_BYTES < 64 else 32
 # Whether nontemporal stores are faster where the caches cannot hold the output (see `nontemporal`):
-# timed on Zen 5; Zen 4 has the same instructions.
-NONTEMPORAL = MASKS and IS_X86_64 and llvm.get_host_cpu_name() in ("znver4", "znver5")
+# timed on Zen 5 alone.
+NONTEMPORAL = MASKS and IS_X86_64 and llvm.get_host_cpu_name() == "znver5"
