@@ -209,7 +209,8 @@ def _seeded(number: int) -> Key:
     if 0 <= number < _WORD:
         return _made(number, 0)
     if number < 0:
-        raise ValueError("rng is a negative integer: as an integer it is a seed, of 0 or more")
+        shown = f"rng={number}" if number.bit_length() < 200 else "rng"
+        raise ValueError(f"{shown} is negative: as an integer it is a seed, of 0 or more")
     return _of_sequence(number)
 
 
