@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import _arguments as arguments
+from . import _libraries as libraries
 from ._arguments import Array, ArrayLike, Training
 from ._forwards import Backward, Memory, Run, Turn
 from ._key import Deferred, Key
@@ -96,7 +97,14 @@ class FunctionLayer(PairedLayer):
     def _drop(self, x: ArrayLike, memory: Memory, turn: Turn) -> Array:
         """Apply the function in training, and remember that."""
         settings = self._settings
-        out = {"out": x} if settings["inplace"] else {}
+        out = {}
+        if settings["inplace"]:
+            if not (isinstance(x, _ndarray) or libraries.on_gpu(x)):
+                raise TypeError(
+                    f"x is a {libraries.kind_of(x)}, and a layer with inplace=True writes to it: "
+                    "give a numpy.ndarray, or make the layer without inplace"
+                )
+            out = {"out": x}
         y = self._function(x, rng=turn, training=True, **settings.arguments, **out)
         self._remember(memory, turn, y.shape, settings)
         self._learn(x, turn, settings, settings.forwards)

@@ -289,7 +289,7 @@ def test_an_inplace_layer_refuses_what_cannot_be_written_to() -> None:
     for n in range(4):  # by several ways
         with pytest.raises(ValueError, match="read-only"):
             layer(X)
-        with pytest.raises(TypeError, match="list"):
+        with pytest.raises(TypeError, match="x is a list, and a layer with inplace=True writes"):
             layer(X.tolist())
         assert layer.forwards == n
         layer(X.copy())
