@@ -1,0 +1,35 @@
+"""Links between pages, to files of the tree and to headings lead somewhere. Nothing is fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ..oracle import ROOT
+from .pages import PAGES, anchors, links
+
+pytestmark = pytest.mark.skipif(not PAGES, reason="the source tree is not here")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_relative_links_lead_to_files_and_headings(page: Path) -> None:
+    for link in links(page):
+        if link.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.is_relative_to(ROOT), link
+        assert target.exists(), f"{page.name} links to {link}"
+        if anchor:
+            assert anchor in anchors(target), f"{page.name} links to {link}"
+
+
+def test_the_readme_links_to_every_page() -> None:
+    linked = {link.partition("#")[0] for link in links(ROOT / "README.md")}
+    assert {f"docs/{page.name}" for page in PAGES if page.parent == ROOT / "docs"} <= linked
+
+
+def test_a_page_that_has_links_is_found_to_have_them() -> None:
+    assert "docs/contract.md" in links(ROOT / "README.md")
+    assert "fdmask" in anchors(ROOT / "docs" / "functions.md")
