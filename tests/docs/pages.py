@@ -11,8 +11,7 @@ from typing import NamedTuple
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from ..oracle import ROOT
-
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     page
     for page in (

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ..oracle import ROOT
-from .pages import PAGES, anchors, links
+from .pages import PAGES, ROOT, anchors, links
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="the source tree is not here")
 

@@ -15,8 +15,7 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels import contract
 
-from ..oracle import ROOT
-from .pages import blocks
+from .pages import ROOT, blocks
 
 PAGE = ROOT / "docs" / "contract.md"
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the source tree is not here")
