@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _repeats
+from fastdrop._call import plan_cache as _repeats
 
 from .devices import Device, HostDevice, host_device, need_a_gpu
 

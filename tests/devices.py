@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdrop import _overlap as overlap
-from fastdrop._backends import backend_of
-from fastdrop_kernels.cpu import driver as cpu
+from fastdrop._arrays import overlap
+from fastdrop._arrays.dispatch import backend_of
+from fastdrop_kernels.cpu.host import driver as cpu
 from fastdrop_kernels.cuda import driver as cuda
 
 from .oracle import Array
@@ -190,7 +190,8 @@ class HostDriver:
 def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
     """Let CuPy arrays lie in the host's memory, and kernels be those of a driver, for a while."""
     cupy = cupy_or_skip()
-    from fastdrop import _gpu, _repeats
+    from fastdrop._arrays import cupy_arrays as _gpu
+    from fastdrop._call import plan_cache as _repeats
 
     def allocated(size: int) -> Any:
         memory = np.empty(max(size, 1), np.uint8)
@@ -224,7 +225,7 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
         patch.setattr(cupy.cuda.runtime, "getDevice", patches_device)
         patch.setattr(cupy.cuda, "Device", on)
         patch.setattr(cupy, "array", array)
-        patch.setattr(_gpu, "_cuda_driver", lambda: driver)
+        patch.setattr(_gpu, "cuda_driver", lambda: driver)
         patch.setattr(_gpu, "_summed", summed)
         patch.setattr(_gpu, "_packed", packed)
         # What was prepared for another driver, and what only waits for a second call.

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _repeats
-from fastdrop._backend import Backend
+from fastdrop._arrays.adapter import Backend
+from fastdrop._call import plan_cache as _repeats
 
 from . import gpu_cases, oracle
 from .devices import Device

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu import driver
+from fastdrop_kernels.cpu.host import driver
 
 from .oracle import Array, affine, alpha_numbers, assert_same, mask, misaligned
 from .thinning import thinned

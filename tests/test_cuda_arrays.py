@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdrop import _arguments as arguments
+from fastdrop._check import placement
 from fastdrop_kernels.cuda import driver
 
 from .cuda_host.cases import (
@@ -153,7 +153,7 @@ def check_case(case: dict[str, Any]) -> None:
     ):
         check(what, y, x, threshold, rng, in_place=case["in_place"], **place)
         bits = made(((math.prod(shape) + 7) // 8,), np.dtype(np.uint8), case["y"][0])
-        index, strides = arguments.place(
+        index, strides = placement.place(
             shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
         )
         driver.pack(bits.array, shape, index, strides, *KEY, threshold)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdrop import _arguments as arguments
+from fastdrop._check import placement
 from fastdrop_kernels import contract
 from fastdrop_kernels.cuda import driver, launch, modules
-from fastdrop_kernels.plan import c_strides
+from fastdrop_kernels.layout import c_strides
 
 from .cuda_host import host
 from .cuda_host.cases import ALWAYS, KEY, check, kept_at, made
@@ -53,7 +53,7 @@ def test_functions_of_the_contract_equal_the_reference(
 @pytest.mark.parametrize("v", VECTORS["masks"], ids=lambda v: f"{v['shape']}-{v['p_decimal']}")
 def test_mask_vectors_are_drawn(v: dict[str, Any]) -> None:
     shape, p, key, where = arguments_of(v)
-    place = arguments.place(
+    place = placement.place(
         shape, where.get("noise_shape"), where.get("offset", 0), where.get("global_shape")
     )
     threshold = contract.threshold(p)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdrop import _arguments as arguments
-from fastdrop_kernels import chances, contract
+from fastdrop._check import placement
+from fastdrop_kernels import contract
+from fastdrop_kernels import probabilities as chances
 from fastdrop_kernels.cuda import driver
 
 from .cuda_host.cases import KEY, Made, made
@@ -31,7 +32,7 @@ def check(out: Made, inputs: list[Made], rng: np.random.Generator, **place: Any)
     near = np.where(rng.random(y.shape) < 0.1, np.uint64(2**32), near)
     *xs, last = inputs
     t = filled_with(last, near)
-    index, strides = arguments.place(
+    index, strides = placement.place(
         y.shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
     )
     if xs:

@@ -14,7 +14,7 @@ import pytest
 
 from fastdrop_kernels import contract, reference
 from fastdrop_kernels.cuda import driver, launch, modules, operations
-from fastdrop_kernels.plan import c_strides
+from fastdrop_kernels.layout import c_strides
 
 from .cuda_host import host
 from .cuda_host.cases import ALWAYS, KEY, check, dtype_of, kept_at, made, settings_of_launches

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdrop import _arguments as arguments
+from fastdrop._check import placement
 from fastdrop_kernels import contract, reference
 from fastdrop_kernels.cuda import driver, launch
 from fastdrop_kernels.cuda.operations import Operation
-from fastdrop_kernels.plan import c_strides
+from fastdrop_kernels.layout import c_strides
 
 from . import joint
 from .cuda_host.cases import (
@@ -132,7 +132,7 @@ def check(
             result = joint.bias_act_dropped(kept, words[0], scale, first, bias, residual)
         with np.errstate(all="ignore"):
             result = result.astype(dtype)
-    index, strides = arguments.place(
+    index, strides = placement.place(
         y.shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
     )
     source, *operands = (memory.array for memory in inputs)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _arguments as arguments
+from fastdrop._check import placement
 from fastdrop_kernels import contract
 from fastdrop_kernels.cuda import driver, modules, softmax_driver
 
@@ -36,7 +36,7 @@ def factor(x: Array, p: float = P) -> Array:
 
 
 def made(x: Array, y: Array, axis: int, threshold: int = THRESHOLD, **place: Any) -> Array:
-    where = arguments.place(x.shape, None, **place)
+    where = placement.place(x.shape, None, **place)
     softmax_driver.softmax_dropout(x, y, axis % x.ndim, *where, *KEY, threshold, factor(x))
     return y
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _repeats
+from fastdrop._call import plan_cache as _repeats
 from fastdrop_kernels.cuda import driver, launch, operations
 
 from . import family_repeats as family

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._backends import backend_of
-from fastdrop._numpy import NUMPY
+from fastdrop._arrays.dispatch import backend_of
+from fastdrop._arrays.numpy_arrays import NUMPY
 
 from .subprocesses import assert_succeeds, run_python
 
@@ -64,7 +64,8 @@ for wrong in ({"rng": object()}, {"out": [1.0]}, {"p": 2}):
         pass
     else:
         raise AssertionError(wrong)
-gpu = ("cupy", "cupyx", "numba.cuda", "torch", "fastdrop._gpu", "fastdrop_kernels.cuda")
+ours = ("fastdrop._arrays.cupy_arrays", "fastdrop_kernels.cuda")
+gpu = ("cupy", "cupyx", "numba.cuda", "torch", *ours)
 print([name for name in gpu if name in sys.modules])
 """
     assert assert_succeeds(run_python(code)) == "[]\n"
@@ -87,7 +88,7 @@ def test_a_cupy_that_is_still_being_imported_disturbs_nobody(
 def test_an_array_on_a_gpu_without_cupy_is_an_error_that_says_what_to_install(
     x: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastdrop import _gpu
+    from fastdrop._arrays import cupy_arrays as _gpu
 
     _gpu.cupy_backend.cache_clear()
     monkeypatch.setitem(sys.modules, "cupy", None)  # importing it fails
@@ -129,7 +130,9 @@ def test_every_backend_has_what_the_others_have() -> None:
     pytest.importorskip("cupy", reason="CuPy is not installed: pip install -e '.[cuda13]'")
     import inspect
 
-    from fastdrop import _backend, _gpu, _numpy
+    from fastdrop._arrays import adapter as _backend
+    from fastdrop._arrays import cupy_arrays as _gpu
+    from fastdrop._arrays import numpy_arrays as _numpy
 
     for kind in (_numpy.NumpyBackend, _gpu.CupyBackend, _gpu.NumbaThroughCupy):
         for name, method in inspect.getmembers(_backend.Backend, inspect.isfunction):

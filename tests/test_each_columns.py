@@ -11,8 +11,9 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import reference
-from fastdrop_kernels.cpu import catalogue, columns, driver
-from fastdrop_kernels.plan import c_strides
+from fastdrop_kernels.cpu.host import catalogue, driver
+from fastdrop_kernels.cpu.host import per_column as columns
+from fastdrop_kernels.layout import c_strides
 
 from .normals import uniforms
 from .oracle import POISON, Array, assert_same, misaligned, poisoned

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu import catalogue, driver
-from fastdrop_kernels.cpu.laws import laws_of
-from fastdrop_kernels.plan import LINE, PANEL, c_strides
+from fastdrop_kernels.cpu.host import catalogue, driver
+from fastdrop_kernels.cpu.host.per_row import laws_of
+from fastdrop_kernels.layout import LINE, PANEL, c_strides
 
 from .oracle import Array, assert_same
 from .test_each_p import KEY, chances, expected, kept_by

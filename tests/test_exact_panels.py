@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu import driver
-from fastdrop_kernels.plan import LINE, PANEL, c_strides, plan
+from fastdrop_kernels.cpu.host import driver
+from fastdrop_kernels.layout import LINE, PANEL, c_strides, plan
 
 from .normals import expected
 from .oracle import Array, assert_same, poisoned

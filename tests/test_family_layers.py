@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._function_layer import FunctionLayer
+from fastdrop._layers.function_layer import FunctionLayer
 
 from .gradients import assert_backward_is_the_gradient
 from .oracle import Array, assert_same

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _numpy, _repeats
-from fastdrop_kernels.cpu import driver
+from fastdrop._arrays import numpy_arrays as _numpy
+from fastdrop._call import plan_cache as _repeats
+from fastdrop_kernels.cpu.host import driver
 from fastdrop_kernels.threads import run_together
 
 from . import family_repeats as family

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastdrop as fd
-from fastdrop_kernels.cpu import driver, operations, storage
-from fastdrop_kernels.cpu.span import FAR, NEAR
+from fastdrop_kernels.cpu.elements import operations, storage
+from fastdrop_kernels.cpu.host import driver
+from fastdrop_kernels.cpu.loops.contiguous import FAR, NEAR
 
 from .direct import treat
 from .normals import FUNCTIONS, expected

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _gpu
+from fastdrop._arrays import cupy_arrays as _gpu
 
 from . import gpu_cases, oracle
 from .devices import Device, need_a_gpu

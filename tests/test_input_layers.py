@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _input_layers
-from fastdrop._input_layers import InputLayer
+from fastdrop._layers import fused as _input_layers
+from fastdrop._layers.fused import InputLayer
 
 from .gradients import assert_backward_is_the_gradient
 from .oracle import Array, assert_same

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import fastdrop as fd
-from fastdrop._layer_base import Layer
+from fastdrop._layers.base import Layer
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 
 import fastdrop
 from fastdrop import __main__ as command
-from fastdrop import _functions, _self_check
+from fastdrop._functions import dropout as _functions
+from fastdrop._tools import self_check as _self_check
 
 
 def test_it_reports_versions_and_passes() -> None:

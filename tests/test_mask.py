@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import Key, Mask, _mask
+from fastdrop import Key, Mask
+from fastdrop._mask import mask as _mask
 
 from .oracle import Array, assert_same, data, poisoned
 from .stored_masks import multiplied, stored

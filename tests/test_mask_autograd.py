@@ -10,7 +10,7 @@ import pytest
 
 import fastdrop as fd
 from fastdrop import Mask
-from fastdrop._mask import Mask as _Mask
+from fastdrop._mask.mask import Mask as _Mask
 
 autograd = pytest.importorskip("autograd")
 import autograd.numpy as anp  # noqa: E402

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _neighbours
+from fastdrop._check import keywords as _neighbours
 
 from .oracle import ROOT, data
 

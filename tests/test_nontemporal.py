@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _functions, _laws
+from fastdrop._call import coefficients as _laws
+from fastdrop._functions import dropout as _functions
 from fastdrop_kernels import contract
-from fastdrop_kernels.cpu import catalogue, driver, operations, storage
-from fastdrop_kernels.cpu.bits import GROUP
-from fastdrop_kernels.cpu.flat import flat
-from fastdrop_kernels.cpu.operations import Operation
-from fastdrop_kernels.cpu.span import NEAR, NONTEMPORAL, has_nontemporal
+from fastdrop_kernels.cpu.elements import operations, storage
+from fastdrop_kernels.cpu.elements.operations import Operation
+from fastdrop_kernels.cpu.elements.sampler import GROUP
+from fastdrop_kernels.cpu.host import catalogue, driver
+from fastdrop_kernels.cpu.loops.contiguous import NEAR, NONTEMPORAL, has_nontemporal
+from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
 
 from .direct import treat
 from .oracle import POISON, affine, applied, assert_same, data, mask, misaligned

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu import driver
-from fastdrop_kernels.cpu.layouts import split_of
-from fastdrop_kernels.cpu.pillars import RUN_ROWS
-from fastdrop_kernels.plan import PANEL
+from fastdrop_kernels.cpu.host import driver
+from fastdrop_kernels.cpu.host.schedule import split_of
+from fastdrop_kernels.cpu.loops.tile_pipeline import RUN_ROWS
+from fastdrop_kernels.layout import PANEL
 
 from .normals import uniforms
 from .oracle import POISON, Array, applied, assert_same, filled, key_from, mask

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _repeats
+from fastdrop._call import plan_cache as _repeats
 
 from .oracle import Array, assert_same, dropped, poisoned
 from .thinning import thinned

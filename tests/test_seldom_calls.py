@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _functions, _laws
-from fastdrop_kernels.cpu import driver
+from fastdrop._call import coefficients as _laws
+from fastdrop._functions import dropout as _functions
+from fastdrop_kernels.cpu.host import driver
 
 from .oracle import Array, applied, assert_same, data, mask, poison, poisoned
 from .subprocesses import assert_succeeds, run_python

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu import driver, softmax_driver
+from fastdrop_kernels.cpu.host import driver
+from fastdrop_kernels.cpu.host import softmax as softmax_driver
 
 from .gradients import assert_backward_is_the_gradient
 from .oracle import Array, assert_same, mask, misaligned, poisoned

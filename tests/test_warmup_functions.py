@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _progress
-from fastdrop._warmup import FUNCTIONS
+from fastdrop._functions import progress as _progress
+from fastdrop._tools.warmup import FUNCTIONS
 
 from .subprocesses import assert_succeeds, run_python
 
 CODE = """
 import numpy as np, fastdrop as fd
-from fastdrop_kernels.cpu import compiler
+from fastdrop_kernels.cpu.codegen import compiler
 
 made = []
 compile_ = compiler._compile

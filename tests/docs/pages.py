@@ -65,6 +65,16 @@ def links(page: Path) -> list[str]:
     return [str(target) for target in given if target is not None]
 
 
+def code_spans(page: Path) -> list[str]:
+    """What is written as code in running text."""
+    return [
+        child.content
+        for _, inline in _inline(page)
+        for child in inline
+        if child.type == "code_inline"
+    ]
+
+
 def anchors(page: Path) -> set[str]:
     """What GitHub names the headings of a page."""
     seen: Counter[str] = Counter()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from .pages import PAGES, ROOT, anchors, links
+from .pages import PAGES, ROOT, anchors, code_spans, links
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="the source tree is not here")
 
@@ -22,6 +23,20 @@ def test_relative_links_lead_to_files_and_headings(page: Path) -> None:
         assert target.exists(), f"{page.name} links to {link}"
         if anchor:
             assert anchor in anchors(target), f"{page.name} links to {link}"
+
+
+FOLDERS = ("fastdrop", "kernels", "tests", "bench", "docs")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_files_and_folders_that_are_named_are_there(page: Path) -> None:
+    tree = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*")]
+    there = [f"/{path.relative_to(ROOT).as_posix()}{'/' * path.is_dir()}" for path in tree]
+    there += [f"/{folder}/" for folder in FOLDERS]
+    for name in code_spans(page):
+        if re.fullmatch(r"[\w./]+(\.py|\.cuh|\.md|\w/)", name):
+            found = any(path.endswith(f"/{name}") for path in there)
+            assert found or (ROOT / name).exists(), f"{page.name} names {name}"
 
 
 def test_the_readme_links_to_every_page() -> None:
