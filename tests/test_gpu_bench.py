@@ -9,8 +9,7 @@ import pytest
 from bench import readme
 from bench.__main__ import main
 from bench.results import load, rows
-
-from .devices import Device, need_a_gpu
+from tests.support.devices import Device, need_a_gpu
 
 need_a_gpu()
 pytestmark = pytest.mark.gpu
