@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,12 @@ def test_files_and_folders_that_are_named_are_there(page: Path) -> None:
         if re.fullmatch(r"[\w./]+(\.py|\.cuh|\.md|\w/)", name):
             found = any(path.endswith(f"/{name}") for path in there)
             assert found or (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_modules_that_are_to_be_run_are_there(page: Path) -> None:
+    for name in re.findall(r"python -m ([\w.]+)", page.read_text(encoding="utf-8")):
+        assert find_spec(name), f"{page.name} says python -m {name}"
 
 
 def test_the_readme_links_to_every_page() -> None:
