@@ -18,7 +18,7 @@ from fastdrop_kernels import layout as plan
 from .._check import detect
 from .._check.arguments import Array
 from .._check.key import AnyRNG, KeyOnDevice, as_key
-from .._check.placement import Place
+from .._check.placement import Placement
 from .._check.shard_offsets import IndexOf
 from . import overlap
 from .adapter import Again, Backend, Operation, copy_by_filling, imported
@@ -54,7 +54,7 @@ class CupyBackend(Backend):
         """Return x, or a view of it."""
         return self._viewed(name, x)
 
-    def given(self, out: Any) -> Array:
+    def writable(self, out: Any) -> Array:
         """Return `out`, or a view of it."""
         if isinstance(out, self.cupy.ndarray):
             return out  # type: ignore[no-any-return]
@@ -92,7 +92,7 @@ class CupyBackend(Backend):
             )
         return result
 
-    def beside(self, name: str, operand: Array, x: Array) -> None:
+    def check_same_device(self, name: str, operand: Array, x: Array) -> None:
         """Refuse an operand that is not on the device of x."""
         if _device_of(operand) != _device_of(x):
             raise ValueError(
@@ -100,9 +100,9 @@ class CupyBackend(Backend):
                 "bring it there"
             )
 
-    def lifted(self, value: Array, x: Array) -> Array:
+    def to_device(self, value: Array, x: Array) -> Array:
         """Return a copy of a NumPy array on the device of x."""
-        with self.where(x):
+        with self.on_device(x):
             copied: Array = self.cupy.array(value)
         return copied
 
@@ -111,19 +111,19 @@ class CupyBackend(Backend):
         view: Array = self.cupy.broadcast_to(operand, shape)
         return view
 
-    def own_operands(
+    def per_element_operands(
         self, operation: Operation, p: Array, factor: Array | None, near: Array
     ) -> Sequence[Array]:
         """Return thresholds and factors of p, which are made on the host, where `near` lies."""
         driver = self.driver
-        own = driver.own_operands(operation(driver), p, factor)
-        return [self.lifted(operand, near) for operand in own]
+        own = driver.per_element_operands(operation(driver), p, factor)
+        return [self.to_device(operand, near) for operand in own]
 
-    def summed(self, x: Array, shape: tuple[int, ...]) -> Array:
+    def sum_to(self, x: Array, shape: tuple[int, ...]) -> Array:
         """Return sums by CuPy's reduction, in float64, whose order is a matter of the layout."""
         full = (1,) * (x.ndim - len(shape)) + shape
         axes = tuple(axis for axis, length in enumerate(full) if length == 1)
-        with self.where(x):
+        with self.on_device(x):
             if axes:
                 sums: Array = _summed(x, axes)
             else:
@@ -159,7 +159,7 @@ class CupyBackend(Backend):
         """Return where x lies. CuPy's own answer knows only memory that CuPy allocated."""
         return overlap.addresses(_pointer(x), x.shape, x.strides, x.itemsize)
 
-    def apart(self, x: Array, y: Array) -> bool:
+    def no_overlap(self, x: Array, y: Array) -> bool:
         """Say whether both are contiguous, and the same or apart."""
         strides = y.strides
         # CuPy takes longer to say that an array is contiguous.
@@ -181,7 +181,7 @@ class CupyBackend(Backend):
         operation: Operation,
         x: Array,
         out: Any,
-        place: Place,
+        place: Placement,
         threshold: int,
         value: Array,
         index_of: IndexOf,
@@ -193,7 +193,7 @@ class CupyBackend(Backend):
         self,
         shape: tuple[int, ...],
         out: Any,
-        place: Place,
+        place: Placement,
         threshold: int,
         like: Array | None = None,
         packed: bool = False,
@@ -204,7 +204,7 @@ class CupyBackend(Backend):
 
     def softmax(self, x: Array, *rest: Any) -> Array:
         """Take a softmax, and drop some of it, on the device of x."""
-        with self.where(x):
+        with self.on_device(x):
             return super().softmax(x, *rest)
 
     def softmax_gradient(self, x: Array, dy: Array, *rest: Any) -> Array:
@@ -214,29 +214,29 @@ class CupyBackend(Backend):
                 f"dy lies on device {_device_of(dy)}, and x on device {_device_of(x)}: give both "
                 "on one"
             )
-        with self.where(x):
+        with self.on_device(x):
             return super().softmax_gradient(x, dy, *rest)
 
-    def untouched(self, x: Any, xs: Array, out: Any) -> Array:
+    def identity(self, x: Any, xs: Array, out: Any) -> Array:
         """Return x itself, or copy it to `out`, on its device."""
-        with self.where(xs):
-            return super().untouched(x, xs, out)
+        with self.on_device(xs):
+            return super().identity(x, xs, out)
 
     def pack_each(
-        self, target: Array, shape: tuple[int, ...], place: Place, rng: AnyRNG, p: Array
+        self, target: Array, shape: tuple[int, ...], place: Placement, rng: AnyRNG, p: Array
     ) -> None:
         """Draw marks, a byte each, and pack them: a byte of bits may have elements of many p."""
         marks = self.mask(shape, None, place, rng, _NO_THRESHOLD, target, p)
         if marks.size:
             self.copy(_packed(marks), target)
 
-    def there(self, out: Any, like: Array | None) -> Any:
+    def on_device_of(self, out: Any, like: Array | None) -> Any:
         """Make the device of `out` or of `like` the current one, for a while."""
-        near = like if out is None else self.given(out)
+        near = like if out is None else self.writable(out)
         assert near is not None, "a GPU is asked for by an array on it"
-        return self.where(near)
+        return self.on_device(near)
 
-    def where(self, x: Array) -> Any:
+    def on_device(self, x: Array) -> Any:
         """Make the device of x the current one, for a while."""
         device = _device_of(x)
         if device == self.cupy.cuda.runtime.getDevice():

@@ -10,7 +10,7 @@ from fastdrop_kernels.layout import apart_from, c_strides
 
 from .._check.arguments import Array
 from .._check.key import AnyRNG, Key
-from .._check.placement import Place
+from .._check.placement import Placement
 from . import overlap
 from .adapter import BOOL, BYTE, NO_VALUE, Again, Operation
 
@@ -23,7 +23,7 @@ def repeatable(
     operation: Operation,
     x: Array,
     out: Any,
-    place: Place,
+    place: Placement,
     threshold: int,
     value: Array,
 ) -> Again | None:
@@ -70,7 +70,7 @@ def repeatable_mask(
     backend: CupyBackend,
     shape: tuple[int, ...],
     out: Any,
-    place: Place,
+    place: Placement,
     threshold: int,
     packed: bool,
 ) -> Again | None:

@@ -10,7 +10,7 @@ import numpy as np
 from .._check import detect
 from .._check.arguments import Array
 from .._check.key import AnyRNG, KeyOnDevice, as_key
-from .._check.placement import Place
+from .._check.placement import Placement
 from . import overlap
 from .adapter import Backend, copy_by_filling, imported
 
@@ -44,7 +44,7 @@ class NumbaBackend(Backend):
         device_array: Array = x
         return device_array
 
-    def given(self, out: Any) -> Array:
+    def writable(self, out: Any) -> Array:
         """Return `out`, which must be one of Numba's too."""
         if not detect.is_numbas(out):
             raise TypeError(
@@ -73,7 +73,7 @@ class NumbaBackend(Backend):
         return made
 
     def pack_each(
-        self, target: Array, shape: tuple[int, ...], place: Place, rng: AnyRNG, p: Array
+        self, target: Array, shape: tuple[int, ...], place: Placement, rng: AnyRNG, p: Array
     ) -> None:
         """Draw nothing: see `takes_operands`."""
         raise AssertionError("kernels of Numba read no p of each element")
@@ -91,7 +91,7 @@ class NumbaBackend(Backend):
         strides = about.get("strides")
         return overlap.addresses(about["data"][0], x.shape, strides, x.dtype.itemsize)
 
-    def apart(self, x: Array, y: Array) -> bool:
+    def no_overlap(self, x: Array, y: Array) -> bool:
         """Leave it to the addresses."""
         return False
 

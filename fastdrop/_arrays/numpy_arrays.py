@@ -17,7 +17,7 @@ from fastdrop_kernels.shielded import uninterrupted
 from .._check import arguments, detect, labels
 from .._check.arguments import Array
 from .._check.key import AnyRNG, Key, as_key
-from .._check.placement import Place
+from .._check.placement import Placement
 from .._check.shard_offsets import IndexOf
 from . import overlap
 from .adapter import BOOL, BYTE, NO_VALUE, Again, Backend, Operation, imported
@@ -72,7 +72,7 @@ class NumpyBackend(Backend):
     def is_like(self, other: Backend) -> bool:
         return isinstance(other, NumpyBackend)
 
-    def given(self, out: Any) -> Array:
+    def writable(self, out: Any) -> Array:
         if not isinstance(out, np.ndarray) or detect.is_masked(out):
             where = " on a GPU, where x is not" if detect.on_gpu(out) else ""
             raise TypeError(f"out is a {detect.kind_of(out)}{where}: give a numpy.ndarray")
@@ -98,11 +98,11 @@ class NumpyBackend(Backend):
     def addresses(self, x: Array) -> Array:
         return x
 
-    def apart(self, x: Array, y: Array) -> bool:
+    def no_overlap(self, x: Array, y: Array) -> bool:
         return y.flags.forc and x.flags.owndata and y.flags.owndata
 
     def pack_each(
-        self, target: Array, shape: tuple[int, ...], place: Place, rng: AnyRNG, p: Array
+        self, target: Array, shape: tuple[int, ...], place: Placement, rng: AnyRNG, p: Array
     ) -> None:
         seed, stream, _ = self.key(rng, target)
         own = np.broadcast_to(p.copy() if np.may_share_memory(p, target) else p, shape)
@@ -113,7 +113,7 @@ class NumpyBackend(Backend):
         operation: Operation,
         x: Array,
         out: Any,
-        place: Place,
+        place: Placement,
         threshold: int,
         value: Array,
         index_of: IndexOf,
@@ -129,7 +129,7 @@ class NumpyBackend(Backend):
         self,
         shape: tuple[int, ...],
         out: Any,
-        place: Place,
+        place: Placement,
         threshold: int,
         like: Array | None = None,
         packed: bool = False,

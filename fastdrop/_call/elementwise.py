@@ -70,7 +70,7 @@ def element_wise(
     law = function.law(p, xs.dtype, parameter)
     place = placement.place(xs.shape, noise_shape, offset, global_shape)
     if not arguments.in_training(training):
-        return backend.untouched(x, xs, out)
+        return backend.identity(x, xs, out)
     operation = function.operation_on(xs.dtype)
     if what is not None and repeats.comes_again(known, what):
         find = index_of(xs.shape, place, noise_shape, offset, global_shape)

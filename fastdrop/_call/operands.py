@@ -19,7 +19,7 @@ def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x"
     `beside` is what errors call x.
     """
     if isinstance(value, int | float | np.generic | list | tuple):
-        value = backend.lifted(_numbers(name, value, x.dtype), x)
+        value = backend.to_device(_numbers(name, value, x.dtype), x)
     own = backend_of(value)
     if not backend.is_like(own):
         raise TypeError(
@@ -29,7 +29,7 @@ def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x"
     result = own.array(value, name)
     if isinstance(backend, LabelledBackend):
         labels.refuse_other_labels(value, backend.x, name, beside)
-    backend.beside(name, result, x)
+    backend.check_same_device(name, result, x)
     if result.dtype != x.dtype:
         raise TypeError(
             f"{name} has dtype {result.dtype}, and {beside} has {x.dtype}: give "

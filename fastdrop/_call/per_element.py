@@ -11,7 +11,7 @@ from .._arrays.dispatch import operand_backend_of
 from .._check import arguments, detect, labels, placement
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
-from .._check.placement import Place
+from .._check.placement import Placement
 from .operands import fits
 
 NO_THRESHOLD = 1  # which elements do not share
@@ -79,7 +79,7 @@ def _in_float64(p: Any) -> Array:
     return result
 
 
-def probabilities(p: Any, shape: tuple[int, ...], place: Place) -> Array:
+def probabilities(p: Any, shape: tuple[int, ...], place: Placement) -> Array:
     """Return probabilities as float64, that broadcast to the mask of an array."""
     result = _in_float64(p)
     mask = shape
@@ -117,10 +117,10 @@ def element_wise_each(
     place = placement.place(xs.shape, noise_shape, offset, global_shape)
     chances = probabilities(p, xs.shape, place)
     if not arguments.in_training(training):
-        return backend.untouched(x, xs, out)
+        return backend.identity(x, xs, out)
 
     def chosen(driver: Any) -> Any:
         return operation(driver, xs.dtype)
 
-    operands = backend.own_operands(chosen, chances, value if scaled else None, xs)
+    operands = backend.per_element_operands(chosen, chances, value if scaled else None, xs)
     return backend.apply(chosen, xs, out, place, rng, NO_THRESHOLD, value, operands)

@@ -16,7 +16,7 @@ from .arguments import NoiseShape, Offset, ShapeLike
 INDEX_LIMIT = 1 << 63  # the contract's: indices lie below it
 
 
-class Place(NamedTuple):
+class Placement(NamedTuple):
     """Where an array lies in its mask: its first index, and the steps along its axes.
 
     `strides` is None where they are those of the array in C order.
@@ -26,7 +26,7 @@ class Place(NamedTuple):
     strides: tuple[int, ...] | None
 
 
-_WHOLE = Place(0, None)
+_WHOLE = Placement(0, None)
 
 
 def place(
@@ -35,7 +35,7 @@ def place(
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     name: str = "x",
-) -> Place:
+) -> Placement:
     """Return where an array of `shape`, so called in errors, lies in its mask."""
     if noise_shape is None and global_shape is None and type(offset) is int and offset == 0:
         return _WHOLE
@@ -59,8 +59,8 @@ def place(
             "or global_shape"
         )
     if noise_shape is None and global_shape is None:
-        return Place(index, None)
-    return Place(index, tuple(reversed(strides)))
+        return Placement(index, None)
+    return Placement(index, tuple(reversed(strides)))
 
 
 def _shard(

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .placement import INDEX_LIMIT, Place
+from .placement import INDEX_LIMIT, Placement
 
 # Returns the first mask index of a call with an offset; None for one that has to be looked at.
 IndexOf: TypeAlias = Callable[[Any], int | None]
@@ -40,7 +40,7 @@ def plain(numbers: Any) -> Any:
 
 def index_of(
     shape: tuple[int, ...],
-    place: Place,
+    place: Placement,
     noise_shape: Any,
     offset: Any,
     global_shape: Any,

@@ -207,12 +207,12 @@ def residual_gradient(dy: ArrayLike, shape: tuple[int, ...]) -> Any:
     """Return the gradient of a residual of a shape: `dy` itself, or sums of it."""
     backend = backend_of(dy)
     dys = backend.array(dy)
-    return dy if dys.shape == shape else backend.summed(dys, shape)
+    return dy if dys.shape == shape else backend.sum_to(dys, shape)
 
 
 def _bias_gradient(backend: Backend, dx: Array, shift: Array | None, bias: Any) -> Array | None:
     """Return the sums of dx over what the bias was broadcast along, with the labels of it."""
     if shift is None:
         return None
-    sums = backend.summed(backend.array(dx), shift.shape)
+    sums = backend.sum_to(backend.array(dx), shift.shape)
     return labels.labelled(bias, sums) if labels.has_labels(bias) else sums

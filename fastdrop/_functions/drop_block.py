@@ -220,13 +220,13 @@ def _drop_block(
     xs = backend.array(x)
     compute_type(xs.dtype)
     if not arguments.in_training(training):
-        return backend.untouched(x, xs, out)
+        return backend.identity(x, xs, out)
     shape = xs.shape
     if len(shape) != len(axes):
         raise ValueError(f"x has shape {shape}, and {name} takes ({', '.join(axes)})")
     # Before anything is drawn: a Generator must not go on for a call that fails.
     target = None if out is None else backend.output(out, shape, xs.dtype, xs)
-    with backend.where(xs):
+    with backend.on_device(xs):
         xp = namespace(xs)
         kept = _kept(xp, shape, blocks, rng)
         # Where nothing is kept, no factor is needed, and eps = 0 would give none.

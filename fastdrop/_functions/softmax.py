@@ -10,7 +10,7 @@ from .._check import arguments, detect, labels, placement
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
 from .._check.keywords import MISSING, named, refuse
-from .._check.placement import Place
+from .._check.placement import Placement
 
 
 def axis_number(value: Any) -> int:
@@ -191,7 +191,7 @@ def _law(
     scale: Any,
     offset: Offset,
     global_shape: ShapeLike | None,
-) -> tuple[int, Place, AnyRNG, int, Array]:
+) -> tuple[int, Placement, AnyRNG, int, Array]:
     """Return the axis, where x lies in its mask, the key, the threshold, and the factor."""
     threshold, factor, rng = law_in(training, arguments.probability(p), x.dtype, scale, rng)
     axis = arguments.axis(axis, x.ndim)

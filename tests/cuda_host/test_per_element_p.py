@@ -99,7 +99,7 @@ def test_thresholds_and_factors_are_those_of_a_number(rng: np.random.Generator) 
 
 
 def operands(operation: Any) -> list[Array]:
-    return list(driver.own_operands(operation, np.array([[0.5], [1.0]]), None))
+    return list(driver.per_element_operands(operation, np.array([[0.5], [1.0]]), None))
 
 
 def test_operations_have_the_operands_that_they_read() -> None:

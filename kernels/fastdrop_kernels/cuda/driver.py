@@ -90,7 +90,7 @@ def marking_each() -> Operation:
     return MARK_EACH
 
 
-def own_operands(
+def per_element_operands(
     operation: Operation, p: npt.NDArray[Any], factor: npt.NDArray[Any] | None
 ) -> tuple[npt.NDArray[Any], ...]:
     """Return the operands of an operation by a p of each element, NumPy's, of the shape of p.
