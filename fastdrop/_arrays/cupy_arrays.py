@@ -181,26 +181,26 @@ class CupyBackend(Backend):
         operation: Operation,
         x: Array,
         out: Any,
-        place: Placement,
+        placement: Placement,
         threshold: int,
         value: Array,
         index_of: IndexOf,
     ) -> Again | None:
         """Return what `apply` comes to on the device that is current at each call."""
-        return repeatable(self, operation, x, out, place, threshold, value)
+        return repeatable(self, operation, x, out, placement, threshold, value)
 
     def repeatable_mask(
         self,
         shape: tuple[int, ...],
         out: Any,
-        place: Placement,
+        placement: Placement,
         threshold: int,
         like: Array | None = None,
         packed: bool = False,
         index_of: IndexOf | None = None,
     ) -> Again | None:
         """Return what `mask` comes to on the device that is current at each call."""
-        return repeatable_mask(self, shape, out, place, threshold, packed)
+        return repeatable_mask(self, shape, out, placement, threshold, packed)
 
     def softmax(self, x: Array, *rest: Any) -> Array:
         """Take a softmax, and drop some of it, on the device of x."""
@@ -223,10 +223,10 @@ class CupyBackend(Backend):
             return super().identity(x, xs, out)
 
     def pack_each(
-        self, target: Array, shape: tuple[int, ...], place: Placement, rng: AnyRNG, p: Array
+        self, target: Array, shape: tuple[int, ...], placement: Placement, rng: AnyRNG, p: Array
     ) -> None:
         """Draw marks, a byte each, and pack them: a byte of bits may have elements of many p."""
-        marks = self.mask(shape, None, place, rng, _NO_THRESHOLD, target, p)
+        marks = self.mask(shape, None, placement, rng, _NO_THRESHOLD, target, p)
         if marks.size:
             self.copy(_packed(marks), target)
 

@@ -23,7 +23,7 @@ def repeatable(
     operation: Operation,
     x: Array,
     out: Any,
-    place: Placement,
+    placement: Placement,
     threshold: int,
     value: Array,
 ) -> Again | None:
@@ -34,7 +34,7 @@ def repeatable(
     shape, strides = x.shape, x.strides
     y = backend.empty_like(x) if out is None else out
     new, alike = _maker(backend, x, y), strides == y.strides
-    law = *place, threshold, value
+    law = *placement, threshold, value
     run = driver.repeatable(operation(driver), shape, strides, y.strides, *law)
     # y lies behind all of x from this distance on, or in front of it up to that one.
     behind, before = apart_from(shape, strides, y.strides, x.itemsize)
@@ -70,7 +70,7 @@ def repeatable_mask(
     backend: CupyBackend,
     shape: tuple[int, ...],
     out: Any,
-    place: Placement,
+    placement: Placement,
     threshold: int,
     packed: bool,
 ) -> Again | None:
@@ -87,7 +87,7 @@ def repeatable_mask(
         fits = out is None or not overlap.within(backend.addresses(out))
     if not elements or not fits:
         return None
-    run = driver.repeatable(operation, shape, None, steps, *place, threshold, NO_VALUE)
+    run = driver.repeatable(operation, shape, None, steps, *placement, threshold, NO_VALUE)
     array = backend.cupy.ndarray
 
     def again(like: Any, out: Any, rng: AnyRNG, offset: Any) -> Any:

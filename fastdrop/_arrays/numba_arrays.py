@@ -73,7 +73,7 @@ class NumbaBackend(Backend):
         return made
 
     def pack_each(
-        self, target: Array, shape: tuple[int, ...], place: Placement, rng: AnyRNG, p: Array
+        self, target: Array, shape: tuple[int, ...], placement: Placement, rng: AnyRNG, p: Array
     ) -> None:
         """Draw nothing: see `takes_operands`."""
         raise AssertionError("kernels of Numba read no p of each element")

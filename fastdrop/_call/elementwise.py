@@ -14,9 +14,10 @@ import numpy as np
 
 from .._arrays.adapter import Operation
 from .._arrays.dispatch import backend_of
-from .._check import arguments, placement
+from .._check import arguments
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG, Deferred
+from .._check.placement import placement_of
 from .._check.shard_offsets import index_of, plain
 from . import plan_cache as repeats
 
@@ -68,7 +69,7 @@ def element_wise(
     xs = backend.array(x)
     p = function.checked(p)
     law = function.law(p, xs.dtype, parameter)
-    place = placement.place(xs.shape, noise_shape, offset, global_shape)
+    place = placement_of(xs.shape, noise_shape, offset, global_shape)
     if not arguments.in_training(training):
         return backend.identity(x, xs, out)
     operation = function.operation_on(xs.dtype)

@@ -28,7 +28,7 @@ def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x"
         )
     result = own.array(value, name)
     if isinstance(backend, LabelledBackend):
-        labels.refuse_other_labels(value, backend.x, name, beside)
+        labels.reject_other_labels(value, backend.x, name, beside)
     backend.check_same_device(name, result, x)
     if result.dtype != x.dtype:
         raise TypeError(
@@ -46,7 +46,7 @@ def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x"
 def _numbers(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     """Return numbers that have no array of their own yet, rounded to a dtype."""
     try:
-        arguments.refuse_rng(name, value)
+        arguments.reject_rng(name, value)
         given = np.asarray(value)
     except ValueError:  # rows of several lengths
         given = np.asarray(None)

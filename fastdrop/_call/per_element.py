@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from .._arrays.dispatch import operand_backend_of
-from .._check import arguments, detect, labels, placement
+from .._check import arguments, detect, labels
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
-from .._check.placement import Placement
+from .._check.placement import Placement, placement_of
 from .operands import fits
 
 NO_THRESHOLD = 1  # which elements do not share
@@ -114,7 +114,7 @@ def element_wise_each(
     backend = operand_backend_of(x)
     xs = backend.array(x)
     value = parameter(xs.dtype)
-    place = placement.place(xs.shape, noise_shape, offset, global_shape)
+    place = placement_of(xs.shape, noise_shape, offset, global_shape)
     chances = probabilities(p, xs.shape, place)
     if not arguments.in_training(training):
         return backend.identity(x, xs, out)

@@ -42,7 +42,7 @@ def probability(p: Any, name: str = "p", below_one: bool = False) -> float:
         number: float = p
     else:
         if _is_several(p) and (shape := foreign.shape_of(p)) != ():
-            refuse_rng(name, p)
+            reject_rng(name, p)
             raise TypeError(
                 f"{name} has shape {shape}, and this takes one number for all elements: give that, "
                 "or call it for each part of x; arrays are taken by dropout, dropout_mask, "
@@ -57,7 +57,7 @@ def probability(p: Any, name: str = "p", below_one: bool = False) -> float:
     return number
 
 
-def refuse_rng(name: str, value: Any) -> None:
+def reject_rng(name: str, value: Any) -> None:
     """Refuse what belongs into `rng`: a Key is a tuple of two numbers to all that takes tuples."""
     if isinstance(value, Key):
         raise TypeError(f"{name} is a Key: give rng={value!r}")
@@ -68,7 +68,7 @@ def refuse_rng(name: str, value: Any) -> None:
 def integer(name: str, value: Any) -> int:
     """Return an integer."""
     if type(value) is not int:
-        refuse_rng(name, value)
+        reject_rng(name, value)
     return as_integer(name, value)
 
 
@@ -78,7 +78,7 @@ def flag(name: str, value: Any) -> bool:
         return bool(value)
     if type(value) is int and value in (0, 1) and name in ("training", "mode"):
         return value == 1
-    refuse_rng(name, value)
+    reject_rng(name, value)
     raise TypeError(f"{detect.described(name, value)}: give True or False")
 
 
@@ -117,10 +117,10 @@ def array(x: Any, name: str = "x") -> Array:
     if not isinstance(x, detect.ON_THE_HOST):
         if labels.has_labels(x):
             return labels.values(x, name)
-        foreign.refuse(x, name)
+        foreign.reject(x, name)
     elif x is None:
         raise TypeError(f"{name} is None: give an array")
-    refuse_rng(name, x)
+    reject_rng(name, x)
     if detect.is_masked(x):
         raise TypeError(
             f"{name} is a masked array, whose mask would be lost: give {name}.filled() or "
@@ -131,7 +131,7 @@ def array(x: Any, name: str = "x") -> Array:
     except ValueError as error:  # rows of several lengths
         raise ValueError(f"{name} is no array: {error}") from None
     if result.dtype.hasobject and not isinstance(x, np.ndarray):
-        foreign.refuse_objects(x, result, name)
+        foreign.reject_objects(x, result, name)
     return result
 
 
@@ -161,7 +161,7 @@ def _as_float(name: str, value: Any, wanted: str) -> float:
     else:
         fits = isinstance(value, int | float) and not isinstance(value, bool)
     if not fits:
-        refuse_rng(name, value)
+        reject_rng(name, value)
         way = f"one number, {wanted}"
         if _is_several(value) and foreign.shape_of(value) == ():
             way = f"the number that it holds, float({name})"
@@ -195,7 +195,7 @@ def lengths(name: str, value: Any) -> tuple[int, ...]:
                 break
         else:  # as most are: the rest of this takes several microseconds
             return value
-    refuse_rng(name, value)
+    reject_rng(name, value)
     items = value if isinstance(value, tuple | list) else None
     if items is None:
         many = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim)

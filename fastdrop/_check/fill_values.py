@@ -54,7 +54,7 @@ def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
             f"value is a {detect.kind_of(value)}, and is not converted in silence: give a "
             "number, such as value.item()"
         )
-    arguments.refuse_rng("value", value)
+    arguments.reject_rng("value", value)
     given = np.asarray(value)
     if given.ndim:
         raise ValueError(f"value has shape {given.shape}: give a single value")

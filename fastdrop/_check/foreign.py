@@ -17,7 +17,7 @@ from . import detect
 _CALLED_X = re.compile(r"\bx\b")
 
 
-def refuse(x: Any, name: str) -> None:
+def reject(x: Any, name: str) -> None:
     """Raise TypeError if x, so called in errors, is not to be made an array of."""
     way = way_out(x)
     if way:
@@ -47,7 +47,7 @@ def way_out(x: Any) -> str:
     return ""
 
 
-def refuse_objects(x: Any, made: Any, name: str) -> NoReturn:
+def reject_objects(x: Any, made: Any, name: str) -> NoReturn:
     """Raise TypeError for what NumPy made an array of Python objects of."""
     kind = detect.kind_of(x)
     if not made.ndim:

@@ -52,7 +52,7 @@ def labelled(x: Any, made: Array) -> Any:
     return x._constructor(made, copy=False, **axes).__finalize__(x)
 
 
-def refuse_other_labels(operand: Any, x: Any, name: str, beside: str) -> None:
+def reject_other_labels(operand: Any, x: Any, name: str, beside: str) -> None:
     """Refuse an operand whose labels are not those of what it broadcasts to by its position.
 
     pandas and xarray bring labels into line; here elements meet by position, as in NumPy.

@@ -1,7 +1,7 @@
 """Where an array lies in its mask: its first index, and the index steps along its axes.
 
-Functions call `place` with their noise shape, offset and global shape, and hand the result on to
-the kernels. It calls the checks of `arguments`.
+Functions call `placement_of` with their noise shape, offset and global shape, and pass the result
+to the kernels. It calls the checks of `arguments`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Placement(NamedTuple):
 _WHOLE = Placement(0, None)
 
 
-def place(
+def placement_of(
     shape: tuple[int, ...],
     noise_shape: NoiseShape = None,
     offset: Offset = 0,
@@ -68,7 +68,7 @@ def _shard(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if global_shape is None:
         if not isinstance(offset, int | np.integer):
-            arguments.refuse_rng("offset", offset)
+            arguments.reject_rng("offset", offset)
             raise TypeError(
                 f"offset={offset!r} is not an integer: starts along the axes need global_shape too"
             )
@@ -110,7 +110,7 @@ def noise_shape(value: Any) -> tuple[int | None, ...] | None:
 
 
 def _entries(value: Any) -> tuple[int | None, ...]:
-    arguments.refuse_rng("noise_shape", value)
+    arguments.reject_rng("noise_shape", value)
     given = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(given, tuple | list):
         raise TypeError(

@@ -40,20 +40,20 @@ def plain(numbers: Any) -> Any:
 
 def index_of(
     shape: tuple[int, ...],
-    place: Placement,
+    placement: Placement,
     noise_shape: Any,
     offset: Any,
     global_shape: Any,
 ) -> IndexOf:
     """Return what finds the first index of calls that differ in the offset alone.
 
-    The arguments have been checked, and `place` is where they put the array.
+    The arguments have been checked, and `placement` is what `placement_of` returned for them.
     """
     if global_shape is None:
         elements = math.prod(shape)
-        if place.strides is not None:
+        if placement.strides is not None:
             elements = math.prod(
-                [n for n, step in zip(shape, place.strides, strict=True) if step or n == 1]
+                [n for n, step in zip(shape, placement.strides, strict=True) if step or n == 1]
             )
         last = INDEX_LIMIT - elements
 
@@ -64,7 +64,7 @@ def index_of(
     if type(offset) is int and len(shape) != 1:  # which is the origin, and no other place
         return lambda offset: 0 if offset == 0 else None
     full: tuple[int, ...] = (global_shape,) if type(global_shape) is int else global_shape
-    steps = place.strides
+    steps = placement.strides
     assert steps is not None, "a shard of a shape has steps"
     if type(offset) is int:
         (step,), last = steps, full[0] - shape[0]

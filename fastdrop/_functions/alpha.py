@@ -10,7 +10,7 @@ from .._call.elementwise import ElementWise, element_wise
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
-from .._check.keywords import MISSING, named, refuse
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .dropout import dropout
 from .structured import channels
 
@@ -19,7 +19,7 @@ _ALPHA_DROPOUT = ElementWise(
 )
 
 
-@named
+@checks_keywords
 def alpha_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -78,13 +78,13 @@ def alpha_dropout(
     array([-0.10721093,  0.77919394, -0.77919394, -0.77919394], dtype=float32)
     """
     if unknown or x is MISSING:
-        refuse("alpha_dropout", unknown, x=x)
+        raise_argument_error("alpha_dropout", unknown, x=x)
     return element_wise(
         _ALPHA_DROPOUT, x, p, None, rng, training, noise_shape, offset, global_shape, out
     )
 
 
-@named
+@checks_keywords
 def alpha_dropout_backward(
     dy: ArrayLike,
     p: float = 0.5,
@@ -126,7 +126,7 @@ def alpha_dropout_backward(
     array([0.8864049, 0.8864049, 0.       , 0.       ], dtype=float32)
     """
     if unknown or dy is MISSING:
-        refuse("alpha_dropout_backward", unknown, dy=dy)
+        raise_argument_error("alpha_dropout_backward", unknown, dy=dy)
     compute_type(backend_of(dy).array(dy, "dy").dtype, "dy")
     return dropout(
         dy,
@@ -141,7 +141,7 @@ def alpha_dropout_backward(
     )
 
 
-@named
+@checks_keywords
 def feature_alpha_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -192,7 +192,7 @@ def feature_alpha_dropout(
            [ 0.77919394, -0.77919394,  0.77919394]], dtype=float32)
     """
     if unknown or x is MISSING:
-        refuse("feature_alpha_dropout", unknown, x=x)
+        raise_argument_error("feature_alpha_dropout", unknown, x=x)
     return alpha_dropout(
         x,
         p,
@@ -205,7 +205,7 @@ def feature_alpha_dropout(
     )
 
 
-@named
+@checks_keywords
 def feature_alpha_dropout_backward(
     dy: ArrayLike,
     p: float = 0.5,
@@ -240,7 +240,7 @@ def feature_alpha_dropout_backward(
         As `feature_dropout`.
     """
     if unknown or dy is MISSING:
-        refuse("feature_alpha_dropout_backward", unknown, dy=dy)
+        raise_argument_error("feature_alpha_dropout_backward", unknown, dy=dy)
     return alpha_dropout_backward(
         dy,
         p,

@@ -8,10 +8,11 @@ from .._arrays.adapter import Backend
 from .._arrays.dispatch import backend_of, operand_backend_of
 from .._call.coefficients import compute_type, law_in
 from .._call.operands import operand
-from .._check import arguments, labels, placement
+from .._check import arguments, labels
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
-from .._check.keywords import MISSING, named, refuse
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
+from .._check.placement import placement_of
 
 ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh")
 
@@ -21,7 +22,7 @@ def activation_name(value: Any) -> str:
     return arguments.choice("act", value, ACTIVATIONS)
 
 
-@named
+@checks_keywords
 def bias_act_dropout_add(
     x: ArrayLike,
     bias: ArrayLike | None = None,
@@ -97,23 +98,23 @@ def bias_act_dropout_add(
            [-4., -5.,  8., -7.]])
     """
     if unknown or x is MISSING:
-        refuse("bias_act_dropout_add", unknown, x=x)
+        raise_argument_error("bias_act_dropout_add", unknown, x=x)
     backend = operand_backend_of(x)
     xs = backend.array(x)
     threshold, value, rng = law_in(training, arguments.probability(p), xs.dtype, scale, rng)
     act = activation_name(act)
     given = {"bias": bias, "residual": residual}
     others = [operand(k, v, xs, backend) for k, v in given.items() if v is not None]
-    place = placement.place(xs.shape, None, offset, global_shape)
+    placement = placement_of(xs.shape, None, offset, global_shape)
     return backend.apply(
         lambda driver: driver.bias_act_dropping(
             xs.dtype, act, bias is not None, residual is not None
         ),
-        xs, out, place, rng, threshold, value, others,
+        xs, out, placement, rng, threshold, value, others,
     )  # fmt: skip
 
 
-@named
+@checks_keywords
 def bias_act_dropout_add_backward(
     dy: ArrayLike,
     x: ArrayLike,
@@ -179,7 +180,7 @@ def bias_act_dropout_add_backward(
     array([2., 2., 2., 0.])
     """
     if unknown or dy is MISSING or x is MISSING:
-        refuse("bias_act_dropout_add_backward", unknown, dy=dy, x=x)
+        raise_argument_error("bias_act_dropout_add_backward", unknown, dy=dy, x=x)
     backend = operand_backend_of(dy, "dy")
     dys = backend.array(dy, "dy")
     compute_type(dys.dtype, "dy")
@@ -189,7 +190,7 @@ def bias_act_dropout_add_backward(
     if xs.shape != dys.shape:
         raise ValueError(f"dy has shape {dys.shape}, and x has {xs.shape}: give both of one")
     shift = None if bias is None else operand("bias", bias, dys, backend, "dy")
-    place = placement.place(dys.shape, None, offset, global_shape, "dy")
+    placement = placement_of(dys.shape, None, offset, global_shape, "dy")
     if act == "identity":
         others = []
     else:
@@ -198,7 +199,7 @@ def bias_act_dropout_add_backward(
         lambda driver: driver.bias_act_dropping_backward(dys.dtype, act, shift is not None)
         if others
         else driver.dropping(dys.dtype),
-        dys, out, place, rng, threshold, value, others,
+        dys, out, placement, rng, threshold, value, others,
     )  # fmt: skip
     return dx, _bias_gradient(backend, dx, shift, bias), dy
 

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple, NoReturn
 
 from .._arrays.dispatch import backend_of, operand_backend_of
 from .._call.coefficients import compute_type, law_of
-from .._check import arguments, placement
+from .._check import arguments
 from .._check.arguments import Array, ArrayLike, Output, Training
 from .._check.detect import namespace
 from .._check.key import AnyRNG, Key
-from .._check.keywords import MISSING, named, refuse
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
+from .._check.placement import placement_of
 from .dropout import dropout_mask
 
 _ANY_KEY = Key(0)  # where nothing is drawn
@@ -38,7 +39,7 @@ def frequency(value: Any) -> float:
     return scale
 
 
-@named
+@checks_keywords
 def drop_block2d(
     x: ArrayLike,
     p: float,
@@ -130,12 +131,12 @@ def drop_block2d(
            [1, 0, 0, 0, 0, 1, 1, 1, 1]])
     """
     if unknown or x is MISSING or p is MISSING or block_size is MISSING:
-        refuse("drop_block2d", unknown, x=x, p=p, block_size=block_size)
+        raise_argument_error("drop_block2d", unknown, x=x, p=p, block_size=block_size)
     blocks = Blocks.checked(p, block_size, eps, couple_channels, gamma_scale, scale_by_keep)
     return _drop_block("drop_block2d", "NCHW", x, blocks, rng, training, out)
 
 
-@named
+@checks_keywords
 def drop_block3d(
     x: ArrayLike,
     p: float,
@@ -183,7 +184,7 @@ def drop_block3d(
     1.0
     """
     if unknown or x is MISSING or p is MISSING or block_size is MISSING:
-        refuse("drop_block3d", unknown, x=x, p=p, block_size=block_size)
+        raise_argument_error("drop_block3d", unknown, x=x, p=p, block_size=block_size)
     blocks = Blocks.checked(p, block_size, eps, couple_channels, gamma_scale, scale_by_keep)
     return _drop_block("drop_block3d", "NCDHW", x, blocks, rng, training, out)
 
@@ -235,9 +236,15 @@ def _drop_block(
         # The kernel of dropout multiplies, for it rounds half types once. The factor is another one
         # at each call, so that `dropout` would remember them in vain.
         threshold, value = law_of(0.0, xs.dtype, factor)
-        place = placement.place(shape)
+        placement = placement_of(shape)
         y = backend_of(xs).apply(
-            lambda driver: driver.dropping(xs.dtype), xs, target, place, _ANY_KEY, threshold, value
+            lambda driver: driver.dropping(xs.dtype),
+            xs,
+            target,
+            placement,
+            _ANY_KEY,
+            threshold,
+            value,
         )
         # Chosen, as dropout does, so that NaN is gone too: the bits are multiplied by 0 or 1. It
         # vectorises, and takes a quarter of what copyto(y, 0, where=...) takes.

@@ -10,7 +10,7 @@ from .._call.elementwise import ElementWise, element_wise
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
-from .._check.keywords import MISSING, named, refuse
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 
 
 def rate(p: Any) -> float:
@@ -38,7 +38,7 @@ _GAUSSIAN_NOISE = ElementWise(
 )
 
 
-@named
+@checks_keywords
 def gaussian_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -99,13 +99,13 @@ def gaussian_dropout(
     array([1.7722859, 1.1435046, 0.7175346, 0.9605877], dtype=float32)
     """
     if unknown or x is MISSING:
-        refuse("gaussian_dropout", unknown, x=x)
+        raise_argument_error("gaussian_dropout", unknown, x=x)
     return element_wise(
         _GAUSSIAN_DROPOUT, x, p, None, rng, training, noise_shape, offset, global_shape, out
     )
 
 
-@named
+@checks_keywords
 def gaussian_noise(
     x: ArrayLike,
     stddev: float,
@@ -153,7 +153,7 @@ def gaussian_noise(
     array([ 0.1544572 ,  0.02870092, -0.05649308, -0.00788246], dtype=float32)
     """
     if unknown or x is MISSING or stddev is MISSING:
-        refuse("gaussian_noise", unknown, x=x, stddev=stddev)
+        raise_argument_error("gaussian_noise", unknown, x=x, stddev=stddev)
     return element_wise(
         _GAUSSIAN_NOISE, x, stddev, None, rng, training, noise_shape, offset, global_shape, out
     )

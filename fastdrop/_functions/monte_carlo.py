@@ -11,7 +11,7 @@ from .._check import arguments, detect, labels
 from .._check.arguments import Array
 from .._check.detect import namespace
 from .._check.key import RNG, Key, as_key
-from .._check.keywords import MISSING, named, refuse
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .progress import shown_as
 
 
@@ -33,7 +33,7 @@ class MonteCarlo(NamedTuple):
     samples: Array | None
 
 
-@named
+@checks_keywords
 def mc_dropout(
     fn: Callable[..., Any],
     x: Any,
@@ -123,7 +123,7 @@ def mc_dropout(
     True
     """
     if unknown or fn is MISSING or x is MISSING or n_samples is MISSING:
-        refuse("mc_dropout", unknown, fn=fn, x=x, n_samples=n_samples)
+        raise_argument_error("mc_dropout", unknown, fn=fn, x=x, n_samples=n_samples)
     if not callable(fn):
         raise TypeError(f"fn={fn!r} cannot be called: give a function of x and a key")
     n = arguments.whole("n_samples", n_samples, 1)

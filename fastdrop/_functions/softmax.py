@@ -6,11 +6,11 @@ from typing import Any, NoReturn
 
 from .._arrays.dispatch import backend_of
 from .._call.coefficients import law_in
-from .._check import arguments, detect, labels, placement
+from .._check import arguments, detect, labels
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
-from .._check.keywords import MISSING, named, refuse
-from .._check.placement import Placement
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
+from .._check.placement import Placement, placement_of
 
 
 def axis_number(value: Any) -> int:
@@ -18,7 +18,7 @@ def axis_number(value: Any) -> int:
     return arguments.integer("axis", value)
 
 
-@named
+@checks_keywords
 def softmax_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -98,14 +98,14 @@ def softmax_dropout(
            [0. , 0. , 0.5, 0. ]], dtype=float32)
     """
     if unknown or x is MISSING:
-        refuse("softmax_dropout", unknown, x=x)
+        raise_argument_error("softmax_dropout", unknown, x=x)
     backend = backend_of(x)
     xs = backend.array(x)
     law = _law(xs, p, axis, rng, training, scale, offset, global_shape)
     return backend.softmax(xs, out, *law)
 
 
-@named
+@checks_keywords
 def softmax_dropout_backward(
     dy: ArrayLike,
     x: ArrayLike,
@@ -161,7 +161,7 @@ def softmax_dropout_backward(
     array([ 0.375, -0.125, -0.125, -0.125])
     """
     if unknown or dy is MISSING or x is MISSING:
-        refuse("softmax_dropout_backward", unknown, dy=dy, x=x)
+        raise_argument_error("softmax_dropout_backward", unknown, dy=dy, x=x)
     backend = backend_of(x)
     xs = backend.array(x)
     law = _law(xs, p, axis, rng, training, scale, offset, global_shape)
@@ -171,7 +171,7 @@ def softmax_dropout_backward(
             "the other is"
         )
     gradient = backend.array(dy, "dy")
-    labels.refuse_other_labels(dy, x, "dy", "x")
+    labels.reject_other_labels(dy, x, "dy", "x")
     for name, ours, its in (
         ("dtype", gradient.dtype, xs.dtype),
         ("shape", gradient.shape, xs.shape),
@@ -195,7 +195,7 @@ def _law(
     """Return the axis, where x lies in its mask, the key, the threshold, and the factor."""
     threshold, factor, rng = law_in(training, arguments.probability(p), x.dtype, scale, rng)
     axis = arguments.axis(axis, x.ndim)
-    place = placement.place(x.shape, None, offset, global_shape)
+    placement = placement_of(x.shape, None, offset, global_shape)
     if global_shape is not None:
         full = arguments.lengths("global_shape", global_shape)
         if full[axis] != x.shape[axis]:
@@ -203,4 +203,4 @@ def _law(
                 f"x has length {x.shape[axis]} along axis {axis}, and global_shape={full} has "
                 f"{full[axis]}: a softmax needs the whole axis, so cut along others"
             )
-    return axis, place, rng, threshold, factor
+    return axis, placement, rng, threshold, factor

@@ -9,7 +9,7 @@ from .._arrays.dispatch import axes_of
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
-from .._check.keywords import MISSING, named, refuse
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .dropout import dropout
 
 _FIRST, _LAST = "channels_first", "channels_last"
@@ -51,7 +51,7 @@ def _channels(axes: int, first: bool) -> tuple[int | None, ...]:
     return (None, None, *inner) if first else (None, *inner, None)
 
 
-@named
+@checks_keywords
 def feature_dropout(
     x: ArrayLike,
     p: float | ArrayLike = 0.5,
@@ -116,7 +116,7 @@ def feature_dropout(
            [2., 0., 2.]], dtype=float32)
     """
     if unknown or x is MISSING:
-        refuse("feature_dropout", unknown, x=x)
+        raise_argument_error("feature_dropout", unknown, x=x)
     return dropout(
         x,
         p,
@@ -129,7 +129,7 @@ def feature_dropout(
     )
 
 
-@named
+@checks_keywords
 def drop_path(
     x: ArrayLike,
     p: float | ArrayLike = 0.5,
@@ -196,7 +196,7 @@ def drop_path(
            [2., 2.]], dtype=float32)
     """
     if unknown or x is MISSING:
-        refuse("drop_path", unknown, x=x)
+        raise_argument_error("drop_path", unknown, x=x)
     by_row = path_mode(mode) == _ROW
     axes = axes_of(x)
     if by_row and not axes and arguments.in_training(training):

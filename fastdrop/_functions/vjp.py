@@ -97,7 +97,7 @@ def _tied(
         if not in_training(training):
             deferred = None
         if reads:
-            _refuse_to_write_over(name, given.get("out"), *args, *given.values())
+            _reject_shared_out(name, given.get("out"), *args, *given.values())
         else:  # what the caller does to them before the backward must not change it
             args = tuple([args[0], *map(_copied, args[1:])]) if args else args  # type: ignore[assignment]
             given = {key: v if key in ("x", "out") else _copied(v) for key, v in given.items()}
@@ -134,7 +134,7 @@ def _copied(argument: Any) -> Any:
     return argument.copy() if isinstance(argument, np.ndarray) else argument
 
 
-def _refuse_to_write_over(name: str, out: Any, *arrays: Any) -> None:
+def _reject_shared_out(name: str, out: Any, *arrays: Any) -> None:
     """Refuse an `out` that shares memory with what the backward has to read."""
     if out is None:
         return

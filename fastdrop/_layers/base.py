@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 from .._check import arguments, detect
 from .._check.arguments import Training
 from .._check.key import RNG, Key, as_key
-from .._check.keywords import MISSING, refuse
+from .._check.keywords import MISSING, raise_argument_error
 from .history import Memories, Memory, Run, Turn
 from .settings import Absent, Setting, Settings, from_config, kept, shown, to_config
 
@@ -47,13 +47,13 @@ class Layer:
 
     def __init__(self, rng: RNG, unknown: Mapping[str, Any], **settings: Any) -> None:
         if unknown:
-            refuse(self._public_name(), unknown)
+            raise_argument_error(self._public_name(), unknown)
         declared = self._declared
         for name, value in settings.items():
             setting = declared[name]
             if value is not setting.default:
                 if value is MISSING:
-                    refuse(self._public_name(), unknown, **settings)
+                    raise_argument_error(self._public_name(), unknown, **settings)
                 settings[name] = kept(setting.check(value))
         self._settings, self._key = Settings(settings), as_key(rng)
         self._numbers = itertools.count()  # the next is taken atomically

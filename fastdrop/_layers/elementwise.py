@@ -8,7 +8,7 @@ from .._call.per_element import chances
 from .._check import arguments, placement
 from .._check.arguments import ArrayLike, NoiseShape
 from .._check.key import RNG
-from .._check.keywords import named
+from .._check.keywords import checks_keywords
 from .._functions.alpha import alpha_dropout, alpha_dropout_backward
 from .._functions.dropout import dropout
 from .._functions.gaussian import deviation, gaussian_dropout, gaussian_noise, noise_backward, rate
@@ -35,7 +35,7 @@ class _PlacedByP(_Placed):
 
     p = Setting(arguments.probability)
 
-    @named
+    @checks_keywords
     def __init__(
         self,
         p: float = 0.5,
@@ -121,7 +121,7 @@ class Dropout(_Placed):
     scale = Setting(_scale, default=None)
     _function = staticmethod(dropout)
 
-    @named
+    @checks_keywords
     def __init__(
         self,
         p: float | ArrayLike = 0.5,
@@ -241,7 +241,7 @@ class GaussianNoise(_Placed):
     _function = staticmethod(gaussian_noise)
     _backward_function = staticmethod(noise_backward)
 
-    @named
+    @checks_keywords
     def __init__(
         self,
         stddev: float,

@@ -10,7 +10,7 @@ import numpy as np
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, Training
 from .._check.key import RNG
-from .._check.keywords import named
+from .._check.keywords import checks_keywords
 from .._functions.backward import Backward
 from .._functions.bias_act import (
     activation_name,
@@ -140,7 +140,7 @@ class SoftmaxDropout(InputLayer):
     p = Setting(arguments.probability)
     axis = Setting(axis_number, default=-1)
 
-    @named
+    @checks_keywords
     def __init__(
         self, p: float = 0.5, *, axis: int = -1, rng: RNG = None, **unknown: NoReturn
     ) -> None:
@@ -244,7 +244,7 @@ class BiasActDropoutAdd(InputLayer):
     act = Setting(activation_name)
     p = Setting(arguments.probability)
 
-    @named
+    @checks_keywords
     def __init__(
         self, act: str = "identity", p: float = 0.5, *, rng: RNG = None, **unknown: NoReturn
     ) -> None:

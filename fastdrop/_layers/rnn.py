@@ -11,7 +11,7 @@ import numpy as np
 from .._check import arguments, detect
 from .._check.arguments import Array, ArrayLike, Training
 from .._check.key import RNG, Key
-from .._check.keywords import named
+from .._check.keywords import checks_keywords
 from .._functions.dropout import dropout
 from .base import Layer
 from .settings import Setting
@@ -106,7 +106,7 @@ class RNNDropout(Layer):
     share_batch = Setting(partial(arguments.flag, "share_batch"), default=False)
     drop_state = Setting(_drop_state, default=None)
 
-    @named
+    @checks_keywords
     def __init__(
         self,
         input_p: float = 0.0,

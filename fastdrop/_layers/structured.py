@@ -9,7 +9,7 @@ from .._call.per_element import chances
 from .._check import arguments
 from .._check.arguments import ArrayLike
 from .._check.key import RNG
-from .._check.keywords import named
+from .._check.keywords import checks_keywords
 from .._functions.alpha import feature_alpha_dropout, feature_alpha_dropout_backward
 from .._functions.drop_block import block_length, drop_block2d, drop_block3d, frequency, stabiliser
 from .._functions.structured import data_format_name, drop_path, feature_dropout, path_mode
@@ -24,7 +24,7 @@ class _OfChannels(FunctionLayer):
 
     data_format = Setting(data_format_name, default="channels_first")
 
-    @named
+    @checks_keywords
     def __init__(
         self,
         p: float | ArrayLike = 0.5,
@@ -141,7 +141,7 @@ class DropPath(FunctionLayer):
     scale_by_keep = Setting(partial(arguments.flag, "scale_by_keep"), default=True)
     _function = staticmethod(drop_path)
 
-    @named
+    @checks_keywords
     def __init__(
         self,
         p: float | ArrayLike = 0.5,
@@ -196,7 +196,7 @@ class DropBlock2d(FunctionLayer):
     scale_by_keep = Setting(partial(arguments.flag, "scale_by_keep"), default=True)
     _function = staticmethod(drop_block2d)
 
-    @named
+    @checks_keywords
     def __init__(
         self,
         p: float,

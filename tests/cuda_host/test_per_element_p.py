@@ -31,7 +31,7 @@ def check(out: Made, inputs: list[Made], rng: np.random.Generator, **place: Any)
     near = np.where(rng.random(y.shape) < 0.1, np.uint64(2**32), near)
     *xs, last = inputs
     t = filled_with(last, near)
-    index, strides = placement.place(
+    index, strides = placement.placement_of(
         y.shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
     )
     if xs:
