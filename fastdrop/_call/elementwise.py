@@ -16,7 +16,7 @@ from .._arrays.adapter import Operation
 from .._arrays.dispatch import backend_of
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
-from .._check.key import AnyRNG, Deferred
+from .._check.key import AnyRNG, LazyKey
 from .._check.placement import placement_of
 from .._check.shard_offsets import index_of, plain
 from . import plan_cache as repeats
@@ -62,7 +62,7 @@ def element_wise(
         if what is not None and (again := known.get(what)):
             result = again(x, out, rng, offset)
             if result is not None:
-                if isinstance(rng, Deferred):
+                if isinstance(rng, LazyKey):
                     rng.prepared = again
                 return result
     backend = backend_of(x)

@@ -114,11 +114,11 @@ def _made(seed: int, stream: int) -> Key:
 RNG: TypeAlias = (
     "Key | int | np.integer[Any] | Sequence[int] | np.ndarray[Any, Any] | np.random.Generator | "
     "np.random.BitGenerator | np.random.SeedSequence | np.random.RandomState | ModuleType | "
-    "Deferred | None"
+    "LazyKey | None"
 )
 
 
-class Deferred:
+class LazyKey:
     """A key that is made when a kernel is about to read it, and then remembered.
 
     Functions ask for the key last, when nothing can be refused any more. So a call that is refused
@@ -203,7 +203,7 @@ def as_key(rng: RNG = None) -> Key:
             return _fresh.pop()
         except IndexError:
             return _fresh_key()
-    if isinstance(rng, Deferred):
+    if isinstance(rng, LazyKey):
         return rng.key()
     if type(rng) is int or isinstance(rng, np.integer):  # without importing numpy.random
         return _seeded(int(rng))

@@ -15,7 +15,7 @@ import numpy as np
 from .._arrays.dispatch import backend_of
 from .._check import detect
 from .._check.arguments import Array, in_training
-from .._check.key import Deferred, Key, KeyOnDevice, as_key
+from .._check.key import Key, KeyOnDevice, LazyKey, as_key
 from .alpha import (
     alpha_dropout,
     alpha_dropout_backward,
@@ -93,20 +93,20 @@ def _tied(
         rng, training = given.pop("rng", None), given.pop("training", True)
         # Else it is resolved by the function, after all that may be refused has been checked.
         is_key = isinstance(rng, Key | KeyOnDevice)
-        deferred: Any = rng if is_key else Deferred(lambda: as_key(rng))
+        lazy_key: Any = rng if is_key else LazyKey(lambda: as_key(rng))
         if not in_training(training):
-            deferred = None
+            lazy_key = None
         if reads:
             _reject_shared_out(name, given.get("out"), *args, *given.values())
         else:  # what the caller does to them before the backward must not change it
             args = tuple([args[0], *map(_copied, args[1:])]) if args else args  # type: ignore[assignment]
             given = {key: v if key in ("x", "out") else _copied(v) for key, v in given.items()}
-        y = function(*args, **given, rng=deferred, training=training)
-        if isinstance(deferred, Deferred):
-            deferred = deferred.key()
+        y = function(*args, **given, rng=lazy_key, training=training)
+        if isinstance(lazy_key, LazyKey):
+            lazy_key = lazy_key.key()
         given.pop("out", None)
         x, rest = (args[0], args[1:]) if args else (given.pop("x"), ())
-        call = {**given, "rng": deferred, "training": training}
+        call = {**given, "rng": lazy_key, "training": training}
         shape = y.shape if hasattr(y, "shape") else np.shape(y)
         return y, Backward(gradient_of(x, rest, call), shape, floats)
 
