@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastdrop_kernels import forks
-from fastdrop_kernels.shielded import is_being_imported, uninterrupted
+from fastdrop_kernels.shielded import import_in_progress, run_shielded
 
 from .._check import arguments
 from .._check.arguments import Array
@@ -113,9 +113,9 @@ class Backend(abc.ABC):
         if self.no_overlap(x, result):
             return x, result, result
         read, written = self.addresses(x), self.addresses(result)
-        if overlap.within(written):
+        if overlap.overlaps_itself(written):
             return x, self.empty_like(result), result
-        if overlap.disturbs(written, read):
+        if overlap.may_clobber(written, read):
             source = self.empty_like(x)
             self.copy(x, source)
             return source, result, result
@@ -212,7 +212,7 @@ class Backend(abc.ABC):
         """Return the gradient by x of `softmax`, dy being that of its result."""
         source, target, result = self.operands(x, out)
         given = dy
-        if out is not None and overlap.disturbs(self.addresses(target), self.addresses(dy)):
+        if out is not None and overlap.may_clobber(self.addresses(target), self.addresses(dy)):
             given = self.empty_like(dy)
             self.copy(dy, given)
         driver = self.softmax_driver
@@ -251,7 +251,7 @@ class Backend(abc.ABC):
         p: Array | None,
     ) -> Array:
         result = self.empty(shape, BOOL) if out is None else self.output(out, shape, BOOL, like)
-        apart = out is None or not overlap.within(self.addresses(result))
+        apart = out is None or not overlap.overlaps_itself(self.addresses(result))
         target = result if apart else self.empty_like(result)
         driver, marks = self.driver, (target, target)
         seed, stream, more = self.key(rng, target)
@@ -307,7 +307,7 @@ class Backend(abc.ABC):
     def _undisturbed(self, operand: Array, written: Array) -> Array:
         """Return a view of an operand in the shape of what is written, which does not change it."""
         view = self.broadcast(operand, written.shape)
-        if not overlap.disturbs(written, self.addresses(view)):
+        if not overlap.may_clobber(written, self.addresses(view)):
             return view
         kept = self.empty_like(operand)
         self.copy(operand, kept)
@@ -348,14 +348,14 @@ class Backend(abc.ABC):
 
 def imported(name: str) -> Any:
     """Return a module of the kernels; while one is imported, no process is forked."""
-    if (loaded := sys.modules.get(name)) and not is_being_imported(name):
+    if (loaded := sys.modules.get(name)) and not import_in_progress(name):
         return loaded
 
     def load() -> Any:
         with forks.importing:
             return importlib.import_module(name)
 
-    return uninterrupted(load)
+    return run_shielded(load)
 
 
 def copy_by_filling(driver: Any, source: Array, target: Array) -> None:

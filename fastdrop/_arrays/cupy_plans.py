@@ -28,7 +28,7 @@ def repeatable(
     value: Array,
 ) -> Again | None:
     """Return what the backend's `apply` comes to for plain arrays of the layouts of x and `out`."""
-    if not x.size or (out is not None and overlap.within(backend.addresses(out))):
+    if not x.size or (out is not None and overlap.overlaps_itself(backend.addresses(out))):
         return None
     driver, runtime = backend.driver, backend.cupy.cuda.runtime
     shape, strides = x.shape, x.strides
@@ -84,7 +84,7 @@ def repeatable_mask(
         fits = out is None or backend.addresses(out).flags.c_contiguous
     else:
         operation, steps = driver.marking(), c_strides(shape) if out is None else out.strides
-        fits = out is None or not overlap.within(backend.addresses(out))
+        fits = out is None or not overlap.overlaps_itself(backend.addresses(out))
     if not elements or not fits:
         return None
     run = driver.repeatable(operation, shape, None, steps, *placement, threshold, NO_VALUE)

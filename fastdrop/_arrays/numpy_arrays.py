@@ -12,7 +12,7 @@ import numpy as np
 
 from fastdrop_kernels import forks
 from fastdrop_kernels.layout import c_strides
-from fastdrop_kernels.shielded import uninterrupted
+from fastdrop_kernels.shielded import run_shielded
 
 from .._check import arguments, detect, labels
 from .._check.arguments import Array
@@ -30,7 +30,7 @@ def cpu_driver() -> Any:
     # Imported at the first call: Numba takes half a second.
     global _loaded_driver
     if _loaded_driver is None:
-        _loaded_driver = uninterrupted(_load_driver)
+        _loaded_driver = run_shielded(_load_driver)
     return _loaded_driver
 
 
@@ -118,7 +118,7 @@ class NumpyBackend(Backend):
         value: Array,
         index_of: IndexOf,
     ) -> Again | None:
-        if not x.size or (out is not None and overlap.within(out)):
+        if not x.size or (out is not None and overlap.overlaps_itself(out)):
             return None
         driver = self.driver
         strides = x.strides, (np.empty_like(x) if out is None else out).strides
@@ -143,7 +143,7 @@ class NumpyBackend(Backend):
         else:
             operation, steps = driver.marking(), c_strides(shape) if out is None else out.strides
             new = shape, BOOL
-            fits = out is None or not overlap.within(out)
+            fits = out is None or not overlap.overlaps_itself(out)
         if not elements or not fits:
             return None
         ready = driver.repeatable(operation, shape, None, steps, *place, threshold, NO_VALUE)

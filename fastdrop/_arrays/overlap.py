@@ -39,7 +39,7 @@ def same(x: Array, y: Array) -> bool:
     )
 
 
-def disturbs(y: Array, x: Array) -> bool:
+def may_clobber(y: Array, x: Array) -> bool:
     """Say whether writing y element by element may change elements of x that are yet to be read."""
     if not np.may_share_memory(x, y) or same(x, y):
         return False
@@ -47,7 +47,7 @@ def disturbs(y: Array, x: Array) -> bool:
     return np.may_share_memory(x, y, max_work=1)  # type: ignore[arg-type]
 
 
-def within(x: Array) -> bool:
+def overlaps_itself(x: Array) -> bool:
     """Say whether elements of an array may share memory, as in a view with a stride of 0."""
     if x.flags.forc or x.size < 2:
         return False

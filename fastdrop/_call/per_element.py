@@ -17,7 +17,7 @@ from .operands import fits
 NO_THRESHOLD = 1  # which elements do not share
 
 
-def is_each(p: Any) -> bool:
+def is_per_element(p: Any) -> bool:
     """Say whether p is an array of any kind, or a list, and not a number."""
     return (
         type(p) is not float
@@ -30,11 +30,11 @@ def _is_foreign(p: Any) -> bool:
     return detect.on_gpu(p) or detect.is_array(p)
 
 
-def chances(p: Any) -> Any:
+def checked_p(p: Any) -> Any:
     """Return a probability as a float, or an array of them as a copy in float64."""
     if type(p) is float and 0.0 <= p <= 1.0:
         return p
-    return np.array(_in_float64(p)) if is_each(p) else arguments.probability(p)
+    return np.array(_in_float64(p)) if is_per_element(p) else arguments.probability(p)
 
 
 def _are_probabilities(p: Array) -> bool:
@@ -115,12 +115,12 @@ def element_wise_each(
     xs = backend.array(x)
     value = parameter(xs.dtype)
     place = placement_of(xs.shape, noise_shape, offset, global_shape)
-    chances = probabilities(p, xs.shape, place)
+    p = probabilities(p, xs.shape, place)
     if not arguments.in_training(training):
         return backend.identity(x, xs, out)
 
     def chosen(driver: Any) -> Any:
         return operation(driver, xs.dtype)
 
-    operands = backend.per_element_operands(chosen, chances, value if scaled else None, xs)
+    operands = backend.per_element_operands(chosen, p, value if scaled else None, xs)
     return backend.apply(chosen, xs, out, place, rng, NO_THRESHOLD, value, operands)

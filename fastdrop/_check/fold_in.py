@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fastdrop_kernels import contract, forks
-from fastdrop_kernels.shielded import is_being_imported, uninterrupted
+from fastdrop_kernels.shielded import import_in_progress, run_shielded
 
 _FEW = 16
 _DRIVER = "fastdrop_kernels.cpu.host.driver"
@@ -24,8 +24,8 @@ def _by_the_text(seed: int, stream: int, n: int) -> tuple[int, int]:
     """Return seed and stream of the n-th key that is derived from a key, ``0 <= n < 2**62``."""
     global _folds, fold_in
     _folds += 1  # threads may lose some; then the kernel comes a few folds later
-    if _folds > _FEW and _DRIVER in sys.modules and not is_being_imported(_DRIVER):
-        fold_in = uninterrupted(_load)
+    if _folds > _FEW and _DRIVER in sys.modules and not import_in_progress(_DRIVER):
+        fold_in = run_shielded(_load)
         return fold_in(seed, stream, n)
     first, second = contract.fold_in(np.uint64(seed), np.uint64(stream), np.uint64(n))
     return int(first), int(second)

@@ -13,7 +13,7 @@ from .._arrays.dispatch import backend_of, operand_backend_of
 from .._call import plan_cache as repeats
 from .._call.coefficients import EXPRESS, law_of, new_law
 from .._call.elementwise import ElementWise, element_wise
-from .._call.per_element import NO_THRESHOLD, element_wise_each, is_each, probabilities
+from .._call.per_element import NO_THRESHOLD, element_wise_each, is_per_element, probabilities
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.fill_values import filling
@@ -159,7 +159,7 @@ def dropout(
             del y
     if x is MISSING:
         raise_argument_error("dropout", unknown, x=x)
-    if is_each(p):
+    if is_per_element(p):
         return element_wise_each(
             x,
             p,
@@ -232,7 +232,7 @@ def masked_fill(
     """
     if unknown or x is MISSING or p is MISSING or value is MISSING:
         raise_argument_error("masked_fill", unknown, x=x, p=p, value=value)
-    if is_each(p):
+    if is_per_element(p):
         return element_wise_each(
             x,
             p,
@@ -313,7 +313,7 @@ def dropout_mask(
         if result is not None:
             return result
     size = arguments.lengths("shape", shape)
-    chance = None if is_each(p) else arguments.probability(p)
+    chance = None if is_per_element(p) else arguments.probability(p)
     place = placement_of(size, noise_shape, offset, global_shape, "the mask")
     name, lies_there = ("out", out) if like is None else ("like", like)
     backend = backend_of(lies_there) if chance is not None else operand_backend_of(lies_there, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from .._call.per_element import chances
+from .._call.per_element import checked_p
 from .._check import arguments, placement
 from .._check.arguments import ArrayLike, NoiseShape
 from .._check.key import RNG
@@ -117,7 +117,7 @@ class Dropout(_Placed):
 
     __slots__ = ()
 
-    p = Setting(chances)
+    p = Setting(checked_p)
     scale = Setting(_scale, default=None)
     _function = staticmethod(dropout)
 

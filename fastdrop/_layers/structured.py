@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NoReturn
 
-from .._call.per_element import chances
+from .._call.per_element import checked_p
 from .._check import arguments
 from .._check.arguments import ArrayLike
 from .._check.key import RNG
@@ -67,7 +67,7 @@ class FeatureDropout(_OfChannels):
 
     __slots__ = ()
 
-    p = Setting(chances)
+    p = Setting(checked_p)
     _function = staticmethod(feature_dropout)
 
 
@@ -136,7 +136,7 @@ class DropPath(FunctionLayer):
 
     __slots__ = ()
 
-    p = Setting(chances)
+    p = Setting(checked_p)
     mode = Setting(path_mode, default="row")
     scale_by_keep = Setting(partial(arguments.flag, "scale_by_keep"), default=True)
     _function = staticmethod(drop_path)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import kernel
 from ..codegen.fp_environment import round_as_before, round_by_default
 from ..codegen.intrinsics import pointer_in, scratch
@@ -24,7 +24,7 @@ _ONE = np.uint64(1)
 
 
 @functools.cache
-@made_apart
+@shielded
 def walk(form: Form) -> Kernel:
     """Kernel over a box of axes of any steps, of any number of inputs.
 

@@ -11,7 +11,7 @@ from numba import types
 from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import advance, scratch
 from ..elements.operations import Operation, drawn_for
-from ..elements.sampler import GROUP, POINTER, U64, is_certain, load16, load32, load64, store64
+from ..elements.sampler import GROUP, POINTER, U64, is_degenerate, load16, load32, load64, store64
 from .apply import any_loop, noise_bytes, shared_loop, sizes
 from .contiguous import NEAR, span_loop
 from .shared import MOST
@@ -71,7 +71,7 @@ def line_loop(operation: Operation, way: str) -> Any:
         once: Any,
         reach: Any,
     ) -> None:
-        if decides and is_certain(threshold):
+        if decides and is_degenerate(threshold):
             apply_shared(x, xs, y, ys, n, U64(threshold == _ZERO), value)
             return
         contiguous = step == _CONSECUTIVE and xs == in_size and ys == out_size

@@ -12,7 +12,7 @@ import numpy as np
 from numba import types
 
 from ...layout import AXES, LINE, PANEL, REPEATS, RUNS
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import device, kernel
 from ..codegen.fp_environment import round_as_before, round_by_default
 from ..codegen.intrinsics import address_of, pointer_at, pointer_in, scratch
@@ -53,7 +53,7 @@ _memory, _set_up, _axis_at, _next_part, _count_on, _left = odometer(4)
 
 
 @functools.cache
-@made_apart
+@shielded
 def box(operation: Operation, form: str, way: str) -> Kernel:
     """Kernel over a box of axes of any steps.
 

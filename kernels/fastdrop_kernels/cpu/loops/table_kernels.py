@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import kernel
 from ..codegen.fp_environment import round_as_before, round_by_default
 from ..codegen.intrinsics import address_of, advance, pointer_at, pointer_in, scratch
@@ -36,7 +36,7 @@ _memory, _set_up, _axis_at, _next_part, _count_on, _ = odometer(4)
 
 
 @functools.cache
-@made_apart
+@shielded
 def along(operation: Operation, way: str) -> Kernel:
     """Kernel over a box of axes of any steps, of which the last has neighbours only.
 
