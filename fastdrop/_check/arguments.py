@@ -1,6 +1,8 @@
-"""Checking of arguments: each function returns the argument in its normal form, or raises.
+"""Argument checks: each function returns an argument in its normal form, or raises.
 
-Errors name the argument, its value, and the way out. Nothing has been written when one is raised.
+The public functions and the layers' settings call these before any output is written. Errors name
+the argument, its value, and what to pass instead. Arrays of other libraries are described by
+`foreign` and `labels`.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 class OnGPU(Protocol):
-    """An array on a CUDA device: CuPy's, PyTorch's, Numba's."""
+    """An array on a CUDA device, of CuPy, PyTorch, Numba or another library."""
 
     @property
     def __cuda_array_interface__(self) -> Mapping[str, Any]:
-        """Where it lies."""
+        """The array's pointer, shape, strides and dtype."""
 
 
 ArrayLike: TypeAlias = npt.ArrayLike | OnGPU
@@ -49,7 +51,7 @@ def probability(p: Any, name: str = "p", below_one: bool = False) -> float:
                 "masked_fill, feature_dropout and drop_path"
             )
         number = _as_float(name, p, "the probability of dropping")
-    if not 0.0 <= number <= 1.0 or (below_one and number == 1.0):  # so that NaN is refused too
+    if not 0.0 <= number <= 1.0 or (below_one and number == 1.0):  # written so that NaN fails
         raise ValueError(
             f"{name}={number!r} is not in [0, 1{')' if below_one else ']'}: {name} is the "
             "probability of dropping an element"
@@ -58,7 +60,10 @@ def probability(p: Any, name: str = "p", below_one: bool = False) -> float:
 
 
 def reject_rng(name: str, value: Any) -> None:
-    """Refuse what belongs into `rng`: a Key is a tuple of two numbers to all that takes tuples."""
+    """Raise TypeError for a key or generator given as another argument.
+
+    Without this check, a Key would pass for a tuple of two integers.
+    """
     if isinstance(value, Key):
         raise TypeError(f"{name} is a Key: give rng={value!r}")
     if detect.is_rng(value):
@@ -73,7 +78,7 @@ def integer(name: str, value: Any) -> int:
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return a truth value; what says whether to train may be 0 or 1 too."""
+    """Return a truth value as a bool; ``training`` and ``mode`` may also be 0 or 1."""
     if isinstance(value, bool | np.bool_):
         return bool(value)
     if type(value) is int and value in (0, 1) and name in ("training", "mode"):
@@ -83,19 +88,19 @@ def flag(name: str, value: Any) -> bool:
 
 
 def in_training(training: Any) -> bool:
-    """Say whether a call is one in training."""
+    """Return the argument `training` as a bool."""
     return training is True or flag("training", training)
 
 
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    """Return a string that is one of several."""
+    """Return a string that must be one of `choices`."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={value!r}: give {' or '.join(map(repr, choices))}")
     return value
 
 
 def whole(name: str, value: Any, least: int) -> int:
-    """Return an integer that is not below `least`."""
+    """Return an integer that must be at least `least`."""
     number = integer(name, value)
     if number < least:
         raise ValueError(f"{name}={number} is below {least}: give {least} or more")
@@ -103,7 +108,7 @@ def whole(name: str, value: Any, least: int) -> int:
 
 
 def axis(value: Any, axes: int) -> int:
-    """Return the number of an axis of an array that has so many, counted from the first."""
+    """Return an axis of an array with `axes` axes as a non-negative number."""
     number = integer("axis", value)
     if not -axes <= number < axes:
         raise np.exceptions.AxisError(number, axes)
@@ -111,7 +116,7 @@ def axis(value: Any, axes: int) -> int:
 
 
 def array(x: Any, name: str = "x") -> Array:
-    """Return an array-like, called `name` in errors, as an array of NumPy."""
+    """Return an array-like as a NumPy array; errors call it `name`."""
     if type(x) is np.ndarray:
         return x
     if not isinstance(x, detect.ON_THE_HOST):
@@ -136,7 +141,7 @@ def array(x: Any, name: str = "x") -> Array:
 
 
 def dtype(value: Any) -> np.dtype[Any]:
-    """Return a dtype, which may be given by its name; that of bfloat16 is known to ml_dtypes."""
+    """Return a dtype given as such or by name; "bfloat16" needs ml_dtypes."""
     if isinstance(value, str) and value == "bfloat16":
         try:
             from ml_dtypes import bfloat16
@@ -151,7 +156,7 @@ def dtype(value: Any) -> np.dtype[Any]:
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """Say whether a dtype is that of ml_dtypes, which does not have to be installed."""
+    """Return whether a dtype is bfloat16 of ml_dtypes; does not import ml_dtypes."""
     return dtype.name == "bfloat16" and dtype.type.__module__.partition(".")[0] == "ml_dtypes"
 
 
@@ -173,7 +178,7 @@ def _as_float(name: str, value: Any, wanted: str) -> float:
 
 
 def _is_several(value: Any) -> bool:
-    """Say whether a value is an array of any library, or a list."""
+    """Return whether a value is a list, a tuple, or an array of any library."""
     if isinstance(value, np.ndarray | list | tuple):
         return True
     return not isinstance(value, np.generic) and detect.is_array(value)
@@ -193,7 +198,7 @@ def lengths(name: str, value: Any) -> tuple[int, ...]:
         for item in value:
             if type(item) is not int or item < 0:
                 break
-        else:  # as most are: the rest of this takes several microseconds
+        else:  # the common case: the checks below take several microseconds
             return value
     reject_rng(name, value)
     items = value if isinstance(value, tuple | list) else None
@@ -207,7 +212,7 @@ def lengths(name: str, value: Any) -> tuple[int, ...]:
 
 
 def fitting(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Return `out`, which must have that shape and dtype."""
+    """Return `out`, which must have the given shape and dtype."""
     if out.dtype != dtype:
         raise TypeError(f"out has dtype {out.dtype}, and the result has {dtype}: give one of that")
     if out.shape != shape:
