@@ -1,4 +1,8 @@
-"""Calls like earlier ones with CuPy arrays: what is left to do is to look where the arrays lie."""
+"""Cached calls with CuPy arrays: with a plan at hand, a call only checks where the arrays lie.
+
+`CupyBackend` calls `repeatable` and `repeatable_mask` for the plan cache; they call the CUDA driver
+once, and return a function that launches the planned kernels.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +31,18 @@ def repeatable(
     threshold: int,
     value: Array,
 ) -> Again | None:
-    """Return what the backend's `apply` comes to for plain arrays of the layouts of x and `out`."""
+    """Plan the backend's `apply` for CuPy arrays of the layouts of x and `out`."""
     if not x.size or (out is not None and overlap.overlaps_itself(backend.addresses(out))):
         return None
     driver, runtime = backend.driver, backend.cupy.cuda.runtime
     shape, strides = x.shape, x.strides
     y = backend.empty_like(x) if out is None else out
-    new, alike = _maker(backend, x, y), strides == y.strides
-    law = *placement, threshold, value
-    run = driver.repeatable(operation(driver), shape, strides, y.strides, *law)
-    # y lies behind all of x from this distance on, or in front of it up to that one.
+    new, same_strides = _allocator(backend, x, y), strides == y.strides
+    run = driver.repeatable(
+        operation(driver), shape, strides, y.strides, *placement, threshold, value
+    )
+    # x and y are disjoint if y begins at least `behind` bytes after x, or at most `before` bytes
+    # after it, which is negative.
     behind, before = apart_from(shape, strides, y.strides, x.itemsize)
     del x, y
 
@@ -53,8 +59,8 @@ def repeatable(
             memory = out.data
             target = memory.ptr
             distance = target - source
-            apart = distance >= behind or distance <= before or (alike and not distance)
-            if not apart or memory.device_id != device:
+            disjoint = distance >= behind or distance <= before
+            if not (disjoint or (same_strides and not distance)) or memory.device_id != device:
                 return None
         if type(rng) is Key:
             run(source, target, *rng)
@@ -74,7 +80,7 @@ def repeatable_mask(
     threshold: int,
     packed: bool,
 ) -> Again | None:
-    """Return what the backend's `mask` comes to for an `out` of the same layout."""
+    """Plan the backend's `mask` for an `out` of the same layout."""
     elements = math.prod(shape)
     new: Any = shape, BOOL
     driver, runtime = backend.driver, backend.cupy.cuda.runtime
@@ -109,11 +115,11 @@ def repeatable_mask(
     return again
 
 
-def _maker(backend: CupyBackend, x: Array, y: Array) -> Callable[[Array], Array]:
-    """Return what makes arrays like y, which is like x."""
+def _allocator(backend: CupyBackend, x: Array, y: Array) -> Callable[[Array], Array]:
+    """Return a function that allocates arrays of the layout of y = ``empty_like(x)``."""
     array, shape, strides, dtype = backend.cupy.ndarray, y.shape, y.strides, y.dtype
     contiguous = tuple(step * y.itemsize for step in c_strides(shape))
-    # CuPy's function takes twice as long to find that out.
+    # Twice as fast as cupy.empty_like, which derives the order anew each time.
     if strides == contiguous:
         return lambda _: array(shape, dtype)
     if strides[::-1] == tuple(step * y.itemsize for step in c_strides(shape[::-1])):
