@@ -1,4 +1,7 @@
-"""Alpha dropout: for networks of SELUs, whose mean and variance it leaves as they are."""
+"""Alpha dropout for networks of SELUs: it preserves mean 0 and variance 1.
+
+The forwards are element-wise functions, run by `element_wise`; the backwards call `dropout`.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +35,12 @@ def alpha_dropout(
     out: Output = None,
     **unknown: NoReturn,
 ) -> Array:
-    """Set elements at random to where SELU saturates, and keep mean 0 and variance 1.
+    """Set elements at random to the saturation value of SELU, and preserve mean 0 and variance 1.
 
-    A network of SELUs normalises itself, and zeros would disturb that. Here a dropped element
-    becomes -1.758..., the least that SELU gives, and then all are scaled and shifted: kept ones are
+    A network of SELUs normalises itself, and zeros would disturb that. A dropped element becomes
+    -1.758..., the infimum of SELU, and then all elements are scaled and shifted: kept ones are
     ``a * x + b``, with ``a = ((A**2 * p + 1) * (1 - p)) ** -0.5``, ``b = a * A * p`` and
-    ``A = 1.7580993408473766``; dropped ones ``b - a * A``. The backward is
+    ``A = 1.7580993408473766``; dropped ones are ``b - a * A``. The backward is
     `alpha_dropout_backward`.
 
     Parameters
@@ -61,9 +64,9 @@ def alpha_dropout(
 
     Notes
     -----
-    torch.nn.functional.alpha_dropout, with its values for p = 0 (`x`, in a new array) and p = 1
-    (zeros). Of the half types, float32 is computed with; a product and a sum are rounded, and the
-    result.
+    As torch.nn.functional.alpha_dropout, also for p = 0 (`x`, in a new array) and p = 1 (zeros).
+    The half types are computed in float32. The product and the sum are rounded, and the result is
+    rounded to the dtype.
 
     References
     ----------
@@ -97,7 +100,7 @@ def alpha_dropout_backward(
     out: Output = None,
     **unknown: NoReturn,
 ) -> Array:
-    """Return the gradient of `alpha_dropout`: ``a * dy`` where it kept, and 0 where it dropped.
+    """Return the gradient of `alpha_dropout`: ``a * dy`` where kept, and 0 where dropped.
 
     Parameters
     ----------
@@ -154,9 +157,9 @@ def feature_alpha_dropout(
     out: Output = None,
     **unknown: NoReturn,
 ) -> Array:
-    """Do `alpha_dropout` of whole channels of each sample.
+    """Apply `alpha_dropout` to whole channels of each sample.
 
-    Its backward is `feature_alpha_dropout_backward`.
+    The backward is `feature_alpha_dropout_backward`.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""Gaussian dropout and noise: a normal number for every element, drawn again from the key."""
+"""Gaussian dropout and Gaussian noise: one normal number per element, drawn from the key.
+
+Both are element-wise functions, run by `element_wise`.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 
 
 def rate(p: Any) -> float:
-    """Return a drop probability in [0, 1)."""
-    return arguments.probability(p, below_one=True)  # of which the deviation is finite
+    """Return a drop probability in [0, 1), where the standard deviation is finite."""
+    return arguments.probability(p, below_one=True)
 
 
-def deviation(stddev: Any) -> float:
-    """Return a standard deviation, which is not negative."""
+def standard_deviation(stddev: Any) -> float:
+    """Return a standard deviation, which must not be negative."""
     number = arguments.real("stddev", stddev)
     if number < 0.0:
         raise ValueError(f"stddev={number!r} is negative: give 0 or more")
@@ -34,7 +37,7 @@ _GAUSSIAN_DROPOUT = ElementWise(
 _GAUSSIAN_NOISE = ElementWise(
     lambda driver, dtype: driver.gaussian_adding(dtype),
     lambda stddev, dtype, _: noise_law(stddev, dtype),
-    deviation,
+    standard_deviation,
 )
 
 
@@ -51,10 +54,10 @@ def gaussian_dropout(
     out: Output = None,
     **unknown: NoReturn,
 ) -> Array:
-    """Multiply elements by normal numbers of mean 1 and deviation ``sqrt(p / (1 - p))``.
+    """Multiply elements by normal numbers of mean 1 and standard deviation ``sqrt(p / (1 - p))``.
 
-    That is the deviation of dropout's factors, which are 0 or ``1 / (1 - p)``. Nothing is dropped
-    here. It is linear in `x` for a given key, so **the backward pass is the same call** on the
+    That is the standard deviation of dropout's factors 0 and ``1 / (1 - p)``; no element is
+    dropped. Linear in `x` for a given key, so **the backward pass is the same call** on the
     gradient.
 
     Parameters
@@ -120,14 +123,14 @@ def gaussian_noise(
 ) -> Array:
     """Add normal numbers of mean 0 to elements.
 
-    The gradient with respect to `x` is that of the result, unchanged.
+    The gradient with respect to `x` is the gradient with respect to the result.
 
     Parameters
     ----------
     x : array_like
         As in `dropout`, on the CPU or a GPU.
     stddev : float
-        Standard deviation of the numbers, finite and not negative.
+        Standard deviation of the noise, finite and not negative.
     rng, training, noise_shape, offset, global_shape, out
         As in `gaussian_dropout`.
 
@@ -139,7 +142,7 @@ def gaussian_noise(
     Raises
     ------
     TypeError, ValueError
-        As `dropout`; ValueError also if `stddev` is negative, or too large for what is computed in.
+        As `dropout`; ValueError also if `stddev` is negative, or too large for the compute type.
 
     Notes
     -----
@@ -160,6 +163,6 @@ def gaussian_noise(
 
 
 def noise_backward(dy: ArrayLike, **settings: Any) -> Array:
-    """Return the gradient of `gaussian_noise`: `dy` itself, if it is an array that is taken."""
+    """Return the gradient of `gaussian_noise`, `dy` itself, or raise for an unsupported `dy`."""
     backend = backend_of(dy)
     return backend.identity(dy, backend.array(dy, "dy"), None)

@@ -1,4 +1,7 @@
-"""Dropout of whole parts of a batch: channels, and samples."""
+"""Structured dropout: whole channels (`feature_dropout`), or whole samples (`drop_path`).
+
+Both are `dropout` with a noise shape.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,9 @@ def path_mode(value: Any) -> str:
 def channels(
     function: str, x: Any, data_format: Any, training: Any, name: str = "x"
 ) -> tuple[int | None, ...] | None:
-    """Return the noise shape of decisions that each channel of each sample shares.
+    """Return the noise shape with one decision for each channel of each sample.
 
-    None in evaluation, where nothing is decided: arrays of any shape are taken then.
+    None in evaluation, where arrays of any shape are accepted.
     """
     first = data_format_name(data_format) == _FIRST
     if training is not True and not arguments.in_training(training):
@@ -66,16 +69,17 @@ def feature_dropout(
 ) -> Array:
     """Drop whole channels of each sample at random, and scale the others.
 
-    Neighbours in a feature map are alike, and dropping one of them removes little; so each channel
-    of each sample is kept or dropped as a whole. This is `dropout` with the `noise_shape`
+    Neighbouring elements of a feature map are correlated, so dropping single ones removes little
+    information. Each channel of each sample is kept or dropped as a whole instead. This is
+    `dropout` with the `noise_shape`
     ``(None, None, 1, ...)``, or ``(None, 1, ..., None)`` for channels last, and **the backward pass
     is the same call** on the gradient.
 
     Parameters
     ----------
     x : array_like
-        Samples along axis 0, channels along axis 1 or the last, and any number of other axes. A
-        sample alone needs an axis before its own: ``x[None]``.
+        Samples along axis 0, channels along axis 1 or the last, and any number of other axes. For
+        a single sample, pass ``x[None]``.
     p : float or array_like
         Probability of **dropping** a channel, in [0, 1]; an array broadcasts to
         ``(N, C, 1, ...)``, or ``(N, 1, ..., C)`` for channels last.
@@ -157,10 +161,10 @@ def drop_path(
         Probability of **dropping** a sample's path, in [0, 1]; an array broadcasts to
         ``(N, 1, ...)``, or to ones for a batch.
     mode : {"row", "batch"}
-        Whether each sample is decided on by itself, or the batch as a whole.
+        Whether there is a decision for each sample, or one for the whole batch.
     scale_by_keep : bool
-        Whether kept paths are scaled by ``1 / (1 - p)``. False leaves them as they are, and is for
-        nets that are scaled by ``1 - p`` at test time, as in [1]_.
+        Whether kept paths are scaled by ``1 / (1 - p)``. False is for networks that are scaled by
+        ``1 - p`` at test time, as in [1]_.
     rng, training, out
         As in `dropout`.
     offset, global_shape

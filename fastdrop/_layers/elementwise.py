@@ -11,7 +11,13 @@ from .._check.key import RNG
 from .._check.keywords import checks_keywords
 from .._functions.alpha import alpha_dropout, alpha_dropout_backward
 from .._functions.dropout import dropout
-from .._functions.gaussian import deviation, gaussian_dropout, gaussian_noise, noise_backward, rate
+from .._functions.gaussian import (
+    gaussian_dropout,
+    gaussian_noise,
+    noise_backward,
+    rate,
+    standard_deviation,
+)
 from .function_layer import FunctionLayer
 from .settings import Setting, Settings
 
@@ -237,7 +243,7 @@ class GaussianNoise(_Placed):
 
     __slots__ = ()
 
-    stddev = Setting(deviation)
+    stddev = Setting(standard_deviation)
     _function = staticmethod(gaussian_noise)
     _backward_function = staticmethod(noise_backward)
 

@@ -11,7 +11,7 @@ from .._check.arguments import ArrayLike
 from .._check.key import RNG
 from .._check.keywords import checks_keywords
 from .._functions.alpha import feature_alpha_dropout, feature_alpha_dropout_backward
-from .._functions.drop_block import block_length, drop_block2d, drop_block3d, frequency, stabiliser
+from .._functions.drop_block import block_length, drop_block2d, drop_block3d, epsilon, gamma_factor
 from .._functions.structured import data_format_name, drop_path, feature_dropout, path_mode
 from .function_layer import FunctionLayer
 from .settings import Setting
@@ -190,9 +190,9 @@ class DropBlock2d(FunctionLayer):
 
     p = Setting(arguments.probability)
     block_size = Setting(block_length)
-    eps = Setting(stabiliser, default=1e-6)
+    eps = Setting(epsilon, default=1e-6)
     couple_channels = Setting(partial(arguments.flag, "couple_channels"), default=False)
-    gamma_scale = Setting(frequency, default=1.0)
+    gamma_scale = Setting(gamma_factor, default=1.0)
     scale_by_keep = Setting(partial(arguments.flag, "scale_by_keep"), default=True)
     _function = staticmethod(drop_block2d)
 
