@@ -12,12 +12,12 @@ import numpy as np
 
 from fastdrop_kernels import forks
 from fastdrop_kernels.layout import c_strides
-from fastdrop_kernels.shielded import uninterrupted
+from fastdrop_kernels.shielded import run_shielded
 
 from .._check import arguments, detect, labels
 from .._check.arguments import Array
 from .._check.key import AnyRNG, Key, as_key
-from .._check.placement import Place
+from .._check.placement import Placement
 from .._check.shard_offsets import IndexOf
 from . import overlap
 from .adapter import BOOL, BYTE, NO_VALUE, Again, Backend, Operation, imported
@@ -30,7 +30,7 @@ def cpu_driver() -> Any:
     # Imported at the first call: Numba takes half a second.
     global _loaded_driver
     if _loaded_driver is None:
-        _loaded_driver = uninterrupted(_load_driver)
+        _loaded_driver = run_shielded(_load_driver)
     return _loaded_driver
 
 
@@ -72,7 +72,7 @@ class NumpyBackend(Backend):
     def is_like(self, other: Backend) -> bool:
         return isinstance(other, NumpyBackend)
 
-    def given(self, out: Any) -> Array:
+    def writable(self, out: Any) -> Array:
         if not isinstance(out, np.ndarray) or detect.is_masked(out):
             where = " on a GPU, where x is not" if detect.on_gpu(out) else ""
             raise TypeError(f"out is a {detect.kind_of(out)}{where}: give a numpy.ndarray")
@@ -98,11 +98,11 @@ class NumpyBackend(Backend):
     def addresses(self, x: Array) -> Array:
         return x
 
-    def apart(self, x: Array, y: Array) -> bool:
+    def no_overlap(self, x: Array, y: Array) -> bool:
         return y.flags.forc and x.flags.owndata and y.flags.owndata
 
     def pack_each(
-        self, target: Array, shape: tuple[int, ...], place: Place, rng: AnyRNG, p: Array
+        self, target: Array, shape: tuple[int, ...], place: Placement, rng: AnyRNG, p: Array
     ) -> None:
         seed, stream, _ = self.key(rng, target)
         own = np.broadcast_to(p.copy() if np.may_share_memory(p, target) else p, shape)
@@ -113,12 +113,12 @@ class NumpyBackend(Backend):
         operation: Operation,
         x: Array,
         out: Any,
-        place: Place,
+        place: Placement,
         threshold: int,
         value: Array,
         index_of: IndexOf,
     ) -> Again | None:
-        if not x.size or (out is not None and overlap.within(out)):
+        if not x.size or (out is not None and overlap.overlaps_itself(out)):
             return None
         driver = self.driver
         strides = x.strides, (np.empty_like(x) if out is None else out).strides
@@ -129,7 +129,7 @@ class NumpyBackend(Backend):
         self,
         shape: tuple[int, ...],
         out: Any,
-        place: Place,
+        place: Placement,
         threshold: int,
         like: Array | None = None,
         packed: bool = False,
@@ -143,7 +143,7 @@ class NumpyBackend(Backend):
         else:
             operation, steps = driver.marking(), c_strides(shape) if out is None else out.strides
             new = shape, BOOL
-            fits = out is None or not overlap.within(out)
+            fits = out is None or not overlap.overlaps_itself(out)
         if not elements or not fits:
             return None
         ready = driver.repeatable(operation, shape, None, steps, *place, threshold, NO_VALUE)

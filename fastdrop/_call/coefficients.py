@@ -54,7 +54,7 @@ def new_law(p: float, scale: float | None, x: Array) -> ExpressLaw | None:
     threshold, factor = law_of(arguments.probability(p), dtype, scale)
     driver = cpu_driver()
     # What is certain is not drawn, and 0.0 and -0.0 are one key but two factors.
-    if contract.is_certain(threshold) or scale == 0.0 or not driver.LAYOUT_IS_KNOWN:
+    if contract.is_degenerate(threshold) or scale == 0.0 or not driver.LAYOUT_IS_KNOWN:
         return None
     if len(EXPRESS) >= _MOST_LAWS:
         EXPRESS.clear()

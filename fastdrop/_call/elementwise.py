@@ -14,9 +14,10 @@ import numpy as np
 
 from .._arrays.adapter import Operation
 from .._arrays.dispatch import backend_of
-from .._check import arguments, placement
+from .._check import arguments
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
-from .._check.key import AnyRNG, Deferred
+from .._check.key import AnyRNG, LazyKey
+from .._check.placement import placement_of
 from .._check.shard_offsets import index_of, plain
 from . import plan_cache as repeats
 
@@ -61,16 +62,16 @@ def element_wise(
         if what is not None and (again := known.get(what)):
             result = again(x, out, rng, offset)
             if result is not None:
-                if isinstance(rng, Deferred):
+                if isinstance(rng, LazyKey):
                     rng.prepared = again
                 return result
     backend = backend_of(x)
     xs = backend.array(x)
     p = function.checked(p)
     law = function.law(p, xs.dtype, parameter)
-    place = placement.place(xs.shape, noise_shape, offset, global_shape)
+    place = placement_of(xs.shape, noise_shape, offset, global_shape)
     if not arguments.in_training(training):
-        return backend.untouched(x, xs, out)
+        return backend.identity(x, xs, out)
     operation = function.operation_on(xs.dtype)
     if what is not None and repeats.comes_again(known, what):
         find = index_of(xs.shape, place, noise_shape, offset, global_shape)

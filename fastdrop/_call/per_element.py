@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from .._arrays.dispatch import operand_backend_of
-from .._check import arguments, detect, labels, placement
+from .._check import arguments, detect, labels
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
-from .._check.placement import Place
+from .._check.placement import Placement, placement_of
 from .operands import fits
 
 NO_THRESHOLD = 1  # which elements do not share
 
 
-def is_each(p: Any) -> bool:
+def is_per_element(p: Any) -> bool:
     """Say whether p is an array of any kind, or a list, and not a number."""
     return (
         type(p) is not float
@@ -30,11 +30,11 @@ def _is_foreign(p: Any) -> bool:
     return detect.on_gpu(p) or detect.is_array(p)
 
 
-def chances(p: Any) -> Any:
+def checked_p(p: Any) -> Any:
     """Return a probability as a float, or an array of them as a copy in float64."""
     if type(p) is float and 0.0 <= p <= 1.0:
         return p
-    return np.array(_in_float64(p)) if is_each(p) else arguments.probability(p)
+    return np.array(_in_float64(p)) if is_per_element(p) else arguments.probability(p)
 
 
 def _are_probabilities(p: Array) -> bool:
@@ -79,7 +79,7 @@ def _in_float64(p: Any) -> Array:
     return result
 
 
-def probabilities(p: Any, shape: tuple[int, ...], place: Place) -> Array:
+def probabilities(p: Any, shape: tuple[int, ...], place: Placement) -> Array:
     """Return probabilities as float64, that broadcast to the mask of an array."""
     result = _in_float64(p)
     mask = shape
@@ -114,13 +114,13 @@ def element_wise_each(
     backend = operand_backend_of(x)
     xs = backend.array(x)
     value = parameter(xs.dtype)
-    place = placement.place(xs.shape, noise_shape, offset, global_shape)
-    chances = probabilities(p, xs.shape, place)
+    place = placement_of(xs.shape, noise_shape, offset, global_shape)
+    p = probabilities(p, xs.shape, place)
     if not arguments.in_training(training):
-        return backend.untouched(x, xs, out)
+        return backend.identity(x, xs, out)
 
     def chosen(driver: Any) -> Any:
         return operation(driver, xs.dtype)
 
-    operands = backend.own_operands(chosen, chances, value if scaled else None, xs)
+    operands = backend.per_element_operands(chosen, p, value if scaled else None, xs)
     return backend.apply(chosen, xs, out, place, rng, NO_THRESHOLD, value, operands)

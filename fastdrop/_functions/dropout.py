@@ -13,12 +13,13 @@ from .._arrays.dispatch import backend_of, operand_backend_of
 from .._call import plan_cache as repeats
 from .._call.coefficients import EXPRESS, law_of, new_law
 from .._call.elementwise import ElementWise, element_wise
-from .._call.per_element import NO_THRESHOLD, element_wise_each, is_each, probabilities
-from .._check import arguments, placement
+from .._call.per_element import NO_THRESHOLD, element_wise_each, is_per_element, probabilities
+from .._check import arguments
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.fill_values import filling
 from .._check.key import AnyRNG, Key, as_key
-from .._check.keywords import MISSING, named, refuse
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
+from .._check.placement import placement_of
 from .._check.shard_offsets import index_of, plain
 
 _DROPOUT = ElementWise(lambda driver, dtype: driver.dropping(dtype), law_of)
@@ -28,7 +29,7 @@ _MASKED_FILL = ElementWise(
 )
 
 
-@named
+@checks_keywords
 def dropout(
     x: ArrayLike,
     p: float | ArrayLike = 0.5,
@@ -129,7 +130,7 @@ def dropout(
     array([2., 2., 0., 0., 0., 0., 2., 0.], dtype=float32)
     """
     if unknown:
-        refuse("dropout", unknown)
+        raise_argument_error("dropout", unknown)
     # Small calls are mostly Python's time: the usual ones are recognised here and go straight to
     # compiled code, which looks at the arrays itself and returns 0 if they are not plain.
     if (
@@ -157,8 +158,8 @@ def dropout(
                         return y
             del y
     if x is MISSING:
-        refuse("dropout", unknown, x=x)
-    if is_each(p):
+        raise_argument_error("dropout", unknown, x=x)
+    if is_per_element(p):
         return element_wise_each(
             x,
             p,
@@ -177,7 +178,7 @@ def dropout(
     )
 
 
-@named
+@checks_keywords
 def masked_fill(
     x: ArrayLike,
     p: float | ArrayLike,
@@ -230,8 +231,8 @@ def masked_fill(
     (8,)
     """
     if unknown or x is MISSING or p is MISSING or value is MISSING:
-        refuse("masked_fill", unknown, x=x, p=p, value=value)
-    if is_each(p):
+        raise_argument_error("masked_fill", unknown, x=x, p=p, value=value)
+    if is_per_element(p):
         return element_wise_each(
             x,
             p,
@@ -249,7 +250,7 @@ def masked_fill(
     )
 
 
-@named
+@checks_keywords
 def dropout_mask(
     shape: ShapeLike,
     p: float | ArrayLike = 0.5,
@@ -300,7 +301,7 @@ def dropout_mask(
     array([1, 1, 0, 0, 0, 0, 1, 0])
     """
     if unknown or shape is MISSING:
-        refuse("dropout_mask", unknown, shape=shape)
+        raise_argument_error("dropout_mask", unknown, shape=shape)
     known = repeats.calls
     if type(noise_shape) is list or type(noise_shape) is np.ndarray:
         noise_shape = plain(noise_shape)
@@ -312,8 +313,8 @@ def dropout_mask(
         if result is not None:
             return result
     size = arguments.lengths("shape", shape)
-    chance = None if is_each(p) else arguments.probability(p)
-    place = placement.place(size, noise_shape, offset, global_shape, "the mask")
+    chance = None if is_per_element(p) else arguments.probability(p)
+    place = placement_of(size, noise_shape, offset, global_shape, "the mask")
     name, lies_there = ("out", out) if like is None else ("like", like)
     backend = backend_of(lies_there) if chance is not None else operand_backend_of(lies_there, name)
     near = None if like is None else backend.array(like, "like")

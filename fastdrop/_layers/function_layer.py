@@ -14,10 +14,10 @@ import numpy as np
 from .._call.coefficients import EXPRESS
 from .._check import arguments, detect
 from .._check.arguments import Array, ArrayLike, Training
-from .._check.key import Deferred, Key
+from .._check.key import Key, LazyKey
 from .._functions.backward import Backward
 from .base import PairedLayer
-from .history import Memory, Run, Turn
+from .history import ForwardKey, ForwardRun, ThreadHistory
 from .settings import Prepared, Setting, Settings, keep_prepared
 
 _WORD = (1 << 64) - 1
@@ -55,7 +55,7 @@ class FunctionLayer(PairedLayer):
             A new array of the shape and dtype of `x`; `x` if the layer is `inplace`, and in
             evaluation.
         """
-        settings, memory = self._settings, self._memories.own()
+        settings, memory = self._settings, self._history.of_this_thread()
         training = self._training if training is None else arguments.in_training(training)
         if training and type(x) is _ndarray and memory.fixed is None:
             y = self._quickly(x, memory, settings)
@@ -63,11 +63,11 @@ class FunctionLayer(PairedLayer):
                 return y
         if not training:
             return self._function(x, rng=None, training=False, **settings.arguments)
-        return self._drop(x, memory, self._turn(memory))
+        return self._drop(x, memory, self._next_key(memory))
 
     __call__ = forward
 
-    def _quickly(self, x: Any, memory: Memory, settings: Settings) -> Array | None:
+    def _quickly(self, x: Any, memory: ThreadHistory, settings: Settings) -> Array | None:
         """Make a call like an earlier one; None for what has to go the long way.
 
         A plain call of `dropout` goes straight to compiled code, as it does from there, and others
@@ -90,11 +90,11 @@ class FunctionLayer(PairedLayer):
             n = next(self._numbers)
             y = again(x, out, key.advanced(n), 0)
         if y is None:
-            return self._drop(x, memory, Turn(key, iter((n,))))
-        memory.remember_plain(n, y.shape, key, settings)
+            return self._drop(x, memory, ForwardKey(key, iter((n,))))
+        memory.record_plain(n, y.shape, key, settings)
         return y
 
-    def _drop(self, x: ArrayLike, memory: Memory, turn: Turn) -> Array:
+    def _drop(self, x: ArrayLike, memory: ThreadHistory, turn: ForwardKey) -> Array:
         """Apply the function in training, and remember that."""
         settings = self._settings
         out = {}
@@ -106,7 +106,7 @@ class FunctionLayer(PairedLayer):
                 )
             out = {"out": x}
         y = self._function(x, rng=turn, training=True, **settings.arguments, **out)
-        self._remember(memory, turn, y.shape, settings)
+        self._record(memory, turn, y.shape, settings)
         self._learn(x, turn, settings, settings.forwards)
         return y
 
@@ -139,24 +139,24 @@ class FunctionLayer(PairedLayer):
         ValueError
             If `dy` has another shape than that forward's output.
         """
-        memory = self._memories.own()
+        memory = self._history.of_this_thread()
         if not memory.runs:
             return self._in_evaluation(dy)
         run = memory.runs[-1]
         if type(dy) is _ndarray and run.step and dy.shape == run.shape:
             dx = self._quickly_back(dy, run)
             if dx is not None:
-                memory.went_back()
+                memory.pop_last()
                 return dx
         run.check(dy)
-        last = run.last_key()
-        turn = Deferred(lambda: last)  # type: ignore[arg-type,return-value]
+        last = run.key_of_last()
+        turn = LazyKey(lambda: last)  # type: ignore[arg-type,return-value]
         dx = self._gradient(run.settings)(dy, rng=turn)
-        memory.went_back()
+        memory.pop_last()
         self._learn(dy, turn, run.settings, run.settings.backwards)
         return dx
 
-    def _quickly_back(self, dy: Array, run: Run) -> Array | None:
+    def _quickly_back(self, dy: Array, run: ForwardRun) -> Array | None:
         """Make a backward like an earlier one; None for what has to go the long way."""
         settings, key, n = run.settings, run.key, run.stop - 1
         assert key is not None, "a training forward has a key"
@@ -174,7 +174,7 @@ class FunctionLayer(PairedLayer):
                 return made
         return None
 
-    def _learn(self, x: Any, turn: Deferred, settings: Settings, calls: Prepared) -> None:
+    def _learn(self, x: Any, turn: LazyKey, settings: Settings, calls: Prepared) -> None:
         """Remember, of a call that went the long way, how the next one like it may go."""
         if type(x) is not _ndarray:
             return
@@ -232,13 +232,17 @@ class FunctionLayer(PairedLayer):
                 f"{type(self).__name__} has a forward of its own, and the vjp of "
                 f"{self._public_name()} would not make it: give it a vjp too"
             )
-        memory, settings, mode = self._memories.own(), self._settings, self._mode(training)
+        memory, settings, mode = (
+            self._history.of_this_thread(),
+            self._settings,
+            self._mode(training),
+        )
         y = self.forward(x, mode)
         key: Key | None = None
         if mode:
             run = memory.runs[-1]
-            key, settings = run.last_key(), run.settings
-            memory.went_back()  # so that `backward` does not meet it
+            key, settings = run.key_of_last(), run.settings
+            memory.pop_last()  # so that `backward` does not meet it
         gradient = self._gradient(settings)
 
         def back(dy: ArrayLike, **out: Any) -> Array:

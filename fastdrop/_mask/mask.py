@@ -14,7 +14,7 @@ from .._call.coefficients import EXPRESS
 from .._check import arguments, detect
 from .._check.arguments import Array, ShapeLike
 from .._check.key import RNG, Key, as_key
-from .._check.keywords import MISSING, named, refuse
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import INDEX_LIMIT
 from . import layout as layouts
 from .as_array import StandsForArray, overrides, without_masks
@@ -134,7 +134,7 @@ class Mask(StandsForArray):
     _first: int
     _steps: tuple[Any, ...]  # equal for masks of one layout but for the first index
 
-    @named
+    @checks_keywords
     def __new__(
         cls,
         shape: ShapeLike,
@@ -146,7 +146,7 @@ class Mask(StandsForArray):
     ) -> Mask:
         """Check the arguments, and ask `rng` for a key."""
         if unknown or shape is MISSING:
-            refuse("Mask", unknown, shape=shape)
+            raise_argument_error("Mask", unknown, shape=shape)
         if type(shape) is not tuple or type(p) is not float:
             _check_kinds(shape, p)
         lengths = arguments.lengths("shape", shape)
@@ -187,7 +187,7 @@ class Mask(StandsForArray):
         (2, 3)
         """
         if unknown:
-            refuse("Mask", unknown)
+            raise_argument_error("Mask", unknown)
         shape = getattr(x, "shape", None)
         if shape is None and not isinstance(x, list | tuple | int | float | complex):
             raise TypeError(f"{detect.described('x', x)}, which has no shape: give an array")

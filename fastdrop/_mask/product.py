@@ -12,7 +12,7 @@ from .._call import plan_cache as repeats
 from .._call.coefficients import law_of
 from .._check import arguments, detect
 from .._check.arguments import Array
-from .._check.placement import Place
+from .._check.placement import Placement
 from .._functions.dropout import dropout
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def product(mask: Mask, x: Any, out: Any = None) -> Any:
         y = _new(backend, xs, shape, dtype)
         _write(mask, backend, _converted(xs, dtype), y)
         return _without_axes(y)
-    target = backend.given(out)
+    target = backend.writable(out)
     _check_out(target, xs, shape, dtype)
     if target.dtype == dtype:
         _write(mask, backend, _converted(xs, dtype), target)
@@ -114,7 +114,7 @@ def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def _new(backend: Backend, x: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return a new array where x lies, of its layout if it has its shape."""
-    with backend.where(x):
+    with backend.on_device(x):
         if x.shape == shape and x.dtype == dtype:
             return backend.empty_like(x)
         if x.shape == shape and isinstance(x, np.ndarray):
@@ -198,7 +198,7 @@ def _placed(
         if result is not None:
             return result
     dtype = x.dtype
-    placement, law = Place(first, strides), law_of(mask._p, dtype, mask._scale)
+    placement, law = Placement(first, strides), law_of(mask._p, dtype, mask._scale)
 
     def operation(driver: Any) -> Any:
         return driver.dropping(dtype)
@@ -222,7 +222,7 @@ def _assign(backend: Backend, y: Array, out: Any) -> None:
 
 def _stored_product(mask: Mask, backend: Backend, x: Array, out: Any) -> Any:
     """Return the product with the stored mask: longer floats, objects, time differences."""
-    stored: Any = backend.lifted(mask._stored(), x)
+    stored: Any = backend.to_device(mask._stored(), x)
     y: Any = np.multiply(x, stored) if out is None else np.multiply(x, stored, out=out)
     if y.dtype.kind in "fc" and isinstance(y, np.ndarray):
         np.copyto(y, 0, where=stored == 0.0)  # NaN times 0 is NaN

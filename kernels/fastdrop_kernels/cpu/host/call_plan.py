@@ -17,7 +17,7 @@ import numpy as np
 from numba import types
 from numba.core import cgutils
 
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import address_of_kernel, kernel
 from ..codegen.intrinsics import address_of, intrinsic, pointer_at, pointer_in
 from ..codegen.ndarray_layout import DATA, FLAGS
@@ -85,7 +85,7 @@ def _call(typingctx: Any, address: Any, arguments: Any) -> Any:
 
 
 @functools.cache
-@made_apart
+@shielded
 def starter() -> Any:
     """Kernel of `Prepared`: one for all calls."""
 

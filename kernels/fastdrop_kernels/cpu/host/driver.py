@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ...contract import is_certain
+from ...contract import is_degenerate
 from ...layout import AXES, LINE, NEIGHBOURS, PANEL, Plan, apart_from, c_strides
 from ...threads import run_together, thread_count
 from ..codegen.ndarray_layout import LAYOUT_IS_KNOWN, slot
@@ -204,7 +204,7 @@ def _packing(
     threshold: int,
     value: Array,
 ) -> Job:
-    if index_strides is None and not is_certain(threshold) and index % 8 == 0:
+    if index_strides is None and not is_degenerate(threshold) and index % 8 == 0:
         return _line(PACK, math.prod(shape), 0, index, threshold, value)
     # Other parts would share bytes, and `_walk` cuts where they do not.
     return _walk(PACK, packed_layout(shape, index_strides, threshold), index, threshold, value)
@@ -301,7 +301,7 @@ def _job(
     threshold: int,
     value: Array,
 ) -> Job:
-    if contiguous and index_strides is None and (operation.exact or not is_certain(threshold)):
+    if contiguous and index_strides is None and (operation.exact or not is_degenerate(threshold)):
         return _line(operation, math.prod(shape), nbytes, index, threshold, value)
     input_strides = input_strides_of(operation, input_strides)
     layout = layout_of(operation, shape, input_strides, output_strides, index_strides, threshold)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import device, kernel
 from ..codegen.fp_environment import round_as_before, round_by_default
 from ..codegen.intrinsics import address_of, pointer_at, pointer_in
@@ -59,7 +59,7 @@ def _elements(x: Any, y: Any, dtype: Any) -> Any:
 
 
 @functools.cache
-@made_apart
+@shielded
 def express(operation: Operation, way: str) -> Any:
     """Kernel ``(x, y, record, index, seed, stream) -> done`` over whole arrays, C order.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...contract import is_certain
+from ...contract import is_degenerate
 from ...layout import PANEL, Axis, Plan, c_strides, plan
 from ...threads import thread_count
 from ..elements.operations import Operation
@@ -25,7 +25,7 @@ _EXACT_NARROW = 128
 def _index_strides(
     shape: tuple[int, ...], index_strides: tuple[int, ...] | None, threshold: int
 ) -> tuple[int, ...]:
-    if is_certain(threshold):  # one decision for all, however they are indexed
+    if is_degenerate(threshold):  # one decision for all, however they are indexed
         return (0,) * len(shape)
     return c_strides(shape) if index_strides is None else index_strides
 
