@@ -73,7 +73,7 @@ def element_wise(
             and 0 <= offset < _INDEX_LIMIT
             and (type(p) is float or type(p) in PROBABILITIES)
         ):
-            if parameter is None and (out is None or type(out) is _ndarray):
+            if parameter is None and p and (out is None or type(out) is _ndarray):
                 contiguous = function, p, x.dtype  # as `contiguous_key` has it, for most calls
             else:
                 contiguous = contiguous_key(function, x, p, parameter, out)

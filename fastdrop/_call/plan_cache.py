@@ -44,13 +44,14 @@ def contiguous_key(function: Any, x: Any, p: Any, parameter: Any, out: Any) -> P
     """
     if out is not None and type(out) is not _ndarray:
         return None
+    if not p:  # zeros of both signs are equal, but two deviations
+        p = _exactly(p)
     if parameter is None:
         return function, p, x.dtype
     kind = type(parameter)
     if kind not in _NUMBERS:
         return None
-    # Zeros of both signs are equal, and a NaN is no number's equal.
-    if not (parameter and parameter == parameter):
+    if not (parameter and parameter == parameter):  # a NaN is no number's equal
         parameter = _exactly(parameter)
     return function, p, x.dtype, kind, parameter
 
