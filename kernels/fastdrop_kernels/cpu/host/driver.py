@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract import is_certain
-from ...layout import AXES, LINE, NEIGHBOURS, PANEL, Plan, apart_from, c_strides
+from ...layout import AXES, LINE, PANEL, Plan, apart_from, c_strides, rows_plan
 from ...threads import run_together, thread_count
 from ..codegen.ndarray_layout import LAYOUT_IS_KNOWN, slot
 from ..codegen.target import NONTEMPORAL as NONTEMPORAL_IS_FAST
@@ -25,14 +25,15 @@ from ..elements.sampler import GROUP
 from ..loops.call_descriptor import ALL, Descriptor, descriptor
 from ..loops.contiguous import FAR, NEAR, NEAR_BYTES, NONTEMPORAL, has_nontemporal
 from ..loops.contiguous_kernels import Kernel, flat
+from ..loops.stream_kernels import by_streams
 from ..loops.strided_kernels import box
-from ..loops.table_kernels import along
 from . import fast_call as whole_calls
 from .call_plan import Prepared, prepared, starter
 from .catalogue import (
     DROPS,
     FLOATS,
     PACK,
+    PerElement,
     alpha_dropping,
     bias_act_dropping,
     bias_act_dropping_backward,
@@ -46,10 +47,8 @@ from .catalogue import (
     marking_each,
     packing,
 )
-from .chunks import pack_by_pieces
 from .fast_call import express_record
 from .multi_operand import apply_jointly, prepare_jointly, sums
-from .per_column import by_lines
 from .schedule import (
     PARTS_PER_THREAD,
     are_contiguous,
@@ -57,6 +56,7 @@ from .schedule import (
     layout_of,
     packed_layout,
     split_of,
+    split_of_rows,
 )
 
 __all__ = [
@@ -107,6 +107,7 @@ PARALLEL_FROM = 1 << 20
 # Normal numbers take six times as long: 512 Ki in 0.97 ms on two threads, not 1.65. By 4 and not 6,
 # threads come in from 256 Ki on, and not from 171 Ki, where nobody has timed whether they pay.
 _EXACT = 4
+_BY_P_WEIGHT = 2  # and what goes by a p of each element twice as long
 # Parts are small, so that a thread that starts late or shares its core does not hold up the others
 # (16 Mi on two threads: 10% faster than with 4 parts to each), but begin with lines that nobody has
 # asked for: 2 Mi takes 5% less in parts of 64 Ki than of 32 Ki, and no less in larger ones.
@@ -137,18 +138,17 @@ def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
     return sums(x.dtype.name, FLOATS[x.dtype.name], x, shape, shares)
 
 
-def prepare(operations: Iterable[Operation]) -> None:
+def prepare(operations: Iterable[Operation | PerElement]) -> None:
     """Compile, or load from the cache, all that `apply` may call for some operations."""
     if LAYOUT_IS_KNOWN:
         starter()
     for operation in operations:
+        if isinstance(operation, PerElement):
+            for way in (NEAR, FAR):
+                by_streams(operation.operation, way)
+            continue
         if operation.operands:
             prepare_jointly(operation)
-            if operation.plain:
-                prepare([operation.plain])
-            if operation.tabled:
-                for way in (NEAR, FAR):
-                    along(operation.tabled, way)
             continue
         if operation in DROPS.values() and LAYOUT_IS_KNOWN:
             for way in (NEAR, FAR):
@@ -221,11 +221,13 @@ def pack_each(
 ) -> None:
     """Do as `pack`, by a p of each element, of that shape."""
     if y.size:
-        pack_by_pieces(apply, marking_each(), y, shape, p, index, index_strides, seed, stream)
+        strides = (0,) * len(shape), c_strides(shape)
+        packing = PerElement(PACK, True)
+        _do(_by_p(packing, p, shape, *strides, index, index_strides, y), y, y, seed, stream)
 
 
 def apply(
-    operation: Operation,
+    operation: Operation | PerElement,
     x: Array,
     y: Array,
     index: int,
@@ -238,12 +240,20 @@ def apply(
 ) -> None:
     """Apply an operation; `index_strides` None means those of C order.
 
-    `operands` are what it declares, of the shape of x (views with steps of 0 are).
+    `operands` are what it declares, or p of each element, of the shape of x (views with steps of 0
+    are).
     """
+    if isinstance(operation, PerElement):
+        if y.size:
+            (p,) = operands
+            layouts = x.shape, x.strides, y.strides, index, index_strides
+            _do(_by_p(operation, p, *layouts, value), x, y, seed, stream)
+        return
     if operation.operands:
         if y.size:
             steps = c_strides(y.shape) if index_strides is None else index_strides
-            _apply_together(operation, x, y, operands, index, steps, seed, stream, threshold, value)
+            place = index, steps, seed, stream
+            apply_jointly(operation, x, y, operands, *place, threshold, value, shares)
         return
     if y.size:
         contiguous = x.flags.c_contiguous and y.flags.c_contiguous
@@ -308,26 +318,32 @@ def _job(
     return _walk(operation, layout, index, threshold, value)
 
 
-def _apply_together(
-    operation: Operation,
-    x: Array,
-    y: Array,
-    operands: Sequence[Array],
+def _by_p(
+    by_p: PerElement,
+    p: Array,
+    shape: tuple[int, ...],
+    input_strides: tuple[int, ...],
+    output_strides: tuple[int, ...],
     index: int,
-    index_strides: tuple[int, ...],
-    seed: int,
-    stream: int,
-    threshold: int,
+    index_strides: tuple[int, ...] | None,
     value: Array,
-) -> None:
-    strides = input_strides_of(operation, x.strides), y.strides, index_strides
-    found = by_lines(operation, operands[0], value, y.shape, *strides)
-    if found:
-        alone, layout, threshold, value = found
-        _do(_walk(alone, layout, index, threshold, value), x, y, seed, stream)
-        return
-    place = index, index_strides, seed, stream
-    apply_jointly(operation, x, y, operands, *place, threshold, value, shares)
+) -> Job:
+    """Return a job by a p of each element, float64 or float32, a view of that shape."""
+    operation, given = by_p
+    packed = operation is PACK
+    strides = (
+        p.strides,
+        input_strides_of(operation, input_strides),
+        output_strides,
+        c_strides(shape) if index_strides is None else index_strides,
+    )
+    axes, _, table, n = rows_plan(shape, *strides, packed=packed)
+    way = FAR if n * operation.target.bits > 8 * NEAR_BYTES and not packed else NEAR
+    split, multiple = split_of_rows(axes, packed)
+    about_p = p.__array_interface__["data"][0], p.itemsize, given
+    told = descriptor(len(axes), 0, value, split, table, about_p)
+    kernel, weight = by_streams(operation, way), _BY_P_WEIGHT * n
+    return Job(operation, kernel, told, index, axes[split][0], weight, multiple)
 
 
 def _line(
@@ -379,7 +395,7 @@ def _walk(operation: Operation, layout: Plan, index: int, threshold: int, value:
     return Job(operation, kernel, told, index, layout.axes[split][0], weight, multiple)
 
 
-_FAR_FORMS = (LINE, PANEL, NEIGHBOURS)
+_FAR_FORMS = (LINE, PANEL)
 
 
 def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:
@@ -391,8 +407,7 @@ def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:
     # What is shared leaves the hardware the time to ask ahead.
     far = form in _FAR_FORMS and not packed and n * operation.target.bits > 8 * NEAR_BYTES
     way = FAR if far else NEAR
-    found = along(operation, way) if form == NEIGHBOURS else box(operation, form, way)
-    return found, *split_of(axes, form, packed)
+    return box(operation, form, way), *split_of(axes, form, packed)
 
 
 def _weight(operation: Operation) -> int:
