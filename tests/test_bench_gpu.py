@@ -301,13 +301,15 @@ def test_a_sweep_compiles_other_kernels_and_puts_things_back() -> None:
 
     launch: Any = importlib.import_module("fastdrop_kernels.cuda.launch")
 
-    module = operations.MARK.module
+    module = operations.operation("mark").module
     before = modules.source(module), launch.THREADS, modules.IN_FLIGHT, driver._launcher
     with sweep.settings(512, 8):
         assert "FASTDROP_THREADS 512" in modules.source(module)
         assert "FASTDROP_IN_FLIGHT 8" in modules.source(module)
         assert (launch.THREADS, launch.IN_FLIGHT) == (512, 8)
-        (made,) = launch.launches(operations.MARK, [64], (10**6,), ((1,),), 0, (1,), 1, 2, 3)
+        (made,) = launch.launches(
+            operations.operation("mark"), [64], (10**6,), ((1,),), 0, (1,), 1, 2, 3
+        )
         assert made.block == 512
     assert before == (
         modules.source(module),

@@ -7,7 +7,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,23 @@ from .._check.placement import Placement
 from .._check.shard_offsets import IndexOf
 from . import overlap
 
-# ``driver -> operation``: what the kernels are to do, picked when their driver is loaded
-Operation = Callable[[Any], Any]
+
+class Operation(NamedTuple):
+    """An operation of the catalogue that a call wants; every driver has one of that name."""
+
+    name: str
+    dtype: np.dtype[Any] | None = None
+    variant: tuple[Any, ...] = ()
+    # By a p of each element; whether its parameter is given then, and not made of p.
+    given: bool | None = None
+
+    def of(self, driver: Any) -> Any:
+        """Return the operation of a driver. Whoever has none raises a TypeError."""
+        if self.given is not None:
+            return driver.per_element(self.name, self.dtype, self.given)
+        return driver.operation(self.name, self.dtype, *self.variant)
+
+
 # A call plan, ``(x, out, rng, offset) -> result``. None is returned for calls that have to take the
 # general path: nothing is written then, and rng not asked. Of a mask, x is what it is to lie like.
 Plan = Callable[[Any, Any, AnyRNG, Any], Array | None]
@@ -143,7 +158,7 @@ class Backend(abc.ABC):
         else:
             more_inputs = {}
         driver, law = self.driver, (threshold, value)
-        chosen = operation(driver)  # what may fail, before a generator moves on
+        chosen = operation.of(driver)  # what may fail, before a generator moves on
         seed, stream, more = self.key(rng, target)
         driver.apply(chosen, source, target, *place, seed, stream, *law, **more_inputs, **more)
         return self._finished(target, result, out)
@@ -259,10 +274,11 @@ class Backend(abc.ABC):
         driver, marks = self.driver, (target, target)
         seed, stream, more = self.key(rng, target)
         if p is None:
-            marking = driver.marking()
+            marking = driver.operation("mark")
         else:
-            marking, there = driver.marking_each(), self.addresses(target)
-            own = self.per_element_operands(lambda _: marking, p, None, target)
+            by_p, there = Operation("mark", given=True), self.addresses(target)
+            marking = by_p.of(driver)
+            own = self.per_element_operands(by_p, p, None, target)
             more = {**more, "operands": tuple([self._undisturbed(o, there) for o in own])}
         driver.apply(marking, *marks, *place, seed, stream, threshold, NO_VALUE, **more)
         return self._finished(target, result, out)
@@ -364,4 +380,4 @@ def imported(name: str) -> Any:
 def copy_by_filling(driver: Any, source: Array, target: Array) -> None:
     """Copy by the kernel that fills nothing: it takes any dtype, and any strides."""
     nothing = np.zeros((), source.dtype)
-    driver.apply(driver.filling(source.dtype), source, target, 0, None, 0, 0, 0, nothing)
+    driver.apply(driver.operation("fill", source.dtype), source, target, 0, None, 0, 0, 0, nothing)

@@ -117,7 +117,7 @@ class CupyBackend(Backend):
     ) -> Sequence[Array]:
         """Compute thresholds and factors on the host, and copy them to the device of `near`."""
         driver = self.driver
-        operands = driver.per_element_operands(operation(driver), p, factor)
+        operands = driver.per_element_operands(operation.of(driver), p, factor)
         return [self.to_device(operand, near) for operand in operands]
 
     def sum_to(self, x: Array, shape: tuple[int, ...]) -> Array:

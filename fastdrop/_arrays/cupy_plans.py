@@ -39,7 +39,7 @@ def layout_plan(
     y = backend.empty_like(x) if out is None else out
     new, same_strides = _allocator(backend, x, y), strides == y.strides
     run = driver.layout_call(
-        operation(driver), shape, strides, y.strides, *placement, threshold, value
+        operation.of(driver), shape, strides, y.strides, *placement, threshold, value
     )
     # x and y are disjoint if y begins at least `behind` bytes after x, or at most `before` bytes
     # after it, which is negative.
@@ -86,10 +86,11 @@ def mask_plan(
     driver, runtime = backend.driver, backend.cupy.cuda.runtime
     if packed:
         new = ((elements + 7) // 8,), BYTE
-        operation, steps = driver.packing(), c_strides(shape)
+        operation, steps = driver.operation("pack"), c_strides(shape)
         fits = out is None or backend.addresses(out).flags.c_contiguous
     else:
-        operation, steps = driver.marking(), c_strides(shape) if out is None else out.strides
+        operation = driver.operation("mark")
+        steps = c_strides(shape) if out is None else out.strides
         fits = out is None or not overlap.overlaps_itself(backend.addresses(out))
     if not elements or not fits:
         return None

@@ -115,7 +115,7 @@ class NumpyBackend(Backend):
         if dtype.kind not in "biufc" and not arguments.is_bfloat16(dtype):
             return None
         driver = self.driver
-        ready = driver.contiguous_call(operation(driver), dtype, threshold, value)
+        ready = driver.contiguous_call(operation.of(driver), dtype, threshold, value)
         return ready and _contiguous_plan(ready, dtype)
 
     def plan(
@@ -133,7 +133,7 @@ class NumpyBackend(Backend):
         driver = self.driver
         strides = x.strides, (np.empty_like(x) if out is None else out).strides
         where = *placement, threshold, value
-        ready = driver.layout_call(operation(driver), x.shape, *strides, *where)
+        ready = driver.layout_call(operation.of(driver), x.shape, *strides, *where)
         return ready and _layout_plan(ready, index_of)
 
     def mask_plan(
@@ -148,11 +148,12 @@ class NumpyBackend(Backend):
     ) -> Plan | None:
         driver, elements = self.driver, math.prod(shape)
         if packed:
-            operation, steps = driver.packing(), c_strides(shape)
+            operation, steps = driver.operation("pack"), c_strides(shape)
             new: Any = ((elements + 7) // 8,), BYTE
             fits = out is None or out.flags.c_contiguous
         else:
-            operation, steps = driver.marking(), c_strides(shape) if out is None else out.strides
+            operation = driver.operation("mark")
+            steps = c_strides(shape) if out is None else out.strides
             new = shape, BOOL
             fits = out is None or not overlap.overlaps_itself(out)
         if not elements or not fits:

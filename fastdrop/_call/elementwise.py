@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from fastdrop_kernels.catalogue import CATALOGUE, Row
+
 from .._arrays.adapter import Operation
 from .._arrays.dispatch import backend_of
 from .._check import arguments
@@ -33,21 +35,17 @@ _INDEX_LIMIT = 1 << 62  # of offsets that the compiled fast path takes
 class ElementWise:
     """What an element-wise function does."""
 
-    # (driver, dtype) -> the driver's operation
-    operation: Callable[[Any, np.dtype[Any]], Any]
+    operation: str  # its name in the kernels' catalogue
     # (p, dtype, parameter) -> the threshold, and the operation's parameters as kernels read them.
     # It raises where the dtype, or the parameter, is none that the function takes.
     coefficients: Callable[[float, np.dtype[Any], Any], tuple[int, Array]]
     # Returns p, or raises: p may be another number than a probability.
     checked: Callable[[Any], float] = arguments.probability
-    # (driver, dtype, whether a parameter was given) -> the operation for an array of p, if it takes
-    # one; and whether the parameter is then the factor of kept elements.
-    per_element: Callable[[Any, np.dtype[Any], bool], Any] | None = None
-    parameter_is_factor: bool = False
 
-    def operation_on(self, dtype: np.dtype[Any]) -> Operation:
-        """Return what a driver is asked for arrays of a dtype."""
-        return lambda driver: self.operation(driver, dtype)
+    @property
+    def row(self) -> Row:
+        """What the catalogue says of its operation."""
+        return CATALOGUE[self.operation]
 
 
 def element_wise(
@@ -94,7 +92,7 @@ def element_wise(
                 if type(rng) is not Key and isinstance(rng, LazyKey):
                     rng.plan = plan
                 return result
-    if function.per_element is not None and is_per_element(p):
+    if function.row.takes_p_array and is_per_element(p):
         return element_wise_each(
             function, x, p, parameter, rng, training, noise_shape, offset, global_shape, out
         )
@@ -105,7 +103,7 @@ def element_wise(
     placement = placement_of(xs.shape, noise_shape, offset, global_shape)
     if not arguments.in_training(training):
         return backend.identity(x, xs, out)
-    operation = function.operation_on(xs.dtype)
+    operation = Operation(function.operation, xs.dtype)
     if contiguous is not None and contiguous not in known and xs.flags.c_contiguous:
         made = backend.contiguous_plan(operation, xs.dtype, *coefficients)
         result = remember(known, contiguous, made)(xs, out, rng, offset)

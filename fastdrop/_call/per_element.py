@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._arrays.adapter import Operation
 from .._arrays.dispatch import operand_backend_of
 from .._check import arguments, detect, labels
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
@@ -114,11 +115,8 @@ def element_wise_each(
     p = probabilities(p, xs.shape, placement)
     if not arguments.in_training(training):
         return backend.identity(x, xs, out)
-    scaled = function.parameter_is_factor and parameter is not None
-
-    def operation(driver: Any) -> Any:
-        assert function.per_element is not None
-        return function.per_element(driver, xs.dtype, scaled)
-
-    operands = backend.per_element_operands(operation, p, value if scaled else None, xs)
+    given = parameter is not None or not function.row.is_scaled
+    factor = value if given and function.row.is_scaled else None
+    operation = Operation(function.operation, xs.dtype, given=given)
+    operands = backend.per_element_operands(operation, p, factor, xs)
     return backend.apply(operation, xs, out, placement, rng, NO_THRESHOLD, value, operands)

@@ -17,9 +17,7 @@ from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .dropout import DROPOUT
 from .structured import channels
 
-_ALPHA_DROPOUT = ElementWise(
-    lambda driver, dtype: driver.alpha_dropping(dtype), lambda p, dtype, _: alpha_law(p, dtype)
-)
+_ALPHA_DROPOUT = ElementWise("alpha", lambda p, dtype, _: alpha_law(p, dtype))
 
 
 @checks_keywords

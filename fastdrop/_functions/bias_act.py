@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from .._arrays.adapter import Backend
+from .._arrays.adapter import Backend, Operation
 from .._arrays.dispatch import backend_of, operand_backend_of
 from .._call.coefficients import compute_type, law_in
 from .._call.operands import operand
@@ -109,12 +109,9 @@ def bias_act_dropout_add(
     optional = {"bias": bias, "residual": residual}
     operands = [operand(k, v, xs, backend) for k, v in optional.items() if v is not None]
     placement = placement_of(xs.shape, None, offset, global_shape)
-    return backend.apply(
-        lambda driver: driver.bias_act_dropping(
-            xs.dtype, act, bias is not None, residual is not None
-        ),
-        xs, out, placement, rng, threshold, value, operands,
-    )  # fmt: skip
+    variant = act, bias is not None, residual is not None
+    operation = Operation("bias_act_drop", xs.dtype, variant)
+    return backend.apply(operation, xs, out, placement, rng, threshold, value, operands)
 
 
 @checks_keywords
@@ -195,15 +192,11 @@ def bias_act_dropout_add_backward(
     biases = None if bias is None else operand("bias", bias, dys, backend, "dy")
     placement = placement_of(dys.shape, None, offset, global_shape, "dy")
     if act == "identity":
-        operands = []
+        operation, operands = Operation("drop", dys.dtype), []
     else:
         operands = [xs] if biases is None else [xs, biases]
-    dx = backend.apply(
-        lambda driver: driver.bias_act_dropping_backward(dys.dtype, act, biases is not None)
-        if operands
-        else driver.dropping(dys.dtype),
-        dys, out, placement, rng, threshold, value, operands,
-    )  # fmt: skip
+        operation = Operation("bias_act_drop_backward", dys.dtype, (act, biases is not None))
+    dx = backend.apply(operation, dys, out, placement, rng, threshold, value, operands)
     return dx, _bias_gradient(backend, dx, biases, bias), dy
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple, NoReturn
 
+from .._arrays.adapter import Operation
 from .._arrays.dispatch import backend_of, operand_backend_of
 from .._call.coefficients import compute_type, law_of
 from .._check import arguments
@@ -242,7 +243,7 @@ def _drop_block(
         # `dropout` itself would cache a plan for each factor, which differs from call to call.
         coefficients = law_of(0.0, xs.dtype, factor)
         y = backend_of(xs).apply(
-            lambda driver: driver.dropping(xs.dtype),
+            Operation("drop", xs.dtype),
             *(xs, target, placement_of(shape), _UNUSED_KEY, *coefficients),
         )
         # Multiply the bits, as integers, by 0 or 1, so that a dropped NaN becomes 0 too. This

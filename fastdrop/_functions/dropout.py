@@ -22,16 +22,9 @@ from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import placement_of
 from .._check.shard_offsets import index_of, plain
 
-DROPOUT = ElementWise(
-    lambda driver, dtype: driver.dropping(dtype),
-    law_of,
-    per_element=lambda driver, dtype, scaled: driver.dropping_each(dtype, scaled),
-    parameter_is_factor=True,
-)
+DROPOUT = ElementWise("drop", law_of)
 _MASKED_FILL = ElementWise(
-    lambda driver, dtype: driver.filling(dtype),
-    lambda p, dtype, value: (contract.threshold(p), filling(value, dtype)),
-    per_element=lambda driver, dtype, scaled: driver.filling_each(dtype),
+    "fill", lambda p, dtype, value: (contract.threshold(p), filling(value, dtype))
 )
 
 

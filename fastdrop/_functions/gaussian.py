@@ -30,12 +30,12 @@ def standard_deviation(stddev: Any) -> float:
 
 
 _GAUSSIAN_DROPOUT = ElementWise(
-    lambda driver, dtype: driver.gaussian_dropping(dtype),
+    "gaussian_drop",
     lambda p, dtype, _: gaussian_law(p, dtype),
     rate,
 )
 _GAUSSIAN_NOISE = ElementWise(
-    lambda driver, dtype: driver.gaussian_adding(dtype),
+    "gaussian_add",
     lambda stddev, dtype, _: noise_law(stddev, dtype),
     standard_deviation,
 )

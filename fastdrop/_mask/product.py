@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._arrays.adapter import Backend
+from .._arrays.adapter import Backend, Operation
 from .._arrays.dispatch import backend_of, plain_arrays
 from .._call import plan_cache
 from .._call.coefficients import law_of
@@ -203,9 +203,7 @@ def _placed(
     dtype = x.dtype
     placement, law = Placement(first, strides), law_of(mask._p, dtype, mask._scale)
 
-    def operation(driver: Any) -> Any:
-        return driver.dropping(dtype)
-
+    operation = Operation("drop", dtype)
     if what is not None and what not in known:
         made = backend.plan(operation, x, out, placement, *law, _itself)
         result = plan_cache.remember(known, what, made)(x, out, mask._key, first)

@@ -9,6 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fastdrop_kernels.catalogue import CATALOGUE, FLOATS, MOVED
+
+from .._arrays.adapter import Operation
 from .._arrays.numpy_arrays import NUMPY, cpu_driver
 from .._call.coefficients import compute_type
 from .._check import arguments
@@ -89,63 +92,62 @@ def _several(names: str | Iterable[str]) -> Iterable[str]:
     return [names] if isinstance(names, str) else names
 
 
-# What of the driver a function calls for arrays of a dtype, its backward too.
-_OPERATIONS: dict[str, Callable[[Any, _DType], Iterable[Any]]] = {
-    "dropout": lambda driver, dtype: [driver.dropping(dtype)],
-    "masked_fill": lambda driver, dtype: [driver.filling(dtype)],
-    "drop_block2d": lambda driver, dtype: [driver.dropping(dtype), driver.marking()],
-    "alpha_dropout": lambda driver, dtype: [driver.alpha_dropping(dtype), driver.dropping(dtype)],
-    "alpha_dropout_backward": lambda driver, dtype: [driver.dropping(dtype)],
-    "gaussian_dropout": lambda driver, dtype: [driver.gaussian_dropping(dtype)],
-    "gaussian_noise": lambda driver, dtype: [driver.gaussian_adding(dtype)],
+# The rows of the kernels' catalogue that a function calls for arrays of a dtype, its backward too.
+_ROWS: dict[str, tuple[str, ...]] = {
+    "dropout": ("drop",),
+    "masked_fill": ("fill",),
+    "dropout_mask": ("mark", "pack"),
+    "feature_dropout": ("drop",),
+    "drop_path": ("drop",),
+    "drop_block2d": ("drop", "mark"),
+    "drop_block3d": ("drop", "mark"),
+    "alpha_dropout": ("alpha", "drop"),
+    "alpha_dropout_backward": ("drop",),
+    "feature_alpha_dropout": ("alpha", "drop"),
+    "feature_alpha_dropout_backward": ("drop",),
+    "gaussian_dropout": ("gaussian_drop",),
+    "gaussian_noise": ("gaussian_add",),
+    "softmax_dropout": (),
+    "softmax_dropout_backward": (),
+    "bias_act_dropout_add": ("bias_act_drop", "bias_act_drop_backward", "drop"),
+    "bias_act_dropout_add_backward": ("bias_act_drop_backward", "drop"),
 }
-_OPERATIONS["drop_block3d"] = _OPERATIONS["drop_block2d"]
-_OPERATIONS["feature_dropout"] = _OPERATIONS["drop_path"] = _OPERATIONS["dropout"]
-_OPERATIONS["feature_alpha_dropout"] = _OPERATIONS["alpha_dropout"]
-_OPERATIONS["feature_alpha_dropout_backward"] = _OPERATIONS["alpha_dropout_backward"]
-# And what for an array of p beside them.
-_BY_P: dict[str, Callable[[Any, _DType], Iterable[Any]]] = {
-    "dropout": lambda driver, dtype: [driver.dropping_each(dtype, scaled) for scaled in _EITHER],
-    "masked_fill": lambda driver, dtype: [driver.filling_each(dtype)],
-}
-_BY_P["feature_dropout"] = _BY_P["drop_path"] = _BY_P["dropout"]
-_MASK, _SOFTMAX, _EPILOGUE = "dropout_mask", "softmax_dropout", "bias_act_dropout_add"
-_FUSED = [name + back for name in (_SOFTMAX, _EPILOGUE) for back in ("", "_backward")]
-FUNCTIONS = (_MASK, *_OPERATIONS, *_FUSED)
+# Those that arrays of p are given to.
+_BY_P = ("dropout", "masked_fill", "dropout_mask", "feature_dropout", "drop_path")
+_SOFTMAX, _EPILOGUE = "softmax_dropout", "bias_act_dropout_add"
+FUNCTIONS = tuple(_ROWS)
 
 
 def _steps(
     names: list[str], kinds: list[_DType], acts: list[str], p_arrays: bool
 ) -> Iterator[_Step]:
     """Yield what has to be done, some of it more than once."""
-    driver = cpu_driver()
-    if _MASK in names:
-        yield from _ready([driver.marking(), driver.packing()])
-        yield from _ready([driver.marking_each()] if p_arrays else [])
     for name, kind in product(names, kinds):
-        if name in _OPERATIONS:
-            yield from _ready(_OPERATIONS[name](driver, kind))
-        if p_arrays and name in _BY_P:
-            yield from _ready(_BY_P[name](driver, kind))
-        if name == _SOFTMAX:
-            yield NUMPY.softmax_driver.prepare, (kind, False)
+        for operation in _operations(name, kind, acts, p_arrays):
+            yield cpu_driver().prepare, ((operation.of(cpu_driver()),),)
         if name.startswith(_SOFTMAX):
             yield NUMPY.softmax_driver.prepare, (kind, True)
-        if name == _EPILOGUE:
-            for act, *beside in product(acts, _EITHER, _EITHER):
-                yield from _ready([driver.bias_act_dropping(kind, act, *beside)])
+        if name == _SOFTMAX:
+            yield NUMPY.softmax_driver.prepare, (kind, False)
         if name.startswith(_EPILOGUE):
             yield _sums_ready, (kind,)
-            for act, bias in product(acts, _EITHER):
-                # The gradient of what is no activation is dropout's.
-                ours = act != "identity"
-                back = driver.bias_act_dropping_backward(kind, act, bias) if ours else None
-                yield from _ready([back or driver.dropping(kind)])
 
 
-def _ready(operations: Iterable[Any]) -> Iterator[_Step]:
-    for operation in operations:
-        yield cpu_driver().prepare, ((operation,),)
+def _operations(
+    function: str, dtype: _DType, acts: list[str], p_arrays: bool
+) -> Iterator[Operation]:
+    """Yield the operations of a function, in all variants that it may call."""
+    for name in _ROWS[function]:
+        row = CATALOGUE[name]
+        kind = dtype if row.elements in (FLOATS, MOVED) else None
+        choices = [acts if part == "act" else _EITHER for part in row.variant]
+        for variant in product(*choices):
+            # The gradient of what is no activation is dropout's.
+            if name != "bias_act_drop_backward" or variant[0] != "identity":
+                yield Operation(name, kind, variant)
+        if p_arrays and function in _BY_P and name != "pack":
+            for given in _EITHER if row.is_scaled else (True,):
+                yield Operation(name, kind, given=given)
 
 
 def _sums_ready(dtype: _DType) -> None:

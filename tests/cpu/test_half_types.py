@@ -11,7 +11,8 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import contract
-from fastdrop_kernels.cpu.elements import operations, storage
+from fastdrop_kernels.cpu.elements import storage
+from fastdrop_kernels.cpu.host import catalogue
 from tests.support.direct import treat
 from tests.support.oracle import Array, mask, misaligned, poison, poisoned
 from tests.support.thinning import thinned
@@ -67,7 +68,7 @@ def test_every_value_is_rounded_once(dtype: np.dtype[Any], scale: float) -> None
 @pytest.mark.parametrize("scale", SCALES)
 def test_float16_without_its_instructions_rounds_alike(scale: float) -> None:
     x = every_value(HALF_TYPES[0])
-    operation = operations.drop("float16-portable", storage.FLOAT16_PORTABLE)
+    operation = catalogue.of_storage("drop", "float16-portable", storage.FLOAT16_PORTABLE)
     y, factor = poisoned(x.shape, x.dtype), np.array(scale, np.float32)
     treat(operation, x, y, factor, 1, KEY)
     want = np.where(mask(x.shape, 2.0**-32, KEY), rounded_once(x, scale), np.float16(0))
@@ -81,7 +82,7 @@ def test_float16_without_its_instructions_rounds_every_tie_and_neighbour() -> No
     # (1 + 2**-11) x is half way between x and the next where its significand is a power of two;
     # many factors near it give what lies close to half way for the others.
     for scale in (1 + 2.0**-11, 1 + 2.0**-11 + 2.0**-23, 1 + 2.0**-11 - 2.0**-23, 1 + 3 * 2.0**-11):
-        operation = operations.drop("float16-portable", storage.FLOAT16_PORTABLE)
+        operation = catalogue.of_storage("drop", "float16-portable", storage.FLOAT16_PORTABLE)
         y, factor = poisoned(x.shape, x.dtype), np.array(scale, np.float32)
         treat(operation, x, y, factor, 1, KEY)
         kept = mask(x.shape, 2.0**-32, KEY)

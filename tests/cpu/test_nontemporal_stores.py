@@ -10,7 +10,6 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import contract
-from fastdrop_kernels.cpu.elements import operations, storage
 from fastdrop_kernels.cpu.elements.operations import Operation
 from fastdrop_kernels.cpu.elements.sampler import GROUP
 from fastdrop_kernels.cpu.host import call_plan, catalogue
@@ -22,19 +21,19 @@ from tests.support.oracle import POISON, affine, applied, assert_same, data, mas
 from tests.support.thinning import thinned
 
 pytestmark = pytest.mark.skipif(
-    not has_nontemporal(operations.drop("float32", storage.FLOAT32)),
+    not has_nontemporal(catalogue.operation("drop", np.dtype(np.float32))),
     reason="nontemporal stores are for AVX-512BW on x86-64, which this processor lacks",
 )
 
 KINDS: dict[str, tuple[Operation, Any]] = {
-    "float16": (operations.drop("float16", storage.FLOAT16), np.float16),
-    "bfloat16": (operations.drop("bfloat16", storage.BFLOAT16), ml_dtypes.bfloat16),
-    "float32": (operations.drop("float32", storage.FLOAT32), np.float32),
-    "float64": (operations.drop("float64", storage.FLOAT64), np.float64),
-    "fill-2": (operations.fill(storage.MOVED[2]), np.uint16),
-    "fill-4": (operations.fill(storage.MOVED[4]), np.uint32),
-    "fill-8": (operations.fill(storage.MOVED[8]), np.uint64),
-    "fill-16": (operations.fill(storage.MOVED[16]), np.complex128),
+    "float16": (catalogue.operation("drop", np.dtype(np.float16)), np.float16),
+    "bfloat16": (catalogue.operation("drop", np.dtype(ml_dtypes.bfloat16)), ml_dtypes.bfloat16),
+    "float32": (catalogue.operation("drop", np.dtype(np.float32)), np.float32),
+    "float64": (catalogue.operation("drop", np.dtype(np.float64)), np.float64),
+    "fill-2": (catalogue.operation("fill", np.dtype("u2")), np.uint16),
+    "fill-4": (catalogue.operation("fill", np.dtype("u4")), np.uint32),
+    "fill-8": (catalogue.operation("fill", np.dtype("u8")), np.uint64),
+    "fill-16": (catalogue.operation("fill", np.dtype("c16")), np.complex128),
 }
 QUICK = ("float16", "bfloat16", "float32", "float64", "fill-16")
 every_kind = pytest.mark.parametrize("kind", thinned(lambda kind: kind in QUICK, KINDS))
@@ -102,7 +101,7 @@ def test_it_gives_what_the_reference_gives(kind: str, rng: np.random.Generator) 
 
 
 def test_alpha_dropout(rng: np.random.Generator) -> None:
-    operation = catalogue.alpha_dropping(np.dtype(np.float32))
+    operation = catalogue.operation("alpha", np.dtype(np.float32))
     x = rng.standard_normal(9999).astype(np.float32)
     y = misaligned(np.empty_like(x), 16)
     numbers = np.array([0.5, 0.25, -1.5], np.float32)
@@ -147,9 +146,9 @@ def test_large_calls_write_past_the_caches(threads: int, monkeypatch: pytest.Mon
 
 
 def test_which_operations_have_such_kernels() -> None:
-    assert has_nontemporal(catalogue.dropping(np.dtype(np.float32)))
-    assert has_nontemporal(catalogue.filling(np.dtype(np.int16)))
-    assert not has_nontemporal(catalogue.filling(np.dtype(np.int8)))
-    assert not has_nontemporal(catalogue.marking())
-    assert not has_nontemporal(catalogue.packing())
-    assert not has_nontemporal(catalogue.gaussian_dropping(np.dtype(np.float32)))
+    assert has_nontemporal(catalogue.operation("drop", np.dtype(np.float32)))
+    assert has_nontemporal(catalogue.operation("fill", np.dtype(np.int16)))
+    assert not has_nontemporal(catalogue.operation("fill", np.dtype(np.int8)))
+    assert not has_nontemporal(catalogue.operation("mark"))
+    assert not has_nontemporal(catalogue.operation("pack"))
+    assert not has_nontemporal(catalogue.operation("gaussian_drop", np.dtype(np.float32)))

@@ -65,7 +65,7 @@ def test_a_scale_of_minus_zero_is_not_that_of_zero(first: float) -> None:
 def fast_call(x: Array, p: float) -> Callable[[Array, Array], int]:
     """Return the compiled fast path of dropout on contiguous arrays, once its kernel is there."""
     factor = np.array(1 / (1 - p), np.float64 if x.dtype == np.float64 else np.float32)
-    ready = driver.contiguous_call(driver.dropping(x.dtype), x.dtype, threshold(p), factor)
+    ready = driver.contiguous_call(driver.operation("drop", x.dtype), x.dtype, threshold(p), factor)
     assert ready is not None
     ready.large(x, np.empty_like(x), 0, *KEY)
     return lambda x, y: ready.run(id(x), id(y), ready.record_at, 0, *KEY)

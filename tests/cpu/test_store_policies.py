@@ -10,23 +10,23 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import contract
-from fastdrop_kernels.cpu.elements import operations, storage
+from fastdrop_kernels.cpu.host import catalogue
 from fastdrop_kernels.cpu.loops.contiguous import FAR, NEAR
 from tests.support.direct import treat
 from tests.support.oracle import POISON, Array, applied, assert_same, data, mask, misaligned
 from tests.support.thinning import thinned
 
 KINDS: dict[str, tuple[Any, Any]] = {
-    "float16": (operations.drop("float16", storage.FLOAT16), np.float16),
-    "bfloat16": (operations.drop("bfloat16", storage.BFLOAT16), ml_dtypes.bfloat16),
-    "float32": (operations.drop("float32", storage.FLOAT32), np.float32),
-    "float64": (operations.drop("float64", storage.FLOAT64), np.float64),
-    "fill-1": (operations.fill(storage.MOVED[1]), np.uint8),
-    "fill-2": (operations.fill(storage.MOVED[2]), np.uint16),
-    "fill-4": (operations.fill(storage.MOVED[4]), np.uint32),
-    "fill-8": (operations.fill(storage.MOVED[8]), np.uint64),
-    "fill-16": (operations.fill(storage.MOVED[16]), np.complex128),
-    "mark": (operations.mark(), np.bool_),
+    "float16": (catalogue.operation("drop", np.dtype(np.float16)), np.float16),
+    "bfloat16": (catalogue.operation("drop", np.dtype(ml_dtypes.bfloat16)), ml_dtypes.bfloat16),
+    "float32": (catalogue.operation("drop", np.dtype(np.float32)), np.float32),
+    "float64": (catalogue.operation("drop", np.dtype(np.float64)), np.float64),
+    "fill-1": (catalogue.operation("fill", np.dtype("u1")), np.uint8),
+    "fill-2": (catalogue.operation("fill", np.dtype("u2")), np.uint16),
+    "fill-4": (catalogue.operation("fill", np.dtype("u4")), np.uint32),
+    "fill-8": (catalogue.operation("fill", np.dtype("u8")), np.uint64),
+    "fill-16": (catalogue.operation("fill", np.dtype("c16")), np.complex128),
+    "mark": (catalogue.operation("mark"), np.bool_),
 }
 # Storages of 1 to 8 bytes; the others' kernels are for the longer tests.
 QUICK = ("bfloat16", "float32", "float64", "mark")

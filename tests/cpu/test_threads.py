@@ -153,7 +153,7 @@ def test_parts_of_a_packed_mask_never_share_a_byte(
     def watched(name: str) -> Callable[..., Any]:
         def make(*which: Any) -> Callable[..., None]:
             kernel = made[name](*which)
-            if which[0] is not driver.packing():
+            if which[0] is not driver.operation("pack"):
                 return kernel  # type: ignore[no-any-return]
 
             def call(*args: Any) -> None:
@@ -359,7 +359,7 @@ def test_parts_are_the_whole(n: int, index: int, part: int, rng: np.random.Gener
     """Three threads, in turns that differ from run to run, of the smallest parts there are."""
     x = rng.standard_normal(n, np.float32)
     y, cursor, factor = poison(np.empty_like(x)), np.zeros(1, np.uint64), np.array(2, np.float32)
-    kernel = flat(driver.dropping(x.dtype), NEAR)
+    kernel = flat(driver.operation("drop", x.dtype), NEAR)
     told = descriptor(n, contract.threshold(P), factor)
 
     def work() -> None:

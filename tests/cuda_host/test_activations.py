@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastdrop_kernels.catalogue import ACTIVATIONS
 from fastdrop_kernels.cuda import driver
-from fastdrop_kernels.cuda.operations import ACTIVATIONS
 from tests.support import joint
 from tests.support.cuda_host.cases import FLOATS, KEY, kept_at
 from tests.support.cuda_host.functors import JOINT
@@ -74,9 +74,9 @@ def test_activations_do_not_cancel(act: str, dtype: Any) -> None:
     t = np.linspace(-11, 11, 20_001).astype(dtype)
     zeros, one = np.zeros_like(t), np.ones((), dtype)
     y, dx = poisoned(t.shape, dtype), poisoned(t.shape, dtype)
-    forward = driver.bias_act_dropping(dtype, act, True, True)
+    forward = driver.operation("bias_act_drop", dtype, act, True, True)
     driver.apply(forward, t, y, 0, None, *KEY, 0, one, operands=(zeros, zeros))
-    back = driver.bias_act_dropping_backward(dtype, act, True)
+    back = driver.operation("bias_act_drop_backward", dtype, act, True)
     driver.apply(back, np.ones_like(t), dx, 0, None, *KEY, 0, one, operands=(t, zeros))
     wide = t.astype(np.longdouble)
     slope = joint.passed_back(act, np.ones_like(wide), wide)
@@ -99,9 +99,9 @@ def test_activations_reach_their_limits(act: str) -> None:
         zeros, ones = np.zeros_like(t), np.ones_like(t)
         one = np.ones((), dtype)
         y, dx = np.empty_like(t), np.empty_like(t)
-        forward = driver.bias_act_dropping(dtype, act, True, True)
+        forward = driver.operation("bias_act_drop", dtype, act, True, True)
         driver.apply(forward, t, y, 0, None, *KEY, 0, one, operands=(zeros, zeros))
-        back = driver.bias_act_dropping_backward(dtype, act, True)
+        back = driver.operation("bias_act_drop_backward", dtype, act, True)
         driver.apply(back, ones, dx, 0, None, *KEY, 0, one, operands=(t, zeros))
         limits = [1, 1, 1, -1, -1, -1] if act == "tanh" else [*t[:3], 0, 0, 0]
         np.testing.assert_array_equal(y, [*limits, math.nan])

@@ -57,7 +57,7 @@ def test_mask_vectors_are_drawn(v: dict[str, Any]) -> None:
     )
     threshold = contract.threshold(p)
     out = poisoned(shape, np.uint8).view(np.bool_)
-    driver.apply(driver.marking(), out, out, *place, *key, threshold, np.zeros(()))
+    driver.apply(driver.operation("mark"), out, out, *place, *key, threshold, np.zeros(()))
     assert out.view(np.uint8).max() <= 1
     check_mask(out, v)
     bits = poisoned(((math.prod(shape) + 7) // 8,), np.uint8)
@@ -74,7 +74,7 @@ def test_tie_vectors_are_settled(v: dict[str, Any], shape: tuple[int, ...]) -> N
     for name, kept in (("kept_at_p", True), ("dropped_at_p", False)):
         threshold = contract.threshold(float.fromhex(v[name]))
         out = poisoned(shape, np.bool_)
-        driver.apply(driver.marking(), out, out, index, None, *key, threshold, np.zeros(()))
+        driver.apply(driver.operation("mark"), out, out, index, None, *key, threshold, np.zeros(()))
         assert bool(out.flat[0]) is kept
 
 
@@ -88,7 +88,8 @@ def test_a_key_in_memory_is_read_there_and_advanced(rng: np.random.Generator) ->
         out = made((30, 70), dtype, order=order)
         y = np.ones((30, 70), np.float32)
         driver.apply(
-            driver.dropping(dtype), y, out.array, 0, None, 1, 2, 1 << 31, np.float32(1)[...],
+            driver.operation("drop", dtype), y, out.array, 0, None, 1, 2, 1 << 31,
+            np.float32(1)[...],
             key_pointer=key.ctypes.data,
         )  # fmt: skip
         kept = kept_at({}, (30, 70), 1 << 31)
@@ -108,7 +109,14 @@ def test_keys_differ_from_call_to_call(rng: np.random.Generator) -> None:
     for _ in range(3):
         y = poisoned((100,), np.float32)
         driver.apply(
-            driver.dropping(x.dtype), x, y, 0, None, *key_from(rng), 1 << 31, np.float32(1)[...]
+            driver.operation("drop", x.dtype),
+            x,
+            y,
+            0,
+            None,
+            *key_from(rng),
+            1 << 31,
+            np.float32(1)[...],
         )
         results.add(y.tobytes())
     assert len(results) == 3

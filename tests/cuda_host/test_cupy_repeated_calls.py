@@ -250,7 +250,7 @@ def test_cupy_reads_an_argument_where_it_is() -> None:
 def test_launches_within_launches_and_in_threads_have_arguments_of_their_own() -> None:
     from fastdrop_kernels.cuda.cupy_launcher import CupyLauncher
 
-    launcher, module = CupyLauncher(), operations.MARK.module
+    launcher, module = CupyLauncher(), operations.operation("mark").module
     depth = 4
     meet = threading.Barrier(3, timeout=60)
     right: list[bool] = []

@@ -22,7 +22,7 @@ def test_all_half_numbers_are_computed_with_and_rounded_once(dtype: np.dtype[Any
     for factor in (1.0, 1.1, 3.0, 1e-3, 65504.0, -0.7):
         y = poisoned(every.shape, dtype)
         value = np.array(factor, np.float32)
-        driver.apply(driver.dropping(dtype), every, y, 0, None, *KEY, 0, value)
+        driver.apply(driver.operation("drop", dtype), every, y, 0, None, *KEY, 0, value)
         expected = applied(np.ones(every.shape, bool), every, factor)
         assert_same_numbers(y, expected)
 
@@ -50,6 +50,6 @@ def test_nan_and_infinity_vanish_where_dropped_and_stay_where_kept(dtype: np.dty
             x = np.full((40, 41), bad, dtype, order=order)
             y = poison(np.empty_like(x))
             value = np.array(2, np.float64 if dtype == np.float64 else np.float32)
-            driver.apply(driver.dropping(dtype), x, y, 0, None, *KEY, 1 << 31, value)
+            driver.apply(driver.operation("drop", dtype), x, y, 0, None, *KEY, 1 << 31, value)
             expected = applied(kept_at({}, x.shape, 1 << 31), x, 2.0)
             assert_same_numbers(y, expected)

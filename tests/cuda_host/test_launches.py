@@ -86,7 +86,8 @@ def test_nothing_is_drawn_and_nothing_dropped_is_read_where_all_is_certain(p_is_
     at = 16 if p_is_one else x.ctypes.data
     made_launches = list(
         launch.launches(
-            operations.DROPS["float32"], [y.ctypes.data, at], y.shape, (y.strides, x.strides), 3,
+            operations.of_elements("drop", "float32"), [y.ctypes.data, at], y.shape,
+            (y.strides, x.strides), 3,
             c_strides(y.shape), *KEY, threshold, one,
         )
     )  # fmt: skip
@@ -166,7 +167,7 @@ def test_magic_numbers_divide_all_that_is_counted(rng: np.random.Generator) -> N
 
 
 def test_modules_name_their_kernels_after_the_operation() -> None:
-    module = operations.DROPS["bfloat16"].module
+    module = operations.of_elements("drop", "bfloat16").module
     entry = "FASTDROP_FORM(drop_bfloat16_line, LINE, (FASTDROP_IN_FLIGHT + 0) / 1, "
     assert f"{entry}fastdrop::Drop<fastdrop::Bfloat16>)" in modules.source(module)
     assert "#include" not in modules.source(module)
@@ -190,7 +191,7 @@ def test_the_launcher_gives_cupy_one_argument_by_value(
                 assert argument.size == 1
                 at = argument.__array_interface__["data"][0]
                 data = ctypes.string_at(at, argument.nbytes)
-                module = operations.MARK.module
+                module = operations.operation("mark").module
                 cuda_on_host.launch(launch.Launch(module, name, *grid, *block, data))
 
             return kernel
@@ -204,9 +205,10 @@ def test_the_launcher_gives_cupy_one_argument_by_value(
     for shape in ((1000,), (20, 50)):
         out = poisoned(shape, np.bool_)
         for one in launch.launches(
-            operations.MARK, [out.ctypes.data], shape, (out.strides,), 0, c_strides(shape), *KEY,
+            operations.operation("mark"), [out.ctypes.data], shape, (out.strides,), 0,
+            c_strides(shape), *KEY,
             1 << 31,
         ):  # fmt: skip
             runner.launch(one)
         np.testing.assert_array_equal(out, kept_at({}, shape, 1 << 31))
-    assert made_modules == [modules.source(operations.MARK.module)]
+    assert made_modules == [modules.source(operations.operation("mark").module)]

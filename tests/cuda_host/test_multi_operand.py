@@ -51,11 +51,11 @@ def operation_of(what: str) -> Operation:
     *words, name = what.split()
     dtype = DTYPES[name]
     if "each" in words:
-        return driver.dropping_each(dtype)
+        return driver.per_element("drop", dtype)
     bias, residual = "bias" in words, "residual" in words
     if "back" in words:
-        return driver.bias_act_dropping_backward(dtype, words[1], bias)
-    return driver.bias_act_dropping(dtype, words[0], bias, residual)
+        return driver.operation("bias_act_drop_backward", dtype, words[1], bias)
+    return driver.operation("bias_act_drop", dtype, words[0], bias, residual)
 
 
 def computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -285,7 +285,15 @@ def test_thresholds_that_are_uniforms_are_settled(rng: np.random.Generator) -> N
         t = np.clip(u + by, 0, 2**32 - 1).astype(np.uint32)
         y = poisoned((n,), dtype)
         driver.apply(
-            driver.dropping_each(dtype), x, y, 0, None, *KEY, 1, np.zeros(()), operands=(t, one)
+            driver.per_element("drop", dtype),
+            x,
+            y,
+            0,
+            None,
+            *KEY,
+            1,
+            np.zeros(()),
+            operands=(t, one),
         )
         assert (y == np.float32(kept)).all()
 
@@ -301,7 +309,7 @@ def test_nan_and_infinity_vanish_where_dropped(dtype: np.dtype[Any], order: Any)
     kept[::3] = False
     for bad in (np.nan, np.inf, -np.inf, -1.0):
         x, y = np.full(shape, bad, dtype, order=order), poisoned(shape, dtype)
-        operation = driver.dropping_each(dtype)
+        operation = driver.per_element("drop", dtype)
         driver.apply(operation, x, y, 0, None, *KEY, 1, np.zeros(()), operands=(t, factor))
         assert_same_numbers(y, np.where(kept, x * dtype.type(2), dtype.type(0)))
         assert not np.signbit(y[~kept]).any()
@@ -319,10 +327,10 @@ def test_relu_of_zeros_and_of_what_is_no_number(dtype: np.dtype[Any]) -> None:
         positive = np.where(t <= 0, zeros, t)
     one = np.ones((), computed(dtype))
     y, dx = poisoned(t.shape, dtype), poisoned(t.shape, dtype)
-    relu = driver.bias_act_dropping(dtype, "relu", True, True)
+    relu = driver.operation("bias_act_drop", dtype, "relu", True, True)
     driver.apply(relu, t, y, 0, None, *KEY, 0, one, operands=(zeros, zeros))
     assert_same_numbers(y, positive)
-    back = driver.bias_act_dropping_backward(dtype, "relu", True)
+    back = driver.operation("bias_act_drop_backward", dtype, "relu", True)
     driver.apply(back, t, dx, 0, None, *KEY, 0, one, operands=(t, zeros))
     assert_same_numbers(dx, positive)
 
@@ -334,6 +342,6 @@ def test_nothing_is_drawn_where_all_is_certain(
     for threshold in (0, ALWAYS):
         inputs = [made(shape, dtype), made(shape, dtype, 0, None, (0, 1)), made(shape, dtype)]
         check("identity bias residual float32", made(shape, dtype), inputs, threshold, rng)
-        assert cuda_on_host.names[-1] == "identity_bias_residual_drop_float32_runs_32"
+        assert cuda_on_host.names[-1] == "identity_bias_residual_bias_act_drop_float32_runs_32"
     with pytest.raises(KeyError):
-        driver.dropping_each(np.dtype(np.int32))
+        driver.per_element("drop", np.dtype(np.int32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from fastdrop_kernels.cuda import modules, operations
@@ -12,21 +13,21 @@ pytestmark = pytest.mark.skipif(nvrtc.library() is None, reason=nvrtc.ABSENT)
 
 # Of the operations of several operands, those that need the most registers or instructions.
 JOINT = (
-    operations.bias_act_drop("bfloat16", "gelu", True, True),
-    operations.bias_act_drop("float32", "relu", True, True),
-    operations.bias_act_drop_backward("float16", "gelu", True),
-    operations.bias_act_drop_backward("float64", "gelu", True),
+    operations.of_elements("bias_act_drop", "bfloat16", "gelu", True, True),
+    operations.of_elements("bias_act_drop", "float32", "relu", True, True),
+    operations.of_elements("bias_act_drop_backward", "float16", "gelu", True),
+    operations.of_elements("bias_act_drop_backward", "float64", "gelu", True),
 )
 # Each module takes a compiler some seconds. `python -m tests.support.nvrtc` has all for all
 # architectures; here are dropout, masks and fills, and of the others those with the fewest
 # registers to spare.
-PLAIN = (*operations.DROPS.values(), *operations.FILLS.values(), operations.MARK, operations.PACK)
+PLAIN = [o for name in ("drop", "fill", "mark", "pack") for o in operations.family(name).values()]
 TIGHT = (
-    operations.ALPHAS["bfloat16"],
-    operations.GAUSSIAN_DROPS["float16"],
-    operations.GAUSSIAN_ADDS["bfloat16"],
-    operations.DROPS_EACH["float16"],
-    operations.FILLS_EACH[1],
+    operations.of_elements("alpha", "bfloat16"),
+    operations.of_elements("gaussian_drop", "float16"),
+    operations.of_elements("gaussian_add", "bfloat16"),
+    operations.per_element("drop", np.dtype("float16")),
+    operations.per_element("fill", np.dtype("u1")),
 )
 ENDS = nvrtc.ARCHITECTURES[0], nvrtc.ARCHITECTURES[-1]
 
@@ -36,7 +37,7 @@ def architectures(operation: operations.Operation) -> tuple[str, ...]:
 
     Half types are rounded in other ways on each architecture; fills, which only move, are alike.
     """
-    if operation in operations.FILLS.values():
+    if operation in operations.family("fill").values():
         return ENDS[1:]
     return nvrtc.ARCHITECTURES if "float16" in operation.name else ENDS
 

@@ -36,10 +36,10 @@ def check(out: Made, inputs: list[Made], rng: np.random.Generator, **place: Any)
     if xs:
         value = np.array(77, y.dtype)
         x = filled_with(xs[0], rng.integers(0, 77, y.shape).astype(y.dtype))
-        operation, source = driver.filling_each(y.dtype), xs[0].array
+        operation, source = driver.per_element("fill", y.dtype, True), xs[0].array
     else:
         value, x = np.zeros((), np.uint8), np.ones(y.shape, np.bool_)
-        operation, source = driver.marking_each(), y
+        operation, source = driver.per_element("mark", None, True), y
     driver.apply(
         operation, source, y, index, strides, *KEY, 1, value, operands=(last.array,)
     )  # fmt: skip
@@ -103,12 +103,12 @@ def operands(operation: Any) -> list[Array]:
 
 def test_operations_have_the_operands_that_they_read() -> None:
     for dtype in FILLED:
-        (t,) = operands(driver.filling_each(dtype))
+        (t,) = operands(driver.per_element("fill", dtype, True))
         assert (t.dtype, t.tolist()) == (WIDE, [[2**31], [2**32]])
-    (t,) = operands(driver.marking_each())
+    (t,) = operands(driver.per_element("mark", None, True))
     assert (t.dtype, t.tolist()) == (WIDE, [[2**31], [2**32]])
     half, double = np.dtype(np.float16), np.dtype(np.float64)
     for dtype, computed in ((half, np.dtype(np.float32)), (double, double)):
-        t, factor = operands(driver.dropping_each(dtype, False))
+        t, factor = operands(driver.per_element("drop", dtype, False))
         assert (t.dtype, t.tolist()) == (np.dtype(np.uint32), [[2**31], [2**32 - 1]])
         assert (factor.dtype, factor.tolist()) == (computed, [[2.0], [np.inf]])

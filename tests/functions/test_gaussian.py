@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.elements import operations, storage
+from fastdrop_kernels.cpu.elements import storage
+from fastdrop_kernels.cpu.host import catalogue
 from fastdrop_kernels.cpu.loops.contiguous import FAR, NEAR
 from tests.functions.test_overlap import OVERLAPS, overlapping
 from tests.support.direct import treat
@@ -240,7 +241,7 @@ SIZES = [0, 1, 63, 64, 65, 255, 256, 257, 511, 513, 4113]
 def test_every_way_through_memory_writes_the_same(
     name: str, n: int, rng: np.random.Generator
 ) -> None:
-    operation = operations.gaussian_add(name, KINDS[name])
+    operation = catalogue.of_storage("gaussian_add", name, KINDS[name])
     x = rng.standard_normal(n).astype(name)
     value = np.array(0.3, np.float32 if name == "float16" else name)
     for index in (0, 3, 2**35 - 100):
@@ -255,7 +256,7 @@ def test_every_way_through_memory_writes_the_same(
 @pytest.mark.slow
 def test_float16_is_rounded_alike_on_any_machine(rng: np.random.Generator) -> None:
     x = special((5000,), np.float16, rng)
-    operation = operations.gaussian_add("float16-portable", storage.FLOAT16_PORTABLE)
+    operation = catalogue.of_storage("gaussian_add", "float16-portable", storage.FLOAT16_PORTABLE)
     y = poisoned(x.shape, x.dtype)
     treat(operation, x, y, np.array(0.3, np.float32), 0, KEY)
     assert_same(y, expected("plus", x, 0.3, KEY))

@@ -63,7 +63,7 @@ def test_elements_have_thresholds_and_factors_of_their_own(
     for transposed in (False, True):
         given = gpu.put(np.ascontiguousarray(x.T)).T if transposed else gpu.put(x)
         y = gpu.cupy.empty_like(given)
-        operation, nothing = driver.dropping_each(np.dtype(dtype)), np.zeros(())
+        operation, nothing = driver.per_element("drop", np.dtype(dtype)), np.zeros(())
         driver.apply(operation, given, y, 0, None, *KEY, 1, nothing, operands=operands)
         with np.errstate(all="ignore"):
             product = (x.astype(computed) * wide).astype(dtype)

@@ -32,7 +32,9 @@ def test_the_gpu_equals_the_cpu_over_millions(dtype: str, rng: np.random.Generat
     source, target = cuda.to_device(x), cuda.to_device(poisoned(x.shape, dtype))
     factor = np.array(contract.scale(p), np.float64 if dtype == "float64" else np.float32)
     threshold = contract.threshold(p)
-    driver.apply(driver.dropping(x.dtype), source, target, 5, None, *key, threshold, factor)
+    driver.apply(
+        driver.operation("drop", x.dtype), source, target, 5, None, *key, threshold, factor
+    )
     assert_same(target.copy_to_host(), fd.dropout(x, p, rng=key, offset=5))
 
 
@@ -46,7 +48,7 @@ def test_a_kernel_runs_on_the_stream_that_it_is_given() -> None:
     factor = np.array(2, np.float32)
     handle = int(source.__cuda_array_interface__["stream"])
     where = 0, None, *key, contract.threshold(p)
-    driver.apply(driver.dropping(x.dtype), source, target, *where, factor, handle)
+    driver.apply(driver.operation("drop", x.dtype), source, target, *where, factor, handle)
     result = target.copy_to_host(stream=stream)
     stream.synchronize()
     assert_same(result, dropped(x, p, key))

@@ -108,7 +108,7 @@ def check_dropout(
     computed = np.float64 if x.dtype == np.float64 else np.float32
     factor = np.array(contract.scale(p), computed)
     place = placement.placement_of(x.shape, **where)
-    operation = driver.dropping(x.dtype)
+    operation = driver.operation("drop", x.dtype)
     driver.apply(operation, source.array, target.array, *place, *parts(p, key), factor)
     memory, result = target.read()
     assert_same(result, oracle.dropped(x, p, key, **where))
@@ -165,7 +165,7 @@ def every_layout() -> None:
     wide = np.broadcast_to(row, (7, 9))
     source, target = Placed(row, wide), Placed(*empty((7, 9), np.float64, "C"))
     factor = np.array(contract.scale(0.4))
-    operation = driver.dropping(row.dtype)
+    operation = driver.operation("drop", row.dtype)
     driver.apply(operation, source.array, target.array, 0, None, *parts(0.4, KEY), factor)
     assert_same(target.read()[1], oracle.dropped(wide, 0.4, KEY))
 
@@ -197,7 +197,7 @@ def masked_fill_of_every_size() -> None:
             target = Placed(*empty(x.shape, dtype, layout))
             filling = np.array(value, dtype)
             driver.apply(
-                driver.filling(dtype),
+                driver.operation("fill", dtype),
                 *(source.array, target.array, 5, None, *parts(0.3, KEY), filling),
             )
             expected = oracle.filled(x, 0.3, filling, KEY, offset=5)
@@ -220,7 +220,7 @@ def masks_and_packed_masks() -> None:
         for layout in ("C", "F"):
             target = Placed(*empty(shape, np.uint8, layout))
             driver.apply(
-                driver.marking(),
+                driver.operation("mark"),
                 *(target.array, target.array, *place, *parts(0.3, KEY), nothing),
             )
             np.testing.assert_array_equal(target.read()[1], expected.astype(np.uint8))
@@ -236,7 +236,13 @@ def in_place() -> None:
     both = given(x, "behind")
     factor = np.array(contract.scale(0.25), np.float32)
     driver.apply(
-        driver.dropping(x.dtype), both.array, both.array, 1, None, *parts(0.25, KEY), factor
+        driver.operation("drop", x.dtype),
+        both.array,
+        both.array,
+        1,
+        None,
+        *parts(0.25, KEY),
+        factor,
     )
     assert_same(both.read()[1], oracle.dropped(x, 0.25, KEY, offset=1))
 
@@ -278,7 +284,9 @@ def the_known_answers() -> None:
         place = placement.placement_of(shape, **where)
         target = Placed(*empty(shape, np.uint8, "C"))
         nothing = np.array(0, np.uint8)
-        driver.apply(driver.marking(), target.array, target.array, *place, *parts(p, key), nothing)
+        driver.apply(
+            driver.operation("mark"), target.array, target.array, *place, *parts(p, key), nothing
+        )
         packed = np.packbits(target.read()[1].ravel(), bitorder="little")
         assert hashlib.sha256(packed.tobytes()).hexdigest() == digest, (shape, p)
         count += 1

@@ -153,7 +153,7 @@ class HostDriver:
         def call(x: int, y: int, seed: int, stream: int, *, key_pointer: int | None = None) -> None:
             self.calls.append(operation.name)
             key = self._key(seed, stream, key_pointer)
-            if operation is cpu.packing():
+            if operation is cpu.operation("pack"):
                 memory: Any = (ctypes.c_ubyte * ((math.prod(shape) + 7) // 8)).from_address(y)
                 there = np.frombuffer(memory, np.uint8)
                 cpu.pack(there, shape, index, index_strides, *key, threshold)

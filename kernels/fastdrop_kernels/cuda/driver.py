@@ -6,7 +6,6 @@ must be on the current device, and the result must not overlap the input unless 
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
@@ -18,23 +17,18 @@ from .. import contract, probabilities
 from ..layout import c_strides
 from .launch import Launch, advancing, launches
 from .launch import repeatable as planned
-from .operations import (
-    ALPHAS,
-    DROPS,
-    DROPS_EACH,
-    FILLS,
-    FILLS_EACH,
-    FLOAT64,
-    GAUSSIAN_ADDS,
-    GAUSSIAN_DROPS,
-    MARK,
-    MARK_EACH,
-    MOVED,
-    PACK,
-    Operation,
-    bias_act_drop,
-    bias_act_drop_backward,
-)
+from .operations import FLOAT64, MOVED, PACK, Operation, operation, per_element
+
+__all__ = [
+    "advance",
+    "apply",
+    "current",
+    "layout_call",
+    "operation",
+    "pack",
+    "per_element",
+    "per_element_operands",
+]
 
 Array: TypeAlias = Any  # a CuPy array
 
@@ -60,35 +54,6 @@ def current() -> Launcher:
     return _launcher
 
 
-@functools.lru_cache(maxsize=64)  # a dtype takes 2 us to say its name
-def dropping(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes ``x * value`` where kept, and +0.0 where dropped.
-
-    The value is a float32 for the half types, which are computed with in float32.
-    """
-    return DROPS[dtype.name]
-
-
-@functools.lru_cache(maxsize=64)
-def dropping_each(dtype: np.dtype[Any], scaled: bool = False) -> Operation:
-    """Return dropout with a threshold and a factor for each element, the operands.
-
-    Thresholds are uint32, factors of the type of `dropping`'s value. An infinite factor drops its
-    element: the threshold would be ``2**32``. A factor of all, `scaled`, is an operand too.
-    """
-    return DROPS_EACH[dtype.name]
-
-
-def filling_each(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation of `filling` by a threshold of each element, an operand in uint64."""
-    return FILLS_EACH[dtype.itemsize]
-
-
-def marking_each() -> Operation:
-    """Return the operation of `marking` by a threshold of each element, an operand in uint64."""
-    return MARK_EACH
-
-
 def per_element_operands(
     operation: Operation, p: npt.NDArray[Any], factor: npt.NDArray[Any] | None
 ) -> tuple[npt.NDArray[Any], ...]:
@@ -102,57 +67,6 @@ def per_element_operands(
     computed = np.dtype(np.float64 if last is FLOAT64 else np.float32)
     limited = np.minimum(thresholds, np.uint64(contract.ALWAYS - 1)).astype(np.uint32)
     return limited, probabilities.factors(p, factor, computed)
-
-
-@functools.lru_cache(maxsize=256)
-def bias_act_dropping(dtype: np.dtype[Any], act: str, bias: bool, residual: bool) -> Operation:
-    """Return the operation ``dropout(act(x + bias)) + residual``; the value is that of `dropping`.
-
-    Bias and residual are the operands, in this order, as far as they are there.
-    """
-    return bias_act_drop(dtype.name, act, bias, residual)
-
-
-@functools.lru_cache(maxsize=256)
-def bias_act_dropping_backward(dtype: np.dtype[Any], act: str, bias: bool) -> Operation:
-    """Return the gradient of it by x, of dy; x and the bias, if it is there, are the operands."""
-    return bias_act_drop_backward(dtype.name, act, bias)
-
-
-@functools.lru_cache(maxsize=64)
-def alpha_dropping(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes ``x * a + b`` where kept, and c where dropped.
-
-    The value is a, b and c, of the type of `dropping`'s.
-    """
-    return ALPHAS[dtype.name]
-
-
-@functools.lru_cache(maxsize=64)
-def gaussian_dropping(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes ``x * (1 + value * z)``, z an element's standard normal."""
-    return GAUSSIAN_DROPS[dtype.name]
-
-
-@functools.lru_cache(maxsize=64)
-def gaussian_adding(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes ``x + value * z``, z an element's standard normal."""
-    return GAUSSIAN_ADDS[dtype.name]
-
-
-def filling(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes x where kept, and the value where dropped."""
-    return FILLS[dtype.itemsize]
-
-
-def marking() -> Operation:
-    """Return the operation that writes 1 where kept and 0 where dropped, whatever x and value."""
-    return MARK
-
-
-def packing() -> Operation:
-    """Return the operation of `pack`."""
-    return PACK
 
 
 def apply(

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from .. import catalogue
+from ..catalogue import CATALOGUE, Row
 from .modules import ANY, FLAT, FORMS, Module
 
 
@@ -52,108 +56,97 @@ class Operation:
         return Module(self.name, functor, forms, share, self.definition)
 
 
-def drop(name: str, storage: Storage) -> Operation:
-    """Dropout: kept elements times the parameter, dropped ones +0.0."""
-    return Operation(f"drop_{name}", "Drop", storage, (storage,))
-
-
-def drop_each(name: str, storage: Storage) -> Operation:
-    """Dropout by the elements' own thresholds and factors; an infinite factor drops."""
-    factor = FLOAT64 if storage is FLOAT64 else FLOAT32
-    operands = storage, MOVED[4], factor
-    arguments = (f"fastdrop::{factor.name}",)
-    return Operation(
-        f"drop_each_{name}", "DropEach", storage, operands, own=True, arguments=arguments
-    )
-
-
-ACTIVATIONS = {
-    "identity": "Identity",
-    "relu": "Relu",
-    "gelu": "Gelu",
-    "gelu_tanh": "GeluTanh",
-    "silu": "Silu",
-    "tanh": "Tanh",
+FLOATS = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": FLOAT32, "float64": FLOAT64}
+_ACTIVATION_FUNCTORS = {
+    act: "".join(word.capitalize() for word in act.split("_")) for act in catalogue.ACTIVATIONS
 }
 
 
-def _has(**parts: bool) -> str:
-    return "".join(f"{part}_" for part, there in parts.items() if there)
+@functools.lru_cache(maxsize=256)  # a dtype takes 2 us to say its name
+def operation(name: str, dtype: np.dtype[Any] | None = None, *variant: Any) -> Operation:
+    """Return an operation of the catalogue on elements of a dtype.
+
+    Parameters are of the type that elements are computed in; of moved ones, of their own.
+    """
+    elements = CATALOGUE[name].elements
+    if elements in (catalogue.FLOATS, catalogue.MOVED):
+        assert dtype is not None
+        moved = elements == catalogue.MOVED
+        return of_elements(name, str(dtype.itemsize) if moved else dtype.name, *variant)
+    return of_elements(name, "")
 
 
 @functools.cache
-def bias_act_drop(name: str, act: str, bias: bool, residual: bool) -> Operation:
-    """Dropout of an activation of x plus a bias, plus a residual: either may be missing."""
-    storage = FLOATS[name]
-    parts = _has(bias=bias, residual=residual)
-    arguments = f"fastdrop::{ACTIVATIONS[act]}", f"{bias:d}", f"{residual:d}"
-    operands = (storage,) * (1 + bias + residual)
-    named = f"{act}_{parts}drop_{name}"
-    return Operation(named, "BiasActDrop", storage, operands, arguments=arguments)
-
-
-@functools.cache
-def bias_act_drop_backward(name: str, act: str, bias: bool) -> Operation:
-    """Its gradient by x. The operands are dy, x, and the bias, which may be missing."""
-    storage = FLOATS[name]
-    arguments = f"fastdrop::{ACTIVATIONS[act]}", f"{bias:d}"
-    operands = (storage,) * (2 + bias)
-    named = f"{act}_{_has(bias=bias)}drop_backward_{name}"
-    return Operation(named, "BiasActDropBackward", storage, operands, arguments=arguments)
-
-
-def alpha(name: str, storage: Storage) -> Operation:
-    """Alpha dropout: kept elements times a parameter plus another, dropped ones a third."""
-    return Operation(f"alpha_{name}", "Alpha", storage, (storage,))
-
-
-def gaussian_drop(name: str, storage: Storage) -> Operation:
-    """Gaussian dropout: elements times normals of mean 1, whose deviation is the parameter."""
-    return Operation(f"gaussian_drop_{name}", "GaussianDrop", storage, (storage,), exact=True)
-
-
-def gaussian_add(name: str, storage: Storage) -> Operation:
-    """Gaussian noise: elements plus normals of mean 0, whose deviation is the parameter."""
-    return Operation(f"gaussian_add_{name}", "GaussianAdd", storage, (storage,), exact=True)
-
-
-def fill(storage: Storage) -> Operation:
-    """Masked fill: kept elements as they are, dropped ones the parameter."""
-    return Operation(f"fill_{storage.itemsize}", "Fill", storage, (storage,))
-
-
-def fill_each(storage: Storage) -> Operation:
-    """Masked fill by the elements' own thresholds, of 64 bits: ``2**32`` drops."""
+def of_elements(name: str, elements: str, *variant: Any) -> Operation:
+    """Return an operation on elements of a dtype's name, or of so many bytes."""
+    row = CATALOGUE[name]
+    storage = _storage(row, elements)
+    operands = (storage,) * (1 + len(row.present(variant)))
+    if not elements:
+        operands = ()
+    arguments = [
+        f"fastdrop::{_ACTIVATION_FUNCTORS[value]}" if isinstance(value, str) else f"{value:d}"
+        for value in variant
+    ]
+    named = "_".join(filter(None, (*_words(row, variant), name, elements)))
     return Operation(
-        f"fill_each_{storage.itemsize}", "FillEach", storage, (storage, MOVED[8]), own=True
+        named, row.functor, storage, operands, row.needs_uniform, arguments=tuple(arguments)
     )
 
 
-def mark() -> Operation:
-    """Mark an element: 1 kept, 0 dropped. There is no input and no parameter."""
-    return Operation("mark", "Mark", BOOL, ())
+def _storage(row: Row, elements: str) -> Storage:
+    if row.elements == catalogue.FLOATS:
+        return FLOATS[elements]
+    if row.elements == catalogue.MOVED:
+        return MOVED[int(elements)]
+    return PACKED if row.elements == catalogue.BITS else BOOL
 
 
-def mark_each() -> Operation:
-    """Mark an element by a threshold of its own, of 64 bits, which is all that is read."""
-    return Operation("mark_each", "MarkEach", BOOL, (MOVED[8],), own=True)
+def _words(row: Row, variant: tuple[Any, ...]) -> list[str]:
+    """Return what a variant adds to a name: its activation, and the operands that are there."""
+    return [value for value in variant if isinstance(value, str)] + [
+        part for part, there in zip(row.variant, variant, strict=True) if there is True
+    ]
 
 
-def pack() -> Operation:
-    """Mark as `mark` does, eight elements to a byte."""
-    return Operation("pack", "Mark", PACKED, ())
+@functools.lru_cache(maxsize=64)
+def per_element(name: str, dtype: np.dtype[Any] | None, given: bool = False) -> Operation:
+    """Return an operation by a threshold of each element, the first operand behind x.
+
+    If its parameter is a factor, thresholds are uint32, and factors are operands, too, of the type
+    that elements are computed in: an infinite one drops its element, for which the threshold would
+    be ``2**32``. Others have thresholds of 64 bits.
+    """
+    return _per_element(name, operation(name, dtype))
 
 
-FLOATS = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": FLOAT32, "float64": FLOAT64}
-DROPS = {name: drop(name, storage) for name, storage in FLOATS.items()}
-DROPS_EACH = {name: drop_each(name, storage) for name, storage in FLOATS.items()}
-ALPHAS = {name: alpha(name, storage) for name, storage in FLOATS.items()}
-GAUSSIAN_DROPS = {name: gaussian_drop(name, storage) for name, storage in FLOATS.items()}
-GAUSSIAN_ADDS = {name: gaussian_add(name, storage) for name, storage in FLOATS.items()}
-FILLS = {size: fill(storage) for size, storage in MOVED.items()}
-FILLS_EACH = {size: fill_each(storage) for size, storage in MOVED.items()}
-MARK = mark()
-MARK_EACH = mark_each()
-PACK = pack()
-_ALL = (DROPS, DROPS_EACH, ALPHAS, GAUSSIAN_DROPS, GAUSSIAN_ADDS, FILLS, FILLS_EACH)
-EVERY = (*(each for family in _ALL for each in family.values()), MARK, MARK_EACH, PACK)
+@functools.cache
+def _per_element(name: str, plain: Operation) -> Operation:
+    row = CATALOGUE[name]
+    arguments: tuple[str, ...] = ()
+    own: tuple[Storage, ...] = (MOVED[8],)
+    if row.is_scaled:
+        factor = FLOAT64 if plain.storage is FLOAT64 else FLOAT32
+        arguments, own = (f"fastdrop::{factor.name}",), (MOVED[4], factor)
+    named = plain.name.replace(name, f"{name}_each", 1)
+    operands = (*plain.operands, *own)
+    return Operation(
+        named, f"{row.functor}Each", plain.storage, operands, own=True, arguments=arguments
+    )
+
+
+@functools.cache
+def family(name: str) -> dict[str, Operation]:
+    """Return an operation on all elements that it takes, by what `of_elements` calls them."""
+    kinds = {catalogue.FLOATS: tuple(FLOATS), catalogue.MOVED: tuple(map(str, MOVED))}
+    elements = kinds.get(CATALOGUE[name].elements, ("",))
+    return {each: of_elements(name, each) for each in elements}
+
+
+_PLAIN = [name for name, row in CATALOGUE.items() if not row.variant]
+_BY_P = [name for name in _PLAIN if CATALOGUE[name].takes_p_array and name != "pack"]
+EVERY = (
+    *(each for name in _PLAIN for each in family(name).values()),
+    *(_per_element(name, each) for name in _BY_P for each in family(name).values()),
+)
+PACK = of_elements("pack", "")

@@ -13,65 +13,15 @@ import numpy.typing as npt
 from numba import cuda
 
 from ..layout import c_strides, plan
-from . import operations
 from .kernels import THREADS, TILE, elements, packed, packed_blocks, tiles
 from .memory import SIMULATED, Placed, line, place
-from .operations import Operation
+from .operations import Operation, operation
 
 # Numba warns of grids of fewer blocks, as if whoever has a small array could change that. Blocks
 # behind the end find nothing to do. In the simulator they would take seconds.
 LEAST_BLOCKS = 1 if SIMULATED else 128
 
-__all__ = [
-    "alpha_dropping",
-    "apply",
-    "dropping",
-    "filling",
-    "gaussian_adding",
-    "gaussian_dropping",
-    "marking",
-    "pack",
-]
-
-
-def dropping(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes ``x * value`` where kept, and +0.0 where dropped.
-
-    The value is a float32 for float16, which is computed with in float32.
-    """
-    return operations.DROPS[dtype.name]
-
-
-def alpha_dropping(dtype: np.dtype[Any]) -> Operation:
-    """Refuse: Numba would round the product and the sum once, and give other bits than all else."""
-    return _refused("alpha dropout")
-
-
-def gaussian_dropping(dtype: np.dtype[Any]) -> Operation:
-    """Refuse, as above."""
-    return _refused("Gaussian dropout")
-
-
-def gaussian_adding(dtype: np.dtype[Any]) -> Operation:
-    """Refuse, as above."""
-    return _refused("Gaussian noise")
-
-
-def _refused(what: str) -> Operation:
-    raise TypeError(
-        f"{what} is not among the kernels that Numba compiles for a GPU: install CuPy, which views "
-        "Numba's arrays"
-    )
-
-
-def filling(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes x where kept, and the value where dropped."""
-    return operations.FILLS[dtype.itemsize]
-
-
-def marking() -> Operation:
-    """Return the operation that writes 1 where kept and 0 where dropped, whatever x and value."""
-    return operations.MARK
+__all__ = ["apply", "operation", "pack"]
 
 
 def apply(

@@ -8,12 +8,15 @@ kernels around it are shared.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .. import catalogue
+from ..catalogue import CATALOGUE
 from ..device import compiled
 
 
@@ -59,15 +62,46 @@ def mark() -> Operation:
     return Operation("mark", None, np.dtype(np.uint8), None, apply)
 
 
-DROPS = {
-    "float16": drop(np.dtype(np.float16), np.float32),
-    "float32": drop(np.dtype(np.float32), np.float32),
-    "float64": drop(np.dtype(np.float64), np.float64),
-}
-# Elements that are only moved, by their size in bytes, as whatever type has that size: no GPU has
-# an integer of 16 bytes, and a complex number is moved as it is.
-FILLS = {
-    np.dtype(moved).itemsize: fill(np.dtype(moved))
+# Elements that are only moved are seen as whatever type has their size: no GPU has an integer of 16
+# bytes, and a complex number is moved as it is.
+_MOVED = {
+    np.dtype(moved).itemsize: np.dtype(moved)
     for moved in (np.uint8, np.uint16, np.uint32, np.uint64, np.complex128)
 }
-MARK = mark()
+# By the names of `fastdrop_kernels.catalogue`. Alpha and Gaussian are not among them: Numba would
+# round a product and a sum once, and give other bits than all else.
+FUNCTIONS: dict[str, Callable[..., Operation]] = {"drop": drop, "fill": fill, "mark": mark}
+
+
+@functools.cache
+def operation(name: str, dtype: np.dtype[Any] | None = None, *variant: Any) -> Operation:
+    """Return an operation of the catalogue on elements of a dtype.
+
+    Raises
+    ------
+    TypeError
+        If it is none that Numba compiles for a GPU.
+    """
+    if name not in FUNCTIONS:
+        raise TypeError(
+            f"{name.replace('_', ' ')} is not among the kernels that Numba compiles for a GPU: "
+            "install CuPy, which views Numba's arrays"
+        )
+    elements = CATALOGUE[name].elements
+    if elements == catalogue.FLOATS:
+        assert dtype is not None
+        return drop(dtype, np.dtype(catalogue.COMPUTED_IN[dtype.name]).type)
+    if elements == catalogue.MOVED:
+        assert dtype is not None
+        return _fill(dtype.itemsize)
+    return mark()
+
+
+@functools.cache
+def _fill(itemsize: int) -> Operation:
+    return fill(_MOVED[itemsize])
+
+
+DROPS = {kind: operation("drop", np.dtype(kind)) for kind in ("float16", "float32", "float64")}
+FILLS = {size: _fill(size) for size in catalogue.SIZES}
+MARK = operation("mark")

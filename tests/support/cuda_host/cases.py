@@ -133,26 +133,25 @@ def check(
             y[...] = data
             source = y
     if what == "mark":
-        operation, result = driver.marking(), kept
+        operation, result = driver.operation("mark"), kept
     elif what.startswith("drop"):
-        operation, factor = driver.dropping(y.dtype), 1.4375123
+        operation, factor = driver.operation("drop", y.dtype), 1.4375123
         computed = np.dtype(np.float32) if y.itemsize == 2 else y.dtype
         value, result = np.array(factor, computed), applied(kept, data, factor)
     elif what.startswith("alpha"):
-        operation = driver.alpha_dropping(y.dtype)
+        operation = driver.operation("alpha", y.dtype)
         value = np.array([0.8123, 0.3217, -1.4141], np.float32 if y.itemsize == 2 else y.dtype)
         result = affine(kept, data, *value)
     elif what.startswith(("times", "plus")):
         value = np.array(0.75, np.float32 if y.itemsize == 2 else y.dtype)
         threshold %= ALWAYS  # they have no use for one
         drawn = what.partition(" ")[0]
-        operation = (driver.gaussian_dropping if drawn == "times" else driver.gaussian_adding)(
-            y.dtype
-        )
+        named = "gaussian_drop" if drawn == "times" else "gaussian_add"
+        operation = driver.operation(named, y.dtype)
         z = normals_of(reference.mask_index(y.shape, **place), KEY)
         result = noisy(drawn, z, data, value)
     else:
-        operation, value = driver.filling(y.dtype), np.array(-77, y.dtype)
+        operation, value = driver.operation("fill", y.dtype), np.array(-77, y.dtype)
         result = np.where(kept, data, value)
     expected = out.memory.copy()
     start = y.__array_interface__["data"][0] - out.memory.__array_interface__["data"][0]

@@ -5,15 +5,13 @@ And two that only tests have: that a new one is a functor, and no kernel.
 
 from __future__ import annotations
 
-from fastdrop_kernels.cuda.operations import (
-    ACTIVATIONS,
-    FLOAT32,
-    FLOATS,
-    MOVED,
-    Operation,
-    bias_act_drop,
-    bias_act_drop_backward,
-)
+import functools
+
+from fastdrop_kernels.catalogue import ACTIVATIONS
+from fastdrop_kernels.cuda.operations import FLOAT32, FLOATS, MOVED, Operation, of_elements
+
+bias_act_drop = functools.partial(of_elements, "bias_act_drop")
+bias_act_drop_backward = functools.partial(of_elements, "bias_act_drop_backward")
 
 # dropout(x + bias) + residual, by the parameter as its scale.
 _RESIDUAL = """

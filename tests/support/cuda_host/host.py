@@ -36,15 +36,18 @@ _SANITIZERS = ["-g1", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-reco
 # Libraries of kernels, each built when a test runs one of its. The first is for the quick tests:
 # dropout and fills of every storage, and every other operation once.
 _FIRST = (
-    *operations.DROPS.values(),
-    *operations.FILLS.values(),
-    *(operations.MARK, operations.MARK_EACH, operations.PACK, operations.FILLS_EACH[1]),
+    *(o for name in ("drop", "fill", "mark", "pack") for o in operations.family(name).values()),
     *(
-        family["float32"]
-        for family in (
-            *(operations.ALPHAS, operations.GAUSSIAN_DROPS, operations.GAUSSIAN_ADDS),
-            operations.DROPS_EACH,
+        operations.per_element(name, kind)
+        for name, kind in (
+            ("mark", None),
+            ("fill", np.dtype(np.uint8)),
+            ("drop", np.dtype(np.float32)),
         )
+    ),
+    *(
+        operations.of_elements(name, "float32")
+        for name in ("alpha", "gaussian_drop", "gaussian_add")
     ),
     *QUICK_JOINT,
     *FUNCTORS,

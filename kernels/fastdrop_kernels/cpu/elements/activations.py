@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from ..codegen.vectors import Lanes, select
 from . import math as el
-from .operations import Operation
-from .storage import Storage
+from .operations import FUNCTIONS, Function
 
 
 class Activation(NamedTuple):
@@ -86,8 +85,8 @@ ACTIVATIONS = {
 }
 
 
-def bias_act_drop(name: str, kind: Storage, act: str, bias: bool, residual: bool) -> Operation:
-    """Dropout of an activation of x plus a bias, plus a residual: either may be missing."""
+def bias_act_drop(act: str, bias: bool, residual: bool) -> Function:
+    """Return dropout of an activation of x plus a bias, plus a residual: either may be missing."""
     of = ACTIVATIONS[act].of
 
     def kept(x: Lanes, *others: Lanes) -> Lanes:
@@ -97,18 +96,17 @@ def bias_act_drop(name: str, kind: Storage, act: str, bias: bool, residual: bool
     def dropped(x: Lanes, *others: Lanes) -> Lanes | int:
         return others[-2] + 0.0 if residual else 0
 
-    parts = "bias" * bias + "add" * residual
-    operands = (kind,) * (bias + residual)
-    return Operation(f"{act}-{parts}-{name}", kind, kind, kept, dropped, operands=operands)
+    return Function(kept, dropped)
 
 
-def bias_act_drop_backward(name: str, kind: Storage, act: str, bias: bool) -> Operation:
+def bias_act_drop_backward(act: str, bias: bool) -> Function:
     """Return its gradient by x, of dy; the operands are x and the bias, which may be missing."""
     back = ACTIVATIONS[act].back
 
     def kept(dy: Lanes, x: Lanes, *others: Lanes) -> Lanes:
         return back(dy * others[-1], x + others[0] if bias else x)
 
-    operands = (kind,) * (1 + bias)
-    named = f"{act}-{'bias' * bias}-back-{name}"
-    return Operation(named, kind, kind, kept, lambda *lanes: 0, operands=operands)
+    return Function(kept)
+
+
+FUNCTIONS |= {"bias_act_drop": bias_act_drop, "bias_act_drop_backward": bias_act_drop_backward}

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ..codegen.vectors import FLOAT, I32, Lanes
 from .normal import standard_normal
-from .storage import BITS, BOOL, FLOAT32, FLOAT64, MARK, MOVED, NOTHING, Storage
+from .storage import MARK, MOVED, NOTHING, Storage
 
 # (x, *parameters) -> y, traced. A plain 0 is all bits 0 however elements are stored, so +0.0 too.
 Becomes: TypeAlias = Callable[..., Lanes | int]
@@ -95,44 +95,24 @@ def _second(x: Lanes, noise: Lanes) -> Lanes:
     return noise
 
 
-def drop(name: str, kind: Storage) -> Operation:
-    """Dropout: kept elements times the parameter, dropped ones +0.0."""
-    factor = FLOAT64 if kind is FLOAT64 else FLOAT32
-    return Operation(f"drop-{name}", kind, kind, _scaled, _zero, factor=factor)
+class Function(NamedTuple):
+    """What becomes of an element, ``(x, *parameters) -> y``; see `Operation` for the rest."""
+
+    kept: Callable[..., Lanes]
+    dropped: Becomes = _zero
+    noise: Callable[[Lanes], Lanes] = _itself
 
 
-def fill(kind: Storage) -> Operation:
-    """Masked fill: kept elements as they are, dropped ones the parameter."""
-    return Operation(f"fill-{kind.itemsize}", kind, kind, _itself, _filling)
-
-
-def alpha(name: str, kind: Storage) -> Operation:
-    """Alpha dropout: kept elements times a parameter plus another, dropped ones a third."""
-    return Operation(f"alpha-{name}", kind, kind, _affine, _third, 3)
-
-
-def gaussian_drop(name: str, kind: Storage) -> Operation:
-    """Gaussian dropout: elements times normals of mean 1, whose deviation is the parameter."""
-    return _gaussian(f"gaussian-drop-{name}", kind, _times_normal)
-
-
-def gaussian_add(name: str, kind: Storage) -> Operation:
-    """Gaussian noise: elements plus normals of mean 0, whose deviation is the parameter."""
-    return _gaussian(f"gaussian-add-{name}", kind, _plus_normal)
-
-
-def _gaussian(name: str, kind: Storage, kept: Callable[..., Lanes]) -> Operation:
-    return Operation(name, kind, kind, kept, _zero, exact=True, noise=_normal_bits)
-
-
-def mark() -> Operation:
-    """Mark an element: 1 kept, 0 dropped. There is no input and no parameter."""
-    return Operation("mark", NOTHING, BOOL, _itself, _itself)
-
-
-def pack() -> Operation:
-    """Mark as `mark` does, eight elements to a byte, in memory that was zero."""
-    return Operation("pack", NOTHING, BITS, _itself, _itself)
+# By the names of `fastdrop_kernels.catalogue`.
+FUNCTIONS: dict[str, Function | Callable[..., Function]] = {
+    "drop": Function(_scaled),
+    "fill": Function(_itself, _filling),
+    "alpha": Function(_affine, _third),
+    "gaussian_drop": Function(_times_normal, noise=_normal_bits),
+    "gaussian_add": Function(_plus_normal, noise=_normal_bits),
+    "mark": Function(_itself, _itself),
+    "pack": Function(_itself, _itself),
+}
 
 
 # The decisions themselves, for loops that come to an element by another way.

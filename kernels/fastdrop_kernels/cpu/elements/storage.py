@@ -282,3 +282,8 @@ MOVED = {
     8: _plain(I64, 64),
     16: _plain(I64, 128, units=2),
 }
+
+
+def computed_in(kind: Storage) -> Storage:
+    """Return how numbers are stored that elements of a float type are computed in."""
+    return FLOAT64 if kind is FLOAT64 else FLOAT32

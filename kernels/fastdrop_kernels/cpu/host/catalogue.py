@@ -1,4 +1,7 @@
-"""The operations that the driver applies, by the dtype of what they are applied to."""
+"""The CPU's operations: rows of `fastdrop_kernels.catalogue`, their functions, and storage types.
+
+The driver and the public package ask for operations by the names of rows.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..elements import activations, operations, storage
-from ..elements.operations import Operation
+from ... import catalogue
+from ...catalogue import CATALOGUE
+from ..elements import activations as activations  # which adds to FUNCTIONS
+from ..elements import storage
+from ..elements.operations import FUNCTIONS, Function, Operation
+from ..elements.storage import Storage
 
 FLOATS = {
     "float16": storage.FLOAT16,
@@ -16,13 +23,6 @@ FLOATS = {
     "float32": storage.FLOAT32,
     "float64": storage.FLOAT64,
 }
-DROPS = {name: operations.drop(name, kind) for name, kind in FLOATS.items()}
-_ALPHAS = {name: operations.alpha(name, kind) for name, kind in FLOATS.items()}
-_GAUSSIAN_DROPS = {name: operations.gaussian_drop(name, kind) for name, kind in FLOATS.items()}
-_GAUSSIAN_ADDS = {name: operations.gaussian_add(name, kind) for name, kind in FLOATS.items()}
-_FILLS = {size: operations.fill(kind) for size, kind in storage.MOVED.items()}
-_MARK = operations.mark()
-PACK = operations.pack()
 
 
 class PerElement(NamedTuple):
@@ -33,85 +33,50 @@ class PerElement(NamedTuple):
 
 
 @functools.cache  # a dtype's name takes 5 us
-def dropping(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes ``x * value`` where kept, and +0.0 where dropped.
+def operation(name: str, dtype: np.dtype[Any] | None = None, *variant: Any) -> Operation:
+    """Return an operation of the catalogue on elements of a dtype.
 
-    The value is a float32 for the half types, which are computed with in float32.
+    Parameters are of the type that elements are computed in; of moved ones, of their own.
     """
-    return DROPS[dtype.name]
+    row = CATALOGUE[name]
+    if row.elements == catalogue.MOVED:
+        assert dtype is not None
+        return of_storage(name, str(dtype.itemsize), storage.MOVED[dtype.itemsize], variant)
+    if row.elements == catalogue.FLOATS:
+        assert dtype is not None
+        return of_storage(name, dtype.name, FLOATS[dtype.name], variant)
+    return of_storage(name, "", storage.BITS if row.elements == catalogue.BITS else storage.BOOL)
 
 
 @functools.cache
-def alpha_dropping(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes ``x * a + b`` where kept, and c where dropped.
+def of_storage(name: str, kind: str, target: Storage, variant: tuple[Any, ...] = ()) -> Operation:
+    """Return an operation on elements of a storage type; `kind` is what it is called after."""
+    row, function = CATALOGUE[name], FUNCTIONS[name]
+    if not isinstance(function, Function):
+        function = function(*variant)
+    reads = row.elements in (catalogue.FLOATS, catalogue.MOVED)
+    parts = [*map(str, variant), kind]
+    return Operation(
+        "-".join([name.replace("_", "-"), *filter(None, parts)]),
+        target if reads else storage.NOTHING,
+        target,
+        function.kept,
+        function.dropped,
+        row.parameters,
+        exact=row.needs_uniform,
+        noise=function.noise,
+        operands=(target,) * len(row.present(variant)),
+        factor=storage.computed_in(target) if row.is_scaled else None,
+    )
 
-    The value is a, b and c, of the type of `dropping`'s.
+
+@functools.cache
+def per_element(name: str, dtype: np.dtype[Any] | None, given: bool) -> PerElement:
+    """Return an operation by a p of each element, an operand in float64 or float32.
+
+    If its parameter is a factor, that is the one that is `given`, or ``1 / (1 - p)``, rounded once.
     """
-    return _ALPHAS[dtype.name]
+    return PerElement(operation(name, dtype), given or not CATALOGUE[name].is_scaled)
 
 
-@functools.cache
-def gaussian_dropping(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes ``x * (1 + value * z)``, z an element's standard normal."""
-    return _GAUSSIAN_DROPS[dtype.name]
-
-
-@functools.cache
-def gaussian_adding(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes ``x + value * z``, z an element's standard normal."""
-    return _GAUSSIAN_ADDS[dtype.name]
-
-
-@functools.cache
-def bias_act_dropping(dtype: np.dtype[Any], act: str, bias: bool, residual: bool) -> Operation:
-    """Return the operation that writes ``act(x + bias) * value + residual`` where kept.
-
-    Where dropped, ``0.0 + residual``. Bias and residual are operands, of which either may be
-    missing, and then what stands for it is.
-    """
-    return activations.bias_act_drop(dtype.name, FLOATS[dtype.name], act, bias, residual)
-
-
-@functools.cache
-def bias_act_dropping_backward(dtype: np.dtype[Any], act: str, bias: bool) -> Operation:
-    """Return the operation that writes that one's gradient by x, given that of its result.
-
-    The operands are x, and the bias if there is one; the value is the same.
-    """
-    return activations.bias_act_drop_backward(dtype.name, FLOATS[dtype.name], act, bias)
-
-
-def filling(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes x where kept, and the value where dropped."""
-    return _FILLS[dtype.itemsize]
-
-
-def marking() -> Operation:
-    """Return the operation that writes 1 where kept and 0 where dropped, whatever x and value."""
-    return _MARK
-
-
-@functools.cache
-def dropping_each(dtype: np.dtype[Any], scaled: bool) -> PerElement:
-    """Return `dropping` by a p of each element, an operand in float64 or float32.
-
-    Kept elements are multiplied by the value if `scaled`, else by ``1 / (1 - p)``, rounded once.
-    """
-    return PerElement(dropping(dtype), scaled)
-
-
-@functools.cache
-def filling_each(dtype: np.dtype[Any]) -> PerElement:
-    """Return `filling` by a p of each element."""
-    return PerElement(filling(dtype), True)
-
-
-@functools.cache
-def marking_each() -> PerElement:
-    """Return `marking` by a p of each element."""
-    return PerElement(_MARK, True)
-
-
-def packing() -> Operation:
-    """Return the operation that writes a mask's bits, 8 elements to a byte."""
-    return PACK
+PACK = operation("pack")

@@ -23,23 +23,7 @@ from ..loops.contiguous_kernels import Kernel, flat
 from ..loops.stream_kernels import by_streams
 from ..loops.strided_kernels import box
 from . import call_plan, work_sharing
-from .catalogue import (
-    FLOATS,
-    PACK,
-    PerElement,
-    alpha_dropping,
-    bias_act_dropping,
-    bias_act_dropping_backward,
-    dropping,
-    dropping_each,
-    filling,
-    filling_each,
-    gaussian_adding,
-    gaussian_dropping,
-    marking,
-    marking_each,
-    packing,
-)
+from .catalogue import FLOATS, PACK, PerElement, operation, per_element
 from .fast_call import DONE, LOOK, FastCall, fast_call, for_contiguous, for_layout
 from .multi_operand import apply_jointly, prepare_jointly, sums
 from .schedule import are_contiguous
@@ -49,23 +33,13 @@ __all__ = [
     "DONE",
     "LAYOUT_IS_KNOWN",
     "LOOK",
-    "alpha_dropping",
     "apply",
-    "bias_act_dropping",
-    "bias_act_dropping_backward",
     "contiguous_call",
-    "dropping",
-    "dropping_each",
-    "filling",
-    "filling_each",
-    "gaussian_adding",
-    "gaussian_dropping",
     "layout_call",
-    "marking",
-    "marking_each",
+    "operation",
     "pack",
     "pack_each",
-    "packing",
+    "per_element",
     "prepare",
     "sum_to",
 ]
@@ -85,27 +59,27 @@ def prepare(operations: Iterable[Operation | PerElement]) -> None:
     """Compile, or load from the cache, all that `apply` may call for some operations."""
     if LAYOUT_IS_KNOWN:
         fast_call()
-    for operation in operations:
-        if isinstance(operation, PerElement):
+    for each in operations:
+        if isinstance(each, PerElement):
             for way in (NEAR, FAR):
-                by_streams(operation.operation, way)
+                by_streams(each.operation, way)
             continue
-        if operation.operands:
-            prepare_jointly(operation)
+        if each.operands:
+            prepare_jointly(each)
             continue
-        if operation is PACK:
+        if each is PACK:
             ways, forms = [NEAR], [LINE, PANEL]
         else:
-            ways, forms = [NEAR, FAR], [LINE, PANEL] if operation.exact else list(AXES)
+            ways, forms = [NEAR, FAR], [LINE, PANEL] if each.exact else list(AXES)
             for form in (LINE, PANEL):
                 if form in forms:
-                    box(operation, form, FAR)
-        if call_plan.is_nontemporal(operation, 1 << 62):
+                    box(each, form, FAR)
+        if call_plan.is_nontemporal(each, 1 << 62):
             ways.append(NONTEMPORAL)
         for way in ways:
-            flat(operation, way)
+            flat(each, way)
         for form in forms:
-            box(operation, form, NEAR)
+            box(each, form, NEAR)
 
 
 def contiguous_call(

@@ -21,12 +21,11 @@ from ...layout import c_strides, merged_axes
 from ...threads import run_together
 from ..codegen.ndarray_layout import slot
 from ..elements.operations import Operation
-from ..elements.storage import FLOAT64
+from ..elements.storage import FLOAT64, computed_in
 from ..loops.call_descriptor import Descriptor
 from ..loops.softmax import WORDS, Kind, gradient_kernel, kind_of, row_numbers, softmax_kernel
-from ..loops.softmax_rows import computed
 from . import driver
-from .catalogue import FLOATS
+from .catalogue import FLOATS, operation
 from .driver import Array
 from .work_sharing import shares
 
@@ -84,23 +83,23 @@ class _Rows(NamedTuple):
 
 @functools.cache
 def _kind(dtype: np.dtype[Any]) -> Kind:
-    return kind_of(dtype.name, FLOATS[dtype.name], driver.dropping(dtype))
+    return kind_of(dtype.name, FLOATS[dtype.name], operation("drop", dtype))
 
 
 @functools.cache
 def _number(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    is_double = computed(_kind(dtype).storage) is FLOAT64
+    is_double = computed_in(_kind(dtype).storage) is FLOAT64
     return np.dtype(np.float64 if is_double else np.float32)
 
 
 def prepare(dtype: np.dtype[Any], backward: bool) -> None:
     """Compile, or load from the cache, all that one of these functions may call."""
-    kind, number = _kind(dtype), driver.dropping(_number(dtype))
+    kind, number = _kind(dtype), operation("drop", _number(dtype))
     make, treated = (
         (gradient_kernel, kind.dropped_in) if backward else (softmax_kernel, kind.dropped_out)
     )
-    for operation in {treated, number}:
-        make(kind, operation)
+    for each in {treated, number}:
+        make(kind, each)
     driver.prepare([treated])  # of slabs
 
 
@@ -281,7 +280,7 @@ def _slab_forward(rows: _Rows, law: Law) -> None:
     kept = law._replace(threshold=_ALL_KEPT)
     # A certain decision to drop has no need of numbers.
     if law.threshold != ALWAYS:
-        _run_softmax(kind, driver.dropping(number), between, _steps(between), kept, True)
+        _run_softmax(kind, operation("drop", number), between, _steps(between), kept, True)
     one = np.ones((), number)
     seed, stream, threshold, _ = law
     place = rows.first, rows.index_strides
@@ -298,5 +297,5 @@ def _slab_backward(rows: _Rows, law: Law) -> None:
     made = g if number == dx.dtype else np.empty(dx.shape, dx.dtype)
     between = _together(given, g, made)
     kept = Law(seed, stream, _ALL_KEPT, np.ones((), number))
-    _run_gradient(kind, driver.dropping(number), between, _steps(between), kept, True)
+    _run_gradient(kind, operation("drop", number), between, _steps(between), kept, True)
     np.copyto(dx, made)

@@ -29,7 +29,7 @@ from ..codegen.intrinsics import (
 from ..codegen.vectors import Lanes
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP, U64, load64, store64
-from ..elements.storage import Storage
+from ..elements.storage import Storage, computed_in
 from .call_descriptor import (
     BUFFER,
     ONCE,
@@ -44,7 +44,7 @@ from .call_descriptor import (
 from .contiguous import NEAR
 from .contiguous_kernels import Kernel
 from .loop_nest import AXIS_BYTES, INDEX, X, Y
-from .softmax_rows import VECTOR, computed, exponentials, number_type, softmax_gradient
+from .softmax_rows import VECTOR, exponentials, number_type, softmax_gradient
 from .strided import joined_step, line_loop, marks_scratch
 
 _GROUP = np.uint64(GROUP)
@@ -66,7 +66,7 @@ class Kind(NamedTuple):
 
 def kind_of(name: str, storage: Storage, plain: Operation) -> Kind:
     """Return the kind of a dtype, whose dropout is `plain`."""
-    number = computed(storage)
+    number = computed_in(storage)
     if number is storage:
         return Kind(name, storage, plain, plain)
 
@@ -131,7 +131,7 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
     softmax of x times the scale. Arrays are slots; `e` has `row_numbers` for each thread alone.
     """
     storage = kind.storage
-    number, size = number_type(storage), np.uint64(computed(storage).itemsize)
+    number, size = number_type(storage), np.uint64(computed_in(storage).itemsize)
     load_number, store_number = loader(number), storer(number)
     out_size = np.uint64(out.target.itemsize)
     powers, line = exponentials(kind.name, storage), line_loop(out, NEAR)
@@ -188,7 +188,7 @@ def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
     the `row_numbers` for each thread alone. The rest as in `softmax_kernel`.
     """
     storage = kind.storage
-    size, dy_size = np.uint64(computed(storage).itemsize), np.uint64(into.source.itemsize)
+    size, dy_size = np.uint64(computed_in(storage).itemsize), np.uint64(into.source.itemsize)
     powers, line = exponentials(kind.name, storage), line_loop(into, NEAR)
     gradient = softmax_gradient(kind.name, storage)
     x_word, dy_word, y_word = _STEPS

@@ -32,7 +32,7 @@ from ..codegen.intrinsics import (
 from ..codegen.vectors import BIT, DOUBLE, FLOAT, I64, Lanes, load, select, store
 from ..elements.math import faded
 from ..elements.sampler import HALVES, POINTER, U64
-from ..elements.storage import FLOAT32, FLOAT64, Storage
+from ..elements.storage import FLOAT64, Storage, computed_in
 
 # Every machine adds element k to lane k % LANES; another number would give other sums.
 LANES = 32
@@ -47,18 +47,13 @@ _PART = np.uint64(64)
 Vectors: TypeAlias = Callable[[Any], Lanes]  # (index) -> that vector
 
 
-def computed(kind: Storage) -> Storage:
-    """Return what elements of a type are computed in."""
-    return FLOAT64 if kind is FLOAT64 else FLOAT32
-
-
 def number_type(kind: Storage) -> Any:
     """Return the type of a number that is computed with, as Numba knows it."""
-    return types.float64 if computed(kind) is FLOAT64 else types.float32
+    return types.float64 if computed_in(kind) is FLOAT64 else types.float32
 
 
 def _element(kind: Storage) -> Any:
-    return DOUBLE if computed(kind) is FLOAT64 else FLOAT
+    return DOUBLE if computed_in(kind) is FLOAT64 else FLOAT
 
 
 def _vectors(builder: Any, kind: Storage, memory: Any) -> Vectors:
@@ -115,7 +110,7 @@ def _summed(
     ``each(index)`` is the vector of that index, and ``last(index)`` one of the `rest`, which are at
     most as many as there are groups of lanes.
     """
-    nothing, size, nil = _zeros(builder, kind), computed(kind).itemsize, ir.Constant(I64, 0)
+    nothing, size, nil = _zeros(builder, kind), computed_in(kind).itemsize, ir.Constant(I64, 0)
     sums = scratch_in(builder, LANES * size)
 
     def reduced(lanes: int) -> Lanes:
@@ -219,7 +214,7 @@ def _powers(kind: Storage) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, more, e, count, rest, top = args
             given, rests = (_vectors(builder, kind, memory) for memory in (x, more))
-            write, largest = _storing(builder, computed(kind), e), Lanes(builder, top)
+            write, largest = _storing(builder, computed_in(kind), e), Lanes(builder, top)
             whole = builder.mul(count, ir.Constant(I64, _GROUPS))
 
             def power(index: Any, score: Lanes) -> Lanes:
@@ -254,7 +249,7 @@ def exponentials(name: str, kind: Storage) -> Any:
     zeros. Where all x are -inf, the sum and what goes to e are 0.
     """
     number, size = number_type(kind), np.uint64(kind.itemsize)
-    in_bytes, out_bytes = np.uint64(LANES) * size, np.uint64(LANES * computed(kind).itemsize)
+    in_bytes, out_bytes = np.uint64(LANES) * size, np.uint64(LANES * computed_in(kind).itemsize)
     largest, powers, fill = _largest(kind), _powers(kind), filled(kind, -math.inf)
     end, least = scratch(LANES * kind.itemsize), -math.inf
 
@@ -286,7 +281,7 @@ def _products(kind: Storage) -> Any:
     def products(typingctx: Any, e: Any, g: Any, count: Any, rest: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             e, g, count, rest = args
-            a, b = (_vectors(builder, computed(kind), memory) for memory in (e, g))
+            a, b = (_vectors(builder, computed_in(kind), memory) for memory in (e, g))
             whole = builder.mul(count, ir.Constant(I64, _GROUPS))
 
             def each(index: Any) -> Lanes:
@@ -311,7 +306,7 @@ def _gradients(kind: Storage) -> Any:
     ) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             e, g, y, count, factor, mean = args
-            a, b = (_vectors(builder, computed(kind), memory) for memory in (e, g))
+            a, b = (_vectors(builder, computed_in(kind), memory) for memory in (e, g))
             write = _storing(builder, kind, y)
             scale, middle = Lanes(builder, factor), Lanes(builder, mean)
             with cgutils.for_range(builder, count) as loop:
@@ -333,10 +328,10 @@ def softmax_gradient(name: str, kind: Storage) -> Any:
     the sum is 0, y is 0 whatever g is.
     """
     number = number_type(kind)
-    size, element = np.uint64(kind.itemsize), np.uint64(computed(kind).itemsize)
+    size, element = np.uint64(kind.itemsize), np.uint64(computed_in(kind).itemsize)
     lane_bytes, vector_bytes = np.uint64(LANES) * element, _VECTOR * element
     products, gradients = _products(kind), _gradients(kind)
-    nothing = filled(computed(kind), 0.0)
+    nothing = filled(computed_in(kind), 0.0)
     zeros, end = scratch(int(vector_bytes)), scratch(VECTOR * kind.itemsize)
 
     def run(e: Any, g: Any, y: Any, n: Any, total: Any) -> None:
