@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _functions, _laws
 from fastdrop_kernels import contract
 from fastdrop_kernels.cpu import catalogue, driver, operations, storage
 from fastdrop_kernels.cpu.bits import GROUP
@@ -17,6 +16,7 @@ from fastdrop_kernels.cpu.flat import flat
 from fastdrop_kernels.cpu.operations import Operation
 from fastdrop_kernels.cpu.span import NEAR, NONTEMPORAL, has_nontemporal
 from tests.support.direct import treat
+from tests.support.internals import replace_fast_paths, set_cpu_limits
 from tests.support.oracle import POISON, affine, applied, assert_same, data, mask, misaligned
 from tests.support.thinning import thinned
 
@@ -120,12 +120,10 @@ def test_large_calls_write_past_the_caches(threads: int, monkeypatch: pytest.Mon
         return flat(operation, way)
 
     monkeypatch.setattr(driver, "flat", noted)
-    laws: dict[Any, Any] = {}
-    monkeypatch.setattr(_functions, "_express", laws)
-    monkeypatch.setattr(_laws, "EXPRESS", laws)
-    limits = {"PARALLEL_FROM": 500, "_PART": 1500, "NEAR_BYTES": 256, "_NONTEMPORAL_FROM": 1 << 16}
-    for name, number in limits.items():
-        monkeypatch.setattr(driver, name, number)
+    replace_fast_paths(monkeypatch)
+    set_cpu_limits(
+        monkeypatch, parallel_from=500, chunk=1500, cached_bytes=256, nontemporal_from=1 << 16
+    )
     before = fd.get_num_threads()
     fd.set_num_threads(threads)
     try:

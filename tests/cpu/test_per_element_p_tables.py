@@ -11,9 +11,9 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import reference
-from fastdrop_kernels.cpu import catalogue, columns, driver
-from fastdrop_kernels.plan import c_strides
+from fastdrop_kernels.cpu import catalogue, columns
 from tests.functions.test_per_element_p import KEY, chances, expected, kept_by
+from tests.support.internals import c_strides, set_cpu_limits
 from tests.support.normals import uniforms
 from tests.support.oracle import POISON, Array, assert_same, misaligned, poisoned
 from tests.support.thinning import thinned
@@ -201,7 +201,7 @@ def test_a_last_axis_of_one_and_shared_decisions(rng: np.random.Generator) -> No
 def test_threads_and_large_arrays_change_no_bit(
     set_threads: Callable[[int], None], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 12)
+    set_cpu_limits(monkeypatch, parallel_from=1 << 12)
     for shape, of_p in (((300, 1000), (1000,)), ((40000, 9), (9,)), ((40, 9, 300), (40, 1, 300))):
         x, p = rng.standard_normal(shape).astype(np.float32), special_chances(of_p, rng)
         want = expected(x, p)

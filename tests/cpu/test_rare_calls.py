@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _functions, _laws
-from fastdrop_kernels.cpu import driver
+from tests.support.internals import fast_path, replace_fast_paths, set_cpu_limits
 from tests.support.oracle import Array, applied, assert_same, data, mask, poison, poisoned
 from tests.support.subprocesses import assert_succeeds, run_python
 
@@ -67,7 +66,7 @@ def test_equal_dtypes_are_one_dtype(dtype: Any) -> None:
     if dtype is not ml_dtypes.bfloat16:
         arrays.append(x.astype(np.dtype(dtype, metadata={"unit": "m"})))
     want = fd.dropout(x, 0.25, rng=KEY)
-    law = _functions._express[0.25, None, x.dtype]
+    law = fast_path(0.25, x.dtype)
     for a in arrays:
         out = poisoned(x.shape, dtype)
         assert law.near(id(a), id(out), law.record_at, 0, *KEY) == 1
@@ -81,7 +80,7 @@ def test_equal_dtypes_are_one_dtype(dtype: Any) -> None:
 def test_the_short_way_leaves_alone_what_is_not_plain() -> None:
     x = np.ones((8, 8), np.float32)
     fd.dropout(x, 0.5, rng=KEY)
-    law = _functions._express[0.5, None, x.dtype]
+    law = fast_path(0.5, x.dtype)
     frozen = np.ones((8, 8), np.float32)
     frozen.flags.writeable = False
     memory = np.ones(100, np.float32)
@@ -115,11 +114,8 @@ def layouts(x: Array) -> dict[str, Array]:
 def test_small_arrays_go_the_ways_of_large_ones(
     dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("PARALLEL_FROM", 500), ("_PART", 300), ("NEAR_BYTES", 256)):
-        monkeypatch.setattr(driver, name, value)
-    laws: dict[Any, Any] = {}
-    monkeypatch.setattr(_functions, "_express", laws)
-    monkeypatch.setattr(_laws, "EXPRESS", laws)
+    set_cpu_limits(monkeypatch, parallel_from=500, chunk=300, cached_bytes=256)
+    replace_fast_paths(monkeypatch)
     before = fd.get_num_threads()
     fd.set_num_threads(threads)
     try:

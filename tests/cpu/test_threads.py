@@ -19,6 +19,7 @@ from fastdrop_kernels.cpu.flat import flat
 from fastdrop_kernels.cpu.memory import slot
 from fastdrop_kernels.cpu.shares import record
 from fastdrop_kernels.cpu.span import NEAR
+from tests.support.internals import set_cpu_limits
 from tests.support.oracle import Array, applied, assert_same, data, mask, misaligned, poison
 from tests.support.thinning import thinned
 
@@ -62,7 +63,7 @@ def layouts(x: Array) -> dict[str, Array]:
 
 @pytest.fixture(autouse=True)
 def these_arrays_are_large_enough_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 18)
+    set_cpu_limits(monkeypatch, parallel_from=1 << 18)
     assert N > driver.PARALLEL_FROM
 
 

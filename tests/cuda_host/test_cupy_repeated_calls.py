@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _repeats
 from fastdrop_kernels.cuda import driver, launch, operations
 from tests.support import family_repeats as family
-from tests.support import oracle, repeat_cases
+from tests.support import internals, oracle, repeat_cases
 from tests.support.devices import HostDevice, cupy_or_skip, host_device, seen
 from tests.support.gpu_cases import BFLOAT16, KEY, LAYOUTS
 from tests.support.repeat_cases import LAYOUTS_OF_REPEATS, WHERES, P, quickly
@@ -85,13 +84,13 @@ def test_no_mask_sees_that_equal_ones_were_drawn(host: HostDevice) -> None:
 
     first = []
     for given in calls:
-        _repeats.forget()
+        internals.forget_plans()
         first.append(make(given))
-    _repeats.forget()
+    internals.forget_plans()
     for _ in range(3):
         assert [make(given) for given in calls] == first
     for given in calls[:5]:
-        with repeat_cases.short_ways_only():
+        with internals.only_planned_calls():
             make(given)
     rng.advance()
     y = fd.dropout_mask(shape, P, rng=rng, out=marks, like=x)
@@ -183,7 +182,7 @@ def test_a_subclass_goes_the_long_way(host: HostDevice) -> None:
     y = fd.dropout(x.view(Tagged), P, rng=KEY)
     assert type(y) is cupy.ndarray
     oracle.assert_same(host.get(y), repeat_cases.dropped(np.ones(50)))
-    with pytest.raises(AssertionError, match="the long way"):
+    with pytest.raises(AssertionError, match="has a plan, and did not use it"):
         quickly(host, x.view(Tagged))
 
 
@@ -211,14 +210,14 @@ def test_arrays_are_not_kept_alive(host: HostDevice) -> None:
 def test_what_is_prepared_does_not_grow_without_end(
     host: HostDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_repeats, "_MOST_CALLS", 5)
+    internals.limit_plan_cache(monkeypatch, 5)
     x = np.arange(1.0, 301.0)
     there = host.put(x)
     for n in range(280, 300):
         for _ in range(2):
             y = fd.dropout(there[:n], P, rng=KEY)
             oracle.assert_same(host.get(y), repeat_cases.dropped(x[:n]))
-            assert len(_repeats.calls) <= 5
+            assert internals.plan_count() <= 5
     monkeypatch.undo()
 
 

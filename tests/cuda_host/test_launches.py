@@ -14,7 +14,6 @@ import pytest
 
 from fastdrop_kernels import contract, reference
 from fastdrop_kernels.cuda import driver, launch, modules, operations
-from fastdrop_kernels.plan import c_strides
 from tests.support.cuda_host import host
 from tests.support.cuda_host.cases import (
     ALWAYS,
@@ -27,6 +26,7 @@ from tests.support.cuda_host.cases import (
 )
 from tests.support.cuda_host.functors import RESIDUAL
 from tests.support.cuda_host.host import HostLauncher
+from tests.support.internals import c_strides
 from tests.support.oracle import Array, assert_same, poisoned
 
 

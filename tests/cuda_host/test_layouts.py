@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdrop import _arguments as arguments
 from fastdrop_kernels.cuda import driver
 from tests.support.cuda_host.cases import (
     ALL,
@@ -32,6 +31,7 @@ from tests.support.cuda_host.cases import (
     settings_of_launches,
     tied_threshold,
 )
+from tests.support.internals import placement
 from tests.support.oracle import POISON, assert_same
 from tests.support.thinning import thinned
 
@@ -152,7 +152,7 @@ def check_case(case: dict[str, Any]) -> None:
     ):
         check(what, y, x, threshold, rng, in_place=case["in_place"], **place)
         bits = made(((math.prod(shape) + 7) // 8,), np.dtype(np.uint8), case["y"][0])
-        index, strides = arguments.place(
+        index, strides = placement(
             shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
         )
         driver.pack(bits.array, shape, index, strides, *KEY, threshold)

@@ -10,11 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdrop import _arguments as arguments
 from fastdrop_kernels import contract, reference
 from fastdrop_kernels.cuda import driver, launch
 from fastdrop_kernels.cuda.operations import Operation
-from fastdrop_kernels.plan import c_strides
 from tests.support import joint
 from tests.support.cuda_host.cases import (
     ALWAYS,
@@ -30,6 +28,7 @@ from tests.support.cuda_host.cases import (
     tied_threshold,
 )
 from tests.support.cuda_host.host import HostLauncher
+from tests.support.internals import c_strides, placement
 from tests.support.oracle import POISON, Array, poisoned
 from tests.support.thinning import thinned
 
@@ -131,7 +130,7 @@ def check(
             result = joint.bias_act_dropped(kept, words[0], scale, first, bias, residual)
         with np.errstate(all="ignore"):
             result = result.astype(dtype)
-    index, strides = arguments.place(
+    index, strides = placement(
         y.shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
     )
     source, *operands = (memory.array for memory in inputs)

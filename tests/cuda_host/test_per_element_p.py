@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdrop import _arguments as arguments
 from fastdrop_kernels import chances, contract
 from fastdrop_kernels.cuda import driver
 from tests.cuda_host.test_multi_operand import SPREADS, filled_with, thresholds_near, uniforms
 from tests.support.cuda_host.cases import KEY, Made, made
 from tests.support.cuda_host.host import HostLauncher
+from tests.support.internals import placement
 from tests.support.oracle import POISON, Array
 from tests.support.thinning import thinned
 
@@ -30,7 +30,7 @@ def check(out: Made, inputs: list[Made], rng: np.random.Generator, **place: Any)
     near = np.where(rng.random(y.shape) < 0.1, np.uint64(2**32), near)
     *xs, last = inputs
     t = filled_with(last, near)
-    index, strides = arguments.place(
+    index, strides = placement(
         y.shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
     )
     if xs:

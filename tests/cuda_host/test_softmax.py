@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _arguments as arguments
 from fastdrop_kernels import contract
 from fastdrop_kernels.cuda import driver, modules, softmax_driver
 from tests.functions.test_softmax_dropout import DTYPES, LAYOUTS
 from tests.support import nvrtc
 from tests.support.devices import host_device
+from tests.support.internals import placement
 from tests.support.oracle import Array, assert_same, mask, misaligned, poison, poisoned
 from tests.support.softmaxes import (
     KEY,
@@ -42,7 +42,7 @@ def factor(x: Array, p: float = P) -> Array:
 
 
 def made(x: Array, y: Array, axis: int, threshold: int = THRESHOLD, **place: Any) -> Array:
-    where = arguments.place(x.shape, None, **place)
+    where = placement(x.shape, None, **place)
     softmax_driver.softmax_dropout(x, y, axis % x.ndim, *where, *KEY, threshold, factor(x))
     return y
 

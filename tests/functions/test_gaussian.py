@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastdrop as fd
-from fastdrop_kernels.cpu import driver, operations, storage
+from fastdrop_kernels.cpu import operations, storage
 from fastdrop_kernels.cpu.span import FAR, NEAR
 from tests.functions.test_overlap import OVERLAPS, overlapping
 from tests.support.direct import treat
+from tests.support.internals import set_cpu_limits
 from tests.support.normals import FUNCTIONS, expected
 from tests.support.oracle import Array, assert_same, data, misaligned, poison, poisoned
 from tests.support.thinning import thinned
@@ -171,7 +172,7 @@ def test_any_size_and_number_of_threads(
     rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 17)
+    set_cpu_limits(monkeypatch, parallel_from=1 << 17)
     x = rng.standard_normal(n).astype(dtype)
     want = expected("plus", x, 0.3, KEY, offset=n % 19)
     for threads in (1, 2, 3):
@@ -186,7 +187,7 @@ def test_threads_share_what_does_not_lie_in_a_row(
     rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 17)
+    set_cpu_limits(monkeypatch, parallel_from=1 << 17)
     x = rng.standard_normal((800, 700)).astype(np.float32)
     for noise_shape in (None, (None, 1), (1, None)):
         results = []

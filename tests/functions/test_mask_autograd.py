@@ -10,7 +10,6 @@ import pytest
 
 import fastdrop as fd
 from fastdrop import Mask
-from fastdrop._mask import Mask as _Mask
 
 autograd = pytest.importorskip("autograd")
 import autograd.numpy as anp  # noqa: E402
@@ -58,7 +57,7 @@ def test_gradients_take_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn(mask: Any) -> Any:
         raise AssertionError("the stored mask was drawn")
 
-    monkeypatch.setattr(_Mask, "_stored", drawn)
+    monkeypatch.setattr(Mask, "_stored", drawn)
     x = np.random.default_rng(3).standard_normal((6, 5))
     mask = MASKS["whole"]
     expected = fd.dropout(2 * fd.dropout(x, rng=KEY), rng=KEY)

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _numpy, _repeats
 from fastdrop_kernels.cpu import driver
 from fastdrop_kernels.threads import run_together
 from tests.support import family_repeats as family
-from tests.support import normals
+from tests.support import internals, normals
 from tests.support.family_repeats import (
     KEYS,
     MEMBERS,
@@ -29,8 +28,8 @@ from tests.support.family_repeats import (
     numbers,
     outcome,
 )
+from tests.support.internals import set_cpu_limits
 from tests.support.oracle import Array, assert_same, filled, mask, poisoned
-from tests.support.repeat_cases import short_ways_only
 from tests.support.thinning import thinned
 
 HOST = Host()
@@ -119,16 +118,16 @@ def check_history(calls: list[tuple[Callable[..., Any], Make]]) -> None:
     """What a call does must not depend on the calls before it."""
 
     def alone(call: Callable[..., Any], make: Make) -> Any:
-        _repeats.forget()
+        internals.forget_plans()
         return outcome(HOST, call, **make())
 
     first = [alone(*each) for each in calls]
-    _repeats.forget()
+    internals.forget_plans()
     for _ in range(3):
         for (call, make), want in zip(calls, first, strict=True):
             given = make()
             assert outcome(HOST, call, **given) == want, given
-    assert _repeats.calls
+    assert internals.plan_count()
 
 
 def functions(x: Array) -> dict[str, Callable[..., Any]]:
@@ -224,7 +223,7 @@ def test_every_kind_of_rng(name: str) -> None:
     out = member.result(SHAPE)
     member.call(x, rng=np.random.default_rng(1))  # not by a key, with which dropout is quicker yet
     member.call(x, rng=np.random.default_rng(1), out=out)
-    with short_ways_only():
+    with internals.only_planned_calls():
         for (rng, like), _ in itertools.product(cases, range(2)):
             assert_same(member.call(x, rng=rng), member.expected(x, fd.as_key(like)))
             member.call(x, rng=rng, out=out)
@@ -256,7 +255,7 @@ def test_overlap_is_as_if_there_were_none(name: str) -> None:
             want[written] = member.expected(x[read], KEY)
             assert_same(memory, want)
     memory = x.copy()
-    with short_ways_only():  # right beside each other
+    with internals.only_planned_calls():  # right beside each other
         member.call(memory[:n], rng=KEY, out=memory[n : 2 * n])
         member.call(memory[2 * n : 3 * n], rng=KEY, out=memory[n : 2 * n])
     want = x.copy()
@@ -281,7 +280,7 @@ def test_what_overlaps_itself_goes_the_long_way_every_time() -> None:
         fd.dropout_mask((4, 8), P, rng=KEY, out=marks)
         results.add(memory.tobytes())
     assert len(results) == 2
-    assert not any(again is not _repeats._not_again for again in _repeats.calls.values())
+    assert internals.no_call_has_a_plan()
 
 
 def test_a_read_only_output_stays_as_it_is_after_calls_that_wrote_to_it() -> None:
@@ -322,7 +321,7 @@ def test_calls_that_are_made_once_are_not_prepared() -> None:
         p = k / 100
         assert_same(fd.masked_fill(x, p, 7.0, rng=KEY), filled(x, p, 7.0, KEY))
         assert (fd.dropout_mask(100, p, rng=KEY) == mask((100,), p, KEY)).all()
-    assert not _repeats.calls
+    assert internals.plan_count() == 0
 
 
 def test_calls_that_differ_in_the_offset_are_prepared_once() -> None:
@@ -330,41 +329,34 @@ def test_calls_that_differ_in_the_offset_are_prepared_once() -> None:
     for k in range(100):
         assert_same(fd.masked_fill(x, P, 7.0, rng=KEY, offset=k), filled(x, P, 7.0, KEY, offset=k))
         assert (fd.dropout_mask(100, P, rng=KEY, offset=k) == mask((100,), P, KEY, offset=k)).all()
-    assert len(_repeats.calls) == 2
+    assert internals.plan_count() == 2
 
 
 def test_what_is_remembered_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_repeats, "_MOST_CALLS", 5)
+    internals.limit_plan_cache(monkeypatch, 5)
     x = np.ones(100, np.float32)
     for k in range(1, 30):
         for _ in range(3):
             y = fd.masked_fill(x, k / 30, 7.0, rng=KEY)
             assert_same(y, filled(x, k / 30, 7.0, KEY))
             fd.dropout_mask(k, P, rng=KEY)
-            assert len(_repeats.calls) <= 5
-            assert len(_repeats._seen) <= 5
+            assert internals.plan_count() <= 5
+            assert internals.calls_seen_once() <= 5
 
 
 def test_nothing_is_left_after_forgetting(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.ones(100, np.float32)
-    backend = type(_numpy.NUMPY)
-    prepare = backend.repeatable
-
-    def forgetting(*given: Any) -> Any:
-        _repeats.forget()
-        return prepare(*given)
-
     for _ in range(3):
         fd.masked_fill(x, P, 7.0, rng=KEY)
         fd.dropout_mask(100, P, rng=KEY)
-    assert len(_repeats.calls) == 2
-    _repeats.forget()
-    assert not _repeats.calls
+    assert internals.plan_count() == 2
+    internals.forget_plans()
+    assert internals.plan_count() == 0
     # What was begun before is not remembered either.
-    monkeypatch.setattr(backend, "repeatable", forgetting)
+    internals.while_planning(monkeypatch, internals.forget_plans)
     for _ in range(3):
         assert_same(fd.masked_fill(x, P, 7.0, rng=KEY), filled(x, P, 7.0, KEY))
-    assert not _repeats.calls
+    assert internals.plan_count() == 0
 
 
 def test_arrays_are_not_kept_alive() -> None:
@@ -381,8 +373,7 @@ def test_arrays_are_not_kept_alive() -> None:
 def test_threads_share_large_calls_that_are_prepared(
     monkeypatch: pytest.MonkeyPatch, set_threads: Any
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 10)
-    monkeypatch.setattr(driver, "_PART", 1 << 8)
+    set_cpu_limits(monkeypatch, parallel_from=1 << 10, chunk=1 << 8)
     helped: list[int] = []
 
     def counted(work: Any, threads: int) -> None:
@@ -400,7 +391,7 @@ def test_threads_share_large_calls_that_are_prepared(
             set_threads(threads)
             x = numbers(member, shape)
             helped.clear()
-            with short_ways_only():
+            with internals.only_planned_calls():
                 assert_same(member.call(x, rng=key), member.expected(x, key))
                 member.call(x, rng=key, out=out)
             assert helped == ([] if threads == 1 else [threads] * 2)
@@ -408,7 +399,7 @@ def test_threads_share_large_calls_that_are_prepared(
 
 
 def test_many_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_repeats, "_MOST_CALLS", 7)
+    internals.limit_plan_cache(monkeypatch, 7)
     members = [NAMES[name] for name in ("masked_fill", "dropout_mask", "packed mask")]
     sizes, key = range(90, 100), KEYS[1]
     x = {n: numbers(members[0], (n,)) for n in sizes}
@@ -427,7 +418,7 @@ def test_many_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             except BaseException as error:
                 wrong.append(error)
             if k % 97 == 0:
-                _repeats.forget()
+                internals.forget_plans()
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(5)]
     for thread in threads:

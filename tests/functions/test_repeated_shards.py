@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _repeats
+from tests.support import internals
 from tests.support.oracle import assert_same, dropped, mask
 
 KEY = fd.Key(3, 2**40)
@@ -20,11 +20,11 @@ X = np.random.default_rng(0).standard_normal(SHAPE)
 
 @pytest.fixture(autouse=True)
 def forgotten() -> None:
-    _repeats.forget()
+    internals.forget_plans()
 
 
 def prepared() -> int:
-    return len(_repeats.calls)
+    return internals.plan_count()
 
 
 @pytest.mark.parametrize("x", [X, np.asfortranarray(X)], ids=["C", "F"])

@@ -11,7 +11,7 @@ import pytest
 
 import fastdrop
 from fastdrop import __main__ as command
-from fastdrop import _functions, _self_check
+from fastdrop import _self_check
 
 
 def test_it_reports_versions_and_passes() -> None:
@@ -28,7 +28,7 @@ def test_it_reports_versions_and_passes() -> None:
 def test_a_wrong_mask_makes_it_fail(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    right = _functions.dropout_mask
+    right = fastdrop.dropout_mask
 
     def wrong(*args: Any, **kwargs: Any) -> Any:
         mask = right(*args, **kwargs)
@@ -42,7 +42,7 @@ def test_a_wrong_mask_makes_it_fail(
 
 
 def test_a_wrong_value_makes_it_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = _functions.dropout
+    right = fastdrop.dropout
 
     def wrong(*args: Any, **kwargs: Any) -> Any:
         y = right(*args, **kwargs)

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdrop import _overlap as overlap
-from fastdrop._backends import backend_of
 from fastdrop_kernels.cpu import driver as cpu
 from fastdrop_kernels.cuda import driver as cuda
+from tests.support import internals
 from tests.support.oracle import Array
 
 
@@ -50,7 +49,7 @@ class Device:
 
     def __init__(self) -> None:
         self.cupy = cupy_or_skip()
-        backend_of(self.cupy.ndarray((0,)))  # so that the first call is like later ones
+        internals.backend_of(self.cupy.ndarray((0,)))  # so that the first call is like later ones
 
     def takes(self, dtype: Any) -> bool:
         """Say whether there are arrays of a dtype: of bfloat16 since CuPy 14, with ml_dtypes."""
@@ -158,7 +157,7 @@ class HostDriver:
                 return
             both = (x, input_strides or output_strides), (y, output_strides)
             size = operation.target.itemsize
-            source, target = (overlap.addresses(at, shape, steps, size) for at, steps in both)
+            source, target = (internals.addresses(at, shape, steps, size) for at, steps in both)
             cpu.apply(operation, source, target, index, index_strides, *key, threshold, value)
 
         return call
@@ -189,7 +188,7 @@ class HostDriver:
 def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
     """Let CuPy arrays lie in the host's memory, and kernels be those of a driver, for a while."""
     cupy = cupy_or_skip()
-    from fastdrop import _gpu, _repeats
+    from fastdrop import _gpu
 
     def allocated(size: int) -> Any:
         memory = np.empty(max(size, 1), np.uint8)
@@ -227,7 +226,6 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
         patch.setattr(_gpu, "_summed", summed)
         patch.setattr(_gpu, "_packed", packed)
         # What was prepared for another driver, and what only waits for a second call.
-        patch.setattr(_repeats, "calls", {})
-        patch.setattr(_repeats, "_seen", set())
+        internals.replace_plan_cache(patch)
         with cupy.cuda.using_allocator(allocated):
             yield HostDevice(), driver

@@ -13,8 +13,8 @@ import numpy as np
 
 import fastdrop as fd
 from tests.support import normals, oracle
+from tests.support.internals import only_planned_calls
 from tests.support.oracle import Array
-from tests.support.repeat_cases import short_ways_only
 
 P = 0.25  # which is the same number in every dtype
 KEYS = fd.Key(2**40 + 3, 2**63 + 11), fd.Key(2**64 - 1, 2**64 - 1), fd.Key(0, 0)
@@ -169,7 +169,7 @@ def check_later_calls(device: Any, member: Member, layout: str, where: dict[str,
         x = numbers(member)
         want = member.expected(x, key, **where)
         given, out = laid(device, x, layout), laid(device, member.result(SHAPE), layout)
-        with short_ways_only():
+        with only_planned_calls():
             y = member.call(given, rng=key, **where)
             assert member.call(given, rng=key, out=out, **where) is out
         assert type(y) is type(made)
@@ -178,7 +178,7 @@ def check_later_calls(device: Any, member: Member, layout: str, where: dict[str,
             oracle.assert_same(np.ascontiguousarray(device.get(result)), want)
         oracle.assert_same(np.ascontiguousarray(device.get(given)), x)
         if member.made is None:
-            with short_ways_only():
+            with only_planned_calls():
                 assert member.call(given, rng=key, out=given, **where) is given
             oracle.assert_same(np.ascontiguousarray(device.get(given)), want)
 

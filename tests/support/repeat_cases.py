@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _repeats
-from fastdrop._backend import Backend
-from tests.support import gpu_cases, oracle
+from tests.support import gpu_cases, internals, oracle
 from tests.support.devices import Device
 from tests.support.gpu_cases import KEY, LAYOUTS, Board, Layout
 from tests.support.oracle import Array
@@ -68,22 +64,9 @@ def dropped(x: Array, key: fd.Key = KEY, scale: float | None = None, **where: An
     return oracle.applied(oracle.mask(x.shape, P, key, **where), x, scale)
 
 
-def no_long_way(*arguments: Any, **named: Any) -> Any:
-    raise AssertionError("this call is like an earlier one, and went the long way")
-
-
-@contextmanager
-def short_ways_only() -> Iterator[None]:
-    """Let no call go the long way, for a while: each has been made before."""
-    with pytest.MonkeyPatch.context() as patch:
-        for way in ("operands", "mask"):
-            patch.setattr(Backend, way, no_long_way)
-        yield
-
-
 def quickly(device: Device, x: Any, *, rng: Any = KEY, **given: Any) -> Any:
     """Call dropout, which must not go the long way: it has seen a call like this."""
-    with short_ways_only():
+    with internals.only_planned_calls():
         return fd.dropout(x, P, rng=rng, **given)
 
 
@@ -223,7 +206,7 @@ def check_refusals(device: Device) -> None:
         oracle.assert_same(device.get(out), ones)
         return made
 
-    _repeats.forget()
+    internals.forget_plans()
     before = messages()
     wheres: list[dict[str, Any]] = [
         {},

@@ -12,9 +12,9 @@ import ml_dtypes
 import numpy as np
 
 import fastdrop as fd
-from fastdrop import _arguments as arguments
 from fastdrop_kernels import contract, reference
 from fastdrop_kernels.cuda import driver, launch
+from tests.support.internals import placement
 from tests.support.normals import noisy, normals_of
 from tests.support.oracle import POISON, Array, affine, applied, assert_same
 
@@ -117,7 +117,7 @@ def check(
     """Run an operation; y must be what the reference says, and no other byte may change."""
     y = out.array
     kept = kept_at(place, y.shape, threshold)
-    index, strides = arguments.place(
+    index, strides = placement(
         y.shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
     )
     value, source = np.zeros((), y.dtype), y

@@ -1,0 +1,152 @@
+"""Private parts of the library that tests read or set, in one place.
+
+Tests call the public API. A few promises need more: that a repeated call uses its plan, that the
+plan cache is bounded, that small arrays can take the schedules of large ones, that one kernel gives
+what another does. What these tests need of `fastdrop` and of the CPU's driver is named here; tests
+of the CUDA kernels import the CUDA driver, which is what they test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+
+from fastdrop import (
+    _arguments,
+    _backend,
+    _backends,
+    _functions,
+    _laws,
+    _numpy,
+    _overlap,
+    _repeats,
+)
+from fastdrop_kernels import plan
+from fastdrop_kernels.cpu import driver
+
+placement = _arguments.place  # shape, noise_shape, offset, global_shape -> index, index strides
+c_strides = plan.c_strides  # shape -> strides of C order, in elements
+addresses = _overlap.addresses  # an array of addresses, whatever memory they are of
+backend_of = _backends.backend_of  # array -> the adapter of its library
+
+
+# The plan cache
+
+
+def forget_plans() -> None:
+    """Empty the plan cache."""
+    _repeats.forget()
+
+
+def plan_count() -> int:
+    """Return how many calls have a plan."""
+    return len(_repeats.calls)
+
+
+def no_call_has_a_plan() -> bool:
+    """Say whether all remembered calls are of those that cannot be planned."""
+    return all(plan is _repeats._not_again for plan in _repeats.calls.values())
+
+
+def calls_seen_once() -> int:
+    """Return how many calls wait for a second one like them."""
+    return len(_repeats._seen)
+
+
+def limit_plan_cache(patch: pytest.MonkeyPatch, most: int) -> None:
+    """Let the plan cache hold `most` calls at the most."""
+    patch.setattr(_repeats, "_MOST_CALLS", most)
+
+
+def replace_plan_cache(patch: pytest.MonkeyPatch) -> None:
+    """Start with an empty plan cache, and restore the present one afterwards."""
+    patch.setattr(_repeats, "calls", {})
+    patch.setattr(_repeats, "_seen", set())
+
+
+def let_all_call_hashes_collide(patch: pytest.MonkeyPatch) -> None:
+    """Let every call look as if one like it had been made before."""
+
+    class Everything(set[int]):
+        def __contains__(self, number: object) -> bool:
+            return True
+
+    patch.setattr(_repeats, "_seen", Everything())
+
+
+def while_planning(patch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
+    """Run an action whenever a call with NumPy arrays is planned."""
+    backend = type(_numpy.NUMPY)
+    plan = backend.repeatable
+
+    def acting(*given: Any) -> Any:
+        action()
+        return plan(*given)
+
+    patch.setattr(backend, "repeatable", acting)
+
+
+@contextmanager
+def only_planned_calls() -> Iterator[None]:
+    """Let every call that has no plan yet fail."""
+
+    def fail(*arguments: Any, **named: Any) -> NoReturn:
+        raise AssertionError("this call has a plan, and did not use it")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for step in ("operands", "mask"):
+            patch.setattr(_backend.Backend, step, fail)
+        yield
+
+
+# The fast path of the CPU
+
+
+def fast_path(p: float, dtype: np.dtype[Any]) -> Any:
+    """Return what `fastdrop.dropout` keeps of calls with this p and dtype: kernel and record."""
+    return _functions._express[p, None, dtype]
+
+
+def replace_fast_paths(patch: pytest.MonkeyPatch) -> None:
+    """Start without fast paths, and restore the present ones afterwards."""
+    fresh: dict[Any, Any] = {}
+    patch.setattr(_functions, "_express", fresh)
+    patch.setattr(_laws, "EXPRESS", fresh)
+
+
+def set_cpu_limits(
+    patch: pytest.MonkeyPatch,
+    *,
+    parallel_from: int | None = None,
+    chunk: int | None = None,
+    cached_bytes: int | None = None,
+    nontemporal_from: int | None = None,
+) -> None:
+    """Set where the CPU driver changes its schedule, so that small arrays take that of large ones.
+
+    Parameters
+    ----------
+    patch
+        Restores the limits.
+    parallel_from
+        Elements from which on several threads share the work.
+    chunk
+        Elements that a thread takes at a time.
+    cached_bytes
+        Bytes up to which kernels do not prefetch.
+    nontemporal_from
+        Bytes from which on stores are nontemporal, where the processor has such kernels.
+    """
+    limits = {
+        "PARALLEL_FROM": parallel_from,
+        "_PART": chunk,
+        "NEAR_BYTES": cached_bytes,
+        "_NONTEMPORAL_FROM": nontemporal_from,
+    }
+    for name, value in limits.items():
+        if value is not None:
+            patch.setattr(driver, name, value)
