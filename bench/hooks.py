@@ -19,7 +19,7 @@ Spy = Callable[[Kernel], Kernel]
 @contextmanager
 def express_kernels(spy: Spy) -> Iterator[None]:
     """Watch the kernels that plain calls go to straight from `fastdrop.dropout`."""
-    laws = getattr(load("fastdrop._functions"), "_express", {}).values()
+    laws = getattr(load("fastdrop._functions.dropout"), "_express", {}).values()
     before = [(law, law.near) for law in laws if hasattr(law, "near")]
     try:
         for law, kernel in before:
@@ -33,7 +33,7 @@ def express_kernels(spy: Spy) -> Iterator[None]:
 @contextmanager
 def driver_kernels(spy: Spy) -> Iterator[None]:
     """Watch the kernels that the driver asks for, over contiguous elements."""
-    driver = load("fastdrop_kernels.cpu.driver")
+    driver = load("fastdrop_kernels.cpu.host.driver")
     flat = getattr(driver, "flat", None)
 
     def watched(*args: Any) -> Kernel:

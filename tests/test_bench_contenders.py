@@ -345,7 +345,7 @@ def test_the_path_of_a_call_is_seen_down_to_the_kernel() -> None:
 
 def test_a_hook_that_is_gone_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hooks, "HOOKS", (hooks.driver_kernels,))
-    monkeypatch.delattr("fastdrop_kernels.cpu.driver.flat")
+    monkeypatch.delattr("fastdrop_kernels.cpu.host.driver.flat")
     rows, notes = path.profile(64, 1e-9, timing.ONCE)
     assert path.KERNEL not in [row["step"] for row in rows] and len(rows) > 1
     assert "driver_kernels" in notes[0]

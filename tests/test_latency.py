@@ -17,7 +17,7 @@ pytest.importorskip("bench.latency", reason="bench or its libraries are not here
 from bench import latency, process_report
 from bench.__main__ import main
 from bench.common import BenchError
-from fastdrop_kernels.cpu import driver
+from fastdrop_kernels.cpu.host import driver
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastdrop import _repeats
+from fastdrop._call import plan_cache as _repeats
 
 from ..common import MI, size_label
 from .collect import Plan, _Run, check

@@ -291,8 +291,8 @@ def test_folds_are_the_same_before_and_after_the_kernel_is_there() -> None:
         fd.dropout(np.ones(9), rng=key)
         for n in range(99):
             key.fold_in(n)
-        from fastdrop import _folding
-        assert _folding.fold_in is not _folding._by_the_text
+        from fastdrop._check import fold_in
+        assert fold_in.fold_in is not fold_in._by_the_text
         print(before == [key.fold_in(n) for n in counts])
     """
     assert assert_succeeds(run_python(textwrap.dedent(script))) == "True\n"

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdrop_kernels.cpu import elementary
-from fastdrop_kernels.cpu.lanes import Lanes
+from fastdrop_kernels.cpu.codegen.vectors import Lanes
+from fastdrop_kernels.cpu.elements import math as elementary
 from tests.support.oracle import Array, assert_same
 from tests.support.thinning import thinned
 from tests.support.traced import applied, ulps

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.target import IS_X86_64
+from fastdrop_kernels.cpu.codegen.target import IS_X86_64
 from tests.support.oracle import Array, assert_same, poison
 from tests.support.thinning import thinned
 

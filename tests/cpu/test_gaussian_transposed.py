@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.plan import LINE, PANEL, c_strides, plan
+from fastdrop_kernels.layout import LINE, PANEL, c_strides, plan
 from tests.support.internals import set_cpu_limits
 from tests.support.normals import expected
 from tests.support.oracle import Array, assert_same, poisoned

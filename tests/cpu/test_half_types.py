@@ -11,7 +11,7 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import contract
-from fastdrop_kernels.cpu import operations, storage
+from fastdrop_kernels.cpu.elements import operations, storage
 from tests.support.direct import treat
 from tests.support.oracle import Array, mask, misaligned, poison, poisoned
 from tests.support.thinning import thinned

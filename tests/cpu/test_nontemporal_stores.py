@@ -10,11 +10,12 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import contract
-from fastdrop_kernels.cpu import catalogue, driver, operations, storage
-from fastdrop_kernels.cpu.bits import GROUP
-from fastdrop_kernels.cpu.flat import flat
-from fastdrop_kernels.cpu.operations import Operation
-from fastdrop_kernels.cpu.span import NEAR, NONTEMPORAL, has_nontemporal
+from fastdrop_kernels.cpu.elements import operations, storage
+from fastdrop_kernels.cpu.elements.operations import Operation
+from fastdrop_kernels.cpu.elements.sampler import GROUP
+from fastdrop_kernels.cpu.host import catalogue, driver
+from fastdrop_kernels.cpu.loops.contiguous import NEAR, NONTEMPORAL, has_nontemporal
+from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
 from tests.support.direct import treat
 from tests.support.internals import replace_fast_paths, set_cpu_limits
 from tests.support.oracle import POISON, affine, applied, assert_same, data, mask, misaligned

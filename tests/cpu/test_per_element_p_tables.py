@@ -11,7 +11,8 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import reference
-from fastdrop_kernels.cpu import catalogue, columns
+from fastdrop_kernels.cpu.host import catalogue
+from fastdrop_kernels.cpu.host import per_column as columns
 from tests.functions.test_per_element_p import KEY, chances, expected, kept_by
 from tests.support.internals import c_strides, set_cpu_limits
 from tests.support.normals import uniforms

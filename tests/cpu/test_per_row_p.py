@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu import catalogue
-from fastdrop_kernels.cpu.laws import laws_of
-from fastdrop_kernels.plan import LINE, PANEL, c_strides
+from fastdrop_kernels.cpu.host import catalogue
+from fastdrop_kernels.cpu.host.per_row import laws_of
+from fastdrop_kernels.layout import LINE, PANEL, c_strides
 from tests.functions.test_per_element_p import KEY, chances, expected, kept_by
 from tests.support.internals import set_cpu_limits
 from tests.support.oracle import Array, assert_same

@@ -10,8 +10,8 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import contract
-from fastdrop_kernels.cpu import operations, storage
-from fastdrop_kernels.cpu.span import FAR, NEAR
+from fastdrop_kernels.cpu.elements import operations, storage
+from fastdrop_kernels.cpu.loops.contiguous import FAR, NEAR
 from tests.support.direct import treat
 from tests.support.oracle import POISON, Array, applied, assert_same, data, mask, misaligned
 from tests.support.thinning import thinned

@@ -14,11 +14,11 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import contract, threads
-from fastdrop_kernels.cpu import driver
-from fastdrop_kernels.cpu.flat import flat
-from fastdrop_kernels.cpu.memory import slot
-from fastdrop_kernels.cpu.shares import record
-from fastdrop_kernels.cpu.span import NEAR
+from fastdrop_kernels.cpu.codegen.ndarray_layout import slot
+from fastdrop_kernels.cpu.host import driver
+from fastdrop_kernels.cpu.loops.call_descriptor import record
+from fastdrop_kernels.cpu.loops.contiguous import NEAR
+from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
 from tests.support.internals import set_cpu_limits
 from tests.support.oracle import Array, applied, assert_same, data, mask, misaligned, poison
 from tests.support.thinning import thinned

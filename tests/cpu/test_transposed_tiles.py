@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.layouts import split_of
-from fastdrop_kernels.cpu.pillars import RUN_ROWS
-from fastdrop_kernels.plan import PANEL
+from fastdrop_kernels.cpu.host.schedule import split_of
+from fastdrop_kernels.cpu.loops.tile_pipeline import RUN_ROWS
+from fastdrop_kernels.layout import PANEL
 from tests.support.internals import set_cpu_limits
 from tests.support.normals import uniforms
 from tests.support.oracle import POISON, Array, applied, assert_same, filled, key_from, mask

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdrop_kernels import chances, contract
+from fastdrop_kernels import contract
+from fastdrop_kernels import probabilities as chances
 from fastdrop_kernels.cuda import driver
 from tests.cuda_host.test_multi_operand import SPREADS, filled_with, thresholds_near, uniforms
 from tests.support.cuda_host.cases import KEY, Made, made

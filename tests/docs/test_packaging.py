@@ -55,17 +55,17 @@ def test_everything_public_is_there_and_documented() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "_alpha",
-        "_drop_block",
-        "_functions",
-        "_gaussian",
-        "_key",
-        "_layers",
-        "_mask",
-        "_monte_carlo",
-        "_rnn",
-        "_threads",
-        "_whole_parts",
+        "_functions.alpha",
+        "_functions.drop_block",
+        "_functions.dropout",
+        "_functions.gaussian",
+        "_check.key",
+        "_layers.elementwise",
+        "_mask.mask",
+        "_functions.monte_carlo",
+        "_layers.rnn",
+        "_tools.threads",
+        "_functions.structured",
     ],
 )
 def test_the_examples_of_docstrings_are_true(module: str) -> None:

@@ -62,7 +62,8 @@ for wrong in ({"rng": object()}, {"out": [1.0]}, {"p": 2}):
         pass
     else:
         raise AssertionError(wrong)
-gpu = ("cupy", "cupyx", "numba.cuda", "torch", "fastdrop._gpu", "fastdrop_kernels.cuda")
+ours = ("fastdrop._arrays.cupy_arrays", "fastdrop_kernels.cuda")
+gpu = ("cupy", "cupyx", "numba.cuda", "torch", *ours)
 print([name for name in gpu if name in sys.modules])
 """
     assert assert_succeeds(run_python(code)) == "[]\n"
@@ -85,9 +86,9 @@ def test_a_cupy_that_is_still_being_imported_disturbs_nobody(
 def test_an_array_on_a_gpu_without_cupy_is_an_error_that_says_what_to_install(
     x: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastdrop import _gpu
+    from fastdrop._arrays import cupy_arrays
 
-    _gpu.cupy_backend.cache_clear()
+    cupy_arrays.cupy_backend.cache_clear()
     monkeypatch.setitem(sys.modules, "cupy", None)  # importing it fails
     functions: list[Callable[[], Any]] = [
         lambda: fd.dropout(x, 0.5, rng=1),
@@ -127,10 +128,10 @@ def test_every_backend_has_what_the_others_have() -> None:
     pytest.importorskip("cupy", reason="CuPy is not installed: pip install -e '.[cuda13]'")
     import inspect
 
-    from fastdrop import _backend, _gpu, _numpy
+    from fastdrop._arrays import adapter, cupy_arrays, numpy_arrays
 
-    for kind in (_numpy.NumpyBackend, _gpu.CupyBackend, _gpu.NumbaThroughCupy):
-        for name, method in inspect.getmembers(_backend.Backend, inspect.isfunction):
+    for kind in (numpy_arrays.NumpyBackend, cupy_arrays.CupyBackend, cupy_arrays.NumbaThroughCupy):
+        for name, method in inspect.getmembers(adapter.Backend, inspect.isfunction):
             signature = inspect.signature(getattr(kind, name))
             variadic = inspect.Parameter.VAR_POSITIONAL
             if not any(p.kind is variadic for p in signature.parameters.values()):

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastdrop as fd
-from fastdrop_kernels.cpu import operations, storage
-from fastdrop_kernels.cpu.span import FAR, NEAR
+from fastdrop_kernels.cpu.elements import operations, storage
+from fastdrop_kernels.cpu.loops.contiguous import FAR, NEAR
 from tests.functions.test_overlap import OVERLAPS, overlapping
 from tests.support.direct import treat
 from tests.support.internals import set_cpu_limits

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import Key, Mask, _mask
+from fastdrop import Key, Mask
 from tests.support.oracle import Array, assert_same, data, poisoned
 from tests.support.stored_masks import multiplied, stored
 
@@ -283,7 +283,7 @@ def test_plain_products_are_one_compiled_call(monkeypatch: pytest.MonkeyPatch) -
     def slow(*given: Any) -> Any:
         raise AssertionError("not the fast path")
 
-    monkeypatch.setattr(_mask, "product", slow)
+    monkeypatch.setattr("fastdrop._mask.mask.product", slow)
     for mask, values in zip(masks, expected, strict=True):
         for made in (x * mask, mask * x, np.multiply(x, mask), np.multiply(x, mask, out=y)):
             assert_same(made, values)

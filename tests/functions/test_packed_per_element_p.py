@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu import pieces
+from fastdrop_kernels.cpu.host import chunks as pieces
 from tests.functions.test_per_element_p import KEY, chances, kept_by
 from tests.support.oracle import Array, assert_same, poisoned
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu import driver
+from fastdrop_kernels.cpu.host import driver
 from fastdrop_kernels.threads import run_together
 from tests.support import family_repeats as family
 from tests.support import internals, normals

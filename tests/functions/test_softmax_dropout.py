@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu import softmax_driver
+from fastdrop_kernels.cpu.host import softmax as softmax_driver
 from tests.support.gradients import assert_backward_is_the_gradient
 from tests.support.internals import set_cpu_limits
 from tests.support.oracle import Array, assert_same, mask, misaligned, poisoned

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _gpu
+from fastdrop._arrays import cupy_arrays
 from tests.support import gpu_cases, oracle
 from tests.support.devices import Device, need_a_gpu
 from tests.support.gpu_cases import KEY
@@ -144,7 +144,7 @@ def test_device_arrays_of_numba_without_cupy(
     def missing() -> Any:
         raise ImportError
 
-    monkeypatch.setattr(_gpu, "_numba_through_cupy", missing)
+    monkeypatch.setattr(cupy_arrays, "_numba_through_cupy", missing)
     x = gpu_cases.numbers("float32")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -11,7 +11,7 @@ import pytest
 
 import fastdrop
 from fastdrop import __main__ as command
-from fastdrop import _self_check
+from fastdrop._tools import self_check
 
 
 def test_it_reports_versions_and_passes() -> None:
@@ -36,7 +36,7 @@ def test_a_wrong_mask_makes_it_fail(
             mask.reshape(-1)[77] ^= True
         return mask
 
-    monkeypatch.setattr(_self_check, "dropout_mask", wrong)
+    monkeypatch.setattr(self_check, "dropout_mask", wrong)
     assert command.main([]) == 1
     assert "FAILED" in capsys.readouterr().out
 
@@ -48,11 +48,11 @@ def test_a_wrong_value_makes_it_fail(monkeypatch: pytest.MonkeyPatch) -> None:
         y = right(*args, **kwargs)
         return np.nextafter(y, np.inf, dtype=y.dtype) if y.size > 100 else y
 
-    monkeypatch.setattr(_self_check, "dropout", wrong)
-    assert not all(passed for _, passed in _self_check.checks())
+    monkeypatch.setattr(self_check, "dropout", wrong)
+    assert not all(passed for _, passed in self_check.checks())
 
 
 def test_the_self_check_leaves_the_number_of_threads_alone() -> None:
     before = fastdrop.get_num_threads()
-    list(_self_check.checks())
+    list(self_check.checks())
     assert fastdrop.get_num_threads() == before

@@ -18,5 +18,5 @@ def test_struck_inside_numba() -> None:
 
 @pytest.mark.slow
 def test_struck_again_and_again() -> None:
-    modules = "llvmlite.binding", "numba.core.lowering", "fastdrop_kernels.cpu.storage"
+    modules = "llvmlite.binding", "numba.core.lowering", "fastdrop_kernels.cpu.elements.storage"
     assert run_scenario("interrupted", *modules).strip().startswith("struck ")

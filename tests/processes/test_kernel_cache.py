@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu import compiler
+from fastdrop_kernels.cpu.codegen import compiler
 from tests.support.subprocesses import Finished, Process, assert_succeeds, run_python
 
 CALL = """

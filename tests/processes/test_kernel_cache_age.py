@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from numba import types
 
-from fastdrop_kernels.cpu import compiler
+from fastdrop_kernels.cpu.codegen import compiler
 
 DAY = 86400
 

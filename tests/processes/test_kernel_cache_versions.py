@@ -15,7 +15,7 @@ import pytest
 
 import fastdrop as fd
 import fastdrop_kernels
-from fastdrop_kernels import sources
+from fastdrop_kernels import source_stamps as sources
 from tests.support.oracle import mask
 from tests.support.subprocesses import Process, assert_succeeds
 

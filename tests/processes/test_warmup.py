@@ -13,7 +13,7 @@ from tests.support.subprocesses import assert_succeeds, run_python
 
 EVERY_CALL = """
 import numpy as np, fastdrop as fd
-from fastdrop_kernels.cpu import compiler
+from fastdrop_kernels.cpu.codegen import compiler
 
 made = []
 compile_ = compiler._compile

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _progress
-from fastdrop._warmup import FUNCTIONS
+from fastdrop._functions import progress as bars
+from fastdrop._tools.warmup import FUNCTIONS
 from tests.support.subprocesses import assert_succeeds, run_python
 
 CODE = """
 import numpy as np, fastdrop as fd
-from fastdrop_kernels.cpu import compiler
+from fastdrop_kernels.cpu.codegen import compiler
 
 made = []
 compile_ = compiler._compile
@@ -133,7 +133,7 @@ def test_a_progress_bar_changes_nothing(progress: Any) -> None:
     if isinstance(progress, str) or progress:
         pytest.importorskip("rich" if progress is True else progress)
     fd.warmup([], ["dropout"], progress=progress)
-    assert list(_progress.shown_as(progress, "counting")([1, 2, 3], 3)) == [1, 2, 3]
+    assert list(bars.shown_as(progress, "counting")([1, 2, 3], 3)) == [1, 2, 3]
 
 
 class Terminal:
@@ -157,7 +157,7 @@ class Terminal:
 def seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Let time pass."""
     now = [0.0]
-    monkeypatch.setattr(_progress, "time", type("Clock", (), {"monotonic": lambda: now[0]}))
+    monkeypatch.setattr(bars, "time", type("Clock", (), {"monotonic": lambda: now[0]}))
 
     def passes(n: float) -> None:
         now[0] += n
@@ -174,7 +174,7 @@ def test_a_bar_comes_by_itself_if_it_takes_long_in_a_terminal(
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     done = []
-    for item in _progress.shown_as(None, "counting")(range(4), 4):
+    for item in bars.shown_as(None, "counting")(range(4), 4):
         done.append(item)
         seconds(each)
     assert done == [0, 1, 2, 3]
@@ -188,6 +188,6 @@ def test_without_rich_there_is_no_bar(
     monkeypatch.setattr(sys, "stderr", terminal)
     for name in ("rich.console", "rich.progress"):
         monkeypatch.setitem(sys.modules, name, None)
-    for _ in _progress.shown_as(None, "counting")(range(3), 3):
+    for _ in bars.shown_as(None, "counting")(range(3), 3):
         seconds(2.0)
     assert terminal.text == ""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdrop_kernels.cpu import driver as cpu
+from fastdrop_kernels.cpu.host import driver as cpu
 from fastdrop_kernels.cuda import driver as cuda
 from tests.support import internals
 from tests.support.oracle import Array
@@ -188,7 +188,7 @@ class HostDriver:
 def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
     """Let CuPy arrays lie in the host's memory, and kernels be those of a driver, for a while."""
     cupy = cupy_or_skip()
-    from fastdrop import _gpu
+    from fastdrop._arrays import cupy_arrays
 
     def allocated(size: int) -> Any:
         memory = np.empty(max(size, 1), np.uint8)
@@ -222,9 +222,9 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
         patch.setattr(cupy.cuda.runtime, "getDevice", patches_device)
         patch.setattr(cupy.cuda, "Device", on)
         patch.setattr(cupy, "array", array)
-        patch.setattr(_gpu, "_cuda_driver", lambda: driver)
-        patch.setattr(_gpu, "_summed", summed)
-        patch.setattr(_gpu, "_packed", packed)
+        patch.setattr(cupy_arrays, "cuda_driver", lambda: driver)
+        patch.setattr(cupy_arrays, "_summed", summed)
+        patch.setattr(cupy_arrays, "_packed", packed)
         # What was prepared for another driver, and what only waits for a second call.
         internals.replace_plan_cache(patch)
         with cupy.cuda.using_allocator(allocated):

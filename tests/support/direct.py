@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.flat import flat
-from fastdrop_kernels.cpu.memory import slot
-from fastdrop_kernels.cpu.operations import Operation
-from fastdrop_kernels.cpu.shares import ALL, record
-from fastdrop_kernels.cpu.span import NEAR
+from fastdrop_kernels.cpu.codegen.ndarray_layout import slot
+from fastdrop_kernels.cpu.elements.operations import Operation
+from fastdrop_kernels.cpu.loops.call_descriptor import ALL, record
+from fastdrop_kernels.cpu.loops.contiguous import NEAR
+from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
 from tests.support.oracle import Array
 
 

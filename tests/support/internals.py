@@ -15,23 +15,17 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from fastdrop import (
-    _arguments,
-    _backend,
-    _backends,
-    _functions,
-    _laws,
-    _numpy,
-    _overlap,
-    _repeats,
-)
-from fastdrop_kernels import plan
-from fastdrop_kernels.cpu import driver
+from fastdrop._arrays import adapter, dispatch, numpy_arrays, overlap
+from fastdrop._call import coefficients, plan_cache
+from fastdrop._check import placement as placements
+from fastdrop._functions import dropout
+from fastdrop_kernels import layout
+from fastdrop_kernels.cpu.host import driver
 
-placement = _arguments.place  # shape, noise_shape, offset, global_shape -> index, index strides
-c_strides = plan.c_strides  # shape -> strides of C order, in elements
-addresses = _overlap.addresses  # an array of addresses, whatever memory they are of
-backend_of = _backends.backend_of  # array -> the adapter of its library
+c_strides = layout.c_strides  # shape -> strides of C order, in elements
+placement = placements.place  # shape, noise_shape, offset, global_shape -> index, index strides
+addresses = overlap.addresses  # an array of addresses, whatever memory they are of
+backend_of = dispatch.backend_of  # array -> the adapter of its library
 
 
 # The plan cache
@@ -39,33 +33,33 @@ backend_of = _backends.backend_of  # array -> the adapter of its library
 
 def forget_plans() -> None:
     """Empty the plan cache."""
-    _repeats.forget()
+    plan_cache.forget()
 
 
 def plan_count() -> int:
     """Return how many calls have a plan."""
-    return len(_repeats.calls)
+    return len(plan_cache.calls)
 
 
 def no_call_has_a_plan() -> bool:
     """Say whether all remembered calls are of those that cannot be planned."""
-    return all(plan is _repeats._not_again for plan in _repeats.calls.values())
+    return all(plan is plan_cache._not_again for plan in plan_cache.calls.values())
 
 
 def calls_seen_once() -> int:
     """Return how many calls wait for a second one like them."""
-    return len(_repeats._seen)
+    return len(plan_cache._seen)
 
 
 def limit_plan_cache(patch: pytest.MonkeyPatch, most: int) -> None:
     """Let the plan cache hold `most` calls at the most."""
-    patch.setattr(_repeats, "_MOST_CALLS", most)
+    patch.setattr(plan_cache, "_MOST_CALLS", most)
 
 
 def replace_plan_cache(patch: pytest.MonkeyPatch) -> None:
     """Start with an empty plan cache, and restore the present one afterwards."""
-    patch.setattr(_repeats, "calls", {})
-    patch.setattr(_repeats, "_seen", set())
+    patch.setattr(plan_cache, "calls", {})
+    patch.setattr(plan_cache, "_seen", set())
 
 
 def let_all_call_hashes_collide(patch: pytest.MonkeyPatch) -> None:
@@ -75,12 +69,12 @@ def let_all_call_hashes_collide(patch: pytest.MonkeyPatch) -> None:
         def __contains__(self, number: object) -> bool:
             return True
 
-    patch.setattr(_repeats, "_seen", Everything())
+    patch.setattr(plan_cache, "_seen", Everything())
 
 
 def while_planning(patch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
     """Run an action whenever a call with NumPy arrays is planned."""
-    backend = type(_numpy.NUMPY)
+    backend = type(numpy_arrays.NUMPY)
     plan = backend.repeatable
 
     def acting(*given: Any) -> Any:
@@ -99,7 +93,7 @@ def only_planned_calls() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         for step in ("operands", "mask"):
-            patch.setattr(_backend.Backend, step, fail)
+            patch.setattr(adapter.Backend, step, fail)
         yield
 
 
@@ -108,14 +102,14 @@ def only_planned_calls() -> Iterator[None]:
 
 def fast_path(p: float, dtype: np.dtype[Any]) -> Any:
     """Return what `fastdrop.dropout` keeps of calls with this p and dtype: kernel and record."""
-    return _functions._express[p, None, dtype]
+    return dropout._express[p, None, dtype]
 
 
 def replace_fast_paths(patch: pytest.MonkeyPatch) -> None:
     """Start without fast paths, and restore the present ones afterwards."""
     fresh: dict[Any, Any] = {}
-    patch.setattr(_functions, "_express", fresh)
-    patch.setattr(_laws, "EXPRESS", fresh)
+    patch.setattr(dropout, "_express", fresh)
+    patch.setattr(coefficients, "EXPRESS", fresh)
 
 
 def set_cpu_limits(

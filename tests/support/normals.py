@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 import fastdrop as fd
-from fastdrop_kernels import contract, quantile
+from fastdrop_kernels import contract
+from fastdrop_kernels import normal_coefficients as quantile
 from tests.support.oracle import Array, index_of
 
 F32 = np.float32

@@ -9,7 +9,7 @@ import numpy as np
 
 import fastdrop as fd
 from fastdrop_kernels import contract
-from fastdrop_kernels.elementary import EXP32, EXP64, INVERSE_LOG_2
+from fastdrop_kernels.exp_coefficients import EXP32, EXP64, INVERSE_LOG_2
 from tests.support.devices import Device
 from tests.support.oracle import Array, assert_same, mask, poisoned
 

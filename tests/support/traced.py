@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 import fastdrop as fd
-from fastdrop_kernels.cpu import storage
-from fastdrop_kernels.cpu.lanes import Lanes
-from fastdrop_kernels.cpu.operations import Operation
+from fastdrop_kernels.cpu.codegen.vectors import Lanes
+from fastdrop_kernels.cpu.elements import storage
+from fastdrop_kernels.cpu.elements.operations import Operation
 from tests.support.direct import treat
 from tests.support.oracle import Array
 

@@ -15,8 +15,8 @@ from numba.core.registry import cpu_target
 
 import fastdrop as fd
 from fastdrop_kernels import contract
-from fastdrop_kernels.cpu import columns
-from fastdrop_kernels.cpu.span import NEAR_BYTES
+from fastdrop_kernels.cpu.host import per_column as columns
+from fastdrop_kernels.cpu.loops.contiguous import NEAR_BYTES
 from tests.support import normals, oracle
 from tests.support import softmaxes as exact
 from tests.support.normals import uniforms

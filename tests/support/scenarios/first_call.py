@@ -66,7 +66,7 @@ def during_a_users_import() -> None:
 
 
 def during_compilation() -> None:
-    from fastdrop_kernels.cpu import compiler
+    from fastdrop_kernels.cpu.codegen import compiler
 
     # Some of it is compiled then, and the rest is not.
     fork_during(call, lambda: bool(compiler._alive))

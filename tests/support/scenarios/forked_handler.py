@@ -19,7 +19,7 @@ from typing import Any
 
 import fastdrop as fd
 from fastdrop_kernels import threads
-from fastdrop_kernels.uninterrupted import uninterrupted
+from fastdrop_kernels.shielded import uninterrupted
 
 from .children import wait
 from .first_call import call
