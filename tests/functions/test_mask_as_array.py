@@ -1,4 +1,4 @@
-"""Masks as the arrays that they stand for: in other operators, functions and detect."""
+"""Masks as the arrays that they stand for: in other operators, functions and libraries."""
 
 from __future__ import annotations
 
