@@ -169,7 +169,7 @@ class TestTieVectors:
         assert int(contract.uniform32(*words)) == v["uniform32"]
 
     @pytest.mark.parametrize("shape", [(1,), (3,), (600,), (1, 1)])
-    def test_level_1_settles_it_in_every_kernel(
+    def test_level_1_resolves_the_tie_in_every_kernel(
         self, v: dict[str, Any], shape: tuple[int, ...]
     ) -> None:
         key, index = fd.Key(int(v["seed"]), int(v["stream"])), int(v["index"])

@@ -52,7 +52,9 @@ PLACES = [*range(8), 15, 16, 31, 32, 63, 64, 127, 511, 512, 1023, 2047, 2048, 25
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_tie_at_any_place_of_a_line_is_settled(place: int, rng: np.random.Generator) -> None:
+def test_a_tie_at_any_position_of_a_contiguous_array_is_resolved(
+    place: int, rng: np.random.Generator
+) -> None:
     key = key_from(rng)
     kept_at, dropped_at = tied_ps(key, place)
     before, after = mask((N,), kept_at, key), mask((N,), dropped_at, key)
@@ -63,7 +65,7 @@ def test_a_tie_at_any_place_of_a_line_is_settled(place: int, rng: np.random.Gene
 
 
 @pytest.mark.parametrize("low", [0, 1, 0x7FFF, 0x8000, 0xFFFE, 0xFFFF])
-def test_ties_are_settled_by_any_low_half_of_the_threshold(
+def test_ties_are_resolved_for_any_low_half_of_the_threshold(
     low: int, rng: np.random.Generator
 ) -> None:
     key = key_from(rng)
@@ -74,7 +76,7 @@ def test_ties_are_settled_by_any_low_half_of_the_threshold(
         assert_drawn(mask((N,), p, key), p, key)
 
 
-def test_many_ties_at_once_are_settled() -> None:
+def test_many_ties_at_once_are_resolved() -> None:
     # Of 2**17 elements about two share each half; the most that do so are the test.
     key = fd.Key(17)
     uniform = uniforms(key, np.arange(2**17, dtype=np.uint64))
@@ -92,7 +94,7 @@ def test_many_ties_at_once_are_settled() -> None:
 
 @pytest.mark.parametrize("p", [2.0**-32, 2.0**-20, 65535 / 2**32, 2.0**-16, 1 - 2.0**-16,
                                1 - 65535 / 2**32, 1 - 2.0**-32])  # fmt: skip
-def test_thresholds_whose_upper_half_is_0_or_all_ones_are_settled(p: float) -> None:
+def test_ties_of_thresholds_whose_high_half_is_0_or_all_ones_are_resolved(p: float) -> None:
     # Level 0 is tied for an element in 65,536: there are some among these.
     key = fd.Key(23)
     index = np.arange(2**17, dtype=np.uint64)
@@ -103,7 +105,7 @@ def test_thresholds_whose_upper_half_is_0_or_all_ones_are_settled(p: float) -> N
 
 
 @pytest.mark.parametrize("level_0", [0, 0xFFFF])
-def test_ties_in_the_outermost_halves_are_settled(level_0: int) -> None:
+def test_ties_at_the_smallest_and_largest_high_half_are_resolved(level_0: int) -> None:
     key = fd.Key(29)
     uniform = uniforms(key, np.arange(2**17, dtype=np.uint64))
     (tied,) = np.nonzero(uniform >> np.uint64(16) == level_0)
@@ -120,7 +122,7 @@ def test_ties_in_the_outermost_halves_are_settled(level_0: int) -> None:
 @pytest.mark.parametrize(
     ("noise", "place"), [((40, 1), 33), ((1, 30), 29), ((1, 1), 0), ((), 0), ((40, 30), 700)]
 )
-def test_ties_of_shared_decisions_are_settled(
+def test_ties_under_a_noise_shape_are_resolved(
     noise: tuple[int, ...], place: int, rng: np.random.Generator
 ) -> None:
     for _ in range(3):
@@ -130,7 +132,7 @@ def test_ties_of_shared_decisions_are_settled(
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 9])
-def test_ties_of_scattered_elements_are_settled(columns: int, rng: np.random.Generator) -> None:
+def test_ties_of_strided_elements_are_resolved(columns: int, rng: np.random.Generator) -> None:
     # A narrow block of a wide array: each element of a line is in a block of its own.
     key = key_from(rng)
     full, start, shape = (900, 1000), (17, 501), (600, columns)
@@ -144,7 +146,7 @@ def test_ties_of_scattered_elements_are_settled(columns: int, rng: np.random.Gen
 
 
 @pytest.mark.parametrize("row_length", [64, 65, 72, 333])
-def test_ties_of_panels_are_settled(row_length: int, rng: np.random.Generator) -> None:
+def test_ties_in_transposed_tiles_are_resolved(row_length: int, rng: np.random.Generator) -> None:
     key = key_from(rng)
     shape = (300, row_length)
     for row, column in ((0, 0), (0, 63), (1, 5), (255, 62), (256, 63), (299, row_length - 1)):
@@ -158,7 +160,7 @@ def test_ties_of_panels_are_settled(row_length: int, rng: np.random.Generator) -
 
 
 @pytest.mark.parametrize("edge", EDGES)
-def test_offsets_that_cross_a_boundary_of_the_index_go_on(
+def test_the_mask_continues_across_every_boundary_of_the_index(
     edge: int, rng: np.random.Generator
 ) -> None:
     key = key_from(rng)
@@ -171,7 +173,7 @@ def test_offsets_that_cross_a_boundary_of_the_index_go_on(
 
 
 @pytest.mark.parametrize("edge", EDGES)
-def test_arrays_of_two_axes_cross_a_boundary_of_the_index(
+def test_two_dimensional_arrays_cross_every_boundary_of_the_index(
     edge: int, rng: np.random.Generator
 ) -> None:
     key = key_from(rng)

@@ -45,7 +45,9 @@ FUNCTIONS: dict[str, tuple[Any, Any, float, tuple[float, float], tuple[float, fl
 
 @every_dtype
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_to_the_last_places(name: str, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+def test_errors_are_within_the_last_places(
+    name: str, dtype: np.dtype[Any], rng: np.random.Generator
+) -> None:
     function, true_function, most, *bounds = FUNCTIONS[name]
     x = spread(dtype, *bounds[DTYPES.index(dtype)], rng)
     with np.errstate(all="ignore"):
@@ -59,7 +61,9 @@ def lower_tail(x: Lanes) -> Lanes:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_the_tail_of_the_normal(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+def test_the_lower_tail_of_the_normal_distribution_is_accurate(
+    dtype: np.dtype[Any], rng: np.random.Generator
+) -> None:
     mpmath = pytest.importorskip("mpmath")
     x = rng.uniform(0, 14.5 if dtype == np.float32 else 39, 1500).astype(dtype)
     with mpmath.workdps(30):
@@ -71,14 +75,14 @@ def test_the_tail_of_the_normal(dtype: np.dtype[Any], rng: np.random.Generator) 
 
 
 @every_dtype
-def test_exp_at_its_ends(dtype: np.dtype[Any]) -> None:
+def test_exp_at_its_limits(dtype: np.dtype[Any]) -> None:
     x = np.array([0.0, -0.0, -np.inf, -1e30, np.inf, 1e30, np.nan, 1e-40, -1e-40], dtype)
     got = applied(elementary.exp, x)
     assert_same(got, np.array([1, 1, 0, 0, np.inf, np.inf, np.nan, 1, 1], dtype))
 
 
 @every_dtype
-def test_tanh_at_its_ends(dtype: np.dtype[Any]) -> None:
+def test_tanh_at_its_limits(dtype: np.dtype[Any]) -> None:
     tiny = np.finfo(dtype).smallest_subnormal
     x = np.array([0.0, -0.0, -np.inf, np.inf, 20, -1e30, np.nan, tiny, -3 * tiny], dtype)
     got = applied(elementary.tanh, x)

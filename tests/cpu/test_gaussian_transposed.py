@@ -33,13 +33,13 @@ def form_of(rows: int, columns: int) -> str:
     return plan(x.shape, x.strides, x.strides, c_strides(x.shape), panel_from=12).form
 
 
-def test_few_rows_are_lines() -> None:
+def test_few_rows_are_strided_and_not_tiled() -> None:
     assert form_of(11, 100) == LINE
     assert form_of(12, 100) == form_of(1000, 2) == PANEL
 
 
 @pytest.mark.parametrize("rows", ROWS)
-def test_panels_of_every_size(rows: int, rng: np.random.Generator) -> None:
+def test_transposed_tiles_of_every_size(rows: int, rng: np.random.Generator) -> None:
     for columns in COLUMNS:
         x = rng.standard_normal((rows, columns)).astype(np.float32)
         laid = np.asfortranarray(x)
@@ -51,7 +51,7 @@ def test_panels_of_every_size(rows: int, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_dtypes_and_steps_in_memory(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+def test_dtypes_and_strides(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     x = rng.standard_normal((70, 26)).astype(dtype)
     want = expected("plus", x, 0.3, KEY, offset=5)
     apart = np.repeat(x.T, 2, 1)[:, ::2].T
@@ -74,7 +74,7 @@ def test_many_axes_and_shards(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("noise_shape", [(None, 1, None), (1, None, None), (None, None, 1)])
-def test_shared_numbers(noise_shape: Any, rng: np.random.Generator) -> None:
+def test_normal_numbers_shared_by_a_noise_shape(noise_shape: Any, rng: np.random.Generator) -> None:
     x = rng.standard_normal((45, 9, 20)).astype(np.float32)
     want = expected("plus", x, 0.3, KEY, noise_shape=noise_shape)
     for laid in (np.asfortranarray(x), np.ascontiguousarray(x.transpose(1, 0, 2)).swapaxes(0, 1)):

@@ -65,7 +65,7 @@ def test_every_value_is_rounded_once(dtype: np.dtype[Any], scale: float) -> None
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_float16_without_its_instructions_rounds_alike(scale: float) -> None:
+def test_float16_without_f16c_rounds_alike(scale: float) -> None:
     x = every_value(HALF_TYPES[0])
     operation = operations.drop("float16-portable", storage.FLOAT16_PORTABLE)
     y, factor = poisoned(x.shape, x.dtype), np.array(scale, np.float32)
@@ -74,7 +74,7 @@ def test_float16_without_its_instructions_rounds_alike(scale: float) -> None:
     assert_same_halves(y, want)
 
 
-def test_float16_without_its_instructions_rounds_every_tie_and_neighbour() -> None:
+def test_float16_without_f16c_rounds_every_tie_and_neighbour() -> None:
     """The float32 half way between two float16, and its neighbours, above and below."""
     x = every_value(HALF_TYPES[0])
     x = x[np.isfinite(x)]
@@ -154,7 +154,7 @@ def test_every_value_is_rounded_once_in_every_layout(
 
 
 @pytest.mark.parametrize("dtype", HALF_TYPES, ids=str)
-def test_large_arrays_on_many_threads(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+def test_large_arrays_on_several_threads(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     x = rng.standard_normal(1_300_003, np.float32).astype(dtype)
     y = fd.dropout(x, 0.25, rng=KEY, offset=2**61 + 7)
     kept = fd.dropout_mask(x.shape, 0.25, rng=KEY, offset=2**61 + 7)
@@ -162,7 +162,7 @@ def test_large_arrays_on_many_threads(dtype: np.dtype[Any], rng: np.random.Gener
 
 
 @pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype == np.float16, HALF_TYPES), ids=str)
-def test_shared_shards_and_in_place(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+def test_noise_shapes_shards_and_in_place(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     x = rng.standard_normal((40, 70)).astype(dtype)
     for noise_shape in ((40, 1), (1, 70)):
         y = fd.dropout(x, 0.4, rng=KEY, noise_shape=noise_shape)
@@ -177,7 +177,7 @@ def test_shared_shards_and_in_place(dtype: np.dtype[Any], rng: np.random.Generat
 
 
 @pytest.mark.parametrize("dtype", HALF_TYPES, ids=str)
-def test_layer_and_dropped_nans(dtype: np.dtype[Any]) -> None:
+def test_a_layer_drops_nan(dtype: np.dtype[Any]) -> None:
     layer = fd.Dropout(0.5, rng=3)
     x = np.full(1000, np.nan, np.float32).astype(dtype)
     y = layer(x)
@@ -200,7 +200,7 @@ def test_masked_fill_of_bfloat16() -> None:
             fd.masked_fill(x, 0.3, wrong, rng=KEY)
 
 
-def test_another_library_with_a_dtype_of_that_name_is_not_believed() -> None:
+def test_other_dtypes_of_ml_dtypes_are_refused() -> None:
     for dtype in (ml_dtypes.float8_e4m3fn, ml_dtypes.int4):
         with pytest.raises(TypeError, match="none of float16, bfloat16, float32 and float64"):
             fd.dropout(np.zeros(3, dtype), 0.5)

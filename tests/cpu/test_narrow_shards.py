@@ -51,7 +51,9 @@ def form_of(shape: tuple[int, ...], steps: tuple[int, ...], narrow: int) -> Any:
         ((100, 5, 8), (1000, 0, 1), REPEATS),
     ],
 )
-def test_forms(shape: tuple[int, ...], steps: tuple[int, ...], form: str) -> None:
+def test_the_schedule_of_each_layout(
+    shape: tuple[int, ...], steps: tuple[int, ...], form: str
+) -> None:
     expected_form = REPEATS if form == LINE and steps[-2] == 0 else form
     layout = form_of(shape, steps, narrow=48)
     assert layout.form == expected_form
@@ -59,7 +61,7 @@ def test_forms(shape: tuple[int, ...], steps: tuple[int, ...], form: str) -> Non
     assert layout.elements == np.prod(shape)
 
 
-def test_rows_are_an_axis_that_is_long_enough() -> None:
+def test_tile_rows_lie_along_an_axis_that_is_long_enough() -> None:
     for shape, rows in (((4096, 5, 8), 4096), ((4096, 50, 8), 50), ((20, 30, 8), 30)):
         layout = form_of(shape, (10**6, 1000, 1), narrow=48)
         assert (layout.form, layout.axes[-1][0], layout.axes[-2][0]) == (PANEL, rows, 8)
@@ -118,7 +120,7 @@ def test_views_of_wider_arrays(dtype: Any, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("p", [0.0, 2.0**-20, 1.0])
-def test_masks_and_chances(p: float, rng: np.random.Generator) -> None:
+def test_masks_of_degenerate_and_small_p(p: float, rng: np.random.Generator) -> None:
     where: dict[str, Any] = {"offset": (0, 3), "global_shape": (500, WIDE)}
     shape = (300, 11)
     want = mask(shape, p, KEY, **where)
@@ -164,7 +166,7 @@ SPARSE: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
 
 
 @pytest.mark.parametrize(("shape", "wide"), SPARSE)
-def test_sparse_elements(
+def test_elements_far_apart_in_the_mask(
     shape: tuple[int, ...], wide: tuple[int, ...], rng: np.random.Generator
 ) -> None:
     x = rng.standard_normal(shape).astype(np.float32)
@@ -179,7 +181,7 @@ def test_sparse_elements(
             assert_same(np.ascontiguousarray(got), np.ascontiguousarray(want))
 
 
-def test_few_rows_are_exchanged_for_many() -> None:
+def test_tile_rows_lie_along_the_longer_axis() -> None:
     for shape, rows in (((1000, 4, 1), 1000), ((40, 33, 3, 1), 33), ((2, 11, 3, 1), 11)):
         steps = tuple(7 * step + (step == 1) for step in c_strides((10**5, 50, 40, 9)))[
             -len(shape) :

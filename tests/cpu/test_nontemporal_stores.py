@@ -93,7 +93,7 @@ def test_ties_at_every_place_of_a_group(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
-def test_it_gives_what_the_reference_gives(kind: str, rng: np.random.Generator) -> None:
+def test_nontemporal_results_equal_the_reference(kind: str, rng: np.random.Generator) -> None:
     operation, dtype = KINDS[kind]
     x = rng.standard_normal(20_001).astype(dtype)
     y = misaligned(np.empty_like(x), 40)
@@ -112,7 +112,7 @@ def test_alpha_dropout(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_large_calls_write_past_the_caches(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_calls_use_nontemporal_stores(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also by cut parts, of which each begins inside a line, but not in place."""
     ways: list[str] = []
 
@@ -148,7 +148,7 @@ def test_large_calls_write_past_the_caches(threads: int, monkeypatch: pytest.Mon
         fd.set_num_threads(before)
 
 
-def test_which_operations_have_such_kernels() -> None:
+def test_which_operations_have_nontemporal_kernels() -> None:
     assert has_nontemporal(catalogue.dropping(np.dtype(np.float32)))
     assert has_nontemporal(catalogue.filling(np.dtype(np.int16)))
     assert not has_nontemporal(catalogue.filling(np.dtype(np.int8)))

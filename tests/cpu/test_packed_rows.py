@@ -31,7 +31,7 @@ def test_rows_of_a_wider_array(columns: int, before: int, p: float) -> None:
 
 
 @pytest.mark.parametrize("offset", [*range(9), 255, 256, 257, 2**40 + 11])
-def test_any_place_in_a_byte_and_a_group(offset: int) -> None:
+def test_any_offset_within_a_byte_and_a_group(offset: int) -> None:
     key, n = fd.Key(1, offset), 50_001
     bits = fd.dropout_mask(n, 0.3, rng=key, packed=True, offset=offset)
     kept = mask((n,), 0.3, key, offset=offset)

@@ -71,7 +71,7 @@ def special_chances(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     return p
 
 
-def test_what_pays_has_tables() -> None:
+def test_which_layouts_use_threshold_tables() -> None:
     def period(x: Array, of_p: tuple[int, ...]) -> int | None:
         operation = catalogue.dropping_each(x.dtype, False)
         p = np.broadcast_to(np.full(of_p, 0.3), x.shape)
@@ -93,7 +93,7 @@ def test_what_pays_has_tables() -> None:
 
 
 @every_dtype
-def test_every_element_has_its_own(
+def test_every_element_has_its_own_threshold_and_factor(
     dtype: np.dtype[Any], rng: np.random.Generator, used: list[bool]
 ) -> None:
     for shape, of_p in SHAPES:
@@ -113,7 +113,7 @@ def test_every_element_has_its_own(
     "dtype",
     thinned(lambda dtype: dtype == "i2", ["u1", "i2", "f4", "i8", "c16"]),
 )
-def test_fills(dtype: str, rng: np.random.Generator, used: list[bool]) -> None:
+def test_masked_fill(dtype: str, rng: np.random.Generator, used: list[bool]) -> None:
     for shape, of_p in SHAPES:
         x, p = rng.integers(0, 99, shape).astype(dtype), special_chances(of_p, rng)
         got = fd.masked_fill(x, p, 7, rng=KEY, offset=2**33 + 5)
@@ -132,7 +132,7 @@ def test_masks(rng: np.random.Generator, used: list[bool]) -> None:
 
 
 @pytest.mark.parametrize("offset", OFFSETS)
-def test_ties_are_settled_by_every_element_s_own_threshold(
+def test_ties_are_resolved_by_each_element_s_threshold(
     offset: int, rng: np.random.Generator, used: list[bool]
 ) -> None:
     """Every p is tied with an element: it is the uniform of one, or near it."""
@@ -150,7 +150,7 @@ def test_ties_are_settled_by_every_element_s_own_threshold(
 
 
 @pytest.mark.parametrize("level_0", [0, 0xFFFF])
-def test_ties_in_the_outermost_halves(level_0: int, used: list[bool]) -> None:
+def test_ties_at_the_smallest_and_largest_high_half(level_0: int, used: list[bool]) -> None:
     """Next to p of 0 and 1, and of these, whose upper halves are the same."""
     index = np.arange(2**19, dtype=np.uint64)
     u = uniforms(index, KEY).astype(np.int64)
@@ -166,7 +166,7 @@ def test_ties_in_the_outermost_halves(level_0: int, used: list[bool]) -> None:
             assert_same(fd.dropout_mask((2, 256), p, rng=KEY, offset=first), kept)
 
 
-def test_parts_and_alignments(rng: np.random.Generator, used: list[bool]) -> None:
+def test_shards_and_alignments(rng: np.random.Generator, used: list[bool]) -> None:
     full, p = (40, 700), special_chances((700,), rng)
     x = rng.standard_normal(full).astype(np.float32)
     want = expected(x, p)
@@ -182,7 +182,7 @@ def test_parts_and_alignments(rng: np.random.Generator, used: list[bool]) -> Non
             assert_same(np.ascontiguousarray(got), part)
 
 
-def test_a_last_axis_of_one_and_shared_decisions(rng: np.random.Generator) -> None:
+def test_a_last_axis_of_one_and_noise_shapes(rng: np.random.Generator) -> None:
     x, p = rng.standard_normal((90, 40, 1)).astype(np.float32), special_chances((40, 1), rng)
     assert_same(fd.dropout(x, p, rng=KEY), expected(x, p))
     where: dict[str, Any] = {"offset": (5, 1, 7), "global_shape": (99, 50, 9)}
@@ -199,7 +199,7 @@ def test_a_last_axis_of_one_and_shared_decisions(rng: np.random.Generator) -> No
         assert_same(got, np.where(kept, many, 0.0))
 
 
-def test_threads_and_large_arrays_change_no_bit(
+def test_any_number_of_threads_gives_the_same_bits(
     set_threads: Callable[[int], None], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_cpu_limits(monkeypatch, parallel_from=1 << 12)
@@ -224,7 +224,7 @@ def test_nothing_around_the_result_is_written(rng: np.random.Generator, used: li
         assert (memory[-128:] == POISON).all()
 
 
-def test_a_p_that_changed_is_seen(rng: np.random.Generator, used: list[bool]) -> None:
+def test_a_changed_p_takes_effect(rng: np.random.Generator, used: list[bool]) -> None:
     x, p = rng.standard_normal((30, 300)), chances((300,), rng)
     for change in range(3):
         p[change + 10] = rng.random()

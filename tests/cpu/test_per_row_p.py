@@ -27,7 +27,7 @@ def form_of(x: Array, of_p: tuple[int, ...], p: float = 0.3) -> str | None:
     return found[0].form if found else None
 
 
-def test_what_is_long_enough_has_laws() -> None:
+def test_which_layouts_use_row_thresholds() -> None:
     x = np.zeros((4, 5, 128), np.float32)
     assert form_of(x, (5, 1)) == form_of(x, (4, 1, 1)) == form_of(x, (4, 5, 1)) == LINE
     assert form_of(x, (128,)) is None
@@ -39,7 +39,7 @@ def test_what_is_long_enough_has_laws() -> None:
 
 
 @pytest.mark.parametrize("n", [128, 255, 256, 257, 1025])
-def test_every_line_has_its_own(n: int, rng: np.random.Generator) -> None:
+def test_every_row_has_its_own_threshold_and_factor(n: int, rng: np.random.Generator) -> None:
     for shape, of_p in (((3, 4, n), (4, 1)), ((9, n), (9, 1)), ((2, 5, 2, n), (5, 1, 1))):
         x, p = rng.standard_normal(shape).astype(np.float32), chances(of_p, rng)
         wide = np.concatenate([x, x], axis=-1)[..., :n]
@@ -51,14 +51,14 @@ def test_every_line_has_its_own(n: int, rng: np.random.Generator) -> None:
             assert_same(fd.dropout(x, p, rng=KEY, scale=2.0, **where), expected(x, p, 2.0, **where))
 
 
-def test_ties_are_settled_by_each_line_s_own_threshold() -> None:
+def test_ties_are_resolved_by_each_row_s_threshold() -> None:
     """So near to each other that 16 bits say the same of nearly all."""
     x = np.ones((64, 5000), np.float32)
     p = 0.3 + np.arange(64.0)[:, None] * 2.0**-20
     assert_same(fd.dropout(x, p, rng=KEY), expected(x, p))
 
 
-def test_fortran_order_in_panels(rng: np.random.Generator) -> None:
+def test_fortran_order_in_transposed_tiles(rng: np.random.Generator) -> None:
     x = rng.standard_normal((150, 6, 7, 9)).astype(np.float32)
     for of_p in ((6, 1, 1), (7, 1), (9,), (6, 1, 9)):
         p = rng.random(of_p)
@@ -73,7 +73,7 @@ def test_fortran_order_in_panels(rng: np.random.Generator) -> None:
         )
 
 
-def test_lines_that_share_decisions(rng: np.random.Generator) -> None:
+def test_rows_under_a_noise_shape(rng: np.random.Generator) -> None:
     x, p = rng.standard_normal((4, 30, 200)), chances((30, 1), rng)
     for noise, index in (((None, None, 1), (4, 30, 1)), ((1, None, None), (1, 30, 200))):
         kept = kept_by(p, x.shape, noise_shape=index)
@@ -83,7 +83,7 @@ def test_lines_that_share_decisions(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.slow
-def test_fills_and_marks(rng: np.random.Generator) -> None:
+def test_masked_fill_and_masks(rng: np.random.Generator) -> None:
     p = chances((7, 1), rng)
     for dtype in (np.uint8, np.complex128):
         x = rng.integers(0, 99, (3, 7, 300)).astype(dtype)
@@ -92,7 +92,7 @@ def test_fills_and_marks(rng: np.random.Generator) -> None:
     assert_same(fd.dropout_mask((3, 7, 300), p, rng=KEY), kept_by(p, (3, 7, 300)))
 
 
-def test_threads_and_shards_change_no_bit(
+def test_threads_and_shards_give_the_same_bits(
     set_threads: Callable[[int], None], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_cpu_limits(monkeypatch, parallel_from=1 << 12)

@@ -59,7 +59,7 @@ def test_a_scale_of_minus_zero_is_not_that_of_zero(first: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
-def test_equal_dtypes_are_one_dtype(dtype: Any) -> None:
+def test_equal_dtypes_share_a_fast_path(dtype: Any) -> None:
     """An array that came through pickle has a dtype object of its own."""
     x = np.random.default_rng().standard_normal(100).astype(dtype)
     arrays = [x, pickle.loads(pickle.dumps(x))]
@@ -77,7 +77,7 @@ def test_equal_dtypes_are_one_dtype(dtype: Any) -> None:
         assert law.near(id(other), id(x), law.record_at, 0, *KEY) == 0
 
 
-def test_the_short_way_leaves_alone_what_is_not_plain() -> None:
+def test_the_fast_path_refuses_what_it_cannot_compute() -> None:
     x = np.ones((8, 8), np.float32)
     fd.dropout(x, 0.5, rng=KEY)
     law = fast_path(0.5, x.dtype)
@@ -111,7 +111,7 @@ def layouts(x: Array) -> dict[str, Array]:
     "dtype",
     ["bool", *(pytest.param(d, marks=pytest.mark.slow) for d in ("f2", "f4", "f8", "u1", "c16"))],
 )
-def test_small_arrays_go_the_ways_of_large_ones(
+def test_small_arrays_in_the_schedules_of_large_ones(
     dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_cpu_limits(monkeypatch, parallel_from=500, chunk=300, cached_bytes=256)
@@ -155,7 +155,7 @@ except ValueError as error:
     assert assert_succeeds(done) == "nothing written\n"
 
 
-def test_a_layer_that_is_changed_between_forward_and_backward() -> None:
+def test_a_backward_uses_the_noise_shape_and_key_of_its_forward() -> None:
     layer = fd.Dropout(0.5, rng=KEY, noise_shape=(None, 1))
     x = np.ones((30, 20))
     y = layer(x)
@@ -165,7 +165,7 @@ def test_a_layer_that_is_changed_between_forward_and_backward() -> None:
     assert (layer.backward(x) == y).all()
 
 
-def test_in_evaluation_an_integer_is_no_more_looked_at_than_another_generator() -> None:
+def test_evaluation_does_not_check_rng() -> None:
     x = np.ones(3)
     for rng in (-1, 5, None):
         assert fd.dropout(x, rng=rng, training=False) is x

@@ -64,14 +64,14 @@ def compare(kind: str, n: int, x_by: int, y_by: int, index: int, start: int = 0)
 
 @every_kind
 @pytest.mark.parametrize("n", SIZES)
-def test_every_size_is_written_as_by_the_plain_kernel(n: int, kind: str) -> None:
+def test_every_size_is_written_as_by_the_cached_kernel(n: int, kind: str) -> None:
     for y_by in (0, 1, 8, 60, 63):
         for index in (0, 3, 2040):
             compare(kind, n, 4, y_by, index)
 
 
 @every_kind
-def test_every_misalignment_is_written_as_by_the_plain_kernel(kind: str) -> None:
+def test_every_misalignment_is_written_as_by_the_cached_kernel(kind: str) -> None:
     for y_by in range(64):
         for x_by in (0, y_by, 63 - y_by):
             compare(kind, 700, x_by, y_by, 5 * y_by)
@@ -79,14 +79,14 @@ def test_every_misalignment_is_written_as_by_the_plain_kernel(kind: str) -> None
 
 
 @every_kind
-def test_a_part_leaves_the_rest_of_the_array_alone(kind: str) -> None:
+def test_a_chunk_leaves_the_rest_of_the_array_alone(kind: str) -> None:
     for start in (1, 15, 16, 100, 2047, 2048, 2999):
         for index in (0, 1, 2**32 - 1000):
             compare(kind, 3000, 0, 24, index, start)
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
-def test_it_gives_what_the_reference_gives(kind: str, rng: np.random.Generator) -> None:
+def test_both_kernels_equal_the_reference(kind: str, rng: np.random.Generator) -> None:
     for way in (NEAR, FAR):
         check_reference(kind, way, rng)
 

@@ -143,7 +143,7 @@ def test_large_packed_masks(shape: tuple[int, ...], offset: int, count: int) -> 
     ],
     ids=str,
 )
-def test_parts_of_a_packed_mask_never_share_a_byte(
+def test_chunks_of_a_packed_mask_never_share_a_byte(
     where: dict[str, Any], set_threads: SetThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Two threads in one byte would lose bits only now and then, so the parts are looked at.
@@ -181,7 +181,7 @@ def test_parts_of_a_packed_mask_never_share_a_byte(
 
 @pytest.mark.parametrize("noise", [(ROWS, 1), (1, COLUMNS), (1, 1)])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_any_number_of_threads_shares_the_same_decisions(
+def test_any_number_of_threads_follows_the_noise_shape(
     noise: tuple[int, int], order: Any, count: int
 ) -> None:
     x = np.asarray(numbers(np.float32), order=order)
@@ -209,7 +209,7 @@ def test_any_number_of_threads_draws_the_same_shard(count: int, kept: Array) -> 
     assert count == fd.get_num_threads()
 
 
-def test_in_place_and_certain_calls_are_the_same_on_any_number_of_threads(
+def test_in_place_and_degenerate_calls_are_the_same_on_any_number_of_threads(
     count: int, kept: Array
 ) -> None:
     x = numbers(np.float64)
@@ -290,7 +290,7 @@ def test_the_number_that_was_set_is_returned(set_threads: SetThreads) -> None:
 
 
 @pytest.mark.parametrize("n", [0, -1, -8])
-def test_no_threads_are_a_value_error(n: int, set_threads: SetThreads) -> None:
+def test_fewer_than_one_thread_is_a_value_error(n: int, set_threads: SetThreads) -> None:
     before = fd.get_num_threads()
     with pytest.raises(ValueError, match=f"n={n} is below 1"):
         set_threads(n)
@@ -318,7 +318,7 @@ def test_several_threads_work_together_and_each_once(set_threads: SetThreads) ->
     assert threading.get_ident() in seen
 
 
-def test_the_caller_does_not_wait_for_who_has_not_begun(set_threads: SetThreads) -> None:
+def test_the_caller_does_not_wait_for_threads_that_have_not_begun(set_threads: SetThreads) -> None:
     busy, done = threading.Barrier(3, timeout=60), threading.Event()
 
     def hold() -> None:
@@ -355,7 +355,9 @@ def test_an_error_in_work_reaches_the_caller(set_threads: SetThreads) -> None:
 @pytest.mark.parametrize("n", [1, 255, 256, 257, 5_000, 70_001])
 @pytest.mark.parametrize("index", [0, 1, 255, 256, 2**40 + 77])
 @pytest.mark.parametrize("part", [256, 1024])
-def test_parts_are_the_whole(n: int, index: int, part: int, rng: np.random.Generator) -> None:
+def test_chunks_taken_by_several_threads_cover_the_array(
+    n: int, index: int, part: int, rng: np.random.Generator
+) -> None:
     """Three threads, in turns that differ from run to run, of the smallest parts there are."""
     x = rng.standard_normal(n, np.float32)
     y, cursor, factor = poison(np.empty_like(x)), np.zeros(1, np.uint64), np.array(2, np.float32)

@@ -77,7 +77,7 @@ def far(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("far")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("rows", ROWS)
-def test_large_panels(rows: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+def test_large_transposed_arrays(rows: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     key, p = key_from(rng), 0.3
     for columns in (3, 8, 17, 24, 64):
         whole = columns % 8 == 0
@@ -99,7 +99,7 @@ def test_large_panels(rows: int, dtype: np.dtype[Any], rng: np.random.Generator)
 @pytest.mark.usefixtures("far")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["u1", "i2", "c16"])
-def test_fills_and_marks(kind: str, rng: np.random.Generator) -> None:
+def test_masked_fill_and_masks(kind: str, rng: np.random.Generator) -> None:
     dtype, key = np.dtype(kind), key_from(rng)
     for rows, columns in ((RUN, 8), (2 * RUN - 9, 24), (4 * RUN + 76, 19)):
         for by in (0, dtype.itemsize, LINE - dtype.itemsize):
@@ -117,7 +117,7 @@ def test_fills_and_marks(kind: str, rng: np.random.Generator) -> None:
 
 @pytest.mark.usefixtures("far")
 @pytest.mark.parametrize("columns", [24, 27])
-def test_ties_in_pillars(columns: int, rng: np.random.Generator) -> None:
+def test_ties_in_the_tile_pipeline(columns: int, rng: np.random.Generator) -> None:
     """Level 1 decides on an element: between two thresholds, one more, it alone changes."""
     key, rows = key_from(rng), 2 * RUN - 5
     x = np.ones((rows, columns), np.float32, order="F")
@@ -134,7 +134,7 @@ def test_ties_in_pillars(columns: int, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.usefixtures("far")
-def test_steps_back_through_the_mask(rng: np.random.Generator) -> None:
+def test_negative_strides_through_the_mask(rng: np.random.Generator) -> None:
     """Columns and rows that are gone through from the last to the first."""
     key, p = key_from(rng), 0.3
     x = rng.standard_normal((2 * RUN, 40)).astype(np.float32)
@@ -148,7 +148,7 @@ def test_steps_back_through_the_mask(rng: np.random.Generator) -> None:
 @pytest.mark.usefixtures("far")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("shape", [(2 * RUN - 9, 1000), (3000, 700), (80 * RUN, 40)], ids=str)
-def test_threads_share_panels(
+def test_threads_share_a_transposed_array(
     shape: tuple[int, int], threads: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_cpu_limits(monkeypatch, parallel_from=1 << 12)
@@ -163,7 +163,7 @@ def test_threads_share_panels(
     assert_same(out, applied(mask(shape, p, key), x, 2.0))
 
 
-def test_parts_of_a_panel_have_pillars() -> None:
+def test_chunks_of_a_transposed_array_fill_the_pipeline() -> None:
     """Threads share columns if there are enough for all, and else rows in whole runs."""
     threads = fd.get_num_threads()
     few = 2 * 64 * threads
@@ -179,7 +179,7 @@ def test_parts_of_a_panel_have_pillars() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("far")
-def test_alpha_dropout_in_pillars(rng: np.random.Generator) -> None:
+def test_alpha_dropout_in_the_tile_pipeline(rng: np.random.Generator) -> None:
     """Its three parameters are the same in either order."""
     key, x = key_from(rng), rng.standard_normal((3 * RUN - 20, 24), np.float32)
     want = fd.alpha_dropout(x, 0.2, rng=key)

@@ -68,7 +68,7 @@ def test_mask_vectors_are_drawn(v: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("v", VECTORS["ties"], ids=lambda v: v["index"])
 @pytest.mark.parametrize("shape", [(1,), (300,), (20, 20)])
-def test_tie_vectors_are_settled(v: dict[str, Any], shape: tuple[int, ...]) -> None:
+def test_tie_vectors_are_resolved(v: dict[str, Any], shape: tuple[int, ...]) -> None:
     key, index = (int(v["seed"]), int(v["stream"])), int(v["index"])
     for name, kept in (("kept_at_p", True), ("dropped_at_p", False)):
         threshold = contract.threshold(float.fromhex(v[name]))

@@ -31,7 +31,7 @@ def test_the_result_is_a_cupy_array_of_the_shape_and_layout_of_x(host: HostDevic
     assert fd.dropout(cube, 0.5, rng=1).strides == cube.strides
 
 
-def test_evaluation_returns_the_very_object(asked: Any) -> None:
+def test_evaluation_returns_x_itself(asked: Any) -> None:
     host, driver = asked
     x = on_device(host, np.ones(5))
     assert fd.dropout(x, 0.5, training=False) is x

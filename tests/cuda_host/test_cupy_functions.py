@@ -25,7 +25,7 @@ def test_every_function_in_every_layout(host: HostDevice, call: Call, layout: La
 
 
 @pytest.mark.parametrize("place", PLACES, ids=str)
-def test_every_function_at_every_place(host: HostDevice, place: dict[str, Any]) -> None:
+def test_every_function_at_every_placement(host: HostDevice, place: dict[str, Any]) -> None:
     for call in CALLS:
         gpu_cases.check(host, call, LAYOUTS[0], 0.3, place)
     gpu_cases.check_packed(host, gpu_cases.SHAPE, 0.3, place)
@@ -39,7 +39,7 @@ def test_every_function_at_every_probability(host: HostDevice, p: float) -> None
 
 
 @pytest.mark.parametrize("n", gpu_cases.SIZES[:-1])
-def test_sizes_around_those_that_are_treated_at_once(host: HostDevice, n: int) -> None:
+def test_sizes_around_those_of_vectors_warps_and_blocks(host: HostDevice, n: int) -> None:
     for call in CALLS:
         for behind in (0, 3):
             gpu_cases.check_size(host, call, n, behind, {"offset": 5})
@@ -53,23 +53,23 @@ def test_sizes_around_those_that_are_treated_at_once(host: HostDevice, n: int) -
     ],
     ids=str,
 )
-def test_the_epilogue_and_its_gradient(host: HostDevice, dtype: Any, act: str) -> None:
+def test_bias_act_dropout_add_and_its_gradient(host: HostDevice, dtype: Any, act: str) -> None:
     for layout in LAYOUTS[:4]:
         joint_cases.check_epilogue(host, dtype, act, layout)
 
 
-def test_epilogues_with_and_without_their_parts(host: HostDevice) -> None:
+def test_bias_act_dropout_add_with_and_without_bias_and_residual(host: HostDevice) -> None:
     for parts in range(len(joint_cases.PARTS)):
         joint_cases.check_epilogue(host, "float32", "identity", LAYOUTS[0], parts)
     joint_cases.check_epilogue(host, "float32", "relu", LAYOUTS[0], 1, p=1.0)
 
 
-def test_an_epilogue_may_be_written_over_what_it_reads(host: HostDevice) -> None:
+def test_bias_act_dropout_add_may_overwrite_its_inputs(host: HostDevice) -> None:
     joint_cases.check_overlap(host)
 
 
 @pytest.mark.parametrize("of_p", joint_cases.OF_P, ids=str)
-def test_a_p_of_each_element(host: HostDevice, of_p: tuple[int, ...]) -> None:
+def test_per_element_p(host: HostDevice, of_p: tuple[int, ...]) -> None:
     for dtype in gpu_cases.FLOATS if of_p == (gpu_cases.COLUMNS,) else ["float32"]:
         for layout in LAYOUTS[:3]:
             joint_cases.check_each(host, dtype, layout, of_p)

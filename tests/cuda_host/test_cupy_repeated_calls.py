@@ -35,7 +35,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[HostDevice]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS_OF_REPEATS, ids=lambda layout: layout.name)
-def test_other_numbers_arrays_and_keys(host: HostDevice, layout: Any) -> None:
+def test_repeated_calls_with_other_values_arrays_and_keys(host: HostDevice, layout: Any) -> None:
     for where in WHERES:
         repeat_cases.check_layout(host, "float32", layout, where)
 
@@ -48,12 +48,12 @@ def test_other_numbers_arrays_and_keys(host: HostDevice, layout: Any) -> None:
         ("C", "F", "stepped"),
     ),
 )
-def test_later_calls_of_the_family(host: HostDevice, name: str, layout: str) -> None:
+def test_repeated_calls_of_every_function(host: HostDevice, name: str, layout: str) -> None:
     for where in family.WHERES:
         family.check_later_calls(host, family.NAMES[name], layout, where)
 
 
-def test_no_mask_sees_that_equal_ones_were_drawn(host: HostDevice) -> None:
+def test_a_mask_does_not_depend_on_earlier_calls(host: HostDevice) -> None:
     shape = 6, 13
     x, marks, bits = host.put(np.ones(shape)), host.put(np.ones(shape, bool)), np.ones(10, np.uint8)
     rng = fd.cuda.DeviceKey(KEY)
@@ -122,12 +122,12 @@ def test_masks_of_a_device_that_is_not_current(host: HostDevice) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float64", *BFLOAT16])
-def test_other_types(host: HostDevice, dtype: Any) -> None:
+def test_other_dtypes(host: HostDevice, dtype: Any) -> None:
     for layout in LAYOUTS[:3]:
         repeat_cases.check_layout(host, dtype, layout, {})
 
 
-def test_arrays_that_begin_anywhere(host: HostDevice) -> None:
+def test_arrays_of_any_alignment(host: HostDevice) -> None:
     for dtype in ("float32", *BFLOAT16):
         repeat_cases.check_alignments(host, dtype)
 
@@ -140,7 +140,7 @@ def test_every_kind_of_key(host: HostDevice) -> None:
     repeat_cases.check_keys(host)
 
 
-def test_every_refusal_is_that_of_a_first_call(host: HostDevice) -> None:
+def test_every_error_is_that_of_a_first_call(host: HostDevice) -> None:
     repeat_cases.check_refusals(host)
 
 
@@ -173,7 +173,7 @@ def test_arrays_of_a_device_that_is_not_current(host: HostDevice) -> None:
             fd.dropout(source, P, rng=KEY, out=target)
 
 
-def test_a_subclass_goes_the_long_way(host: HostDevice) -> None:
+def test_a_subclass_has_no_plan(host: HostDevice) -> None:
     class Tagged(cupy.ndarray):  # type: ignore[name-defined,misc]
         pass
 
@@ -186,7 +186,7 @@ def test_a_subclass_goes_the_long_way(host: HostDevice) -> None:
         quickly(host, x.view(Tagged))
 
 
-def test_nothing_is_left_of_empty_arrays_and_certain_ones(host: HostDevice) -> None:
+def test_empty_arrays_and_degenerate_p(host: HostDevice) -> None:
     for _ in range(2):
         assert fd.dropout(host.put(np.ones((0, 3))), P, rng=KEY).shape == (0, 3)
         for p, kept in ((0.0, 1.0), (1.0, 0.0)):
@@ -207,9 +207,7 @@ def test_arrays_are_not_kept_alive(host: HostDevice) -> None:
         assert sys.getrefcount(y) == 2
 
 
-def test_what_is_prepared_does_not_grow_without_end(
-    host: HostDevice, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_plan_cache_is_bounded(host: HostDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     internals.limit_plan_cache(monkeypatch, 5)
     x = np.arange(1.0, 301.0)
     there = host.put(x)
@@ -246,7 +244,7 @@ def test_cupy_reads_an_argument_where_it_is() -> None:
         assert argument.tobytes() == bytes(argument.bytes)
 
 
-def test_launches_within_launches_and_in_threads_have_arguments_of_their_own() -> None:
+def test_nested_and_concurrent_launches_have_their_own_arguments() -> None:
     from fastdrop_kernels.cuda.cupy_launcher import CupyLauncher
 
     launcher, module = CupyLauncher(), operations.MARK.module

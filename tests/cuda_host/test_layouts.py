@@ -44,7 +44,7 @@ stored_first = pytest.mark.parametrize("what", thinned(lambda what: what in STOR
 
 @pytest.mark.usefixtures("counting")
 @pytest.mark.parametrize("what", thinned(is_quick, ALL))
-def test_every_size_is_treated(what: str, rng: np.random.Generator) -> None:
+def test_every_size(what: str, rng: np.random.Generator) -> None:
     dtype = dtype_of(what)
     for n in (1, 2, 7, 8, 9, 31, 33, 260, 4097):
         for offset in (0, 5):
@@ -54,7 +54,7 @@ def test_every_size_is_treated(what: str, rng: np.random.Generator) -> None:
 
 
 @stored_first
-def test_every_alignment_is_treated(what: str, rng: np.random.Generator) -> None:
+def test_every_alignment(what: str, rng: np.random.Generator) -> None:
     # Those that are no multiples of the itemsize too, which CUDA cannot access at once.
     dtype = dtype_of(what)
     for y_by in range(16):
@@ -64,7 +64,7 @@ def test_every_alignment_is_treated(what: str, rng: np.random.Generator) -> None
 
 
 @stored_first
-def test_rows_of_every_alignment_are_treated(what: str, rng: np.random.Generator) -> None:
+def test_rows_of_every_alignment(what: str, rng: np.random.Generator) -> None:
     dtype = dtype_of(what)
     for width in (*range(1, 20), 64):
         for more in (0, 1, 3, 16):
@@ -80,7 +80,7 @@ def test_rows_of_every_alignment_are_treated(what: str, rng: np.random.Generator
     "offset", [1, 7, 2**32 - 3, 2**35 - 100, 2**35 + 9, 2**60 + 1, 2**63 - 700]
 )
 @pytest.mark.parametrize("shape", [(700,), (20, 35), (350, 2)])
-def test_every_offset_is_counted_from(
+def test_every_offset(
     what: str, offset: int, shape: tuple[int, ...], rng: np.random.Generator
 ) -> None:
     dtype = dtype_of(what)
@@ -92,7 +92,7 @@ def test_every_offset_is_counted_from(
 
 @pytest.mark.usefixtures("counting")
 @pytest.mark.parametrize("what", ["drop bfloat16", "fill c16", "mark"])
-def test_arrays_of_many_axes_are_treated(what: str, rng: np.random.Generator) -> None:
+def test_arrays_of_many_axes(what: str, rng: np.random.Generator) -> None:
     shape = (2,) * 11
     dtype = dtype_of(what)
     for steps in ((2,) * 11, (1, 2) * 5 + (1,)):
@@ -165,12 +165,12 @@ def check_case(case: dict[str, Any]) -> None:
 
 @settings(max_examples=80)
 @given(case=cases([what for what in ALL if is_quick(what)]))
-def test_anything_is_treated(case: dict[str, Any]) -> None:
+def test_any_layout_and_placement(case: dict[str, Any]) -> None:
     check_case(case)
 
 
 @pytest.mark.slow
 @settings(max_examples=2000)
 @given(case=cases(ALL))
-def test_anything_at_all_is_treated(case: dict[str, Any]) -> None:
+def test_many_layouts_and_placements(case: dict[str, Any]) -> None:
     check_case(case)

@@ -202,19 +202,19 @@ def check_case(case: dict[str, Any]) -> None:
 
 @settings(max_examples=80)
 @given(case=cases(QUICK))
-def test_anything_is_treated(case: dict[str, Any]) -> None:
+def test_any_layout_and_placement(case: dict[str, Any]) -> None:
     check_case(case)
 
 
 @pytest.mark.slow
 @settings(max_examples=1000)
 @given(case=cases(EXACT))
-def test_anything_at_all_is_treated(case: dict[str, Any]) -> None:
+def test_many_layouts_and_placements(case: dict[str, Any]) -> None:
     check_case(case)
 
 
 @pytest.mark.parametrize("what", thinned(lambda what: what in QUICK, EXACT))
-def test_operands_of_every_alignment_are_treated(what: str, rng: np.random.Generator) -> None:
+def test_operands_of_every_alignment(what: str, rng: np.random.Generator) -> None:
     dtypes = dtypes_of(what)
     for by in range(0, 16, 3):
         out = made((4200,), dtypes[0], by)
@@ -240,7 +240,7 @@ SPREADS = {
         SPREADS,
     ),
 )
-def test_dense_arrays_are_one_line_and_repeated_ones_rows(
+def test_dense_operands_take_the_flat_kernel_and_broadcast_ones_that_of_rows(
     what: str, spread: str, cuda_on_host: HostLauncher, rng: np.random.Generator
 ) -> None:
     shape, steps = (6, 8, 16), SPREADS[spread]
@@ -261,7 +261,9 @@ def test_dense_arrays_are_one_line_and_repeated_ones_rows(
         ("identity bias residual float32", (16, 16, 16)),
     ],
 )
-def test_rows_are_loaded_as_widely_as_they_lie(what: str, widths: tuple[int, ...]) -> None:
+def test_rows_are_loaded_as_wide_as_their_alignment_allows(
+    what: str, widths: tuple[int, ...]
+) -> None:
     operation = operation_of(what)
     sizes = [operation.storage.itemsize, *(storage.itemsize for storage in operation.operands)]
     for repeated, moved in ((False, 0), (True, 0), (False, 4)):
@@ -276,7 +278,7 @@ def test_rows_are_loaded_as_widely_as_they_lie(what: str, widths: tuple[int, ...
         assert (x, a, b) == (widths if not moved else (16, *(min(4, w) for w in widths[1:])))
 
 
-def test_thresholds_that_are_uniforms_are_settled(rng: np.random.Generator) -> None:
+def test_ties_of_per_element_thresholds_are_resolved(rng: np.random.Generator) -> None:
     n, dtype = 5003, np.dtype(np.float32)
     u = uniforms({}, (n,)).astype(np.int64)
     x, one = np.ones(n, dtype), np.broadcast_to(np.float32(1), (n,))
@@ -308,7 +310,7 @@ def test_nan_and_infinity_vanish_where_dropped(dtype: np.dtype[Any], order: Any)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
-def test_relu_of_zeros_and_of_what_is_no_number(dtype: np.dtype[Any]) -> None:
+def test_relu_of_zeros_and_nan(dtype: np.dtype[Any]) -> None:
     info = np.finfo(np.float32) if dtype.name == "bfloat16" else np.finfo(dtype)
     t = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, info.tiny, -info.tiny], dtype)
     least = np.array([1], f"u{dtype.itemsize}").view(dtype)
@@ -326,9 +328,7 @@ def test_relu_of_zeros_and_of_what_is_no_number(dtype: np.dtype[Any]) -> None:
     assert_same_numbers(dx, positive)
 
 
-def test_nothing_is_drawn_where_all_is_certain(
-    cuda_on_host: HostLauncher, rng: np.random.Generator
-) -> None:
+def test_degenerate_p_draws_nothing(cuda_on_host: HostLauncher, rng: np.random.Generator) -> None:
     shape, dtype = (40, 50), np.dtype(np.float32)
     for threshold in (0, ALWAYS):
         inputs = [made(shape, dtype), made(shape, dtype, 0, None, (0, 1)), made(shape, dtype)]

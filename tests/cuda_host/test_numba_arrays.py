@@ -15,5 +15,5 @@ from tests.support.thinning import thinned
         ["new_arrays", "masks", "given_arrays", "layers", "errors"],
     ),
 )
-def test_arrays_of_numba_go_to_the_kernels_of_numba(scene: str) -> None:
+def test_numba_device_arrays_go_to_the_numba_kernels(scene: str) -> None:
     run_scenario("numba_arrays", scene, environment={"NUMBA_ENABLE_CUDASIM": "1"})

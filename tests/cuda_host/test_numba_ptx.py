@@ -139,7 +139,7 @@ Compiled = Callable[[Any, Any], tuple[str, str]]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-def test_tiles_compile(compiled: Compiled, operation: Operation) -> None:
+def test_tile_kernels_compile(compiled: Compiled, operation: Operation) -> None:
     memory, parameter = types_of(operation)
     arguments = (memory, memory, I64, U64, U64, U64, U64, parameter)
     ptx, log = compiled(kernels.tiles(operation), arguments)
@@ -156,7 +156,7 @@ def test_tiles_compile(compiled: Compiled, operation: Operation) -> None:
 
 @pytest.mark.parametrize("count", [np.uint32, np.uint64])
 @pytest.mark.parametrize("axes", [1, 2, 4])
-def test_elements_compile(compiled: Compiled, axes: int, count: Any) -> None:
+def test_element_kernels_compile(compiled: Compiled, axes: int, count: Any) -> None:
     operation = operations.DROPS["float32"]
     memory, parameter = types_of(operation)
     columns = (types.UniTuple(I64, axes),) * 4
@@ -167,7 +167,7 @@ def test_elements_compile(compiled: Compiled, axes: int, count: Any) -> None:
         assert not re.search(r"\b(div|rem)\.[su]64", ptx)
 
 
-def test_packing_compiles(compiled: Compiled) -> None:
+def test_packing_kernels_compile(compiled: Compiled) -> None:
     memory, columns = types.uint8[::1], (types.UniTuple(I64, 3),) * 2
     ptx, log = compiled(kernels.packed(np.uint32), (memory, I64, *columns, I64, U64, U64, U64))
     check(ptx, log, draws=2 * 8, registers=64)
@@ -175,7 +175,7 @@ def test_packing_compiles(compiled: Compiled) -> None:
     check(ptx, log, draws=2, registers=64)
 
 
-def test_a_kernel_of_a_user_s_compiles(compiled: Compiled) -> None:
+def test_a_user_s_kernel_compiles(compiled: Compiled) -> None:
     @cuda.jit  # type: ignore[untyped-decorator]
     def kernel(x: Any, y: Any, seed: Any, stream: Any, p: Any) -> None:
         i = cuda.grid(1)
@@ -188,7 +188,7 @@ def test_a_kernel_of_a_user_s_compiles(compiled: Compiled) -> None:
     check(ptx, log, draws=2, registers=64)
 
 
-def test_numba_has_nothing_to_say_of_small_grids() -> None:
+def test_small_grids_raise_no_warning_of_numba() -> None:
     """Warnings are errors here: it warns when a launch is prepared, which needs no device."""
     for kernel in (kernels.tiles(operations.MARK), kernels.packed_blocks()):
         driver._launch(kernel, 1, kernels.TILE, 0)

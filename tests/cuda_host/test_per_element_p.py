@@ -62,7 +62,7 @@ def arrays(dtype: np.dtype[Any], shape: tuple[int, ...], *how: Any) -> tuple[Mad
 @pytest.mark.parametrize(
     "dtype", thinned(lambda dtype: dtype in (FILLED[0], MARKED), [*FILLED, MARKED]), ids=str
 )
-def test_filling_and_marking_by_thresholds_of_the_elements_own(
+def test_masked_fill_and_masks_by_per_element_thresholds(
     dtype: np.dtype[Any], cuda_on_host: HostLauncher, rng: np.random.Generator
 ) -> None:
     shape, forms = (6, 8, 16), set()
@@ -85,7 +85,7 @@ def test_filling_and_marking_by_thresholds_of_the_elements_own(
     assert forms >= {"flat", "line", "panel", "any"}, forms
 
 
-def test_thresholds_and_factors_are_those_of_a_number(rng: np.random.Generator) -> None:
+def test_thresholds_and_factors_are_those_of_a_scalar_p(rng: np.random.Generator) -> None:
     ties = (rng.integers(0, 2**32, 500) + 0.5) * 2.0**-32
     edges = [0.0, -0.0, 1.0, 1 - 2**-53, 1 - 2**-33, 1 - 2**-32, 2**-33, 1.5 * 2**-32, 5e-324]
     p = np.concatenate([rng.random(500), ties, edges])
@@ -102,7 +102,7 @@ def operands(operation: Any) -> list[Array]:
     return list(driver.own_operands(operation, np.array([[0.5], [1.0]]), None))
 
 
-def test_operations_have_the_operands_that_they_read() -> None:
+def test_operations_take_only_the_operands_that_they_read() -> None:
     for dtype in FILLED:
         (t,) = operands(driver.filling_each(dtype))
         assert (t.dtype, t.tolist()) == (WIDE, [[2**31], [2**32]])

@@ -80,9 +80,7 @@ def test_every_element_is_softmax_times_mask_in_every_layout(
 
 
 @every_dtype
-def test_rows_begin_anywhere_in_memory_and_in_the_mask(
-    dtype: np.dtype[Any], rng: np.random.Generator
-) -> None:
+def test_rows_of_any_alignment_and_offset(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     x = numbers((5, 67), dtype, rng)
     for behind in (0, 1, 3, 5):
         for offset in (0, 5, 2**35 - 100):
@@ -104,7 +102,7 @@ def test_nothing_beside_the_rows_is_written(dtype: np.dtype[Any], rng: np.random
 
 
 @every_dtype
-def test_infinities_nan_and_certain_decisions(dtype: np.dtype[Any]) -> None:
+def test_infinities_nan_and_degenerate_p(dtype: np.dtype[Any]) -> None:
     x = np.zeros((6, 37), dtype)
     x[0], x[1, 36], x[2, 5], x[3, :20], x[4, 20:] = -np.inf, np.nan, np.inf, -np.inf, -np.inf
     x[0, 30] = np.nan

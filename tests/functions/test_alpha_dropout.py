@@ -42,7 +42,7 @@ def expected(x: Array, p: float, **where: Any) -> Array:
     thinned(lambda layout, dtype: layout != "F" and dtype == np.float32, LAYOUTS, DTYPES),
     ids=str,
 )
-def test_kept_and_dropped_elements_are_what_they_must_be(
+def test_every_element_equals_the_formula(
     layout: str, dtype: np.dtype[Any], rng: np.random.Generator
 ) -> None:
     x = (3 * rng.standard_normal((37, 83))).astype(dtype)

@@ -150,7 +150,7 @@ def test_integer_lists_are_refused_as_the_arrays_that_they_become() -> None:
         fd.dropout([1, 2, 3], 0.5, rng=1)
 
 
-def test_the_ways_out_of_integers_are_some() -> None:
+def test_the_suggested_conversions_of_integers_work() -> None:
     for x in ([1, 2, 3], 1, True, (4, 5), np.arange(3), np.int64(3)):
         for call in (fd.dropout, fd.alpha_dropout, fd.gaussian_dropout):
             with pytest.raises(TypeError) as caught:

@@ -64,7 +64,7 @@ every_kind = pytest.mark.parametrize(
 
 
 @every_kind
-def test_it_is_the_chain_of_its_parts(
+def test_it_equals_the_composition_of_its_steps(
     kind: tuple[str, np.dtype[Any]], rng: np.random.Generator
 ) -> None:
     act, dtype = kind
@@ -110,7 +110,7 @@ SHAPES: list[tuple[tuple[int, ...], list[tuple[int, ...]]]] = [
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s[0])))
-def test_any_part_may_be_broadcast(
+def test_bias_and_residual_may_be_broadcast(
     shape: tuple[tuple[int, ...], list[tuple[int, ...]]], rng: np.random.Generator
 ) -> None:
     full, parts = shape
@@ -223,7 +223,7 @@ def test_autograd_agrees(act: str, rng: np.random.Generator) -> None:
     thinned(lambda kind, alone: kind[1] == np.float32 and not alone, KINDS, [False, True]),
     ids=named,
 )
-def test_limits_and_what_is_no_number(kind: tuple[str, np.dtype[Any]], alone: bool) -> None:
+def test_infinities_and_nan(kind: tuple[str, np.dtype[Any]], alone: bool) -> None:
     act, dtype = kind
     inf, nan = np.inf, np.nan
     x = np.array([-inf, inf, nan, 0.0, -0.0, 60000.0, -60000.0], dtype)
@@ -256,7 +256,7 @@ def test_evaluation_leaves_out_the_dropout_alone(rng: np.random.Generator) -> No
 
 
 @pytest.mark.slow
-def test_evaluation_without_any_part_is_a_copy(rng: np.random.Generator) -> None:
+def test_evaluation_without_bias_act_and_residual_is_a_copy(rng: np.random.Generator) -> None:
     x = numbers((9, 30), np.float32, rng)
     plain = fd.bias_act_dropout_add(x, training=False)
     assert plain is not x

@@ -69,7 +69,7 @@ print([name for name in gpu if name in sys.modules])
     assert assert_succeeds(run_python(code)) == "[]\n"
 
 
-def test_everything_that_numpy_makes_arrays_of_is_numpys() -> None:
+def test_array_likes_are_computed_by_numpy() -> None:
     for x in (np.ones(3), np.float32(1), 2.0, [1.0], (1.0,), None, "a", memoryview(b"ab")):
         assert backend_of(x) is backend_of(np.ones(3))
 
@@ -83,7 +83,7 @@ def test_a_cupy_that_is_still_being_imported_disturbs_nobody(
 
 
 @pytest.mark.parametrize("x", [Foreign(2), Foreign(13), Interfaced()])
-def test_an_array_on_a_gpu_without_cupy_is_an_error_that_says_what_to_install(
+def test_an_array_on_a_gpu_without_cupy_is_an_error_that_names_the_package(
     x: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fastdrop._arrays import cupy_arrays
@@ -109,7 +109,7 @@ def test_an_array_that_is_on_no_gpu_is_left_to_numpy(x: Any) -> None:
         fd.dropout(x, 0.5, rng=1)
 
 
-def test_tensors_on_the_cpu_are_an_error_that_says_the_way() -> None:
+def test_tensors_on_the_cpu_are_an_error_with_a_suggestion() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
     for x in (torch.ones(3), torch.ones(3, requires_grad=True)):
         with pytest.raises(TypeError, match=r"torch\.Tensor.*detach\(\)\.cpu\(\)\.numpy\(\)"):
@@ -124,7 +124,7 @@ def test_a_device_key_without_cupy_cannot_be_made(monkeypatch: pytest.MonkeyPatc
         fd.cuda.DeviceKey(1)
 
 
-def test_every_backend_has_what_the_others_have() -> None:
+def test_every_backend_has_the_same_interface() -> None:
     pytest.importorskip("cupy", reason="CuPy is not installed: pip install -e '.[cuda13]'")
     import inspect
 

@@ -54,7 +54,7 @@ def expected_of(x: Array, p: float, size: int, key: fd.Key, eps: float = 1e-6) -
         ((0, 2, 6, 7), 3),
     ],
 )
-def test_it_is_the_formula(
+def test_it_equals_the_formula(
     shape: tuple[int, ...], size: int, dtype: Any, rng: np.random.Generator
 ) -> None:
     function = FUNCTIONS[len(shape) - 2]
@@ -236,7 +236,7 @@ def test_coupled_channels_lose_the_same_blocks(shape: tuple[int, ...], dtype: An
 
 
 @pytest.mark.parametrize("scale", [0, 0.0, 0.5, 1, 2.0, 1e300])
-def test_gamma_scale_is_a_factor_of_the_probability_of_beginnings(scale: float) -> None:
+def test_gamma_scale_multiplies_the_probability_of_block_starts(scale: float) -> None:
     x = np.ones((4, 3, 10, 12))
     gamma = 0.05 * 120 / (9 * 8 * 10)
     starts = ~fd.dropout_mask((4, 3, 8, 10), min(scale * gamma, 1.0), rng=2)

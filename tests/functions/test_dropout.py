@@ -59,7 +59,7 @@ def test_kept_specials_are_multiplied_by_the_scale(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0])
-def test_a_certain_p_keeps_or_drops_everything(p: float, dtype: Any) -> None:
+def test_p_0_and_p_1_keep_and_drop_everything(p: float, dtype: Any) -> None:
     x = special(2100, dtype)
     out = poisoned(x.shape, dtype)
     fd.dropout(x, p, rng=1, out=out)
@@ -93,7 +93,7 @@ def test_a_given_scale_is_the_factor(scale: Any, dtype: Any, rng: np.random.Gene
     assert_same(y, applied(mask(x.shape, 0.4, key), x, float(scale)))
 
 
-def test_evaluation_returns_the_very_object() -> None:
+def test_evaluation_returns_x_itself() -> None:
     x = np.ones(5, np.float32)
     assert fd.dropout(x, 0.5, training=False) is x
     assert fd.masked_fill(x, 0.5, 0, training=False) is x

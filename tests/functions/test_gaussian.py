@@ -68,7 +68,7 @@ def special(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> Arr
     thinned(lambda layout, dtype: dtype == np.float32, LAYOUTS, DTYPES),
     ids=str,
 )
-def test_every_element_is_what_it_must_be(
+def test_every_element_equals_the_reference(
     what: str, layout: str, dtype: np.dtype[Any], rng: np.random.Generator
 ) -> None:
     x = special(SHAPE, dtype, rng)
@@ -87,7 +87,7 @@ def test_every_element_is_what_it_must_be(
 
 @both
 @pytest.mark.parametrize("out", LAYOUTS)
-def test_what_is_read_and_written_may_lie_in_different_ways(
+def test_x_and_out_may_have_different_layouts(
     what: str, out: str, rng: np.random.Generator
 ) -> None:
     x = special(SHAPE, np.float32, rng)
@@ -102,7 +102,7 @@ def test_what_is_read_and_written_may_lie_in_different_ways(
     "noise_shape", [(6, 1, 1), (1, 5000, 1), (1, 1, 3), (6, 1, 3), (1, 5000, 3)]
 )
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_axes_of_any_order_share_numbers(
+def test_noise_shapes_in_any_order_of_axes(
     what: str, noise_shape: tuple[int, ...], order: tuple[int, ...], rng: np.random.Generator
 ) -> None:
     # 5,000 numbers are more than are kept at once.
@@ -142,7 +142,7 @@ def layouts(draw: st.DrawFn) -> tuple[tuple[int, ...], list[int], tuple[int, ...
 
 
 @given(case=layouts(), offset=st.integers(0, 2**62), what=st.sampled_from(sorted(FUNCTIONS)))
-def test_anything_is_treated(case: Any, offset: int, what: str) -> None:
+def test_any_layout_and_placement(case: Any, offset: int, what: str) -> None:
     shape, order, steps, noise = case
     memory = poisoned(tuple(shape[a] * abs(steps[a]) for a in order), np.float32)
     turned = memory.transpose(np.argsort(order))
@@ -181,7 +181,7 @@ def test_any_size_and_number_of_threads(
 
 
 @one_first
-def test_threads_share_what_does_not_lie_in_a_row(
+def test_threads_share_noncontiguous_arrays(
     what: str,
     set_threads: Callable[[int], None],
     rng: np.random.Generator,
@@ -237,7 +237,7 @@ SIZES = [0, 1, 63, 64, 65, 255, 256, 257, 511, 513, 4113]
 @pytest.mark.parametrize(
     ("name", "n"), thinned(lambda name, n: name == "float32", KINDS, SIZES), ids=str
 )
-def test_every_way_through_memory_writes_the_same(
+def test_cached_and_prefetching_kernels_write_the_same(
     name: str, n: int, rng: np.random.Generator
 ) -> None:
     operation = operations.gaussian_add(name, KINDS[name])

@@ -33,7 +33,7 @@ def packed(kept: Array) -> Array:
 
 @pytest.mark.parametrize("room", [3, 8, 50, 1 << 20])
 @pytest.mark.parametrize(("shape", "of_p"), SHAPES, ids=str)
-def test_it_is_the_mask_packed_however_it_is_cut(
+def test_it_is_the_packed_mask_for_any_chunk_size(
     shape: tuple[int, ...],
     of_p: tuple[int, ...],
     room: int,
@@ -49,7 +49,7 @@ def test_it_is_the_mask_packed_however_it_is_cut(
         assert_same(np.ascontiguousarray(out), true)
 
 
-def test_pieces_follow_each_other_and_leave_nothing_out() -> None:
+def test_chunks_follow_each_other_and_cover_the_mask() -> None:
     for shape in ((7,), (3, 5, 4), (2, 1, 9), ()):
         index = np.arange(np.prod(shape, dtype=int)).reshape(shape)
         for room in (1, 2, 4, 11, 20, 100):

@@ -60,7 +60,7 @@ SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     + [pytest.param(shapes, DTYPES[2]) for shapes in (SHAPES[0], *SHAPES[3:])],
     ids=str,
 )
-def test_every_element_has_its_own(
+def test_every_element_has_its_own_threshold_and_factor(
     shapes: tuple[tuple[int, ...], tuple[int, ...]],
     dtype: np.dtype[Any],
     rng: np.random.Generator,
@@ -85,14 +85,14 @@ def test_every_element_has_its_own(
     ),
     ids=str,
 )
-def test_filling_by_a_p_of_each(dtype: Any, rng: np.random.Generator) -> None:
+def test_masked_fill(dtype: Any, rng: np.random.Generator) -> None:
     for shape, of_p in SHAPES[:4]:
         x, p = rng.integers(0, 99, shape).astype(dtype), chances(of_p, rng)
         got = fd.masked_fill(x, p, 7, rng=KEY)
         assert_same(got, np.where(kept_by(p, shape), x, np.asarray(7, dtype)))
 
 
-def test_a_constant_array_is_the_number(rng: np.random.Generator) -> None:
+def test_a_constant_array_equals_the_scalar(rng: np.random.Generator) -> None:
     x = rng.standard_normal((70, 90)).astype(np.float32)
     for p in (0.0, 0.3, 1.0, 0.999):
         assert_same(fd.dropout(x, np.full(90, p), rng=KEY), fd.dropout(x, p, rng=KEY))
@@ -101,7 +101,7 @@ def test_a_constant_array_is_the_number(rng: np.random.Generator) -> None:
         assert_same(fd.dropout(x, small, rng=KEY), fd.dropout(x, float(np.float16(p)), rng=KEY))
 
 
-def test_what_shares_a_decision_shares_its_p(rng: np.random.Generator) -> None:
+def test_elements_that_share_a_decision_share_its_p(rng: np.random.Generator) -> None:
     x, p = rng.standard_normal((8, 30, 50)), chances((30, 1), rng)
     noise: Any = (None, None, 1)
     kept = kept_by(p, x.shape, noise_shape=(8, 30, 1))
@@ -111,7 +111,7 @@ def test_what_shares_a_decision_shares_its_p(rng: np.random.Generator) -> None:
         fd.dropout(x, rng.random(50), rng=KEY, noise_shape=noise)
 
 
-def test_shards_have_their_part_of_p(rng: np.random.Generator) -> None:
+def test_shards_take_their_part_of_p(rng: np.random.Generator) -> None:
     x, p = rng.standard_normal((60, 80)), chances((80,), rng)
     whole = fd.dropout(x, p, rng=KEY)
     part = slice(11, 50), slice(20, 77)
@@ -121,7 +121,7 @@ def test_shards_have_their_part_of_p(rng: np.random.Generator) -> None:
     assert_same(got, np.ascontiguousarray(whole[part]))
 
 
-def test_threads_change_no_bit(
+def test_any_number_of_threads_gives_the_same_bits(
     rng: np.random.Generator, set_threads: Callable[[int], None]
 ) -> None:
     x = rng.standard_normal((40, 50000)).astype(np.float32)

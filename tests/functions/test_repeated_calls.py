@@ -37,7 +37,7 @@ def layouts(dtype: Any) -> dict[str, Array]:
         [np.float16, ml_dtypes.bfloat16, np.float32, np.float64],
     ),
 )
-def test_later_calls_give_what_the_first_would(dtype: Any) -> None:
+def test_repeated_calls_give_what_a_first_call_would(dtype: Any) -> None:
     for x in layouts(dtype).values():
         larger = tuple(n + 3 for n in x.shape)
         wheres: list[dict[str, Any]] = [
@@ -59,7 +59,7 @@ def test_later_calls_give_what_the_first_would(dtype: Any) -> None:
             assert internals.plan_count()
 
 
-def test_each_p_and_scale_has_calls_of_its_own() -> None:
+def test_each_p_and_scale_has_its_own_plan() -> None:
     x = np.asfortranarray(np.random.default_rng().standard_normal((30, 20)))
     for _ in range(2):
         for p in (0.0, 0.1, 0.5, 1.0):
@@ -70,7 +70,7 @@ def test_each_p_and_scale_has_calls_of_its_own() -> None:
                 assert_same(np.ascontiguousarray(y), np.where(kept, x * factor, 0.0))
 
 
-def test_equal_arguments_of_other_types_are_refused_after_right_ones_too() -> None:
+def test_equal_arguments_of_wrong_types_are_refused_after_right_ones_too() -> None:
     x = np.asfortranarray(np.ones((2, 3), np.float32))
     right: list[dict[str, Any]] = [
         {"noise_shape": (1, None)},
@@ -117,7 +117,7 @@ def test_views_of_the_output_are_read_before_they_are_written() -> None:
             assert_same(fd.dropout(x, P, rng=KEYS[0], out=out), want)
 
 
-def test_what_is_prepared_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     internals.limit_plan_cache(monkeypatch, 5)
     x = np.asfortranarray(np.ones((3, 4), np.float32))
     for k in range(1, 20):
@@ -125,7 +125,7 @@ def test_what_is_prepared_does_not_grow_without_end(monkeypatch: pytest.MonkeyPa
         assert internals.plan_count() <= 5
 
 
-def test_a_hash_that_is_another_calls_prepares_no_mask_that_does_not_fit(
+def test_a_hash_collision_plans_no_mask_that_does_not_fit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     internals.let_all_call_hashes_collide(monkeypatch)

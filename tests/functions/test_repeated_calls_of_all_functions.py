@@ -44,7 +44,7 @@ KEY = KEYS[0]
         family.LAYOUTS,
     ),
 )
-def test_later_calls_go_the_short_way_and_give_the_same(name: str, layout: str) -> None:
+def test_repeated_calls_use_their_plan_and_give_the_same(name: str, layout: str) -> None:
     # Without shared decisions and blocks, from whose other kernels the quick tests would take long.
     for where in WHERES[:3] if layout == "C" else WHERES[:1]:
         family.check_later_calls(HOST, NAMES[name], layout, where)
@@ -52,7 +52,7 @@ def test_later_calls_go_the_short_way_and_give_the_same(name: str, layout: str) 
 
 @pytest.mark.parametrize("where", WHERES[3:], ids=str)
 @pytest.mark.parametrize("member", [pytest.param(m, marks=pytest.mark.slow) for m in MEMBERS])
-def test_parts_and_shared_decisions(member: family.Member, where: dict[str, Any]) -> None:
+def test_shards_and_noise_shapes(member: family.Member, where: dict[str, Any]) -> None:
     for layout in family.LAYOUTS:
         family.check_later_calls(HOST, member, layout, where)
 
@@ -152,7 +152,7 @@ X[1, 2], X[3, 4], X[0, 5] = np.nan, np.inf, -0.0
     ("name", "thorough"),
     thinned(lambda name, thorough: name == "fill" and not thorough, functions(X), [False, True]),
 )
-def test_no_call_sees_that_equal_ones_were_made(name: str, thorough: bool) -> None:
+def test_a_call_does_not_depend_on_earlier_calls(name: str, thorough: bool) -> None:
     call = functions(np.asfortranarray(X) if thorough else X)[name]
     outs = outputs("float32", thorough)
     makes: list[Make] = [
@@ -168,7 +168,7 @@ def test_no_call_sees_that_equal_ones_were_made(name: str, thorough: bool) -> No
     check_history([(call, make) for make in makes])
 
 
-def test_zeros_of_both_signs_are_two_deviations() -> None:
+def test_zeros_of_both_signs_have_their_own_plans() -> None:
     x = np.full(50, -0.0, np.float32)
     for stddev in (0.0, -0.0, 0.0, -0.0, np.float32(0.0), np.float32(-0.0)) * 3:
         want = normals.expected("plus", x, float(stddev), KEY)
@@ -179,7 +179,7 @@ def test_zeros_of_both_signs_are_two_deviations() -> None:
     ("packed", "thorough"),
     thinned(lambda packed, thorough: not thorough, [False, True], [False, True]),
 )
-def test_no_mask_sees_that_equal_ones_were_drawn(packed: bool, thorough: bool) -> None:
+def test_a_mask_does_not_depend_on_earlier_calls(packed: bool, thorough: bool) -> None:
     def call(shape: Any = (4, 6), number: Any = P, **given: Any) -> Any:
         return fd.dropout_mask(shape, number, **{"packed": packed, **given})
 
@@ -263,7 +263,7 @@ def test_overlap_is_as_if_there_were_none(name: str) -> None:
     assert_same(memory, want)
 
 
-def test_what_overlaps_itself_goes_the_long_way_every_time() -> None:
+def test_an_output_that_overlaps_itself_is_never_planned() -> None:
     memory = np.arange(1.0, 12.0, dtype=np.float32)
     before = memory.copy()
 
@@ -303,7 +303,7 @@ def test_a_read_only_output_stays_as_it_is_after_calls_that_wrote_to_it() -> Non
         assert generator.bit_generator.state == state
 
 
-def test_arrays_of_equal_dtypes_are_alike() -> None:
+def test_equal_dtypes_share_a_plan() -> None:
     x = np.arange(1.0, 51.0)
     arrays = [x, pickle.loads(pickle.dumps(x)), x.astype(np.dtype("f8", metadata={"unit": "m"}))]
     for array in arrays * 3:
@@ -315,7 +315,7 @@ def test_arrays_of_equal_dtypes_are_alike() -> None:
         assert (fd.masked_fill(swapped, P, 3.0, rng=KEY) == filled(x, P, 3.0, KEY)).all()
 
 
-def test_calls_that_are_made_once_are_not_prepared() -> None:
+def test_calls_that_are_made_once_are_not_planned() -> None:
     x = np.ones(100, np.float32)
     for k in range(1, 100):
         p = k / 100
@@ -324,7 +324,7 @@ def test_calls_that_are_made_once_are_not_prepared() -> None:
     assert internals.plan_count() == 0
 
 
-def test_calls_that_differ_in_the_offset_are_prepared_once() -> None:
+def test_calls_that_differ_in_the_offset_share_a_plan() -> None:
     x = np.ones(100, np.float32)
     for k in range(100):
         assert_same(fd.masked_fill(x, P, 7.0, rng=KEY, offset=k), filled(x, P, 7.0, KEY, offset=k))
@@ -332,7 +332,7 @@ def test_calls_that_differ_in_the_offset_are_prepared_once() -> None:
     assert internals.plan_count() == 2
 
 
-def test_what_is_remembered_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     internals.limit_plan_cache(monkeypatch, 5)
     x = np.ones(100, np.float32)
     for k in range(1, 30):
@@ -344,7 +344,7 @@ def test_what_is_remembered_does_not_grow_without_end(monkeypatch: pytest.Monkey
             assert internals.calls_seen_once() <= 5
 
 
-def test_nothing_is_left_after_forgetting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forgetting_empties_the_plan_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.ones(100, np.float32)
     for _ in range(3):
         fd.masked_fill(x, P, 7.0, rng=KEY)
@@ -370,9 +370,7 @@ def test_arrays_are_not_kept_alive() -> None:
     assert [sys.getrefcount(a) for a in (x, out, marks)] == before
 
 
-def test_threads_share_large_calls_that_are_prepared(
-    monkeypatch: pytest.MonkeyPatch, set_threads: Any
-) -> None:
+def test_threads_share_planned_calls(monkeypatch: pytest.MonkeyPatch, set_threads: Any) -> None:
     set_cpu_limits(monkeypatch, parallel_from=1 << 10, chunk=1 << 8)
     helped: list[int] = []
 

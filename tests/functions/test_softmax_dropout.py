@@ -272,7 +272,7 @@ def test_evaluation_is_the_softmax_alone_in_a_new_array(rng: np.random.Generator
     assert_same(dx, fd.softmax_dropout_backward(dy, x, 0.0, rng=1))
 
 
-def test_scale_and_certain_decisions(rng: np.random.Generator) -> None:
+def test_scale_and_degenerate_p(rng: np.random.Generator) -> None:
     x, dy = (numbers((5, 40), DTYPES[2], rng) for _ in range(2))
     assert_same(fd.softmax_dropout(x, 1.0, rng=KEY), np.zeros_like(x))
     assert not fd.softmax_dropout(x.T, 1.0, axis=0, rng=KEY).any()

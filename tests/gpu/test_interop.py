@@ -115,9 +115,7 @@ def test_tensors_of_torch(gpu: Device, torch: Any, name: str) -> None:
     assert torch.equal(out.cpu(), expected)
 
 
-def test_a_tensor_that_wants_gradients_is_an_error_that_says_the_way(
-    gpu: Device, torch: Any
-) -> None:
+def test_a_tensor_that_requires_grad_is_an_error_with_a_suggestion(gpu: Device, torch: Any) -> None:
     x = torch.ones(5, device="cuda", requires_grad=True)
     with pytest.raises(TypeError, match=r"torch\.Tensor that CuPy cannot view.*x\.detach\(\)"):
         fd.dropout(x, 0.5, rng=1)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.gpu
 
 @pytest.mark.parametrize("dtype", gpu_cases.FLOATS, ids=lambda dtype: str(np.dtype(dtype)))
 @pytest.mark.parametrize("act", joint_cases.ACTIVATIONS)
-def test_the_epilogue_and_its_gradient(gpu: Device, dtype: Any, act: str) -> None:
+def test_bias_act_dropout_add_and_its_gradient(gpu: Device, dtype: Any, act: str) -> None:
     if not gpu.takes(dtype):
         pytest.skip(f"CuPy takes no {np.dtype(dtype)}")
     for layout in LAYOUTS:
@@ -26,19 +26,19 @@ def test_the_epilogue_and_its_gradient(gpu: Device, dtype: Any, act: str) -> Non
 
 
 @pytest.mark.parametrize("parts", range(len(joint_cases.PARTS)))
-def test_epilogues_with_and_without_their_parts(gpu: Device, parts: int) -> None:
+def test_bias_act_dropout_add_with_and_without_bias_and_residual(gpu: Device, parts: int) -> None:
     for act in ("identity", "relu", "gelu"):
         for p in (0.0, 0.3, 1.0):
             joint_cases.check_epilogue(gpu, "float32", act, LAYOUTS[0], parts, p)
 
 
-def test_an_epilogue_may_be_written_over_what_it_reads(gpu: Device) -> None:
+def test_bias_act_dropout_add_may_overwrite_its_inputs(gpu: Device) -> None:
     joint_cases.check_overlap(gpu)
 
 
 @pytest.mark.parametrize("dtype", gpu_cases.FLOATS, ids=lambda dtype: str(np.dtype(dtype)))
 @pytest.mark.parametrize("spread", [(1, 1), (0, 1), (1, 0), (0, 0)], ids=str)
-def test_elements_have_thresholds_and_factors_of_their_own(
+def test_elements_have_their_own_thresholds_and_factors(
     gpu: Device, dtype: Any, spread: tuple[int, int]
 ) -> None:
     if not gpu.takes(dtype):
@@ -73,7 +73,7 @@ def test_elements_have_thresholds_and_factors_of_their_own(
 
 @pytest.mark.parametrize("dtype", gpu_cases.FLOATS, ids=lambda dtype: str(np.dtype(dtype)))
 @pytest.mark.parametrize("of_p", joint_cases.OF_P, ids=str)
-def test_a_p_of_each_element(gpu: Device, dtype: Any, of_p: tuple[int, ...]) -> None:
+def test_per_element_p(gpu: Device, dtype: Any, of_p: tuple[int, ...]) -> None:
     if not gpu.takes(dtype):
         pytest.skip(f"CuPy takes no {np.dtype(dtype)}")
     for layout in LAYOUTS:

@@ -70,7 +70,7 @@ def test_each_forward_of_any_thread_has_a_mask_of_its_own(name: str) -> None:
 
 
 @EACH_LAYER
-def test_the_backward_of_a_thread_meets_its_own_forward(name: str) -> None:
+def test_the_backward_of_a_thread_belongs_to_its_own_forward(name: str) -> None:
     make, shape = LAYERS[name]
     layer = make()
     twins = {n: make() for n in range(THREADS)}
@@ -205,7 +205,7 @@ def test_forget_reaches_all_threads() -> None:
 
 @pytest.mark.parametrize("order", ["C", "strided", "F"])
 @EACH_LAYER
-def test_calls_like_earlier_ones_draw_what_the_first_would(name: str, order: str) -> None:
+def test_repeated_calls_give_what_a_first_call_would(name: str, order: str) -> None:
     """By whichever way a call goes, prepared or not, it takes the next number."""
     make, shape = LAYERS[name]
     layer = make()

@@ -124,7 +124,7 @@ def test_each_function_takes_its_dtypes() -> None:
 
 
 @pytest.mark.slow
-def test_fills_of_any_dtype_can_be_made_ready() -> None:
+def test_masked_fill_of_any_dtype_can_be_compiled_ahead() -> None:
     fd.warmup(["int64", "M8[s]", "U1"], "masked_fill")
 
 
@@ -166,7 +166,7 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 @pytest.mark.parametrize(("is_one", "each"), [(True, 2.0), (True, 0.01), (False, 2.0)])
-def test_a_bar_comes_by_itself_if_it_takes_long_in_a_terminal(
+def test_a_progress_bar_appears_in_a_terminal_if_it_takes_long(
     is_one: bool, each: float, seconds: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("rich")
