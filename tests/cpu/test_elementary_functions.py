@@ -10,12 +10,12 @@ import pytest
 from fastdrop_kernels.cpu.codegen.vectors import Lanes
 from fastdrop_kernels.cpu.elements import math as elementary
 from tests.support.oracle import Array, assert_same
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 from tests.support.traced import applied, ulps
 
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 every_dtype = pytest.mark.parametrize(
-    "dtype", thinned(lambda dtype: dtype == np.float32, DTYPES), ids=str
+    "dtype", slow_unless(lambda dtype: dtype == np.float32, DTYPES), ids=str
 )
 EXTENDED = np.longdouble  # 64 bits of significand on x86, whose exp and tanh are good to most
 

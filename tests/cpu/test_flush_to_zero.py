@@ -11,7 +11,7 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels.cpu.codegen.target import IS_X86_64
 from tests.support.oracle import Array, assert_same, poison
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(not IS_X86_64, reason="only on x86-64 threads are set back")
@@ -49,9 +49,9 @@ CALLS: dict[str, Callable[[Array, Any], Array]] = {
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(
-    "dtype", thinned(lambda dtype: dtype is np.float32, [np.float32, np.float64])
+    "dtype", slow_unless(lambda dtype: dtype is np.float32, [np.float32, np.float64])
 )
-@pytest.mark.parametrize("name", thinned(lambda name: name in ("plain", "shard"), CALLS))
+@pytest.mark.parametrize("name", slow_unless(lambda name: name in ("plain", "shard"), CALLS))
 def test_results_are_the_same_and_the_thread_is_left_as_it_was(
     name: str, dtype: Any, threads: int, flushing: Callable[[bool], None], set_threads: Any
 ) -> None:

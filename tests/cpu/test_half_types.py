@@ -12,9 +12,9 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels import contract
 from fastdrop_kernels.cpu.elements import operations, storage
-from tests.support.direct import treat
 from tests.support.oracle import Array, mask, misaligned, poison, poisoned
-from tests.support.thinning import thinned
+from tests.support.run_kernel import run_kernel
+from tests.support.slow import slow_unless
 
 HALF_TYPES = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 KEY = fd.Key(2**60 + 3, 17)
@@ -69,7 +69,7 @@ def test_float16_without_f16c_rounds_alike(scale: float) -> None:
     x = every_value(HALF_TYPES[0])
     operation = operations.drop("float16-portable", storage.FLOAT16_PORTABLE)
     y, factor = poisoned(x.shape, x.dtype), np.array(scale, np.float32)
-    treat(operation, x, y, factor, 1, KEY)
+    run_kernel(operation, x, y, factor, 1, KEY)
     want = np.where(mask(x.shape, 2.0**-32, KEY), rounded_once(x, scale), np.float16(0))
     assert_same_halves(y, want)
 
@@ -83,7 +83,7 @@ def test_float16_without_f16c_rounds_every_tie_and_neighbour() -> None:
     for scale in (1 + 2.0**-11, 1 + 2.0**-11 + 2.0**-23, 1 + 2.0**-11 - 2.0**-23, 1 + 3 * 2.0**-11):
         operation = operations.drop("float16-portable", storage.FLOAT16_PORTABLE)
         y, factor = poisoned(x.shape, x.dtype), np.array(scale, np.float32)
-        treat(operation, x, y, factor, 1, KEY)
+        run_kernel(operation, x, y, factor, 1, KEY)
         kept = mask(x.shape, 2.0**-32, KEY)
         assert_same_halves(y, np.where(kept, rounded_once(x, scale), np.float16(0)))
 
@@ -91,7 +91,7 @@ def test_float16_without_f16c_rounds_every_tie_and_neighbour() -> None:
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.93, 1.0])
 @pytest.mark.parametrize(
     ("dtype", "order"),
-    thinned(lambda dtype, order: order == "C", HALF_TYPES, "CF"),
+    slow_unless(lambda dtype, order: order == "C", HALF_TYPES, "CF"),
     ids=str,
 )
 def test_masks_are_those_of_float32(dtype: np.dtype[Any], order: str, p: float) -> None:
@@ -161,7 +161,9 @@ def test_large_arrays_on_several_threads(dtype: np.dtype[Any], rng: np.random.Ge
     assert_same_halves(y, np.where(kept, rounded_once(x, 1 / 0.75), dtype.type(0)))
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype == np.float16, HALF_TYPES), ids=str)
+@pytest.mark.parametrize(
+    "dtype", slow_unless(lambda dtype: dtype == np.float16, HALF_TYPES), ids=str
+)
 def test_noise_shapes_shards_and_in_place(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     x = rng.standard_normal((40, 70)).astype(dtype)
     for noise_shape in ((40, 1), (1, 70)):

@@ -16,10 +16,10 @@ from fastdrop_kernels.cpu.elements.sampler import GROUP
 from fastdrop_kernels.cpu.host import catalogue, driver
 from fastdrop_kernels.cpu.loops.contiguous import NEAR, NONTEMPORAL, has_nontemporal
 from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
-from tests.support.direct import treat
 from tests.support.internals import replace_fast_paths, set_cpu_limits
 from tests.support.oracle import POISON, affine, applied, assert_same, data, mask, misaligned
-from tests.support.thinning import thinned
+from tests.support.run_kernel import run_kernel
+from tests.support.slow import slow_unless
 
 pytestmark = pytest.mark.skipif(
     not has_nontemporal(operations.drop("float32", storage.FLOAT32)),
@@ -37,7 +37,7 @@ KINDS: dict[str, tuple[Operation, Any]] = {
     "fill-16": (operations.fill(storage.MOVED[16]), np.complex128),
 }
 QUICK = ("float16", "bfloat16", "float32", "float64", "fill-16")
-every_kind = pytest.mark.parametrize("kind", thinned(lambda kind: kind in QUICK, KINDS))
+every_kind = pytest.mark.parametrize("kind", slow_unless(lambda kind: kind in QUICK, KINDS))
 KEY = fd.Key(2**63 + 5, 2**40 + 1)
 T = contract.threshold(0.37)
 
@@ -54,7 +54,7 @@ def compare(
         memory = np.full(x.nbytes + 512, POISON, np.uint8)
         start = -memory.__array_interface__["data"][0] % 64 + 192 + y_by
         y = memory[start : start + x.nbytes].view(dtype)
-        treat(operation, x, y, value, threshold, key, index, way)
+        run_kernel(operation, x, y, value, threshold, key, index, way)
         results.append(memory[start - 192 - y_by :][: 448 + x.nbytes].tobytes())
     assert results[0] == results[1], (kind, n, x_by, y_by, index, threshold)
     inside = slice(192 + y_by, 192 + y_by + x.nbytes)
@@ -97,7 +97,7 @@ def test_nontemporal_results_equal_the_reference(kind: str, rng: np.random.Gener
     operation, dtype = KINDS[kind]
     x = rng.standard_normal(20_001).astype(dtype)
     y = misaligned(np.empty_like(x), 40)
-    treat(operation, x, y, np.array(1 / 0.63, dtype), T, KEY, 77, NONTEMPORAL)
+    run_kernel(operation, x, y, np.array(1 / 0.63, dtype), T, KEY, 77, NONTEMPORAL)
     assert_same(y, applied(mask(x.shape, 0.37, KEY, offset=77), x, 1 / 0.63))
 
 
@@ -106,7 +106,7 @@ def test_alpha_dropout(rng: np.random.Generator) -> None:
     x = rng.standard_normal(9999).astype(np.float32)
     y = misaligned(np.empty_like(x), 16)
     numbers = np.array([0.5, 0.25, -1.5], np.float32)
-    treat(operation, x, y, numbers, T, KEY, 3, NONTEMPORAL)
+    run_kernel(operation, x, y, numbers, T, KEY, 3, NONTEMPORAL)
     kept = mask(x.shape, 0.37, KEY, offset=3)
     assert_same(y, affine(kept, x, 0.5, 0.25, -1.5))
 

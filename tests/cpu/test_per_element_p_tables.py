@@ -17,14 +17,14 @@ from tests.functions.test_per_element_p import KEY, chances, expected, kept_by
 from tests.support.internals import c_strides, set_cpu_limits
 from tests.support.normals import uniforms
 from tests.support.oracle import POISON, Array, assert_same, misaligned, poisoned
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 # Certain, next to certain, subnormal, and where the threshold is rounded.
 SPECIAL = [0.0, 1.0, 5e-324, 1e-310, 2.0**-33, 1.5 * 2.0**-32, 2.0**-16, 1 - 2.0**-53, 1 - 2.0**-33,
            1 - 2.0**-32, 1 - 2.0**-16, 0.5]  # fmt: skip
 DTYPES = [np.dtype(d) for d in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)]
 every_dtype = pytest.mark.parametrize(
-    "dtype", thinned(lambda dtype: dtype == np.float32, DTYPES), ids=str
+    "dtype", slow_unless(lambda dtype: dtype == np.float32, DTYPES), ids=str
 )
 # Shapes, and those of p: short, long, of many axes, and of lines that have tables of their own.
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
@@ -111,7 +111,7 @@ def test_every_element_has_its_own_threshold_and_factor(
 
 @pytest.mark.parametrize(
     "dtype",
-    thinned(lambda dtype: dtype == "i2", ["u1", "i2", "f4", "i8", "c16"]),
+    slow_unless(lambda dtype: dtype == "i2", ["u1", "i2", "f4", "i8", "c16"]),
 )
 def test_masked_fill(dtype: str, rng: np.random.Generator, used: list[bool]) -> None:
     for shape, of_p in SHAPES:

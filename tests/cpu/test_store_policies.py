@@ -12,9 +12,9 @@ import fastdrop as fd
 from fastdrop_kernels import contract
 from fastdrop_kernels.cpu.elements import operations, storage
 from fastdrop_kernels.cpu.loops.contiguous import FAR, NEAR
-from tests.support.direct import treat
 from tests.support.oracle import POISON, Array, applied, assert_same, data, mask, misaligned
-from tests.support.thinning import thinned
+from tests.support.run_kernel import run_kernel
+from tests.support.slow import slow_unless
 
 KINDS: dict[str, tuple[Any, Any]] = {
     "float16": (operations.drop("float16", storage.FLOAT16), np.float16),
@@ -30,7 +30,7 @@ KINDS: dict[str, tuple[Any, Any]] = {
 }
 # Storages of 1 to 8 bytes; the others' kernels are for the longer tests.
 QUICK = ("bfloat16", "float32", "float64", "mark")
-every_kind = pytest.mark.parametrize("kind", thinned(lambda kind: kind in QUICK, KINDS))
+every_kind = pytest.mark.parametrize("kind", slow_unless(lambda kind: kind in QUICK, KINDS))
 SIZES = [0, 1, 2, 7, 15, 16, 17, 31, 63, 64, 65, 127, 129, 511, 512, 513, 527, 1023, 1025, 2047,
          2048, 2049, 2561, 4096, 4113, 9999]  # fmt: skip
 KEY = fd.Key(2**63 + 5, 2**40 + 1)
@@ -53,7 +53,7 @@ def compare(kind: str, n: int, x_by: int, y_by: int, index: int, start: int = 0)
     memories = []
     for way in (NEAR, FAR):
         y, memory = target(n, dtype, y_by)
-        treat(operation, x[start:], y[start:], value, T, KEY, index, way)
+        run_kernel(operation, x[start:], y[start:], value, T, KEY, index, way)
         around = memory.copy()
         begin = y.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
         around[begin + start * y.itemsize : begin + y.nbytes] = POISON
@@ -96,6 +96,6 @@ def check_reference(kind: str, way: str, rng: np.random.Generator) -> None:
     x = rng.standard_normal(20_001).astype(dtype)
     factor = np.array(1 / (1 - P), dtype)
     y, _ = target(x.size, dtype, 36)
-    treat(operation, x, y, factor, T, KEY, 77, way)
+    run_kernel(operation, x, y, factor, T, KEY, 77, way)
     kept = mask(x.shape, P, KEY, offset=77)
     assert_same(y, applied(kept, x, float(factor)))

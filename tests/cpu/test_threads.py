@@ -21,7 +21,7 @@ from fastdrop_kernels.cpu.loops.contiguous import NEAR
 from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
 from tests.support.internals import set_cpu_limits
 from tests.support.oracle import Array, applied, assert_same, data, mask, misaligned, poison
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 ROWS, COLUMNS = 417, 661
 N = ROWS * COLUMNS
@@ -69,7 +69,7 @@ def these_arrays_are_large_enough_for_threads(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(
     ("dtype", "layout"),
-    thinned(
+    slow_unless(
         lambda dtype, layout: dtype == np.float32 or layout != "F",
         [np.float32, np.float64],
         list(layouts(np.empty((ROWS, COLUMNS)))),
@@ -89,7 +89,7 @@ def test_any_number_of_threads_drops_the_same(
 
 @pytest.mark.parametrize(
     ("dtype", "layout"),
-    thinned(
+    slow_unless(
         lambda dtype, layout: layout == "flat" or (dtype, layout) == ("u4", "other elements"),
         ["u1", "i2", "u4", "i8", "c16"],
         ["flat", "F", "other elements"],

@@ -11,7 +11,8 @@ from typing import Any
 import ml_dtypes
 import pytest
 
-from tests.support import gpu_cases, joint_cases
+from tests.support import gpu_cases, gpu_multi_operand_cases
+from tests.support.bias_act import ACTIVATIONS
 from tests.support.devices import HostDevice, cupy_or_skip
 from tests.support.gpu_cases import CALLS, LAYOUTS, PLACES, Call, Layout
 
@@ -48,28 +49,28 @@ def test_sizes_around_those_of_vectors_warps_and_blocks(host: HostDevice, n: int
 @pytest.mark.parametrize(
     ("dtype", "act"),
     [
-        *((dtype, act) for dtype in ("float32", "float64") for act in joint_cases.ACTIVATIONS),
+        *((dtype, act) for dtype in ("float32", "float64") for act in ACTIVATIONS),
         *((dtype, "relu") for dtype in ("float16", ml_dtypes.bfloat16)),
     ],
     ids=str,
 )
 def test_bias_act_dropout_add_and_its_gradient(host: HostDevice, dtype: Any, act: str) -> None:
     for layout in LAYOUTS[:4]:
-        joint_cases.check_epilogue(host, dtype, act, layout)
+        gpu_multi_operand_cases.check_epilogue(host, dtype, act, layout)
 
 
 def test_bias_act_dropout_add_with_and_without_bias_and_residual(host: HostDevice) -> None:
-    for parts in range(len(joint_cases.PARTS)):
-        joint_cases.check_epilogue(host, "float32", "identity", LAYOUTS[0], parts)
-    joint_cases.check_epilogue(host, "float32", "relu", LAYOUTS[0], 1, p=1.0)
+    for parts in range(len(gpu_multi_operand_cases.PARTS)):
+        gpu_multi_operand_cases.check_epilogue(host, "float32", "identity", LAYOUTS[0], parts)
+    gpu_multi_operand_cases.check_epilogue(host, "float32", "relu", LAYOUTS[0], 1, p=1.0)
 
 
 def test_bias_act_dropout_add_may_overwrite_its_inputs(host: HostDevice) -> None:
-    joint_cases.check_overlap(host)
+    gpu_multi_operand_cases.check_overlap(host)
 
 
-@pytest.mark.parametrize("of_p", joint_cases.OF_P, ids=str)
+@pytest.mark.parametrize("of_p", gpu_multi_operand_cases.OF_P, ids=str)
 def test_per_element_p(host: HostDevice, of_p: tuple[int, ...]) -> None:
     for dtype in gpu_cases.FLOATS if of_p == (gpu_cases.COLUMNS,) else ["float32"]:
         for layout in LAYOUTS[:3]:
-            joint_cases.check_each(host, dtype, layout, of_p)
+            gpu_multi_operand_cases.check_each(host, dtype, layout, of_p)

@@ -13,12 +13,12 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels.cuda import driver, launch, operations
-from tests.support import family_repeats as family
-from tests.support import internals, oracle, repeat_cases
+from tests.support import gpu_repeated_calls, internals, oracle
+from tests.support import repeated_calls as family
 from tests.support.devices import HostDevice, cupy_or_skip, host_device, seen
 from tests.support.gpu_cases import BFLOAT16, KEY, LAYOUTS
-from tests.support.repeat_cases import LAYOUTS_OF_REPEATS, WHERES, P, quickly
-from tests.support.thinning import thinned
+from tests.support.gpu_repeated_calls import LAYOUTS_OF_REPEATED_CALLS, WHERES, P, quickly
+from tests.support.slow import slow_unless
 
 cupy = cupy_or_skip()
 
@@ -34,15 +34,15 @@ def host(request: pytest.FixtureRequest) -> Iterator[HostDevice]:
         yield device
 
 
-@pytest.mark.parametrize("layout", LAYOUTS_OF_REPEATS, ids=lambda layout: layout.name)
+@pytest.mark.parametrize("layout", LAYOUTS_OF_REPEATED_CALLS, ids=lambda layout: layout.name)
 def test_repeated_calls_with_other_values_arrays_and_keys(host: HostDevice, layout: Any) -> None:
     for where in WHERES:
-        repeat_cases.check_layout(host, "float32", layout, where)
+        gpu_repeated_calls.check_layout(host, "float32", layout, where)
 
 
 @pytest.mark.parametrize(
     ("name", "layout"),
-    thinned(
+    slow_unless(
         lambda name, layout: layout == "C" and name == "packed mask",
         family.NAMES,
         ("C", "F", "stepped"),
@@ -124,24 +124,24 @@ def test_masks_of_a_device_that_is_not_current(host: HostDevice) -> None:
 @pytest.mark.parametrize("dtype", ["float64", *BFLOAT16])
 def test_other_dtypes(host: HostDevice, dtype: Any) -> None:
     for layout in LAYOUTS[:3]:
-        repeat_cases.check_layout(host, dtype, layout, {})
+        gpu_repeated_calls.check_layout(host, dtype, layout, {})
 
 
 def test_arrays_of_any_alignment(host: HostDevice) -> None:
     for dtype in ("float32", *BFLOAT16):
-        repeat_cases.check_alignments(host, dtype)
+        gpu_repeated_calls.check_alignments(host, dtype)
 
 
 def test_overlap_is_as_if_there_were_none(host: HostDevice) -> None:
-    repeat_cases.check_overlaps(host)
+    gpu_repeated_calls.check_overlaps(host)
 
 
 def test_every_kind_of_key(host: HostDevice) -> None:
-    repeat_cases.check_keys(host)
+    gpu_repeated_calls.check_keys(host)
 
 
 def test_every_error_is_that_of_a_first_call(host: HostDevice) -> None:
-    repeat_cases.check_refusals(host)
+    gpu_repeated_calls.check_refusals(host)
 
 
 def device_of(x: Any) -> int:
@@ -158,16 +158,16 @@ def test_arrays_of_a_device_that_is_not_current(host: HostDevice) -> None:
     with host.cupy.cuda.Device(1):
         far, far_out = host.put(x), host.put(x)
         for _ in range(2):
-            oracle.assert_same(host.get(fd.dropout(far, P, rng=KEY)), repeat_cases.dropped(x))
+            oracle.assert_same(host.get(fd.dropout(far, P, rng=KEY)), gpu_repeated_calls.dropped(x))
         for array in (far, far_out):
             assert device_of(fd.dropout(near, P, rng=KEY)) == 0
             with pytest.raises(ValueError, match="DeviceKey on device 0, and x lies on device 1"):
                 fd.dropout(array, P, rng=key)
     y = fd.dropout(far, P, rng=KEY)
     assert device_of(y) == 1
-    oracle.assert_same(host.get(y), repeat_cases.dropped(x))
+    oracle.assert_same(host.get(y), gpu_repeated_calls.dropped(x))
     fd.dropout(far, P, rng=KEY, out=far_out)
-    oracle.assert_same(host.get(far_out), repeat_cases.dropped(x))
+    oracle.assert_same(host.get(far_out), gpu_repeated_calls.dropped(x))
     for source, target in ((near, far_out), (far, out)):
         with pytest.raises(ValueError, match="out lies on device ., and x on device"):
             fd.dropout(source, P, rng=KEY, out=target)
@@ -181,7 +181,7 @@ def test_a_subclass_has_no_plan(host: HostDevice) -> None:
     fd.dropout(x, P, rng=KEY)
     y = fd.dropout(x.view(Tagged), P, rng=KEY)
     assert type(y) is cupy.ndarray
-    oracle.assert_same(host.get(y), repeat_cases.dropped(np.ones(50)))
+    oracle.assert_same(host.get(y), gpu_repeated_calls.dropped(np.ones(50)))
     with pytest.raises(AssertionError, match="has a plan, and did not use it"):
         quickly(host, x.view(Tagged))
 
@@ -214,7 +214,7 @@ def test_the_plan_cache_is_bounded(host: HostDevice, monkeypatch: pytest.MonkeyP
     for n in range(280, 300):
         for _ in range(2):
             y = fd.dropout(there[:n], P, rng=KEY)
-            oracle.assert_same(host.get(y), repeat_cases.dropped(x[:n]))
+            oracle.assert_same(host.get(y), gpu_repeated_calls.dropped(x[:n]))
             assert internals.plan_count() <= 5
     monkeypatch.undo()
 

@@ -33,17 +33,17 @@ from tests.support.cuda_host.cases import (
 )
 from tests.support.internals import placement
 from tests.support.oracle import POISON, assert_same
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 pytestmark = pytest.mark.usefixtures("cuda_on_host")
 
 # All storages, which is what alignment matters to; with the other operations it takes longer.
 STORED = [*(f"drop {dtype}" for dtype in FLOATS), "fill int8", "fill complex128", "mark"]
-stored_first = pytest.mark.parametrize("what", thinned(lambda what: what in STORED, ALL))
+stored_first = pytest.mark.parametrize("what", slow_unless(lambda what: what in STORED, ALL))
 
 
 @pytest.mark.usefixtures("counting")
-@pytest.mark.parametrize("what", thinned(is_quick, ALL))
+@pytest.mark.parametrize("what", slow_unless(is_quick, ALL))
 def test_every_size(what: str, rng: np.random.Generator) -> None:
     dtype = dtype_of(what)
     for n in (1, 2, 7, 8, 9, 31, 33, 260, 4097):

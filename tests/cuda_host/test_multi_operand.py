@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fastdrop_kernels import contract, reference
 from fastdrop_kernels.cuda import driver, launch
 from fastdrop_kernels.cuda.operations import Operation
-from tests.support import joint
+from tests.support import bias_act
 from tests.support.cuda_host.cases import (
     ALWAYS,
     FLOATS,
@@ -30,7 +30,7 @@ from tests.support.cuda_host.cases import (
 from tests.support.cuda_host.host import HostLauncher
 from tests.support.internals import c_strides, placement
 from tests.support.oracle import POISON, Array, poisoned
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 EXACT = [
     *(f"each {dtype}" for dtype in FLOATS),
@@ -115,19 +115,19 @@ def check(
             result = np.where(kept, product, value.dtype.type(0)).astype(dtype)
     else:
         kept = kept_at(place, y.shape, threshold)
-        arrays: list[Array | None] = [
+        arrays: list[Array] = [
             filled_with(memory, numbers(y.shape, dtype, rng)) for memory in inputs
         ]
         words = what.split()
         if "back" in words:
-            there = [*arrays, *[None] * (3 - len(arrays))]
-            result = joint.bias_act_dropped_backward(kept, words[1], scale, *there)  # type: ignore[arg-type]
+            dy, x = arrays[:2]
+            shift = arrays[2] if "bias" in words else None
+            result = bias_act.rounded_gradient(dy, x, shift, words[1], kept, scale)
         else:
             first, *rest = arrays
-            bias = rest.pop(0) if "bias" in words else None
+            shift = rest.pop(0) if "bias" in words else None
             residual = rest.pop(0) if "residual" in words else None
-            assert first is not None
-            result = joint.bias_act_dropped(kept, words[0], scale, first, bias, residual)
+            result = bias_act.rounded_forward(first, shift, words[0], kept, scale, residual)
         with np.errstate(all="ignore"):
             result = result.astype(dtype)
     index, strides = placement(
@@ -213,7 +213,7 @@ def test_many_layouts_and_placements(case: dict[str, Any]) -> None:
     check_case(case)
 
 
-@pytest.mark.parametrize("what", thinned(lambda what: what in QUICK, EXACT))
+@pytest.mark.parametrize("what", slow_unless(lambda what: what in QUICK, EXACT))
 def test_operands_of_every_alignment(what: str, rng: np.random.Generator) -> None:
     dtypes = dtypes_of(what)
     for by in range(0, 16, 3):
@@ -234,7 +234,7 @@ SPREADS = {
 
 @pytest.mark.parametrize(
     ("what", "spread"),
-    thinned(
+    slow_unless(
         lambda what, spread: what in QUICK,
         ["each float32", "each bfloat16", "each float64", "relu bias residual float16"],
         SPREADS,
@@ -291,7 +291,7 @@ def test_ties_of_per_element_thresholds_are_resolved(rng: np.random.Generator) -
         assert (y == np.float32(kept)).all()
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype == np.float32, FLOATS), ids=str)
+@pytest.mark.parametrize("dtype", slow_unless(lambda dtype: dtype == np.float32, FLOATS), ids=str)
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_nan_and_infinity_vanish_where_dropped(dtype: np.dtype[Any], order: Any) -> None:
     shape = (40, 41)

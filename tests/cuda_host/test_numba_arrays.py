@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.slow import slow_unless
 from tests.support.subprocesses import run_scenario
-from tests.support.thinning import thinned
 
 
 @pytest.mark.parametrize(
     "scene",
-    thinned(
+    slow_unless(
         lambda scene: scene in ("new_arrays", "errors"),
         ["new_arrays", "masks", "given_arrays", "layers", "errors"],
     ),

@@ -15,7 +15,7 @@ from tests.support.cuda_host.cases import KEY, Made, made
 from tests.support.cuda_host.host import HostLauncher
 from tests.support.internals import placement
 from tests.support.oracle import POISON, Array
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 FILLED = [np.dtype(d) for d in (np.uint8, np.uint16, np.float32, np.float64, np.complex128)]
 MARKED = np.dtype(np.bool_)
@@ -60,7 +60,7 @@ def arrays(dtype: np.dtype[Any], shape: tuple[int, ...], *how: Any) -> tuple[Mad
 
 
 @pytest.mark.parametrize(
-    "dtype", thinned(lambda dtype: dtype in (FILLED[0], MARKED), [*FILLED, MARKED]), ids=str
+    "dtype", slow_unless(lambda dtype: dtype in (FILLED[0], MARKED), [*FILLED, MARKED]), ids=str
 )
 def test_masked_fill_and_masks_by_per_element_thresholds(
     dtype: np.dtype[Any], cuda_on_host: HostLauncher, rng: np.random.Generator

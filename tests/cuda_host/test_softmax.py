@@ -15,7 +15,8 @@ from tests.support import nvrtc
 from tests.support.devices import host_device
 from tests.support.internals import placement
 from tests.support.oracle import Array, assert_same, mask, misaligned, poison, poisoned
-from tests.support.softmaxes import (
+from tests.support.slow import slow_unless
+from tests.support.softmax import (
     KEY,
     assert_close,
     assert_gradient_close,
@@ -23,7 +24,6 @@ from tests.support.softmaxes import (
     forward,
     numbers,
 )
-from tests.support.thinning import thinned
 
 # Rows that a warp shares and that a block does; shorter than a group, and many groups long.
 SHAPES = [(3, 5, 49), (300, 7), (70, 1), (3, 128), (2, 1030), (1, 4500)]
@@ -33,7 +33,7 @@ THRESHOLD = round(P * 2**32)
 
 pytestmark = pytest.mark.usefixtures("cuda_on_host")
 every_dtype = pytest.mark.parametrize(
-    "dtype", thinned(lambda dtype: dtype == np.float32, DTYPES), ids=str
+    "dtype", slow_unless(lambda dtype: dtype == np.float32, DTYPES), ids=str
 )
 
 

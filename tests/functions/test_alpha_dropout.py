@@ -12,7 +12,7 @@ import pytest
 import fastdrop as fd
 from tests.support.internals import set_cpu_limits
 from tests.support.oracle import Array, affine, alpha_numbers, assert_same, mask, misaligned
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 KEY = fd.Key(2**40 + 9, 2**63 + 5)
 DTYPES = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
@@ -39,7 +39,7 @@ def expected(x: Array, p: float, **where: Any) -> Array:
 
 @pytest.mark.parametrize(
     ("layout", "dtype"),
-    thinned(lambda layout, dtype: layout != "F" and dtype == np.float32, LAYOUTS, DTYPES),
+    slow_unless(lambda layout, dtype: layout != "F" and dtype == np.float32, LAYOUTS, DTYPES),
     ids=str,
 )
 def test_every_element_equals_the_formula(
@@ -59,7 +59,7 @@ def test_every_element_equals_the_formula(
 
 @pytest.mark.parametrize(
     ("dtype", "n"),
-    thinned(
+    slow_unless(
         lambda dtype, n: dtype == np.float32 or n < 1 << 18,
         DTYPES,
         [1, 7, 255, 256, 257, 5001, 1 << 18],

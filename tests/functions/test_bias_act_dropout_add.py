@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from tests.support import epilogues
-from tests.support.epilogues import ACTIVATIONS
+from tests.support import bias_act
+from tests.support.bias_act import ACTIVATIONS
 from tests.support.gradients import numerical_gradient
 from tests.support.oracle import Array, assert_same, mask, misaligned, poisoned
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 KEY = fd.Key(2**41 + 3, 2**62 + 1)
 DTYPES = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
@@ -59,7 +59,9 @@ KINDS = [(act, dtype) for act in ACTIVATIONS for dtype in DTYPES[2:]] + [
     (act, dtype) for act in ("identity", "silu") for dtype in DTYPES[:2]
 ]
 every_kind = pytest.mark.parametrize(
-    "kind", thinned(lambda kind: kind[1] == np.float32 or kind[0] == "identity", KINDS), ids=named
+    "kind",
+    slow_unless(lambda kind: kind[1] == np.float32 or kind[0] == "identity", KINDS),
+    ids=named,
 )
 
 
@@ -75,12 +77,12 @@ def test_it_equals_the_composition_of_its_steps(
         for added in [residual, residual[:1], None] if act == "silu" else [residual]:
             got = fd.bias_act_dropout_add(x, bias, act, 0.3, rng=KEY, residual=added)
             assert got.dtype == dtype
-            assert_close(got, *epilogues.forward(x, bias, act, kept, factor, added))
+            assert_close(got, *bias_act.forward(x, bias, act, kept, factor, added))
 
 
 @pytest.mark.parametrize(
     ("dtype", "layout"),
-    thinned(lambda dtype, layout: dtype == np.float32, DTYPES, LAYOUTS),
+    slow_unless(lambda dtype, layout: dtype == np.float32, DTYPES, LAYOUTS),
     ids=str,
 )
 def test_the_layout_changes_no_bit(
@@ -163,7 +165,7 @@ def test_the_backward_is_the_formulas(
     for shift in (None, bias) if act == "silu" else (bias,):
         dx, dbias, dresidual = fd.bias_act_dropout_add_backward(dy, x, shift, act, 0.3, rng=KEY)
         assert dresidual is dy
-        true = epilogues.gradient(dy, x, shift, act, kept, factor)
+        true = bias_act.gradient(dy, x, shift, act, kept, factor)
         assert_close(dx, true, np.abs(true) + 0.3 * np.abs(np.where(kept, dy, 0)))
         assert (dbias is None) == (shift is None)
     assert dbias is not None
@@ -171,7 +173,7 @@ def test_the_backward_is_the_formulas(
     assert_same(dbias, exact.astype(dtype))
 
 
-@pytest.mark.parametrize("act", thinned(lambda act: act == "gelu", ACTIVATIONS))
+@pytest.mark.parametrize("act", slow_unless(lambda act: act == "gelu", ACTIVATIONS))
 def test_the_backward_is_the_numerical_gradient(act: str, rng: np.random.Generator) -> None:
     x, bias, residual, weights = (rng.standard_normal(s) for s in ((4, 6), (6,), (4, 6), (4, 6)))
 
@@ -220,7 +222,7 @@ def test_autograd_agrees(act: str, rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "alone"),
-    thinned(lambda kind, alone: kind[1] == np.float32 and not alone, KINDS, [False, True]),
+    slow_unless(lambda kind, alone: kind[1] == np.float32 and not alone, KINDS, [False, True]),
     ids=named,
 )
 def test_infinities_and_nan(kind: tuple[str, np.dtype[Any]], alone: bool) -> None:

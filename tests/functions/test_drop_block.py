@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import fastdrop as fd
 from tests.support.gradients import assert_backward_is_the_gradient
 from tests.support.oracle import Array, Mask, applied, assert_same, data, key_from, mask, poisoned
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 DTYPES = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
 FUNCTIONS = {2: fd.drop_block2d, 3: fd.drop_block3d}
@@ -39,7 +39,7 @@ def expected_of(x: Array, p: float, size: int, key: fd.Key, eps: float = 1e-6) -
     return applied(kept, x, kept.size / (eps + kept.sum()))
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype in DTYPES[2:], DTYPES))
+@pytest.mark.parametrize("dtype", slow_unless(lambda dtype: dtype in DTYPES[2:], DTYPES))
 @pytest.mark.parametrize(
     ("shape", "size"),
     [
@@ -219,7 +219,7 @@ def test_maps_of_no_elements(shape: tuple[int, ...]) -> None:
     assert fd.drop_block2d(np.ones(shape), 0.3, 2, rng=1).shape == shape
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype in DTYPES[2:], DTYPES))
+@pytest.mark.parametrize("dtype", slow_unless(lambda dtype: dtype in DTYPES[2:], DTYPES))
 @pytest.mark.parametrize("shape", [(3, 4, 9, 7), (2, 3, 5, 6, 7)])
 def test_coupled_channels_lose_the_same_blocks(shape: tuple[int, ...], dtype: Any) -> None:
     function = FUNCTIONS[len(shape) - 2]

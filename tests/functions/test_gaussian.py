@@ -16,11 +16,11 @@ import fastdrop as fd
 from fastdrop_kernels.cpu.elements import operations, storage
 from fastdrop_kernels.cpu.loops.contiguous import FAR, NEAR
 from tests.functions.test_overlap import OVERLAPS, overlapping
-from tests.support.direct import treat
 from tests.support.internals import set_cpu_limits
 from tests.support.normals import FUNCTIONS, expected
 from tests.support.oracle import Array, assert_same, data, misaligned, poison, poisoned
-from tests.support.thinning import thinned
+from tests.support.run_kernel import run_kernel
+from tests.support.slow import slow_unless
 
 KEY = fd.Key(2**40 + 9, 2**63 + 5)
 DTYPES = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
@@ -49,7 +49,7 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 }
 
 both = pytest.mark.parametrize("what", FUNCTIONS)
-one_first = pytest.mark.parametrize("what", thinned(lambda what: what == "plus", FUNCTIONS))
+one_first = pytest.mark.parametrize("what", slow_unless(lambda what: what == "plus", FUNCTIONS))
 
 
 def special(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> Array:
@@ -65,7 +65,7 @@ def special(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> Arr
 @both
 @pytest.mark.parametrize(
     ("layout", "dtype"),
-    thinned(lambda layout, dtype: dtype == np.float32, LAYOUTS, DTYPES),
+    slow_unless(lambda layout, dtype: dtype == np.float32, LAYOUTS, DTYPES),
     ids=str,
 )
 def test_every_element_equals_the_reference(
@@ -158,7 +158,7 @@ def test_any_layout_and_placement(case: Any, offset: int, what: str) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "n"),
-    thinned(
+    slow_unless(
         lambda dtype, n: dtype == np.float32 or n < 1 << 18,
         DTYPES,
         [1, 7, 255, 256, 257, 5001, 1 << 18],
@@ -235,7 +235,7 @@ SIZES = [0, 1, 63, 64, 65, 255, 256, 257, 511, 513, 4113]
 
 
 @pytest.mark.parametrize(
-    ("name", "n"), thinned(lambda name, n: name == "float32", KINDS, SIZES), ids=str
+    ("name", "n"), slow_unless(lambda name, n: name == "float32", KINDS, SIZES), ids=str
 )
 def test_cached_and_prefetching_kernels_write_the_same(
     name: str, n: int, rng: np.random.Generator
@@ -248,7 +248,7 @@ def test_cached_and_prefetching_kernels_write_the_same(
         for way in (NEAR, FAR):
             for by in (0, 4, 60):
                 y = poison(misaligned(x, by * x.itemsize // 4))
-                treat(operation, x, y, value, 0, KEY, index, way)
+                run_kernel(operation, x, y, value, 0, KEY, index, way)
                 assert_same(y, want)
 
 
@@ -257,7 +257,7 @@ def test_float16_is_rounded_alike_on_any_machine(rng: np.random.Generator) -> No
     x = special((5000,), np.float16, rng)
     operation = operations.gaussian_add("float16-portable", storage.FLOAT16_PORTABLE)
     y = poisoned(x.shape, x.dtype)
-    treat(operation, x, y, np.array(0.3, np.float32), 0, KEY)
+    run_kernel(operation, x, y, np.array(0.3, np.float32), 0, KEY)
     assert_same(y, expected("plus", x, 0.3, KEY))
 
 

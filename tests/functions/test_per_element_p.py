@@ -13,7 +13,7 @@ import fastdrop as fd
 from fastdrop_kernels import contract, reference
 from tests.support.normals import uniforms
 from tests.support.oracle import Array, assert_same, poisoned
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 KEY = fd.Key(2**40 + 1, 2**63 + 5)
 DTYPES = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
@@ -56,7 +56,7 @@ SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
 
 @pytest.mark.parametrize(
     ("shapes", "dtype"),
-    thinned(lambda shapes, dtype: dtype in DTYPES[2:], SHAPES[1:3], DTYPES)
+    slow_unless(lambda shapes, dtype: dtype in DTYPES[2:], SHAPES[1:3], DTYPES)
     + [pytest.param(shapes, DTYPES[2]) for shapes in (SHAPES[0], *SHAPES[3:])],
     ids=str,
 )
@@ -79,7 +79,7 @@ def test_every_element_has_its_own_threshold_and_factor(
 
 @pytest.mark.parametrize(
     "dtype",
-    thinned(
+    slow_unless(
         lambda dtype: dtype == np.int32,
         [np.int8, np.float16, np.int32, np.int64, np.complex128],
     ),

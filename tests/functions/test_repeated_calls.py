@@ -12,7 +12,7 @@ import pytest
 import fastdrop as fd
 from tests.support import internals
 from tests.support.oracle import Array, assert_same, dropped, poisoned
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 KEYS = fd.Key(3, 2**40), fd.Key(2**63 + 1, 5)
 P = 0.4
@@ -32,7 +32,7 @@ def layouts(dtype: Any) -> dict[str, Array]:
 
 @pytest.mark.parametrize(
     "dtype",
-    thinned(
+    slow_unless(
         lambda dtype: dtype != ml_dtypes.bfloat16,
         [np.float16, ml_dtypes.bfloat16, np.float32, np.float64],
     ),

@@ -15,9 +15,11 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels.cpu.host import driver
 from fastdrop_kernels.threads import run_together
-from tests.support import family_repeats as family
 from tests.support import internals, normals
-from tests.support.family_repeats import (
+from tests.support import repeated_calls as family
+from tests.support.internals import set_cpu_limits
+from tests.support.oracle import Array, assert_same, filled, mask, poisoned
+from tests.support.repeated_calls import (
     KEYS,
     MEMBERS,
     NAMES,
@@ -28,9 +30,7 @@ from tests.support.family_repeats import (
     numbers,
     outcome,
 )
-from tests.support.internals import set_cpu_limits
-from tests.support.oracle import Array, assert_same, filled, mask, poisoned
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 HOST = Host()
 KEY = KEYS[0]
@@ -38,7 +38,7 @@ KEY = KEYS[0]
 
 @pytest.mark.parametrize(
     ("name", "layout"),
-    thinned(
+    slow_unless(
         lambda name, layout: layout == "C" or (name, layout) == ("masked_fill", "backwards"),
         NAMES,
         family.LAYOUTS,
@@ -150,7 +150,9 @@ X[1, 2], X[3, 4], X[0, 5] = np.nan, np.inf, -0.0
 
 @pytest.mark.parametrize(
     ("name", "thorough"),
-    thinned(lambda name, thorough: name == "fill" and not thorough, functions(X), [False, True]),
+    slow_unless(
+        lambda name, thorough: name == "fill" and not thorough, functions(X), [False, True]
+    ),
 )
 def test_a_call_does_not_depend_on_earlier_calls(name: str, thorough: bool) -> None:
     call = functions(np.asfortranarray(X) if thorough else X)[name]
@@ -177,7 +179,7 @@ def test_zeros_of_both_signs_have_their_own_plans() -> None:
 
 @pytest.mark.parametrize(
     ("packed", "thorough"),
-    thinned(lambda packed, thorough: not thorough, [False, True], [False, True]),
+    slow_unless(lambda packed, thorough: not thorough, [False, True], [False, True]),
 )
 def test_a_mask_does_not_depend_on_earlier_calls(packed: bool, thorough: bool) -> None:
     def call(shape: Any = (4, 6), number: Any = P, **given: Any) -> Any:
@@ -209,7 +211,7 @@ def test_a_mask_does_not_depend_on_earlier_calls(packed: bool, thorough: bool) -
     check_history([(call, make) for make in makes])
 
 
-@pytest.mark.parametrize("name", thinned(lambda name: name in ("masked_fill",), NAMES))
+@pytest.mark.parametrize("name", slow_unless(lambda name: name in ("masked_fill",), NAMES))
 def test_every_kind_of_rng(name: str) -> None:
     member = NAMES[name]
     x = numbers(member)
@@ -235,7 +237,7 @@ def test_every_kind_of_rng(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    thinned(
+    slow_unless(
         lambda name: name in ("masked_fill",),
         ["masked_fill", "masked_fill of integers", "alpha_dropout", "gaussian_noise"],
     ),

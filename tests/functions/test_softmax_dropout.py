@@ -15,7 +15,8 @@ from fastdrop_kernels.cpu.host import softmax as softmax_driver
 from tests.support.gradients import assert_backward_is_the_gradient
 from tests.support.internals import set_cpu_limits
 from tests.support.oracle import Array, assert_same, mask, misaligned, poisoned
-from tests.support.softmaxes import (
+from tests.support.slow import slow_unless
+from tests.support.softmax import (
     KEY,
     assert_close,
     assert_gradient_close,
@@ -27,7 +28,6 @@ from tests.support.softmaxes import (
     softmax,
     unit,
 )
-from tests.support.thinning import thinned
 
 DTYPES = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
 # Rows that are a vector, and less and more; that end inside one; of which marks are drawn together,
@@ -45,7 +45,7 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 
 @pytest.mark.parametrize(
     ("shape", "dtype"),
-    thinned(
+    slow_unless(
         lambda shape, dtype: dtype == np.float32 or (shape, dtype) == (SHAPES[1], DTYPES[3]),
         SHAPES,
         DTYPES,
@@ -83,7 +83,7 @@ def test_every_element_is_softmax_times_mask_in_every_layout_and_on_threads(
             assert_same(np.ascontiguousarray(given), y)
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype in DTYPES[2:], DTYPES), ids=str)
+@pytest.mark.parametrize("dtype", slow_unless(lambda dtype: dtype in DTYPES[2:], DTYPES), ids=str)
 def test_sums_are_made_in_the_same_order_on_every_processor(
     dtype: np.dtype[Any], rng: np.random.Generator
 ) -> None:
@@ -96,7 +96,7 @@ def test_sums_are_made_in_the_same_order_on_every_processor(
         assert_same(dx, exact_backward(dy, x, 0.3))
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype in DTYPES[2:], DTYPES), ids=str)
+@pytest.mark.parametrize("dtype", slow_unless(lambda dtype: dtype in DTYPES[2:], DTYPES), ids=str)
 def test_where_all_scores_are_minus_infinity_all_is_zero(
     dtype: np.dtype[Any], rng: np.random.Generator
 ) -> None:
@@ -152,7 +152,7 @@ def test_shards_are_parts_of_the_whole(rng: np.random.Generator) -> None:
         assert_same(np.ascontiguousarray(got), np.ascontiguousarray(dx[here]))
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype in DTYPES[2:], DTYPES), ids=str)
+@pytest.mark.parametrize("dtype", slow_unless(lambda dtype: dtype in DTYPES[2:], DTYPES), ids=str)
 @pytest.mark.parametrize("axis", [-1, 0])
 def test_scores_of_minus_infinity_get_no_weight(
     dtype: np.dtype[Any], axis: int, rng: np.random.Generator
@@ -172,7 +172,7 @@ def test_scores_of_minus_infinity_get_no_weight(
     assert (np.abs(dx - gradient) <= 20 * float(unit(np.ones(()), dtype))).all()
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype == np.float32, DTYPES), ids=str)
+@pytest.mark.parametrize("dtype", slow_unless(lambda dtype: dtype == np.float32, DTYPES), ids=str)
 def test_nan_stays_in_its_row_and_never_where_it_was_dropped(dtype: np.dtype[Any]) -> None:
     x = np.zeros((4, 37), dtype)
     x[0], x[1, 36], x[2, 5] = -np.inf, np.nan, np.inf

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 import fastdrop as fd
+from tests.support.bias_act import ACTIVATIONS
 from tests.support.oracle import Array
-from tests.support.scenarios.digests import ACTIVATIONS, DTYPES, integers, layouts, numbers, special
+from tests.support.scenarios.digests import DTYPES, integers, layouts, numbers, special
 
 Case = tuple[str, Array]
 Where = dict[str, Any]

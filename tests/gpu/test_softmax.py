@@ -10,7 +10,7 @@ import pytest
 import fastdrop as fd
 from tests.support.devices import Device, need_a_gpu
 from tests.support.gpu_cases import FLOATS
-from tests.support.softmaxes import KEY, assert_close, check, forward, numbers
+from tests.support.softmax import KEY, assert_close, check, forward, numbers
 
 need_a_gpu()
 pytestmark = pytest.mark.gpu

@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
+from tests.support.slow import slow_unless
 from tests.support.subprocesses import assert_succeeds, run_python
-from tests.support.thinning import thinned
 
 CALL = """
 import numpy as np, fastdrop as fd
@@ -124,7 +124,7 @@ def test_without_numbas_compiler_the_error_says_what_to_do() -> None:
 
 @pytest.mark.parametrize(
     ("value", "name"),
-    thinned(
+    slow_unless(
         lambda value, name: value == "abc",
         ["abc", "0", "-2", "1.5"],
         ["FASTDROP_NUM_THREADS", "NUMBA_NUM_THREADS"],

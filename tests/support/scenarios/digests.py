@@ -22,11 +22,11 @@ import numpy as np
 from numba.core.registry import cpu_target
 
 import fastdrop as fd
+from tests.support.bias_act import ACTIVATIONS
 from tests.support.oracle import ROOT, Array
 
 FILE = ROOT / "tests" / "data" / "digests.json"
 DTYPES = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
-ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh")
 KEY = fd.Key(2**40 + 3, 2**63 + 11)
 P = 0.3
 # Odd lengths, which end inside every vector; rows of several parts of a sum; small ones.

@@ -18,7 +18,7 @@ from fastdrop_kernels import contract
 from fastdrop_kernels.cpu.host import per_column as columns
 from fastdrop_kernels.cpu.loops.contiguous import NEAR_BYTES
 from tests.support import normals, oracle
-from tests.support import softmaxes as exact
+from tests.support import softmax as exact
 from tests.support.normals import uniforms
 from tests.support.oracle import Array, poison
 

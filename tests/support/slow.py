@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 
-def thinned(quick: Callable[..., bool], *axes: Iterable[Any]) -> list[Any]:
+def slow_unless(quick: Callable[..., bool], *axes: Iterable[Any]) -> list[Any]:
     """All combinations of values to parametrize with: those that are not quick are marked slow."""
     return [
         pytest.param(*values, marks=() if quick(*values) else pytest.mark.slow)

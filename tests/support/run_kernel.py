@@ -11,7 +11,7 @@ from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
 from tests.support.oracle import Array
 
 
-def treat(
+def run_kernel(
     operation: Operation,
     x: Array,
     y: Array,

@@ -221,4 +221,4 @@ def check_refusals(device: Device) -> None:
     assert messages() == before
 
 
-LAYOUTS_OF_REPEATS = (*LAYOUTS[:6], LAYOUTS[6], LAYOUTS[8])
+LAYOUTS_OF_REPEATED_CALLS = (*LAYOUTS[:6], LAYOUTS[6], LAYOUTS[8])

@@ -8,12 +8,11 @@ import numpy as np
 
 import fastdrop as fd
 from tests.support import gpu_cases, oracle
+from tests.support.bias_act import EXACT
 from tests.support.devices import Device
 from tests.support.gpu_cases import KEY, Layout, laid
 from tests.support.oracle import Array
 
-ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh")
-EXACT = ("identity", "relu")
 # Units in the last place of what is added up, between the CPU's activations and CUDA's.
 TOLERANCE = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-20, "float64": 2.0**-49}
 COLUMNS = gpu_cases.COLUMNS
