@@ -13,10 +13,10 @@ import fastdrop as fd
 from fastdrop_kernels import reference
 from fastdrop_kernels.cpu.host import catalogue
 from fastdrop_kernels.cpu.host import per_column as columns
-from tests.functions.test_per_element_p import KEY, chances, expected, kept_by
 from tests.support.internals import c_strides, set_cpu_limits
 from tests.support.normals import uniforms
 from tests.support.oracle import POISON, Array, assert_same, misaligned, poisoned
+from tests.support.per_element import KEY, expected, kept_by, probabilities
 from tests.support.slow import slow_unless
 
 # Certain, next to certain, subnormal, and where the threshold is rounded.
@@ -64,7 +64,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     assert all(found)
 
 
-def special_chances(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+def special_probabilities(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     p = rng.random(shape)
     places = rng.permutation(p.size)[: len(SPECIAL)]
     p.flat[places] = rng.permutation(SPECIAL)[: len(places)]
@@ -97,7 +97,7 @@ def test_every_element_has_its_own_threshold_and_factor(
     dtype: np.dtype[Any], rng: np.random.Generator, used: list[bool]
 ) -> None:
     for shape, of_p in SHAPES:
-        x, p = (3 * rng.standard_normal(shape)).astype(dtype), special_chances(of_p, rng)
+        x, p = (3 * rng.standard_normal(shape)).astype(dtype), special_probabilities(of_p, rng)
         x.flat[::97] = np.nan
         x.flat[5::97] = np.inf
         for offset in (0, *rng.permutation(OFFSETS)[:2].tolist()):
@@ -115,7 +115,7 @@ def test_every_element_has_its_own_threshold_and_factor(
 )
 def test_masked_fill(dtype: str, rng: np.random.Generator, used: list[bool]) -> None:
     for shape, of_p in SHAPES:
-        x, p = rng.integers(0, 99, shape).astype(dtype), special_chances(of_p, rng)
+        x, p = rng.integers(0, 99, shape).astype(dtype), special_probabilities(of_p, rng)
         got = fd.masked_fill(x, p, 7, rng=KEY, offset=2**33 + 5)
         kept = kept_by(p, shape, offset=2**33 + 5)
         assert_same(got, np.where(kept, x, np.asarray(7, dtype)))
@@ -123,7 +123,7 @@ def test_masked_fill(dtype: str, rng: np.random.Generator, used: list[bool]) -> 
 
 def test_masks(rng: np.random.Generator, used: list[bool]) -> None:
     for shape, of_p in SHAPES:
-        p = special_chances(of_p, rng)
+        p = special_probabilities(of_p, rng)
         for offset in OFFSETS:
             kept = kept_by(p, shape, offset=offset)
             assert_same(fd.dropout_mask(shape, p, rng=KEY, offset=offset), kept)
@@ -167,7 +167,7 @@ def test_ties_at_the_smallest_and_largest_high_half(level_0: int, used: list[boo
 
 
 def test_shards_and_alignments(rng: np.random.Generator, used: list[bool]) -> None:
-    full, p = (40, 700), special_chances((700,), rng)
+    full, p = (40, 700), special_probabilities((700,), rng)
     x = rng.standard_normal(full).astype(np.float32)
     want = expected(x, p)
     for rows, across in ((slice(3, 30), slice(0, 300)), (slice(0, 40), slice(131, 699))):
@@ -183,11 +183,11 @@ def test_shards_and_alignments(rng: np.random.Generator, used: list[bool]) -> No
 
 
 def test_a_last_axis_of_one_and_noise_shapes(rng: np.random.Generator) -> None:
-    x, p = rng.standard_normal((90, 40, 1)).astype(np.float32), special_chances((40, 1), rng)
+    x, p = rng.standard_normal((90, 40, 1)).astype(np.float32), special_probabilities((40, 1), rng)
     assert_same(fd.dropout(x, p, rng=KEY), expected(x, p))
     where: dict[str, Any] = {"offset": (5, 1, 7), "global_shape": (99, 50, 9)}
     assert_same(fd.dropout(x, p, rng=KEY, **where), expected(x, p, **where))
-    many, p = rng.standard_normal((6, 30, 300)), special_chances((300,), rng)
+    many, p = rng.standard_normal((6, 30, 300)), special_probabilities((300,), rng)
     cases: tuple[tuple[Any, tuple[int, ...]], ...] = (
         ((1, None, None), (1, 30, 300)),
         ((None, 1, None), (6, 1, 300)),
@@ -204,7 +204,7 @@ def test_any_number_of_threads_gives_the_same_bits(
 ) -> None:
     set_cpu_limits(monkeypatch, parallel_from=1 << 12)
     for shape, of_p in (((300, 1000), (1000,)), ((40000, 9), (9,)), ((40, 9, 300), (40, 1, 300))):
-        x, p = rng.standard_normal(shape).astype(np.float32), special_chances(of_p, rng)
+        x, p = rng.standard_normal(shape).astype(np.float32), special_probabilities(of_p, rng)
         want = expected(x, p)
         for threads in (1, 2, 5):
             set_threads(threads)
@@ -217,7 +217,7 @@ def test_nothing_around_the_result_is_written(rng: np.random.Generator, used: li
     for n, rows in ((257, 3), (1000, 3), (5, 999)):
         memory = np.full(4 * n * rows + 256, POISON, np.uint8)
         out = memory[128:-128].view(np.float32).reshape(rows, n)
-        x, p = rng.standard_normal((rows, n)).astype(np.float32), chances((n,), rng)
+        x, p = rng.standard_normal((rows, n)).astype(np.float32), probabilities((n,), rng)
         fd.dropout(x, p, rng=KEY, offset=3, out=out)
         assert_same(out, expected(x, p, offset=3))
         assert (memory[:128] == POISON).all()
@@ -225,7 +225,7 @@ def test_nothing_around_the_result_is_written(rng: np.random.Generator, used: li
 
 
 def test_a_changed_p_takes_effect(rng: np.random.Generator, used: list[bool]) -> None:
-    x, p = rng.standard_normal((30, 300)), chances((300,), rng)
+    x, p = rng.standard_normal((30, 300)), probabilities((300,), rng)
     for change in range(3):
         p[change + 10] = rng.random()
         assert_same(fd.dropout(x, p, rng=KEY), expected(x, p))

@@ -12,9 +12,9 @@ import fastdrop as fd
 from fastdrop_kernels.cpu.host import catalogue
 from fastdrop_kernels.cpu.host.per_row import laws_of
 from fastdrop_kernels.layout import LINE, PANEL, c_strides
-from tests.functions.test_per_element_p import KEY, chances, expected, kept_by
 from tests.support.internals import set_cpu_limits
 from tests.support.oracle import Array, assert_same
+from tests.support.per_element import KEY, expected, kept_by, probabilities
 
 PLACES: list[dict[str, Any]] = [{"offset": o} for o in (0, 5, 2**35 - 999, 2**62 + 1)]
 
@@ -41,7 +41,7 @@ def test_which_layouts_use_row_thresholds() -> None:
 @pytest.mark.parametrize("n", [128, 255, 256, 257, 1025])
 def test_every_row_has_its_own_threshold_and_factor(n: int, rng: np.random.Generator) -> None:
     for shape, of_p in (((3, 4, n), (4, 1)), ((9, n), (9, 1)), ((2, 5, 2, n), (5, 1, 1))):
-        x, p = rng.standard_normal(shape).astype(np.float32), chances(of_p, rng)
+        x, p = rng.standard_normal(shape).astype(np.float32), probabilities(of_p, rng)
         wide = np.concatenate([x, x], axis=-1)[..., :n]
         apart = np.repeat(x, 2, axis=-1)[..., ::2]
         for where in PLACES:
@@ -74,7 +74,7 @@ def test_fortran_order_in_transposed_tiles(rng: np.random.Generator) -> None:
 
 
 def test_rows_under_a_noise_shape(rng: np.random.Generator) -> None:
-    x, p = rng.standard_normal((4, 30, 200)), chances((30, 1), rng)
+    x, p = rng.standard_normal((4, 30, 200)), probabilities((30, 1), rng)
     for noise, index in (((None, None, 1), (4, 30, 1)), ((1, None, None), (1, 30, 200))):
         kept = kept_by(p, x.shape, noise_shape=index)
         for laid in (x, np.ascontiguousarray(x.transpose(1, 0, 2)).transpose(1, 0, 2)):
@@ -84,7 +84,7 @@ def test_rows_under_a_noise_shape(rng: np.random.Generator) -> None:
 
 @pytest.mark.slow
 def test_masked_fill_and_masks(rng: np.random.Generator) -> None:
-    p = chances((7, 1), rng)
+    p = probabilities((7, 1), rng)
     for dtype in (np.uint8, np.complex128):
         x = rng.integers(0, 99, (3, 7, 300)).astype(dtype)
         want = np.where(kept_by(p, x.shape), x, np.asarray(7, dtype))
@@ -96,7 +96,7 @@ def test_threads_and_shards_give_the_same_bits(
     set_threads: Callable[[int], None], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_cpu_limits(monkeypatch, parallel_from=1 << 12)
-    x, p = rng.standard_normal((40, 8, 300)).astype(np.float32), chances((8, 1), rng)
+    x, p = rng.standard_normal((40, 8, 300)).astype(np.float32), probabilities((8, 1), rng)
     want = expected(x, p)
     for threads in (1, 2, 5):
         set_threads(threads)

@@ -56,13 +56,13 @@ def test_sizes_around_those_of_vectors_warps_and_blocks(host: HostDevice, n: int
 )
 def test_bias_act_dropout_add_and_its_gradient(host: HostDevice, dtype: Any, act: str) -> None:
     for layout in LAYOUTS[:4]:
-        gpu_multi_operand_cases.check_epilogue(host, dtype, act, layout)
+        gpu_multi_operand_cases.check_bias_act(host, dtype, act, layout)
 
 
 def test_bias_act_dropout_add_with_and_without_bias_and_residual(host: HostDevice) -> None:
     for parts in range(len(gpu_multi_operand_cases.PARTS)):
-        gpu_multi_operand_cases.check_epilogue(host, "float32", "identity", LAYOUTS[0], parts)
-    gpu_multi_operand_cases.check_epilogue(host, "float32", "relu", LAYOUTS[0], 1, p=1.0)
+        gpu_multi_operand_cases.check_bias_act(host, "float32", "identity", LAYOUTS[0], parts)
+    gpu_multi_operand_cases.check_bias_act(host, "float32", "relu", LAYOUTS[0], 1, p=1.0)
 
 
 def test_bias_act_dropout_add_may_overwrite_its_inputs(host: HostDevice) -> None:
@@ -73,4 +73,4 @@ def test_bias_act_dropout_add_may_overwrite_its_inputs(host: HostDevice) -> None
 def test_per_element_p(host: HostDevice, of_p: tuple[int, ...]) -> None:
     for dtype in gpu_cases.FLOATS if of_p == (gpu_cases.COLUMNS,) else ["float32"]:
         for layout in LAYOUTS[:3]:
-            gpu_multi_operand_cases.check_each(host, dtype, layout, of_p)
+            gpu_multi_operand_cases.check_per_element(host, dtype, layout, of_p)

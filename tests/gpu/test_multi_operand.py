@@ -23,14 +23,14 @@ def test_bias_act_dropout_add_and_its_gradient(gpu: Device, dtype: Any, act: str
     if not gpu.takes(dtype):
         pytest.skip(f"CuPy takes no {np.dtype(dtype)}")
     for layout in LAYOUTS:
-        gpu_multi_operand_cases.check_epilogue(gpu, dtype, act, layout)
+        gpu_multi_operand_cases.check_bias_act(gpu, dtype, act, layout)
 
 
 @pytest.mark.parametrize("parts", range(len(gpu_multi_operand_cases.PARTS)))
 def test_bias_act_dropout_add_with_and_without_bias_and_residual(gpu: Device, parts: int) -> None:
     for act in ("identity", "relu", "gelu"):
         for p in (0.0, 0.3, 1.0):
-            gpu_multi_operand_cases.check_epilogue(gpu, "float32", act, LAYOUTS[0], parts, p)
+            gpu_multi_operand_cases.check_bias_act(gpu, "float32", act, LAYOUTS[0], parts, p)
 
 
 def test_bias_act_dropout_add_may_overwrite_its_inputs(gpu: Device) -> None:
@@ -78,4 +78,4 @@ def test_per_element_p(gpu: Device, dtype: Any, of_p: tuple[int, ...]) -> None:
     if not gpu.takes(dtype):
         pytest.skip(f"CuPy takes no {np.dtype(dtype)}")
     for layout in LAYOUTS:
-        gpu_multi_operand_cases.check_each(gpu, dtype, layout, of_p)
+        gpu_multi_operand_cases.check_per_element(gpu, dtype, layout, of_p)
