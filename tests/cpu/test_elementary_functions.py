@@ -60,7 +60,7 @@ def lower_tail(x: Lanes) -> Lanes:
     return elementary.times_lower_tail(x.constant(1.0), elementary.absolute(x))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@every_dtype
 def test_the_lower_tail_of_the_normal_distribution_is_accurate(
     dtype: np.dtype[Any], rng: np.random.Generator
 ) -> None:

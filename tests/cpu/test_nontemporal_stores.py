@@ -36,7 +36,7 @@ KINDS: dict[str, tuple[Operation, Any]] = {
     "fill-8": (operations.fill(storage.MOVED[8]), np.uint64),
     "fill-16": (operations.fill(storage.MOVED[16]), np.complex128),
 }
-QUICK = ("float16", "bfloat16", "float32", "float64", "fill-16")
+QUICK = ("bfloat16", "float32", "fill-16")
 every_kind = pytest.mark.parametrize("kind", slow_unless(lambda kind: kind in QUICK, KINDS))
 KEY = fd.Key(2**63 + 5, 2**40 + 1)
 T = contract.threshold(0.37)

@@ -53,7 +53,9 @@ def values(shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
 
 def frame(dtype: Any = np.float32) -> Any:
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
-    x = pandas.DataFrame(values(SHAPE, dtype), index=["r", "s", "t"], columns=[5, 3, "a", "b"])
+    # In C order, whose kernels other tests compile too; pandas would copy to Fortran order.
+    given: dict[str, Any] = {"index": ["r", "s", "t"], "columns": [5, 3, "a", "b"], "copy": False}
+    x = pandas.DataFrame(values(SHAPE, dtype), **given)
     x.index.name, x.columns.name = "row", "column"
     x.attrs["unit"] = "m"
     return x

@@ -94,7 +94,8 @@ def check_overlap(device: Device) -> None:
     for shape in ((40, 50), (1, 50)):
         memory = device.put(x)
         residual = memory[: shape[0]]
-        expected = fd.bias_act_dropout_add(x, bias, "relu", 0.4, rng=3, residual=x[: shape[0]])
+        kept, factor = oracle.mask(x.shape, 0.4, fd.Key(3)), contract.scale(0.4)
+        expected = bias_act.rounded_forward(x, bias, "relu", kept, factor, x[: shape[0]])
         fd.bias_act_dropout_add(
             device.put(x), device.put(bias), "relu", 0.4, rng=3, residual=residual, out=memory
         )

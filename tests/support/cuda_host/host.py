@@ -38,7 +38,8 @@ _SANITIZERS = ["-g1", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-reco
 _FIRST = (
     *operations.DROPS.values(),
     *operations.FILLS.values(),
-    *(operations.MARK, operations.MARK_EACH, operations.PACK, operations.FILLS_EACH[1]),
+    *(operations.MARK, operations.MARK_EACH, operations.PACK),
+    *operations.FILLS_EACH.values(),
     *(
         family["float32"]
         for family in (
