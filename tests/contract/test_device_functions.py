@@ -1,4 +1,4 @@
-"""`fastdrop.device` in plain Python and in code that `numba.njit` compiles; docstrings are true."""
+"""`fastdrop.device` in plain Python and in functions that `numba.njit` compiles."""
 
 from __future__ import annotations
 

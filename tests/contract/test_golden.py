@@ -1,4 +1,4 @@
-"""What functions and layers give is frozen: the golden file, and the tool that keeps it."""
+"""Results of every public function and layer are frozen by the digests in tests/golden."""
 
 from __future__ import annotations
 

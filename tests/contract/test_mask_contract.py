@@ -1,4 +1,4 @@
-"""The mask contract, version 1: known answers, an outside oracle, and its consequences."""
+"""The mask contract, version 1: known answers, an independent oracle, and derived properties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Level 1 decides ties, in every kernel; offsets cross every boundary of the counter."""
+"""Level 1 resolves ties in every kernel, and the mask continues across boundaries of the index."""
 
 from __future__ import annotations
 

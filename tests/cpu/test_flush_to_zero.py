@@ -1,4 +1,4 @@
-"""Threads that flush subnormal numbers to zero: results are what they are without that."""
+"""Threads that flush subnormal numbers to zero get the results of threads that do not."""
 
 from __future__ import annotations
 

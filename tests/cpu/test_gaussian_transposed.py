@@ -1,4 +1,4 @@
-"""Gaussian operations over panels: Fortran order, and all that jumps through the mask."""
+"""Gaussian operations on transposed arrays: Fortran order, and large strides in the mask."""
 
 from __future__ import annotations
 

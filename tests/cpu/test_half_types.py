@@ -1,4 +1,4 @@
-"""float16 and bfloat16: computed in float32 and rounded once, for every value there is."""
+"""float16 and bfloat16 are computed in float32 and rounded once, for each of the 65,536 values."""
 
 from __future__ import annotations
 

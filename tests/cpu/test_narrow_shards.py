@@ -1,4 +1,4 @@
-"""Shards of few columns: lines that are short and far apart in the mask go as panels."""
+"""Shards of few columns: short rows that are far apart in the mask are drawn in tiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nontemporal stores write what the plain kernel writes, and no more, wherever the output lies."""
+"""Kernels with nontemporal stores write what the cached ones do, at every alignment."""
 
 from __future__ import annotations
 

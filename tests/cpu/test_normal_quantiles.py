@@ -1,4 +1,4 @@
-"""The normal numbers are normal: quantiles to within 4 ulp, tails and all."""
+"""Normal numbers are quantiles to within 4 ulp, and pass statistical tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels compiled for other processors than this one, which it can run too: the same bits."""
+"""Kernels compiled for other instruction sets that this processor can run give the same bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packed masks whose long rows begin inside bytes, and inside groups of bits."""
+"""Packed masks whose rows begin inside a byte, and inside a group of mask bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""p as an array that varies along lines: thresholds and factors lie in tables, as elements do."""
+"""p that varies along rows: kernels read thresholds and factors from tables."""
 
 from __future__ import annotations
 

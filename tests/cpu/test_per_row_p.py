@@ -1,4 +1,4 @@
-"""p as an array that is the same along lines: each line is a plain call's, by a law of its own."""
+"""p that is constant along rows: each row is drawn with its own threshold and factor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that are seldom made: what other tests do not come to, or came to late."""
+"""The compiled fast path of small calls, and small arrays in the schedules of large ones."""
 
 from __future__ import annotations
 

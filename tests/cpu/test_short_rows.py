@@ -1,4 +1,4 @@
-"""Short rows that are treated together, whose mask is that of a shard: decisions lie apart."""
+"""Multi-operand functions on shards of one column, whose rows are processed together."""
 
 from __future__ import annotations
 

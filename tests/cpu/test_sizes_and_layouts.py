@@ -1,4 +1,4 @@
-"""Kernels equal the reference bit for bit: every size, alignment and layout."""
+"""CPU kernels equal the reference bit for bit, at every size, alignment and layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every way through memory writes what the plain one writes, and no more."""
+"""The prefetching kernels write what the cached ones do, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads: one and many give the same bits, and callers do not disturb each other."""
+"""Any number of threads gives the same bits, and concurrent callers do not disturb each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Panels of many rows: pillars, the strips that are left where these end, and all around."""
+"""Transposed arrays: the tile pipeline, the rows that remain beside it, and the memory around."""
 
 from __future__ import annotations
 

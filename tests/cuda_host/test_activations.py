@@ -1,4 +1,4 @@
-"""Activations in CUDA C++, compiled for the host: to the last places, and at their limits."""
+"""Activations in CUDA C++, compiled for the host: their errors, and their limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CuPy arrays in, CuPy arrays out, on the host: where results lie, what may overlap, and errors."""
+"""CuPy arrays over host memory: types of results, devices, overlap, and errors."""
 
 from __future__ import annotations
 

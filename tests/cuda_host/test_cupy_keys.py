@@ -1,4 +1,4 @@
-"""Keys in a GPU's memory, over CuPy arrays on the host: what they draw, and how they count."""
+"""Keys in device memory, with CuPy arrays over host memory: masks and counts."""
 
 from __future__ import annotations
 

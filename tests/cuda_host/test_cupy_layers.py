@@ -1,4 +1,4 @@
-"""Layers and packed masks of CuPy arrays, which lie on the host: the CPU's kernels compute."""
+"""Layers and packed masks with CuPy arrays over host memory, computed by the CPU kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks and CuPy arrays, whose memory is the host's: which kernel multiplies, and what it gives."""
+"""`Mask` with CuPy arrays over host memory: which kernel multiplies, and its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Calls like earlier ones with CuPy arrays, on the host. On a GPU: tests/gpu."""
+"""Repeated calls with CuPy arrays over host memory use the plan of the first.
+
+tests/gpu/test_repeated_calls.py makes the same checks on a GPU.
+"""
 
 from __future__ import annotations
 

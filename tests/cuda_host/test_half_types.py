@@ -1,4 +1,4 @@
-"""Numbers in CUDA C++, compiled for the host: the half types, what is no number, and rounding."""
+"""Half types in CUDA C++, compiled for the host: rounding, NaN and infinity."""
 
 from __future__ import annotations
 

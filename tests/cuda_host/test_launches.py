@@ -1,4 +1,4 @@
-"""Launches of the CUDA kernels: which are made for a layout, and what they tell the kernels."""
+"""Which launches a layout takes, and what is passed to the CUDA kernels."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The CUDA C++, compiled for the host and run over every thread: bit for bit the reference.
+"""The CUDA C++, compiled for the host and run over every thread, equals the reference bit for bit.
 
-Arrays of every size, place and layout: plans, arguments, and the bodies of the kernels are run, and
-nothing of CuPy.
+Sizes, placements and layouts: plans, arguments and kernel bodies run without CuPy.
 """
 
 from __future__ import annotations

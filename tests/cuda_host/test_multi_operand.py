@@ -1,4 +1,4 @@
-"""Operations of several operands in CUDA C++, compiled for the host, against plain NumPy."""
+"""Multi-operand functions in CUDA C++, compiled for the host, compared with NumPy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Device arrays of Numba in and out, without CuPy: in processes of Numba's simulator."""
+"""Numba device arrays without CuPy, in processes that run Numba's CUDA simulator."""
 
 from __future__ import annotations
 

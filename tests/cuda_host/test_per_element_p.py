@@ -1,4 +1,4 @@
-"""A p of each element in CUDA C++, compiled for the host: what compares, and fills and marks."""
+"""Per-element p in CUDA C++, compiled for the host: dropout, fills and masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CUDA kernels, compiled for the host, under sanitizers: they stay in memory of their own."""
+"""The CUDA kernels, compiled for the host, run under the address and UB sanitizers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Softmax and dropout in CUDA C++, compiled for the host, phase by phase over every thread."""
+"""Softmax and dropout in CUDA C++, compiled for the host: each phase, over every thread."""
 
 from __future__ import annotations
 

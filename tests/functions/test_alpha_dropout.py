@@ -1,4 +1,4 @@
-"""Alpha dropout: torch's values at the places that dropout drops, and a mean and variance kept."""
+"""alpha_dropout gives torch's values where dropout drops, and keeps mean and variance."""
 
 from __future__ import annotations
 

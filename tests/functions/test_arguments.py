@@ -1,4 +1,4 @@
-"""Wrong arguments: the right kind of error, a message that says what was wrong, nothing written."""
+"""Wrong arguments raise an error that names the argument and its value; nothing is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays of other libraries: nothing is converted in silence, and every way out is one.
+"""Arrays of other libraries are never converted silently: the error suggests a conversion.
 
 Where an error shows code, the tests run that code.
 """

@@ -1,4 +1,4 @@
-"""Who computes: chosen by the type of x, without importing anything that x does not come from."""
+"""The type of x selects the backend, and no other library is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""drop_block2d and drop_block3d, against a slow statement of torchvision's formulas."""
+"""drop_block2d and drop_block3d equal a slow implementation of torchvision's formulas."""
 
 from __future__ import annotations
 

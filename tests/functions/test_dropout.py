@@ -1,4 +1,4 @@
-"""dropout and dropout_mask: values, memory, and what is left untouched."""
+"""dropout and dropout_mask: values, shards, and what is never written to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused, and in which words: the argument is named, and a way out; nothing is changed."""
+"""Error messages name the argument and suggest a correction, and nothing has been changed."""
 
 from __future__ import annotations
 

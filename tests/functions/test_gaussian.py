@@ -1,4 +1,4 @@
-"""Gaussian dropout and noise: every element has its own normal number, to the last bit."""
+"""gaussian_dropout and gaussian_noise: each element gets its own normal number, bit for bit."""
 
 from __future__ import annotations
 

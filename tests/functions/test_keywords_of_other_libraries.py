@@ -1,4 +1,4 @@
-"""Keywords of other libraries: the error names our argument, and what it says can be followed."""
+"""For a keyword of another library the error names ours, and its advice can be followed."""
 
 from __future__ import annotations
 

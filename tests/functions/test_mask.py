@@ -1,4 +1,4 @@
-"""Mask: products, changes of scale, what it is beside arrays, and errors."""
+"""`Mask`: products, scales, equality, copies, and the compiled product."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks in HIPS autograd, which knows nothing of them: constants, for derivatives of any order."""
+"""A `Mask` in HIPS autograd acts as a constant, for derivatives of any order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What masks refuse, what NumPy refuses of them, and overlap."""
+"""What a `Mask` refuses, what NumPy refuses of one, and overlapping operands."""
 
 from __future__ import annotations
 

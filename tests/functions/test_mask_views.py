@@ -1,4 +1,4 @@
-"""Masks against arrays of other shapes, and views of masks, compared with the stored mask."""
+"""Views and broadcasts of a `Mask` equal those of the stored mask."""
 
 from __future__ import annotations
 

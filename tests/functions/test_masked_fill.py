@@ -1,4 +1,4 @@
-"""masked_fill: any element of 1, 2, 4, 8 or 16 bytes, moved bit by bit."""
+"""masked_fill moves elements of 1, 2, 4, 8 or 16 bytes bit by bit."""
 
 from __future__ import annotations
 

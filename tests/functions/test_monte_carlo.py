@@ -1,4 +1,4 @@
-"""mc_dropout: which passes it runs, and what it makes of them."""
+"""mc_dropout: the keys of its passes, and the mean and variance of their results."""
 
 from __future__ import annotations
 

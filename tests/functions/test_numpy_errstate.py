@@ -1,4 +1,4 @@
-"""NumPy's error state is the caller's: it changes neither what is accepted nor any result."""
+"""NumPy's error state changes neither which arguments are accepted nor any result."""
 
 from __future__ import annotations
 

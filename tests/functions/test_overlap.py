@@ -1,4 +1,4 @@
-"""Outputs that are or overlap the input, or themselves: the result is as if they did not."""
+"""Outputs that overlap the input or themselves: the result is as if they did not overlap."""
 
 from __future__ import annotations
 

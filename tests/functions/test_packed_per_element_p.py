@@ -1,4 +1,4 @@
-"""Packed masks of a p of each element: the bits of the mask that is not packed."""
+"""Packed masks with per-element p equal the unpacked masks, for any size of chunks."""
 
 from __future__ import annotations
 

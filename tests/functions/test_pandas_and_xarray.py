@@ -1,4 +1,4 @@
-"""Objects of pandas and xarray: labels, names and attributes go through every function."""
+"""pandas and xarray objects keep their labels, names and attributes in every function."""
 
 from __future__ import annotations
 

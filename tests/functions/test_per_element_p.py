@@ -1,4 +1,4 @@
-"""p as an array: every element has its own threshold and factor, exact as one p's are."""
+"""p as an array: each element has its own threshold and factor, exactly as with a scalar p."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""offset, global_shape and noise_shape that make no sense: an error that shows the value."""
+"""Wrong offset, global_shape and noise_shape raise an error that shows the value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls like earlier ones, which are prepared once: the same results, and the same errors."""
+"""Repeated calls use a plan, with the same results and errors as first calls."""
 
 from __future__ import annotations
 

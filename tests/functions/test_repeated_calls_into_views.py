@@ -1,4 +1,4 @@
-"""Repeated calls that write to views: where `out` does not own its memory."""
+"""Repeated calls whose `out` is a view: only its elements are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls like earlier ones, of the whole element-wise family, with NumPy's arrays."""
+"""Repeated calls of every element-wise function, with NumPy arrays, use a plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that differ in their offset alone: prepared once, right for each, bad ones refused."""
+"""Calls that differ in their offset alone share a plan, and wrong offsets are still refused."""
 
 from __future__ import annotations
 

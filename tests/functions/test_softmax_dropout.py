@@ -1,4 +1,4 @@
-"""Softmax and dropout in one pass: what softmax, mask and rounding say, each once."""
+"""softmax_dropout: softmax, mask and rounding, forward and backward."""
 
 from __future__ import annotations
 

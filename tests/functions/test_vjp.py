@@ -1,4 +1,4 @@
-"""Results that come with their own backward: of layers, and of functions."""
+"""Functions and layers that return a result together with its backward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On a GPU: the bits of every function are the CPU's, whatever the dtype, layout and place."""
+"""On a GPU: every function gives the reference's bits, for each dtype, layout and placement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On a GPU: functions that read several arrays, beside the CPU's, and operations with p arrays."""
+"""On a GPU: multi-operand functions and per-element p equal the reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numba's kernels for a GPU, and what users build kernels of, on a GPU."""
+"""On a GPU: Numba's kernels, and users' kernels made of the device functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls like earlier ones on a GPU, which only look where the arrays lie."""
+"""On a GPU: repeated calls use the plan of the first."""
 
 from __future__ import annotations
 

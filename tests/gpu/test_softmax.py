@@ -1,4 +1,4 @@
-"""On a GPU: softmax and dropout in one pass, as close to the truth as on the CPU."""
+"""On a GPU: softmax_dropout, to the same tolerance as on the CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for every layer of a function: keys, modes, backwards, state, and settings."""
+"""Promises of every layer made of a function: keys, modes, backwards, state and settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mistakes that from-scratch dropout makes again and again, each ruled out for the layer."""
+"""Common mistakes of from-scratch dropout layers, none of which the layer makes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Dropout layer: its keys, its modes, its backwards and its state."""
+"""The Dropout layer: keys, modes, backwards and state."""
 
 from __future__ import annotations
 

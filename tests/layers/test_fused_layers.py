@@ -1,4 +1,4 @@
-"""Layers whose backward reads the forward's input: softmax, and the epilogue."""
+"""Layers whose backward needs the input: SoftmaxDropout and BiasActDropoutAdd."""
 
 from __future__ import annotations
 

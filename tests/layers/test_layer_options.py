@@ -1,4 +1,4 @@
-"""What layers offer beside forward and backward: fixed masks, configurations, in-place results."""
+"""Fixed masks, configurations, in-place results and subclasses of layers."""
 
 from __future__ import annotations
 

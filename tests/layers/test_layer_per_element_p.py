@@ -1,4 +1,4 @@
-"""Layers with a p of each channel or element: an array of their own, that nobody can change."""
+"""Layers with an array of p keep a copy of it that nobody can change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signatures of layers: what an editor shows is what a layer takes."""
+"""Signatures of layers show every setting that a layer takes."""
 
 from __future__ import annotations
 

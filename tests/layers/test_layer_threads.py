@@ -1,4 +1,4 @@
-"""Layers that threads share: masks of their own, and backwards that meet their own forwards."""
+"""Layers shared by threads: each forward has its own mask, each backward its own forward."""
 
 from __future__ import annotations
 

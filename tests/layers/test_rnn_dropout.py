@@ -1,4 +1,4 @@
-"""RNNDropout: its masks over time, what it leaves alone, and an LSTM's gradients through it."""
+"""RNNDropout: masks over time and cells, and an LSTM's gradients through it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promises of ``python -m fastdrop``: it reports, checks, and fails when a mask is wrong."""
+"""``python -m fastdrop`` reports versions, checks itself, and fails where a mask is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forks at the wrong moment: a child computes whatever its parent's other threads were doing.
+"""A forked child computes, whatever other threads of its parent were doing.
 
 Forks after and during calls are in test_threading_layers.py.
 """

@@ -1,4 +1,4 @@
-"""What fastdrop does to the process it runs in: imports, exits, interruptions, environment."""
+"""What importing and calling fastdrop does to a process: imports, exit, interrupts, environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A first call that a signal handler ends by raising, as Ctrl-C does: later calls must work."""
+"""After a first call that a signal handler interrupts by raising, later calls work."""
 
 from __future__ import annotations
 

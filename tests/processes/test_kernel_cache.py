@@ -1,4 +1,4 @@
-"""The cache of compiled kernels: whatever befalls it costs time, and never a wrong result."""
+"""A damaged, missing or read-only kernel cache costs time, and never gives a wrong result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache of compiled kernels does not grow for ever: what is not used is removed in the end."""
+"""Kernels that no process has used for long are removed from the cache."""
 
 from __future__ import annotations
 

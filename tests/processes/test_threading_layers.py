@@ -1,7 +1,7 @@
-"""Beside every threading layer of Numba, at work in the same process: no abort, no hang, all bits.
+"""Calls beside each threading layer of Numba, at work in the same process, give the right bits.
 
 Numba's own limits are kept: workqueue ends a process in which two threads run parallel code at
-once, and omp ends a forked child that runs any. fastdrop's calls must bear both.
+once, and omp ends a forked child that runs any. Calls of fastdrop must survive both.
 """
 
 from __future__ import annotations

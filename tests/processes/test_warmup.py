@@ -1,4 +1,4 @@
-"""Compiling ahead: after warmup nothing is left to compile, and wrong dtypes are named."""
+"""After `warmup` nothing is left to compile, and wrong dtypes are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiling ahead by function: what is named is ready, forward and backward, and nothing else."""
+"""`warmup` by function compiles the forward and backward of the named functions, and no other."""
 
 from __future__ import annotations
 
