@@ -37,8 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_prepared() -> None:
-    """Forget the calls of other tests, which may have been prepared under other settings."""
+def empty_plan_cache() -> None:
+    """Forget plans that other tests made under other settings."""
     internals.forget_plans()
 
 

@@ -47,7 +47,7 @@ def assert_drawn(kept: Array, p: float, key: fd.Key, **where: Any) -> None:
     assert_same(bits, np.packbits(kept.ravel(), bitorder="little"))
 
 
-# Each place an element can take within a block, a vector, a granule and a tile; edges of each.
+# Positions within a Philox block, a vector, a group and a tile, and at the edges of each.
 PLACES = [*range(8), 15, 16, 31, 32, 63, 64, 127, 511, 512, 1023, 2047, 2048, 2500, N - 1]
 
 
@@ -133,7 +133,7 @@ def test_ties_under_a_noise_shape_are_resolved(
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 9])
 def test_ties_of_strided_elements_are_resolved(columns: int, rng: np.random.Generator) -> None:
-    # A narrow block of a wide array: each element of a line is in a block of its own.
+    # A narrow block of a wide array: each element of a row is in its own Philox block.
     key = key_from(rng)
     full, start, shape = (900, 1000), (17, 501), (600, columns)
     where: dict[str, Any] = {"offset": start, "global_shape": full}

@@ -22,7 +22,7 @@ SMALL = 1.2 * float(np.finfo(np.float32).smallest_subnormal) * 4096  # a subnorm
 
 @pytest.fixture
 def flushing() -> Iterator[Callable[[bool], None]]:
-    """What lets this thread flush, or not: so that what is expected is computed as usual."""
+    """Switches flushing of this thread on and off; expected results need it off."""
 
     def flush(on: bool) -> None:
         assert torch.set_flush_denormal(on)

@@ -23,7 +23,7 @@ DTYPES = [
         for d in (np.float16, ml_dtypes.bfloat16, np.float64)
     ),
 ]
-# On both sides of a strip's rows and columns on any machine, and of the rows whose bits are kept.
+# On both sides of a tile's rows and columns on any machine, and of the mask buffer's rows.
 ROWS = 1, 11, 12, 16, 31, 32, 33, 64, 100, 513, 1025
 COLUMNS = 1, 2, 7, 8, 9, 17, 24
 

@@ -16,9 +16,9 @@ from tests.support.oracle import assert_same, dropped, mask, poisoned
 
 KEY = fd.Key(2**63 + 19, 2**41 + 3)
 P = 0.3
-# On both sides of a strip's columns and of the limits.
+# On both sides of the columns of a tile, and of the limits of the schedule.
 WIDTHS = 1, 2, 3, 7, 8, 9, 16, 31, 33, 48, 49, 64, 128, 129
-# On both sides of a strip's rows on any machine, and of the rows whose bits are kept.
+# On both sides of the rows of a tile on any machine, and of the rows of the mask buffer.
 ROWS = 1, 11, 12, 31, 33, 100, 1025
 WIDE = 1000
 
@@ -38,13 +38,13 @@ def form_of(shape: tuple[int, ...], steps: tuple[int, ...], narrow: int) -> Any:
         ((11, 9), (1000, 1), LINE),
         ((4, 8), (1000, 1), PANEL),
         ((3, 8), (1000, 1), LINE),
-        # Lines that lie close are drawn together, but the shortest go better as panels.
+        # Rows close together in the mask are drawn together; the shortest are faster in tiles.
         ((100, 16), (20, 1), LINE),
         ((100, 16), (21, 1), PANEL),
         ((100, 8), (9, 1), PANEL),
         ((11, 8), (9, 1), LINE),
-        ((100, 8), (8, 1), LINE),  # one line
-        # Decisions that lines share are kept, and so are other forms.
+        ((100, 8), (8, 1), LINE),  # contiguous
+        # Rows that share a mask are buffered, and other schedules stay as they are.
         ((100, 90, 8), (1000, 0, 1), LINE),
         ((90, 100, 8), (0, 1000, 1), PANEL),
         ((100, 8, 5), (1000, 1, 0), RUNS),

@@ -113,7 +113,7 @@ def test_alpha_dropout(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_large_calls_use_nontemporal_stores(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also by cut parts, of which each begins inside a line, but not in place."""
+    """Also in chunks that begin inside a cache line; in-place calls use ordinary stores."""
     ways: list[str] = []
 
     def noted(operation: Operation, way: str) -> Any:

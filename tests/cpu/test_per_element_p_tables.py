@@ -19,14 +19,14 @@ from tests.support.oracle import POISON, Array, assert_same, misaligned, poisone
 from tests.support.per_element import KEY, expected, kept_by, probabilities
 from tests.support.slow import slow_unless
 
-# Certain, next to certain, subnormal, and where the threshold is rounded.
+# 0 and 1, next to these, subnormal, and where the threshold is rounded.
 SPECIAL = [0.0, 1.0, 5e-324, 1e-310, 2.0**-33, 1.5 * 2.0**-32, 2.0**-16, 1 - 2.0**-53, 1 - 2.0**-33,
            1 - 2.0**-32, 1 - 2.0**-16, 0.5]  # fmt: skip
 DTYPES = [np.dtype(d) for d in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)]
 every_dtype = pytest.mark.parametrize(
     "dtype", slow_unless(lambda dtype: dtype == np.float32, DTYPES), ids=str
 )
-# Shapes, and those of p: short, long, of many axes, and of lines that have tables of their own.
+# Shapes of x and of p: short and long rows, many axes, and rows with their own tables.
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((9000, 3), (3,)),
     ((300, 70), (70,)),
@@ -49,7 +49,7 @@ def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
-    """Say of each call whether it had tables, and check that all of a test had."""
+    """Record of each call whether it used tables; all calls of the test must."""
     found: list[bool] = []
     tables_of = columns.tables_of
 
@@ -83,7 +83,7 @@ def test_which_layouts_use_threshold_tables() -> None:
     assert period(x, (512,)) == 4096
     assert period(x, (16, 512)) == 8192
     assert period(x, (8, 1, 512)) is not None
-    assert period(x[:, :, :400], (400,)) == 400  # lines that do not go on
+    assert period(x[:, :, :400], (400,)) == 400  # rows that are not contiguous with each other
     assert period(x[:, :, :100], (100,)) is None
     assert period(x[:, :, ::2], (256,)) is None
     assert period(x.transpose(2, 1, 0), (16, 8)) is None
@@ -151,7 +151,7 @@ def test_ties_are_resolved_by_each_element_s_threshold(
 
 @pytest.mark.parametrize("level_0", [0, 0xFFFF])
 def test_ties_at_the_smallest_and_largest_high_half(level_0: int, used: list[bool]) -> None:
-    """Next to p of 0 and 1, and of these, whose upper halves are the same."""
+    """Thresholds near those of p = 0 and 1, whose high halves are the same."""
     index = np.arange(2**19, dtype=np.uint64)
     u = uniforms(index, KEY).astype(np.int64)
     (tied,) = np.nonzero(u >> 16 == level_0)

@@ -35,7 +35,7 @@ def test_which_layouts_use_row_thresholds() -> None:
     turned = np.zeros((200, 5, 6), np.float32, order="F")
     assert form_of(turned, (5, 1)) == form_of(turned, (6,)) == PANEL
     assert form_of(turned, (200, 1, 1)) is None
-    assert form_of(turned, (5, 1), 1.0) is None  # panels cannot drop all
+    assert form_of(turned, (5, 1), 1.0) is None  # tiles cannot drop everything
 
 
 @pytest.mark.parametrize("n", [128, 255, 256, 257, 1025])
@@ -52,7 +52,7 @@ def test_every_row_has_its_own_threshold_and_factor(n: int, rng: np.random.Gener
 
 
 def test_ties_are_resolved_by_each_row_s_threshold() -> None:
-    """So near to each other that 16 bits say the same of nearly all."""
+    """Thresholds so close that their first 16 bits mostly agree."""
     x = np.ones((64, 5000), np.float32)
     p = 0.3 + np.arange(64.0)[:, None] * 2.0**-20
     assert_same(fd.dropout(x, p, rng=KEY), expected(x, p))

@@ -23,7 +23,7 @@ LINE = 64
 def columns_at(
     by: int, rows: int, columns: int, dtype: np.dtype[Any], pad: int
 ) -> tuple[Array, Array]:
-    """A poisoned array whose columns all begin `by` bytes behind a line, and its memory.
+    """A poisoned array whose columns all begin `by` bytes behind a cache line, and its memory.
 
     Columns are `pad` lines apart, or a little more.
     """
@@ -52,8 +52,9 @@ DTYPES = [
 
 
 RUN = int(RUN_ROWS)
-# No pillar; one run; with rows that strips take, a few and whole strips; with a last run that
-# begins further back; some runs; and blocks of several pillars.
+# Fewer rows than a run of the tile pipeline; one run; one run and rows left for single tiles, few
+# or a whole tile; a last run that overlaps the one before; several runs; and several blocks of
+# runs.
 ROWS = (
     RUN - 5,
     RUN,
@@ -70,7 +71,7 @@ ROWS = (
 
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small arrays go the way of large ones."""
+    """Small arrays take the schedule of large ones."""
     set_cpu_limits(monkeypatch, cached_bytes=0)
 
 
@@ -188,7 +189,7 @@ def test_alpha_dropout_in_the_tile_pipeline(rng: np.random.Generator) -> None:
 
 @pytest.mark.slow
 def test_a_small_stack_is_enough() -> None:
-    """Of a thread whose user gave it 64 KiB: a large panel of the largest elements."""
+    """A thread with a stack of 64 KiB can fill a large transposed array of the largest elements."""
     code = """
 import threading
 import numpy as np

@@ -1,4 +1,4 @@
-"""Every function over CuPy arrays on the host: its values, in every layout and at every place.
+"""Every function with CuPy arrays over host memory: values in every layout and placement.
 
 The kernels are CUDA's, compiled for the host, or the CPU's. On a GPU, tests/gpu/test_bits.py
 compares by the same cases.

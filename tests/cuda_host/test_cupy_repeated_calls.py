@@ -28,7 +28,7 @@ cupy = cupy_or_skip()
 
 @pytest.fixture(params=["CUDA kernels", "CPU's kernels"])
 def host(request: pytest.FixtureRequest) -> Iterator[HostDevice]:
-    """A device of CuPy arrays on the host, with the CUDA kernels or the CPU's in their place."""
+    """A device of CuPy arrays over host memory, with the CUDA kernels or the CPU's."""
     kernels = None
     if request.param.startswith("CUDA"):
         request.getfixturevalue("cuda_on_host")

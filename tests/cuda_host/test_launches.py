@@ -82,7 +82,7 @@ def test_degenerate_p_draws_nothing_and_reads_nothing_dropped(p_is_one: bool) ->
     y = poisoned((40, 50), np.float32)
     x = np.full((40, 50), np.nan, np.float32)
     threshold, one = (ALWAYS if p_is_one else 0), np.float32(1).tobytes()
-    # Of what is all dropped the address may be anyone's: reading there would crash.
+    # Where all is dropped x is never read: its address may be invalid.
     at = 16 if p_is_one else x.ctypes.data
     made_launches = list(
         launch.launches(
@@ -111,7 +111,7 @@ def test_an_array_too_large_for_a_launch_is_split(
 
 
 def test_packed_masks_are_split_along_the_outer_axis_alone(cuda_on_host: HostLauncher) -> None:
-    """Bits are packed in C order, though decisions may be shared along any axis."""
+    """Bits are packed in C order, whichever axes a noise_shape shares."""
     for shape, noise_shape in (
         ((3, 9000), (1, 9000)),
         ((60, 4004), (60, 1)),

@@ -68,7 +68,7 @@ def uniforms(place: dict[str, Any], shape: tuple[int, ...]) -> Array:
 
 
 def thresholds_near(u: Array, rng: np.random.Generator) -> Array:
-    """Thresholds of which many are settled by the second 16 bits, or by the last one."""
+    """Thresholds many of which are ties of the first 16 bits, some up to the last bit."""
     near = u.astype(np.int64) + rng.integers(-2, 3, u.shape)
     any_other = rng.integers(0, 2**32, u.shape)
     chosen = np.where(rng.random(u.shape) < 0.5, near, any_other)
@@ -78,7 +78,7 @@ def thresholds_near(u: Array, rng: np.random.Generator) -> Array:
 
 
 def filled_with(memory: Made, values: Array) -> Array:
-    """Write to an array that may repeat its elements, and return what is there then."""
+    """Write to an array that may repeat elements, and return its values afterwards."""
     memory.array.setflags(write=True)
     memory.array[...] = values
     memory.array.setflags(write=False)
@@ -222,7 +222,7 @@ def test_operands_of_every_alignment(what: str, rng: np.random.Generator) -> Non
         check(what, out, inputs, 0x4CCC8123, rng, offset=by)
 
 
-# Strides of operands beside x of shape (6, 8, 16), by name: 1 an axis of their own, 0 one repeated.
+# Strides of operands beside x of shape (6, 8, 16), by name: 0 along a broadcast axis.
 SPREADS = {
     "dense": (1, 1, 1),
     "a row": (0, 0, 1),

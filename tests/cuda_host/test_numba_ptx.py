@@ -112,7 +112,7 @@ def words_of(ptx: str) -> Callable[[str], bool]:
     ):
         writers.setdefault(to, []).append((operator, first, second))
 
-    @functools.cache  # an operand is met by many ways
+    @functools.cache  # an operand is reached along many paths
     def is_word(operand: str) -> bool:
         if not operand.startswith("%"):
             return operand.isdigit() and int(operand) < 2**32
@@ -151,7 +151,7 @@ def test_tile_kernels_compile(compiled: Compiled, operation: Operation) -> None:
     check(ptx, log, draws=2, registers=64 if operation.target.itemsize < 16 else 96)
     if operation.name == "drop-float16":
         assert "cvt.f32.f16" in ptx and "cvt.rn.f16.f32" in ptx and "mul.f32" in ptx
-    # 8 loads, all before anything is drawn: reading waits for memory once and not 8 times.
+    # All 8 loads come before the first draw, so that the thread waits for memory once.
     size = 8 * operation.target.itemsize
     kind = rf"ld\.global\.(v2\.)?\w{size if size < 128 else 64}\b"
     drawn = ptx.index("3528531795")  # 0xD2511F53
@@ -194,6 +194,6 @@ def test_a_user_s_kernel_compiles(compiled: Compiled) -> None:
 
 
 def test_small_grids_raise_no_warning_of_numba() -> None:
-    """Warnings are errors here: it warns when a launch is prepared, which needs no device."""
+    """Warnings are errors here: Numba warns when a launch is configured, which needs no device."""
     for kernel in (kernels.tiles(operations.MARK), kernels.packed_blocks()):
         driver._launch(kernel, 1, kernels.TILE, 0)

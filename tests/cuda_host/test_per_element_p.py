@@ -23,7 +23,7 @@ WIDE = np.dtype(np.uint64)
 
 
 def check(out: Made, inputs: list[Made], rng: np.random.Generator, **place: Any) -> None:
-    """Fill, or mark where there is no x; y must be what NumPy says, and no other byte change."""
+    """Fill, or draw a mask where x is None, and compare y and the memory around it with NumPy."""
     y = out.array
     drawn = uniforms(place, y.shape)
     near = thresholds_near(drawn, rng).astype(np.uint64)
@@ -53,7 +53,7 @@ def check(out: Made, inputs: list[Made], rng: np.random.Generator, **place: Any)
 
 
 def arrays(dtype: np.dtype[Any], shape: tuple[int, ...], *how: Any) -> tuple[Made, list[Made]]:
-    """Return y, and x, where there is one, and thresholds that are laid as they are told to be."""
+    """Return y, x (or None) and thresholds in the given layouts."""
     own = made(shape, WIDE, *how)
     plain = made(shape, dtype)
     return plain, [own] if dtype == MARKED else [made(shape, dtype, 4), own]
@@ -76,7 +76,7 @@ def test_masked_fill_and_masks_by_per_element_thresholds(
             check(*arrays(dtype, shape, 0, None, spread), rng, **place)
             forms.add(cuda_on_host.names[-1].split("_")[-2])
     check(*arrays(dtype, (5003,), 8), rng, offset=5)
-    # Fortran order, and neither: rows of what is across, and elements one by one.
+    # Fortran order and mixed orders: rows across memory, and single elements.
     for axes, steps in (((2, 1, 0), (1, 1, 1)), ((1, 2, 0), (2, -1, 1))):
         out = made(shape, dtype, 0, axes, steps)
         _, inputs = arrays(dtype, shape)

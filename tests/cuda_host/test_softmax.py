@@ -69,7 +69,7 @@ def test_every_element_is_softmax_times_mask_in_every_layout(
         for layout in LAYOUTS.values():
             given, into = layout(x), poison(layout(x))
             made(given, into, axis)
-            # Where a row begins in a group decides what is added up together.
+            # The position of a row in its group decides which terms are summed together.
             assert_close(np.ascontiguousarray(into), true, x, axis)
             np.testing.assert_array_equal(into != 0, y != 0)
             assert_same(np.ascontiguousarray(given), x)

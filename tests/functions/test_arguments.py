@@ -142,7 +142,7 @@ def test_the_other_byte_order_is_a_type_error_that_names_it_and_the_way_out(dtyp
     x = np.ones(3, dtype) if np.little_endian else np.ones(3, dtype.replace(">", "<"))
     with pytest.raises(TypeError, match=r"byte order.*astype\(x\.dtype\.newbyteorder"):
         fd.dropout(x, 0.5, rng=1)
-    fd.dropout(x.astype(x.dtype.newbyteorder("=")), 0.5, rng=1)  # the way out is one
+    fd.dropout(x.astype(x.dtype.newbyteorder("=")), 0.5, rng=1)  # the suggestion works
 
 
 def test_integer_lists_are_refused_as_the_arrays_that_they_become() -> None:

@@ -58,7 +58,7 @@ def ways(x: Any) -> list[str]:
 
 
 def followed(x: Any, count: int = 1, **places: Any) -> list[Any]:
-    """Return what the ways out of an x are, each taken by `dropout`."""
+    """Return the suggested conversions of x, each of which `dropout` takes."""
     given = [eval(way, {"x": x, "numpy": np, "fastdrop": fd, **places}) for way in ways(x)]
     assert len(given) == count
     for one in given:
@@ -68,7 +68,7 @@ def followed(x: Any, count: int = 1, **places: Any) -> list[Any]:
 
 
 class Asked:
-    """An array of a library that nobody knows: NumPy may ask it."""
+    """An array of an unknown library, which NumPy can convert."""
 
     def __init__(self) -> None:
         self.asked = 0

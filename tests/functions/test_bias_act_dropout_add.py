@@ -50,7 +50,7 @@ def assert_close(got: Array, true: Array, size: Array, slack: float = 8) -> None
 
 
 def named(value: Any) -> str:
-    """How a test of a value is named: a kind of epilogue, or something else."""
+    """The id of a parameter."""
     return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

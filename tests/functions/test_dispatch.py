@@ -16,7 +16,7 @@ from tests.support.subprocesses import assert_succeeds, run_python
 
 
 class Foreign:
-    """An array of a library that nobody knows."""
+    """An array of an unknown library."""
 
     def __init__(self, device: int | None = None) -> None:
         self._device = device
@@ -28,7 +28,7 @@ class Foreign:
 
 
 class Interfaced:
-    """The same, which says where it lies in the older way."""
+    """The same, by the older protocol."""
 
     def __init__(self, pointer: int = 1) -> None:
         self.__cuda_array_interface__ = {

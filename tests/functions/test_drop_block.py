@@ -22,7 +22,7 @@ FUNCTIONS = {2: fd.drop_block2d, 3: fd.drop_block3d}
 
 
 def kept_mask(shape: tuple[int, ...], p: float, size: int, key: fd.Key) -> Mask:
-    """Every place where the small mask drops is the first of a block that is dropped."""
+    """Each element that the small mask drops is the first of a dropped block."""
     space = shape[2:]
     grid = [n - size + 1 for n in space]
     gamma = (p * math.prod(space)) / (size ** len(space) * math.prod(grid))

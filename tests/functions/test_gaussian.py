@@ -53,7 +53,7 @@ one_first = pytest.mark.parametrize("what", slow_unless(lambda what: what == "pl
 
 
 def special(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> Array:
-    """Numbers, infinities, a NaN, zeros of both signs, and what is smallest and largest."""
+    """Numbers, infinities, a NaN, zeros of both signs, and the smallest and largest numbers."""
     x = 3 * rng.standard_normal(math.prod(shape))
     finfo: Any = ml_dtypes.finfo
     about = finfo(dtype)

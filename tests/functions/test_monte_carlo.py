@@ -184,7 +184,7 @@ def test_the_mean_of_infinite_samples_is_infinite(batch_size: int | None, dtype:
     inf, nan = np.inf, np.nan
     samples = np.array(
         [
-            # always, first, last, of both signs, beside NaN, never
+            # always, first, last, of both signs, with NaN, never
             [inf, -inf, inf, -inf, 1, 1, 2, -2, inf, -inf, inf, nan, 1],
             [inf, -inf, 1, 1, 2, 2, 3, -3, -inf, inf, nan, -inf, 2],
             [inf, -inf, 2, 2, inf, -inf, inf, -inf, 3, 3, 4, 4, 3],

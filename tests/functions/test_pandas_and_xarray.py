@@ -231,7 +231,7 @@ def test_labels_that_differ_are_no_silent_matter() -> None:
     assert data(y.to_numpy()) == data((x + bias).to_numpy())
     with pytest.raises(ValueError, match=r"bias has other labels than x.*bias\.to_numpy\(\)"):
         fd.bias_act_dropout_add(x, bias[::-1], p=0.0, rng=1)
-    reversed_bias = bias[::-1].to_numpy()  # the way out
+    reversed_bias = bias[::-1].to_numpy()  # as the error suggests
     assert_labels(fd.bias_act_dropout_add(x, reversed_bias, p=0.0, rng=1), x)
     with pytest.raises(ValueError, match="dy has other labels than x"):
         fd.softmax_dropout_backward(x[::-1], x, 0.5, rng=1)

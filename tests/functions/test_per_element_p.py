@@ -22,8 +22,8 @@ SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((4, 6, 11, 11), (6, 1, 1)),
     ((4, 6, 11, 11), (4, 1, 1, 11)),
     ((9, 4000), (9, 1)),
-    ((2, 3, 100_000), (3, 1)),  # which go block by block
-    ((2, 70_000), ()),  # which is one block
+    ((2, 3, 100_000), (3, 1)),  # computed block by block
+    ((2, 70_000), ()),  # one block
 ]
 
 

@@ -45,7 +45,7 @@ KEY = KEYS[0]
     ),
 )
 def test_repeated_calls_use_their_plan_and_give_the_same(name: str, layout: str) -> None:
-    # Without shared decisions and blocks, from whose other kernels the quick tests would take long.
+    # Without noise shapes and shards, whose kernels would take the quick tests long to compile.
     for where in WHERES[:3] if layout == "C" else WHERES[:1]:
         family.check_later_calls(HOST, NAMES[name], layout, where)
 
@@ -65,7 +65,7 @@ NUMBERS: list[Any] = [
 OFFSETS: list[dict[str, Any]] = [
     {"offset": o} for o in (0, False, 0.0, 1, True, 1.0, np.int64(1), -1, 2**63, (0, 1), "1")
 ]
-# What goes by other kernels, so that tests of it take long from an empty cache.
+# These use other kernels, which take long to compile.
 LISTS: list[Any] = [[1.0], [[P]], [True]]
 PLACES: list[dict[str, Any]] = [
     *({"noise_shape": n} for n in ((1, None), (True, None), (1.0, None), [1, None], [1.0, None])),
@@ -230,7 +230,7 @@ def test_every_kind_of_rng(name: str) -> None:
             assert_same(member.call(x, rng=rng), member.expected(x, fd.as_key(like)))
             member.call(x, rng=rng, out=out)
             assert_same(out, member.expected(x, fd.as_key(like)))
-        # Few decisions, where whole samples are dropped: two may well be alike.
+        # drop_path draws few elements: two masks may well be equal.
         fresh = {member.call(x, rng=None).tobytes() for _ in range(60)}
     assert len(fresh) > 1
 
@@ -257,7 +257,7 @@ def test_overlap_is_as_if_there_were_none(name: str) -> None:
             want[written] = member.expected(x[read], KEY)
             assert_same(memory, want)
     memory = x.copy()
-    with internals.only_planned_calls():  # right beside each other
+    with internals.only_planned_calls():  # adjacent
         member.call(memory[:n], rng=KEY, out=memory[n : 2 * n])
         member.call(memory[2 * n : 3 * n], rng=KEY, out=memory[n : 2 * n])
     want = x.copy()

@@ -30,8 +30,8 @@ from tests.support.softmax import (
 )
 
 DTYPES = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
-# Rows that are a vector, and less and more; that end inside one; of which marks are drawn together,
-# or not; that are longer than all marks that are kept; and one too long for a slab.
+# Rows of one vector, of fewer and more elements; that end inside a vector; whose masks are drawn
+# together, or not; longer than the mask buffer; and one too long for a slab.
 SHAPES = [(4, 6, 128), (3, 5, 49), (300, 7), (1000, 1), (3, 257), (4, 1030), (2, 9001), (2, 70_001)]
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
     "C": np.copy,

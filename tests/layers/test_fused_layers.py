@@ -31,7 +31,7 @@ DTYPES = [
 
 
 class Case(NamedTuple):
-    """A layer, what its forwards are given beside x, and the functions that say what it must do."""
+    """A layer, the other arguments of its forwards, and the functions that it must agree with."""
 
     layer: Any
     settings: dict[str, Any]
@@ -157,7 +157,7 @@ def test_the_gradient_is_the_numerical_one(case: Case, rng: np.random.Generator)
         return np.asarray(made[0] if isinstance(made, tuple) else made)
 
     x = numbers(np.float64, rng)
-    # Of a softmax, what is dropped has a gradient all the same.
+    # Dropped elements of a softmax have a gradient too.
     assert_backward_is_the_gradient(forward, backward, x, case.layer is fd.BiasActDropoutAdd)
 
 
@@ -207,7 +207,7 @@ def test_evaluation_computes_without_dropout_and_goes_back(
     with pytest.raises(RuntimeError, match="only the last one is remembered"):
         layer.backward(dy)
     case.call(layer, dy, given)
-    case.call(layer, x, given)  # which takes the place of that one
+    case.call(layer, x, given)  # which replaces that one
     same(layer.backward(dy), true)
     with pytest.raises(RuntimeError, match="only the last one is remembered"):
         layer.backward(dy)

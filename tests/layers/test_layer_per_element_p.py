@@ -67,7 +67,7 @@ def test_a_backward_uses_the_p_of_its_forward() -> None:
     layer(X)
     layer.p = P[::-1]
     layer(X)
-    layer.p = P[::-1].copy()  # which is the same, and goes on as before
+    layer.p = P[::-1].copy()  # equal, so that nothing changes
     layer(X)
     assert len(layer._pending) == 2
     layer.p = 0.5

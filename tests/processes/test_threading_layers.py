@@ -21,7 +21,7 @@ LAYERS = ["workqueue", "omp", "tbb"]
 
 
 def long(*scenarios: str, seconds: float = MEDIUM) -> list[Any]:
-    """Scenarios beside every layer, for the longer tests."""
+    """Every scenario with every threading layer, for the slow tests."""
     return [
         pytest.param(scenario, layer, seconds, marks=pytest.mark.slow)
         for scenario in scenarios
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(layer: str, scenario: str, name: str, seconds: float, folder: Path) -> None:
-    # In a virtual environment TBB's library lies where nobody looks for it.
+    # In a virtual environment TBB's library lies outside the loader's search path.
     libraries = [str(Path(sys.prefix, "lib")), os.environ.get("LD_LIBRARY_PATH", "")]
     environment = {
         "NUMBA_THREADING_LAYER": layer,

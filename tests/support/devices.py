@@ -24,7 +24,7 @@ from tests.support.oracle import Array
 
 
 def cupy_or_skip() -> Any:
-    """Import CuPy, which may warn of what is installed beside it."""
+    """Import CuPy, which may warn about other packages."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip(
@@ -45,7 +45,7 @@ def need_a_gpu() -> Any:
 
 
 class Device:
-    """A place for arrays: what is put there, called with, and got back."""
+    """Copies arrays to a GPU and back."""
 
     def __init__(self) -> None:
         self.cupy = cupy_or_skip()
@@ -225,7 +225,7 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
         patch.setattr(cupy_arrays, "cuda_driver", lambda: driver)
         patch.setattr(cupy_arrays, "_summed", summed)
         patch.setattr(cupy_arrays, "_packed", packed)
-        # What was prepared for another driver, and what only waits for a second call.
+        # Plans were made for another driver.
         internals.replace_plan_cache(patch)
         with cupy.cuda.using_allocator(allocated):
             yield HostDevice(), driver

@@ -1,4 +1,4 @@
-"""The cases of functions that read several arrays on a GPU: on a real one, or on the host."""
+"""Cases of multi-operand functions and per-element p, for a GPU or CuPy arrays over host memory."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.support.oracle import Array
 from tests.support.per_element import expected as dropped
 from tests.support.per_element import kept_by
 
-# Units in the last place of what is added up, of activations that are approximated.
+# Tolerance of approximated activations, relative to the largest term that is added.
 TOLERANCE = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-20, "float64": 2.0**-49}
 COLUMNS = gpu_cases.COLUMNS
-# Shapes of bias and residual beside an array of `gpu_cases.SHAPE`; None where there is none.
+# Shapes of bias and residual (or None) for an x of `gpu_cases.SHAPE`.
 PARTS: tuple[tuple[tuple[int, ...] | None, tuple[int, ...] | None], ...] = (
     ((COLUMNS,), gpu_cases.SHAPE),
     ((gpu_cases.ROWS, 1), (1, COLUMNS)),
@@ -89,7 +89,7 @@ def check_bias_act(
 
 
 def check_overlap(device: Device) -> None:
-    """Results may be written over anything that is read, or over a part of it."""
+    """Results may overwrite any input, or a part of one."""
     x, bias = numbers((40, 50), np.float32), numbers((50,), np.float32)
     for shape in ((40, 50), (1, 50)):
         memory = device.put(x)
@@ -102,7 +102,7 @@ def check_overlap(device: Device) -> None:
         oracle.assert_same(device.get(memory), expected)
 
 
-# Shapes of p beside an array of `gpu_cases.SHAPE`.
+# Shapes of p for an x of `gpu_cases.SHAPE`.
 OF_P: tuple[tuple[int, ...], ...] = ((COLUMNS,), (gpu_cases.ROWS, 1), gpu_cases.SHAPE, ())
 
 

@@ -1,4 +1,4 @@
-"""Traced functions of one number, put to arrays."""
+"""Applies traced functions of one value to arrays, and measures errors in ulp."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def applied(function: Callable[[Lanes], Lanes], x: Array) -> Array:
 
 
 def ulps(got: Array, true: Array) -> Array:
-    """By how many units in the last place results miss what is true, given with more digits."""
+    """Errors in units in the last place, from true values of more digits."""
     with np.errstate(all="ignore"):
         nearest = true.astype(got.dtype)
         unit = np.spacing(np.abs(nearest)).astype(true.dtype)

@@ -64,7 +64,7 @@ def made(
     order: tuple[int, ...] | None = None,
     steps: tuple[int, ...] | None = None,
 ) -> Made:
-    """A poisoned array `by` bytes behind a multiple of 64; a step of 0 repeats what is there."""
+    """A poisoned array `by` bytes behind a multiple of 64; a step of 0 broadcasts."""
     order = tuple(range(len(shape))) if order is None else order
     steps = (1,) * len(shape) if steps is None else steps
     lengths = [(shape[a] - 1) * abs(steps[a]) + 1 for a in order]
@@ -96,7 +96,7 @@ def kept_at(place: dict[str, Any], shape: tuple[int, ...], threshold: int) -> Ar
 
 
 def tied_threshold(place: dict[str, Any], shape: tuple[int, ...], nth: int, below: int) -> int:
-    """A threshold whose upper half is that of an element, so that it has to be settled."""
+    """A threshold whose high half is that of an element, which is then a tie."""
     index = reference.mask_index(shape, **place).ravel()
     words = np.uint64(KEY.seed), np.uint64(KEY.stream), index[nth % index.size]
     uniform = contract.uniform32(*words)
