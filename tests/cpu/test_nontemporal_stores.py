@@ -50,11 +50,11 @@ def compare(
     x = misaligned((np.arange(n) % 251 + 1).astype(dtype), x_by)
     value = np.array(3, np.float32 if kind in ("float16", "bfloat16") else dtype)
     results = []
-    for way in (NEAR, NONTEMPORAL):
+    for policy in (NEAR, NONTEMPORAL):
         memory = np.full(x.nbytes + 512, POISON, np.uint8)
         start = -memory.__array_interface__["data"][0] % 64 + 192 + y_by
         y = memory[start : start + x.nbytes].view(dtype)
-        run_kernel(operation, x, y, value, threshold, key, index, way)
+        run_kernel(operation, x, y, value, threshold, key, index, policy)
         results.append(memory[start - 192 - y_by :][: 448 + x.nbytes].tobytes())
     assert results[0] == results[1], (kind, n, x_by, y_by, index, threshold)
     inside = slice(192 + y_by, 192 + y_by + x.nbytes)
@@ -114,11 +114,11 @@ def test_alpha_dropout(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_large_calls_use_nontemporal_stores(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also in chunks that begin inside a cache line; in-place calls use ordinary stores."""
-    ways: list[str] = []
+    policies: list[str] = []
 
-    def noted(operation: Operation, way: str) -> Any:
-        ways.append(way)
-        return flat(operation, way)
+    def noted(operation: Operation, policy: str) -> Any:
+        policies.append(policy)
+        return flat(operation, policy)
 
     monkeypatch.setattr(driver, "flat", noted)
     replace_fast_paths(monkeypatch)
@@ -134,14 +134,14 @@ def test_large_calls_use_nontemporal_stores(threads: int, monkeypatch: pytest.Mo
             y = misaligned(np.zeros_like(x), 16)
             for out in (y, x.copy()):
                 given = x if out is y else out
-                ways.clear()
+                policies.clear()
                 fd.dropout(given, 0.37, rng=KEY, offset=77, out=out)
                 assert_same(out, want)
-                assert (NONTEMPORAL in ways) == (out is y)
+                assert (NONTEMPORAL in policies) == (out is y)
             small = x[:9999]
-            ways.clear()
+            policies.clear()
             assert_same(fd.dropout(small, 0.37, rng=KEY, offset=77), want[:9999])
-            assert NONTEMPORAL not in ways
+            assert NONTEMPORAL not in policies
             filled = fd.masked_fill(x.view(np.int32), 0.37, -7, rng=KEY, offset=77)
             assert data(filled) == data(np.where(want != 0, x.view(np.int32), np.int32(-7)))
     finally:

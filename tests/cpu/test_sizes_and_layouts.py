@@ -299,3 +299,21 @@ def test_any_layout_placement_and_key(choices: st.DataObject) -> None:
     assert_same(fd.dropout_mask(x.shape, p, rng=key, **where), kept)
     bits = fd.dropout_mask(x.shape, p, rng=key, packed=True, **where)
     assert_same(bits, np.packbits(kept.ravel(), bitorder="little"))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("noise_shape", [None, (40, 1, 1), (1, 30, 20), (40, 1, 20), (1, 30, 1)])
+def test_masks_are_written_to_outputs_of_any_layout(noise_shape: Any, p: float) -> None:
+    shape, key = (40, 30, 20), fd.Key(2**62 + 9, 5)
+    kept = np.broadcast_to(mask(noise_shape or shape, p, key), shape)
+    outs = {
+        "C": np.empty(shape, np.bool_),
+        "F": np.empty(shape, np.bool_, order="F"),
+        "turned": np.empty((20, 40, 30), np.bool_).transpose(1, 2, 0),
+        "stepped": np.empty((40, 60, 20), np.bool_)[:, ::2],
+        "backwards": np.empty(shape, np.bool_)[::-1, :, ::-1],
+    }
+    for name, out in outs.items():
+        poison(out.view(np.uint8))
+        assert fd.dropout_mask(shape, p, rng=key, noise_shape=noise_shape, out=out) is out
+        assert (out == kept).all(), name

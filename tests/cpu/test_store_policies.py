@@ -51,9 +51,9 @@ def compare(kind: str, n: int, x_by: int, y_by: int, index: int, start: int = 0)
     x = misaligned(np.arange(1, n + 1).astype(dtype), x_by)
     value = np.array(3, np.float32 if kind in ("float16", "bfloat16") else dtype)
     memories = []
-    for way in (NEAR, FAR):
+    for policy in (NEAR, FAR):
         y, memory = target(n, dtype, y_by)
-        run_kernel(operation, x[start:], y[start:], value, T, KEY, index, way)
+        run_kernel(operation, x[start:], y[start:], value, T, KEY, index, policy)
         around = memory.copy()
         begin = y.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
         around[begin + start * y.itemsize : begin + y.nbytes] = POISON
@@ -87,15 +87,15 @@ def test_a_chunk_leaves_the_rest_of_the_array_alone(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
 def test_both_kernels_equal_the_reference(kind: str, rng: np.random.Generator) -> None:
-    for way in (NEAR, FAR):
-        check_reference(kind, way, rng)
+    for policy in (NEAR, FAR):
+        check_reference(kind, policy, rng)
 
 
-def check_reference(kind: str, way: str, rng: np.random.Generator) -> None:
+def check_reference(kind: str, policy: str, rng: np.random.Generator) -> None:
     operation, dtype = KINDS[kind]
     x = rng.standard_normal(20_001).astype(dtype)
     factor = np.array(1 / (1 - P), dtype)
     y, _ = target(x.size, dtype, 36)
-    run_kernel(operation, x, y, factor, T, KEY, 77, way)
+    run_kernel(operation, x, y, factor, T, KEY, 77, policy)
     kept = mask(x.shape, P, KEY, offset=77)
     assert_same(y, applied(kept, x, float(factor)))

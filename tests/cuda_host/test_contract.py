@@ -11,12 +11,12 @@ import pytest
 
 from fastdrop_kernels import contract
 from fastdrop_kernels.cuda import driver, launch, modules
-from tests.contract.test_mask_contract import ANSWERS, VECTORS, arguments_of, check_mask
 from tests.support.cuda_host import host
 from tests.support.cuda_host.cases import ALWAYS, KEY, check, kept_at, made
 from tests.support.cuda_host.functors import UNIFORM
 from tests.support.internals import c_strides, placement
 from tests.support.oracle import assert_same, key_from, poisoned
+from tests.support.vectors import ANSWERS, VECTORS, arguments_of, check_mask
 
 pytestmark = pytest.mark.usefixtures("cuda_on_host")
 

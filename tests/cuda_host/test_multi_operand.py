@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdrop_kernels import contract, reference
 from fastdrop_kernels.cuda import driver, launch
 from fastdrop_kernels.cuda.operations import Operation
 from tests.support import bias_act
@@ -18,14 +17,18 @@ from tests.support.cuda_host.cases import (
     ALWAYS,
     FLOATS,
     KEY,
+    SPREADS,
     WIDE,
     Made,
     assert_same_numbers,
+    filled_with,
     kept_at,
     made,
     numbers,
     settings_of_launches,
+    thresholds_near,
     tied_threshold,
+    uniforms,
 )
 from tests.support.cuda_host.host import HostLauncher
 from tests.support.internals import c_strides, placement
@@ -59,31 +62,6 @@ def operation_of(what: str) -> Operation:
 
 def computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
-
-
-def uniforms(place: dict[str, Any], shape: tuple[int, ...]) -> Array:
-    index = reference.mask_index(shape, **place)
-    words: Any = np.uint64(KEY.seed), np.uint64(KEY.stream), index
-    return np.asarray(contract.uniform32(*words), np.uint64)
-
-
-def thresholds_near(u: Array, rng: np.random.Generator) -> Array:
-    """Thresholds many of which are ties of the first 16 bits, some up to the last bit."""
-    near = u.astype(np.int64) + rng.integers(-2, 3, u.shape)
-    any_other = rng.integers(0, 2**32, u.shape)
-    chosen = np.where(rng.random(u.shape) < 0.5, near, any_other)
-    edges = np.array([0, 1, 2**16 - 1, 2**16, 2**31, 2**32 - 1])[rng.integers(0, 6, u.shape)]
-    chosen = np.where(rng.random(u.shape) < 0.2, edges, chosen)
-    return np.clip(chosen, 0, 2**32 - 1).astype(np.uint32)
-
-
-def filled_with(memory: Made, values: Array) -> Array:
-    """Write to an array that may repeat elements, and return its values afterwards."""
-    memory.array.setflags(write=True)
-    memory.array[...] = values
-    memory.array.setflags(write=False)
-    copied: Array = memory.array.copy()
-    return copied
 
 
 def check(
@@ -220,16 +198,6 @@ def test_operands_of_every_alignment(what: str, rng: np.random.Generator) -> Non
         out = made((4200,), dtypes[0], by)
         inputs = [made((4200,), d, (by * k + k) % 16) for k, d in enumerate(dtypes)]
         check(what, out, inputs, 0x4CCC8123, rng, offset=by)
-
-
-# Strides of operands beside x of shape (6, 8, 16), by name: 0 along a broadcast axis.
-SPREADS = {
-    "dense": (1, 1, 1),
-    "a row": (0, 0, 1),
-    "a channel": (0, 1, 0),
-    "a sample": (1, 0, 0),
-    "one": (0, 0, 0),
-}
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,15 @@ import pytest
 from fastdrop_kernels import contract
 from fastdrop_kernels import probabilities as chances
 from fastdrop_kernels.cuda import driver
-from tests.cuda_host.test_multi_operand import SPREADS, filled_with, thresholds_near, uniforms
-from tests.support.cuda_host.cases import KEY, Made, made
+from tests.support.cuda_host.cases import (
+    KEY,
+    SPREADS,
+    Made,
+    filled_with,
+    made,
+    thresholds_near,
+    uniforms,
+)
 from tests.support.cuda_host.host import HostLauncher
 from tests.support.internals import placement
 from tests.support.oracle import POISON, Array

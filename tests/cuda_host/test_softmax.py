@@ -10,14 +10,15 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels import contract
 from fastdrop_kernels.cuda import driver, modules, softmax_driver
-from tests.functions.test_softmax_dropout import DTYPES, LAYOUTS
 from tests.support import nvrtc
+from tests.support.cuda_host.cases import FLOATS
 from tests.support.devices import host_device
 from tests.support.internals import placement
 from tests.support.oracle import Array, assert_same, mask, misaligned, poison, poisoned
 from tests.support.slow import slow_unless
 from tests.support.softmax import (
     KEY,
+    LAYOUTS,
     assert_close,
     assert_gradient_close,
     check,
@@ -33,7 +34,7 @@ THRESHOLD = round(P * 2**32)
 
 pytestmark = pytest.mark.usefixtures("cuda_on_host")
 every_dtype = pytest.mark.parametrize(
-    "dtype", slow_unless(lambda dtype: dtype == np.float32, DTYPES), ids=str
+    "dtype", slow_unless(lambda dtype: dtype == np.float32, FLOATS), ids=str
 )
 
 
@@ -48,8 +49,8 @@ def made(x: Array, y: Array, axis: int, threshold: int = THRESHOLD, **place: Any
 
 
 def gradient(dy: Array, x: Array, dx: Array, axis: int, threshold: int = THRESHOLD) -> Array:
-    law = *KEY, threshold, factor(x)
-    softmax_driver.softmax_dropout_backward(x, dy, dx, axis % x.ndim, 0, None, *law)
+    parameters = *KEY, threshold, factor(x)
+    softmax_driver.softmax_dropout_backward(x, dy, dx, axis % x.ndim, 0, None, *parameters)
     return dx
 
 
@@ -141,11 +142,11 @@ def test_where_all_scores_are_minus_infinity_all_is_zero(dtype: np.dtype[Any], n
 
 
 def test_a_key_in_memory_is_read_when_the_kernel_runs(rng: np.random.Generator) -> None:
-    x = numbers((5, 67), DTYPES[2], rng)
+    x = numbers((5, 67), FLOATS[2], rng)
     words = np.array([*KEY], np.uint64)
     y, pointer = np.empty_like(x), int(words.__array_interface__["data"][0])
-    law = 0, 0, THRESHOLD, factor(x)
-    softmax_driver.softmax_dropout(x, y, 1, 0, None, *law, key_pointer=pointer)
+    parameters = 0, 0, THRESHOLD, factor(x)
+    softmax_driver.softmax_dropout(x, y, 1, 0, None, *parameters, key_pointer=pointer)
     assert_same(y, made(x, np.empty_like(x), -1))
 
 

@@ -279,3 +279,20 @@ def test_an_empty_noise_shape_makes_one_decision() -> None:
     for n in range(20):
         y = fd.dropout(np.ones((30, 30)), 0.5, rng=n, noise_shape=())
         assert set(y.ravel()) == {float(fd.dropout(np.ones(()), 0.5, rng=n))}
+
+
+@pytest.mark.parametrize("first", [0.0, -0.0])
+def test_a_scale_of_minus_zero_is_not_that_of_zero(first: float) -> None:
+    key = fd.Key(2**62 + 9, 5)
+    x = np.arange(1, 65, dtype=np.float32)
+    for scale in (first, -first, first):
+        for array in (x, np.repeat(x, 2)[::2]):
+            y = fd.dropout(array, 0.5, rng=key, scale=scale)
+            want = np.where(mask(x.shape, 0.5, key), x * np.float32(scale), np.float32(0))
+            assert data(np.ascontiguousarray(y)) == data(want)
+
+
+def test_evaluation_does_not_check_rng() -> None:
+    x = np.ones(3)
+    for rng in (-1, 5, None):
+        assert fd.dropout(x, rng=rng, training=False) is x

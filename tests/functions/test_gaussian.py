@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 import fastdrop as fd
 from fastdrop_kernels.cpu.elements import operations, storage
 from fastdrop_kernels.cpu.loops.contiguous import FAR, NEAR
-from tests.functions.test_overlap import OVERLAPS, overlapping
 from tests.support.internals import set_cpu_limits
 from tests.support.normals import FUNCTIONS, expected
 from tests.support.oracle import Array, assert_same, data, misaligned, poison, poisoned
+from tests.support.overlaps import OVERLAPS, overlapping
 from tests.support.run_kernel import run_kernel
 from tests.support.slow import slow_unless
 
@@ -245,10 +245,10 @@ def test_cached_and_prefetching_kernels_write_the_same(
     value = np.array(0.3, np.float32 if name == "float16" else name)
     for index in (0, 3, 2**35 - 100):
         want = expected("plus", x, 0.3, KEY, offset=index)
-        for way in (NEAR, FAR):
+        for policy in (NEAR, FAR):
             for by in (0, 4, 60):
                 y = poison(misaligned(x, by * x.itemsize // 4))
-                run_kernel(operation, x, y, value, 0, KEY, index, way)
+                run_kernel(operation, x, y, value, 0, KEY, index, policy)
                 assert_same(y, want)
 
 

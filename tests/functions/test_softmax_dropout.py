@@ -14,10 +14,11 @@ import fastdrop as fd
 from fastdrop_kernels.cpu.host import softmax as softmax_driver
 from tests.support.gradients import assert_backward_is_the_gradient
 from tests.support.internals import set_cpu_limits
-from tests.support.oracle import Array, assert_same, mask, misaligned, poisoned
+from tests.support.oracle import assert_same, mask, poisoned
 from tests.support.slow import slow_unless
 from tests.support.softmax import (
     KEY,
+    LAYOUTS,
     assert_close,
     assert_gradient_close,
     backward,
@@ -33,14 +34,6 @@ DTYPES = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.f
 # Rows of one vector, of fewer and more elements; that end inside a vector; whose masks are drawn
 # together, or not; longer than the mask buffer; and one too long for a slab.
 SHAPES = [(4, 6, 128), (3, 5, 49), (300, 7), (1000, 1), (3, 257), (4, 1030), (2, 9001), (2, 70_001)]
-LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "C": np.copy,
-    "F": lambda x: np.array(x, order="F"),
-    "strided": lambda x: np.repeat(np.repeat(x, 2, 0), 3, -1)[::2, ..., ::3],
-    "backwards": lambda x: np.ascontiguousarray(x[::-1, ..., ::-1])[::-1, ..., ::-1],
-    "rows apart": lambda x: np.concatenate([x, x], -1)[..., : x.shape[-1]],
-    "misaligned": lambda x: misaligned(x, x.itemsize),
-}
 
 
 @pytest.mark.parametrize(

@@ -180,3 +180,18 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 assert fd.dropout(x, 0.5, rng=1).tobytes() == fd.dropout(x, 0.5, rng=1).tobytes()
 """
     assert_succeeds(run_python(code))
+
+
+def test_nothing_is_written_where_the_number_of_threads_is_wrong() -> None:
+    code = """
+import numpy as np, fastdrop as fd
+out = np.full(1 << 18, 7, np.uint8)
+try:
+    fd.dropout_mask(1 << 21, 0.5, rng=1, packed=True, out=out)
+except ValueError as error:
+    assert "FASTDROP_NUM_THREADS" in str(error)
+    assert (out == 7).all()
+    print("nothing written")
+"""
+    done = run_python(code, FASTDROP_NUM_THREADS="abc")
+    assert assert_succeeds(done) == "nothing written\n"

@@ -1,4 +1,4 @@
-"""Kernels called directly, as the driver does."""
+"""Calls one contiguous kernel directly, as the driver does."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def run_kernel(
     threshold: int,
     key: fd.Key,
     index: int = 0,
-    way: str = NEAR,
+    policy: str = NEAR,
 ) -> None:
     """Apply an operation to contiguous arrays."""
-    told = descriptor(y.size, threshold, value)
-    flat(operation, way)(slot(x), slot(y), told.at, index, *key, 0, ALL)
+    call = descriptor(y.size, threshold, value)
+    flat(operation, policy)(slot(x), slot(y), call.at, index, *key, 0, ALL)

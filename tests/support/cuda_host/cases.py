@@ -32,6 +32,16 @@ ALL = (
 KEY = fd.Key(2**63 + 12345, 2**40 + 77)
 
 
+# Strides of operands beside x of shape (6, 8, 16), by name: 0 along a broadcast axis.
+SPREADS = {
+    "dense": (1, 1, 1),
+    "a row": (0, 0, 1),
+    "a channel": (0, 1, 0),
+    "a sample": (1, 0, 0),
+    "one": (0, 0, 0),
+}
+
+
 @contextmanager
 def settings_of_launches(**values: int) -> Iterator[None]:
     """Other limits in `launch`: smaller, so that what they are for happens to small arrays."""
@@ -78,6 +88,15 @@ def made(
     return Made(np.broadcast_to(array, shape) if 0 in steps else array, memory)
 
 
+def filled_with(memory: Made, values: Array) -> Array:
+    """Write to an array that may repeat elements, and return its values afterwards."""
+    memory.array.setflags(write=True)
+    memory.array[...] = values
+    memory.array.setflags(write=False)
+    copied: Array = memory.array.copy()
+    return copied
+
+
 def numbers(shape: tuple[int, ...], dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
     """Numbers of all magnitudes, and no NaN: which NaN a NaN is may differ."""
     size = math.prod(shape)
@@ -93,6 +112,23 @@ def kept_at(place: dict[str, Any], shape: tuple[int, ...], threshold: int) -> Ar
     index = reference.mask_index(shape, **place)
     words = np.uint64(KEY.seed), np.uint64(KEY.stream), index, np.uint64(threshold)
     return np.asarray(contract.keep(*words))
+
+
+def uniforms(place: dict[str, Any], shape: tuple[int, ...]) -> Array:
+    """The 32-bit uniforms of an array."""
+    index = reference.mask_index(shape, **place)
+    words: Any = np.uint64(KEY.seed), np.uint64(KEY.stream), index
+    return np.asarray(contract.uniform32(*words), np.uint64)
+
+
+def thresholds_near(u: Array, rng: np.random.Generator) -> Array:
+    """Thresholds many of which are ties of the first 16 bits, some up to the last bit."""
+    near = u.astype(np.int64) + rng.integers(-2, 3, u.shape)
+    any_other = rng.integers(0, 2**32, u.shape)
+    chosen = np.where(rng.random(u.shape) < 0.5, near, any_other)
+    edges = np.array([0, 1, 2**16 - 1, 2**16, 2**31, 2**32 - 1])[rng.integers(0, 6, u.shape)]
+    chosen = np.where(rng.random(u.shape) < 0.2, edges, chosen)
+    return np.clip(chosen, 0, 2**32 - 1).astype(np.uint32)
 
 
 def tied_threshold(place: dict[str, Any], shape: tuple[int, ...], nth: int, below: int) -> int:
