@@ -91,7 +91,7 @@ def test_many_ties_at_once_are_resolved(filled: bool) -> None:
         kept = uniform >= u
         assert kept[tied].any()
         assert not kept[tied].all()
-        assert_drawn(kept.reshape(256, 512), u / 2**32, key, filled)
+        assert_drawn(kept.reshape(256, 512), u / 2**32, key, filled=filled)
 
 
 @pytest.mark.parametrize("p", [2.0**-32, 2.0**-20, 65535 / 2**32, 2.0**-16, 1 - 2.0**-16,
@@ -115,10 +115,9 @@ def test_ties_at_the_smallest_and_largest_high_half_are_resolved(level_0: int) -
     for place in tied:
         for u in (int(uniform[place]), int(uniform[place]) + 1):
             first = int(place) // 64 * 64
-            where = {"offset": first}
             kept = uniform[first : first + 600] >= u
             if u < 2**32:
-                assert_drawn(kept, u / 2**32, key, **where)
+                assert_drawn(kept, u / 2**32, key, offset=first)
 
 
 @pytest.mark.parametrize(

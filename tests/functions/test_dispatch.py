@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from tests.support.internals import backend_of
+from tests.support.internals import adapter, backend_of, cupy_arrays, numpy_arrays
 from tests.support.subprocesses import assert_succeeds, run_python
 
 
@@ -86,8 +86,6 @@ def test_a_cupy_that_is_still_being_imported_disturbs_nobody(
 def test_an_array_on_a_gpu_without_cupy_is_an_error_that_names_the_package(
     x: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastdrop._arrays import cupy_arrays
-
     cupy_arrays.cupy_backend.cache_clear()
     monkeypatch.setitem(sys.modules, "cupy", None)  # importing it fails
     functions: list[Callable[[], Any]] = [
@@ -127,8 +125,6 @@ def test_a_device_key_without_cupy_cannot_be_made(monkeypatch: pytest.MonkeyPatc
 def test_every_backend_has_the_same_interface() -> None:
     pytest.importorskip("cupy", reason="CuPy is not installed: pip install -e '.[cuda13]'")
     import inspect
-
-    from fastdrop._arrays import adapter, cupy_arrays, numpy_arrays
 
     for kind in (numpy_arrays.NumpyBackend, cupy_arrays.CupyBackend, cupy_arrays.NumbaThroughCupy):
         for name, method in inspect.getmembers(adapter.Backend, inspect.isfunction):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._check import keywords
+from tests.support.internals import keywords
 from tests.support.oracle import ROOT, data
 
 X = np.random.default_rng(0).standard_normal((2, 3, 4, 4), np.float32)

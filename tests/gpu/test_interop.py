@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._arrays import cupy_arrays
 from tests.support import gpu_cases, oracle
 from tests.support.devices import Device, need_a_gpu
 from tests.support.gpu_cases import KEY
+from tests.support.internals import cupy_arrays
 
 need_a_gpu()
 pytestmark = pytest.mark.gpu

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._layers.function_layer import FunctionLayer
 from tests.support.gradients import assert_backward_is_the_gradient
+from tests.support.internals import FunctionLayer
 from tests.support.oracle import Array, assert_same
 from tests.support.slow import slow_unless
 

@@ -11,7 +11,7 @@ import pytest
 
 import fastdrop
 from fastdrop import __main__ as command
-from fastdrop._tools import self_check
+from tests.support.internals import self_check
 
 
 def test_it_reports_versions_and_passes() -> None:

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._functions import progress as bars
-from fastdrop._tools.warmup import FUNCTIONS
+from tests.support.internals import WARMUP_FUNCTIONS, progress_bars
 from tests.support.subprocesses import assert_succeeds, run_python
 
 CODE = """
@@ -84,7 +83,7 @@ def test_every_function_that_computes_can_be_named() -> None:
     functions = {name for name in fd.__all__ if inspect.isfunction(getattr(fd, name))}
     public = {name for name in functions if not name.endswith("_vjp")}  # which call two others
     others = {"as_key", "get_num_threads", "mc_dropout", "set_num_threads", "warmup"}
-    assert set(FUNCTIONS) == set(CALLS) == public - others
+    assert set(WARMUP_FUNCTIONS) == set(CALLS) == public - others
 
 
 CASES = [("float32", QUICK)]
@@ -133,7 +132,7 @@ def test_a_progress_bar_changes_nothing(progress: Any) -> None:
     if isinstance(progress, str) or progress:
         pytest.importorskip("rich" if progress is True else progress)
     fd.warmup([], ["dropout"], progress=progress)
-    assert list(bars.shown_as(progress, "counting")([1, 2, 3], 3)) == [1, 2, 3]
+    assert list(progress_bars.shown_as(progress, "counting")([1, 2, 3], 3)) == [1, 2, 3]
 
 
 class Terminal:
@@ -157,7 +156,7 @@ class Terminal:
 def seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Let time pass."""
     now = [0.0]
-    monkeypatch.setattr(bars, "time", type("Clock", (), {"monotonic": lambda: now[0]}))
+    monkeypatch.setattr(progress_bars, "time", type("Clock", (), {"monotonic": lambda: now[0]}))
 
     def passes(n: float) -> None:
         now[0] += n
@@ -174,7 +173,7 @@ def test_a_progress_bar_appears_in_a_terminal_if_it_takes_long(
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     done = []
-    for item in bars.shown_as(None, "counting")(range(4), 4):
+    for item in progress_bars.shown_as(None, "counting")(range(4), 4):
         done.append(item)
         seconds(each)
     assert done == [0, 1, 2, 3]
@@ -188,6 +187,6 @@ def test_without_rich_there_is_no_bar(
     monkeypatch.setattr(sys, "stderr", terminal)
     for name in ("rich.console", "rich.progress"):
         monkeypatch.setitem(sys.modules, name, None)
-    for _ in bars.shown_as(None, "counting")(range(3), 3):
+    for _ in progress_bars.shown_as(None, "counting")(range(3), 3):
         seconds(2.0)
     assert terminal.text == ""

@@ -188,7 +188,6 @@ class HostDriver:
 def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
     """Let CuPy arrays lie in the host's memory, and kernels be those of a driver, for a while."""
     cupy = cupy_or_skip()
-    from fastdrop._arrays import cupy_arrays
 
     def allocated(size: int) -> Any:
         memory = np.empty(max(size, 1), np.uint8)
@@ -222,9 +221,9 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
         patch.setattr(cupy.cuda.runtime, "getDevice", patches_device)
         patch.setattr(cupy.cuda, "Device", on)
         patch.setattr(cupy, "array", array)
-        patch.setattr(cupy_arrays, "cuda_driver", lambda: driver)
-        patch.setattr(cupy_arrays, "_summed", summed)
-        patch.setattr(cupy_arrays, "_packed", packed)
+        patch.setattr(internals.cupy_arrays, "cuda_driver", lambda: driver)
+        patch.setattr(internals.cupy_arrays, "_summed", summed)
+        patch.setattr(internals.cupy_arrays, "_packed", packed)
         # Plans were made for another driver.
         internals.replace_plan_cache(patch)
         with cupy.cuda.using_allocator(allocated):

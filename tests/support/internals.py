@@ -15,13 +15,29 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from fastdrop._arrays import adapter, dispatch, numpy_arrays, overlap
+from fastdrop._arrays import adapter, cupy_arrays, dispatch, numpy_arrays, overlap
 from fastdrop._call import coefficients, plan_cache
+from fastdrop._check import keywords
 from fastdrop._check import placement as placements
 from fastdrop._functions import dropout
+from fastdrop._functions import progress as progress_bars
+from fastdrop._layers.function_layer import FunctionLayer
+from fastdrop._tools import self_check, warmup
 from fastdrop_kernels import layout
 from fastdrop_kernels.cpu.host import driver
 
+# Modules that their own tests patch or compare.
+__all__ = [
+    "FunctionLayer",
+    "adapter",
+    "cupy_arrays",
+    "keywords",
+    "numpy_arrays",
+    "progress_bars",
+    "self_check",
+]
+
+WARMUP_FUNCTIONS = warmup.FUNCTIONS  # names that `fastdrop.warmup` takes
 c_strides = layout.c_strides  # shape -> strides of C order, in elements
 placement = placements.place  # shape, noise_shape, offset, global_shape -> index, index strides
 addresses = overlap.addresses  # an array of addresses, whatever memory they are of

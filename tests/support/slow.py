@@ -1,8 +1,8 @@
-"""Which cases of a test are quick.
+"""Marks the slow cases of a parametrized test.
 
-From an empty cache a test takes as long as compiling what it calls: 0.3 to 1 s a kernel, and up to
-fifteen kernels an operation and dtype. So the README's test command meets every one of these,
-but not all of their combinations; these are marked slow, and CI runs them too.
+With an empty kernel cache a test takes as long as compiling what it calls: 0.1 to 1 s a kernel, and
+up to fifteen kernels for an operation and dtype. The quick cases reach every operation, dtype and
+layout, but not all of their combinations; CI runs the slow ones too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 
 def slow_unless(quick: Callable[..., bool], *axes: Iterable[Any]) -> list[Any]:
-    """All combinations of values to parametrize with: those that are not quick are marked slow."""
+    """Return all combinations of values for `parametrize`; those that are not quick are slow."""
     return [
         pytest.param(*values, marks=() if quick(*values) else pytest.mark.slow)
         for values in itertools.product(*axes)
