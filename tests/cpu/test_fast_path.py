@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -70,29 +71,25 @@ def layouts(x: Array) -> dict[str, Array]:
     ["bool", *(pytest.param(d, marks=pytest.mark.slow) for d in ("f2", "f4", "f8", "u1", "c16"))],
 )
 def test_small_arrays_in_the_schedules_of_large_ones(
-    dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch
+    dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch, set_threads: Callable[[int], None]
 ) -> None:
     set_cpu_limits(monkeypatch, parallel_from=500, chunk=300, cached_bytes=256)
     replace_fast_paths(monkeypatch)
-    before = fd.get_num_threads()
-    fd.set_num_threads(threads)
-    try:
-        for shape in ((33, 97), (64, 64), (5, 1031), (1500, 3)):
-            numbers = np.random.default_rng().integers(1, 99, shape)
-            for name, x in layouts(numbers.astype(dtype)).items():
-                for p in (0.2, 1.0):
-                    kept = mask(shape, p, KEY, offset=77)
-                    if dtype == "bool":
-                        got = fd.dropout_mask(shape, p, rng=KEY, offset=77)
-                        assert (got == kept).all()
-                        bits = fd.dropout_mask(shape, p, rng=KEY, offset=77, packed=True)
-                        assert data(bits) == data(np.packbits(kept, bitorder="little"))
-                    elif dtype.startswith("f"):
-                        got = fd.dropout(x, p, rng=KEY, offset=77)
-                        factor = 1 / (1 - p) if p < 1 else 0.0
-                        assert_same(got, applied(kept, x, factor))
-                    else:
-                        got = fd.masked_fill(x, p, 0, rng=KEY, offset=77)
-                        assert (got == np.where(kept, x, 0)).all(), name
-    finally:
-        fd.set_num_threads(before)
+    set_threads(threads)
+    for shape in ((33, 97), (64, 64), (5, 1031), (1500, 3)):
+        numbers = np.random.default_rng().integers(1, 99, shape)
+        for name, x in layouts(numbers.astype(dtype)).items():
+            for p in (0.2, 1.0):
+                kept = mask(shape, p, KEY, offset=77)
+                if dtype == "bool":
+                    got = fd.dropout_mask(shape, p, rng=KEY, offset=77)
+                    assert (got == kept).all()
+                    bits = fd.dropout_mask(shape, p, rng=KEY, offset=77, packed=True)
+                    assert data(bits) == data(np.packbits(kept, bitorder="little"))
+                elif dtype.startswith("f"):
+                    got = fd.dropout(x, p, rng=KEY, offset=77)
+                    factor = 1 / (1 - p) if p < 1 else 0.0
+                    assert_same(got, applied(kept, x, factor))
+                else:
+                    got = fd.masked_fill(x, p, 0, rng=KEY, offset=77)
+                    assert (got == np.where(kept, x, 0)).all(), name

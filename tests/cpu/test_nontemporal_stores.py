@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import pytest
 
@@ -18,7 +18,7 @@ from fastdrop_kernels.cpu.loops.contiguous import NEAR, NONTEMPORAL, has_nontemp
 from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
 from tests.support.internals import replace_fast_paths, set_cpu_limits
 from tests.support.oracle import POISON, affine, applied, assert_same, data, mask, misaligned
-from tests.support.run_kernel import run_kernel
+from tests.support.run_kernel import OPERATIONS, run_kernel
 from tests.support.slow import slow_unless
 
 pytestmark = pytest.mark.skipif(
@@ -26,16 +26,7 @@ pytestmark = pytest.mark.skipif(
     reason="nontemporal stores are for AVX-512BW on x86-64, which this processor lacks",
 )
 
-KINDS: dict[str, tuple[Operation, Any]] = {
-    "float16": (operations.drop("float16", storage.FLOAT16), np.float16),
-    "bfloat16": (operations.drop("bfloat16", storage.BFLOAT16), ml_dtypes.bfloat16),
-    "float32": (operations.drop("float32", storage.FLOAT32), np.float32),
-    "float64": (operations.drop("float64", storage.FLOAT64), np.float64),
-    "fill-2": (operations.fill(storage.MOVED[2]), np.uint16),
-    "fill-4": (operations.fill(storage.MOVED[4]), np.uint32),
-    "fill-8": (operations.fill(storage.MOVED[8]), np.uint64),
-    "fill-16": (operations.fill(storage.MOVED[16]), np.complex128),
-}
+KINDS = [name for name, (operation, _) in OPERATIONS.items() if has_nontemporal(operation)]
 QUICK = ("bfloat16", "float32", "fill-16")
 every_kind = pytest.mark.parametrize("kind", slow_unless(lambda kind: kind in QUICK, KINDS))
 KEY = fd.Key(2**63 + 5, 2**40 + 1)
@@ -46,7 +37,7 @@ def compare(
     kind: str, n: int, x_by: int, y_by: int, index: int, threshold: int = T, key: fd.Key = KEY
 ) -> None:
     """Compare with the plain kernel, also around the output."""
-    operation, dtype = KINDS[kind]
+    operation, dtype = OPERATIONS[kind]
     x = misaligned((np.arange(n) % 251 + 1).astype(dtype), x_by)
     value = np.array(3, np.float32 if kind in ("float16", "bfloat16") else dtype)
     results = []
@@ -94,7 +85,7 @@ def test_ties_at_every_place_of_a_group(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
 def test_nontemporal_results_equal_the_reference(kind: str, rng: np.random.Generator) -> None:
-    operation, dtype = KINDS[kind]
+    operation, dtype = OPERATIONS[kind]
     x = rng.standard_normal(20_001).astype(dtype)
     y = misaligned(np.empty_like(x), 40)
     run_kernel(operation, x, y, np.array(1 / 0.63, dtype), T, KEY, 77, NONTEMPORAL)
@@ -112,7 +103,9 @@ def test_alpha_dropout(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_large_calls_use_nontemporal_stores(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_calls_use_nontemporal_stores(
+    threads: int, monkeypatch: pytest.MonkeyPatch, set_threads: Callable[[int], None]
+) -> None:
     """Also in chunks that begin inside a cache line; in-place calls use ordinary stores."""
     policies: list[str] = []
 
@@ -125,27 +118,23 @@ def test_large_calls_use_nontemporal_stores(threads: int, monkeypatch: pytest.Mo
     set_cpu_limits(
         monkeypatch, parallel_from=500, chunk=1500, cached_bytes=256, nontemporal_from=1 << 16
     )
-    before = fd.get_num_threads()
-    fd.set_num_threads(threads)
-    try:
-        x = misaligned(np.arange(1, 50_001, dtype=np.float32), 16)
-        want = applied(mask(x.shape, 0.37, KEY, offset=77), x, 1 / 0.63)
-        for _ in range(3):  # the second call may be planned, the third follows the plan
-            y = misaligned(np.zeros_like(x), 16)
-            for out in (y, x.copy()):
-                given = x if out is y else out
-                policies.clear()
-                fd.dropout(given, 0.37, rng=KEY, offset=77, out=out)
-                assert_same(out, want)
-                assert (NONTEMPORAL in policies) == (out is y)
-            small = x[:9999]
+    set_threads(threads)
+    x = misaligned(np.arange(1, 50_001, dtype=np.float32), 16)
+    want = applied(mask(x.shape, 0.37, KEY, offset=77), x, 1 / 0.63)
+    for _ in range(3):  # the second call may be planned, the third follows the plan
+        y = misaligned(np.zeros_like(x), 16)
+        for out in (y, x.copy()):
+            given = x if out is y else out
             policies.clear()
-            assert_same(fd.dropout(small, 0.37, rng=KEY, offset=77), want[:9999])
-            assert NONTEMPORAL not in policies
-            filled = fd.masked_fill(x.view(np.int32), 0.37, -7, rng=KEY, offset=77)
-            assert data(filled) == data(np.where(want != 0, x.view(np.int32), np.int32(-7)))
-    finally:
-        fd.set_num_threads(before)
+            fd.dropout(given, 0.37, rng=KEY, offset=77, out=out)
+            assert_same(out, want)
+            assert (NONTEMPORAL in policies) == (out is y)
+        small = x[:9999]
+        policies.clear()
+        assert_same(fd.dropout(small, 0.37, rng=KEY, offset=77), want[:9999])
+        assert NONTEMPORAL not in policies
+        filled = fd.masked_fill(x.view(np.int32), 0.37, -7, rng=KEY, offset=77)
+        assert data(filled) == data(np.where(want != 0, x.view(np.int32), np.int32(-7)))
 
 
 def test_which_operations_have_nontemporal_kernels() -> None:

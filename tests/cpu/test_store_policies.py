@@ -4,33 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import contract
-from fastdrop_kernels.cpu.elements import operations, storage
 from fastdrop_kernels.cpu.loops.contiguous import FAR, NEAR
 from tests.support.oracle import POISON, Array, applied, assert_same, data, mask, misaligned
-from tests.support.run_kernel import run_kernel
+from tests.support.run_kernel import OPERATIONS, run_kernel
 from tests.support.slow import slow_unless
 
-KINDS: dict[str, tuple[Any, Any]] = {
-    "float16": (operations.drop("float16", storage.FLOAT16), np.float16),
-    "bfloat16": (operations.drop("bfloat16", storage.BFLOAT16), ml_dtypes.bfloat16),
-    "float32": (operations.drop("float32", storage.FLOAT32), np.float32),
-    "float64": (operations.drop("float64", storage.FLOAT64), np.float64),
-    "fill-1": (operations.fill(storage.MOVED[1]), np.uint8),
-    "fill-2": (operations.fill(storage.MOVED[2]), np.uint16),
-    "fill-4": (operations.fill(storage.MOVED[4]), np.uint32),
-    "fill-8": (operations.fill(storage.MOVED[8]), np.uint64),
-    "fill-16": (operations.fill(storage.MOVED[16]), np.complex128),
-    "mark": (operations.mark(), np.bool_),
-}
 # Storages of 1 to 8 bytes; the others' kernels are for the longer tests.
 QUICK = ("bfloat16", "float32", "float64", "mark")
-every_kind = pytest.mark.parametrize("kind", slow_unless(lambda kind: kind in QUICK, KINDS))
+every_kind = pytest.mark.parametrize("kind", slow_unless(lambda kind: kind in QUICK, OPERATIONS))
 SIZES = [0, 1, 2, 7, 15, 16, 17, 31, 63, 64, 65, 127, 129, 511, 512, 513, 527, 1023, 1025, 2047,
          2048, 2049, 2561, 4096, 4113, 9999]  # fmt: skip
 KEY = fd.Key(2**63 + 5, 2**40 + 1)
@@ -47,7 +33,7 @@ def target(n: int, dtype: Any, by: int) -> tuple[Array, Array]:
 
 
 def compare(kind: str, n: int, x_by: int, y_by: int, index: int, start: int = 0) -> None:
-    operation, dtype = KINDS[kind]
+    operation, dtype = OPERATIONS[kind]
     x = misaligned(np.arange(1, n + 1).astype(dtype), x_by)
     value = np.array(3, np.float32 if kind in ("float16", "bfloat16") else dtype)
     memories = []
@@ -92,7 +78,7 @@ def test_both_kernels_equal_the_reference(kind: str, rng: np.random.Generator) -
 
 
 def check_reference(kind: str, policy: str, rng: np.random.Generator) -> None:
-    operation, dtype = KINDS[kind]
+    operation, dtype = OPERATIONS[kind]
     x = rng.standard_normal(20_001).astype(dtype)
     factor = np.array(1 / (1 - P), dtype)
     y, _ = target(x.size, dtype, 36)

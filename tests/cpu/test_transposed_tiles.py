@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -150,17 +151,18 @@ def test_negative_strides_through_the_mask(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("shape", [(2 * RUN - 9, 1000), (3000, 700), (80 * RUN, 40)], ids=str)
 def test_threads_share_a_transposed_array(
-    shape: tuple[int, int], threads: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, int],
+    threads: int,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    set_threads: Callable[[int], None],
 ) -> None:
     set_cpu_limits(monkeypatch, parallel_from=1 << 12)
-    key, p, before = key_from(rng), 0.3, fd.get_num_threads()
+    key, p = key_from(rng), 0.3
     x = np.asfortranarray(rng.standard_normal(shape, np.float32))
     out = np.full(shape, np.nan, np.float32, order="F")
-    try:
-        fd.set_num_threads(threads)
-        fd.dropout(x, p, rng=key, scale=2.0, out=out)
-    finally:
-        fd.set_num_threads(before)
+    set_threads(threads)
+    fd.dropout(x, p, rng=key, scale=2.0, out=out)
     assert_same(out, applied(mask(shape, p, key), x, 2.0))
 
 

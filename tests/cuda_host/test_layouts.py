@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from fastdrop_kernels.cuda import driver
 from tests.support.cuda_host.cases import (
     ALL,
-    ALWAYS,
     FLOATS,
     KEY,
     WIDE,
@@ -30,6 +29,7 @@ from tests.support.cuda_host.cases import (
     settings_of_launches,
     tied_threshold,
 )
+from tests.support.cuda_host.strategies import placements, thresholds
 from tests.support.internals import placement
 from tests.support.oracle import POISON, assert_same
 from tests.support.slow import slow_unless
@@ -109,27 +109,14 @@ def cases(draw: Callable[..., Any], operations: list[str]) -> dict[str, Any]:
     step = st.sampled_from([1, 1, 1, 2, 3, -1, -2])
     stepped = st.tuples(*(step for _ in shape))
     repeated = st.tuples(*(st.sampled_from([0, 1, 1, -1]) for _ in shape))
-    where = draw(st.sampled_from(["whole", "offset", "shard"]))
-    place: dict[str, Any] = {}
-    full = shape
-    if where == "offset":
-        place["offset"] = draw(st.integers(0, 2**62))
-    elif where == "shard":
-        start = tuple(draw(st.integers(0, 9)) for _ in shape)
-        full = tuple(s + n + draw(st.integers(0, 9)) for s, n in zip(start, shape, strict=True))
-        place |= {"offset": start, "global_shape": full}
-    if draw(st.booleans()):
-        place["noise_shape"] = tuple(draw(st.sampled_from([1, n])) for n in full)
     return {
         "shape": shape,
-        "place": place,
+        "place": draw(placements(shape)),
         "what": draw(st.sampled_from(operations)),
         "y": (draw(st.integers(0, 15)), draw(axes), draw(st.one_of(contiguous, stepped))),
         "x": (draw(st.integers(0, 15)), draw(axes), draw(st.one_of(contiguous, stepped, repeated))),
         "in_place": draw(st.booleans()),
-        "threshold": draw(
-            st.one_of(st.sampled_from([0, 1, 1 << 31, ALWAYS - 1, ALWAYS]), st.integers(0, ALWAYS))
-        ),
+        "threshold": draw(thresholds),
         "tie": draw(st.sampled_from([None, 0, 1])),
         "nth": draw(st.integers(0, 10**6)),
         "wide": draw(st.booleans()),

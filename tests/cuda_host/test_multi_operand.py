@@ -31,6 +31,7 @@ from tests.support.cuda_host.cases import (
     uniforms,
 )
 from tests.support.cuda_host.host import HostLauncher
+from tests.support.cuda_host.strategies import placements, thresholds
 from tests.support.internals import c_strides, placement
 from tests.support.oracle import POISON, Array, poisoned
 from tests.support.slow import slow_unless
@@ -136,27 +137,14 @@ def cases(draw: Callable[..., Any], operations: list[str]) -> dict[str, Any]:
     plain = st.tuples(st.just(tuple(range(rank))), st.just((1,) * rank))
     stepped = st.tuples(axes, st.tuples(*(st.sampled_from([1, 1, 1, 2, -1]) for _ in shape)))
     repeated = st.tuples(axes, st.tuples(*(st.sampled_from([0, 0, 1, 1, -1]) for _ in shape)))
-    place: dict[str, Any] = {}
-    full = shape
-    where = draw(st.sampled_from(["whole", "offset", "shard"]))
-    if where == "offset":
-        place["offset"] = draw(st.integers(0, 2**62))
-    elif where == "shard":
-        start = tuple(draw(st.integers(0, 9)) for _ in shape)
-        full = tuple(s + n + draw(st.integers(0, 9)) for s, n in zip(start, shape, strict=True))
-        place |= {"offset": start, "global_shape": full}
-    if draw(st.booleans()):
-        place["noise_shape"] = tuple(draw(st.sampled_from([1, n])) for n in full)
     by = st.sampled_from([0, 0, 0, 4, 8, 1, 2, 6, 12])
     return {
         "what": draw(st.sampled_from(operations)),
         "shape": shape,
-        "place": place,
+        "place": draw(placements(shape)),
         "y": (draw(by), *draw(st.one_of(plain, stepped))),
         "inputs": [(draw(by), *draw(st.one_of(plain, stepped, repeated))) for _ in range(3)],
-        "threshold": draw(
-            st.one_of(st.sampled_from([0, 1, 1 << 31, ALWAYS - 1, ALWAYS]), st.integers(0, ALWAYS))
-        ),
+        "threshold": draw(thresholds),
         "tie": draw(st.sampled_from([None, 0, 1])),
         "seed": draw(st.integers(0, 10**6)),
         "wide": draw(st.booleans()),

@@ -14,11 +14,11 @@ from tests.support import nvrtc
 from tests.support.cuda_host.cases import FLOATS
 from tests.support.devices import host_device
 from tests.support.internals import placement
+from tests.support.layouts import LAYOUTS
 from tests.support.oracle import Array, assert_same, mask, misaligned, poison, poisoned
 from tests.support.slow import slow_unless
 from tests.support.softmax import (
     KEY,
-    LAYOUTS,
     assert_close,
     assert_gradient_close,
     check,

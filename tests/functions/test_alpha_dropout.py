@@ -11,7 +11,8 @@ import pytest
 
 import fastdrop as fd
 from tests.support.internals import set_cpu_limits
-from tests.support.oracle import Array, affine, alpha_numbers, assert_same, mask, misaligned
+from tests.support.layouts import LAYOUTS
+from tests.support.oracle import Array, affine, alpha_numbers, assert_same, mask
 from tests.support.slow import slow_unless
 
 KEY = fd.Key(2**40 + 9, 2**63 + 5)
@@ -24,13 +25,6 @@ WHERE: list[dict[str, Any]] = [
     {"noise_shape": (1, 1)},
     {"offset": (3, 5), "global_shape": (40, 100)},
 ]
-LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "C": np.copy,
-    "F": lambda x: np.array(x, order="F"),
-    "strided": lambda x: np.repeat(np.repeat(x, 2, 0), 3, 1)[::2, ::3],
-    "backwards": lambda x: np.ascontiguousarray(x[::-1, ::-1])[::-1, ::-1],
-    "misaligned": lambda x: misaligned(x, x.itemsize),
-}
 
 
 def expected(x: Array, p: float, **where: Any) -> Array:

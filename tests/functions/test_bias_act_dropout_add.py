@@ -13,7 +13,8 @@ import fastdrop as fd
 from tests.support import bias_act
 from tests.support.bias_act import ACTIVATIONS
 from tests.support.gradients import numerical_gradient
-from tests.support.oracle import Array, assert_same, mask, misaligned, poisoned
+from tests.support.layouts import LAYOUTS
+from tests.support.oracle import Array, assert_same, mask, poisoned
 from tests.support.slow import slow_unless
 
 KEY = fd.Key(2**41 + 3, 2**62 + 1)
@@ -22,14 +23,6 @@ FACTOR = float(np.float32(1 / (1 - 0.3)))
 # How many eps of the dtype a result may be off, of the sizes that are added in it.
 EPS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-23, "float64": 2.0**-52}
 SHAPE = 37, 83
-LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "C": np.copy,
-    "F": lambda x: np.array(x, order="F"),
-    "strided": lambda x: np.repeat(np.repeat(x, 2, 0), 3, 1)[::2, ::3],
-    "backwards": lambda x: np.ascontiguousarray(x[::-1, ::-1])[::-1, ::-1],
-    "misaligned": lambda x: misaligned(x, x.itemsize),
-    "rows of wider ones": lambda x: np.pad(x, ((0, 0), (3, 5)))[:, 3:-5],
-}
 
 
 def numbers(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> Array:

@@ -16,6 +16,7 @@ import fastdrop as fd
 from fastdrop_kernels.cpu.elements import operations, storage
 from fastdrop_kernels.cpu.loops.contiguous import FAR, NEAR
 from tests.support.internals import set_cpu_limits
+from tests.support.layouts import LAYOUTS
 from tests.support.normals import FUNCTIONS, expected
 from tests.support.oracle import Array, assert_same, data, misaligned, poison, poisoned
 from tests.support.overlaps import OVERLAPS, overlapping
@@ -39,14 +40,6 @@ WHERE: list[dict[str, Any]] = [
     {"offset": (3, 5), "global_shape": (40, 100), "noise_shape": (None, 1)},
     {"offset": (3, 5), "global_shape": (40, 100), "noise_shape": (1, None)},
 ]
-LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "C": np.copy,
-    "F": lambda x: np.array(x, order="F"),
-    "strided": lambda x: np.repeat(np.repeat(x, 2, 0), 3, 1)[::2, ::3],
-    "columns": lambda x: np.concatenate([x, x], axis=1)[:, :COLUMNS],
-    "backwards": lambda x: np.ascontiguousarray(x[::-1, ::-1])[::-1, ::-1],
-    "misaligned": lambda x: misaligned(x, x.itemsize),
-}
 
 both = pytest.mark.parametrize("what", FUNCTIONS)
 one_first = pytest.mark.parametrize("what", slow_unless(lambda what: what == "plus", FUNCTIONS))

@@ -141,14 +141,10 @@ def test_packed_masks_at_moving_offsets() -> None:
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_threads_share_shards_at_moving_offsets(order: Any) -> None:
-    before = fd.get_num_threads()
+def test_threads_share_shards_at_moving_offsets(order: Any, set_threads: Any) -> None:
     x = np.asarray(np.ones((1100, 1000), np.float32), order=order)
-    try:
-        fd.set_num_threads(3)
-        for offset in [(0, 0), (7, 9), (2000, 30)]:
-            where: dict[str, Any] = {"offset": offset, "global_shape": (4000, 1040)}
-            y = fd.dropout(x, P, rng=KEY, **where)
-            assert_same(np.ascontiguousarray(y), dropped(x, P, KEY, **where))
-    finally:
-        fd.set_num_threads(before)
+    set_threads(3)
+    for offset in [(0, 0), (7, 9), (2000, 30)]:
+        where: dict[str, Any] = {"offset": offset, "global_shape": (4000, 1040)}
+        y = fd.dropout(x, P, rng=KEY, **where)
+        assert_same(np.ascontiguousarray(y), dropped(x, P, KEY, **where))

@@ -14,11 +14,11 @@ import fastdrop as fd
 from fastdrop_kernels.cpu.host import softmax as softmax_driver
 from tests.support.gradients import assert_backward_is_the_gradient
 from tests.support.internals import set_cpu_limits
+from tests.support.layouts import LAYOUTS
 from tests.support.oracle import assert_same, mask, poisoned
 from tests.support.slow import slow_unless
 from tests.support.softmax import (
     KEY,
-    LAYOUTS,
     assert_close,
     assert_gradient_close,
     backward,

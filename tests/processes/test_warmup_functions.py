@@ -12,19 +12,11 @@ import pytest
 
 import fastdrop as fd
 from tests.support.internals import WARMUP_FUNCTIONS, progress_bars
-from tests.support.subprocesses import assert_succeeds, run_python
+from tests.support.subprocesses import COUNTING, assert_succeeds, run_python
 
-CODE = """
-import numpy as np, fastdrop as fd
-from fastdrop_kernels.cpu.codegen import compiler
-
-made = []
-compile_ = compiler._compile
-def counted(name, *rest):
-    made.append(name)
-    return compile_(name, *rest)
-compiler._compile = counted
-
+CODE = (
+    COUNTING
+    + """
 fd.warmup({dtype!r}, {functions}, p_arrays={p_arrays}, activations={acts})
 assert made
 made.clear()
@@ -42,6 +34,7 @@ for n in (1, 2):
             assert not made, (made, a.shape, a.strides, p)
 print("nothing was compiled")
 """
+)
 
 PLAIN = "fd.{name}(a, p); fd.{name}(a, p, out=a.copy()); fd.{name}(a, p, noise_shape=(None, 1))"
 IMAGES = "fd.{name}(images, p); fd.{name}(images, p, data_format='channels_last')"

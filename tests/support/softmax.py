@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,9 @@ import fastdrop as fd
 from fastdrop_kernels import contract
 from fastdrop_kernels.exp_coefficients import EXP32, EXP64, INVERSE_LOG_2
 from tests.support.devices import Device
-from tests.support.oracle import Array, assert_same, mask, misaligned, poisoned
+from tests.support.oracle import Array, assert_same, mask, poisoned
 
 KEY = fd.Key(2**40 + 9, 2**63 + 5)
-LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "C": np.copy,
-    "F": lambda x: np.array(x, order="F"),
-    "strided": lambda x: np.repeat(np.repeat(x, 2, 0), 3, -1)[::2, ..., ::3],
-    "backwards": lambda x: np.ascontiguousarray(x[::-1, ..., ::-1])[::-1, ..., ::-1],
-    "rows apart": lambda x: np.concatenate([x, x], -1)[..., : x.shape[-1]],
-    "misaligned": lambda x: misaligned(x, x.itemsize),
-}
 
 
 def softmax(x: Array, axis: int) -> Array:
