@@ -292,7 +292,7 @@ def test_fold_in_gives_the_same_keys_in_python_and_compiled() -> None:
         for n in range(99):
             key.fold_in(n)
         from fastdrop._check import fold_in
-        assert fold_in.fold_in is not fold_in._by_the_text
+        assert fold_in.fold_in is not fold_in._interpreted
         print(before == [key.fold_in(n) for n in counts])
     """
     assert assert_succeeds(run_python(textwrap.dedent(script))) == "True\n"

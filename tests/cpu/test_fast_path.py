@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from tests.support.internals import fast_path, replace_fast_paths, set_cpu_limits
+from tests.support.internals import DONE, UNFIT, fast_call, set_cpu_limits
 from tests.support.oracle import Array, applied, assert_same, data, mask, poisoned
 
 KEY = fd.Key(2**62 + 9, 5)
@@ -25,21 +25,20 @@ def test_equal_dtypes_share_a_fast_path(dtype: Any) -> None:
     if dtype is not ml_dtypes.bfloat16:
         arrays.append(x.astype(np.dtype(dtype, metadata={"unit": "m"})))
     want = fd.dropout(x, 0.25, rng=KEY)
-    path = fast_path(0.25, x.dtype)
+    call = fast_call(x, 0.25, KEY)
     for a in arrays:
         out = poisoned(x.shape, dtype)
-        assert path.near(id(a), id(out), path.record_at, 0, *KEY) == 1
+        assert call(a, out) == DONE
         assert data(out) == data(want)
         assert data(fd.dropout(a, 0.25, rng=KEY)) == data(want)
     other = x.astype(np.dtype(dtype).newbyteorder()) if dtype is not ml_dtypes.bfloat16 else None
     if other is not None:
-        assert path.near(id(other), id(x), path.record_at, 0, *KEY) == 0
+        assert call(other, x) == UNFIT
 
 
 def test_the_fast_path_refuses_what_it_cannot_compute() -> None:
     x = np.ones((8, 8), np.float32)
-    fd.dropout(x, 0.5, rng=KEY)
-    path = fast_path(0.5, x.dtype)
+    call = fast_call(x, 0.5, KEY)
     frozen = np.ones((8, 8), np.float32)
     frozen.flags.writeable = False
     memory = np.ones(100, np.float32)
@@ -56,9 +55,9 @@ def test_the_fast_path_refuses_what_it_cannot_compute() -> None:
     pairs: list[tuple[Array, Array]] = [(x, out) for out in outs]
     for x_, y in [*pairs, (a, b), (b, a), (x[:, ::2], x[:, 1::2])]:
         before = memory.tobytes(), y.tobytes()
-        assert path.near(id(x_), id(y), path.record_at, 0, *KEY) == 0
+        assert call(x_, y) == UNFIT
         assert (memory.tobytes(), y.tobytes()) == before
-    assert path.near(id(frozen), id(x), path.record_at, 0, *KEY) == 1  # reading is not writing
+    assert call(frozen, x) == DONE  # reading is not writing
 
 
 def layouts(x: Array) -> dict[str, Array]:
@@ -74,7 +73,6 @@ def test_small_arrays_in_the_schedules_of_large_ones(
     dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch, set_threads: Callable[[int], None]
 ) -> None:
     set_cpu_limits(monkeypatch, parallel_from=500, chunk=300, cached_bytes=256)
-    replace_fast_paths(monkeypatch)
     set_threads(threads)
     for shape in ((33, 97), (64, 64), (5, 1031), (1500, 3)):
         numbers = np.random.default_rng().integers(1, 99, shape)

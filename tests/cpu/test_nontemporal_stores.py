@@ -13,10 +13,10 @@ from fastdrop_kernels import contract
 from fastdrop_kernels.cpu.elements import operations, storage
 from fastdrop_kernels.cpu.elements.operations import Operation
 from fastdrop_kernels.cpu.elements.sampler import GROUP
-from fastdrop_kernels.cpu.host import catalogue, driver
+from fastdrop_kernels.cpu.host import catalogue
 from fastdrop_kernels.cpu.loops.contiguous import NEAR, NONTEMPORAL, has_nontemporal
 from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
-from tests.support.internals import replace_fast_paths, set_cpu_limits
+from tests.support.internals import call_plan, set_cpu_limits
 from tests.support.oracle import POISON, affine, applied, assert_same, data, mask, misaligned
 from tests.support.run_kernel import OPERATIONS, run_kernel
 from tests.support.slow import slow_unless
@@ -113,8 +113,7 @@ def test_large_calls_use_nontemporal_stores(
         policies.append(policy)
         return flat(operation, policy)
 
-    monkeypatch.setattr(driver, "flat", noted)
-    replace_fast_paths(monkeypatch)
+    monkeypatch.setattr(call_plan, "flat", noted)
     set_cpu_limits(
         monkeypatch, parallel_from=500, chunk=1500, cached_bytes=256, nontemporal_from=1 << 16
     )

@@ -294,7 +294,7 @@ def test_every_public_function_of_masks_is_here() -> None:
 def test_keywords_of_layers_are_translated() -> None:
     def refuse(name: str, /, **unknown: Any) -> str:
         with pytest.raises(TypeError) as caught:
-            keywords.refuse(name, unknown)
+            keywords.raise_argument_error(name, unknown)
         return str(caught.value)
 
     cases: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -326,10 +326,10 @@ def test_keywords_of_layers_are_translated() -> None:
 
 def test_constructors_can_be_decorated_too() -> None:
     class Layer:
-        @keywords.named
+        @keywords.checks_keywords
         def __init__(self, p: float, size: int = 3, *, rng: Any = None, **unknown: Any) -> None:
             if unknown or p is keywords.MISSING:
-                keywords.refuse("Dropout", unknown, p=p)
+                keywords.raise_argument_error("Dropout", unknown, p=p)
 
     make: Callable[..., Any] = Layer
     assert str(inspect.signature(Layer)) in (

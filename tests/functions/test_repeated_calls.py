@@ -123,15 +123,3 @@ def test_the_plan_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for k in range(1, 20):
         assert_same(fd.dropout(x, k / 20, rng=KEYS[1]), dropped(x, k / 20, KEYS[1]))
         assert internals.plan_count() <= 5
-
-
-def test_a_hash_collision_plans_no_mask_that_does_not_fit(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    internals.let_all_call_hashes_collide(monkeypatch)
-    memory = np.zeros(200, np.bool_)
-    with pytest.raises(ValueError, match=r"out has shape \(4,\)"):
-        fd.dropout_mask(64, 0.3, rng=1, out=memory[100:104])
-    with pytest.raises(ValueError, match=r"out has shape \(4,\)"):
-        fd.dropout_mask(64, 0.3, rng=1, packed=True, out=memory[100:104].view(np.uint8))
-    assert not memory.any()

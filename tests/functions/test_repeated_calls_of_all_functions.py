@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.host import driver
 from fastdrop_kernels.threads import run_together
 from tests.support import internals, normals
 from tests.support import repeated_calls as family
@@ -317,15 +316,6 @@ def test_equal_dtypes_share_a_plan() -> None:
         assert (fd.masked_fill(swapped, P, 3.0, rng=KEY) == filled(x, P, 3.0, KEY)).all()
 
 
-def test_calls_that_are_made_once_are_not_planned() -> None:
-    x = np.ones(100, np.float32)
-    for k in range(1, 100):
-        p = k / 100
-        assert_same(fd.masked_fill(x, p, 7.0, rng=KEY), filled(x, p, 7.0, KEY))
-        assert (fd.dropout_mask(100, p, rng=KEY) == mask((100,), p, KEY)).all()
-    assert internals.plan_count() == 0
-
-
 def test_calls_that_differ_in_the_offset_share_a_plan() -> None:
     x = np.ones(100, np.float32)
     for k in range(100):
@@ -343,7 +333,6 @@ def test_the_plan_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             assert_same(y, filled(x, k / 30, 7.0, KEY))
             fd.dropout_mask(k, P, rng=KEY)
             assert internals.plan_count() <= 5
-            assert internals.calls_seen_once() <= 5
 
 
 def test_forgetting_empties_the_plan_cache(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,7 +369,7 @@ def test_threads_share_planned_calls(monkeypatch: pytest.MonkeyPatch, set_thread
         helped.append(threads)
         run_together(work, threads)
 
-    monkeypatch.setattr(driver, "run_together", counted)
+    monkeypatch.setattr(internals.call_plan, "run_together", counted)
     shape = 5000, 3
     for member in (NAMES["masked_fill"], NAMES["dropout_mask"], NAMES["packed mask"]):
         first = numbers(member, shape)

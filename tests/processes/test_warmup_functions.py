@@ -125,7 +125,7 @@ def test_a_progress_bar_changes_nothing(progress: Any) -> None:
     if isinstance(progress, str) or progress:
         pytest.importorskip("rich" if progress is True else progress)
     fd.warmup([], ["dropout"], progress=progress)
-    assert list(progress_bars.shown_as(progress, "counting")([1, 2, 3], 3)) == [1, 2, 3]
+    assert list(progress_bars.progress_bar(progress, "counting")([1, 2, 3], 3)) == [1, 2, 3]
 
 
 class Terminal:
@@ -166,7 +166,7 @@ def test_a_progress_bar_appears_in_a_terminal_if_it_takes_long(
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     done = []
-    for item in progress_bars.shown_as(None, "counting")(range(4), 4):
+    for item in progress_bars.progress_bar(None, "counting")(range(4), 4):
         done.append(item)
         seconds(each)
     assert done == [0, 1, 2, 3]
@@ -180,6 +180,6 @@ def test_without_rich_there_is_no_bar(
     monkeypatch.setattr(sys, "stderr", terminal)
     for name in ("rich.console", "rich.progress"):
         monkeypatch.setitem(sys.modules, name, None)
-    for _ in progress_bars.shown_as(None, "counting")(range(3), 3):
+    for _ in progress_bars.progress_bar(None, "counting")(range(3), 3):
         seconds(2.0)
     assert terminal.text == ""

@@ -111,7 +111,9 @@ class HostDriver:
         words = (ctypes.c_uint64 * 2).from_address(pointer)
         return words[0], words[1]
 
-    def own_operands(self, operation: Any, p: Array, factor: Array | None) -> tuple[Array, ...]:
+    def per_element_operands(
+        self, operation: Any, p: Array, factor: Array | None
+    ) -> tuple[Array, ...]:
         return (p,)  # of which the CPU's kernels make the rest
 
     def apply(
@@ -136,7 +138,7 @@ class HostDriver:
         others = tuple(map(seen, operands))
         cpu.apply(operation, seen(x), seen(y), *place, value, operands=others)
 
-    def repeatable(
+    def layout_call(
         self,
         operation: Any,
         shape: tuple[int, ...],

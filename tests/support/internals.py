@@ -10,36 +10,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
+import fastdrop as fd
 from fastdrop._arrays import adapter, cupy_arrays, dispatch, numpy_arrays, overlap
-from fastdrop._call import coefficients, plan_cache
+from fastdrop._call import plan_cache
 from fastdrop._check import keywords
 from fastdrop._check import placement as placements
-from fastdrop._functions import dropout
 from fastdrop._functions import progress as progress_bars
 from fastdrop._layers.function_layer import FunctionLayer
 from fastdrop._tools import self_check, warmup
-from fastdrop_kernels import layout
-from fastdrop_kernels.cpu.host import driver
+from fastdrop_kernels import contract, layout
+from fastdrop_kernels.cpu.host import call_plan, driver, work_sharing
+from fastdrop_kernels.cpu.host.fast_call import DONE, UNFIT
+from tests.support.oracle import Array
 
 # Modules that their own tests patch or compare.
 __all__ = [
+    "DONE",
+    "UNFIT",
     "FunctionLayer",
     "adapter",
+    "call_plan",
     "cupy_arrays",
     "keywords",
     "numpy_arrays",
     "progress_bars",
     "self_check",
+    "work_sharing",
 ]
 
 WARMUP_FUNCTIONS = warmup.FUNCTIONS  # names that `fastdrop.warmup` takes
 c_strides = layout.c_strides  # shape -> strides of C order, in elements
-placement = placements.place  # shape, noise_shape, offset, global_shape -> index, index strides
+placement = placements.placement_of  # shape, where it lies -> its index and strides in the mask
 addresses = overlap.addresses  # an array of addresses, whatever memory they are of
 backend_of = dispatch.backend_of  # array -> the adapter of its library
 
@@ -54,50 +61,34 @@ def forget_plans() -> None:
 
 def plan_count() -> int:
     """Return how many calls have a plan."""
-    return len(plan_cache.calls)
+    return len(plan_cache.plans)
 
 
 def no_call_has_a_plan() -> bool:
     """Say whether all remembered calls are of those that cannot be planned."""
-    return all(plan is plan_cache._not_again for plan in plan_cache.calls.values())
-
-
-def calls_seen_once() -> int:
-    """Return how many calls wait for a second one like them."""
-    return len(plan_cache._seen)
+    return all(plan is plan_cache._fits_none for plan in plan_cache.plans.values())
 
 
 def limit_plan_cache(patch: pytest.MonkeyPatch, most: int) -> None:
     """Let the plan cache hold `most` calls at the most."""
-    patch.setattr(plan_cache, "_MOST_CALLS", most)
+    patch.setattr(plan_cache, "_MOST_PLANS", most)
 
 
 def replace_plan_cache(patch: pytest.MonkeyPatch) -> None:
     """Start with an empty plan cache, and restore the present one afterwards."""
-    patch.setattr(plan_cache, "calls", {})
-    patch.setattr(plan_cache, "_seen", set())
-
-
-def let_all_call_hashes_collide(patch: pytest.MonkeyPatch) -> None:
-    """Let every call look as if one like it had been made before."""
-
-    class Everything(set[int]):
-        def __contains__(self, number: object) -> bool:
-            return True
-
-    patch.setattr(plan_cache, "_seen", Everything())
+    patch.setattr(plan_cache, "plans", {})
 
 
 def while_planning(patch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
     """Run an action whenever a call with NumPy arrays is planned."""
     backend = type(numpy_arrays.NUMPY)
-    plan = backend.repeatable
+    plan = backend.contiguous_plan
 
     def acting(*given: Any) -> Any:
         action()
         return plan(*given)
 
-    patch.setattr(backend, "repeatable", acting)
+    patch.setattr(backend, "contiguous_plan", acting)
 
 
 @contextmanager
@@ -113,19 +104,17 @@ def only_planned_calls() -> Iterator[None]:
         yield
 
 
-# The fast path of the CPU
+# The CPU's driver
 
 
-def fast_path(p: float, dtype: np.dtype[Any]) -> Any:
-    """Return what `fastdrop.dropout` keeps of calls with this p and dtype: kernel and record."""
-    return dropout._express[p, None, dtype]
-
-
-def replace_fast_paths(patch: pytest.MonkeyPatch) -> None:
-    """Start without fast paths, and restore the present ones afterwards."""
-    fresh: dict[Any, Any] = {}
-    patch.setattr(dropout, "_express", fresh)
-    patch.setattr(coefficients, "EXPRESS", fresh)
+def fast_call(x: Array, p: float, key: fd.Key) -> Callable[[Array, Array], int]:
+    """Return the compiled fast path of dropout on contiguous arrays, once its kernel is there."""
+    factor = np.array(1 / (1 - p), np.float64 if x.dtype == np.float64 else np.float32)
+    operation = driver.dropping(x.dtype)
+    ready = driver.contiguous_call(operation, x.dtype, contract.threshold(p), factor)
+    assert ready is not None
+    ready.large(x, np.empty_like(x), 0, *key)
+    return lambda x, y: ready.run(id(x), id(y), ready.record_at, 0, *key)
 
 
 def set_cpu_limits(
@@ -151,12 +140,13 @@ def set_cpu_limits(
     nontemporal_from
         Bytes from which on stores are nontemporal, where the processor has such kernels.
     """
-    limits = {
-        "PARALLEL_FROM": parallel_from,
-        "_PART": chunk,
-        "NEAR_BYTES": cached_bytes,
-        "_NONTEMPORAL_FROM": nontemporal_from,
+    limits: dict[tuple[ModuleType, str], int | None] = {
+        (work_sharing, "PARALLEL_FROM"): parallel_from,
+        (work_sharing, "_CHUNK"): chunk,
+        (call_plan, "NEAR_BYTES"): cached_bytes,
+        (call_plan, "_NONTEMPORAL_FROM"): nontemporal_from,
     }
-    for name, value in limits.items():
+    for (module, name), value in limits.items():
         if value is not None:
-            patch.setattr(driver, name, value)
+            patch.setattr(module, name, value)
+    forget_plans()  # which were made for other limits

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ... import probabilities as chances
+from ... import probabilities
 from ...layout import Plan, neighbours_plan
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP
@@ -108,5 +108,5 @@ def _told(
     factors = []
     if operation.tabled.operands:
         factor = None if operation.inverse else np.frombuffer(parameter, computed)[0]
-        factors.append(chances.factors(chance, factor, computed))
-    return laid(parameter, chances.thresholds(chance), factors, copies)
+        factors.append(probabilities.factors(chance, factor, computed))
+    return laid(parameter, probabilities.thresholds(chance), factors, copies)

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ... import probabilities as chances
+from ... import probabilities
 from ...contract import ALWAYS
 from ...layout import AXES, LINE, Plan, c_strides, line_plan
 from ..elements.operations import Operation
@@ -46,13 +46,13 @@ def laws_of(
         return None
     if math.prod([axis[0] for axis in layout.axes[-AXES[layout.form] :]]) < _LONG:
         return None
-    thresholds = chances.thresholds(own)
+    thresholds = probabilities.thresholds(own)
     # Only lines know how to drop all.
     if layout.form != LINE and int(thresholds.max()) == ALWAYS:
         return None
     laws = np.empty(own.shape, kind)
     laws["threshold"] = thresholds
-    laws["value"] = chances.factors(own, None, value.dtype) if operation.inverse else value
+    laws["value"] = probabilities.factors(own, None, value.dtype) if operation.inverse else value
     return layout, laws
 
 

@@ -82,6 +82,17 @@ def descriptor(
     return Descriptor(words.buffer_info()[0], (words, value, axes, slots))
 
 
+descriptor_scratch = scratch(8 * 5)
+
+
+@device
+def copy_with_length(descriptor: Any, target: Any, length: Any) -> None:
+    """Copy a descriptor, with another number of elements."""
+    for word in (_THRESHOLD, _VALUE, _SPLIT, _AXES):
+        store64(target, word, load64(descriptor, word))
+    store64(target, _LENGTH, length)
+
+
 @device
 def set_key(call: Any, seed: Any, stream: Any) -> None:
     """Write the key to a call state, and that its mask buffer is empty."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import kernel
 from ..codegen.fp_environment import round_as_before, round_by_default
 from ..codegen.intrinsics import address_of, advance, pointer_at, pointer_in, scratch
@@ -38,7 +38,7 @@ _memory, _set_up, _axis_at, _next_part, _count_on, _ = odometer(4)
 
 
 @functools.cache
-@made_apart
+@shielded
 def along(operation: Operation, way: str) -> Kernel:
     """Kernel over a box of axes of any steps, of which the last is contiguous.
 
