@@ -143,6 +143,3 @@ def test_which_operations_have_nontemporal_kernels() -> None:
     assert not has_nontemporal(catalogue.marking())
     assert not has_nontemporal(catalogue.packing())
     assert not has_nontemporal(catalogue.gaussian_dropping(np.dtype(np.float32)))
-    tabled = catalogue.dropping_each(np.dtype(np.float32), True).tabled
-    assert tabled is not None
-    assert not has_nontemporal(tabled)

@@ -1,4 +1,4 @@
-"""p that is constant along rows: each row is drawn with its own threshold and factor."""
+"""p that is constant along rows: each row has one threshold and factor."""
 
 from __future__ import annotations
 
@@ -9,33 +9,11 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.host import catalogue
-from fastdrop_kernels.cpu.host.per_row import laws_of
-from fastdrop_kernels.layout import LINE, PANEL, c_strides
 from tests.support.internals import set_cpu_limits
-from tests.support.oracle import Array, assert_same
+from tests.support.oracle import assert_same
 from tests.support.per_element import KEY, expected, kept_by, probabilities
 
 PLACES: list[dict[str, Any]] = [{"offset": o} for o in (0, 5, 2**35 - 999, 2**62 + 1)]
-
-
-def form_of(x: Array, of_p: tuple[int, ...], p: float = 0.3) -> str | None:
-    operation = catalogue.dropping_each(x.dtype, False)
-    own = np.full(of_p, p)
-    steps = x.strides, x.strides, c_strides(x.shape)
-    found = laws_of(operation, np.broadcast_to(own, x.shape), np.ones((), x.dtype), x.shape, *steps)
-    return found[0].form if found else None
-
-
-def test_which_layouts_use_row_thresholds() -> None:
-    x = np.zeros((4, 5, 128), np.float32)
-    assert form_of(x, (5, 1)) == form_of(x, (4, 1, 1)) == form_of(x, (4, 5, 1)) == LINE
-    assert form_of(x, (128,)) is None
-    assert form_of(x[..., 1:], (5, 1)) is None
-    turned = np.zeros((200, 5, 6), np.float32, order="F")
-    assert form_of(turned, (5, 1)) == form_of(turned, (6,)) == PANEL
-    assert form_of(turned, (200, 1, 1)) is None
-    assert form_of(turned, (5, 1), 1.0) is None  # tiles cannot drop everything
 
 
 @pytest.mark.parametrize("n", [128, 255, 256, 257, 1025])
@@ -58,7 +36,7 @@ def test_ties_are_resolved_by_each_row_s_threshold() -> None:
     assert_same(fd.dropout(x, p, rng=KEY), expected(x, p))
 
 
-def test_fortran_order_in_transposed_tiles(rng: np.random.Generator) -> None:
+def test_fortran_order(rng: np.random.Generator) -> None:
     x = rng.standard_normal((150, 6, 7, 9)).astype(np.float32)
     for of_p in ((6, 1, 1), (7, 1), (9,), (6, 1, 9)):
         p = rng.random(of_p)

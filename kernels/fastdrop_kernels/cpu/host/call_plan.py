@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract import is_degenerate
-from ...layout import LINE, NEIGHBOURS, PANEL, Plan
+from ...layout import LINE, PANEL, Plan, c_strides, rows_plan
 from ...threads import run_together
 from ..codegen.ndarray_layout import slot
 from ..codegen.target import NONTEMPORAL as NONTEMPORAL_IS_FAST
@@ -25,10 +25,10 @@ from ..elements.sampler import GROUP
 from ..loops.call_descriptor import Descriptor, descriptor
 from ..loops.contiguous import FAR, NEAR, NEAR_BYTES, NONTEMPORAL, has_nontemporal
 from ..loops.contiguous_kernels import Kernel, flat
+from ..loops.stream_kernels import by_streams
 from ..loops.strided_kernels import box
-from ..loops.table_kernels import along
-from .catalogue import PACK
-from .schedule import input_strides_of, layout_of, packed_layout, split_of
+from .catalogue import PACK, PerElement
+from .schedule import input_strides_of, layout_of, packed_layout, split_of, split_of_rows
 from .work_sharing import shares, weight
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -151,7 +151,37 @@ def of_axes(operation: Operation, layout: Plan, threshold: int, value: Array) ->
     return CallPlan(operation, kernel, told, layout.axes[split][0], work, multiple)
 
 
-_FAR_FORMS = (LINE, PANEL, NEIGHBOURS)
+_PER_ELEMENT_WEIGHT = 2  # what goes by a p of each element takes about twice as long
+
+
+def of_per_element(
+    by_p: PerElement,
+    p: Array,
+    shape: tuple[int, ...],
+    input_strides: tuple[int, ...],
+    output_strides: tuple[int, ...],
+    index_strides: tuple[int, ...] | None,
+    value: Array,
+) -> CallPlan:
+    """Return a plan by a p of each element, float64 or float32, a view of that shape."""
+    operation, given = by_p
+    packed = operation is PACK
+    strides = (
+        p.strides,
+        input_strides_of(operation, input_strides),
+        output_strides,
+        c_strides(shape) if index_strides is None else index_strides,
+    )
+    axes, _, table, n = rows_plan(shape, *strides, packed=packed)
+    way = FAR if n * operation.target.bits > 8 * NEAR_BYTES and not packed else NEAR
+    split, multiple = split_of_rows(axes, packed)
+    about_p = p.__array_interface__["data"][0], p.itemsize, given
+    told = descriptor(len(axes), 0, value, split, table, about_p)
+    work = _PER_ELEMENT_WEIGHT * n
+    return CallPlan(operation, by_streams(operation, way), told, axes[split][0], work, multiple)
+
+
+_FAR_FORMS = (LINE, PANEL)
 
 
 def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:
@@ -163,5 +193,4 @@ def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:
     # What is shared leaves the hardware the time to ask ahead.
     far = form in _FAR_FORMS and not packed and n * operation.target.bits > 8 * NEAR_BYTES
     way = FAR if far else NEAR
-    found = along(operation, way) if form == NEIGHBOURS else box(operation, form, way)
-    return found, *split_of(axes, form, packed)
+    return box(operation, form, way), *split_of(axes, form, packed)

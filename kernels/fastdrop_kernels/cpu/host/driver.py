@@ -20,12 +20,13 @@ from ..elements.operations import Operation
 from ..loops.call_descriptor import descriptor
 from ..loops.contiguous import FAR, NEAR, NONTEMPORAL
 from ..loops.contiguous_kernels import Kernel, flat
+from ..loops.stream_kernels import by_streams
 from ..loops.strided_kernels import box
-from ..loops.table_kernels import along
 from . import call_plan, work_sharing
 from .catalogue import (
     FLOATS,
     PACK,
+    PerElement,
     alpha_dropping,
     bias_act_dropping,
     bias_act_dropping_backward,
@@ -39,11 +40,9 @@ from .catalogue import (
     marking_each,
     packing,
 )
-from .chunks import pack_by_pieces
 from .fast_call import DONE, LOOK, FastCall, fast_call, for_contiguous, for_layout
 from .multi_operand import apply_jointly, prepare_jointly, sums
-from .per_column import by_lines
-from .schedule import are_contiguous, input_strides_of
+from .schedule import are_contiguous
 from .work_sharing import shares, weight
 
 __all__ = [
@@ -82,18 +81,17 @@ def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
     return sums(x.dtype.name, FLOATS[x.dtype.name], x, shape, shares)
 
 
-def prepare(operations: Iterable[Operation]) -> None:
+def prepare(operations: Iterable[Operation | PerElement]) -> None:
     """Compile, or load from the cache, all that `apply` may call for some operations."""
     if LAYOUT_IS_KNOWN:
         fast_call()
     for operation in operations:
+        if isinstance(operation, PerElement):
+            for way in (NEAR, FAR):
+                by_streams(operation.operation, way)
+            continue
         if operation.operands:
             prepare_jointly(operation)
-            if operation.plain:
-                prepare([operation.plain])
-            if operation.tabled:
-                for way in (NEAR, FAR):
-                    along(operation.tabled, way)
             continue
         if operation is PACK:
             ways, forms = [NEAR], [LINE, PANEL]
@@ -173,7 +171,7 @@ def layout_call(
 
 
 def apply(
-    operation: Operation,
+    operation: Operation | PerElement,
     x: Array,
     y: Array,
     index: int,
@@ -186,13 +184,21 @@ def apply(
 ) -> None:
     """Apply an operation; `index_strides` None means those of C order.
 
-    `operands` are what it declares, of the shape of x (views with steps of 0 are).
+    `operands` are what it declares, or p of each element, of the shape of x (views with steps of 0
+    are).
     """
     if not y.size:
         return
+    if isinstance(operation, PerElement):
+        (p,) = operands
+        strides = x.strides, y.strides, index_strides
+        plan = call_plan.of_per_element(operation, p, x.shape, *strides, value)
+        plan(x, y, index, seed, stream)
+        return
     if operation.operands:
         steps = c_strides(y.shape) if index_strides is None else index_strides
-        _apply_together(operation, x, y, operands, index, steps, seed, stream, threshold, value)
+        place = index, steps, seed, stream
+        apply_jointly(operation, x, y, operands, *place, threshold, value, shares)
         return
     contiguous = x.flags.c_contiguous and y.flags.c_contiguous
     law = index_strides, threshold, value
@@ -225,26 +231,6 @@ def pack_each(
 ) -> None:
     """Do as `pack`, by a p of each element, of that shape."""
     if y.size:
-        pack_by_pieces(apply, marking_each(), y, shape, p, index, index_strides, seed, stream)
-
-
-def _apply_together(
-    operation: Operation,
-    x: Array,
-    y: Array,
-    operands: Sequence[Array],
-    index: int,
-    index_strides: tuple[int, ...],
-    seed: int,
-    stream: int,
-    threshold: int,
-    value: Array,
-) -> None:
-    strides = input_strides_of(operation, x.strides), y.strides, index_strides
-    found = by_lines(operation, operands[0], value, y.shape, *strides)
-    if found:
-        alone, layout, threshold, value = found
-        call_plan.of_axes(alone, layout, threshold, value)(x, y, index, seed, stream)
-        return
-    place = index, index_strides, seed, stream
-    apply_jointly(operation, x, y, operands, *place, threshold, value, shares)
+        strides = (0,) * len(shape), c_strides(shape), index_strides
+        plan = call_plan.of_per_element(PerElement(PACK, True), p, shape, *strides, y)
+        plan(y, y, index, seed, stream)

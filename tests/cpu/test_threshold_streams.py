@@ -1,8 +1,8 @@
-"""p that varies along rows: kernels read thresholds and factors from tables."""
+"""p as an array: kernels read streams of thresholds and factors, made of p along its axes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -11,9 +11,7 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import reference
-from fastdrop_kernels.cpu.host import catalogue
-from fastdrop_kernels.cpu.host import per_column as columns
-from tests.support.internals import c_strides, set_cpu_limits
+from tests.support.internals import set_cpu_limits
 from tests.support.normals import uniforms
 from tests.support.oracle import POISON, Array, assert_same, misaligned, poisoned
 from tests.support.per_element import KEY, expected, kept_by, probabilities
@@ -26,7 +24,7 @@ DTYPES = [np.dtype(d) for d in (np.float32, np.float64, np.float16, ml_dtypes.bf
 every_dtype = pytest.mark.parametrize(
     "dtype", slow_unless(lambda dtype: dtype == np.float32, DTYPES), ids=str
 )
-# Shapes of x and of p: short and long rows, many axes, and rows with their own tables.
+# Shapes of x and of p: short and long rows, many axes; p of columns, of rows, and of every element.
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((9000, 3), (3,)),
     ((300, 70), (70,)),
@@ -37,31 +35,17 @@ SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((6, 9, 300), (6, 1, 300)),
     ((6, 4, 300), (4, 300)),
     ((5, 3, 4, 257), (3, 1, 257)),
+    ((3, 9001), (9001,)),
+    ((2500, 9), (2500, 9)),
+    ((2500, 9), (2500, 1)),
+    ((12, 300), (12, 1)),
+    ((3, 2, 2100), (3, 2, 1)),
+    ((4, 2, 512), (2, 1)),
+    ((7, 5, 40), (7, 1, 40)),
+    ((7, 5, 40), (7, 5, 1)),
+    ((3, 40, 64), (40, 1)),
 ]
 OFFSETS = (0, 77, 2**32 - 999, 2**35 - 5, 2**60 - 1234)
-
-
-@pytest.fixture(autouse=True)
-def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "_LEAST", 1)
-    monkeypatch.setattr(columns, "_TIMES", 2)
-
-
-@pytest.fixture
-def used(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
-    """Record of each call whether it used tables; all calls of the test must."""
-    found: list[bool] = []
-    tables_of = columns.tables_of
-
-    def counted(*arguments: Any) -> Any:
-        result = tables_of(*arguments)
-        found.append(result is not None)
-        return result
-
-    monkeypatch.setattr(columns, "tables_of", counted)
-    yield found
-    assert found
-    assert all(found)
 
 
 def special_probabilities(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
@@ -71,30 +55,9 @@ def special_probabilities(shape: tuple[int, ...], rng: np.random.Generator) -> A
     return p
 
 
-def test_which_layouts_use_threshold_tables() -> None:
-    def period(x: Array, of_p: tuple[int, ...]) -> int | None:
-        operation = catalogue.dropping_each(x.dtype, False)
-        p = np.broadcast_to(np.full(of_p, 0.3), x.shape)
-        steps = x.strides, x.strides, c_strides(x.shape)
-        found = columns.tables_of(operation, p, np.ones((), x.dtype), x.shape, *steps)
-        return found.period if found else None
-
-    x = np.zeros((8, 16, 512), np.float32)
-    assert period(x, (512,)) == 4096
-    assert period(x, (16, 512)) == 8192
-    assert period(x, (8, 1, 512)) is not None
-    assert period(x[:, :, :400], (400,)) == 400  # rows that are not contiguous with each other
-    assert period(x[:, :, :100], (100,)) is None
-    assert period(x[:, :, ::2], (256,)) is None
-    assert period(x.transpose(2, 1, 0), (16, 8)) is None
-    assert period(x, x.shape) is None
-    assert period(np.zeros((2 * columns._MOST + 2, 2), np.float32).T, (2, 1)) is None
-    assert period(np.zeros((2, columns._MOST + 1), np.float32), (columns._MOST + 1,)) is None
-
-
 @every_dtype
 def test_every_element_has_its_own_threshold_and_factor(
-    dtype: np.dtype[Any], rng: np.random.Generator, used: list[bool]
+    dtype: np.dtype[Any], rng: np.random.Generator
 ) -> None:
     for shape, of_p in SHAPES:
         x, p = (3 * rng.standard_normal(shape)).astype(dtype), special_probabilities(of_p, rng)
@@ -113,7 +76,7 @@ def test_every_element_has_its_own_threshold_and_factor(
     "dtype",
     slow_unless(lambda dtype: dtype == "i2", ["u1", "i2", "f4", "i8", "c16"]),
 )
-def test_masked_fill(dtype: str, rng: np.random.Generator, used: list[bool]) -> None:
+def test_masked_fill(dtype: str, rng: np.random.Generator) -> None:
     for shape, of_p in SHAPES:
         x, p = rng.integers(0, 99, shape).astype(dtype), special_probabilities(of_p, rng)
         got = fd.masked_fill(x, p, 7, rng=KEY, offset=2**33 + 5)
@@ -121,7 +84,7 @@ def test_masked_fill(dtype: str, rng: np.random.Generator, used: list[bool]) -> 
         assert_same(got, np.where(kept, x, np.asarray(7, dtype)))
 
 
-def test_masks(rng: np.random.Generator, used: list[bool]) -> None:
+def test_masks(rng: np.random.Generator) -> None:
     for shape, of_p in SHAPES:
         p = special_probabilities(of_p, rng)
         for offset in OFFSETS:
@@ -133,7 +96,7 @@ def test_masks(rng: np.random.Generator, used: list[bool]) -> None:
 
 @pytest.mark.parametrize("offset", OFFSETS)
 def test_ties_are_resolved_by_each_element_s_threshold(
-    offset: int, rng: np.random.Generator, used: list[bool]
+    offset: int, rng: np.random.Generator
 ) -> None:
     """Every p is tied with an element: it is the uniform of one, or near it."""
     for shape in ((400, 7), (64, 300), (5, 2000)):
@@ -150,7 +113,7 @@ def test_ties_are_resolved_by_each_element_s_threshold(
 
 
 @pytest.mark.parametrize("level_0", [0, 0xFFFF])
-def test_ties_at_the_smallest_and_largest_high_half(level_0: int, used: list[bool]) -> None:
+def test_ties_at_the_smallest_and_largest_high_half(level_0: int) -> None:
     """Thresholds near those of p = 0 and 1, whose high halves are the same."""
     index = np.arange(2**19, dtype=np.uint64)
     u = uniforms(index, KEY).astype(np.int64)
@@ -166,7 +129,7 @@ def test_ties_at_the_smallest_and_largest_high_half(level_0: int, used: list[boo
             assert_same(fd.dropout_mask((2, 256), p, rng=KEY, offset=first), kept)
 
 
-def test_shards_and_alignments(rng: np.random.Generator, used: list[bool]) -> None:
+def test_shards_and_alignments(rng: np.random.Generator) -> None:
     full, p = (40, 700), special_probabilities((700,), rng)
     x = rng.standard_normal(full).astype(np.float32)
     want = expected(x, p)
@@ -213,7 +176,7 @@ def test_any_number_of_threads_gives_the_same_bits(
             assert_same(out, want)
 
 
-def test_nothing_around_the_result_is_written(rng: np.random.Generator, used: list[bool]) -> None:
+def test_nothing_around_the_result_is_written(rng: np.random.Generator) -> None:
     for n, rows in ((257, 3), (1000, 3), (5, 999)):
         memory = np.full(4 * n * rows + 256, POISON, np.uint8)
         out = memory[128:-128].view(np.float32).reshape(rows, n)
@@ -224,7 +187,7 @@ def test_nothing_around_the_result_is_written(rng: np.random.Generator, used: li
         assert (memory[-128:] == POISON).all()
 
 
-def test_a_changed_p_takes_effect(rng: np.random.Generator, used: list[bool]) -> None:
+def test_a_changed_p_takes_effect(rng: np.random.Generator) -> None:
     x, p = rng.standard_normal((30, 300)), probabilities((300,), rng)
     for change in range(3):
         p[change + 10] = rng.random()
@@ -234,7 +197,7 @@ def test_a_changed_p_takes_effect(rng: np.random.Generator, used: list[bool]) ->
         assert_same(fill, np.where(kept_by(p, x.shape), x, float(change)))
 
 
-def test_out_may_be_the_memory_of_p(rng: np.random.Generator, used: list[bool]) -> None:
+def test_out_may_be_the_memory_of_p(rng: np.random.Generator) -> None:
     x, memory = rng.standard_normal((30, 300)), np.zeros((30, 300))
     p = memory[4]
     p[:] = rng.random(300)
