@@ -132,7 +132,7 @@ class HostDriver:
         key_pointer: int | None = None,
     ) -> None:
         assert type(value) is np.ndarray and value.flags.c_contiguous
-        self.calls.append(operation.name)
+        self.calls.append(getattr(operation, "operation", operation).name)  # also of per-element p
         seed, stream = self._key(seed, stream, key_pointer)
         place = index, index_strides, seed, stream, threshold
         others = tuple(map(seen, operands))
