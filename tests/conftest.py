@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._call import plan_cache
+from tests.support import internals
 from tests.support.devices import Device, HostDevice, host_device, need_a_gpu
 
 if importlib.util.find_spec("hypothesis"):  # which tests on a GPU do without
@@ -37,9 +37,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_prepared() -> None:
-    """Forget the calls of other tests, which may have been prepared under other settings."""
-    plan_cache.forget()
+def empty_plan_cache() -> None:
+    """Forget plans that other tests made under other settings."""
+    internals.forget_plans()
 
 
 @pytest.fixture(scope="session")

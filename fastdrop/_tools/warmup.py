@@ -114,7 +114,7 @@ _ROWS: dict[str, tuple[str, ...]] = {
 }
 # Those that arrays of p are given to.
 _BY_P = ("dropout", "masked_fill", "dropout_mask", "feature_dropout", "drop_path")
-_SOFTMAX, _EPILOGUE = "softmax_dropout", "bias_act_dropout_add"
+_MASK, _SOFTMAX, _EPILOGUE = "dropout_mask", "softmax_dropout", "bias_act_dropout_add"
 FUNCTIONS = tuple(_ROWS)
 
 
@@ -122,7 +122,10 @@ def _steps(
     names: list[str], kinds: list[_DType], acts: list[str], p_arrays: bool
 ) -> Iterator[_Step]:
     """Yield what has to be done, some of it more than once."""
-    for name, kind in product(names, kinds):
+    calls = [(name, kind) for name in names for kind in kinds if name != _MASK]
+    if _MASK in names:  # which has no dtype
+        calls.append((_MASK, np.dtype(np.bool_)))
+    for name, kind in calls:
         for operation in _operations(name, kind, acts, p_arrays):
             yield cpu_driver().prepare, ((operation.of(cpu_driver()),),)
         if name.startswith(_SOFTMAX):

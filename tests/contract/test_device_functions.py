@@ -1,4 +1,4 @@
-"""`fastdrop.device` in plain Python and in code that `numba.njit` compiles; docstrings are true."""
+"""`fastdrop.device` in plain Python and in functions that `numba.njit` compiles."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_they_draw_the_mask_of_dropout() -> None:
 
 
 @pytest.mark.parametrize("p", PROBABILITIES)
-def test_threshold_is_the_contract_s_everywhere(p: float) -> None:
+def test_threshold_equals_the_contract_s_in_python_and_compiled(p: float) -> None:
     assert device.threshold(p) == compiled_threshold(p) == contract.threshold(p)
     assert type(device.threshold(p)) is np.uint64
 

@@ -1,4 +1,4 @@
-"""What functions and layers give is frozen: the golden file, and the tool that keeps it."""
+"""Results of every public function and layer are frozen by the digests in tests/golden."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.scenarios.digests import DTYPES
 @pytest.mark.minute
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_every_result_is_what_it_was(dtype: np.dtype[Any]) -> None:
+def test_every_result_has_its_digest(dtype: np.dtype[Any]) -> None:
     with np.errstate(all="ignore"):
         found = file.digests(cases.cases(dtype))
     kept = {k: v for k, v in file.load().items() if k.startswith(f"{dtype.name}: ")}
@@ -26,7 +26,7 @@ def test_every_result_is_what_it_was(dtype: np.dtype[Any]) -> None:
     assert [name for name in kept if found[name] != kept[name]] == []
 
 
-def test_masks_and_keys_are_what_they_were() -> None:
+def test_masks_and_keys_have_their_digests() -> None:
     with np.errstate(all="ignore"):
         found = file.digests(cases.without_dtype())
     kept = file.load()

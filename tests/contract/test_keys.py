@@ -127,7 +127,7 @@ def test_as_key_makes_an_int_the_seed() -> None:
     assert fd.as_key(9) == fd.Key(9, 0)
 
 
-def test_as_key_of_nothing_differs_each_time() -> None:
+def test_as_key_of_none_differs_each_time() -> None:
     keys = [fd.as_key() for _ in range(20)] + [fd.as_key(None) for _ in range(20)]
     assert len({key.seed for key in keys}) == 40
     assert len({key.stream for key in keys}) == 40
@@ -143,7 +143,7 @@ def test_a_generator_gives_seed_and_stream_and_moves_on(kind: str) -> None:
     assert first.integers(1000) == second.integers(1000)  # two words each, no more
 
 
-def test_a_generator_of_bits_that_are_nobodys_gives_what_it_draws() -> None:
+def test_a_bit_generator_without_a_state_gives_what_it_draws() -> None:
     class Foreign:
         """All that NumPy's Generator asks for, and no BitGenerator."""
 
@@ -200,7 +200,7 @@ def test_np_random_stands_for_its_global_state_which_np_random_seed_sets() -> No
         np.random.set_state(before)  # noqa: NPY002
 
 
-def test_np_random_seed_does_not_reach_none() -> None:
+def test_np_random_seed_does_not_affect_rng_none() -> None:
     before = np.random.get_state()  # noqa: NPY002
     try:
         np.random.seed(7)  # noqa: NPY002
@@ -279,7 +279,7 @@ def test_fresh_keys_differ_between_threads_and_in_forked_children() -> None:
     assert assert_succeeds(run_python(textwrap.dedent(script))) == "200\n"
 
 
-def test_folds_are_the_same_before_and_after_the_kernel_is_there() -> None:
+def test_fold_in_gives_the_same_keys_in_python_and_compiled() -> None:
     script = """
         import sys
         import numpy as np
@@ -291,8 +291,8 @@ def test_folds_are_the_same_before_and_after_the_kernel_is_there() -> None:
         fd.dropout(np.ones(9), rng=key)
         for n in range(99):
             key.fold_in(n)
-        from fastdrop._check import fold_in as _folding
-        assert _folding.fold_in is not _folding._interpreted
+        from fastdrop._check import fold_in
+        assert fold_in.fold_in is not fold_in._interpreted
         print(before == [key.fold_in(n) for n in counts])
     """
     assert assert_succeeds(run_python(textwrap.dedent(script))) == "True\n"

@@ -1,12 +1,11 @@
-"""The mask contract, version 1: known answers, an outside oracle, and its consequences."""
+"""The mask contract, version 1: known answers, an independent oracle, and derived properties."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
@@ -16,32 +15,10 @@ from hypothesis import strategies as st
 
 import fastdrop as fd
 from fastdrop_kernels import contract, reference
-from tests.support.oracle import POISON, ROOT, Array, mask, poisoned
+from tests.support.oracle import POISON, mask, poisoned
+from tests.support.vectors import ANSWERS, VECTORS, Answer, arguments_of, check_mask
 
-DATA = ROOT / "tests" / "data"
-VECTORS: dict[str, Any] = json.loads((DATA / "mask_vectors.json").read_text())
 Round = Callable[..., tuple[Any, ...]]
-
-
-class Answer(NamedTuple):
-    rounds: int
-    counter: list[int]
-    key: list[int]
-    output: list[int]
-
-
-def known_answers() -> list[Answer]:
-    answers = []
-    for line in (DATA / "philox4x32_kat.txt").read_text().splitlines():
-        if line.startswith("#"):
-            continue
-        rounds, *words = line.replace("->", " ").split()
-        c = [int(word, 16) for word in words]
-        answers.append(Answer(int(rounds), c[:4], c[4:6], c[6:]))
-    return answers
-
-
-ANSWERS = known_answers()
 
 
 def philox(
@@ -55,26 +32,6 @@ def philox(
         state = [np.uint64(word) for word in middle(*state)]
     pairs = (int(pair) for pair in last(*state))
     return [word for pair in pairs for word in (pair % 2**32, pair >> 32)]
-
-
-def arguments_of(v: dict[str, Any]) -> tuple[tuple[int, ...], float, fd.Key, dict[str, Any]]:
-    """Shape, p, key and the rest of a mask vector."""
-    where: dict[str, Any] = {
-        name: tuple(v[name]) if isinstance(v[name], list) else v[name]
-        for name in ("offset", "global_shape", "noise_shape")
-        if name in v
-    }
-    p = float.fromhex(v["p"])
-    return tuple(v["shape"]), p, fd.Key(int(v["seed"]), int(v["stream"])), where
-
-
-def check_mask(kept: Array, v: dict[str, Any]) -> None:
-    assert kept.shape == tuple(v["shape"])
-    flat = kept.ravel()
-    packed = np.packbits(flat, bitorder="little")
-    assert "".join("01"[bit] for bit in flat[:64].astype(int)) == v["first64"]
-    assert int((~flat).sum()) == v["dropped"]
-    assert hashlib.sha256(packed.tobytes()).hexdigest() == v["packed_sha256"]
 
 
 def test_the_known_answers_are_those_of_7_and_10_rounds() -> None:
@@ -169,7 +126,7 @@ class TestTieVectors:
         assert int(contract.uniform32(*words)) == v["uniform32"]
 
     @pytest.mark.parametrize("shape", [(1,), (3,), (600,), (1, 1)])
-    def test_level_1_settles_it_in_every_kernel(
+    def test_level_1_resolves_the_tie_in_every_kernel(
         self, v: dict[str, Any], shape: tuple[int, ...]
     ) -> None:
         key, index = fd.Key(int(v["seed"]), int(v["stream"])), int(v["index"])

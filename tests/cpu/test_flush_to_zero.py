@@ -1,4 +1,4 @@
-"""Threads that flush subnormal numbers to zero: results are what they are without that."""
+"""Threads that flush subnormal numbers to zero get the results of threads that do not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels.cpu.codegen.target import IS_X86_64
 from tests.support.oracle import Array, assert_same, poison
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(not IS_X86_64, reason="only on x86-64 threads are set back")
@@ -22,7 +22,7 @@ SMALL = 1.2 * float(np.finfo(np.float32).smallest_subnormal) * 4096  # a subnorm
 
 @pytest.fixture
 def flushing() -> Iterator[Callable[[bool], None]]:
-    """What lets this thread flush, or not: so that what is expected is computed as usual."""
+    """Switches flushing of this thread on and off; expected results need it off."""
 
     def flush(on: bool) -> None:
         assert torch.set_flush_denormal(on)
@@ -49,9 +49,9 @@ CALLS: dict[str, Callable[[Array, Any], Array]] = {
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(
-    "dtype", thinned(lambda dtype: dtype is np.float32, [np.float32, np.float64])
+    "dtype", slow_unless(lambda dtype: dtype is np.float32, [np.float32, np.float64])
 )
-@pytest.mark.parametrize("name", thinned(lambda name: name in ("plain", "shard"), CALLS))
+@pytest.mark.parametrize("name", slow_unless(lambda name: name in ("plain", "shard"), CALLS))
 def test_results_are_the_same_and_the_thread_is_left_as_it_was(
     name: str, dtype: Any, threads: int, flushing: Callable[[bool], None], set_threads: Any
 ) -> None:

@@ -1,4 +1,4 @@
-"""Gaussian operations over panels: Fortran order, and all that jumps through the mask."""
+"""Gaussian operations on transposed arrays: Fortran order, and large strides in the mask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels.layout import LINE, PANEL, c_strides, plan
-from tests.support.limits import set_limits
+from tests.support.internals import set_cpu_limits
 from tests.support.normals import expected
 from tests.support.oracle import Array, assert_same, poisoned
 
@@ -23,7 +23,7 @@ DTYPES = [
         for d in (np.float16, ml_dtypes.bfloat16, np.float64)
     ),
 ]
-# On both sides of a strip's rows and columns on any machine, and of the rows whose bits are kept.
+# On both sides of a tile's rows and columns on any machine, and of the mask buffer's rows.
 ROWS = 1, 11, 12, 16, 31, 32, 33, 64, 100, 513, 1025
 COLUMNS = 1, 2, 7, 8, 9, 17, 24
 
@@ -33,13 +33,13 @@ def form_of(rows: int, columns: int) -> str:
     return plan(x.shape, x.strides, x.strides, c_strides(x.shape), panel_from=12).form
 
 
-def test_few_rows_are_lines() -> None:
+def test_few_rows_are_strided_and_not_tiled() -> None:
     assert form_of(11, 100) == LINE
     assert form_of(12, 100) == form_of(1000, 2) == PANEL
 
 
 @pytest.mark.parametrize("rows", ROWS)
-def test_panels_of_every_size(rows: int, rng: np.random.Generator) -> None:
+def test_transposed_tiles_of_every_size(rows: int, rng: np.random.Generator) -> None:
     for columns in COLUMNS:
         x = rng.standard_normal((rows, columns)).astype(np.float32)
         laid = np.asfortranarray(x)
@@ -51,7 +51,7 @@ def test_panels_of_every_size(rows: int, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_dtypes_and_steps_in_memory(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+def test_dtypes_and_strides(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     x = rng.standard_normal((70, 26)).astype(dtype)
     want = expected("plus", x, 0.3, KEY, offset=5)
     apart = np.repeat(x.T, 2, 1)[:, ::2].T
@@ -74,7 +74,7 @@ def test_many_axes_and_shards(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("noise_shape", [(None, 1, None), (1, None, None), (None, None, 1)])
-def test_shared_numbers(noise_shape: Any, rng: np.random.Generator) -> None:
+def test_normal_numbers_shared_by_a_noise_shape(noise_shape: Any, rng: np.random.Generator) -> None:
     x = rng.standard_normal((45, 9, 20)).astype(np.float32)
     want = expected("plus", x, 0.3, KEY, noise_shape=noise_shape)
     for laid in (np.asfortranarray(x), np.ascontiguousarray(x.transpose(1, 0, 2)).swapaxes(0, 1)):
@@ -85,7 +85,7 @@ def test_shared_numbers(noise_shape: Any, rng: np.random.Generator) -> None:
 def test_threads_change_no_bit(
     set_threads: Callable[[int], None], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_limits(monkeypatch, PARALLEL_FROM=1 << 12)
+    set_cpu_limits(monkeypatch, parallel_from=1 << 12)
     for shape in ((700, 100), (20, 3001), (40, 7, 50)):
         x: Array = rng.standard_normal(shape).astype(np.float32)
         want = expected("plus", x, 0.3, KEY)

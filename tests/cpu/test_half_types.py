@@ -1,4 +1,4 @@
-"""float16 and bfloat16: computed in float32 and rounded once, for every value there is."""
+"""float16 and bfloat16 are computed in float32 and rounded once, for each of the 65,536 values."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import fastdrop as fd
 from fastdrop_kernels import contract
 from fastdrop_kernels.cpu.elements import storage
 from fastdrop_kernels.cpu.host import catalogue
-from tests.support.direct import treat
 from tests.support.oracle import Array, mask, misaligned, poison, poisoned
-from tests.support.thinning import thinned
+from tests.support.run_kernel import run_kernel
+from tests.support.slow import slow_unless
 
 HALF_TYPES = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 KEY = fd.Key(2**60 + 3, 17)
@@ -66,16 +66,16 @@ def test_every_value_is_rounded_once(dtype: np.dtype[Any], scale: float) -> None
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_float16_without_its_instructions_rounds_alike(scale: float) -> None:
+def test_float16_without_f16c_rounds_alike(scale: float) -> None:
     x = every_value(HALF_TYPES[0])
     operation = catalogue.of_storage("drop", "float16-portable", storage.FLOAT16_PORTABLE)
     y, factor = poisoned(x.shape, x.dtype), np.array(scale, np.float32)
-    treat(operation, x, y, factor, 1, KEY)
+    run_kernel(operation, x, y, factor, 1, KEY)
     want = np.where(mask(x.shape, 2.0**-32, KEY), rounded_once(x, scale), np.float16(0))
     assert_same_halves(y, want)
 
 
-def test_float16_without_its_instructions_rounds_every_tie_and_neighbour() -> None:
+def test_float16_without_f16c_rounds_every_tie_and_neighbour() -> None:
     """The float32 half way between two float16, and its neighbours, above and below."""
     x = every_value(HALF_TYPES[0])
     x = x[np.isfinite(x)]
@@ -84,7 +84,7 @@ def test_float16_without_its_instructions_rounds_every_tie_and_neighbour() -> No
     for scale in (1 + 2.0**-11, 1 + 2.0**-11 + 2.0**-23, 1 + 2.0**-11 - 2.0**-23, 1 + 3 * 2.0**-11):
         operation = catalogue.of_storage("drop", "float16-portable", storage.FLOAT16_PORTABLE)
         y, factor = poisoned(x.shape, x.dtype), np.array(scale, np.float32)
-        treat(operation, x, y, factor, 1, KEY)
+        run_kernel(operation, x, y, factor, 1, KEY)
         kept = mask(x.shape, 2.0**-32, KEY)
         assert_same_halves(y, np.where(kept, rounded_once(x, scale), np.float16(0)))
 
@@ -92,7 +92,7 @@ def test_float16_without_its_instructions_rounds_every_tie_and_neighbour() -> No
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.93, 1.0])
 @pytest.mark.parametrize(
     ("dtype", "order"),
-    thinned(lambda dtype, order: order == "C", HALF_TYPES, "CF"),
+    slow_unless(lambda dtype, order: order == "C", HALF_TYPES, "CF"),
     ids=str,
 )
 def test_masks_are_those_of_float32(dtype: np.dtype[Any], order: str, p: float) -> None:
@@ -155,15 +155,17 @@ def test_every_value_is_rounded_once_in_every_layout(
 
 
 @pytest.mark.parametrize("dtype", HALF_TYPES, ids=str)
-def test_large_arrays_on_many_threads(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+def test_large_arrays_on_several_threads(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     x = rng.standard_normal(1_300_003, np.float32).astype(dtype)
     y = fd.dropout(x, 0.25, rng=KEY, offset=2**61 + 7)
     kept = fd.dropout_mask(x.shape, 0.25, rng=KEY, offset=2**61 + 7)
     assert_same_halves(y, np.where(kept, rounded_once(x, 1 / 0.75), dtype.type(0)))
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype == np.float16, HALF_TYPES), ids=str)
-def test_shared_shards_and_in_place(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(
+    "dtype", slow_unless(lambda dtype: dtype == np.float16, HALF_TYPES), ids=str
+)
+def test_noise_shapes_shards_and_in_place(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     x = rng.standard_normal((40, 70)).astype(dtype)
     for noise_shape in ((40, 1), (1, 70)):
         y = fd.dropout(x, 0.4, rng=KEY, noise_shape=noise_shape)
@@ -178,7 +180,7 @@ def test_shared_shards_and_in_place(dtype: np.dtype[Any], rng: np.random.Generat
 
 
 @pytest.mark.parametrize("dtype", HALF_TYPES, ids=str)
-def test_layer_and_dropped_nans(dtype: np.dtype[Any]) -> None:
+def test_a_layer_drops_nan(dtype: np.dtype[Any]) -> None:
     layer = fd.Dropout(0.5, rng=3)
     x = np.full(1000, np.nan, np.float32).astype(dtype)
     y = layer(x)
@@ -201,7 +203,7 @@ def test_masked_fill_of_bfloat16() -> None:
             fd.masked_fill(x, 0.3, wrong, rng=KEY)
 
 
-def test_another_library_with_a_dtype_of_that_name_is_not_believed() -> None:
+def test_other_dtypes_of_ml_dtypes_are_refused() -> None:
     for dtype in (ml_dtypes.float8_e4m3fn, ml_dtypes.int4):
         with pytest.raises(TypeError, match="none of float16, bfloat16, float32 and float64"):
             fd.dropout(np.zeros(3, dtype), 0.5)

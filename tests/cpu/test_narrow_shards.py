@@ -1,4 +1,4 @@
-"""Shards of few columns: lines that are short and far apart in the mask go as panels."""
+"""Shards of few columns: short rows that are far apart in the mask are drawn in tiles."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels.layout import LINE, PANEL, REPEATS, RUNS, c_strides, plan
-from tests.support.limits import set_limits
+from tests.support.internals import set_cpu_limits
 from tests.support.normals import expected
 from tests.support.oracle import assert_same, dropped, mask, poisoned
 
 KEY = fd.Key(2**63 + 19, 2**41 + 3)
 P = 0.3
-# On both sides of a strip's columns and of the limits.
+# On both sides of the columns of a tile, and of the limits of the schedule.
 WIDTHS = 1, 2, 3, 7, 8, 9, 16, 31, 33, 48, 49, 64, 128, 129
-# On both sides of a strip's rows on any machine, and of the rows whose bits are kept.
+# On both sides of the rows of a tile on any machine, and of the rows of the mask buffer.
 ROWS = 1, 11, 12, 31, 33, 100, 1025
 WIDE = 1000
 
@@ -38,20 +38,22 @@ def form_of(shape: tuple[int, ...], steps: tuple[int, ...], narrow: int) -> Any:
         ((11, 9), (1000, 1), LINE),
         ((4, 8), (1000, 1), PANEL),
         ((3, 8), (1000, 1), LINE),
-        # Lines that lie close are drawn together, but the shortest go better as panels.
+        # Rows close together in the mask are drawn together; the shortest are faster in tiles.
         ((100, 16), (20, 1), LINE),
         ((100, 16), (21, 1), PANEL),
         ((100, 8), (9, 1), PANEL),
         ((11, 8), (9, 1), LINE),
-        ((100, 8), (8, 1), LINE),  # one line
-        # Decisions that lines share are kept, and so are other forms.
+        ((100, 8), (8, 1), LINE),  # contiguous
+        # Rows that share a mask are buffered, and other schedules stay as they are.
         ((100, 90, 8), (1000, 0, 1), LINE),
         ((90, 100, 8), (0, 1000, 1), PANEL),
         ((100, 8, 5), (1000, 1, 0), RUNS),
         ((100, 5, 8), (1000, 0, 1), REPEATS),
     ],
 )
-def test_forms(shape: tuple[int, ...], steps: tuple[int, ...], form: str) -> None:
+def test_the_schedule_of_each_layout(
+    shape: tuple[int, ...], steps: tuple[int, ...], form: str
+) -> None:
     expected_form = REPEATS if form == LINE and steps[-2] == 0 else form
     layout = form_of(shape, steps, narrow=48)
     assert layout.form == expected_form
@@ -59,7 +61,7 @@ def test_forms(shape: tuple[int, ...], steps: tuple[int, ...], form: str) -> Non
     assert layout.elements == np.prod(shape)
 
 
-def test_rows_are_an_axis_that_is_long_enough() -> None:
+def test_tile_rows_lie_along_an_axis_that_is_long_enough() -> None:
     for shape, rows in (((4096, 5, 8), 4096), ((4096, 50, 8), 50), ((20, 30, 8), 30)):
         layout = form_of(shape, (10**6, 1000, 1), narrow=48)
         assert (layout.form, layout.axes[-1][0], layout.axes[-2][0]) == (PANEL, rows, 8)
@@ -118,7 +120,7 @@ def test_views_of_wider_arrays(dtype: Any, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("p", [0.0, 2.0**-20, 1.0])
-def test_masks_and_chances(p: float, rng: np.random.Generator) -> None:
+def test_masks_of_degenerate_and_small_p(p: float, rng: np.random.Generator) -> None:
     where: dict[str, Any] = {"offset": (0, 3), "global_shape": (500, WIDE)}
     shape = (300, 11)
     want = mask(shape, p, KEY, **where)
@@ -142,7 +144,7 @@ def test_normal_numbers(rng: np.random.Generator) -> None:
 def test_threads_change_no_bit(
     set_threads: Callable[[int], None], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_limits(monkeypatch, PARALLEL_FROM=1 << 12, _CHUNK=1 << 8)
+    set_cpu_limits(monkeypatch, parallel_from=1 << 12, chunk=1 << 8)
     for shape in ((5000, 2), (3000, 17), (300, 5, 8), (20, 90, 8)):
         x = rng.standard_normal(shape).astype(np.float32)
         where = {"offset": (1,) * x.ndim, "global_shape": (*[n + 2 for n in shape[:-1]], WIDE)}
@@ -164,7 +166,7 @@ SPARSE: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
 
 
 @pytest.mark.parametrize(("shape", "wide"), SPARSE)
-def test_sparse_elements(
+def test_elements_far_apart_in_the_mask(
     shape: tuple[int, ...], wide: tuple[int, ...], rng: np.random.Generator
 ) -> None:
     x = rng.standard_normal(shape).astype(np.float32)
@@ -179,7 +181,7 @@ def test_sparse_elements(
             assert_same(np.ascontiguousarray(got), np.ascontiguousarray(want))
 
 
-def test_few_rows_are_exchanged_for_many() -> None:
+def test_tile_rows_lie_along_the_longer_axis() -> None:
     for shape, rows in (((1000, 4, 1), 1000), ((40, 33, 3, 1), 33), ((2, 11, 3, 1), 11)):
         steps = tuple(7 * step + (step == 1) for step in c_strides((10**5, 50, 40, 9)))[
             -len(shape) :

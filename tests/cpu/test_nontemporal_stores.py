@@ -1,10 +1,10 @@
-"""Nontemporal stores write what the plain kernel writes, and no more, wherever the output lies."""
+"""Kernels with nontemporal stores write what the cached ones do, at every alignment."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import pytest
 
@@ -12,31 +12,22 @@ import fastdrop as fd
 from fastdrop_kernels import contract
 from fastdrop_kernels.cpu.elements.operations import Operation
 from fastdrop_kernels.cpu.elements.sampler import GROUP
-from fastdrop_kernels.cpu.host import call_plan, catalogue
+from fastdrop_kernels.cpu.host import catalogue
 from fastdrop_kernels.cpu.loops.contiguous import NEAR, NONTEMPORAL, has_nontemporal
 from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
-from tests.support.direct import treat
-from tests.support.limits import set_limits
+from tests.support.internals import call_plan, set_cpu_limits
 from tests.support.oracle import POISON, affine, applied, assert_same, data, mask, misaligned
-from tests.support.thinning import thinned
+from tests.support.run_kernel import OPERATIONS, run_kernel
+from tests.support.slow import slow_unless
 
 pytestmark = pytest.mark.skipif(
     not has_nontemporal(catalogue.operation("drop", np.dtype(np.float32))),
     reason="nontemporal stores are for AVX-512BW on x86-64, which this processor lacks",
 )
 
-KINDS: dict[str, tuple[Operation, Any]] = {
-    "float16": (catalogue.operation("drop", np.dtype(np.float16)), np.float16),
-    "bfloat16": (catalogue.operation("drop", np.dtype(ml_dtypes.bfloat16)), ml_dtypes.bfloat16),
-    "float32": (catalogue.operation("drop", np.dtype(np.float32)), np.float32),
-    "float64": (catalogue.operation("drop", np.dtype(np.float64)), np.float64),
-    "fill-2": (catalogue.operation("fill", np.dtype("u2")), np.uint16),
-    "fill-4": (catalogue.operation("fill", np.dtype("u4")), np.uint32),
-    "fill-8": (catalogue.operation("fill", np.dtype("u8")), np.uint64),
-    "fill-16": (catalogue.operation("fill", np.dtype("c16")), np.complex128),
-}
-QUICK = ("float16", "bfloat16", "float32", "float64", "fill-16")
-every_kind = pytest.mark.parametrize("kind", thinned(lambda kind: kind in QUICK, KINDS))
+KINDS = [name for name, (operation, _) in OPERATIONS.items() if has_nontemporal(operation)]
+QUICK = ("bfloat16", "float32", "fill-16")
+every_kind = pytest.mark.parametrize("kind", slow_unless(lambda kind: kind in QUICK, KINDS))
 KEY = fd.Key(2**63 + 5, 2**40 + 1)
 T = contract.threshold(0.37)
 
@@ -45,15 +36,15 @@ def compare(
     kind: str, n: int, x_by: int, y_by: int, index: int, threshold: int = T, key: fd.Key = KEY
 ) -> None:
     """Compare with the plain kernel, also around the output."""
-    operation, dtype = KINDS[kind]
+    operation, dtype = OPERATIONS[kind]
     x = misaligned((np.arange(n) % 251 + 1).astype(dtype), x_by)
     value = np.array(3, np.float32 if kind in ("float16", "bfloat16") else dtype)
     results = []
-    for way in (NEAR, NONTEMPORAL):
+    for policy in (NEAR, NONTEMPORAL):
         memory = np.full(x.nbytes + 512, POISON, np.uint8)
         start = -memory.__array_interface__["data"][0] % 64 + 192 + y_by
         y = memory[start : start + x.nbytes].view(dtype)
-        treat(operation, x, y, value, threshold, key, index, way)
+        run_kernel(operation, x, y, value, threshold, key, index, policy)
         results.append(memory[start - 192 - y_by :][: 448 + x.nbytes].tobytes())
     assert results[0] == results[1], (kind, n, x_by, y_by, index, threshold)
     inside = slice(192 + y_by, 192 + y_by + x.nbytes)
@@ -92,11 +83,11 @@ def test_ties_at_every_place_of_a_group(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
-def test_it_gives_what_the_reference_gives(kind: str, rng: np.random.Generator) -> None:
-    operation, dtype = KINDS[kind]
+def test_nontemporal_results_equal_the_reference(kind: str, rng: np.random.Generator) -> None:
+    operation, dtype = OPERATIONS[kind]
     x = rng.standard_normal(20_001).astype(dtype)
     y = misaligned(np.empty_like(x), 40)
-    treat(operation, x, y, np.array(1 / 0.63, dtype), T, KEY, 77, NONTEMPORAL)
+    run_kernel(operation, x, y, np.array(1 / 0.63, dtype), T, KEY, 77, NONTEMPORAL)
     assert_same(y, applied(mask(x.shape, 0.37, KEY, offset=77), x, 1 / 0.63))
 
 
@@ -105,47 +96,46 @@ def test_alpha_dropout(rng: np.random.Generator) -> None:
     x = rng.standard_normal(9999).astype(np.float32)
     y = misaligned(np.empty_like(x), 16)
     numbers = np.array([0.5, 0.25, -1.5], np.float32)
-    treat(operation, x, y, numbers, T, KEY, 3, NONTEMPORAL)
+    run_kernel(operation, x, y, numbers, T, KEY, 3, NONTEMPORAL)
     kept = mask(x.shape, 0.37, KEY, offset=3)
     assert_same(y, affine(kept, x, 0.5, 0.25, -1.5))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_large_calls_write_past_the_caches(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also by cut parts, of which each begins inside a line, but not in place."""
-    ways: list[str] = []
+def test_large_calls_use_nontemporal_stores(
+    threads: int, monkeypatch: pytest.MonkeyPatch, set_threads: Callable[[int], None]
+) -> None:
+    """Also in chunks that begin inside a cache line; in-place calls use ordinary stores."""
+    policies: list[str] = []
 
-    def noted(operation: Operation, way: str) -> Any:
-        ways.append(way)
-        return flat(operation, way)
+    def noted(operation: Operation, policy: str) -> Any:
+        policies.append(policy)
+        return flat(operation, policy)
 
     monkeypatch.setattr(call_plan, "flat", noted)
-    limits = {"PARALLEL_FROM": 500, "_CHUNK": 1500, "NEAR_BYTES": 256}
-    set_limits(monkeypatch, **limits, _NONTEMPORAL_FROM=1 << 16)
-    before = fd.get_num_threads()
-    fd.set_num_threads(threads)
-    try:
-        x = misaligned(np.arange(1, 50_001, dtype=np.float32), 16)
-        want = applied(mask(x.shape, 0.37, KEY, offset=77), x, 1 / 0.63)
-        for _ in range(3):  # the second call may be planned, the third follows the plan
-            y = misaligned(np.zeros_like(x), 16)
-            for out in (y, x.copy()):
-                given = x if out is y else out
-                ways.clear()
-                fd.dropout(given, 0.37, rng=KEY, offset=77, out=out)
-                assert_same(out, want)
-                assert (NONTEMPORAL in ways) == (out is y)
-            small = x[:9999]
-            ways.clear()
-            assert_same(fd.dropout(small, 0.37, rng=KEY, offset=77), want[:9999])
-            assert NONTEMPORAL not in ways
-            filled = fd.masked_fill(x.view(np.int32), 0.37, -7, rng=KEY, offset=77)
-            assert data(filled) == data(np.where(want != 0, x.view(np.int32), np.int32(-7)))
-    finally:
-        fd.set_num_threads(before)
+    set_cpu_limits(
+        monkeypatch, parallel_from=500, chunk=1500, cached_bytes=256, nontemporal_from=1 << 16
+    )
+    set_threads(threads)
+    x = misaligned(np.arange(1, 50_001, dtype=np.float32), 16)
+    want = applied(mask(x.shape, 0.37, KEY, offset=77), x, 1 / 0.63)
+    for _ in range(3):  # the second call may be planned, the third follows the plan
+        y = misaligned(np.zeros_like(x), 16)
+        for out in (y, x.copy()):
+            given = x if out is y else out
+            policies.clear()
+            fd.dropout(given, 0.37, rng=KEY, offset=77, out=out)
+            assert_same(out, want)
+            assert (NONTEMPORAL in policies) == (out is y)
+        small = x[:9999]
+        policies.clear()
+        assert_same(fd.dropout(small, 0.37, rng=KEY, offset=77), want[:9999])
+        assert NONTEMPORAL not in policies
+        filled = fd.masked_fill(x.view(np.int32), 0.37, -7, rng=KEY, offset=77)
+        assert data(filled) == data(np.where(want != 0, x.view(np.int32), np.int32(-7)))
 
 
-def test_which_operations_have_such_kernels() -> None:
+def test_which_operations_have_nontemporal_kernels() -> None:
     assert has_nontemporal(catalogue.operation("drop", np.dtype(np.float32)))
     assert has_nontemporal(catalogue.operation("fill", np.dtype(np.int16)))
     assert not has_nontemporal(catalogue.operation("fill", np.dtype(np.int8)))

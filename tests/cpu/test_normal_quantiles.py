@@ -1,4 +1,4 @@
-"""The normal numbers are normal: quantiles to within 4 ulp, tails and all."""
+"""Normal numbers are quantiles to within 4 ulp, and pass statistical tests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_numbers_are_quantiles_to_within_four_units_in_the_last_place(
     assert (standard_normal(~u) == -z).all()
 
 
-def test_the_ends_are_those_of_32_bits(special: Any) -> None:
+def test_the_extremes_are_those_of_32_bits(special: Any) -> None:
     u = np.array([0, 1, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1], np.uint32)
     true = special.ndtri((u + 0.5) / 2.0**32).astype(np.float32)
     assert_same(standard_normal(u), true)
@@ -70,7 +70,7 @@ def test_a_hundred_million_numbers_pass_kolmogorov_and_smirnov(many: Array, spec
 
 
 @pytest.mark.slow
-def test_their_tails_have_as_many_as_they_should(many: Array, special: Any) -> None:
+def test_the_tails_pass_chi_square(many: Array, special: Any) -> None:
     """By chi-square: in steps of a quarter of a deviation, beyond 3 of them, on either side."""
     edges = np.append(np.arange(3.0, 5.25, 0.25), 7.0)
     expected = N * -np.diff(special.ndtr(-edges))

@@ -1,4 +1,4 @@
-"""Kernels compiled for other processors than this one, which it can run too: the same bits."""
+"""Kernels compiled for other instruction sets that this processor can run give the same bits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.scenarios import digests
 from tests.support.subprocesses import run_scenario
 
 HOST = llvm.get_host_cpu_features()
-# What Numba is told that a processor has, and this machine must have to run its code. The oldest of
+# Features that Numba is to compile for, which this machine must have to run the code. The oldest of
 # its kind has nothing: on x86-64 no AVX, and vectors of 128 bits.
 PROCESSORS = {
     "generic": [],

@@ -1,4 +1,4 @@
-"""Packed masks whose long rows begin inside bytes, and inside groups of bits."""
+"""Packed masks whose rows begin inside a byte, and inside a group of mask bits."""
 
 from __future__ import annotations
 
@@ -31,8 +31,21 @@ def test_rows_of_a_wider_array(columns: int, before: int, p: float) -> None:
 
 
 @pytest.mark.parametrize("offset", [*range(9), 255, 256, 257, 2**40 + 11])
-def test_any_place_in_a_byte_and_a_group(offset: int) -> None:
+def test_any_offset_within_a_byte_and_a_group(offset: int) -> None:
     key, n = fd.Key(1, offset), 50_001
     bits = fd.dropout_mask(n, 0.3, rng=key, packed=True, offset=offset)
     kept = mask((n,), 0.3, key, offset=offset)
     assert_same(bits, np.packbits(kept, bitorder="little"))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("tail", [(1,), (1, 1), (3, 1)])
+def test_packed_masks_of_shards_one_element_wide(p: float, tail: tuple[int, ...]) -> None:
+    shape, key = (300, *tail), fd.Key(2**62 + 9, 5)
+    where: dict[str, Any] = {
+        "offset": (5,) + tuple(2 for _ in tail),
+        "global_shape": (400,) + tuple(n + 4 for n in tail),
+    }
+    bits = fd.dropout_mask(shape, p, rng=key, packed=True, **where)
+    kept = mask(shape, p, key, **where)
+    assert data(bits) == data(np.packbits(kept, axis=None, bitorder="little"))

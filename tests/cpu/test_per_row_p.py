@@ -1,4 +1,4 @@
-"""p as an array that is the same along lines: each line has one threshold."""
+"""p that is constant along rows: each row has one threshold and factor."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from tests.functions.test_per_element_p import KEY, chances, expected, kept_by
-from tests.support.limits import set_limits
+from tests.support.internals import set_cpu_limits
 from tests.support.oracle import assert_same
+from tests.support.per_element import KEY, expected, kept_by, probabilities
 
 PLACES: list[dict[str, Any]] = [{"offset": o} for o in (0, 5, 2**35 - 999, 2**62 + 1)]
 
 
 @pytest.mark.parametrize("n", [128, 255, 256, 257, 1025])
-def test_every_line_has_its_own(n: int, rng: np.random.Generator) -> None:
+def test_every_row_has_its_own_threshold_and_factor(n: int, rng: np.random.Generator) -> None:
     for shape, of_p in (((3, 4, n), (4, 1)), ((9, n), (9, 1)), ((2, 5, 2, n), (5, 1, 1))):
-        x, p = rng.standard_normal(shape).astype(np.float32), chances(of_p, rng)
+        x, p = rng.standard_normal(shape).astype(np.float32), probabilities(of_p, rng)
         wide = np.concatenate([x, x], axis=-1)[..., :n]
         apart = np.repeat(x, 2, axis=-1)[..., ::2]
         for where in PLACES:
@@ -29,8 +29,8 @@ def test_every_line_has_its_own(n: int, rng: np.random.Generator) -> None:
             assert_same(fd.dropout(x, p, rng=KEY, scale=2.0, **where), expected(x, p, 2.0, **where))
 
 
-def test_ties_are_settled_by_each_line_s_own_threshold() -> None:
-    """So near to each other that 16 bits say the same of nearly all."""
+def test_ties_are_resolved_by_each_row_s_threshold() -> None:
+    """Thresholds so close that their first 16 bits mostly agree."""
     x = np.ones((64, 5000), np.float32)
     p = 0.3 + np.arange(64.0)[:, None] * 2.0**-20
     assert_same(fd.dropout(x, p, rng=KEY), expected(x, p))
@@ -51,8 +51,8 @@ def test_fortran_order(rng: np.random.Generator) -> None:
         )
 
 
-def test_lines_that_share_decisions(rng: np.random.Generator) -> None:
-    x, p = rng.standard_normal((4, 30, 200)), chances((30, 1), rng)
+def test_rows_under_a_noise_shape(rng: np.random.Generator) -> None:
+    x, p = rng.standard_normal((4, 30, 200)), probabilities((30, 1), rng)
     for noise, index in (((None, None, 1), (4, 30, 1)), ((1, None, None), (1, 30, 200))):
         kept = kept_by(p, x.shape, noise_shape=index)
         for laid in (x, np.ascontiguousarray(x.transpose(1, 0, 2)).transpose(1, 0, 2)):
@@ -61,8 +61,8 @@ def test_lines_that_share_decisions(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.slow
-def test_fills_and_marks(rng: np.random.Generator) -> None:
-    p = chances((7, 1), rng)
+def test_masked_fill_and_masks(rng: np.random.Generator) -> None:
+    p = probabilities((7, 1), rng)
     for dtype in (np.uint8, np.complex128):
         x = rng.integers(0, 99, (3, 7, 300)).astype(dtype)
         want = np.where(kept_by(p, x.shape), x, np.asarray(7, dtype))
@@ -70,11 +70,11 @@ def test_fills_and_marks(rng: np.random.Generator) -> None:
     assert_same(fd.dropout_mask((3, 7, 300), p, rng=KEY), kept_by(p, (3, 7, 300)))
 
 
-def test_threads_and_shards_change_no_bit(
+def test_threads_and_shards_give_the_same_bits(
     set_threads: Callable[[int], None], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_limits(monkeypatch, PARALLEL_FROM=1 << 12)
-    x, p = rng.standard_normal((40, 8, 300)).astype(np.float32), chances((8, 1), rng)
+    set_cpu_limits(monkeypatch, parallel_from=1 << 12)
+    x, p = rng.standard_normal((40, 8, 300)).astype(np.float32), probabilities((8, 1), rng)
     want = expected(x, p)
     for threads in (1, 2, 5):
         set_threads(threads)

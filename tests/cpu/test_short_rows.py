@@ -1,4 +1,4 @@
-"""Short rows that are treated together, whose mask is that of a shard: decisions lie apart."""
+"""Multi-operand functions on shards of one column, whose rows are processed together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.oracle import assert_same
 
 @pytest.mark.parametrize("shape", [(20, 5), (33, 17), (3, 100), (64, 32), (7, 513)])
 @pytest.mark.parametrize("apart", [1, 2, 3])
-def test_operands_of_rows_whose_last_axis_is_cut_to_one(shape: Any, apart: int) -> None:
+def test_multi_operand_shards_of_one_column(shape: Any, apart: int) -> None:
     full = (*shape, apart)
     rng = np.random.default_rng()
     x = rng.standard_normal((*shape, 1)).astype(np.float32)

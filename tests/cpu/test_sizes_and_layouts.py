@@ -1,4 +1,4 @@
-"""Kernels equal the reference bit for bit: every size, alignment and layout."""
+"""CPU kernels equal the reference bit for bit, at every size, alignment and layout."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def assert_guards_untouched(array: Array, memory: Array) -> None:
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_every_size_is_drawn_and_nothing_behind_it_is_written(
+def test_every_size_and_nothing_beyond_it_is_written(
     n: int, dtype: Any, rng: np.random.Generator
 ) -> None:
     x = rng.standard_normal(n).astype(dtype)
@@ -70,7 +70,7 @@ def test_every_size_is_drawn_and_nothing_behind_it_is_written(
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_masks_of_every_size_are_drawn_and_nothing_behind_them_is_written(
+def test_masks_of_every_size_and_nothing_beyond_them_is_written(
     n: int, rng: np.random.Generator
 ) -> None:
     key = key_from(rng)
@@ -86,7 +86,7 @@ def test_masks_of_every_size_are_drawn_and_nothing_behind_them_is_written(
 
 
 @pytest.mark.parametrize("offset", [1, 7, 63, 500, 2047, 2**32 - 3])
-def test_every_size_is_drawn_behind_an_offset(offset: int, rng: np.random.Generator) -> None:
+def test_every_size_at_an_offset(offset: int, rng: np.random.Generator) -> None:
     key = key_from(rng)
     kept = mask((4200,), 0.4, key, offset=offset)
     for n in SIZES[:-1]:
@@ -100,9 +100,7 @@ def test_every_size_is_drawn_behind_an_offset(offset: int, rng: np.random.Genera
 
 
 @pytest.mark.parametrize("x_by", range(64))
-def test_misaligned_arrays_are_treated_like_others(
-    x_by: int, dtype: Any, rng: np.random.Generator
-) -> None:
+def test_misaligned_arrays_give_the_same(x_by: int, dtype: Any, rng: np.random.Generator) -> None:
     n = 600
     x = misaligned(rng.standard_normal(n).astype(dtype), x_by)
     key = key_from(rng)
@@ -214,7 +212,9 @@ def test_elements_between_those_of_a_stepped_out_are_untouched(dtype: Any) -> No
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (0, 5), (5, 0), (3, 0, 4), (1,), (1, 1, 1)])
-def test_arrays_of_no_axes_no_elements_and_one(shape: tuple[int, ...], dtype: Any) -> None:
+def test_zero_dimensional_empty_and_single_element_arrays(
+    shape: tuple[int, ...], dtype: Any
+) -> None:
     x = np.full(shape, 3, dtype)
     for seed, p in itertools.product(range(4), (0.0, 0.5, 1.0)):
         key = fd.Key(seed)
@@ -243,7 +243,7 @@ def test_arrays_of_many_axes_in_any_order(axes: int, rng: np.random.Generator) -
     assert data(bits) == data(np.packbits(mask(x.shape, 0.3, key).ravel(), bitorder="little"))
 
 
-def test_many_axes_that_cannot_be_merged_are_walked() -> None:
+def test_many_axes_that_cannot_be_merged() -> None:
     base = np.arange(1.0, 3.0**8 * 2 + 1).reshape((3,) * 8 + (2,))
     x = base[(slice(None, None, 2),) * 8]  # 2 of 3 along every axis: no two continue each other
     assert_same(fd.dropout(x, 0.5, rng=1), dropped(x, 0.5, fd.Key(1)))
@@ -251,7 +251,7 @@ def test_many_axes_that_cannot_be_merged_are_walked() -> None:
 
 @pytest.mark.parametrize("rows", [1, 2, 255, 256, 257])
 @pytest.mark.parametrize("columns", [1, 3, 63, 64, 65, 130])
-def test_panels_of_every_size(rows: int, columns: int, rng: np.random.Generator) -> None:
+def test_transposed_tiles_of_every_size(rows: int, columns: int, rng: np.random.Generator) -> None:
     x = np.asfortranarray(rng.standard_normal((rows, columns)).astype(np.float32))
     key = key_from(rng)
     for offset in (0, 3, 2**35 - 40):
@@ -262,7 +262,7 @@ def test_panels_of_every_size(rows: int, columns: int, rng: np.random.Generator)
 
 
 @given(choices=st.data())
-def test_any_layout_place_and_key(choices: st.DataObject) -> None:
+def test_any_layout_placement_and_key(choices: st.DataObject) -> None:
     draw = choices.draw
     axes = draw(st.integers(0, 4))
     base_shape = tuple(draw(st.integers(0 if axes < 3 else 1, 12)) for _ in range(axes))
@@ -299,3 +299,21 @@ def test_any_layout_place_and_key(choices: st.DataObject) -> None:
     assert_same(fd.dropout_mask(x.shape, p, rng=key, **where), kept)
     bits = fd.dropout_mask(x.shape, p, rng=key, packed=True, **where)
     assert_same(bits, np.packbits(kept.ravel(), bitorder="little"))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("noise_shape", [None, (40, 1, 1), (1, 30, 20), (40, 1, 20), (1, 30, 1)])
+def test_masks_are_written_to_outputs_of_any_layout(noise_shape: Any, p: float) -> None:
+    shape, key = (40, 30, 20), fd.Key(2**62 + 9, 5)
+    kept = np.broadcast_to(mask(noise_shape or shape, p, key), shape)
+    outs = {
+        "C": np.empty(shape, np.bool_),
+        "F": np.empty(shape, np.bool_, order="F"),
+        "turned": np.empty((20, 40, 30), np.bool_).transpose(1, 2, 0),
+        "stepped": np.empty((40, 60, 20), np.bool_)[:, ::2],
+        "backwards": np.empty(shape, np.bool_)[::-1, :, ::-1],
+    }
+    for name, out in outs.items():
+        poison(out.view(np.uint8))
+        assert fd.dropout_mask(shape, p, rng=key, noise_shape=noise_shape, out=out) is out
+        assert (out == kept).all(), name

@@ -1,36 +1,22 @@
-"""Every way through memory writes what the plain one writes, and no more."""
+"""The prefetching kernels write what the cached ones do, and nothing else."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import contract
-from fastdrop_kernels.cpu.host import catalogue
 from fastdrop_kernels.cpu.loops.contiguous import FAR, NEAR
-from tests.support.direct import treat
 from tests.support.oracle import POISON, Array, applied, assert_same, data, mask, misaligned
-from tests.support.thinning import thinned
+from tests.support.run_kernel import OPERATIONS, run_kernel
+from tests.support.slow import slow_unless
 
-KINDS: dict[str, tuple[Any, Any]] = {
-    "float16": (catalogue.operation("drop", np.dtype(np.float16)), np.float16),
-    "bfloat16": (catalogue.operation("drop", np.dtype(ml_dtypes.bfloat16)), ml_dtypes.bfloat16),
-    "float32": (catalogue.operation("drop", np.dtype(np.float32)), np.float32),
-    "float64": (catalogue.operation("drop", np.dtype(np.float64)), np.float64),
-    "fill-1": (catalogue.operation("fill", np.dtype("u1")), np.uint8),
-    "fill-2": (catalogue.operation("fill", np.dtype("u2")), np.uint16),
-    "fill-4": (catalogue.operation("fill", np.dtype("u4")), np.uint32),
-    "fill-8": (catalogue.operation("fill", np.dtype("u8")), np.uint64),
-    "fill-16": (catalogue.operation("fill", np.dtype("c16")), np.complex128),
-    "mark": (catalogue.operation("mark"), np.bool_),
-}
 # Storages of 1 to 8 bytes; the others' kernels are for the longer tests.
 QUICK = ("bfloat16", "float32", "float64", "mark")
-every_kind = pytest.mark.parametrize("kind", thinned(lambda kind: kind in QUICK, KINDS))
+every_kind = pytest.mark.parametrize("kind", slow_unless(lambda kind: kind in QUICK, OPERATIONS))
 SIZES = [0, 1, 2, 7, 15, 16, 17, 31, 63, 64, 65, 127, 129, 511, 512, 513, 527, 1023, 1025, 2047,
          2048, 2049, 2561, 4096, 4113, 9999]  # fmt: skip
 KEY = fd.Key(2**63 + 5, 2**40 + 1)
@@ -47,13 +33,13 @@ def target(n: int, dtype: Any, by: int) -> tuple[Array, Array]:
 
 
 def compare(kind: str, n: int, x_by: int, y_by: int, index: int, start: int = 0) -> None:
-    operation, dtype = KINDS[kind]
+    operation, dtype = OPERATIONS[kind]
     x = misaligned(np.arange(1, n + 1).astype(dtype), x_by)
     value = np.array(3, np.float32 if kind in ("float16", "bfloat16") else dtype)
     memories = []
-    for way in (NEAR, FAR):
+    for policy in (NEAR, FAR):
         y, memory = target(n, dtype, y_by)
-        treat(operation, x[start:], y[start:], value, T, KEY, index, way)
+        run_kernel(operation, x[start:], y[start:], value, T, KEY, index, policy)
         around = memory.copy()
         begin = y.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
         around[begin + start * y.itemsize : begin + y.nbytes] = POISON
@@ -64,14 +50,14 @@ def compare(kind: str, n: int, x_by: int, y_by: int, index: int, start: int = 0)
 
 @every_kind
 @pytest.mark.parametrize("n", SIZES)
-def test_every_size_is_written_as_by_the_plain_kernel(n: int, kind: str) -> None:
+def test_every_size_is_written_as_by_the_cached_kernel(n: int, kind: str) -> None:
     for y_by in (0, 1, 8, 60, 63):
         for index in (0, 3, 2040):
             compare(kind, n, 4, y_by, index)
 
 
 @every_kind
-def test_every_misalignment_is_written_as_by_the_plain_kernel(kind: str) -> None:
+def test_every_misalignment_is_written_as_by_the_cached_kernel(kind: str) -> None:
     for y_by in range(64):
         for x_by in (0, y_by, 63 - y_by):
             compare(kind, 700, x_by, y_by, 5 * y_by)
@@ -79,23 +65,23 @@ def test_every_misalignment_is_written_as_by_the_plain_kernel(kind: str) -> None
 
 
 @every_kind
-def test_a_part_leaves_the_rest_of_the_array_alone(kind: str) -> None:
+def test_a_chunk_leaves_the_rest_of_the_array_alone(kind: str) -> None:
     for start in (1, 15, 16, 100, 2047, 2048, 2999):
         for index in (0, 1, 2**32 - 1000):
             compare(kind, 3000, 0, 24, index, start)
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
-def test_it_gives_what_the_reference_gives(kind: str, rng: np.random.Generator) -> None:
-    for way in (NEAR, FAR):
-        check_reference(kind, way, rng)
+def test_both_kernels_equal_the_reference(kind: str, rng: np.random.Generator) -> None:
+    for policy in (NEAR, FAR):
+        check_reference(kind, policy, rng)
 
 
-def check_reference(kind: str, way: str, rng: np.random.Generator) -> None:
-    operation, dtype = KINDS[kind]
+def check_reference(kind: str, policy: str, rng: np.random.Generator) -> None:
+    operation, dtype = OPERATIONS[kind]
     x = rng.standard_normal(20_001).astype(dtype)
     factor = np.array(1 / (1 - P), dtype)
     y, _ = target(x.size, dtype, 36)
-    treat(operation, x, y, factor, T, KEY, 77, way)
+    run_kernel(operation, x, y, factor, T, KEY, 77, policy)
     kept = mask(x.shape, P, KEY, offset=77)
     assert_same(y, applied(kept, x, float(factor)))

@@ -1,4 +1,4 @@
-"""Threads: one and many give the same bits, and callers do not disturb each other."""
+"""Any number of threads gives the same bits, and concurrent callers do not disturb each other."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels import contract, threads
 from fastdrop_kernels.cpu.codegen.ndarray_layout import slot
-from fastdrop_kernels.cpu.host import call_plan, driver, work_sharing
+from fastdrop_kernels.cpu.host import driver
 from fastdrop_kernels.cpu.loops.call_descriptor import descriptor
 from fastdrop_kernels.cpu.loops.contiguous import NEAR
 from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
-from tests.support.limits import set_limits
+from tests.support.internals import call_plan, set_cpu_limits, work_sharing
 from tests.support.oracle import Array, applied, assert_same, data, mask, misaligned, poison
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 ROWS, COLUMNS = 417, 661
 N = ROWS * COLUMNS
@@ -63,13 +63,13 @@ def layouts(x: Array) -> dict[str, Array]:
 
 @pytest.fixture(autouse=True)
 def these_arrays_are_large_enough_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_limits(monkeypatch, PARALLEL_FROM=1 << 18)
+    set_cpu_limits(monkeypatch, parallel_from=1 << 18)
     assert N > work_sharing.PARALLEL_FROM
 
 
 @pytest.mark.parametrize(
     ("dtype", "layout"),
-    thinned(
+    slow_unless(
         lambda dtype, layout: dtype == np.float32 or layout != "F",
         [np.float32, np.float64],
         list(layouts(np.empty((ROWS, COLUMNS)))),
@@ -89,7 +89,7 @@ def test_any_number_of_threads_drops_the_same(
 
 @pytest.mark.parametrize(
     ("dtype", "layout"),
-    thinned(
+    slow_unless(
         lambda dtype, layout: layout == "flat" or (dtype, layout) == ("u4", "other elements"),
         ["u1", "i2", "u4", "i8", "c16"],
         ["flat", "F", "other elements"],
@@ -143,7 +143,7 @@ def test_large_packed_masks(shape: tuple[int, ...], offset: int, count: int) -> 
     ],
     ids=str,
 )
-def test_parts_of_a_packed_mask_never_share_a_byte(
+def test_chunks_of_a_packed_mask_never_share_a_byte(
     where: dict[str, Any], set_threads: SetThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Two threads in one byte would lose bits only now and then, so the parts are looked at.
@@ -181,7 +181,7 @@ def test_parts_of_a_packed_mask_never_share_a_byte(
 
 @pytest.mark.parametrize("noise", [(ROWS, 1), (1, COLUMNS), (1, 1)])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_any_number_of_threads_shares_the_same_decisions(
+def test_any_number_of_threads_follows_the_noise_shape(
     noise: tuple[int, int], order: Any, count: int
 ) -> None:
     x = np.asarray(numbers(np.float32), order=order)
@@ -209,7 +209,7 @@ def test_any_number_of_threads_draws_the_same_shard(count: int, kept: Array) -> 
     assert count == fd.get_num_threads()
 
 
-def test_in_place_and_certain_calls_are_the_same_on_any_number_of_threads(
+def test_in_place_and_degenerate_calls_are_the_same_on_any_number_of_threads(
     count: int, kept: Array
 ) -> None:
     x = numbers(np.float64)
@@ -290,7 +290,7 @@ def test_the_number_that_was_set_is_returned(set_threads: SetThreads) -> None:
 
 
 @pytest.mark.parametrize("n", [0, -1, -8])
-def test_no_threads_are_a_value_error(n: int, set_threads: SetThreads) -> None:
+def test_fewer_than_one_thread_is_a_value_error(n: int, set_threads: SetThreads) -> None:
     before = fd.get_num_threads()
     with pytest.raises(ValueError, match=f"n={n} is below 1"):
         set_threads(n)
@@ -318,7 +318,7 @@ def test_several_threads_work_together_and_each_once(set_threads: SetThreads) ->
     assert threading.get_ident() in seen
 
 
-def test_the_caller_does_not_wait_for_who_has_not_begun(set_threads: SetThreads) -> None:
+def test_the_caller_does_not_wait_for_threads_that_have_not_begun(set_threads: SetThreads) -> None:
     busy, done = threading.Barrier(3, timeout=60), threading.Event()
 
     def hold() -> None:
@@ -355,7 +355,9 @@ def test_an_error_in_work_reaches_the_caller(set_threads: SetThreads) -> None:
 @pytest.mark.parametrize("n", [1, 255, 256, 257, 5_000, 70_001])
 @pytest.mark.parametrize("index", [0, 1, 255, 256, 2**40 + 77])
 @pytest.mark.parametrize("part", [256, 1024])
-def test_parts_are_the_whole(n: int, index: int, part: int, rng: np.random.Generator) -> None:
+def test_chunks_taken_by_several_threads_cover_the_array(
+    n: int, index: int, part: int, rng: np.random.Generator
+) -> None:
     """Three threads, in turns that differ from run to run, of the smallest parts there are."""
     x = rng.standard_normal(n, np.float32)
     y, cursor, factor = poison(np.empty_like(x)), np.zeros(1, np.uint64), np.array(2, np.float32)

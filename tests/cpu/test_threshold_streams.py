@@ -1,4 +1,4 @@
-"""p as an array: streams of thresholds and factors, made of a p that varies along some axes."""
+"""p as an array: kernels read streams of thresholds and factors, made of p along its axes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import reference
-from tests.functions.test_per_element_p import KEY, chances, expected, kept_by
-from tests.support.limits import set_limits
+from tests.support.internals import set_cpu_limits
 from tests.support.normals import uniforms
 from tests.support.oracle import POISON, Array, assert_same, misaligned, poisoned
-from tests.support.thinning import thinned
+from tests.support.per_element import KEY, expected, kept_by, probabilities
+from tests.support.slow import slow_unless
 
-# Certain, next to certain, subnormal, and where the threshold is rounded.
+# 0 and 1, next to these, subnormal, and where the threshold is rounded.
 SPECIAL = [0.0, 1.0, 5e-324, 1e-310, 2.0**-33, 1.5 * 2.0**-32, 2.0**-16, 1 - 2.0**-53, 1 - 2.0**-33,
            1 - 2.0**-32, 1 - 2.0**-16, 0.5]  # fmt: skip
 DTYPES = [np.dtype(d) for d in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)]
 every_dtype = pytest.mark.parametrize(
-    "dtype", thinned(lambda dtype: dtype == np.float32, DTYPES), ids=str
+    "dtype", slow_unless(lambda dtype: dtype == np.float32, DTYPES), ids=str
 )
-# Shapes, and those of p: short, long, of many axes; of columns, of rows, and of every element.
+# Shapes of x and of p: short and long rows, many axes; p of columns, of rows, and of every element.
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((9000, 3), (3,)),
     ((300, 70), (70,)),
@@ -48,7 +48,7 @@ SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
 OFFSETS = (0, 77, 2**32 - 999, 2**35 - 5, 2**60 - 1234)
 
 
-def special_chances(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+def special_probabilities(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     p = rng.random(shape)
     places = rng.permutation(p.size)[: len(SPECIAL)]
     p.flat[places] = rng.permutation(SPECIAL)[: len(places)]
@@ -56,9 +56,11 @@ def special_chances(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
 
 
 @every_dtype
-def test_every_element_has_its_own(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+def test_every_element_has_its_own_threshold_and_factor(
+    dtype: np.dtype[Any], rng: np.random.Generator
+) -> None:
     for shape, of_p in SHAPES:
-        x, p = (3 * rng.standard_normal(shape)).astype(dtype), special_chances(of_p, rng)
+        x, p = (3 * rng.standard_normal(shape)).astype(dtype), special_probabilities(of_p, rng)
         x.flat[::97] = np.nan
         x.flat[5::97] = np.inf
         for offset in (0, *rng.permutation(OFFSETS)[:2].tolist()):
@@ -72,11 +74,11 @@ def test_every_element_has_its_own(dtype: np.dtype[Any], rng: np.random.Generato
 
 @pytest.mark.parametrize(
     "dtype",
-    thinned(lambda dtype: dtype == "i2", ["u1", "i2", "f4", "i8", "c16"]),
+    slow_unless(lambda dtype: dtype == "i2", ["u1", "i2", "f4", "i8", "c16"]),
 )
-def test_fills(dtype: str, rng: np.random.Generator) -> None:
+def test_masked_fill(dtype: str, rng: np.random.Generator) -> None:
     for shape, of_p in SHAPES:
-        x, p = rng.integers(0, 99, shape).astype(dtype), special_chances(of_p, rng)
+        x, p = rng.integers(0, 99, shape).astype(dtype), special_probabilities(of_p, rng)
         got = fd.masked_fill(x, p, 7, rng=KEY, offset=2**33 + 5)
         kept = kept_by(p, shape, offset=2**33 + 5)
         assert_same(got, np.where(kept, x, np.asarray(7, dtype)))
@@ -84,7 +86,7 @@ def test_fills(dtype: str, rng: np.random.Generator) -> None:
 
 def test_masks(rng: np.random.Generator) -> None:
     for shape, of_p in SHAPES:
-        p = special_chances(of_p, rng)
+        p = special_probabilities(of_p, rng)
         for offset in OFFSETS:
             kept = kept_by(p, shape, offset=offset)
             assert_same(fd.dropout_mask(shape, p, rng=KEY, offset=offset), kept)
@@ -93,7 +95,7 @@ def test_masks(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("offset", OFFSETS)
-def test_ties_are_settled_by_every_element_s_own_threshold(
+def test_ties_are_resolved_by_each_element_s_threshold(
     offset: int, rng: np.random.Generator
 ) -> None:
     """Every p is tied with an element: it is the uniform of one, or near it."""
@@ -111,8 +113,8 @@ def test_ties_are_settled_by_every_element_s_own_threshold(
 
 
 @pytest.mark.parametrize("level_0", [0, 0xFFFF])
-def test_ties_in_the_outermost_halves(level_0: int) -> None:
-    """Next to p of 0 and 1, and of these, whose upper halves are the same."""
+def test_ties_at_the_smallest_and_largest_high_half(level_0: int) -> None:
+    """Thresholds near those of p = 0 and 1, whose high halves are the same."""
     index = np.arange(2**19, dtype=np.uint64)
     u = uniforms(index, KEY).astype(np.int64)
     (tied,) = np.nonzero(u >> 16 == level_0)
@@ -127,8 +129,8 @@ def test_ties_in_the_outermost_halves(level_0: int) -> None:
             assert_same(fd.dropout_mask((2, 256), p, rng=KEY, offset=first), kept)
 
 
-def test_parts_and_alignments(rng: np.random.Generator) -> None:
-    full, p = (40, 700), special_chances((700,), rng)
+def test_shards_and_alignments(rng: np.random.Generator) -> None:
+    full, p = (40, 700), special_probabilities((700,), rng)
     x = rng.standard_normal(full).astype(np.float32)
     want = expected(x, p)
     for rows, across in ((slice(3, 30), slice(0, 300)), (slice(0, 40), slice(131, 699))):
@@ -143,12 +145,12 @@ def test_parts_and_alignments(rng: np.random.Generator) -> None:
             assert_same(np.ascontiguousarray(got), part)
 
 
-def test_a_last_axis_of_one_and_shared_decisions(rng: np.random.Generator) -> None:
-    x, p = rng.standard_normal((90, 40, 1)).astype(np.float32), special_chances((40, 1), rng)
+def test_a_last_axis_of_one_and_noise_shapes(rng: np.random.Generator) -> None:
+    x, p = rng.standard_normal((90, 40, 1)).astype(np.float32), special_probabilities((40, 1), rng)
     assert_same(fd.dropout(x, p, rng=KEY), expected(x, p))
     where: dict[str, Any] = {"offset": (5, 1, 7), "global_shape": (99, 50, 9)}
     assert_same(fd.dropout(x, p, rng=KEY, **where), expected(x, p, **where))
-    many, p = rng.standard_normal((6, 30, 300)), special_chances((300,), rng)
+    many, p = rng.standard_normal((6, 30, 300)), special_probabilities((300,), rng)
     cases: tuple[tuple[Any, tuple[int, ...]], ...] = (
         ((1, None, None), (1, 30, 300)),
         ((None, 1, None), (6, 1, 300)),
@@ -160,12 +162,12 @@ def test_a_last_axis_of_one_and_shared_decisions(rng: np.random.Generator) -> No
         assert_same(got, np.where(kept, many, 0.0))
 
 
-def test_threads_and_large_arrays_change_no_bit(
+def test_any_number_of_threads_gives_the_same_bits(
     set_threads: Callable[[int], None], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_limits(monkeypatch, PARALLEL_FROM=1 << 12)
+    set_cpu_limits(monkeypatch, parallel_from=1 << 12)
     for shape, of_p in (((300, 1000), (1000,)), ((40000, 9), (9,)), ((40, 9, 300), (40, 1, 300))):
-        x, p = rng.standard_normal(shape).astype(np.float32), special_chances(of_p, rng)
+        x, p = rng.standard_normal(shape).astype(np.float32), special_probabilities(of_p, rng)
         want = expected(x, p)
         for threads in (1, 2, 5):
             set_threads(threads)
@@ -178,15 +180,15 @@ def test_nothing_around_the_result_is_written(rng: np.random.Generator) -> None:
     for n, rows in ((257, 3), (1000, 3), (5, 999)):
         memory = np.full(4 * n * rows + 256, POISON, np.uint8)
         out = memory[128:-128].view(np.float32).reshape(rows, n)
-        x, p = rng.standard_normal((rows, n)).astype(np.float32), chances((n,), rng)
+        x, p = rng.standard_normal((rows, n)).astype(np.float32), probabilities((n,), rng)
         fd.dropout(x, p, rng=KEY, offset=3, out=out)
         assert_same(out, expected(x, p, offset=3))
         assert (memory[:128] == POISON).all()
         assert (memory[-128:] == POISON).all()
 
 
-def test_a_p_that_changed_is_seen(rng: np.random.Generator) -> None:
-    x, p = rng.standard_normal((30, 300)), chances((300,), rng)
+def test_a_changed_p_takes_effect(rng: np.random.Generator) -> None:
+    x, p = rng.standard_normal((30, 300)), probabilities((300,), rng)
     for change in range(3):
         p[change + 10] = rng.random()
         assert_same(fd.dropout(x, p, rng=KEY), expected(x, p))

@@ -1,7 +1,8 @@
-"""Panels of many rows: pillars, the strips that are left where these end, and all around."""
+"""Transposed arrays: the tile pipeline, the rows that remain beside it, and the memory around."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -12,7 +13,7 @@ import fastdrop as fd
 from fastdrop_kernels.cpu.host.schedule import split_of
 from fastdrop_kernels.cpu.loops.tile_pipeline import RUN_ROWS
 from fastdrop_kernels.layout import PANEL
-from tests.support.limits import set_limits
+from tests.support.internals import set_cpu_limits
 from tests.support.normals import uniforms
 from tests.support.oracle import POISON, Array, applied, assert_same, filled, key_from, mask
 from tests.support.subprocesses import Process, assert_succeeds
@@ -23,7 +24,7 @@ LINE = 64
 def columns_at(
     by: int, rows: int, columns: int, dtype: np.dtype[Any], pad: int
 ) -> tuple[Array, Array]:
-    """A poisoned array whose columns all begin `by` bytes behind a line, and its memory.
+    """A poisoned array whose columns all begin `by` bytes behind a cache line, and its memory.
 
     Columns are `pad` lines apart, or a little more.
     """
@@ -52,8 +53,9 @@ DTYPES = [
 
 
 RUN = int(RUN_ROWS)
-# No pillar; one run; with rows that strips take, a few and whole strips; with a last run that
-# begins further back; some runs; and blocks of several pillars.
+# Fewer rows than a run of the tile pipeline; one run; one run and rows left for single tiles, few
+# or a whole tile; a last run that overlaps the one before; several runs; and several blocks of
+# runs.
 ROWS = (
     RUN - 5,
     RUN,
@@ -70,14 +72,14 @@ ROWS = (
 
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small arrays go the way of large ones."""
-    set_limits(monkeypatch, NEAR_BYTES=0)
+    """Small arrays take the schedule of large ones."""
+    set_cpu_limits(monkeypatch, cached_bytes=0)
 
 
 @pytest.mark.usefixtures("far")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("rows", ROWS)
-def test_large_panels(rows: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+def test_large_transposed_arrays(rows: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     key, p = key_from(rng), 0.3
     for columns in (3, 8, 17, 24, 64):
         whole = columns % 8 == 0
@@ -99,7 +101,7 @@ def test_large_panels(rows: int, dtype: np.dtype[Any], rng: np.random.Generator)
 @pytest.mark.usefixtures("far")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["u1", "i2", "c16"])
-def test_fills_and_marks(kind: str, rng: np.random.Generator) -> None:
+def test_masked_fill_and_masks(kind: str, rng: np.random.Generator) -> None:
     dtype, key = np.dtype(kind), key_from(rng)
     for rows, columns in ((RUN, 8), (2 * RUN - 9, 24), (4 * RUN + 76, 19)):
         for by in (0, dtype.itemsize, LINE - dtype.itemsize):
@@ -117,7 +119,7 @@ def test_fills_and_marks(kind: str, rng: np.random.Generator) -> None:
 
 @pytest.mark.usefixtures("far")
 @pytest.mark.parametrize("columns", [24, 27])
-def test_ties_in_pillars(columns: int, rng: np.random.Generator) -> None:
+def test_ties_in_the_tile_pipeline(columns: int, rng: np.random.Generator) -> None:
     """Level 1 decides on an element: between two thresholds, one more, it alone changes."""
     key, rows = key_from(rng), 2 * RUN - 5
     x = np.ones((rows, columns), np.float32, order="F")
@@ -134,7 +136,7 @@ def test_ties_in_pillars(columns: int, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.usefixtures("far")
-def test_steps_back_through_the_mask(rng: np.random.Generator) -> None:
+def test_negative_strides_through_the_mask(rng: np.random.Generator) -> None:
     """Columns and rows that are gone through from the last to the first."""
     key, p = key_from(rng), 0.3
     x = rng.standard_normal((2 * RUN, 40)).astype(np.float32)
@@ -148,22 +150,23 @@ def test_steps_back_through_the_mask(rng: np.random.Generator) -> None:
 @pytest.mark.usefixtures("far")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("shape", [(2 * RUN - 9, 1000), (3000, 700), (80 * RUN, 40)], ids=str)
-def test_threads_share_panels(
-    shape: tuple[int, int], threads: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+def test_threads_share_a_transposed_array(
+    shape: tuple[int, int],
+    threads: int,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    set_threads: Callable[[int], None],
 ) -> None:
-    set_limits(monkeypatch, PARALLEL_FROM=1 << 12)
-    key, p, before = key_from(rng), 0.3, fd.get_num_threads()
+    set_cpu_limits(monkeypatch, parallel_from=1 << 12)
+    key, p = key_from(rng), 0.3
     x = np.asfortranarray(rng.standard_normal(shape, np.float32))
     out = np.full(shape, np.nan, np.float32, order="F")
-    try:
-        fd.set_num_threads(threads)
-        fd.dropout(x, p, rng=key, scale=2.0, out=out)
-    finally:
-        fd.set_num_threads(before)
+    set_threads(threads)
+    fd.dropout(x, p, rng=key, scale=2.0, out=out)
     assert_same(out, applied(mask(shape, p, key), x, 2.0))
 
 
-def test_parts_of_a_panel_have_pillars() -> None:
+def test_chunks_of_a_transposed_array_fill_the_pipeline() -> None:
     """Threads share columns if there are enough for all, and else rows in whole runs."""
     threads = fd.get_num_threads()
     few = 2 * 64 * threads
@@ -179,7 +182,7 @@ def test_parts_of_a_panel_have_pillars() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("far")
-def test_alpha_dropout_in_pillars(rng: np.random.Generator) -> None:
+def test_alpha_dropout_in_the_tile_pipeline(rng: np.random.Generator) -> None:
     """Its three parameters are the same in either order."""
     key, x = key_from(rng), rng.standard_normal((3 * RUN - 20, 24), np.float32)
     want = fd.alpha_dropout(x, 0.2, rng=key)
@@ -188,7 +191,7 @@ def test_alpha_dropout_in_pillars(rng: np.random.Generator) -> None:
 
 @pytest.mark.slow
 def test_a_small_stack_is_enough() -> None:
-    """Of a thread whose user gave it 64 KiB: a large panel of the largest elements."""
+    """A thread with a stack of 64 KiB can fill a large transposed array of the largest elements."""
     code = """
 import threading
 import numpy as np

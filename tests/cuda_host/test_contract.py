@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdrop._check import placement
 from fastdrop_kernels import contract
 from fastdrop_kernels.cuda import driver, launch, modules
-from fastdrop_kernels.layout import c_strides
-from tests.contract.test_mask_contract import ANSWERS, VECTORS, arguments_of, check_mask
 from tests.support.cuda_host import host
 from tests.support.cuda_host.cases import ALWAYS, KEY, check, kept_at, made
 from tests.support.cuda_host.functors import UNIFORM
+from tests.support.internals import c_strides, placement
 from tests.support.oracle import assert_same, key_from, poisoned
+from tests.support.vectors import ANSWERS, VECTORS, arguments_of, check_mask
 
 pytestmark = pytest.mark.usefixtures("cuda_on_host")
 
@@ -52,7 +51,7 @@ def test_functions_of_the_contract_equal_the_reference(
 @pytest.mark.parametrize("v", VECTORS["masks"], ids=lambda v: f"{v['shape']}-{v['p_decimal']}")
 def test_mask_vectors_are_drawn(v: dict[str, Any]) -> None:
     shape, p, key, where = arguments_of(v)
-    place = placement.placement_of(
+    place = placement(
         shape, where.get("noise_shape"), where.get("offset", 0), where.get("global_shape")
     )
     threshold = contract.threshold(p)
@@ -69,7 +68,7 @@ def test_mask_vectors_are_drawn(v: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("v", VECTORS["ties"], ids=lambda v: v["index"])
 @pytest.mark.parametrize("shape", [(1,), (300,), (20, 20)])
-def test_tie_vectors_are_settled(v: dict[str, Any], shape: tuple[int, ...]) -> None:
+def test_tie_vectors_are_resolved(v: dict[str, Any], shape: tuple[int, ...]) -> None:
     key, index = (int(v["seed"]), int(v["stream"])), int(v["index"])
     for name, kept in (("kept_at_p", True), ("dropped_at_p", False)):
         threshold = contract.threshold(float.fromhex(v[name]))

@@ -1,4 +1,4 @@
-"""Keys in a GPU's memory, over CuPy arrays on the host: what they draw, and how they count."""
+"""Keys in device memory, with CuPy arrays over host memory: masks and counts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import pytest
 import fastdrop as fd
 from tests.support import gpu_cases, oracle
 from tests.support.devices import HostDevice, cupy_or_skip, seen
-from tests.support.gpu_cases import CALLS, KEY, LAYOUTS, Call
+from tests.support.gpu_cases import CALLS, KEY, LAYOUTS, QUICK_CALLS, Call
+from tests.support.slow import slow_unless
 
 cupy_or_skip()
 
 
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+@pytest.mark.parametrize(
+    "call", slow_unless(lambda c: c in QUICK_CALLS, CALLS), ids=lambda call: call.name
+)
 def test_a_device_key_draws_what_its_key_draws(host: HostDevice, call: Call) -> None:
     key = fd.cuda.DeviceKey(KEY)
     named = next(c for c in gpu_cases.calls(key) if c.name == call.name)

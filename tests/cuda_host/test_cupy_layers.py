@@ -1,4 +1,4 @@
-"""Layers and packed masks of CuPy arrays, which lie on the host: the CPU's kernels compute."""
+"""Layers and packed masks with CuPy arrays over host memory, computed by the CPU kernels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def host() -> Iterator[HostDevice]:
 
 
 @pytest.mark.parametrize("act", ["tanh", "identity"])
-def test_the_epilogues_layer_is_that_of_numpys_arrays(
+def test_bias_act_dropout_add_equals_the_layer_on_numpy_arrays(
     host: HostDevice, act: str, rng: np.random.Generator
 ) -> None:
     layer, same = (fd.BiasActDropoutAdd(act, 0.4, rng=5) for _ in range(2))
@@ -48,7 +48,7 @@ def test_the_epilogues_layer_is_that_of_numpys_arrays(
     assert dbias is None and dresidual is given
 
 
-def test_a_layer_with_a_p_of_each_element(host: HostDevice) -> None:
+def test_a_layer_with_per_element_p(host: HostDevice) -> None:
     p = [0.1, 0.9, 0.5, 0.0, 1.0]
     layer, same = (fd.Dropout(p, rng=5) for _ in range(2))
     x = np.ones((4, 5))
@@ -56,5 +56,5 @@ def test_a_layer_with_a_p_of_each_element(host: HostDevice) -> None:
     oracle.assert_same(host.get(layer.backward(host.put(x))), same.backward(x))
 
 
-def test_packed_masks_of_a_p_of_each_element(host: HostDevice) -> None:
+def test_packed_masks_of_per_element_p(host: HostDevice) -> None:
     gpu_cases.check_packed_each(host)

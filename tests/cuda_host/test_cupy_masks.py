@@ -1,4 +1,4 @@
-"""Masks and CuPy arrays, whose memory is the host's: which kernel multiplies, and what it gives."""
+"""`Mask` with CuPy arrays over host memory: which kernel multiplies, and its results."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_wrong_outs_are_refused_before_anything_is_launched(asked: Any) -> None:
     assert driver.calls == []
 
 
-def test_other_kernels_get_the_stored_mask_on_the_device(asked: Any) -> None:
+def test_other_operators_get_the_stored_mask_on_the_device(asked: Any) -> None:
     host, _ = asked
     x, mask = host.put(np.ones(SHAPE)), Mask(SHAPE, 0.5, rng=KEY)
     given: list[Any] = []

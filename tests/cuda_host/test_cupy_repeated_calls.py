@@ -1,4 +1,7 @@
-"""Calls like earlier ones with CuPy arrays, on the host. On a GPU: tests/gpu."""
+"""Repeated calls with CuPy arrays over host memory use the plan of the first.
+
+tests/gpu/test_repeated_calls.py makes the same checks on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,20 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._call import plan_cache
 from fastdrop_kernels.cuda import driver, launch, operations
-from tests.support import family_repeats as family
-from tests.support import oracle, repeat_cases
+from tests.support import gpu_repeated_calls, internals, oracle
+from tests.support import repeated_calls as family
 from tests.support.devices import HostDevice, cupy_or_skip, host_device, seen
 from tests.support.gpu_cases import BFLOAT16, KEY, LAYOUTS
-from tests.support.repeat_cases import LAYOUTS_OF_REPEATS, WHERES, P, quickly
-from tests.support.thinning import thinned
+from tests.support.gpu_repeated_calls import LAYOUTS_OF_REPEATED_CALLS, WHERES, P, quickly
+from tests.support.slow import slow_unless
 
 cupy = cupy_or_skip()
 
 
 @pytest.fixture(params=["CUDA kernels", "CPU's kernels"])
 def host(request: pytest.FixtureRequest) -> Iterator[HostDevice]:
-    """A device of CuPy arrays on the host, with the CUDA kernels or the CPU's in their place."""
+    """A device of CuPy arrays over host memory, with the CUDA kernels or the CPU's."""
     kernels = None
     if request.param.startswith("CUDA"):
         request.getfixturevalue("cuda_on_host")
@@ -35,26 +37,26 @@ def host(request: pytest.FixtureRequest) -> Iterator[HostDevice]:
         yield device
 
 
-@pytest.mark.parametrize("layout", LAYOUTS_OF_REPEATS, ids=lambda layout: layout.name)
-def test_other_numbers_arrays_and_keys(host: HostDevice, layout: Any) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS_OF_REPEATED_CALLS, ids=lambda layout: layout.name)
+def test_repeated_calls_with_other_values_arrays_and_keys(host: HostDevice, layout: Any) -> None:
     for where in WHERES:
-        repeat_cases.check_layout(host, "float32", layout, where)
+        gpu_repeated_calls.check_layout(host, "float32", layout, where)
 
 
 @pytest.mark.parametrize(
     ("name", "layout"),
-    thinned(
+    slow_unless(
         lambda name, layout: layout == "C" and name == "packed mask",
         family.NAMES,
         ("C", "F", "stepped"),
     ),
 )
-def test_later_calls_of_the_family(host: HostDevice, name: str, layout: str) -> None:
+def test_repeated_calls_of_every_function(host: HostDevice, name: str, layout: str) -> None:
     for where in family.WHERES:
         family.check_later_calls(host, family.NAMES[name], layout, where)
 
 
-def test_no_mask_sees_that_equal_ones_were_drawn(host: HostDevice) -> None:
+def test_a_mask_does_not_depend_on_earlier_calls(host: HostDevice) -> None:
     shape = 6, 13
     x, marks, bits = host.put(np.ones(shape)), host.put(np.ones(shape, bool)), np.ones(10, np.uint8)
     rng = fd.cuda.DeviceKey(KEY)
@@ -85,13 +87,13 @@ def test_no_mask_sees_that_equal_ones_were_drawn(host: HostDevice) -> None:
 
     first = []
     for given in calls:
-        plan_cache.forget()
+        internals.forget_plans()
         first.append(make(given))
-    plan_cache.forget()
+    internals.forget_plans()
     for _ in range(3):
         assert [make(given) for given in calls] == first
     for given in calls[:5]:
-        with repeat_cases.short_ways_only():
+        with internals.only_planned_calls():
             make(given)
     rng.advance()
     y = fd.dropout_mask(shape, P, rng=rng, out=marks, like=x)
@@ -123,26 +125,26 @@ def test_masks_of_a_device_that_is_not_current(host: HostDevice) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float64", *BFLOAT16])
-def test_other_types(host: HostDevice, dtype: Any) -> None:
+def test_other_dtypes(host: HostDevice, dtype: Any) -> None:
     for layout in LAYOUTS[:3]:
-        repeat_cases.check_layout(host, dtype, layout, {})
+        gpu_repeated_calls.check_layout(host, dtype, layout, {})
 
 
-def test_arrays_that_begin_anywhere(host: HostDevice) -> None:
+def test_arrays_of_any_alignment(host: HostDevice) -> None:
     for dtype in ("float32", *BFLOAT16):
-        repeat_cases.check_alignments(host, dtype)
+        gpu_repeated_calls.check_alignments(host, dtype)
 
 
 def test_overlap_is_as_if_there_were_none(host: HostDevice) -> None:
-    repeat_cases.check_overlaps(host)
+    gpu_repeated_calls.check_overlaps(host)
 
 
 def test_every_kind_of_key(host: HostDevice) -> None:
-    repeat_cases.check_keys(host)
+    gpu_repeated_calls.check_keys(host)
 
 
-def test_every_refusal_is_that_of_a_first_call(host: HostDevice) -> None:
-    repeat_cases.check_refusals(host)
+def test_every_error_is_that_of_a_first_call(host: HostDevice) -> None:
+    gpu_repeated_calls.check_refusals(host)
 
 
 def device_of(x: Any) -> int:
@@ -159,22 +161,22 @@ def test_arrays_of_a_device_that_is_not_current(host: HostDevice) -> None:
     with host.cupy.cuda.Device(1):
         far, far_out = host.put(x), host.put(x)
         for _ in range(2):
-            oracle.assert_same(host.get(fd.dropout(far, P, rng=KEY)), repeat_cases.dropped(x))
+            oracle.assert_same(host.get(fd.dropout(far, P, rng=KEY)), gpu_repeated_calls.dropped(x))
         for array in (far, far_out):
             assert device_of(fd.dropout(near, P, rng=KEY)) == 0
             with pytest.raises(ValueError, match="DeviceKey on device 0, and x lies on device 1"):
                 fd.dropout(array, P, rng=key)
     y = fd.dropout(far, P, rng=KEY)
     assert device_of(y) == 1
-    oracle.assert_same(host.get(y), repeat_cases.dropped(x))
+    oracle.assert_same(host.get(y), gpu_repeated_calls.dropped(x))
     fd.dropout(far, P, rng=KEY, out=far_out)
-    oracle.assert_same(host.get(far_out), repeat_cases.dropped(x))
+    oracle.assert_same(host.get(far_out), gpu_repeated_calls.dropped(x))
     for source, target in ((near, far_out), (far, out)):
         with pytest.raises(ValueError, match="out lies on device ., and x on device"):
             fd.dropout(source, P, rng=KEY, out=target)
 
 
-def test_a_subclass_goes_the_long_way(host: HostDevice) -> None:
+def test_a_subclass_has_no_plan(host: HostDevice) -> None:
     class Tagged(cupy.ndarray):  # type: ignore[name-defined,misc]
         pass
 
@@ -182,12 +184,12 @@ def test_a_subclass_goes_the_long_way(host: HostDevice) -> None:
     fd.dropout(x, P, rng=KEY)
     y = fd.dropout(x.view(Tagged), P, rng=KEY)
     assert type(y) is cupy.ndarray
-    oracle.assert_same(host.get(y), repeat_cases.dropped(np.ones(50)))
-    with pytest.raises(AssertionError, match="the long way"):
+    oracle.assert_same(host.get(y), gpu_repeated_calls.dropped(np.ones(50)))
+    with pytest.raises(AssertionError, match="has a plan, and did not use it"):
         quickly(host, x.view(Tagged))
 
 
-def test_nothing_is_left_of_empty_arrays_and_certain_ones(host: HostDevice) -> None:
+def test_empty_arrays_and_degenerate_p(host: HostDevice) -> None:
     for _ in range(2):
         assert fd.dropout(host.put(np.ones((0, 3))), P, rng=KEY).shape == (0, 3)
         for p, kept in ((0.0, 1.0), (1.0, 0.0)):
@@ -208,17 +210,15 @@ def test_arrays_are_not_kept_alive(host: HostDevice) -> None:
         assert sys.getrefcount(y) == 2
 
 
-def test_what_is_prepared_does_not_grow_without_end(
-    host: HostDevice, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plan_cache, "_MOST_PLANS", 5)
+def test_the_plan_cache_is_bounded(host: HostDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    internals.limit_plan_cache(monkeypatch, 5)
     x = np.arange(1.0, 301.0)
     there = host.put(x)
     for n in range(280, 300):
         for _ in range(2):
             y = fd.dropout(there[:n], P, rng=KEY)
-            oracle.assert_same(host.get(y), repeat_cases.dropped(x[:n]))
-            assert len(plan_cache.plans) <= 5
+            oracle.assert_same(host.get(y), gpu_repeated_calls.dropped(x[:n]))
+            assert internals.plan_count() <= 5
     monkeypatch.undo()
 
 
@@ -247,7 +247,7 @@ def test_cupy_reads_an_argument_where_it_is() -> None:
         assert argument.tobytes() == bytes(argument.bytes)
 
 
-def test_launches_within_launches_and_in_threads_have_arguments_of_their_own() -> None:
+def test_nested_and_concurrent_launches_have_their_own_arguments() -> None:
     from fastdrop_kernels.cuda.cupy_launcher import CupyLauncher
 
     launcher, module = CupyLauncher(), operations.operation("mark").module

@@ -1,4 +1,4 @@
-"""Numbers in CUDA C++, compiled for the host: the half types, what is no number, and rounding."""
+"""Half types in CUDA C++, compiled for the host: rounding, NaN and infinity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("cuda_on_host")
 
 
 @pytest.mark.parametrize("dtype", [np.dtype(np.float16), BFLOAT16], ids=str)
-def test_all_half_numbers_are_computed_with_and_rounded_once(dtype: np.dtype[Any]) -> None:
+def test_every_half_value_is_rounded_once(dtype: np.dtype[Any]) -> None:
     every = np.arange(2**16, dtype=np.uint16).view(dtype)
     for factor in (1.0, 1.1, 3.0, 1e-3, 65504.0, -0.7):
         y = poisoned(every.shape, dtype)

@@ -1,4 +1,4 @@
-"""Launches of the CUDA kernels: which are made for a layout, and what they tell the kernels."""
+"""Which launches a layout takes, and what is passed to the CUDA kernels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pytest
 
 from fastdrop_kernels import contract, reference
 from fastdrop_kernels.cuda import driver, launch, modules, operations
-from fastdrop_kernels.layout import c_strides
 from tests.support.cuda_host import host
 from tests.support.cuda_host.cases import (
     ALWAYS,
@@ -27,11 +26,12 @@ from tests.support.cuda_host.cases import (
 )
 from tests.support.cuda_host.functors import RESIDUAL
 from tests.support.cuda_host.host import HostLauncher
+from tests.support.internals import c_strides
 from tests.support.oracle import Array, assert_same, poisoned
 
 
 @pytest.mark.usefixtures("cuda_on_host")
-def test_places_of_fields_are_those_of_the_header() -> None:
+def test_field_offsets_are_those_of_the_header() -> None:
     class Field(ctypes.Structure):
         _fields_ = [("name", ctypes.c_char_p), ("offset", ctypes.c_size_t)]
 
@@ -61,7 +61,7 @@ def test_places_of_fields_are_those_of_the_header() -> None:
         ("drop float32", (30, 100), (1, 0), (-1, -2), {}, "panel"),
     ],
 )
-def test_layouts_take_the_form_that_is_for_them(
+def test_each_layout_takes_its_kernel(
     what: str,
     shape: tuple[int, ...],
     order: tuple[int, ...],
@@ -78,11 +78,11 @@ def test_layouts_take_the_form_that_is_for_them(
 
 @pytest.mark.usefixtures("cuda_on_host")
 @pytest.mark.parametrize("p_is_one", [False, True])
-def test_nothing_is_drawn_and_nothing_dropped_is_read_where_all_is_certain(p_is_one: bool) -> None:
+def test_degenerate_p_draws_nothing_and_reads_nothing_dropped(p_is_one: bool) -> None:
     y = poisoned((40, 50), np.float32)
     x = np.full((40, 50), np.nan, np.float32)
     threshold, one = (ALWAYS if p_is_one else 0), np.float32(1).tobytes()
-    # Of what is all dropped the address may be anyone's: reading there would crash.
+    # Where all is dropped x is never read: its address may be invalid.
     at = 16 if p_is_one else x.ctypes.data
     made_launches = list(
         launch.launches(
@@ -98,7 +98,7 @@ def test_nothing_is_drawn_and_nothing_dropped_is_read_where_all_is_certain(p_is_
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3])
-def test_what_is_too_much_for_a_launch_is_cut(
+def test_an_array_too_large_for_a_launch_is_split(
     blocks: int, cuda_on_host: HostLauncher, rng: np.random.Generator
 ) -> None:
     dtype = np.dtype(np.float32)
@@ -111,8 +111,8 @@ def test_what_is_too_much_for_a_launch_is_cut(
         assert len(cuda_on_host.names) - before > 1
 
 
-def test_packed_masks_are_cut_along_the_outer_axis_alone(cuda_on_host: HostLauncher) -> None:
-    """Bits are packed in C order, though decisions may be shared along any axis."""
+def test_packed_masks_are_split_along_the_outer_axis_alone(cuda_on_host: HostLauncher) -> None:
+    """Bits are packed in C order, whichever axes a noise_shape shares."""
     for shape, noise_shape in (
         ((3, 9000), (1, 9000)),
         ((60, 4004), (60, 1)),
@@ -157,7 +157,7 @@ def test_an_operation_of_three_operands_is_one_functor(
         assert_same(np.ascontiguousarray(y), expected)
 
 
-def test_magic_numbers_divide_all_that_is_counted(rng: np.random.Generator) -> None:
+def test_magic_numbers_divide_every_index(rng: np.random.Generator) -> None:
     numerators = [0, 1, 2**31 - 1, *rng.integers(0, 2**31, 200).tolist()]
     for length in [1, 2, 3, 5, 7, 8, 641, 2**16, 2**16 + 1, 2**30, 2**31 - 1,
                    *rng.integers(1, 2**31, 200).tolist()]:  # fmt: skip

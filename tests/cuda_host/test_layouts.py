@@ -1,7 +1,6 @@
-"""The CUDA C++, compiled for the host and run over every thread: bit for bit the reference.
+"""The CUDA C++, compiled for the host and run over every thread, equals the reference bit for bit.
 
-Arrays of every size, place and layout: plans, arguments, and the bodies of the kernels are run, and
-nothing of CuPy.
+Sizes, placements and layouts: plans, arguments and kernel bodies run without CuPy.
 """
 
 from __future__ import annotations
@@ -15,11 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdrop._check import placement
 from fastdrop_kernels.cuda import driver
 from tests.support.cuda_host.cases import (
     ALL,
-    ALWAYS,
     FLOATS,
     KEY,
     WIDE,
@@ -32,19 +29,21 @@ from tests.support.cuda_host.cases import (
     settings_of_launches,
     tied_threshold,
 )
+from tests.support.cuda_host.strategies import placements, thresholds
+from tests.support.internals import placement
 from tests.support.oracle import POISON, assert_same
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 pytestmark = pytest.mark.usefixtures("cuda_on_host")
 
 # All storages, which is what alignment matters to; with the other operations it takes longer.
 STORED = [*(f"drop {dtype}" for dtype in FLOATS), "fill int8", "fill complex128", "mark"]
-stored_first = pytest.mark.parametrize("what", thinned(lambda what: what in STORED, ALL))
+stored_first = pytest.mark.parametrize("what", slow_unless(lambda what: what in STORED, ALL))
 
 
 @pytest.mark.usefixtures("counting")
-@pytest.mark.parametrize("what", thinned(is_quick, ALL))
-def test_every_size_is_treated(what: str, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("what", slow_unless(is_quick, ALL))
+def test_every_size(what: str, rng: np.random.Generator) -> None:
     dtype = dtype_of(what)
     for n in (1, 2, 7, 8, 9, 31, 33, 260, 4097):
         for offset in (0, 5):
@@ -54,7 +53,7 @@ def test_every_size_is_treated(what: str, rng: np.random.Generator) -> None:
 
 
 @stored_first
-def test_every_alignment_is_treated(what: str, rng: np.random.Generator) -> None:
+def test_every_alignment(what: str, rng: np.random.Generator) -> None:
     # Those that are no multiples of the itemsize too, which CUDA cannot access at once.
     dtype = dtype_of(what)
     for y_by in range(16):
@@ -64,7 +63,7 @@ def test_every_alignment_is_treated(what: str, rng: np.random.Generator) -> None
 
 
 @stored_first
-def test_rows_of_every_alignment_are_treated(what: str, rng: np.random.Generator) -> None:
+def test_rows_of_every_alignment(what: str, rng: np.random.Generator) -> None:
     dtype = dtype_of(what)
     for width in (*range(1, 20), 64):
         for more in (0, 1, 3, 16):
@@ -80,7 +79,7 @@ def test_rows_of_every_alignment_are_treated(what: str, rng: np.random.Generator
     "offset", [1, 7, 2**32 - 3, 2**35 - 100, 2**35 + 9, 2**60 + 1, 2**63 - 700]
 )
 @pytest.mark.parametrize("shape", [(700,), (20, 35), (350, 2)])
-def test_every_offset_is_counted_from(
+def test_every_offset(
     what: str, offset: int, shape: tuple[int, ...], rng: np.random.Generator
 ) -> None:
     dtype = dtype_of(what)
@@ -92,7 +91,7 @@ def test_every_offset_is_counted_from(
 
 @pytest.mark.usefixtures("counting")
 @pytest.mark.parametrize("what", ["drop bfloat16", "fill c16", "mark"])
-def test_arrays_of_many_axes_are_treated(what: str, rng: np.random.Generator) -> None:
+def test_arrays_of_many_axes(what: str, rng: np.random.Generator) -> None:
     shape = (2,) * 11
     dtype = dtype_of(what)
     for steps in ((2,) * 11, (1, 2) * 5 + (1,)):
@@ -110,27 +109,14 @@ def cases(draw: Callable[..., Any], operations: list[str]) -> dict[str, Any]:
     step = st.sampled_from([1, 1, 1, 2, 3, -1, -2])
     stepped = st.tuples(*(step for _ in shape))
     repeated = st.tuples(*(st.sampled_from([0, 1, 1, -1]) for _ in shape))
-    where = draw(st.sampled_from(["whole", "offset", "shard"]))
-    place: dict[str, Any] = {}
-    full = shape
-    if where == "offset":
-        place["offset"] = draw(st.integers(0, 2**62))
-    elif where == "shard":
-        start = tuple(draw(st.integers(0, 9)) for _ in shape)
-        full = tuple(s + n + draw(st.integers(0, 9)) for s, n in zip(start, shape, strict=True))
-        place |= {"offset": start, "global_shape": full}
-    if draw(st.booleans()):
-        place["noise_shape"] = tuple(draw(st.sampled_from([1, n])) for n in full)
     return {
         "shape": shape,
-        "place": place,
+        "place": draw(placements(shape)),
         "what": draw(st.sampled_from(operations)),
         "y": (draw(st.integers(0, 15)), draw(axes), draw(st.one_of(contiguous, stepped))),
         "x": (draw(st.integers(0, 15)), draw(axes), draw(st.one_of(contiguous, stepped, repeated))),
         "in_place": draw(st.booleans()),
-        "threshold": draw(
-            st.one_of(st.sampled_from([0, 1, 1 << 31, ALWAYS - 1, ALWAYS]), st.integers(0, ALWAYS))
-        ),
+        "threshold": draw(thresholds),
         "tie": draw(st.sampled_from([None, 0, 1])),
         "nth": draw(st.integers(0, 10**6)),
         "wide": draw(st.booleans()),
@@ -152,7 +138,7 @@ def check_case(case: dict[str, Any]) -> None:
     ):
         check(what, y, x, threshold, rng, in_place=case["in_place"], **place)
         bits = made(((math.prod(shape) + 7) // 8,), np.dtype(np.uint8), case["y"][0])
-        index, strides = placement.placement_of(
+        index, strides = placement(
             shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
         )
         driver.pack(bits.array, shape, index, strides, *KEY, threshold)
@@ -165,12 +151,12 @@ def check_case(case: dict[str, Any]) -> None:
 
 @settings(max_examples=80)
 @given(case=cases([what for what in ALL if is_quick(what)]))
-def test_anything_is_treated(case: dict[str, Any]) -> None:
+def test_any_layout_and_placement(case: dict[str, Any]) -> None:
     check_case(case)
 
 
 @pytest.mark.slow
 @settings(max_examples=2000)
 @given(case=cases(ALL))
-def test_anything_at_all_is_treated(case: dict[str, Any]) -> None:
+def test_many_layouts_and_placements(case: dict[str, Any]) -> None:
     check_case(case)

@@ -1,4 +1,4 @@
-"""Operations of several operands in CUDA C++, compiled for the host, against plain NumPy."""
+"""Multi-operand functions in CUDA C++, compiled for the host, compared with NumPy."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdrop._check import placement
-from fastdrop_kernels import contract, reference
 from fastdrop_kernels.cuda import driver, launch
 from fastdrop_kernels.cuda.operations import Operation
-from fastdrop_kernels.layout import c_strides
-from tests.support import joint
+from tests.support import bias_act
 from tests.support.cuda_host.cases import (
     ALWAYS,
     FLOATS,
     KEY,
+    SPREADS,
     WIDE,
     Made,
     assert_same_numbers,
+    filled_with,
     kept_at,
     made,
     numbers,
     settings_of_launches,
+    thresholds_near,
     tied_threshold,
+    uniforms,
 )
 from tests.support.cuda_host.host import HostLauncher
+from tests.support.cuda_host.strategies import placements, thresholds
+from tests.support.internals import c_strides, placement
 from tests.support.oracle import POISON, Array, poisoned
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 EXACT = [
     *(f"each {dtype}" for dtype in FLOATS),
@@ -60,31 +63,6 @@ def operation_of(what: str) -> Operation:
 
 def computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
-
-
-def uniforms(place: dict[str, Any], shape: tuple[int, ...]) -> Array:
-    index = reference.mask_index(shape, **place)
-    words: Any = np.uint64(KEY.seed), np.uint64(KEY.stream), index
-    return np.asarray(contract.uniform32(*words), np.uint64)
-
-
-def thresholds_near(u: Array, rng: np.random.Generator) -> Array:
-    """Thresholds of which many are settled by the second 16 bits, or by the last one."""
-    near = u.astype(np.int64) + rng.integers(-2, 3, u.shape)
-    any_other = rng.integers(0, 2**32, u.shape)
-    chosen = np.where(rng.random(u.shape) < 0.5, near, any_other)
-    edges = np.array([0, 1, 2**16 - 1, 2**16, 2**31, 2**32 - 1])[rng.integers(0, 6, u.shape)]
-    chosen = np.where(rng.random(u.shape) < 0.2, edges, chosen)
-    return np.clip(chosen, 0, 2**32 - 1).astype(np.uint32)
-
-
-def filled_with(memory: Made, values: Array) -> Array:
-    """Write to an array that may repeat its elements, and return what is there then."""
-    memory.array.setflags(write=True)
-    memory.array[...] = values
-    memory.array.setflags(write=False)
-    copied: Array = memory.array.copy()
-    return copied
 
 
 def check(
@@ -116,22 +94,22 @@ def check(
             result = np.where(kept, product, value.dtype.type(0)).astype(dtype)
     else:
         kept = kept_at(place, y.shape, threshold)
-        arrays: list[Array | None] = [
+        arrays: list[Array] = [
             filled_with(memory, numbers(y.shape, dtype, rng)) for memory in inputs
         ]
         words = what.split()
         if "back" in words:
-            there = [*arrays, *[None] * (3 - len(arrays))]
-            result = joint.bias_act_dropped_backward(kept, words[1], scale, *there)  # type: ignore[arg-type]
+            dy, x = arrays[:2]
+            shift = arrays[2] if "bias" in words else None
+            result = bias_act.rounded_gradient(dy, x, shift, words[1], kept, scale)
         else:
             first, *rest = arrays
-            bias = rest.pop(0) if "bias" in words else None
+            shift = rest.pop(0) if "bias" in words else None
             residual = rest.pop(0) if "residual" in words else None
-            assert first is not None
-            result = joint.bias_act_dropped(kept, words[0], scale, first, bias, residual)
+            result = bias_act.rounded_forward(first, shift, words[0], kept, scale, residual)
         with np.errstate(all="ignore"):
             result = result.astype(dtype)
-    index, strides = placement.placement_of(
+    index, strides = placement(
         y.shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
     )
     source, *operands = (memory.array for memory in inputs)
@@ -159,27 +137,14 @@ def cases(draw: Callable[..., Any], operations: list[str]) -> dict[str, Any]:
     plain = st.tuples(st.just(tuple(range(rank))), st.just((1,) * rank))
     stepped = st.tuples(axes, st.tuples(*(st.sampled_from([1, 1, 1, 2, -1]) for _ in shape)))
     repeated = st.tuples(axes, st.tuples(*(st.sampled_from([0, 0, 1, 1, -1]) for _ in shape)))
-    place: dict[str, Any] = {}
-    full = shape
-    where = draw(st.sampled_from(["whole", "offset", "shard"]))
-    if where == "offset":
-        place["offset"] = draw(st.integers(0, 2**62))
-    elif where == "shard":
-        start = tuple(draw(st.integers(0, 9)) for _ in shape)
-        full = tuple(s + n + draw(st.integers(0, 9)) for s, n in zip(start, shape, strict=True))
-        place |= {"offset": start, "global_shape": full}
-    if draw(st.booleans()):
-        place["noise_shape"] = tuple(draw(st.sampled_from([1, n])) for n in full)
     by = st.sampled_from([0, 0, 0, 4, 8, 1, 2, 6, 12])
     return {
         "what": draw(st.sampled_from(operations)),
         "shape": shape,
-        "place": place,
+        "place": draw(placements(shape)),
         "y": (draw(by), *draw(st.one_of(plain, stepped))),
         "inputs": [(draw(by), *draw(st.one_of(plain, stepped, repeated))) for _ in range(3)],
-        "threshold": draw(
-            st.one_of(st.sampled_from([0, 1, 1 << 31, ALWAYS - 1, ALWAYS]), st.integers(0, ALWAYS))
-        ),
+        "threshold": draw(thresholds),
         "tie": draw(st.sampled_from([None, 0, 1])),
         "seed": draw(st.integers(0, 10**6)),
         "wide": draw(st.booleans()),
@@ -203,19 +168,19 @@ def check_case(case: dict[str, Any]) -> None:
 
 @settings(max_examples=80)
 @given(case=cases(QUICK))
-def test_anything_is_treated(case: dict[str, Any]) -> None:
+def test_any_layout_and_placement(case: dict[str, Any]) -> None:
     check_case(case)
 
 
 @pytest.mark.slow
 @settings(max_examples=1000)
 @given(case=cases(EXACT))
-def test_anything_at_all_is_treated(case: dict[str, Any]) -> None:
+def test_many_layouts_and_placements(case: dict[str, Any]) -> None:
     check_case(case)
 
 
-@pytest.mark.parametrize("what", thinned(lambda what: what in QUICK, EXACT))
-def test_operands_of_every_alignment_are_treated(what: str, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("what", slow_unless(lambda what: what in QUICK, EXACT))
+def test_operands_of_every_alignment(what: str, rng: np.random.Generator) -> None:
     dtypes = dtypes_of(what)
     for by in range(0, 16, 3):
         out = made((4200,), dtypes[0], by)
@@ -223,25 +188,15 @@ def test_operands_of_every_alignment_are_treated(what: str, rng: np.random.Gener
         check(what, out, inputs, 0x4CCC8123, rng, offset=by)
 
 
-# Strides of operands beside x of shape (6, 8, 16), by name: 1 an axis of their own, 0 one repeated.
-SPREADS = {
-    "dense": (1, 1, 1),
-    "a row": (0, 0, 1),
-    "a channel": (0, 1, 0),
-    "a sample": (1, 0, 0),
-    "one": (0, 0, 0),
-}
-
-
 @pytest.mark.parametrize(
     ("what", "spread"),
-    thinned(
+    slow_unless(
         lambda what, spread: what in QUICK,
         ["each float32", "each bfloat16", "each float64", "relu bias residual float16"],
         SPREADS,
     ),
 )
-def test_dense_arrays_are_one_line_and_repeated_ones_rows(
+def test_dense_operands_take_the_flat_kernel_and_broadcast_ones_that_of_rows(
     what: str, spread: str, cuda_on_host: HostLauncher, rng: np.random.Generator
 ) -> None:
     shape, steps = (6, 8, 16), SPREADS[spread]
@@ -262,7 +217,9 @@ def test_dense_arrays_are_one_line_and_repeated_ones_rows(
         ("identity bias residual float32", (16, 16, 16)),
     ],
 )
-def test_rows_are_loaded_as_widely_as_they_lie(what: str, widths: tuple[int, ...]) -> None:
+def test_rows_are_loaded_as_wide_as_their_alignment_allows(
+    what: str, widths: tuple[int, ...]
+) -> None:
     operation = operation_of(what)
     sizes = [operation.storage.itemsize, *(storage.itemsize for storage in operation.operands)]
     for repeated, moved in ((False, 0), (True, 0), (False, 4)):
@@ -277,7 +234,7 @@ def test_rows_are_loaded_as_widely_as_they_lie(what: str, widths: tuple[int, ...
         assert (x, a, b) == (widths if not moved else (16, *(min(4, w) for w in widths[1:])))
 
 
-def test_thresholds_that_are_uniforms_are_settled(rng: np.random.Generator) -> None:
+def test_ties_of_per_element_thresholds_are_resolved(rng: np.random.Generator) -> None:
     n, dtype = 5003, np.dtype(np.float32)
     u = uniforms({}, (n,)).astype(np.int64)
     x, one = np.ones(n, dtype), np.broadcast_to(np.float32(1), (n,))
@@ -298,7 +255,7 @@ def test_thresholds_that_are_uniforms_are_settled(rng: np.random.Generator) -> N
         assert (y == np.float32(kept)).all()
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype == np.float32, FLOATS), ids=str)
+@pytest.mark.parametrize("dtype", slow_unless(lambda dtype: dtype == np.float32, FLOATS), ids=str)
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_nan_and_infinity_vanish_where_dropped(dtype: np.dtype[Any], order: Any) -> None:
     shape = (40, 41)
@@ -317,7 +274,7 @@ def test_nan_and_infinity_vanish_where_dropped(dtype: np.dtype[Any], order: Any)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
-def test_relu_of_zeros_and_of_what_is_no_number(dtype: np.dtype[Any]) -> None:
+def test_relu_of_zeros_and_nan(dtype: np.dtype[Any]) -> None:
     info = np.finfo(np.float32) if dtype.name == "bfloat16" else np.finfo(dtype)
     t = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, info.tiny, -info.tiny], dtype)
     least = np.array([1], f"u{dtype.itemsize}").view(dtype)
@@ -335,9 +292,7 @@ def test_relu_of_zeros_and_of_what_is_no_number(dtype: np.dtype[Any]) -> None:
     assert_same_numbers(dx, positive)
 
 
-def test_nothing_is_drawn_where_all_is_certain(
-    cuda_on_host: HostLauncher, rng: np.random.Generator
-) -> None:
+def test_degenerate_p_draws_nothing(cuda_on_host: HostLauncher, rng: np.random.Generator) -> None:
     shape, dtype = (40, 50), np.dtype(np.float32)
     for threshold in (0, ALWAYS):
         inputs = [made(shape, dtype), made(shape, dtype, 0, None, (0, 1)), made(shape, dtype)]

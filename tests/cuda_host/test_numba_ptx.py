@@ -23,7 +23,12 @@ from fastdrop import device
 from fastdrop_kernels.numba_cuda import driver, kernels, operations
 from fastdrop_kernels.numba_cuda.operations import Operation
 
-PROCESSORS = [(7, 5), (8, 0), (9, 0)]
+# Kernels compile alike for all of these, but for the rounding of half types: the newest is quick.
+PROCESSORS = [
+    pytest.param((7, 5), marks=pytest.mark.slow),
+    pytest.param((8, 0), marks=pytest.mark.slow),
+    (9, 0),
+]
 OPERATIONS = [*operations.DROPS.values(), *operations.FILLS.values(), operations.MARK]
 I64, U64 = types.int64, types.uint64
 
@@ -107,7 +112,7 @@ def words_of(ptx: str) -> Callable[[str], bool]:
     ):
         writers.setdefault(to, []).append((operator, first, second))
 
-    @functools.cache  # an operand is met by many ways
+    @functools.cache  # an operand is reached along many paths
     def is_word(operand: str) -> bool:
         if not operand.startswith("%"):
             return operand.isdigit() and int(operand) < 2**32
@@ -139,14 +144,14 @@ Compiled = Callable[[Any, Any], tuple[str, str]]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-def test_tiles_compile(compiled: Compiled, operation: Operation) -> None:
+def test_tile_kernels_compile(compiled: Compiled, operation: Operation) -> None:
     memory, parameter = types_of(operation)
     arguments = (memory, memory, I64, U64, U64, U64, U64, parameter)
     ptx, log = compiled(kernels.tiles(operation), arguments)
     check(ptx, log, draws=2, registers=64 if operation.target.itemsize < 16 else 96)
     if operation.name == "drop-float16":
         assert "cvt.f32.f16" in ptx and "cvt.rn.f16.f32" in ptx and "mul.f32" in ptx
-    # 8 loads, all before anything is drawn: reading waits for memory once and not 8 times.
+    # All 8 loads come before the first draw, so that the thread waits for memory once.
     size = 8 * operation.target.itemsize
     kind = rf"ld\.global\.(v2\.)?\w{size if size < 128 else 64}\b"
     drawn = ptx.index("3528531795")  # 0xD2511F53
@@ -156,7 +161,7 @@ def test_tiles_compile(compiled: Compiled, operation: Operation) -> None:
 
 @pytest.mark.parametrize("count", [np.uint32, np.uint64])
 @pytest.mark.parametrize("axes", [1, 2, 4])
-def test_elements_compile(compiled: Compiled, axes: int, count: Any) -> None:
+def test_element_kernels_compile(compiled: Compiled, axes: int, count: Any) -> None:
     operation = operations.DROPS["float32"]
     memory, parameter = types_of(operation)
     columns = (types.UniTuple(I64, axes),) * 4
@@ -167,7 +172,7 @@ def test_elements_compile(compiled: Compiled, axes: int, count: Any) -> None:
         assert not re.search(r"\b(div|rem)\.[su]64", ptx)
 
 
-def test_packing_compiles(compiled: Compiled) -> None:
+def test_packing_kernels_compile(compiled: Compiled) -> None:
     memory, columns = types.uint8[::1], (types.UniTuple(I64, 3),) * 2
     ptx, log = compiled(kernels.packed(np.uint32), (memory, I64, *columns, I64, U64, U64, U64))
     check(ptx, log, draws=2 * 8, registers=64)
@@ -175,7 +180,7 @@ def test_packing_compiles(compiled: Compiled) -> None:
     check(ptx, log, draws=2, registers=64)
 
 
-def test_a_kernel_of_a_user_s_compiles(compiled: Compiled) -> None:
+def test_a_user_s_kernel_compiles(compiled: Compiled) -> None:
     @cuda.jit  # type: ignore[untyped-decorator]
     def kernel(x: Any, y: Any, seed: Any, stream: Any, p: Any) -> None:
         i = cuda.grid(1)
@@ -188,7 +193,7 @@ def test_a_kernel_of_a_user_s_compiles(compiled: Compiled) -> None:
     check(ptx, log, draws=2, registers=64)
 
 
-def test_numba_has_nothing_to_say_of_small_grids() -> None:
-    """Warnings are errors here: it warns when a launch is prepared, which needs no device."""
+def test_small_grids_raise_no_warning_of_numba() -> None:
+    """Warnings are errors here: Numba warns when a launch is configured, which needs no device."""
     for kernel in (kernels.tiles(operations.MARK), kernels.packed_blocks()):
         driver._launch(kernel, 1, kernels.TILE, 0)

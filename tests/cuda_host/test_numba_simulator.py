@@ -11,7 +11,7 @@ from tests.support.subprocesses import run_scenario
 
 pytest.importorskip("numba.cuda", reason="this Numba has no CUDA: pip install numba-cuda")
 
-from tests.support.device_arrays import PROMISES
+from tests.support.numba_arrays import PROMISES
 
 SIMULATOR = {"NUMBA_ENABLE_CUDASIM": "1"}
 

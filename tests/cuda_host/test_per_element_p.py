@@ -1,4 +1,4 @@
-"""A p of each element in CUDA C++, compiled for the host: what compares, and fills and marks."""
+"""Per-element p in CUDA C++, compiled for the host: dropout, fills and masks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdrop._check import placement
 from fastdrop_kernels import contract, probabilities
 from fastdrop_kernels.cuda import driver
-from tests.cuda_host.test_multi_operand import SPREADS, filled_with, thresholds_near, uniforms
-from tests.support.cuda_host.cases import KEY, Made, made
+from tests.support.cuda_host.cases import (
+    KEY,
+    SPREADS,
+    Made,
+    filled_with,
+    made,
+    thresholds_near,
+    uniforms,
+)
 from tests.support.cuda_host.host import HostLauncher
+from tests.support.internals import placement
 from tests.support.oracle import POISON, Array
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 FILLED = [np.dtype(d) for d in (np.uint8, np.uint16, np.float32, np.float64, np.complex128)]
 MARKED = np.dtype(np.bool_)
@@ -22,7 +29,7 @@ WIDE = np.dtype(np.uint64)
 
 
 def check(out: Made, inputs: list[Made], rng: np.random.Generator, **place: Any) -> None:
-    """Fill, or mark where there is no x; y must be what NumPy says, and no other byte change."""
+    """Fill, or draw a mask where x is None, and compare y and the memory around it with NumPy."""
     y = out.array
     drawn = uniforms(place, y.shape)
     near = thresholds_near(drawn, rng).astype(np.uint64)
@@ -30,7 +37,7 @@ def check(out: Made, inputs: list[Made], rng: np.random.Generator, **place: Any)
     near = np.where(rng.random(y.shape) < 0.1, np.uint64(2**32), near)
     *xs, last = inputs
     t = filled_with(last, near)
-    index, strides = placement.placement_of(
+    index, strides = placement(
         y.shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
     )
     if xs:
@@ -52,16 +59,16 @@ def check(out: Made, inputs: list[Made], rng: np.random.Generator, **place: Any)
 
 
 def arrays(dtype: np.dtype[Any], shape: tuple[int, ...], *how: Any) -> tuple[Made, list[Made]]:
-    """Return y, and x, where there is one, and thresholds that are laid as they are told to be."""
+    """Return y, x (or None) and thresholds in the given layouts."""
     own = made(shape, WIDE, *how)
     plain = made(shape, dtype)
     return plain, [own] if dtype == MARKED else [made(shape, dtype, 4), own]
 
 
 @pytest.mark.parametrize(
-    "dtype", thinned(lambda dtype: dtype in (FILLED[0], MARKED), [*FILLED, MARKED]), ids=str
+    "dtype", slow_unless(lambda dtype: dtype in (FILLED[0], MARKED), [*FILLED, MARKED]), ids=str
 )
-def test_filling_and_marking_by_thresholds_of_the_elements_own(
+def test_masked_fill_and_masks_by_per_element_thresholds(
     dtype: np.dtype[Any], cuda_on_host: HostLauncher, rng: np.random.Generator
 ) -> None:
     shape, forms = (6, 8, 16), set()
@@ -75,7 +82,7 @@ def test_filling_and_marking_by_thresholds_of_the_elements_own(
             check(*arrays(dtype, shape, 0, None, spread), rng, **place)
             forms.add(cuda_on_host.names[-1].split("_")[-2])
     check(*arrays(dtype, (5003,), 8), rng, offset=5)
-    # Fortran order, and neither: rows of what is across, and elements one by one.
+    # Fortran order and mixed orders: rows across memory, and single elements.
     for axes, steps in (((2, 1, 0), (1, 1, 1)), ((1, 2, 0), (2, -1, 1))):
         out = made(shape, dtype, 0, axes, steps)
         _, inputs = arrays(dtype, shape)
@@ -84,7 +91,7 @@ def test_filling_and_marking_by_thresholds_of_the_elements_own(
     assert forms >= {"flat", "line", "panel", "any"}, forms
 
 
-def test_thresholds_and_factors_are_those_of_a_number(rng: np.random.Generator) -> None:
+def test_thresholds_and_factors_are_those_of_a_scalar_p(rng: np.random.Generator) -> None:
     ties = (rng.integers(0, 2**32, 500) + 0.5) * 2.0**-32
     edges = [0.0, -0.0, 1.0, 1 - 2**-53, 1 - 2**-33, 1 - 2**-32, 2**-33, 1.5 * 2**-32, 5e-324]
     p = np.concatenate([rng.random(500), ties, edges])
@@ -101,7 +108,7 @@ def operands(operation: Any) -> list[Array]:
     return list(driver.per_element_operands(operation, np.array([[0.5], [1.0]]), None))
 
 
-def test_operations_have_the_operands_that_they_read() -> None:
+def test_operations_take_only_the_operands_that_they_read() -> None:
     for dtype in FILLED:
         (t,) = operands(driver.per_element("fill", dtype, True))
         assert (t.dtype, t.tolist()) == (WIDE, [[2**31], [2**32]])

@@ -1,4 +1,4 @@
-"""The CUDA kernels, compiled for the host, under sanitizers: they stay in memory of their own."""
+"""The CUDA kernels, compiled for the host, run under the address and UB sanitizers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOPICS = ("layouts", "half_types", "launches")
 @pytest.mark.minute
 @pytest.mark.slow
 @pytest.mark.skipif(host.COMPILER is None, reason="g++ is not here")
-def test_no_kernel_reads_or_writes_what_is_not_its_own() -> None:
+def test_no_kernel_accesses_memory_beyond_its_arrays() -> None:
     """The tests of these topics under the address and the undefined-behaviour sanitizer."""
     assert host.COMPILER
     asan, ubsan = (

@@ -1,4 +1,4 @@
-"""Softmax and dropout in CUDA C++, compiled for the host, phase by phase over every thread."""
+"""Softmax and dropout in CUDA C++, compiled for the host: each phase, over every thread."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._check import placement
 from fastdrop_kernels import contract
 from fastdrop_kernels.cuda import driver, modules, softmax_driver
-from tests.functions.test_softmax_dropout import DTYPES, LAYOUTS
 from tests.support import nvrtc
+from tests.support.cuda_host.cases import FLOATS
 from tests.support.devices import host_device
+from tests.support.internals import placement
+from tests.support.layouts import LAYOUTS
 from tests.support.oracle import Array, assert_same, mask, misaligned, poison, poisoned
-from tests.support.softmaxes import (
+from tests.support.slow import slow_unless
+from tests.support.softmax import (
     KEY,
     assert_close,
     assert_gradient_close,
@@ -23,7 +25,6 @@ from tests.support.softmaxes import (
     forward,
     numbers,
 )
-from tests.support.thinning import thinned
 
 # Rows that a warp shares and that a block does; shorter than a group, and many groups long.
 SHAPES = [(3, 5, 49), (300, 7), (70, 1), (3, 128), (2, 1030), (1, 4500)]
@@ -33,7 +34,7 @@ THRESHOLD = round(P * 2**32)
 
 pytestmark = pytest.mark.usefixtures("cuda_on_host")
 every_dtype = pytest.mark.parametrize(
-    "dtype", thinned(lambda dtype: dtype == np.float32, DTYPES), ids=str
+    "dtype", slow_unless(lambda dtype: dtype == np.float32, FLOATS), ids=str
 )
 
 
@@ -42,14 +43,14 @@ def factor(x: Array, p: float = P) -> Array:
 
 
 def made(x: Array, y: Array, axis: int, threshold: int = THRESHOLD, **place: Any) -> Array:
-    where = placement.placement_of(x.shape, None, **place)
+    where = placement(x.shape, None, **place)
     softmax_driver.softmax_dropout(x, y, axis % x.ndim, *where, *KEY, threshold, factor(x))
     return y
 
 
 def gradient(dy: Array, x: Array, dx: Array, axis: int, threshold: int = THRESHOLD) -> Array:
-    law = *KEY, threshold, factor(x)
-    softmax_driver.softmax_dropout_backward(x, dy, dx, axis % x.ndim, 0, None, *law)
+    parameters = *KEY, threshold, factor(x)
+    softmax_driver.softmax_dropout_backward(x, dy, dx, axis % x.ndim, 0, None, *parameters)
     return dx
 
 
@@ -69,7 +70,7 @@ def test_every_element_is_softmax_times_mask_in_every_layout(
         for layout in LAYOUTS.values():
             given, into = layout(x), poison(layout(x))
             made(given, into, axis)
-            # Where a row begins in a group decides what is added up together.
+            # The position of a row in its group decides which terms are summed together.
             assert_close(np.ascontiguousarray(into), true, x, axis)
             np.testing.assert_array_equal(into != 0, y != 0)
             assert_same(np.ascontiguousarray(given), x)
@@ -80,9 +81,7 @@ def test_every_element_is_softmax_times_mask_in_every_layout(
 
 
 @every_dtype
-def test_rows_begin_anywhere_in_memory_and_in_the_mask(
-    dtype: np.dtype[Any], rng: np.random.Generator
-) -> None:
+def test_rows_of_any_alignment_and_offset(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     x = numbers((5, 67), dtype, rng)
     for behind in (0, 1, 3, 5):
         for offset in (0, 5, 2**35 - 100):
@@ -104,7 +103,7 @@ def test_nothing_beside_the_rows_is_written(dtype: np.dtype[Any], rng: np.random
 
 
 @every_dtype
-def test_infinities_nan_and_certain_decisions(dtype: np.dtype[Any]) -> None:
+def test_infinities_nan_and_degenerate_p(dtype: np.dtype[Any]) -> None:
     x = np.zeros((6, 37), dtype)
     x[0], x[1, 36], x[2, 5], x[3, :20], x[4, 20:] = -np.inf, np.nan, np.inf, -np.inf, -np.inf
     x[0, 30] = np.nan
@@ -143,18 +142,22 @@ def test_where_all_scores_are_minus_infinity_all_is_zero(dtype: np.dtype[Any], n
 
 
 def test_a_key_in_memory_is_read_when_the_kernel_runs(rng: np.random.Generator) -> None:
-    x = numbers((5, 67), DTYPES[2], rng)
+    x = numbers((5, 67), FLOATS[2], rng)
     words = np.array([*KEY], np.uint64)
     y, pointer = np.empty_like(x), int(words.__array_interface__["data"][0])
-    law = 0, 0, THRESHOLD, factor(x)
-    softmax_driver.softmax_dropout(x, y, 1, 0, None, *law, key_pointer=pointer)
+    parameters = 0, 0, THRESHOLD, factor(x)
+    softmax_driver.softmax_dropout(x, y, 1, 0, None, *parameters, key_pointer=pointer)
     assert_same(y, made(x, np.empty_like(x), -1))
 
 
 @pytest.mark.skipif(nvrtc.library() is None, reason=nvrtc.ABSENT)
-@pytest.mark.parametrize("architecture", [nvrtc.ARCHITECTURES[0], nvrtc.ARCHITECTURES[-1]])
 @pytest.mark.parametrize(
-    "name", ["bfloat16", *(pytest.param(n, marks=pytest.mark.slow) for n in ("float32", "float64"))]
+    ("name", "architecture"),
+    slow_unless(
+        lambda name, architecture: (name, architecture) == ("bfloat16", "sm_90"),
+        ["bfloat16", "float32", "float64"],
+        [nvrtc.ARCHITECTURES[0], nvrtc.ARCHITECTURES[-1]],
+    ),
 )
 def test_a_module_compiles_to_kernels_that_stay_in_registers(name: str, architecture: str) -> None:
     compiled = nvrtc.compiled(softmax_driver.MODULES[name], architecture)

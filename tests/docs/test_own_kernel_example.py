@@ -21,7 +21,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
 
 
-def test_all_ways_give_the_same_bits(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_variants_give_the_same_bits(capsys: pytest.CaptureFixture[str]) -> None:
     assert own_kernel.main() == 0
     out = capsys.readouterr().out
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines()]

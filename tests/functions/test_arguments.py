@@ -1,4 +1,4 @@
-"""Wrong arguments: the right kind of error, a message that says what was wrong, nothing written."""
+"""Wrong arguments raise an error that names the argument and its value; nothing is written."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_the_other_byte_order_is_a_type_error_that_names_it_and_the_way_out(dtyp
     x = np.ones(3, dtype) if np.little_endian else np.ones(3, dtype.replace(">", "<"))
     with pytest.raises(TypeError, match=r"byte order.*astype\(x\.dtype\.newbyteorder"):
         fd.dropout(x, 0.5, rng=1)
-    fd.dropout(x.astype(x.dtype.newbyteorder("=")), 0.5, rng=1)  # the way out is one
+    fd.dropout(x.astype(x.dtype.newbyteorder("=")), 0.5, rng=1)  # the suggestion works
 
 
 def test_integer_lists_are_refused_as_the_arrays_that_they_become() -> None:
@@ -150,7 +150,7 @@ def test_integer_lists_are_refused_as_the_arrays_that_they_become() -> None:
         fd.dropout([1, 2, 3], 0.5, rng=1)
 
 
-def test_the_ways_out_of_integers_are_some() -> None:
+def test_the_suggested_conversions_of_integers_work() -> None:
     for x in ([1, 2, 3], 1, True, (4, 5), np.arange(3), np.int64(3)):
         for call in (fd.dropout, fd.alpha_dropout, fd.gaussian_dropout):
             with pytest.raises(TypeError) as caught:

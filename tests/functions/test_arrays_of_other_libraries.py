@@ -1,4 +1,4 @@
-"""Arrays of other libraries: nothing is converted in silence, and every way out is one.
+"""Arrays of other libraries are never converted silently: the error suggests a conversion.
 
 Where an error shows code, the tests run that code.
 """
@@ -58,7 +58,7 @@ def ways(x: Any) -> list[str]:
 
 
 def followed(x: Any, count: int = 1, **places: Any) -> list[Any]:
-    """Return what the ways out of an x are, each taken by `dropout`."""
+    """Return the suggested conversions of x, each of which `dropout` takes."""
     given = [eval(way, {"x": x, "numpy": np, "fastdrop": fd, **places}) for way in ways(x)]
     assert len(given) == count
     for one in given:
@@ -68,7 +68,7 @@ def followed(x: Any, count: int = 1, **places: Any) -> list[Any]:
 
 
 class Asked:
-    """An array of a library that nobody knows: NumPy may ask it."""
+    """An array of an unknown library, which NumPy can convert."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -95,7 +95,7 @@ class Exported:
 
 
 @pytest.mark.parametrize("kind", [Asked, Described, Exported])
-def test_what_has_an_array_of_its_own_is_not_asked_for_it(kind: type) -> None:
+def test_array_protocols_of_other_libraries_are_not_called(kind: type) -> None:
     x = kind()
     (given,) = followed(x)
     assert data(np.asarray(given)) == data(VALUES)
@@ -110,7 +110,7 @@ def test_what_has_an_array_of_its_own_is_not_asked_for_it(kind: type) -> None:
 
 
 @pytest.mark.parametrize("name", ["h5py", "zarr"])
-def test_what_lies_on_disk_is_not_read(name: str, tmp_path: Path) -> None:
+def test_arrays_on_disk_are_not_read(name: str, tmp_path: Path) -> None:
     library = pytest.importorskip(name, reason=f"{name} is not installed")
     if name == "h5py":
         with library.File(tmp_path / "x.h5", "w") as file:
@@ -151,7 +151,7 @@ def test_dask_arrays_and_frames_are_not_computed() -> None:
 
 @pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr", "dia", "lil", "dok"])
 @pytest.mark.parametrize("family", ["matrix", "array"])
-def test_a_sparse_matrix_is_told_of_its_stored_elements(kind: str, family: str) -> None:
+def test_the_error_for_a_sparse_matrix_names_its_stored_elements(kind: str, family: str) -> None:
     sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
     x = getattr(sparse, f"{kind}_{family}")(np.diag([1.0, 2.0, 3.0, 4.0]))
     text = told(x)
@@ -168,7 +168,7 @@ def test_a_sparse_matrix_is_told_of_its_stored_elements(kind: str, family: str) 
     assert x.toarray().trace() == 10
 
 
-def test_an_autograd_box_is_told_what_can_be_differentiated() -> None:
+def test_the_error_for_an_autograd_box_names_what_can_be_differentiated() -> None:
     autograd = pytest.importorskip("autograd", reason="autograd is not installed")
     texts = []
 
@@ -206,7 +206,7 @@ class Variable:
         return Variable(self.data[index])
 
 
-def test_a_variable_of_a_from_scratch_framework_is_told_of_its_array() -> None:
+def test_the_error_for_a_framework_s_variable_names_its_array() -> None:
     x = Variable(VALUES)
     (given,) = followed(x)
     assert given is VALUES
@@ -232,13 +232,13 @@ def torch_tensors() -> dict[str, Callable[[Any], Any]]:
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR")
 @pytest.mark.parametrize("make", torch_tensors().values(), ids=torch_tensors())
-def test_the_way_out_of_a_tensor_is_one(make: Callable[[Any], Any]) -> None:
+def test_the_suggestion_for_a_tensor_works(make: Callable[[Any], Any]) -> None:
     torch = pytest.importorskip("torch", reason="shows what a torch tensor meets")
     followed(make(torch))
 
 
 @pytest.mark.parametrize("grad", [False, True])
-def test_a_tensor_in_bfloat16_has_two_ways_out(grad: bool) -> None:
+def test_the_error_for_a_bfloat16_tensor_has_two_suggestions(grad: bool) -> None:
     torch = pytest.importorskip("torch", reason="shows what a torch tensor meets")
     x = torch.linspace(-1, 1, 9).to(torch.bfloat16).requires_grad_(grad)
     single, same = followed(x, 2, torch=torch, ml_dtypes=ml_dtypes)
@@ -249,7 +249,7 @@ def test_a_tensor_in_bfloat16_has_two_ways_out(grad: bool) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-def test_a_quantized_tensor_has_a_way_out() -> None:
+def test_the_suggestion_for_a_quantized_tensor_works() -> None:
     torch = pytest.importorskip("torch", reason="shows what a torch tensor meets")
     (given,) = followed(torch.quantize_per_tensor(torch.ones(3), 0.5, 0, torch.quint8))
     assert given.tolist() == [1, 1, 1]
@@ -261,7 +261,7 @@ def test_a_tensor_without_numbers_is_not_sent_to_numpy() -> None:
     assert "meta device" in text and "numpy()" not in text
 
 
-def test_a_subclass_of_another_librarys_array_is_one() -> None:
+def test_subclasses_of_other_libraries_arrays_are_recognised() -> None:
     torch = pytest.importorskip("torch", reason="shows what a torch tensor meets")
 
     class Mine(torch.Tensor):  # type: ignore[misc,name-defined]
@@ -281,7 +281,7 @@ def of_module(module: str, name: str, *bases: type, **members: Any) -> Any:
     return type(name, bases, {"__module__": module, **members})
 
 
-def test_a_tracer_of_jax_is_told_of_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_jax_tracer_names_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
     tracer = of_module("jax._src.core", "Tracer", shape=(3, 4), dtype=np.dtype(np.float32),
                        __array__=None)  # fmt: skip
     kinds = (
@@ -315,7 +315,7 @@ def test_a_tracer_of_jax_is_told_of_callbacks(monkeypatch: pytest.MonkeyPatch) -
     followed(eager)
 
 
-def test_the_way_out_of_a_tracer_is_one() -> None:
+def test_the_suggestion_for_a_jax_tracer_works() -> None:
     jax = pytest.importorskip("jax", reason="JAX is not installed")
 
     def advised(x: Any) -> Any:
@@ -357,7 +357,7 @@ def test_tensors_of_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
         assert seen == [([x], "float32")]
 
 
-def test_what_is_no_array() -> None:
+def test_objects_that_are_no_arrays() -> None:
     cases: list[tuple[Any, str]] = [
         (None, "x is None: give an array"),
         ({"w": VALUES}, "x is a dict: give its arrays one by one, such as x['w']"),
@@ -376,7 +376,7 @@ def test_what_is_no_array() -> None:
     assert "dtype <U3" in told("abc")
 
 
-def test_lists_of_objects_are_told_what_can_be_converted() -> None:
+def test_the_error_for_a_list_of_objects_names_what_can_be_converted() -> None:
     x = [Decimal("0.5"), Decimal(2)]
     text = told(x)
     assert "x is a list of objects, the first of them a decimal.Decimal" in text
@@ -386,7 +386,7 @@ def test_lists_of_objects_are_told_what_can_be_converted() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
-def test_what_is_numpys_own_is_taken_as_it_was(tmp_path: Path) -> None:
+def test_numpy_s_own_objects_are_accepted(tmp_path: Path) -> None:
     right = fd.dropout(VALUES, 0.5, rng=1)
     on_disk = np.memmap(tmp_path / "x", np.float32, "w+", shape=VALUES.shape)
     on_disk[...] = VALUES
@@ -423,7 +423,7 @@ ONE_P: list[Callable[[Any], Any]] = [
 
 
 @pytest.mark.parametrize("kind", ["pandas", "torch", "xarray", "dask", "asked"])
-def test_the_way_out_of_a_p_is_one(kind: str) -> None:
+def test_the_suggestion_for_a_p_works(kind: str) -> None:
     chances = np.array([0.1, 0.5, 0.25, 0.9])
     p: Any = Asked()
     if kind != "asked":
@@ -444,7 +444,7 @@ def test_the_way_out_of_a_p_is_one(kind: str) -> None:
         assert "this takes one number for all elements" in told(p, call)
 
 
-def test_a_p_of_no_axes_is_told_to_become_a_float() -> None:
+def test_the_error_for_a_zero_dimensional_p_suggests_float() -> None:
     torch = pytest.importorskip("torch", reason="shows what a torch tensor meets")
     xarray = pytest.importorskip("xarray", reason="xarray is not installed")
     numbers: list[Any] = [torch.tensor(0.25), xarray.DataArray(0.25), np.array(0.25)]
@@ -456,7 +456,7 @@ def test_a_p_of_no_axes_is_told_to_become_a_float() -> None:
             call(eval(f"float({name})", {name: p}))  # type: ignore[no-untyped-call]
 
 
-def test_a_fill_value_of_another_library_is_told_to_become_a_number() -> None:
+def test_the_error_for_a_fill_value_of_another_library_suggests_a_number() -> None:
     torch = pytest.importorskip("torch", reason="shows what a torch tensor meets")
     xarray = pytest.importorskip("xarray", reason="xarray is not installed")
     values: list[Any] = [torch.tensor(1.5), torch.tensor([1.5]), xarray.DataArray(1.5)]
@@ -467,7 +467,7 @@ def test_a_fill_value_of_another_library_is_told_to_become_a_number() -> None:
             assert fd.masked_fill(VALUES, 1.0, given, rng=1).tolist() == [[1.5] * 4] * 3
 
 
-def test_a_result_of_another_library_is_told_what_to_become() -> None:
+def test_the_error_for_a_result_of_another_library_suggests_a_conversion() -> None:
     torch = pytest.importorskip("torch", reason="shows what a torch tensor meets")
     with pytest.raises(TypeError, match=r"fn's result is a torch.*give it\.detach\(\)\.cpu"):
         fd.mc_dropout(lambda x, key: torch.ones(3), None, 2, rng=1)

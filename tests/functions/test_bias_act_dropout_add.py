@@ -1,4 +1,4 @@
-"""The epilogue: one pass gives what four do, and its backward what autograd does."""
+"""bias_act_dropout_add equals its four steps, and its backward equals autograd's."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from tests.support import epilogues
-from tests.support.epilogues import ACTIVATIONS
+from tests.support import bias_act
+from tests.support.bias_act import ACTIVATIONS
 from tests.support.gradients import numerical_gradient
-from tests.support.oracle import Array, assert_same, mask, misaligned, poisoned
-from tests.support.thinning import thinned
+from tests.support.layouts import LAYOUTS
+from tests.support.oracle import Array, assert_same, mask, poisoned
+from tests.support.slow import slow_unless
 
 KEY = fd.Key(2**41 + 3, 2**62 + 1)
 DTYPES = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
@@ -22,14 +23,6 @@ FACTOR = float(np.float32(1 / (1 - 0.3)))
 # How many eps of the dtype a result may be off, of the sizes that are added in it.
 EPS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-23, "float64": 2.0**-52}
 SHAPE = 37, 83
-LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "C": np.copy,
-    "F": lambda x: np.array(x, order="F"),
-    "strided": lambda x: np.repeat(np.repeat(x, 2, 0), 3, 1)[::2, ::3],
-    "backwards": lambda x: np.ascontiguousarray(x[::-1, ::-1])[::-1, ::-1],
-    "misaligned": lambda x: misaligned(x, x.itemsize),
-    "rows of wider ones": lambda x: np.pad(x, ((0, 0), (3, 5)))[:, 3:-5],
-}
 
 
 def numbers(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> Array:
@@ -50,7 +43,7 @@ def assert_close(got: Array, true: Array, size: Array, slack: float = 8) -> None
 
 
 def named(value: Any) -> str:
-    """How a test of a value is named: a kind of epilogue, or something else."""
+    """The id of a parameter."""
     return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -59,12 +52,14 @@ KINDS = [(act, dtype) for act in ACTIVATIONS for dtype in DTYPES[2:]] + [
     (act, dtype) for act in ("identity", "silu") for dtype in DTYPES[:2]
 ]
 every_kind = pytest.mark.parametrize(
-    "kind", thinned(lambda kind: kind[1] == np.float32 or kind[0] == "identity", KINDS), ids=named
+    "kind",
+    slow_unless(lambda kind: kind[1] == np.float32 or kind[0] == "identity", KINDS),
+    ids=named,
 )
 
 
 @every_kind
-def test_it_is_the_chain_of_its_parts(
+def test_it_equals_the_composition_of_its_steps(
     kind: tuple[str, np.dtype[Any]], rng: np.random.Generator
 ) -> None:
     act, dtype = kind
@@ -75,12 +70,12 @@ def test_it_is_the_chain_of_its_parts(
         for added in [residual, residual[:1], None] if act == "silu" else [residual]:
             got = fd.bias_act_dropout_add(x, bias, act, 0.3, rng=KEY, residual=added)
             assert got.dtype == dtype
-            assert_close(got, *epilogues.forward(x, bias, act, kept, factor, added))
+            assert_close(got, *bias_act.forward(x, bias, act, kept, factor, added))
 
 
 @pytest.mark.parametrize(
     ("dtype", "layout"),
-    thinned(lambda dtype, layout: dtype == np.float32, DTYPES, LAYOUTS),
+    slow_unless(lambda dtype, layout: dtype == np.float32, DTYPES, LAYOUTS),
     ids=str,
 )
 def test_the_layout_changes_no_bit(
@@ -110,7 +105,7 @@ SHAPES: list[tuple[tuple[int, ...], list[tuple[int, ...]]]] = [
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s[0])))
-def test_any_part_may_be_broadcast(
+def test_bias_and_residual_may_be_broadcast(
     shape: tuple[tuple[int, ...], list[tuple[int, ...]]], rng: np.random.Generator
 ) -> None:
     full, parts = shape
@@ -163,7 +158,7 @@ def test_the_backward_is_the_formulas(
     for shift in (None, bias) if act == "silu" else (bias,):
         dx, dbias, dresidual = fd.bias_act_dropout_add_backward(dy, x, shift, act, 0.3, rng=KEY)
         assert dresidual is dy
-        true = epilogues.gradient(dy, x, shift, act, kept, factor)
+        true = bias_act.gradient(dy, x, shift, act, kept, factor)
         assert_close(dx, true, np.abs(true) + 0.3 * np.abs(np.where(kept, dy, 0)))
         assert (dbias is None) == (shift is None)
     assert dbias is not None
@@ -171,7 +166,7 @@ def test_the_backward_is_the_formulas(
     assert_same(dbias, exact.astype(dtype))
 
 
-@pytest.mark.parametrize("act", thinned(lambda act: act == "gelu", ACTIVATIONS))
+@pytest.mark.parametrize("act", slow_unless(lambda act: act == "gelu", ACTIVATIONS))
 def test_the_backward_is_the_numerical_gradient(act: str, rng: np.random.Generator) -> None:
     x, bias, residual, weights = (rng.standard_normal(s) for s in ((4, 6), (6,), (4, 6), (4, 6)))
 
@@ -220,10 +215,10 @@ def test_autograd_agrees(act: str, rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "alone"),
-    thinned(lambda kind, alone: kind[1] == np.float32 and not alone, KINDS, [False, True]),
+    slow_unless(lambda kind, alone: kind[1] == np.float32 and not alone, KINDS, [False, True]),
     ids=named,
 )
-def test_limits_and_what_is_no_number(kind: tuple[str, np.dtype[Any]], alone: bool) -> None:
+def test_infinities_and_nan(kind: tuple[str, np.dtype[Any]], alone: bool) -> None:
     act, dtype = kind
     inf, nan = np.inf, np.nan
     x = np.array([-inf, inf, nan, 0.0, -0.0, 60000.0, -60000.0], dtype)
@@ -256,7 +251,7 @@ def test_evaluation_leaves_out_the_dropout_alone(rng: np.random.Generator) -> No
 
 
 @pytest.mark.slow
-def test_evaluation_without_any_part_is_a_copy(rng: np.random.Generator) -> None:
+def test_evaluation_without_bias_act_and_residual_is_a_copy(rng: np.random.Generator) -> None:
     x = numbers((9, 30), np.float32, rng)
     plain = fd.bias_act_dropout_add(x, training=False)
     assert plain is not x

@@ -1,4 +1,4 @@
-"""drop_block2d and drop_block3d, against a slow statement of torchvision's formulas."""
+"""drop_block2d and drop_block3d equal a slow implementation of torchvision's formulas."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 import fastdrop as fd
 from tests.support.gradients import assert_backward_is_the_gradient
 from tests.support.oracle import Array, Mask, applied, assert_same, data, key_from, mask, poisoned
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 DTYPES = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
 FUNCTIONS = {2: fd.drop_block2d, 3: fd.drop_block3d}
 
 
 def kept_mask(shape: tuple[int, ...], p: float, size: int, key: fd.Key) -> Mask:
-    """Every place where the small mask drops is the first of a block that is dropped."""
+    """Each element that the small mask drops is the first of a dropped block."""
     space = shape[2:]
     grid = [n - size + 1 for n in space]
     gamma = (p * math.prod(space)) / (size ** len(space) * math.prod(grid))
@@ -39,7 +39,7 @@ def expected_of(x: Array, p: float, size: int, key: fd.Key, eps: float = 1e-6) -
     return applied(kept, x, kept.size / (eps + kept.sum()))
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype in DTYPES[2:], DTYPES))
+@pytest.mark.parametrize("dtype", slow_unless(lambda dtype: dtype in DTYPES[2:], DTYPES))
 @pytest.mark.parametrize(
     ("shape", "size"),
     [
@@ -54,7 +54,7 @@ def expected_of(x: Array, p: float, size: int, key: fd.Key, eps: float = 1e-6) -
         ((0, 2, 6, 7), 3),
     ],
 )
-def test_it_is_the_formula(
+def test_it_equals_the_formula(
     shape: tuple[int, ...], size: int, dtype: Any, rng: np.random.Generator
 ) -> None:
     function = FUNCTIONS[len(shape) - 2]
@@ -219,7 +219,7 @@ def test_maps_of_no_elements(shape: tuple[int, ...]) -> None:
     assert fd.drop_block2d(np.ones(shape), 0.3, 2, rng=1).shape == shape
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype in DTYPES[2:], DTYPES))
+@pytest.mark.parametrize("dtype", slow_unless(lambda dtype: dtype in DTYPES[2:], DTYPES))
 @pytest.mark.parametrize("shape", [(3, 4, 9, 7), (2, 3, 5, 6, 7)])
 def test_coupled_channels_lose_the_same_blocks(shape: tuple[int, ...], dtype: Any) -> None:
     function = FUNCTIONS[len(shape) - 2]
@@ -236,7 +236,7 @@ def test_coupled_channels_lose_the_same_blocks(shape: tuple[int, ...], dtype: An
 
 
 @pytest.mark.parametrize("scale", [0, 0.0, 0.5, 1, 2.0, 1e300])
-def test_gamma_scale_is_a_factor_of_the_probability_of_beginnings(scale: float) -> None:
+def test_gamma_scale_multiplies_the_probability_of_block_starts(scale: float) -> None:
     x = np.ones((4, 3, 10, 12))
     gamma = 0.05 * 120 / (9 * 8 * 10)
     starts = ~fd.dropout_mask((4, 3, 8, 10), min(scale * gamma, 1.0), rng=2)

@@ -1,4 +1,4 @@
-"""dropout and dropout_mask: values, memory, and what is left untouched."""
+"""dropout and dropout_mask: values, shards, and what is never written to."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_kept_specials_are_multiplied_by_the_scale(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0])
-def test_a_certain_p_keeps_or_drops_everything(p: float, dtype: Any) -> None:
+def test_p_0_and_p_1_keep_and_drop_everything(p: float, dtype: Any) -> None:
     x = special(2100, dtype)
     out = poisoned(x.shape, dtype)
     fd.dropout(x, p, rng=1, out=out)
@@ -93,7 +93,7 @@ def test_a_given_scale_is_the_factor(scale: Any, dtype: Any, rng: np.random.Gene
     assert_same(y, applied(mask(x.shape, 0.4, key), x, float(scale)))
 
 
-def test_evaluation_returns_the_very_object() -> None:
+def test_evaluation_returns_x_itself() -> None:
     x = np.ones(5, np.float32)
     assert fd.dropout(x, 0.5, training=False) is x
     assert fd.masked_fill(x, 0.5, 0, training=False) is x
@@ -279,3 +279,20 @@ def test_an_empty_noise_shape_makes_one_decision() -> None:
     for n in range(20):
         y = fd.dropout(np.ones((30, 30)), 0.5, rng=n, noise_shape=())
         assert set(y.ravel()) == {float(fd.dropout(np.ones(()), 0.5, rng=n))}
+
+
+@pytest.mark.parametrize("first", [0.0, -0.0])
+def test_a_scale_of_minus_zero_is_not_that_of_zero(first: float) -> None:
+    key = fd.Key(2**62 + 9, 5)
+    x = np.arange(1, 65, dtype=np.float32)
+    for scale in (first, -first, first):
+        for array in (x, np.repeat(x, 2)[::2]):
+            y = fd.dropout(array, 0.5, rng=key, scale=scale)
+            want = np.where(mask(x.shape, 0.5, key), x * np.float32(scale), np.float32(0))
+            assert data(np.ascontiguousarray(y)) == data(want)
+
+
+def test_evaluation_does_not_check_rng() -> None:
+    x = np.ones(3)
+    for rng in (-1, 5, None):
+        assert fd.dropout(x, rng=rng, training=False) is x

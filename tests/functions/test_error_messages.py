@@ -1,4 +1,4 @@
-"""What is refused, and in which words: the argument is named, and a way out; nothing is changed."""
+"""Error messages name the argument and suggest a correction, and nothing has been changed."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_arrays_of_probabilities(dtype: Any) -> None:
     assert fd.dropout_mask(3, fine, rng=1).tolist() == [True, True, False]
 
 
-def test_a_p_array_of_whole_parts() -> None:
+def test_a_p_array_for_structured_dropout() -> None:
     p = np.array([0.0, 1.0])[:, None]
     y = fd.drop_path(X, p, rng=1)
     assert (y == np.array([[1.0], [0.0]], np.float32) * X).all()
@@ -104,7 +104,7 @@ def test_a_p_array_of_whole_parts() -> None:
     assert maps.sum() == MAPS[:, ::2].sum()
 
 
-def test_layers_of_whole_parts_take_arrays_of_p() -> None:
+def test_structured_layers_take_arrays_of_p() -> None:
     p = np.array([[0.0], [1.0]])
     paths = fd.DropPath(p, rng=1)
     assert paths(X).tobytes() == fd.drop_path(X, p, rng=1).tobytes()
@@ -149,7 +149,7 @@ def test_errors_name_the_array_that_they_are_about() -> None:
     )
 
 
-def test_dtypes_have_a_way_out_that_loses_nothing() -> None:
+def test_suggested_dtypes_lose_nothing() -> None:
     refused(lambda: fd.dropout(X.astype(np.complex64), rng=1), TypeError, "x.real and x.imag")
     refused(lambda: fd.dropout(X.astype(np.longdouble), rng=1), TypeError, "numpy.float64")
     refused(lambda: fd.dropout(X.astype(np.int8), rng=1), TypeError, "masked_fill")

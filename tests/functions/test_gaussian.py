@@ -1,4 +1,4 @@
-"""Gaussian dropout and noise: every element has its own normal number, to the last bit."""
+"""gaussian_dropout and gaussian_noise: each element gets its own normal number, bit for bit."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ import fastdrop as fd
 from fastdrop_kernels.cpu.elements import storage
 from fastdrop_kernels.cpu.host import catalogue
 from fastdrop_kernels.cpu.loops.contiguous import FAR, NEAR
-from tests.functions.test_overlap import OVERLAPS, overlapping
-from tests.support.direct import treat
-from tests.support.limits import set_limits
+from tests.support.internals import set_cpu_limits
+from tests.support.layouts import LAYOUTS
 from tests.support.normals import FUNCTIONS, expected
 from tests.support.oracle import Array, assert_same, data, misaligned, poison, poisoned
-from tests.support.thinning import thinned
+from tests.support.overlaps import OVERLAPS, overlapping
+from tests.support.run_kernel import run_kernel
+from tests.support.slow import slow_unless
 
 KEY = fd.Key(2**40 + 9, 2**63 + 5)
 DTYPES = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
@@ -40,21 +41,13 @@ WHERE: list[dict[str, Any]] = [
     {"offset": (3, 5), "global_shape": (40, 100), "noise_shape": (None, 1)},
     {"offset": (3, 5), "global_shape": (40, 100), "noise_shape": (1, None)},
 ]
-LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "C": np.copy,
-    "F": lambda x: np.array(x, order="F"),
-    "strided": lambda x: np.repeat(np.repeat(x, 2, 0), 3, 1)[::2, ::3],
-    "columns": lambda x: np.concatenate([x, x], axis=1)[:, :COLUMNS],
-    "backwards": lambda x: np.ascontiguousarray(x[::-1, ::-1])[::-1, ::-1],
-    "misaligned": lambda x: misaligned(x, x.itemsize),
-}
 
 both = pytest.mark.parametrize("what", FUNCTIONS)
-one_first = pytest.mark.parametrize("what", thinned(lambda what: what == "plus", FUNCTIONS))
+one_first = pytest.mark.parametrize("what", slow_unless(lambda what: what == "plus", FUNCTIONS))
 
 
 def special(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> Array:
-    """Numbers, infinities, a NaN, zeros of both signs, and what is smallest and largest."""
+    """Numbers, infinities, a NaN, zeros of both signs, and the smallest and largest numbers."""
     x = 3 * rng.standard_normal(math.prod(shape))
     finfo: Any = ml_dtypes.finfo
     about = finfo(dtype)
@@ -66,10 +59,10 @@ def special(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> Arr
 @both
 @pytest.mark.parametrize(
     ("layout", "dtype"),
-    thinned(lambda layout, dtype: dtype == np.float32, LAYOUTS, DTYPES),
+    slow_unless(lambda layout, dtype: dtype == np.float32, LAYOUTS, DTYPES),
     ids=str,
 )
-def test_every_element_is_what_it_must_be(
+def test_every_element_equals_the_reference(
     what: str, layout: str, dtype: np.dtype[Any], rng: np.random.Generator
 ) -> None:
     x = special(SHAPE, dtype, rng)
@@ -88,7 +81,7 @@ def test_every_element_is_what_it_must_be(
 
 @both
 @pytest.mark.parametrize("out", LAYOUTS)
-def test_what_is_read_and_written_may_lie_in_different_ways(
+def test_x_and_out_may_have_different_layouts(
     what: str, out: str, rng: np.random.Generator
 ) -> None:
     x = special(SHAPE, np.float32, rng)
@@ -103,7 +96,7 @@ def test_what_is_read_and_written_may_lie_in_different_ways(
     "noise_shape", [(6, 1, 1), (1, 5000, 1), (1, 1, 3), (6, 1, 3), (1, 5000, 3)]
 )
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_axes_of_any_order_share_numbers(
+def test_noise_shapes_in_any_order_of_axes(
     what: str, noise_shape: tuple[int, ...], order: tuple[int, ...], rng: np.random.Generator
 ) -> None:
     # 5,000 numbers are more than are kept at once.
@@ -143,7 +136,7 @@ def layouts(draw: st.DrawFn) -> tuple[tuple[int, ...], list[int], tuple[int, ...
 
 
 @given(case=layouts(), offset=st.integers(0, 2**62), what=st.sampled_from(sorted(FUNCTIONS)))
-def test_anything_is_treated(case: Any, offset: int, what: str) -> None:
+def test_any_layout_and_placement(case: Any, offset: int, what: str) -> None:
     shape, order, steps, noise = case
     memory = poisoned(tuple(shape[a] * abs(steps[a]) for a in order), np.float32)
     turned = memory.transpose(np.argsort(order))
@@ -159,8 +152,8 @@ def test_anything_is_treated(case: Any, offset: int, what: str) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "n"),
-    thinned(
-        lambda dtype, n: dtype == np.float32 or n < 1 << 18,
+    slow_unless(
+        lambda dtype, n: dtype == np.float32 or (dtype == ml_dtypes.bfloat16 and n < 1 << 18),
         DTYPES,
         [1, 7, 255, 256, 257, 5001, 1 << 18],
     ),
@@ -173,7 +166,7 @@ def test_any_size_and_number_of_threads(
     rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    set_limits(monkeypatch, PARALLEL_FROM=1 << 17)
+    set_cpu_limits(monkeypatch, parallel_from=1 << 17)
     x = rng.standard_normal(n).astype(dtype)
     want = expected("plus", x, 0.3, KEY, offset=n % 19)
     for threads in (1, 2, 3):
@@ -182,13 +175,13 @@ def test_any_size_and_number_of_threads(
 
 
 @one_first
-def test_threads_share_what_does_not_lie_in_a_row(
+def test_threads_share_noncontiguous_arrays(
     what: str,
     set_threads: Callable[[int], None],
     rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    set_limits(monkeypatch, PARALLEL_FROM=1 << 17)
+    set_cpu_limits(monkeypatch, parallel_from=1 << 17)
     x = rng.standard_normal((800, 700)).astype(np.float32)
     for noise_shape in (None, (None, 1), (1, None)):
         results = []
@@ -236,9 +229,9 @@ SIZES = [0, 1, 63, 64, 65, 255, 256, 257, 511, 513, 4113]
 
 
 @pytest.mark.parametrize(
-    ("name", "n"), thinned(lambda name, n: name == "float32", KINDS, SIZES), ids=str
+    ("name", "n"), slow_unless(lambda name, n: name == "float32", KINDS, SIZES), ids=str
 )
-def test_every_way_through_memory_writes_the_same(
+def test_cached_and_prefetching_kernels_write_the_same(
     name: str, n: int, rng: np.random.Generator
 ) -> None:
     operation = catalogue.of_storage("gaussian_add", name, KINDS[name])
@@ -246,10 +239,10 @@ def test_every_way_through_memory_writes_the_same(
     value = np.array(0.3, np.float32 if name == "float16" else name)
     for index in (0, 3, 2**35 - 100):
         want = expected("plus", x, 0.3, KEY, offset=index)
-        for way in (NEAR, FAR):
+        for policy in (NEAR, FAR):
             for by in (0, 4, 60):
                 y = poison(misaligned(x, by * x.itemsize // 4))
-                treat(operation, x, y, value, 0, KEY, index, way)
+                run_kernel(operation, x, y, value, 0, KEY, index, policy)
                 assert_same(y, want)
 
 
@@ -258,7 +251,7 @@ def test_float16_is_rounded_alike_on_any_machine(rng: np.random.Generator) -> No
     x = special((5000,), np.float16, rng)
     operation = catalogue.of_storage("gaussian_add", "float16-portable", storage.FLOAT16_PORTABLE)
     y = poisoned(x.shape, x.dtype)
-    treat(operation, x, y, np.array(0.3, np.float32), 0, KEY)
+    run_kernel(operation, x, y, np.array(0.3, np.float32), 0, KEY)
     assert_same(y, expected("plus", x, 0.3, KEY))
 
 

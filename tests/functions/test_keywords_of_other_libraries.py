@@ -1,4 +1,4 @@
-"""Keywords of other libraries: the error names our argument, and what it says can be followed."""
+"""For a keyword of another library the error names ours, and its advice can be followed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._check import keywords
+from tests.support.internals import keywords
 from tests.support.oracle import ROOT, data
 
 X = np.random.default_rng(0).standard_normal((2, 3, 4, 4), np.float32)
@@ -84,7 +84,7 @@ def without(given: dict[str, Any], *names: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("keyword", KEEP)
 @pytest.mark.parametrize("name", WITH_P)
-def test_what_keeps_is_told_to_be_what_drops(name: str, keyword: str) -> None:
+def test_keep_probabilities_become_p(name: str, keyword: str) -> None:
     given = CALLS[name]
     text = told(name, **without(given, "p"), **{keyword: 0.8})
     assert f"'{keyword}': give p=1 - {keyword}, that is p=0.2: p is the probability" in text
@@ -106,7 +106,7 @@ def test_numbers_are_shown_as_they_are_written() -> None:
 
 @pytest.mark.parametrize("keyword", DROP)
 @pytest.mark.parametrize("name", WITH_P)
-def test_what_drops_is_p(name: str, keyword: str) -> None:
+def test_other_names_of_p(name: str, keyword: str) -> None:
     given = CALLS[name]
     text = told(name, **without(given, "p"), **{keyword: 0.2})
     assert f"'{keyword}': give p=0.2, the probability of dropping" in text
@@ -117,7 +117,7 @@ def test_what_drops_is_p(name: str, keyword: str) -> None:
 
 @pytest.mark.parametrize("keyword", DRAW)
 @pytest.mark.parametrize("name", CALLS)
-def test_what_is_drawn_from_is_rng(name: str, keyword: str) -> None:
+def test_other_names_of_rng(name: str, keyword: str) -> None:
     given, function = CALLS[name], getattr(fd, name)
     values: list[Any] = [KEY, 5, np.int64(5), None, np.random.default_rng(5),
                          np.random.RandomState(5)]  # fmt: skip
@@ -140,7 +140,7 @@ def test_what_is_drawn_from_is_rng(name: str, keyword: str) -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_in_place(name: str) -> None:
+def test_names_of_in_place_results(name: str) -> None:
     given, function = CALLS[name], getattr(fd, name)
     assert "leave it out" in told(name, **given, inplace=False)
     text = told(name, **given, inplace=True)
@@ -158,7 +158,7 @@ def test_in_place(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", IN_TRAINING)
-def test_modes(name: str) -> None:
+def test_names_of_training(name: str) -> None:
     given, function = CALLS[name], getattr(fd, name)
     for keyword in ("train", "is_training", "train_mode"):
         for value in (True, False):
@@ -170,7 +170,7 @@ def test_modes(name: str) -> None:
             assert advised(told(name, **given, **{keyword: value})) == {"training": not value}
 
 
-def test_what_makes_no_sense_is_told_to_be_left_out() -> None:
+def test_keywords_without_a_counterpart_are_to_be_left_out() -> None:
     for name in ("dropout_mask", "mc_dropout"):
         for keyword in ("training", "train", "is_training", "deterministic"):
             assert f"'{keyword}': leave it out" in told(name, **CALLS[name], **{keyword: True})
@@ -178,7 +178,7 @@ def test_what_makes_no_sense_is_told_to_be_left_out() -> None:
         assert f"'{keyword}': leave it out" in told("dropout", x=X, **{keyword: "float32"})
 
 
-def test_shapes_and_masks() -> None:
+def test_names_of_shapes_and_masks() -> None:
     text = told("dropout_mask", size=(3, 4))
     assert advised(text) == {"shape": (3, 4)}
     text = told("dropout", x=X, size=X.shape)
@@ -223,7 +223,7 @@ def test_other_names() -> None:
         assert "noise_shape, with 1 along axes that share a decision" in text
 
 
-def test_several_are_told_at_once() -> None:
+def test_several_keywords_are_explained_at_once() -> None:
     text = told("drop_block2d", x=X, keep_prob=0.8, seed=5, inplace=True, block_size=2)
     assert text.startswith("drop_block2d() got unexpected keyword arguments 'keep_prob': give p=")
     following = advised(text, keep_prob=0.8)
@@ -232,7 +232,7 @@ def test_several_are_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_what_nobody_calls_so_is_the_usual_error(name: str) -> None:
+def test_an_unknown_keyword_is_the_usual_error(name: str) -> None:
     text = told(name, **CALLS[name], frobnicate=1)
     assert text == f"{name}() got an unexpected keyword argument 'frobnicate'"
     if "noise_shape" in inspect.signature(getattr(fd, name)).parameters:
@@ -242,7 +242,7 @@ def test_what_nobody_calls_so_is_the_usual_error(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_what_is_missing_is_the_usual_error(name: str) -> None:
+def test_a_missing_argument_is_the_usual_error(name: str) -> None:
     function = getattr(fd, name)
     required = [
         key
@@ -260,7 +260,7 @@ def test_what_is_missing_is_the_usual_error(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_signatures_show_what_there_is(name: str) -> None:
+def test_signatures_show_the_arguments(name: str) -> None:
     function = getattr(fd, name)
     signature = inspect.signature(function)
     assert all(p.kind is not p.VAR_KEYWORD for p in signature.parameters.values())
@@ -324,7 +324,7 @@ def test_keywords_of_layers_are_translated() -> None:
     assert refuse("Dropout", what=1).endswith("Dropout() got an unexpected keyword argument 'what'")
 
 
-def test_constructors_can_be_marked_too() -> None:
+def test_constructors_can_be_decorated_too() -> None:
     class Layer:
         @keywords.checks_keywords
         def __init__(self, p: float, size: int = 3, *, rng: Any = None, **unknown: Any) -> None:
@@ -401,7 +401,7 @@ def test_layers_masks_and_results_with_backwards_name_our_arguments(
         make()
 
 
-def test_a_layer_of_the_users_own_is_told_of_the_layer_that_it_is_derived_from() -> None:
+def test_errors_of_a_user_s_subclass_name_the_layer_it_derives_from() -> None:
     class Own(fd.Dropout):
         pass
 

@@ -1,4 +1,4 @@
-"""Mask: products, changes of scale, what it is beside arrays, and errors."""
+"""`Mask`: products, scales, equality, copies, and the compiled product."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 
 import fastdrop as fd
 from fastdrop import Key, Mask
-from fastdrop._mask import mask as _mask
 from tests.support.oracle import Array, assert_same, data, poisoned
 from tests.support.stored_masks import multiplied, stored
 
@@ -284,7 +283,7 @@ def test_plain_products_are_one_compiled_call(monkeypatch: pytest.MonkeyPatch) -
     def slow(*given: Any) -> Any:
         raise AssertionError("not the fast path")
 
-    monkeypatch.setattr(_mask, "product", slow)
+    monkeypatch.setattr("fastdrop._mask.mask.product", slow)
     for mask, values in zip(masks, expected, strict=True):
         for made in (x * mask, mask * x, np.multiply(x, mask), np.multiply(x, mask, out=y)):
             assert_same(made, values)

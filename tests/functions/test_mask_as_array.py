@@ -1,4 +1,4 @@
-"""Masks as the arrays that they stand for: in other operators, functions and libraries."""
+"""A `Mask` in other operators, functions and libraries acts as the array that it stands for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks in HIPS autograd, which knows nothing of them: constants, for derivatives of any order."""
+"""A `Mask` in HIPS autograd acts as a constant, for derivatives of any order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 
 import fastdrop as fd
 from fastdrop import Mask
-from fastdrop._mask.mask import Mask as _Mask
 
 autograd = pytest.importorskip("autograd")
 import autograd.numpy as anp  # noqa: E402
@@ -58,7 +57,7 @@ def test_gradients_take_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn(mask: Any) -> Any:
         raise AssertionError("the stored mask was drawn")
 
-    monkeypatch.setattr(_Mask, "_stored", drawn)
+    monkeypatch.setattr(Mask, "_stored", drawn)
     x = np.random.default_rng(3).standard_normal((6, 5))
     mask = MASKS["whole"]
     expected = fd.dropout(2 * fd.dropout(x, rng=KEY), rng=KEY)

@@ -1,4 +1,4 @@
-"""What masks refuse, what NumPy refuses of them, and overlap."""
+"""What a `Mask` refuses, what NumPy refuses of one, and overlapping operands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.oracle import Array, assert_same, data, poisoned
 KEY = fd.Key(2**40 + 3, 2**63 + 11)
 
 
-def test_it_never_changes() -> None:
+def test_a_mask_is_immutable() -> None:
     mask: Any = Mask((3, 4), 0.5, rng=3)
     before = np.asarray(mask)
     with pytest.raises(TypeError, match=r"cannot be changed: numpy\.asarray\(mask\)"):

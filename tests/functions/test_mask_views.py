@@ -1,4 +1,4 @@
-"""Masks against arrays of other shapes, and views of masks, compared with the stored mask."""
+"""Views and broadcasts of a `Mask` equal those of the stored mask."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def numbers(shape: tuple[int, ...], dtype: str) -> Array:
 
 
 def check(mask: Any, kept: Array) -> None:
-    """Compare a view with what the stored mask has there, in every way that there is."""
+    """Compare a view with that of the stored mask, in every operation."""
     assert isinstance(mask, Mask)
     assert_same(np.asarray(mask), kept)
     assert (mask.shape, mask.nbytes) == (kept.shape, 16)

@@ -1,4 +1,4 @@
-"""masked_fill: any element of 1, 2, 4, 8 or 16 bytes, moved bit by bit."""
+"""masked_fill moves elements of 1, 2, 4, 8 or 16 bytes bit by bit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 import fastdrop as fd
 from tests.support.oracle import Array, data, filled, key_from, mask, poison
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 # dtype, and a value that it holds
 VALUES: dict[str, Any] = {
@@ -49,7 +49,7 @@ def expected_bytes(x: Array, p: float, value: Any, key: fd.Key) -> bytes:
 
 @pytest.mark.parametrize(
     ("dtype", "layout"),
-    thinned(
+    slow_unless(
         lambda dtype, layout: layout != "F" or np.dtype(dtype).itemsize in (4, 8),
         VALUES,
         ["C", "F", "stepped"],

@@ -1,4 +1,4 @@
-"""Calls take no memory that grows with the array: no mask is stored, and nothing in between."""
+"""Calls allocate no memory that grows with the array, beside the result."""
 
 from __future__ import annotations
 

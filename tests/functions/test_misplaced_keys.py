@@ -1,4 +1,4 @@
-"""A Key is a tuple of two integers, and is not taken for a p, a shape or a number."""
+"""A Key is a tuple of two integers, and is still refused as a p, a shape or a number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mc_dropout: which passes it runs, and what it makes of them."""
+"""mc_dropout: the keys of its passes, and the mean and variance of their results."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_the_mean_of_infinite_samples_is_infinite(batch_size: int | None, dtype:
     inf, nan = np.inf, np.nan
     samples = np.array(
         [
-            # always, first, last, of both signs, beside NaN, never
+            # always, first, last, of both signs, with NaN, never
             [inf, -inf, inf, -inf, 1, 1, 2, -2, inf, -inf, inf, nan, 1],
             [inf, -inf, 1, 1, 2, 2, 3, -3, -inf, inf, nan, -inf, 2],
             [inf, -inf, 2, 2, inf, -inf, inf, -inf, 3, 3, 4, 4, 3],

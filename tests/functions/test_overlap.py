@@ -1,4 +1,4 @@
-"""Outputs that are or overlap the input, or themselves: the result is as if they did not."""
+"""Outputs that overlap the input or themselves: the result is as if they did not overlap."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from numpy.lib.stride_tricks import as_strided
 
 import fastdrop as fd
-from tests.support.oracle import Array, data, dropped, key_from, mask
+from tests.support.oracle import data, dropped, key_from, mask
+from tests.support.overlaps import OVERLAPS, overlapping
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=lambda dtype: dtype.__name__)
@@ -25,30 +26,6 @@ def test_out_may_be_x(dtype: Any, rng: np.random.Generator) -> None:
         expected = dropped(x, 0.3, key)
         assert fd.dropout(x, 0.3, rng=key, out=x) is x
         assert data(x) == data(expected)
-
-
-def overlapping(kind: str, base: Array) -> tuple[Array, Array]:
-    """Two views of `base` (80 by 80) that overlap in part: input and output."""
-    line = base.reshape(-1)
-    views = {
-        "forward": (line[:-5], line[5:]),
-        "backward": (line[5:], line[:-5]),
-        "far forward": (line[:-3000], line[3000:]),
-        "reversed": (line, line[::-1]),
-        "transposed": (base, base.T),
-        "rows down": (base[:-1], base[1:]),
-        "rows up": (base[1:], base[:-1]),
-        "other steps": (line[: line.size // 2], line[::2]),
-        "columns": (base[:, :-2], base[:, 2:]),
-        "interleaved": (line[::2], line[1::2]),
-    }
-    return views[kind]
-
-
-OVERLAPS = [
-    "forward", "backward", "far forward", "reversed", "transposed", "rows down", "rows up",
-    "other steps", "columns", "interleaved",
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", OVERLAPS)

@@ -1,4 +1,4 @@
-"""Packed masks of a p of each element: the bits of the mask that is not packed."""
+"""Packed masks with per-element p equal the unpacked masks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from tests.functions.test_per_element_p import KEY, chances, kept_by
 from tests.support.oracle import Array, assert_same, poisoned
+from tests.support.per_element import KEY, kept_by, probabilities
 
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((), ()),
@@ -34,7 +34,7 @@ def packed(kept: Array) -> Array:
 def test_it_is_the_mask_packed(
     shape: tuple[int, ...], of_p: tuple[int, ...], rng: np.random.Generator
 ) -> None:
-    p = chances(of_p, rng)
+    p = probabilities(of_p, rng)
     true = packed(kept_by(p, shape))
     assert_same(fd.dropout_mask(shape, p, rng=KEY, packed=True), true)
     for out in (poisoned(true.shape, np.uint8), poisoned((2 * true.size,), np.uint8)[::2]):
@@ -43,7 +43,7 @@ def test_it_is_the_mask_packed(
 
 
 def test_noise_shape_and_shards(rng: np.random.Generator) -> None:
-    p = chances((30, 1), rng)
+    p = probabilities((30, 1), rng)
     noise: Any = (None, None, 1)
     places: list[dict[str, Any]] = [
         {"noise_shape": noise},
@@ -61,7 +61,7 @@ def test_large_masks_are_the_same_on_any_number_of_threads(
     rng: np.random.Generator, set_threads: Callable[[int], None]
 ) -> None:
     for shape, of_p in (((3, 400_001), (3, 1)), ((1_100_003,), (1_100_003,))):
-        p = chances(of_p, rng)
+        p = probabilities(of_p, rng)
         true = packed(fd.dropout_mask(shape, p, rng=KEY))
         for threads in (1, 3):
             set_threads(threads)

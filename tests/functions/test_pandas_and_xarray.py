@@ -1,4 +1,4 @@
-"""Objects of pandas and xarray: labels, names and attributes go through every function."""
+"""pandas and xarray objects keep their labels, names and attributes in every function."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def values(shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
 
 def frame(dtype: Any = np.float32) -> Any:
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
-    x = pandas.DataFrame(values(SHAPE, dtype), index=["r", "s", "t"], columns=[5, 3, "a", "b"])
+    # In C order, whose kernels other tests compile too; pandas would copy to Fortran order.
+    given: dict[str, Any] = {"index": ["r", "s", "t"], "columns": [5, 3, "a", "b"], "copy": False}
+    x = pandas.DataFrame(values(SHAPE, dtype), **given)
     x.index.name, x.columns.name = "row", "column"
     x.attrs["unit"] = "m"
     return x
@@ -229,7 +231,7 @@ def test_labels_that_differ_are_no_silent_matter() -> None:
     assert data(y.to_numpy()) == data((x + bias).to_numpy())
     with pytest.raises(ValueError, match=r"bias has other labels than x.*bias\.to_numpy\(\)"):
         fd.bias_act_dropout_add(x, bias[::-1], p=0.0, rng=1)
-    reversed_bias = bias[::-1].to_numpy()  # the way out
+    reversed_bias = bias[::-1].to_numpy()  # as the error suggests
     assert_labels(fd.bias_act_dropout_add(x, reversed_bias, p=0.0, rng=1), x)
     with pytest.raises(ValueError, match="dy has other labels than x"):
         fd.softmax_dropout_backward(x[::-1], x, 0.5, rng=1)

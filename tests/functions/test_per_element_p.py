@@ -1,4 +1,4 @@
-"""p as an array: every element has its own threshold and factor, exact as one p's are."""
+"""p as an array: each element has its own threshold and factor, exactly as with a scalar p."""
 
 from __future__ import annotations
 
@@ -10,38 +10,11 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels import contract, reference
-from tests.support.normals import uniforms
 from tests.support.oracle import Array, assert_same, poisoned
-from tests.support.thinning import thinned
+from tests.support.per_element import KEY, expected, kept_by, probabilities
+from tests.support.slow import slow_unless
 
-KEY = fd.Key(2**40 + 1, 2**63 + 5)
 DTYPES = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
-# Certain, next to certain, and where the threshold is rounded: ties to even, and up to 2**32.
-SPECIAL = [1.0, 0.0, 1 - 2**-53, 1 - 2**-33, 0.5 * 2**-32, 1.5 * 2**-32, 2.5 * 2**-32, 0.3]
-_threshold = np.vectorize(contract.threshold, otypes=[np.uint64])
-
-
-def chances(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    p = rng.random(shape)
-    special = SPECIAL[: p.size]
-    p.flat[: len(special)] = special
-    return p
-
-
-def kept_by(p: Array, shape: tuple[int, ...], **where: Any) -> Array:
-    drawn = uniforms(reference.mask_index(shape, **where), KEY).astype(np.uint64)
-    return np.asarray(drawn >= np.broadcast_to(_threshold(p), shape))
-
-
-def expected(x: Array, p: Array, scale: float | None = None, **where: Any) -> Array:
-    computed = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
-    with np.errstate(all="ignore"):
-        factor = (1 / (1 - p) if scale is None else np.asarray(scale)).astype(computed)
-        product = (x.astype(computed) * factor).astype(x.dtype)
-    return np.where(kept_by(p, x.shape, **where), product, np.zeros((), x.dtype))
-
-
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((1000,), (1000,)),
     ((300, 70), (70,)),
@@ -49,24 +22,24 @@ SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((4, 6, 11, 11), (6, 1, 1)),
     ((4, 6, 11, 11), (4, 1, 1, 11)),
     ((9, 4000), (9, 1)),
-    ((2, 3, 100_000), (3, 1)),  # which go block by block
-    ((2, 70_000), ()),  # which is one block
+    ((2, 3, 100_000), (3, 1)),  # computed block by block
+    ((2, 70_000), ()),  # one block
 ]
 
 
 @pytest.mark.parametrize(
     ("shapes", "dtype"),
-    thinned(lambda shapes, dtype: dtype in DTYPES[1:], SHAPES[1:3], DTYPES)
+    slow_unless(lambda shapes, dtype: dtype in DTYPES[1:], SHAPES[1:3], DTYPES)
     + [pytest.param(shapes, DTYPES[2]) for shapes in (SHAPES[0], *SHAPES[3:])],
     ids=str,
 )
-def test_every_element_has_its_own(
+def test_every_element_has_its_own_threshold_and_factor(
     shapes: tuple[tuple[int, ...], tuple[int, ...]],
     dtype: np.dtype[Any],
     rng: np.random.Generator,
 ) -> None:
     shape, of_p = shapes
-    x, p = (3 * rng.standard_normal(shape)).astype(dtype), chances(of_p, rng)
+    x, p = (3 * rng.standard_normal(shape)).astype(dtype), probabilities(of_p, rng)
     assert_same(fd.dropout(x, p, rng=KEY), expected(x, p))
     assert_same(fd.dropout(x, p, rng=KEY, scale=-1.5), expected(x, p, -1.5))
     odd = np.asfortranarray(x)[::-1]
@@ -79,20 +52,20 @@ def test_every_element_has_its_own(
 
 @pytest.mark.parametrize(
     "dtype",
-    thinned(
+    slow_unless(
         lambda dtype: dtype == np.int32,
         [np.int8, np.float16, np.int32, np.int64, np.complex128],
     ),
     ids=str,
 )
-def test_filling_by_a_p_of_each(dtype: Any, rng: np.random.Generator) -> None:
+def test_masked_fill(dtype: Any, rng: np.random.Generator) -> None:
     for shape, of_p in SHAPES[:4]:
-        x, p = rng.integers(0, 99, shape).astype(dtype), chances(of_p, rng)
+        x, p = rng.integers(0, 99, shape).astype(dtype), probabilities(of_p, rng)
         got = fd.masked_fill(x, p, 7, rng=KEY)
         assert_same(got, np.where(kept_by(p, shape), x, np.asarray(7, dtype)))
 
 
-def test_a_constant_array_is_the_number(rng: np.random.Generator) -> None:
+def test_a_constant_array_equals_the_scalar(rng: np.random.Generator) -> None:
     x = rng.standard_normal((70, 90)).astype(np.float32)
     for p in (0.0, 0.3, 1.0, 0.999):
         assert_same(fd.dropout(x, np.full(90, p), rng=KEY), fd.dropout(x, p, rng=KEY))
@@ -101,8 +74,8 @@ def test_a_constant_array_is_the_number(rng: np.random.Generator) -> None:
         assert_same(fd.dropout(x, small, rng=KEY), fd.dropout(x, float(np.float16(p)), rng=KEY))
 
 
-def test_what_shares_a_decision_shares_its_p(rng: np.random.Generator) -> None:
-    x, p = rng.standard_normal((8, 30, 50)), chances((30, 1), rng)
+def test_elements_that_share_a_decision_share_its_p(rng: np.random.Generator) -> None:
+    x, p = rng.standard_normal((8, 30, 50)), probabilities((30, 1), rng)
     noise: Any = (None, None, 1)
     kept = kept_by(p, x.shape, noise_shape=(8, 30, 1))
     got = fd.dropout(x, p, rng=KEY, noise_shape=noise, scale=1.0)
@@ -111,8 +84,8 @@ def test_what_shares_a_decision_shares_its_p(rng: np.random.Generator) -> None:
         fd.dropout(x, rng.random(50), rng=KEY, noise_shape=noise)
 
 
-def test_shards_have_their_part_of_p(rng: np.random.Generator) -> None:
-    x, p = rng.standard_normal((60, 80)), chances((80,), rng)
+def test_shards_take_their_part_of_p(rng: np.random.Generator) -> None:
+    x, p = rng.standard_normal((60, 80)), probabilities((80,), rng)
     whole = fd.dropout(x, p, rng=KEY)
     part = slice(11, 50), slice(20, 77)
     got = fd.dropout(
@@ -121,7 +94,7 @@ def test_shards_have_their_part_of_p(rng: np.random.Generator) -> None:
     assert_same(got, np.ascontiguousarray(whole[part]))
 
 
-def test_threads_change_no_bit(
+def test_any_number_of_threads_gives_the_same_bits(
     rng: np.random.Generator, set_threads: Callable[[int], None]
 ) -> None:
     x = rng.standard_normal((40, 50000)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""offset, global_shape and noise_shape that make no sense: an error that shows the value."""
+"""Wrong offset, global_shape and noise_shape raise an error that shows the value."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_layers_refuse_lengths_below_1_when_they_are_made(layer_of: Any) -> None
 def test_a_noise_shape_may_be_a_list_or_an_array(noise: Any) -> None:
     x = np.ones((4, 6))
     expected = fd.dropout(x, 0.5, rng=1, noise_shape=(4, 1)).tobytes()
-    for _ in range(3):  # later calls are prepared
+    for _ in range(3):  # later calls have a plan
         assert fd.dropout(x, 0.5, rng=1, noise_shape=noise).tobytes() == expected
     layer = fd.Dropout(0.5, rng=1, noise_shape=noise)
     assert layer(x).tobytes() == expected

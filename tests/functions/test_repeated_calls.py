@@ -1,4 +1,4 @@
-"""Calls like earlier ones, which are prepared once: the same results, and the same errors."""
+"""Repeated calls use a plan, with the same results and errors as first calls."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._call import plan_cache
+from tests.support import internals
 from tests.support.oracle import Array, assert_same, dropped, poisoned
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 KEYS = fd.Key(3, 2**40), fd.Key(2**63 + 1, 5)
 P = 0.4
@@ -32,12 +32,12 @@ def layouts(dtype: Any) -> dict[str, Array]:
 
 @pytest.mark.parametrize(
     "dtype",
-    thinned(
+    slow_unless(
         lambda dtype: dtype != ml_dtypes.bfloat16,
         [np.float16, ml_dtypes.bfloat16, np.float32, np.float64],
     ),
 )
-def test_later_calls_give_what_the_first_would(dtype: Any) -> None:
+def test_repeated_calls_give_what_a_first_call_would(dtype: Any) -> None:
     for x in layouts(dtype).values():
         larger = tuple(n + 3 for n in x.shape)
         wheres: list[dict[str, Any]] = [
@@ -48,7 +48,7 @@ def test_later_calls_give_what_the_first_would(dtype: Any) -> None:
             {"offset": 77},
         ]
         for where in wheres:
-            plan_cache.forget()
+            internals.forget_plans()
             for key in KEYS:
                 for data in (x, x.copy(order="K"), np.negative(x)):
                     want = dropped(data, P, key, **where)
@@ -56,10 +56,10 @@ def test_later_calls_give_what_the_first_would(dtype: Any) -> None:
                     out = poisoned(x.shape, dtype)
                     assert fd.dropout(data, P, rng=key, out=out, **where) is out
                     assert_same(out, want)
-            assert plan_cache.plans
+            assert internals.plan_count()
 
 
-def test_each_p_and_scale_has_calls_of_its_own() -> None:
+def test_each_p_and_scale_has_its_own_plan() -> None:
     x = np.asfortranarray(np.random.default_rng().standard_normal((30, 20)))
     for _ in range(2):
         for p in (0.0, 0.1, 0.5, 1.0):
@@ -70,7 +70,7 @@ def test_each_p_and_scale_has_calls_of_its_own() -> None:
                 assert_same(np.ascontiguousarray(y), np.where(kept, x * factor, 0.0))
 
 
-def test_equal_arguments_of_other_types_are_refused_after_right_ones_too() -> None:
+def test_equal_arguments_of_wrong_types_are_refused_after_right_ones_too() -> None:
     x = np.asfortranarray(np.ones((2, 3), np.float32))
     right: list[dict[str, Any]] = [
         {"noise_shape": (1, None)},
@@ -117,9 +117,9 @@ def test_views_of_the_output_are_read_before_they_are_written() -> None:
             assert_same(fd.dropout(x, P, rng=KEYS[0], out=out), want)
 
 
-def test_what_is_prepared_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_cache, "_MOST_PLANS", 5)
+def test_the_plan_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    internals.limit_plan_cache(monkeypatch, 5)
     x = np.asfortranarray(np.ones((3, 4), np.float32))
     for k in range(1, 20):
         assert_same(fd.dropout(x, k / 20, rng=KEYS[1]), dropped(x, k / 20, KEYS[1]))
-        assert len(plan_cache.plans) <= 5
+        assert internals.plan_count() <= 5

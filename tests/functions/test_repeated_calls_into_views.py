@@ -1,4 +1,4 @@
-"""Repeated calls that write to views: where `out` does not own its memory."""
+"""Repeated calls whose `out` is a view: only its elements are written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_views_that_overlap_are_as_if_they_did_not(shift: int) -> None:
         assert_same(t.T.copy(), expected)
 
 
-def test_a_view_that_may_not_be_written_to_is_refused_each_time() -> None:
+def test_a_read_only_view_is_refused_each_time() -> None:
     x = np.ones((8, 8), np.float32)
     out = np.ones((8, 8), np.float32).T
     fd.dropout(x, 0.5, rng=1, out=out)

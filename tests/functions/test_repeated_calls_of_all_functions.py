@@ -1,4 +1,4 @@
-"""Calls like earlier ones, of the whole element-wise family, with NumPy's arrays."""
+"""Repeated calls of every element-wise function, with NumPy arrays, use a plan."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._arrays import numpy_arrays as _numpy
-from fastdrop._call import plan_cache
-from fastdrop_kernels.cpu.host import call_plan
 from fastdrop_kernels.threads import run_together
-from tests.support import family_repeats as family
-from tests.support import normals
-from tests.support.family_repeats import (
+from tests.support import internals, normals
+from tests.support import repeated_calls as family
+from tests.support.internals import set_cpu_limits
+from tests.support.oracle import Array, assert_same, filled, mask, poisoned
+from tests.support.repeated_calls import (
     KEYS,
     MEMBERS,
     NAMES,
@@ -30,10 +29,7 @@ from tests.support.family_repeats import (
     numbers,
     outcome,
 )
-from tests.support.limits import set_limits
-from tests.support.oracle import Array, assert_same, filled, mask, poisoned
-from tests.support.repeat_cases import short_ways_only
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 HOST = Host()
 KEY = KEYS[0]
@@ -41,21 +37,21 @@ KEY = KEYS[0]
 
 @pytest.mark.parametrize(
     ("name", "layout"),
-    thinned(
+    slow_unless(
         lambda name, layout: layout == "C" or (name, layout) == ("masked_fill", "backwards"),
         NAMES,
         family.LAYOUTS,
     ),
 )
-def test_later_calls_go_the_short_way_and_give_the_same(name: str, layout: str) -> None:
-    # Without shared decisions and blocks, from whose other kernels the quick tests would take long.
+def test_repeated_calls_use_their_plan_and_give_the_same(name: str, layout: str) -> None:
+    # Without noise shapes and shards, whose kernels would take the quick tests long to compile.
     for where in WHERES[:3] if layout == "C" else WHERES[:1]:
         family.check_later_calls(HOST, NAMES[name], layout, where)
 
 
 @pytest.mark.parametrize("where", WHERES[3:], ids=str)
 @pytest.mark.parametrize("member", [pytest.param(m, marks=pytest.mark.slow) for m in MEMBERS])
-def test_parts_and_shared_decisions(member: family.Member, where: dict[str, Any]) -> None:
+def test_shards_and_noise_shapes(member: family.Member, where: dict[str, Any]) -> None:
     for layout in family.LAYOUTS:
         family.check_later_calls(HOST, member, layout, where)
 
@@ -68,7 +64,7 @@ NUMBERS: list[Any] = [
 OFFSETS: list[dict[str, Any]] = [
     {"offset": o} for o in (0, False, 0.0, 1, True, 1.0, np.int64(1), -1, 2**63, (0, 1), "1")
 ]
-# What goes by other kernels, so that tests of it take long from an empty cache.
+# These use other kernels, which take long to compile.
 LISTS: list[Any] = [[1.0], [[P]], [True]]
 PLACES: list[dict[str, Any]] = [
     *({"noise_shape": n} for n in ((1, None), (True, None), (1.0, None), [1, None], [1.0, None])),
@@ -121,16 +117,16 @@ def check_history(calls: list[tuple[Callable[..., Any], Make]]) -> None:
     """What a call does must not depend on the calls before it."""
 
     def alone(call: Callable[..., Any], make: Make) -> Any:
-        plan_cache.forget()
+        internals.forget_plans()
         return outcome(HOST, call, **make())
 
     first = [alone(*each) for each in calls]
-    plan_cache.forget()
+    internals.forget_plans()
     for _ in range(3):
         for (call, make), want in zip(calls, first, strict=True):
             given = make()
             assert outcome(HOST, call, **given) == want, given
-    assert plan_cache.plans
+    assert internals.plan_count()
 
 
 def functions(x: Array) -> dict[str, Callable[..., Any]]:
@@ -153,9 +149,11 @@ X[1, 2], X[3, 4], X[0, 5] = np.nan, np.inf, -0.0
 
 @pytest.mark.parametrize(
     ("name", "thorough"),
-    thinned(lambda name, thorough: name == "fill" and not thorough, functions(X), [False, True]),
+    slow_unless(
+        lambda name, thorough: name == "fill" and not thorough, functions(X), [False, True]
+    ),
 )
-def test_no_call_sees_that_equal_ones_were_made(name: str, thorough: bool) -> None:
+def test_a_call_does_not_depend_on_earlier_calls(name: str, thorough: bool) -> None:
     call = functions(np.asfortranarray(X) if thorough else X)[name]
     outs = outputs("float32", thorough)
     makes: list[Make] = [
@@ -171,7 +169,7 @@ def test_no_call_sees_that_equal_ones_were_made(name: str, thorough: bool) -> No
     check_history([(call, make) for make in makes])
 
 
-def test_zeros_of_both_signs_are_two_deviations() -> None:
+def test_zeros_of_both_signs_have_their_own_plans() -> None:
     x = np.full(50, -0.0, np.float32)
     for stddev in (0.0, -0.0, 0.0, -0.0, np.float32(0.0), np.float32(-0.0)) * 3:
         want = normals.expected("plus", x, float(stddev), KEY)
@@ -180,9 +178,9 @@ def test_zeros_of_both_signs_are_two_deviations() -> None:
 
 @pytest.mark.parametrize(
     ("packed", "thorough"),
-    thinned(lambda packed, thorough: not thorough, [False, True], [False, True]),
+    slow_unless(lambda packed, thorough: not thorough, [False, True], [False, True]),
 )
-def test_no_mask_sees_that_equal_ones_were_drawn(packed: bool, thorough: bool) -> None:
+def test_a_mask_does_not_depend_on_earlier_calls(packed: bool, thorough: bool) -> None:
     def call(shape: Any = (4, 6), number: Any = P, **given: Any) -> Any:
         return fd.dropout_mask(shape, number, **{"packed": packed, **given})
 
@@ -212,7 +210,7 @@ def test_no_mask_sees_that_equal_ones_were_drawn(packed: bool, thorough: bool) -
     check_history([(call, make) for make in makes])
 
 
-@pytest.mark.parametrize("name", thinned(lambda name: name in ("masked_fill",), NAMES))
+@pytest.mark.parametrize("name", slow_unless(lambda name: name in ("masked_fill",), NAMES))
 def test_every_kind_of_rng(name: str) -> None:
     member = NAMES[name]
     x = numbers(member)
@@ -226,19 +224,19 @@ def test_every_kind_of_rng(name: str) -> None:
     out = member.result(SHAPE)
     member.call(x, rng=np.random.default_rng(1))  # not by a key, with which dropout is quicker yet
     member.call(x, rng=np.random.default_rng(1), out=out)
-    with short_ways_only():
+    with internals.only_planned_calls():
         for (rng, like), _ in itertools.product(cases, range(2)):
             assert_same(member.call(x, rng=rng), member.expected(x, fd.as_key(like)))
             member.call(x, rng=rng, out=out)
             assert_same(out, member.expected(x, fd.as_key(like)))
-        # Few decisions, where whole samples are dropped: two may well be alike.
+        # drop_path draws few elements: two masks may well be equal.
         fresh = {member.call(x, rng=None).tobytes() for _ in range(60)}
     assert len(fresh) > 1
 
 
 @pytest.mark.parametrize(
     "name",
-    thinned(
+    slow_unless(
         lambda name: name in ("masked_fill",),
         ["masked_fill", "masked_fill of integers", "alpha_dropout", "gaussian_noise"],
     ),
@@ -258,7 +256,7 @@ def test_overlap_is_as_if_there_were_none(name: str) -> None:
             want[written] = member.expected(x[read], KEY)
             assert_same(memory, want)
     memory = x.copy()
-    with short_ways_only():  # right beside each other
+    with internals.only_planned_calls():  # adjacent
         member.call(memory[:n], rng=KEY, out=memory[n : 2 * n])
         member.call(memory[2 * n : 3 * n], rng=KEY, out=memory[n : 2 * n])
     want = x.copy()
@@ -266,7 +264,7 @@ def test_overlap_is_as_if_there_were_none(name: str) -> None:
     assert_same(memory, want)
 
 
-def test_what_overlaps_itself_goes_the_long_way_every_time() -> None:
+def test_an_output_that_overlaps_itself_is_never_planned() -> None:
     memory = np.arange(1.0, 12.0, dtype=np.float32)
     before = memory.copy()
 
@@ -283,7 +281,7 @@ def test_what_overlaps_itself_goes_the_long_way_every_time() -> None:
         fd.dropout_mask((4, 8), P, rng=KEY, out=marks)
         results.add(memory.tobytes())
     assert len(results) == 2
-    assert not any(plan is not plan_cache._fits_none for plan in plan_cache.plans.values())
+    assert internals.no_call_has_a_plan()
 
 
 def test_a_read_only_output_stays_as_it_is_after_calls_that_wrote_to_it() -> None:
@@ -306,7 +304,7 @@ def test_a_read_only_output_stays_as_it_is_after_calls_that_wrote_to_it() -> Non
         assert generator.bit_generator.state == state
 
 
-def test_arrays_of_equal_dtypes_are_alike() -> None:
+def test_equal_dtypes_share_a_plan() -> None:
     x = np.arange(1.0, 51.0)
     arrays = [x, pickle.loads(pickle.dumps(x)), x.astype(np.dtype("f8", metadata={"unit": "m"}))]
     for array in arrays * 3:
@@ -318,45 +316,38 @@ def test_arrays_of_equal_dtypes_are_alike() -> None:
         assert (fd.masked_fill(swapped, P, 3.0, rng=KEY) == filled(x, P, 3.0, KEY)).all()
 
 
-def test_calls_that_differ_in_the_offset_are_prepared_once() -> None:
+def test_calls_that_differ_in_the_offset_share_a_plan() -> None:
     x = np.ones(100, np.float32)
     for k in range(100):
         assert_same(fd.masked_fill(x, P, 7.0, rng=KEY, offset=k), filled(x, P, 7.0, KEY, offset=k))
         assert (fd.dropout_mask(100, P, rng=KEY, offset=k) == mask((100,), P, KEY, offset=k)).all()
-    assert len(plan_cache.plans) == 2
+    assert internals.plan_count() == 2
 
 
-def test_what_is_remembered_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_cache, "_MOST_PLANS", 5)
+def test_the_plan_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    internals.limit_plan_cache(monkeypatch, 5)
     x = np.ones(100, np.float32)
     for k in range(1, 30):
         for _ in range(3):
             y = fd.masked_fill(x, k / 30, 7.0, rng=KEY)
             assert_same(y, filled(x, k / 30, 7.0, KEY))
             fd.dropout_mask(k, P, rng=KEY)
-            assert len(plan_cache.plans) <= 5
+            assert internals.plan_count() <= 5
 
 
-def test_nothing_is_left_after_forgetting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forgetting_empties_the_plan_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.ones(100, np.float32)
-    backend = type(_numpy.NUMPY)
-    prepare = backend.contiguous_plan
-
-    def forgetting(*given: Any) -> Any:
-        plan_cache.forget()
-        return prepare(*given)
-
     for _ in range(3):
         fd.masked_fill(x, P, 7.0, rng=KEY)
         fd.dropout_mask(100, P, rng=KEY)
-    assert len(plan_cache.plans) == 2
-    plan_cache.forget()
-    assert not plan_cache.plans
+    assert internals.plan_count() == 2
+    internals.forget_plans()
+    assert internals.plan_count() == 0
     # What was begun before is not remembered either.
-    monkeypatch.setattr(backend, "contiguous_plan", forgetting)
+    internals.while_planning(monkeypatch, internals.forget_plans)
     for _ in range(3):
         assert_same(fd.masked_fill(x, P, 7.0, rng=KEY), filled(x, P, 7.0, KEY))
-    assert not plan_cache.plans
+    assert internals.plan_count() == 0
 
 
 def test_arrays_are_not_kept_alive() -> None:
@@ -370,17 +361,15 @@ def test_arrays_are_not_kept_alive() -> None:
     assert [sys.getrefcount(a) for a in (x, out, marks)] == before
 
 
-def test_threads_share_large_calls_that_are_prepared(
-    monkeypatch: pytest.MonkeyPatch, set_threads: Any
-) -> None:
-    set_limits(monkeypatch, PARALLEL_FROM=1 << 10, _CHUNK=1 << 8)
+def test_threads_share_planned_calls(monkeypatch: pytest.MonkeyPatch, set_threads: Any) -> None:
+    set_cpu_limits(monkeypatch, parallel_from=1 << 10, chunk=1 << 8)
     helped: list[int] = []
 
     def counted(work: Any, threads: int) -> None:
         helped.append(threads)
         run_together(work, threads)
 
-    monkeypatch.setattr(call_plan, "run_together", counted)
+    monkeypatch.setattr(internals.call_plan, "run_together", counted)
     shape = 5000, 3
     for member in (NAMES["masked_fill"], NAMES["dropout_mask"], NAMES["packed mask"]):
         first = numbers(member, shape)
@@ -391,7 +380,7 @@ def test_threads_share_large_calls_that_are_prepared(
             set_threads(threads)
             x = numbers(member, shape)
             helped.clear()
-            with short_ways_only():
+            with internals.only_planned_calls():
                 assert_same(member.call(x, rng=key), member.expected(x, key))
                 member.call(x, rng=key, out=out)
             assert helped == ([] if threads == 1 else [threads] * 2)
@@ -399,7 +388,7 @@ def test_threads_share_large_calls_that_are_prepared(
 
 
 def test_many_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_cache, "_MOST_PLANS", 7)
+    internals.limit_plan_cache(monkeypatch, 7)
     members = [NAMES[name] for name in ("masked_fill", "dropout_mask", "packed mask")]
     sizes, key = range(90, 100), KEYS[1]
     x = {n: numbers(members[0], (n,)) for n in sizes}
@@ -418,7 +407,7 @@ def test_many_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             except BaseException as error:
                 wrong.append(error)
             if k % 97 == 0:
-                plan_cache.forget()
+                internals.forget_plans()
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(5)]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""Calls that differ in their offset alone: prepared once, right for each, bad ones refused."""
+"""Calls that differ in their offset alone share a plan, and wrong offsets are still refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._call import plan_cache
+from tests.support import internals
 from tests.support.oracle import assert_same, dropped, mask
 
 KEY = fd.Key(3, 2**40)
@@ -20,11 +20,11 @@ X = np.random.default_rng(0).standard_normal(SHAPE)
 
 @pytest.fixture(autouse=True)
 def forgotten() -> None:
-    plan_cache.forget()
+    internals.forget_plans()
 
 
 def prepared() -> int:
-    return len(plan_cache.plans)
+    return internals.plan_count()
 
 
 @pytest.mark.parametrize("x", [X, np.asfortranarray(X)], ids=["C", "F"])
@@ -41,7 +41,7 @@ def test_each_block_of_an_array_has_its_own_mask(x: Any, noise_shape: Any) -> No
 
 @pytest.mark.parametrize("offsets", [(5, 0, 3, 0, 56, 5), (0, 5, 0, 7)])
 @pytest.mark.parametrize("noise_shape", [None, (1,)])
-def test_one_axis_and_offsets_that_are_integers(offsets: Any, noise_shape: Any) -> None:
+def test_one_axis_and_integer_offsets(offsets: Any, noise_shape: Any) -> None:
     x = np.random.default_rng(0).standard_normal(8)
     for offset in offsets:
         for _ in range(3):
@@ -132,7 +132,7 @@ def test_noise_shapes_of_no_integers_are_refused(noise_shape: Any) -> None:
         fd.dropout(X, P, rng=KEY, noise_shape=noise_shape)
 
 
-def test_packed_masks_that_move() -> None:
+def test_packed_masks_at_moving_offsets() -> None:
     for offset in [0, 8, 3, 16, 5, 2**35 + 1]:
         for _ in range(2):
             bits = fd.dropout_mask(77, P, rng=KEY, packed=True, offset=offset)
@@ -141,14 +141,10 @@ def test_packed_masks_that_move() -> None:
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_threads_share_a_shard_that_moves(order: Any) -> None:
-    before = fd.get_num_threads()
+def test_threads_share_shards_at_moving_offsets(order: Any, set_threads: Any) -> None:
     x = np.asarray(np.ones((1100, 1000), np.float32), order=order)
-    try:
-        fd.set_num_threads(3)
-        for offset in [(0, 0), (7, 9), (2000, 30)]:
-            where: dict[str, Any] = {"offset": offset, "global_shape": (4000, 1040)}
-            y = fd.dropout(x, P, rng=KEY, **where)
-            assert_same(np.ascontiguousarray(y), dropped(x, P, KEY, **where))
-    finally:
-        fd.set_num_threads(before)
+    set_threads(3)
+    for offset in [(0, 0), (7, 9), (2000, 30)]:
+        where: dict[str, Any] = {"offset": offset, "global_shape": (4000, 1040)}
+        y = fd.dropout(x, P, rng=KEY, **where)
+        assert_same(np.ascontiguousarray(y), dropped(x, P, KEY, **where))

@@ -1,4 +1,4 @@
-"""Softmax and dropout in one pass: what softmax, mask and rounding say, each once."""
+"""softmax_dropout: softmax, mask and rounding, forward and backward."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels.cpu.host import softmax as softmax_driver
 from tests.support.gradients import assert_backward_is_the_gradient
-from tests.support.limits import set_limits
-from tests.support.oracle import Array, assert_same, mask, misaligned, poisoned
-from tests.support.softmaxes import (
+from tests.support.internals import set_cpu_limits
+from tests.support.layouts import LAYOUTS
+from tests.support.oracle import assert_same, mask, poisoned
+from tests.support.slow import slow_unless
+from tests.support.softmax import (
     KEY,
     assert_close,
     assert_gradient_close,
@@ -27,25 +29,16 @@ from tests.support.softmaxes import (
     softmax,
     unit,
 )
-from tests.support.thinning import thinned
 
 DTYPES = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
-# Rows that are a vector, and less and more; that end inside one; of which marks are drawn together,
-# or not; that are longer than all marks that are kept; and one too long for a slab.
+# Rows of one vector, of fewer and more elements; that end inside a vector; whose masks are drawn
+# together, or not; longer than the mask buffer; and one too long for a slab.
 SHAPES = [(4, 6, 128), (3, 5, 49), (300, 7), (1000, 1), (3, 257), (4, 1030), (2, 9001), (2, 70_001)]
-LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "C": np.copy,
-    "F": lambda x: np.array(x, order="F"),
-    "strided": lambda x: np.repeat(np.repeat(x, 2, 0), 3, -1)[::2, ..., ::3],
-    "backwards": lambda x: np.ascontiguousarray(x[::-1, ..., ::-1])[::-1, ..., ::-1],
-    "rows apart": lambda x: np.concatenate([x, x], -1)[..., : x.shape[-1]],
-    "misaligned": lambda x: misaligned(x, x.itemsize),
-}
 
 
 @pytest.mark.parametrize(
     ("shape", "dtype"),
-    thinned(
+    slow_unless(
         lambda shape, dtype: dtype == np.float32 or (shape, dtype) == (SHAPES[1], DTYPES[3]),
         SHAPES,
         DTYPES,
@@ -59,7 +52,7 @@ def test_every_element_is_softmax_times_mask_in_every_layout_and_on_threads(
     set_threads: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    set_limits(monkeypatch, PARALLEL_FROM=1)
+    set_cpu_limits(monkeypatch, parallel_from=1)
     x, dy = numbers(shape, dtype, rng), numbers(shape, dtype, rng)
     for axis in (-1, 0) if x.size < 10_000 else (-1,):
         set_threads(1)
@@ -83,7 +76,7 @@ def test_every_element_is_softmax_times_mask_in_every_layout_and_on_threads(
             assert_same(np.ascontiguousarray(given), y)
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype in DTYPES[2:], DTYPES), ids=str)
+@pytest.mark.parametrize("dtype", slow_unless(lambda dtype: dtype in DTYPES[2:], DTYPES), ids=str)
 def test_sums_are_made_in_the_same_order_on_every_processor(
     dtype: np.dtype[Any], rng: np.random.Generator
 ) -> None:
@@ -96,7 +89,7 @@ def test_sums_are_made_in_the_same_order_on_every_processor(
         assert_same(dx, exact_backward(dy, x, 0.3))
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype in DTYPES[2:], DTYPES), ids=str)
+@pytest.mark.parametrize("dtype", slow_unless(lambda dtype: dtype in DTYPES[2:], DTYPES), ids=str)
 def test_where_all_scores_are_minus_infinity_all_is_zero(
     dtype: np.dtype[Any], rng: np.random.Generator
 ) -> None:
@@ -152,7 +145,7 @@ def test_shards_are_parts_of_the_whole(rng: np.random.Generator) -> None:
         assert_same(np.ascontiguousarray(got), np.ascontiguousarray(dx[here]))
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype in DTYPES[2:], DTYPES), ids=str)
+@pytest.mark.parametrize("dtype", slow_unless(lambda dtype: dtype in DTYPES[2:], DTYPES), ids=str)
 @pytest.mark.parametrize("axis", [-1, 0])
 def test_scores_of_minus_infinity_get_no_weight(
     dtype: np.dtype[Any], axis: int, rng: np.random.Generator
@@ -172,7 +165,7 @@ def test_scores_of_minus_infinity_get_no_weight(
     assert (np.abs(dx - gradient) <= 20 * float(unit(np.ones(()), dtype))).all()
 
 
-@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype == np.float32, DTYPES), ids=str)
+@pytest.mark.parametrize("dtype", slow_unless(lambda dtype: dtype == np.float32, DTYPES), ids=str)
 def test_nan_stays_in_its_row_and_never_where_it_was_dropped(dtype: np.dtype[Any]) -> None:
     x = np.zeros((4, 37), dtype)
     x[0], x[1, 36], x[2, 5] = -np.inf, np.nan, np.inf
@@ -272,7 +265,7 @@ def test_evaluation_is_the_softmax_alone_in_a_new_array(rng: np.random.Generator
     assert_same(dx, fd.softmax_dropout_backward(dy, x, 0.0, rng=1))
 
 
-def test_scale_and_certain_decisions(rng: np.random.Generator) -> None:
+def test_scale_and_degenerate_p(rng: np.random.Generator) -> None:
     x, dy = (numbers((5, 40), DTYPES[2], rng) for _ in range(2))
     assert_same(fd.softmax_dropout(x, 1.0, rng=KEY), np.zeros_like(x))
     assert not fd.softmax_dropout(x.T, 1.0, axis=0, rng=KEY).any()

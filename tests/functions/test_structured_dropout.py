@@ -1,4 +1,4 @@
-"""feature_dropout and drop_path: whole channels and whole samples."""
+"""feature_dropout and drop_path drop whole channels and whole samples."""
 
 from __future__ import annotations
 

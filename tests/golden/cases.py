@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 import fastdrop as fd
+from tests.support.bias_act import ACTIVATIONS
 from tests.support.oracle import Array
-from tests.support.scenarios.digests import ACTIVATIONS, DTYPES, integers, layouts, numbers, special
+from tests.support.scenarios.digests import DTYPES, integers, layouts, numbers, special
 
 Case = tuple[str, Array]
 Where = dict[str, Any]
@@ -24,7 +25,7 @@ LAYOUTS = ("C order", "Fortran order", "every other element")
 
 
 def placements(shape: tuple[int, ...], shared: bool = True) -> dict[str, Where]:
-    """Return ways to put an array of a shape into a mask."""
+    """Return placements of an array of a shape in a mask."""
     starts = tuple(range(3, 3 + len(shape)))
     full = tuple(n + 2 * s for n, s in zip(shape, starts, strict=True))
     found: dict[str, Where] = {
@@ -62,7 +63,9 @@ def element_wise(dtype: Any) -> Iterator[Case]:
     x = numbers(PLAIN, dtype)
     for p in (0.0, 1e-6, 0.125, 0.5, 0.999, 1.0):
         yield f"dropout, p={p}", fd.dropout(x, p, rng=KEY)
-    large = np.resize(x, (1 << 18) + 37)  # past what is taken to be in the caches
+    large = np.resize(
+        x, (1 << 18) + 37
+    )  # larger than the size up to which kernels assume cached data
     yield "dropout, large", fd.dropout(large, P, rng=KEY)
 
 
@@ -99,7 +102,7 @@ def structured(dtype: Any) -> Iterator[Case]:
 
 
 def fused(dtype: Any) -> Iterator[Case]:
-    """The epilogue of a linear layer, and softmax, with their gradients."""
+    """bias_act_dropout_add and softmax_dropout, with their gradients."""
     x, residual, dy = (numbers(PLAIN, dtype, seed) for seed in (1, 2, 3))
     bias = numbers(PLAIN[1:], dtype, 4)
     for act in ACTIVATIONS:

@@ -1,4 +1,4 @@
-"""On a GPU: the bits of every function are the CPU's, whatever the dtype, layout and place."""
+"""On a GPU: every function gives the reference's bits, for each dtype, layout and placement."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_every_function_in_every_layout(gpu: Device, call: Call, layout: Layout)
 
 @pytest.mark.parametrize("place", PLACES, ids=str)
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
-def test_every_function_at_every_place(gpu: Device, call: Call, place: dict[str, Any]) -> None:
+def test_every_function_at_every_placement(gpu: Device, call: Call, place: dict[str, Any]) -> None:
     for layout in LAYOUTS[:3]:
         gpu_cases.check(gpu, call, layout, 0.3, place)
 
@@ -51,12 +51,12 @@ def test_packed_masks(gpu: Device, p: float) -> None:
             gpu_cases.check_packed(gpu, shape, p, place)
 
 
-def test_packed_masks_of_a_p_of_each_element(gpu: Device) -> None:
+def test_packed_masks_of_per_element_p(gpu: Device) -> None:
     gpu_cases.check_packed_each(gpu)
 
 
 @pytest.mark.parametrize("place", PLACES, ids=str)
-def test_packed_masks_at_every_place(gpu: Device, place: dict[str, Any]) -> None:
+def test_packed_masks_at_every_placement(gpu: Device, place: dict[str, Any]) -> None:
     gpu_cases.check_packed(gpu, gpu_cases.SHAPE, 0.3, place)
 
 
@@ -109,7 +109,7 @@ def test_every_half_is_rounded_as_on_the_cpu(gpu: Device) -> None:
                 oracle.assert_same(gpu.get(y), fd.dropout(x, 0.0, rng=1, scale=scale))
 
 
-def test_ties_are_settled_by_the_second_16_bits(gpu: Device) -> None:
+def test_ties_are_resolved_by_the_second_16_bits(gpu: Device) -> None:
     """At thresholds that are an element's own uniform: kept, and dropped at the next."""
     for index in (0, 7, 123_456, 2**32 + 5, 2**60 + 3):
         uniform = int(contract.uniform32(np.uint64(9), np.uint64(3), np.uint64(index)))

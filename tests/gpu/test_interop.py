@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._arrays import cupy_arrays as _gpu
 from tests.support import gpu_cases, oracle
 from tests.support.devices import Device, need_a_gpu
 from tests.support.gpu_cases import KEY
+from tests.support.internals import cupy_arrays
 
 need_a_gpu()
 pytestmark = pytest.mark.gpu
@@ -115,9 +115,7 @@ def test_tensors_of_torch(gpu: Device, torch: Any, name: str) -> None:
     assert torch.equal(out.cpu(), expected)
 
 
-def test_a_tensor_that_wants_gradients_is_an_error_that_says_the_way(
-    gpu: Device, torch: Any
-) -> None:
+def test_a_tensor_that_requires_grad_is_an_error_with_a_suggestion(gpu: Device, torch: Any) -> None:
     x = torch.ones(5, device="cuda", requires_grad=True)
     with pytest.raises(TypeError, match=r"torch\.Tensor that CuPy cannot view.*x\.detach\(\)"):
         fd.dropout(x, 0.5, rng=1)
@@ -144,7 +142,7 @@ def test_device_arrays_of_numba_without_cupy(
     def missing() -> Any:
         raise ImportError
 
-    monkeypatch.setattr(_gpu, "_numba_through_cupy", missing)
+    monkeypatch.setattr(cupy_arrays, "_numba_through_cupy", missing)
     x = gpu_cases.numbers("float32")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""On a GPU: arrays of more elements than 32 bits count."""
+"""On a GPU: arrays of more than 2**32 elements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On a GPU: no kernel touches memory that is not its arrays', by NVIDIA's checker."""
+"""On a GPU: NVIDIA's memory checker finds no access outside the arrays."""
 
 from __future__ import annotations
 

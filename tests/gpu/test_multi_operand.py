@@ -1,4 +1,4 @@
-"""On a GPU: functions that read several arrays, beside the CPU's, and operations with p arrays."""
+"""On a GPU: multi-operand functions and per-element p equal the reference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fastdrop_kernels import contract, reference
-from tests.support import gpu_cases, joint_cases, oracle
+from tests.support import gpu_cases, gpu_multi_operand_cases, oracle
+from tests.support.bias_act import ACTIVATIONS
 from tests.support.devices import Device, need_a_gpu
 from tests.support.gpu_cases import KEY, LAYOUTS
 
@@ -17,28 +18,28 @@ pytestmark = pytest.mark.gpu
 
 
 @pytest.mark.parametrize("dtype", gpu_cases.FLOATS, ids=lambda dtype: str(np.dtype(dtype)))
-@pytest.mark.parametrize("act", joint_cases.ACTIVATIONS)
-def test_the_epilogue_and_its_gradient(gpu: Device, dtype: Any, act: str) -> None:
+@pytest.mark.parametrize("act", ACTIVATIONS)
+def test_bias_act_dropout_add_and_its_gradient(gpu: Device, dtype: Any, act: str) -> None:
     if not gpu.takes(dtype):
         pytest.skip(f"CuPy takes no {np.dtype(dtype)}")
     for layout in LAYOUTS:
-        joint_cases.check_epilogue(gpu, dtype, act, layout)
+        gpu_multi_operand_cases.check_bias_act(gpu, dtype, act, layout)
 
 
-@pytest.mark.parametrize("parts", range(len(joint_cases.PARTS)))
-def test_epilogues_with_and_without_their_parts(gpu: Device, parts: int) -> None:
+@pytest.mark.parametrize("parts", range(len(gpu_multi_operand_cases.PARTS)))
+def test_bias_act_dropout_add_with_and_without_bias_and_residual(gpu: Device, parts: int) -> None:
     for act in ("identity", "relu", "gelu"):
         for p in (0.0, 0.3, 1.0):
-            joint_cases.check_epilogue(gpu, "float32", act, LAYOUTS[0], parts, p)
+            gpu_multi_operand_cases.check_bias_act(gpu, "float32", act, LAYOUTS[0], parts, p)
 
 
-def test_an_epilogue_may_be_written_over_what_it_reads(gpu: Device) -> None:
-    joint_cases.check_overlap(gpu)
+def test_bias_act_dropout_add_may_overwrite_its_inputs(gpu: Device) -> None:
+    gpu_multi_operand_cases.check_overlap(gpu)
 
 
 @pytest.mark.parametrize("dtype", gpu_cases.FLOATS, ids=lambda dtype: str(np.dtype(dtype)))
 @pytest.mark.parametrize("spread", [(1, 1), (0, 1), (1, 0), (0, 0)], ids=str)
-def test_elements_have_thresholds_and_factors_of_their_own(
+def test_elements_have_their_own_thresholds_and_factors(
     gpu: Device, dtype: Any, spread: tuple[int, int]
 ) -> None:
     if not gpu.takes(dtype):
@@ -47,7 +48,7 @@ def test_elements_have_thresholds_and_factors_of_their_own(
 
     rng = np.random.default_rng()
     shape = (300, 410)
-    x = joint_cases.numbers(shape, dtype)
+    x = gpu_multi_operand_cases.numbers(shape, dtype)
     computed = np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
     small = tuple(n if s else 1 for n, s in zip(shape, spread, strict=True))
     index = reference.mask_index(shape)
@@ -72,9 +73,9 @@ def test_elements_have_thresholds_and_factors_of_their_own(
 
 
 @pytest.mark.parametrize("dtype", gpu_cases.FLOATS, ids=lambda dtype: str(np.dtype(dtype)))
-@pytest.mark.parametrize("of_p", joint_cases.OF_P, ids=str)
-def test_a_p_of_each_element(gpu: Device, dtype: Any, of_p: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("of_p", gpu_multi_operand_cases.OF_P, ids=str)
+def test_per_element_p(gpu: Device, dtype: Any, of_p: tuple[int, ...]) -> None:
     if not gpu.takes(dtype):
         pytest.skip(f"CuPy takes no {np.dtype(dtype)}")
     for layout in LAYOUTS:
-        joint_cases.check_each(gpu, dtype, layout, of_p)
+        gpu_multi_operand_cases.check_per_element(gpu, dtype, layout, of_p)

@@ -1,4 +1,4 @@
-"""Numba's kernels for a GPU, and what users build kernels of, on a GPU."""
+"""On a GPU: Numba's kernels, and users' kernels made of the device functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numba import cuda
 import fastdrop as fd
 from fastdrop_kernels import contract
 from fastdrop_kernels.numba_cuda import driver
-from tests.support.device_arrays import PROMISES
+from tests.support.numba_arrays import PROMISES
 from tests.support.oracle import assert_same, dropped, poisoned
 
 if not cuda.is_available():

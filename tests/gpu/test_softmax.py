@@ -1,4 +1,4 @@
-"""On a GPU: softmax and dropout in one pass, as close to the truth as on the CPU."""
+"""On a GPU: softmax_dropout, to the same tolerance as on the CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import fastdrop as fd
 from tests.support.devices import Device, need_a_gpu
 from tests.support.gpu_cases import FLOATS
-from tests.support.softmaxes import KEY, assert_close, check, forward, numbers
+from tests.support.softmax import KEY, assert_close, check, forward, numbers
 
 need_a_gpu()
 pytestmark = pytest.mark.gpu

@@ -1,4 +1,4 @@
-"""What holds for every layer of a function: keys, modes, backwards, state, and settings."""
+"""Promises of every layer made of a function: keys, modes, backwards, state and settings."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._layers.function_layer import FunctionLayer
 from tests.support.gradients import assert_backward_is_the_gradient
+from tests.support.internals import FunctionLayer
 from tests.support.oracle import Array, assert_same
-from tests.support.thinning import thinned
+from tests.support.slow import slow_unless
 
 
 class Case(NamedTuple):
@@ -76,7 +76,7 @@ def test_all_layers_are_here() -> None:
 
 @pytest.mark.parametrize(
     "dtype",
-    thinned(
+    slow_unless(
         lambda dtype: dtype == np.float32,
         [np.float16, ml_dtypes.bfloat16, np.float32, np.float64],
     ),
@@ -99,7 +99,7 @@ def test_the_nth_forward_and_its_backward_are_the_function(
 # test above shows.
 @pytest.mark.parametrize(
     "case",
-    thinned(
+    slow_unless(
         lambda case: case.layer is not fd.FeatureAlphaDropout,
         [c for c in CASES if "mode" not in c.settings],
     ),

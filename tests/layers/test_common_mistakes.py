@@ -1,4 +1,4 @@
-"""The mistakes that from-scratch dropout makes again and again, each ruled out for the layer."""
+"""Common mistakes of from-scratch dropout layers, none of which the layer makes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_backward_scales_as_the_forward_does() -> None:
 
 def test_p_is_the_probability_of_dropping_not_of_keeping() -> None:
     y = fd.Dropout(P, rng=1)(LARGE)
-    # 100,000 decisions: 5 standard deviations are 0.006.
+    # 100,000 elements: 5 standard deviations are 0.006.
     assert abs((y == 0).mean() - P) < 0.006
     assert fd.Dropout(0.0, rng=1)(LARGE).all()
     assert not fd.Dropout(1.0, rng=1)(LARGE).any()
@@ -32,7 +32,7 @@ def test_each_sample_of_a_batch_has_a_mask_of_its_own() -> None:
     y = fd.Dropout(0.5, rng=1)(LARGE)
     assert len({row.tobytes() for row in y}) == len(LARGE)
     agreeing = np.mean((y[:-1] == 0) == (y[1:] == 0))
-    assert abs(agreeing - 0.5) < 0.01  # neighbours agree as often as chance has it
+    assert abs(agreeing - 0.5) < 0.01  # neighbouring samples agree by chance
 
 
 def test_each_forward_has_a_mask_of_its_own() -> None:

@@ -1,4 +1,4 @@
-"""The Dropout layer: its keys, its modes, its backwards and its state."""
+"""The Dropout layer: keys, modes, backwards and state."""
 
 from __future__ import annotations
 
@@ -339,3 +339,13 @@ def test_copies_go_on_by_themselves(how: str) -> None:
     assert_same(twin(X), fd.dropout(X, 0.25, rng=fd.Key(1, 3), noise_shape=(None, 1)))
     assert layer.forwards == 1
     assert_same(layer.backward(X), y)
+
+
+def test_a_backward_uses_the_noise_shape_and_key_of_its_forward() -> None:
+    layer = fd.Dropout(0.5, rng=fd.Key(2**62 + 9, 5), noise_shape=(None, 1))
+    x = np.ones((30, 20))
+    y = layer(x)
+    layer.noise_shape, layer.key, layer.p = None, fd.Key(1), 0.1
+    second = layer(x)
+    assert (layer.backward(x) == second).all()
+    assert (layer.backward(x) == y).all()

@@ -1,4 +1,4 @@
-"""What layers offer beside forward and backward: fixed masks, configurations, in-place results."""
+"""Fixed masks, configurations, in-place results and subclasses of layers."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def test_an_inplace_layer_writes_to_x_in_training_and_not_in_the_backward(
 ) -> None:
     layer = make(**settings, rng=1, inplace=True)
     expected = function(X, **settings, rng=1)
-    for _ in range(2):  # the second call may go another way
+    for _ in range(2):  # the second call may use a plan
         layer.forwards = 0
         x, dy = X.copy(), X.copy()
         assert layer(x) is x
@@ -285,7 +285,7 @@ def test_an_inplace_layer_writes_to_x_in_training_and_not_in_the_backward(
 
 def test_an_inplace_layer_refuses_what_cannot_be_written_to() -> None:
     layer = fd.Dropout(0.5, rng=1, inplace=True)
-    for n in range(4):  # by several ways
+    for n in range(4):  # planned or not
         with pytest.raises(ValueError, match="read-only"):
             layer(X)
         with pytest.raises(TypeError, match="x is a list, and a layer with inplace=True writes"):

@@ -1,4 +1,4 @@
-"""Layers with a p of each channel or element: an array of their own, that nobody can change."""
+"""Layers with an array of p keep a copy of it that nobody can change."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_any_array_like_is_kept_in_float64(p: Any) -> None:
     assert_same(layer(X), fd.dropout(X, p, rng=1))
 
 
-def test_what_the_caller_does_to_his_array_changes_nothing() -> None:
+def test_later_changes_of_the_caller_s_array_have_no_effect() -> None:
     p = P.copy()
     layer = fd.Dropout(p, rng=1)
     y = layer(X)
@@ -67,7 +67,7 @@ def test_a_backward_uses_the_p_of_its_forward() -> None:
     layer(X)
     layer.p = P[::-1]
     layer(X)
-    layer.p = P[::-1].copy()  # which is the same, and goes on as before
+    layer.p = P[::-1].copy()  # equal, so that nothing changes
     layer(X)
     assert len(layer._pending) == 2
     layer.p = 0.5
@@ -80,7 +80,7 @@ def test_a_backward_uses_the_p_of_its_forward() -> None:
         assert_same(layer.backward(X), fd.dropout(X, p, rng=fd.Key(1, n)))
 
 
-def test_what_shares_a_decision_shares_its_p() -> None:
+def test_elements_that_share_a_decision_share_its_p() -> None:
     p = P.repeat(2)[:6, None]
     layer = fd.Dropout(p, rng=1, noise_shape=SHARED)
     y = layer(X)

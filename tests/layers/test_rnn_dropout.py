@@ -1,4 +1,4 @@
-"""RNNDropout: its masks over time, what it leaves alone, and an LSTM's gradients through it."""
+"""RNNDropout: masks over time and cells, and an LSTM's gradients through it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_states_of_stacked_cells_have_masks_of_their_own() -> None:
         assert_same(state, dropped(X, 0.5, fd.Key(1).fold_in(part).advanced(4)))
 
 
-def test_what_has_a_p_of_0_is_passed_on_as_it_is() -> None:
+def test_p_0_passes_the_array_itself() -> None:
     rnn = begun(output_p=0.5, rng=1)
     assert rnn.input(X, 0) is X
     assert rnn.state(X, 0) is X

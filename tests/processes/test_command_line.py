@@ -1,4 +1,4 @@
-"""Promises of ``python -m fastdrop``: it reports, checks, and fails when a mask is wrong."""
+"""``python -m fastdrop`` reports versions, checks itself, and fails where a mask is wrong."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 
 import fastdrop
 from fastdrop import __main__ as command
-from fastdrop._functions import dropout as _functions
-from fastdrop._tools import self_check as _self_check
+from tests.support.internals import self_check
 
 
 def test_it_reports_versions_and_passes() -> None:
@@ -29,7 +28,7 @@ def test_it_reports_versions_and_passes() -> None:
 def test_a_wrong_mask_makes_it_fail(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    right = _functions.dropout_mask
+    right = fastdrop.dropout_mask
 
     def wrong(*args: Any, **kwargs: Any) -> Any:
         mask = right(*args, **kwargs)
@@ -37,23 +36,23 @@ def test_a_wrong_mask_makes_it_fail(
             mask.reshape(-1)[77] ^= True
         return mask
 
-    monkeypatch.setattr(_self_check, "dropout_mask", wrong)
+    monkeypatch.setattr(self_check, "dropout_mask", wrong)
     assert command.main([]) == 1
     assert "FAILED" in capsys.readouterr().out
 
 
 def test_a_wrong_value_makes_it_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = _functions.dropout
+    right = fastdrop.dropout
 
     def wrong(*args: Any, **kwargs: Any) -> Any:
         y = right(*args, **kwargs)
         return np.nextafter(y, np.inf, dtype=y.dtype) if y.size > 100 else y
 
-    monkeypatch.setattr(_self_check, "dropout", wrong)
-    assert not all(passed for _, passed in _self_check.checks())
+    monkeypatch.setattr(self_check, "dropout", wrong)
+    assert not all(passed for _, passed in self_check.checks())
 
 
 def test_the_self_check_leaves_the_number_of_threads_alone() -> None:
     before = fastdrop.get_num_threads()
-    list(_self_check.checks())
+    list(self_check.checks())
     assert fastdrop.get_num_threads() == before

@@ -1,4 +1,4 @@
-"""Forks at the wrong moment: a child computes whatever its parent's other threads were doing.
+"""A forked child computes, whatever other threads of its parent were doing.
 
 Forks after and during calls are in test_threading_layers.py.
 """
@@ -21,7 +21,7 @@ def test_a_child_forked_while_another_thread_imports_computes(module: str) -> No
 
 
 @pytest.mark.parametrize("whose", ["device", pytest.param("user", marks=pytest.mark.slow)])
-def test_a_child_forked_during_an_import_that_is_no_calls_computes(whose: str) -> None:
+def test_a_child_forked_during_a_user_s_import_computes(whose: str) -> None:
     assert run_scenario("first_call", whose).strip() == "done"
 
 

@@ -1,4 +1,4 @@
-"""What fastdrop does to the process it runs in: imports, exits, interruptions, environment."""
+"""What importing and calling fastdrop does to a process: imports, exit, interrupts, environment."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
+from tests.support.slow import slow_unless
 from tests.support.subprocesses import assert_succeeds, run_python
-from tests.support.thinning import thinned
 
 CALL = """
 import numpy as np, fastdrop as fd
@@ -124,7 +124,7 @@ def test_without_numbas_compiler_the_error_says_what_to_do() -> None:
 
 @pytest.mark.parametrize(
     ("value", "name"),
-    thinned(
+    slow_unless(
         lambda value, name: value == "abc",
         ["abc", "0", "-2", "1.5"],
         ["FASTDROP_NUM_THREADS", "NUMBA_NUM_THREADS"],
@@ -180,3 +180,18 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 assert fd.dropout(x, 0.5, rng=1).tobytes() == fd.dropout(x, 0.5, rng=1).tobytes()
 """
     assert_succeeds(run_python(code))
+
+
+def test_nothing_is_written_where_the_number_of_threads_is_wrong() -> None:
+    code = """
+import numpy as np, fastdrop as fd
+out = np.full(1 << 18, 7, np.uint8)
+try:
+    fd.dropout_mask(1 << 21, 0.5, rng=1, packed=True, out=out)
+except ValueError as error:
+    assert "FASTDROP_NUM_THREADS" in str(error)
+    assert (out == 7).all()
+    print("nothing written")
+"""
+    done = run_python(code, FASTDROP_NUM_THREADS="abc")
+    assert assert_succeeds(done) == "nothing written\n"

@@ -1,4 +1,4 @@
-"""The cache of compiled kernels: whatever befalls it costs time, and never a wrong result."""
+"""A damaged, missing or read-only kernel cache costs time, and never gives a wrong result."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ while len(list(meeting.iterdir())) < 2:
 
 
 @pytest.mark.slow
-def test_files_that_are_damaged_are_made_again(cache: Path) -> None:
+def test_damaged_files_are_replaced(cache: Path) -> None:
     kernels = sorted(cache.iterdir())
     sizes = {path: path.stat().st_size for path in kernels}
     damages = [b"", b"rubbish", b"\x80\x05K\x01.", None]  # the third is a pickle of something else
@@ -205,7 +205,7 @@ def test_a_kernel_under_the_name_of_another_is_not_run(cache: Path) -> None:
 
 
 @pytest.mark.slow
-def test_machine_code_that_is_damaged_is_not_run(cache: Path) -> None:
+def test_damaged_machine_code_is_not_run(cache: Path) -> None:
     for file in cache.iterdir():
         content = bytearray(file.read_bytes())
         for place in range(len(content) // 3, len(content) * 2 // 3, 97):

@@ -1,4 +1,4 @@
-"""The cache of compiled kernels does not grow for ever: what is not used is removed in the end."""
+"""Kernels that no process has used for long are removed from the cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def aged(file: Path, days: float) -> Path:
     return file
 
 
-def test_what_was_not_used_for_long_is_removed_and_nothing_else(
+def test_kernels_unused_for_long_are_removed_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FASTDROP_CACHE_DIR", str(tmp_path))
@@ -47,7 +47,7 @@ def test_what_was_not_used_for_long_is_removed_and_nothing_else(
     assert len(list(tmp_path.glob("age-of-kernels-*.kernel"))) == 1
 
 
-def test_what_is_used_stays_young(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_used_kernels_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTDROP_CACHE_DIR", str(tmp_path))
     made("used-kernel")
     (file,) = tmp_path.glob("used-kernel-*.kernel")

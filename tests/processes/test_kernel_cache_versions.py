@@ -1,7 +1,7 @@
-"""No cache serves the code of another version of the kernels: it is edited here, in a copy.
+"""The kernel cache never serves code of another version of the kernels.
 
-Every edit leaves the file's size and time as they were, the hardest case; in a process, kernels and
-reference must agree, and be those of the files that it found.
+A copy of the package is edited such that size and time of the file stay the same, the hardest case;
+in each process kernels and reference must agree with the files that it found.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Beside every threading layer of Numba, at work in the same process: no abort, no hang, all bits.
+"""Calls beside each threading layer of Numba, at work in the same process, give the right bits.
 
 Numba's own limits are kept: workqueue ends a process in which two threads run parallel code at
-once, and omp ends a forked child that runs any. fastdrop's calls must bear both.
+once, and omp ends a forked child that runs any. Calls of fastdrop must survive both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LAYERS = ["workqueue", "omp", "tbb"]
 
 
 def long(*scenarios: str, seconds: float = MEDIUM) -> list[Any]:
-    """Scenarios beside every layer, for the longer tests."""
+    """Every scenario with every threading layer, for the slow tests."""
     return [
         pytest.param(scenario, layer, seconds, marks=pytest.mark.slow)
         for scenario in scenarios
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(layer: str, scenario: str, name: str, seconds: float, folder: Path) -> None:
-    # In a virtual environment TBB's library lies where nobody looks for it.
+    # In a virtual environment TBB's library lies outside the loader's search path.
     libraries = [str(Path(sys.prefix, "lib")), os.environ.get("LD_LIBRARY_PATH", "")]
     environment = {
         "NUMBA_THREADING_LAYER": layer,

@@ -1,4 +1,4 @@
-"""Compiling ahead: after warmup nothing is left to compile, and wrong dtypes are named."""
+"""After `warmup` nothing is left to compile, and wrong dtypes are named."""
 
 from __future__ import annotations
 
@@ -9,19 +9,11 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from tests.support.subprocesses import assert_succeeds, run_python
+from tests.support.subprocesses import COUNTING, assert_succeeds, run_python
 
-EVERY_CALL = """
-import numpy as np, fastdrop as fd
-from fastdrop_kernels.cpu.codegen import compiler
-
-made = []
-compile_ = compiler._compile
-def counted(name, *rest):
-    made.append(name)
-    return compile_(name, *rest)
-compiler._compile = counted
-
+EVERY_CALL = (
+    COUNTING
+    + """
 fd.warmup({dtypes})
 assert made
 made.clear()
@@ -41,6 +33,7 @@ for n in (1, 2):
 assert not made, made
 print("nothing was compiled")
 """
+)
 
 
 def test_after_warmup_nothing_is_compiled() -> None:

@@ -1,4 +1,4 @@
-"""Compiling ahead by function: what is named is ready, forward and backward, and nothing else."""
+"""`warmup` by function compiles the forward and backward of the named functions, and no other."""
 
 from __future__ import annotations
 
@@ -11,21 +11,12 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._functions import progress as _progress
-from fastdrop._tools.warmup import FUNCTIONS
-from tests.support.subprocesses import assert_succeeds, run_python
+from tests.support.internals import WARMUP_FUNCTIONS, progress_bars
+from tests.support.subprocesses import COUNTING, assert_succeeds, run_python
 
-CODE = """
-import numpy as np, fastdrop as fd
-from fastdrop_kernels.cpu.codegen import compiler
-
-made = []
-compile_ = compiler._compile
-def counted(name, *rest):
-    made.append(name)
-    return compile_(name, *rest)
-compiler._compile = counted
-
+CODE = (
+    COUNTING
+    + """
 fd.warmup({dtype!r}, {functions}, p_arrays={p_arrays}, activations={acts})
 assert made
 made.clear()
@@ -43,6 +34,7 @@ for n in (1, 2):
             assert not made, (made, a.shape, a.strides, p)
 print("nothing was compiled")
 """
+)
 
 PLAIN = "fd.{name}(a, p); fd.{name}(a, p, out=a.copy()); fd.{name}(a, p, noise_shape=(None, 1))"
 IMAGES = "fd.{name}(images, p); fd.{name}(images, p, data_format='channels_last')"
@@ -84,7 +76,7 @@ def test_every_function_that_computes_can_be_named() -> None:
     functions = {name for name in fd.__all__ if inspect.isfunction(getattr(fd, name))}
     public = {name for name in functions if not name.endswith("_vjp")}  # which call two others
     others = {"as_key", "get_num_threads", "mc_dropout", "set_num_threads", "warmup"}
-    assert set(FUNCTIONS) == set(CALLS) == public - others
+    assert set(WARMUP_FUNCTIONS) == set(CALLS) == public - others
 
 
 CASES = [("float32", QUICK)]
@@ -105,7 +97,7 @@ def test_nothing_is_left_to_compile(dtype: str, name: str) -> None:
 
 
 def test_wrong_names_are_named_before_anything_is_compiled() -> None:
-    with pytest.raises(ValueError, match="functions='Dropout': give 'dropout_mask' or"):
+    with pytest.raises(ValueError, match="functions='Dropout': give 'dropout' or"):
         fd.warmup(functions=["dropout", "Dropout"])
     with pytest.raises(ValueError, match="activations|act='swish'"):
         fd.warmup(functions="bias_act_dropout_add", activations="swish")
@@ -124,7 +116,7 @@ def test_each_function_takes_its_dtypes() -> None:
 
 
 @pytest.mark.slow
-def test_fills_of_any_dtype_can_be_made_ready() -> None:
+def test_masked_fill_of_any_dtype_can_be_compiled_ahead() -> None:
     fd.warmup(["int64", "M8[s]", "U1"], "masked_fill")
 
 
@@ -133,7 +125,7 @@ def test_a_progress_bar_changes_nothing(progress: Any) -> None:
     if isinstance(progress, str) or progress:
         pytest.importorskip("rich" if progress is True else progress)
     fd.warmup([], ["dropout"], progress=progress)
-    assert list(_progress.progress_bar(progress, "counting")([1, 2, 3], 3)) == [1, 2, 3]
+    assert list(progress_bars.progress_bar(progress, "counting")([1, 2, 3], 3)) == [1, 2, 3]
 
 
 class Terminal:
@@ -157,7 +149,7 @@ class Terminal:
 def seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Let time pass."""
     now = [0.0]
-    monkeypatch.setattr(_progress, "time", type("Clock", (), {"monotonic": lambda: now[0]}))
+    monkeypatch.setattr(progress_bars, "time", type("Clock", (), {"monotonic": lambda: now[0]}))
 
     def passes(n: float) -> None:
         now[0] += n
@@ -166,7 +158,7 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 @pytest.mark.parametrize(("is_one", "each"), [(True, 2.0), (True, 0.01), (False, 2.0)])
-def test_a_bar_comes_by_itself_if_it_takes_long_in_a_terminal(
+def test_a_progress_bar_appears_in_a_terminal_if_it_takes_long(
     is_one: bool, each: float, seconds: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("rich")
@@ -174,7 +166,7 @@ def test_a_bar_comes_by_itself_if_it_takes_long_in_a_terminal(
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     done = []
-    for item in _progress.progress_bar(None, "counting")(range(4), 4):
+    for item in progress_bars.progress_bar(None, "counting")(range(4), 4):
         done.append(item)
         seconds(each)
     assert done == [0, 1, 2, 3]
@@ -188,6 +180,6 @@ def test_without_rich_there_is_no_bar(
     monkeypatch.setattr(sys, "stderr", terminal)
     for name in ("rich.console", "rich.progress"):
         monkeypatch.setitem(sys.modules, name, None)
-    for _ in _progress.progress_bar(None, "counting")(range(3), 3):
+    for _ in progress_bars.progress_bar(None, "counting")(range(3), 3):
         seconds(2.0)
     assert terminal.text == ""

@@ -17,15 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdrop._arrays import overlap
-from fastdrop._arrays.dispatch import backend_of
 from fastdrop_kernels.cpu.host import driver as cpu
 from fastdrop_kernels.cuda import driver as cuda
+from tests.support import internals
 from tests.support.oracle import Array
 
 
 def cupy_or_skip() -> Any:
-    """Import CuPy, which may warn of what is installed beside it."""
+    """Import CuPy, which may warn about other packages."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip(
@@ -46,11 +45,11 @@ def need_a_gpu() -> Any:
 
 
 class Device:
-    """A place for arrays: what is put there, called with, and got back."""
+    """Copies arrays to a GPU and back."""
 
     def __init__(self) -> None:
         self.cupy = cupy_or_skip()
-        backend_of(self.cupy.ndarray((0,)))  # so that the first call is like later ones
+        internals.backend_of(self.cupy.ndarray((0,)))  # so that the first call is like later ones
 
     def takes(self, dtype: Any) -> bool:
         """Say whether there are arrays of a dtype: of bfloat16 since CuPy 14, with ml_dtypes."""
@@ -133,7 +132,7 @@ class HostDriver:
         key_pointer: int | None = None,
     ) -> None:
         assert type(value) is np.ndarray and value.flags.c_contiguous
-        self.calls.append(operation.name)
+        self.calls.append(getattr(operation, "operation", operation).name)  # also of per-element p
         seed, stream = self._key(seed, stream, key_pointer)
         place = index, index_strides, seed, stream, threshold
         others = tuple(map(seen, operands))
@@ -160,7 +159,7 @@ class HostDriver:
                 return
             both = (x, input_strides or output_strides), (y, output_strides)
             size = operation.target.itemsize
-            source, target = (overlap.addresses(at, shape, steps, size) for at, steps in both)
+            source, target = (internals.addresses(at, shape, steps, size) for at, steps in both)
             cpu.apply(operation, source, target, index, index_strides, *key, threshold, value)
 
         return call
@@ -191,8 +190,6 @@ class HostDriver:
 def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
     """Let CuPy arrays lie in the host's memory, and kernels be those of a driver, for a while."""
     cupy = cupy_or_skip()
-    from fastdrop._arrays import cupy_arrays as _gpu
-    from fastdrop._call import plan_cache
 
     def allocated(size: int) -> Any:
         memory = np.empty(max(size, 1), np.uint8)
@@ -226,10 +223,10 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
         patch.setattr(cupy.cuda.runtime, "getDevice", patches_device)
         patch.setattr(cupy.cuda, "Device", on)
         patch.setattr(cupy, "array", array)
-        patch.setattr(_gpu, "cuda_driver", lambda: driver)
-        patch.setattr(_gpu, "_summed", summed)
-        patch.setattr(_gpu, "_packed", packed)
-        # Plans for another driver.
-        patch.setattr(plan_cache, "plans", {})
+        patch.setattr(internals.cupy_arrays, "cuda_driver", lambda: driver)
+        patch.setattr(internals.cupy_arrays, "_summed", summed)
+        patch.setattr(internals.cupy_arrays, "_packed", packed)
+        # Plans were made for another driver.
+        internals.replace_plan_cache(patch)
         with cupy.cuda.using_allocator(allocated):
             yield HostDevice(), driver

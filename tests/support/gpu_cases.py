@@ -41,7 +41,7 @@ PLACES: list[dict[str, Any]] = [
     {"offset": (3, 100), "global_shape": (ROWS + 9, COLUMNS + 333), "noise_shape": (None, 1)},
 ]
 PROBABILITIES = (0.0, 2.0**-33, 0.1, 0.5, 0.9, 1 - 2.0**-33, 1.0)
-# Sizes around what is treated at once: elements of a block, of a vector, of a warp, of a thread
+# Sizes around those of a Philox block, of a vector, of a warp, of a thread
 # block, and none.
 SIZES = (0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 255, 256, 257, 2047, 2048, 2049, 4099, 70_001)
 
@@ -115,14 +115,14 @@ def laid(device: Device, x: Array, layout: Layout) -> Board:
 
 
 def finfo(dtype: Any) -> Any:
-    """Return what is known of a dtype of floats."""
+    """Return finfo of a dtype, also of bfloat16."""
     if np.dtype(dtype).name == "bfloat16":
         return importlib.import_module("ml_dtypes").finfo(dtype)
     return np.finfo(dtype)
 
 
 def numbers(dtype: Any, shape: tuple[int, ...] = SHAPE) -> Array:
-    """Return numbers, infinities, a NaN, zeros of both signs, and what is smallest and largest."""
+    """Return numbers, infinities, NaN, zeros of both signs, and the smallest and largest."""
     n = int(np.prod(shape))
     rng = np.random.default_rng()
     if np.dtype(dtype) == np.bool_:
@@ -216,10 +216,14 @@ def calls(key: Any = KEY) -> Iterator[Call]:
 
 
 CALLS = tuple(calls())
+# Those whose kernels g++ compiles for the quick tests.
+QUICK_CALLS = tuple(
+    c for c in CALLS if c.name.startswith(("dropout", "masked_fill")) or "float32" in c.name
+)
 
 
 def check(device: Device, call: Call, layout: Layout, p: float, place: dict[str, Any]) -> None:
-    """Make a call: for a new array, for one that is given, and in place."""
+    """Make a call: for a new array, for a given out, and in place."""
     if not device.takes(call.dtype):
         pytest.skip(f"CuPy {device.cupy.__version__} takes no {np.dtype(call.dtype)}")
     x = numbers(call.dtype)
@@ -229,7 +233,7 @@ def check(device: Device, call: Call, layout: Layout, p: float, place: dict[str,
     made = call.made(given.array, p, **place)
     oracle.assert_same(np.ascontiguousarray(device.get(made)), np.ascontiguousarray(expected))
     assert made.dtype == call.target
-    if call.name != "dropout_mask":  # which has no x to be laid out like
+    if call.name != "dropout_mask":  # which has no x whose layout it could take
         assert made.strides == np.empty_like(layout.view(device.get(given.base), *SHAPE)).strides
     given.assert_holds(x)
 

@@ -24,6 +24,20 @@ from tests.support.scenarios import SKIPPED
 PATIENCE = 120.0  # seconds, far more than anything here takes
 
 
+# Code that appends to `made` the name of each kernel that is compiled or loaded.
+COUNTING = """
+import numpy as np, fastdrop as fd
+from fastdrop_kernels.cpu.codegen import compiler
+
+made = []
+compile_ = compiler._compile
+def counted(name, *rest):
+    made.append(name)
+    return compile_(name, *rest)
+compiler._compile = counted
+"""
+
+
 @dataclass(frozen=True)
 class Finished:
     """How a process ended, and what it wrote."""

@@ -1,4 +1,4 @@
-"""Traced functions of one number, put to arrays."""
+"""Applies traced functions of one value to arrays, and measures errors in ulp."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import fastdrop as fd
 from fastdrop_kernels.cpu.codegen.vectors import Lanes
 from fastdrop_kernels.cpu.elements import storage
 from fastdrop_kernels.cpu.elements.operations import Operation
-from tests.support.direct import treat
 from tests.support.oracle import Array
+from tests.support.run_kernel import run_kernel
 
 _KINDS = {np.dtype(np.float32): storage.FLOAT32, np.dtype(np.float64): storage.FLOAT64}
 _OPERATIONS: dict[Any, Operation] = {}
@@ -32,12 +32,12 @@ def applied(function: Callable[[Lanes], Lanes], x: Array) -> Array:
         ),
     )
     y = np.full_like(x, np.nan)
-    treat(operation, np.ascontiguousarray(x), y, np.zeros(1, x.dtype), 0, fd.Key(1))
+    run_kernel(operation, np.ascontiguousarray(x), y, np.zeros(1, x.dtype), 0, fd.Key(1))
     return y
 
 
 def ulps(got: Array, true: Array) -> Array:
-    """By how many units in the last place results miss what is true, given with more digits."""
+    """Errors in units in the last place, from true values of more digits."""
     with np.errstate(all="ignore"):
         nearest = true.astype(got.dtype)
         unit = np.spacing(np.abs(nearest)).astype(true.dtype)

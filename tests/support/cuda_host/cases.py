@@ -12,9 +12,9 @@ import ml_dtypes
 import numpy as np
 
 import fastdrop as fd
-from fastdrop._check import placement
 from fastdrop_kernels import contract, reference
 from fastdrop_kernels.cuda import driver, launch
+from tests.support.internals import placement
 from tests.support.normals import noisy, normals_of
 from tests.support.oracle import POISON, Array, affine, applied, assert_same
 
@@ -30,6 +30,16 @@ ALL = (
     + ["mark"]
 )
 KEY = fd.Key(2**63 + 12345, 2**40 + 77)
+
+
+# Strides of operands beside x of shape (6, 8, 16), by name: 0 along a broadcast axis.
+SPREADS = {
+    "dense": (1, 1, 1),
+    "a row": (0, 0, 1),
+    "a channel": (0, 1, 0),
+    "a sample": (1, 0, 0),
+    "one": (0, 0, 0),
+}
 
 
 @contextmanager
@@ -64,7 +74,7 @@ def made(
     order: tuple[int, ...] | None = None,
     steps: tuple[int, ...] | None = None,
 ) -> Made:
-    """A poisoned array `by` bytes behind a multiple of 64; a step of 0 repeats what is there."""
+    """A poisoned array `by` bytes behind a multiple of 64; a step of 0 broadcasts."""
     order = tuple(range(len(shape))) if order is None else order
     steps = (1,) * len(shape) if steps is None else steps
     lengths = [(shape[a] - 1) * abs(steps[a]) + 1 for a in order]
@@ -76,6 +86,15 @@ def made(
     every: tuple[Any, ...] = (..., *(slice(None, None, step or 1) for step in steps))
     array = array[every]
     return Made(np.broadcast_to(array, shape) if 0 in steps else array, memory)
+
+
+def filled_with(memory: Made, values: Array) -> Array:
+    """Write to an array that may repeat elements, and return its values afterwards."""
+    memory.array.setflags(write=True)
+    memory.array[...] = values
+    memory.array.setflags(write=False)
+    copied: Array = memory.array.copy()
+    return copied
 
 
 def numbers(shape: tuple[int, ...], dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
@@ -95,8 +114,25 @@ def kept_at(place: dict[str, Any], shape: tuple[int, ...], threshold: int) -> Ar
     return np.asarray(contract.keep(*words))
 
 
+def uniforms(place: dict[str, Any], shape: tuple[int, ...]) -> Array:
+    """The 32-bit uniforms of an array."""
+    index = reference.mask_index(shape, **place)
+    words: Any = np.uint64(KEY.seed), np.uint64(KEY.stream), index
+    return np.asarray(contract.uniform32(*words), np.uint64)
+
+
+def thresholds_near(u: Array, rng: np.random.Generator) -> Array:
+    """Thresholds many of which are ties of the first 16 bits, some up to the last bit."""
+    near = u.astype(np.int64) + rng.integers(-2, 3, u.shape)
+    any_other = rng.integers(0, 2**32, u.shape)
+    chosen = np.where(rng.random(u.shape) < 0.5, near, any_other)
+    edges = np.array([0, 1, 2**16 - 1, 2**16, 2**31, 2**32 - 1])[rng.integers(0, 6, u.shape)]
+    chosen = np.where(rng.random(u.shape) < 0.2, edges, chosen)
+    return np.clip(chosen, 0, 2**32 - 1).astype(np.uint32)
+
+
 def tied_threshold(place: dict[str, Any], shape: tuple[int, ...], nth: int, below: int) -> int:
-    """A threshold whose upper half is that of an element, so that it has to be settled."""
+    """A threshold whose high half is that of an element, which is then a tie."""
     index = reference.mask_index(shape, **place).ravel()
     words = np.uint64(KEY.seed), np.uint64(KEY.stream), index[nth % index.size]
     uniform = contract.uniform32(*words)
@@ -117,7 +153,7 @@ def check(
     """Run an operation; y must be what the reference says, and no other byte may change."""
     y = out.array
     kept = kept_at(place, y.shape, threshold)
-    index, strides = placement.placement_of(
+    index, strides = placement(
         y.shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
     )
     value, source = np.zeros((), y.dtype), y

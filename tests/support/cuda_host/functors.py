@@ -53,12 +53,13 @@ RESIDUAL = Operation("residual", "Residual", FLOAT32, (FLOAT32,) * 3, definition
 UNIFORM = Operation("uniform", "Uniform", MOVED[4], (), exact=True, definition=_UNIFORM)
 FUNCTORS = (RESIDUAL, UNIFORM)
 
+_PARTS = ((False, False), (False, True), (True, False))
 # Of those below, what the quick tests run.
 QUICK_JOINT = (
-    bias_act_drop("float32", "identity", True, True),
-    bias_act_drop_backward("float32", "relu", True),
+    *(bias_act_drop("float32", "identity", *parts) for parts in _PARTS),
+    *(bias_act_drop("float32", act, True, True) for act in ("identity", "relu", "gelu")),
+    *(bias_act_drop_backward("float32", act, True) for act in ("relu", "gelu")),
 )
-_PARTS = ((False, False), (False, True), (True, False))
 _SMOOTH = [act for act in ACTIVATIONS if act not in ("identity", "relu")]
 JOINT = (
     *(bias_act_drop("float32", "identity", *parts) for parts in _PARTS),

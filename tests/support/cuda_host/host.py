@@ -37,14 +37,9 @@ _SANITIZERS = ["-g1", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-reco
 # dropout and fills of every storage, and every other operation once.
 _FIRST = (
     *(o for name in ("drop", "fill", "mark", "pack") for o in operations.family(name).values()),
-    *(
-        operations.per_element(name, kind)
-        for name, kind in (
-            ("mark", None),
-            ("fill", np.dtype(np.uint8)),
-            ("drop", np.dtype(np.float32)),
-        )
-    ),
+    *(operations.per_element("fill", np.dtype(kind)) for kind in ("u1", "u2", "u4", "u8", "c16")),
+    operations.per_element("mark", None),
+    operations.per_element("drop", np.dtype(np.float32)),
     *(
         operations.of_elements(name, "float32")
         for name in ("alpha", "gaussian_drop", "gaussian_add")

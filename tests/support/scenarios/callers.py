@@ -1,4 +1,4 @@
-"""Many threads call at once, beside a user's own parallel code.
+"""Many threads call at once, while the user's own parallel code runs.
 
 ``python -m tests.support.scenarios.callers SCENARIO SECONDS``
 """

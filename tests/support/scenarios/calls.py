@@ -22,7 +22,7 @@ import fastdrop as fd
 from fastdrop_kernels import contract, threads
 from tests.support.oracle import POISON, Array, applied, mask
 
-SHAPE = ROWS, COLUMNS = 1291, 1301  # enough for threads, and no multiple of anything
+SHAPE = ROWS, COLUMNS = 1291, 1301  # large enough for several threads; both are primes
 N = ROWS * COLUMNS
 P = 0.3
 KEY = fd.Key(2**40 + 3, 11)
@@ -47,7 +47,7 @@ def save_mask(file: Path) -> None:
 
 @dataclass(frozen=True)
 class Call:
-    """A call that writes to `out`, which is like `expected`, what it must hold then."""
+    """A call that writes to `out`, and the expected contents."""
 
     name: str
     write: Callable[[Array], object]

@@ -8,7 +8,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 
-# What Python says of every fork beside threads, from 3.12 on.
+# From 3.12 on Python warns of every fork in a process with threads.
 warnings.filterwarnings("ignore", ".* is multi-threaded", DeprecationWarning)
 
 

@@ -22,17 +22,17 @@ import numpy as np
 from numba.core.registry import cpu_target
 
 import fastdrop as fd
+from tests.support.bias_act import ACTIVATIONS
 from tests.support.oracle import ROOT, Array
 
 FILE = ROOT / "tests" / "data" / "digests.json"
 DTYPES = [np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
-ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh")
 KEY = fd.Key(2**40 + 3, 2**63 + 11)
 P = 0.3
 # Odd lengths, which end inside every vector; rows of several parts of a sum; small ones.
 PLAIN, MAPS, VOLUMES = (67, 331), (3, 5, 9, 7), (2, 3, 5, 6, 4)
 ROWS = [(9, 7), (9, 49), (67, 331), (5, 1030), (4, 4099)]
-LARGE = (1 << 18) + 37  # past what is taken to be in the caches, in every dtype
+LARGE = (1 << 18) + 37  # larger than what kernels assume to be cached, in every dtype
 Named = tuple[str, Array]
 
 

@@ -1,4 +1,4 @@
-"""Every kind of kernel against the reference, on the processor that Numba is told to compile for.
+"""Compares every kind of kernel with the reference, on the processor that Numba compiles for.
 
 ``python -m tests.support.scenarios.exactness CPU``: the environment names it, as in NUMBA_CPU_NAME.
 """
@@ -17,7 +17,7 @@ import fastdrop as fd
 from fastdrop_kernels import contract
 from fastdrop_kernels.cpu.loops.contiguous import NEAR_BYTES
 from tests.support import normals, oracle
-from tests.support import softmaxes as exact
+from tests.support import softmax as exact
 from tests.support.normals import uniforms
 from tests.support.oracle import Array, poison
 
@@ -35,7 +35,7 @@ N = ROWS * COLUMNS
 P = 0.3
 KEY = fd.Key(2**40 + 3, 11)
 
-# Past 2**32 blocks, and across it; not a multiple of what is drawn at once.
+# Past 2**32 blocks, and across it; no multiple of a group.
 FAR = 2**35 - N // 2 + 3
 PLACES: list[dict[str, Any]] = [
     {},
@@ -58,7 +58,7 @@ def layouts(x: Array) -> dict[str, Array]:
 
 
 def numbers(dtype: Any) -> Array:
-    """Return numbers, an infinity, a NaN, and what is smallest."""
+    """Return numbers, an infinity, a NaN, and the smallest subnormal."""
     x = (np.arange(N) % 100 - 50).astype(dtype).reshape(SHAPE)
     if x.dtype.kind not in "iuc":
         finfo: Any = ml_dtypes.finfo
@@ -134,7 +134,7 @@ def softmaxes(dtype: str) -> Iterator[tuple[str, tuple[Array, Array]]]:
 def results(cpu: str) -> Iterator[tuple[str, tuple[Array, Array]]]:
     """Call everything, and yield what was called, its result, and what it must be."""
     for where in PLACES:
-        if where.get("noise_shape") != (None, 1):  # what shares a decision shares its p
+        if where.get("noise_shape") != (None, 1):  # shared elements must share p
             # Streams are read the same way for all dtypes, and each takes seconds to compile.
             for function, dtypes in (("dropout", ("float16", "float64")), ("fill", MOVED[cpu][:1])):
                 for dtype in dtypes:
@@ -164,7 +164,7 @@ def results(cpu: str) -> Iterator[tuple[str, tuple[Array, Array]]]:
 
 
 def main(cpu: str) -> None:
-    """Compare everything; an exception says what is wrong."""
+    """Run all comparisons; the first difference raises."""
     name = cpu_target.target_context.codegen().magic_tuple()[1]
     assert name == cpu, f"Numba compiles for {name}, and not for {cpu}"
     count = 0

@@ -43,7 +43,7 @@ def launch() -> None:
 
 
 def main(scenarios: Mapping[str, Callable[[float], None]]) -> None:
-    """Launch the layer and run one scenario, as the command line says."""
+    """Start the threading layer and run the scenario that the command line names."""
     parser = argparse.ArgumentParser()
     parser.add_argument("scenario", choices=scenarios)
     parser.add_argument("seconds", type=float)

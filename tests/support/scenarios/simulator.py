@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.support.device_arrays import PROMISES, SIMULATED
+from tests.support.numba_arrays import PROMISES, SIMULATED
 
 if __name__ == "__main__":
     assert SIMULATED

@@ -33,7 +33,7 @@ def pool(method: str, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    # What Python says of every fork beside threads, from 3.12 on.
+    # From 3.12 on Python warns of every fork in a process with threads.
     warnings.filterwarnings("ignore", ".* is multi-threaded", DeprecationWarning)
     methods = multiprocessing.get_all_start_methods()
     layers.main({method: functools.partial(pool, method) for method in methods})

@@ -1,6 +1,7 @@
-"""Calls like earlier ones, of the whole element-wise family: on the CPU, a GPU, or in its place.
+"""Checks of repeated calls of every element-wise function, on the CPU, a GPU, or the host.
 
-Each check makes a call once, and then calls like it, which must go the short way and not see that.
+Each check makes a call once, and then repeats it with other arrays and keys: these calls must use
+the plan, and give what a first call would.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ import numpy as np
 
 import fastdrop as fd
 from tests.support import normals, oracle
+from tests.support.internals import only_planned_calls
 from tests.support.oracle import Array
-from tests.support.repeat_cases import short_ways_only
 
-P = 0.25  # which is the same number in every dtype
+P = 0.25  # exact in every dtype
 KEYS = fd.Key(2**40 + 3, 2**63 + 11), fd.Key(2**64 - 1, 2**64 - 1), fd.Key(0, 0)
 SHAPE = 5, 6, 47
 
 
 class Host:
-    """The place of NumPy's arrays, as `devices.Device` is that of CuPy's."""
+    """Puts and gets NumPy arrays, as `devices.Device` does CuPy's."""
 
     def put(self, x: Array) -> Array:
         return np.array(x, order="C")
@@ -136,7 +137,7 @@ WHERES: list[dict[str, Any]] = [
     {"noise_shape": (1, None), "offset": 8},
 ]
 
-# How an array is laid: what is put somewhere, and the view of it that it is.
+# Layouts: the array to store, and the view of it.
 LAYOUTS: dict[str, tuple[Callable[[Array], Array], Callable[[Any], Any]]] = {
     "C": (lambda x: x, lambda a: a),
     "F": (lambda x: x.T, lambda a: a.T),
@@ -153,13 +154,13 @@ def numbers(member: Member, shape: tuple[int, ...] = SHAPE) -> Array:
 
 
 def laid(device: Any, x: Array, layout: str) -> Any:
-    """Put an array somewhere, laid as is said."""
+    """Put an array on a device, in a layout."""
     base, view = LAYOUTS[layout if x.ndim == len(SHAPE) else "C"]
     return view(device.put(base(x)))
 
 
 def check_later_calls(device: Any, member: Member, layout: str, where: dict[str, Any]) -> None:
-    """Other numbers, arrays and keys: new results, results that are given, and in place."""
+    """Other values, arrays and keys: for new results, for a given out, and in place."""
     if not member.shares and "noise_shape" in where:
         return
     first = laid(device, numbers(member), layout)
@@ -169,7 +170,7 @@ def check_later_calls(device: Any, member: Member, layout: str, where: dict[str,
         x = numbers(member)
         want = member.expected(x, key, **where)
         given, out = laid(device, x, layout), laid(device, member.result(SHAPE), layout)
-        with short_ways_only():
+        with only_planned_calls():
             y = member.call(given, rng=key, **where)
             assert member.call(given, rng=key, out=out, **where) is out
         assert type(y) is type(made)
@@ -178,7 +179,7 @@ def check_later_calls(device: Any, member: Member, layout: str, where: dict[str,
             oracle.assert_same(np.ascontiguousarray(device.get(result)), want)
         oracle.assert_same(np.ascontiguousarray(device.get(given)), x)
         if member.made is None:
-            with short_ways_only():
+            with only_planned_calls():
                 assert member.call(given, rng=key, out=given, **where) is given
             oracle.assert_same(np.ascontiguousarray(device.get(given)), want)
 

@@ -1,23 +1,19 @@
-"""Calls like earlier ones with CuPy arrays, on a real GPU or on the host.
+"""Checks of repeated calls with CuPy arrays, on a GPU or over host memory.
 
-Each check makes a call that later ones are like, and then those, which must not see that it was.
+Each check makes a call and repeats it: a repeated call must give what a first one would.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._arrays.adapter import Backend
-from fastdrop._call import plan_cache
-from tests.support import gpu_cases, oracle
+from tests.support import gpu_cases, internals, oracle
 from tests.support.devices import Device
 from tests.support.gpu_cases import KEY, LAYOUTS, Board, Layout
 from tests.support.oracle import Array
@@ -68,27 +64,14 @@ def dropped(x: Array, key: fd.Key = KEY, scale: float | None = None, **where: An
     return oracle.applied(oracle.mask(x.shape, P, key, **where), x, scale)
 
 
-def no_long_way(*arguments: Any, **named: Any) -> Any:
-    raise AssertionError("this call is like an earlier one, and went the long way")
-
-
-@contextmanager
-def short_ways_only() -> Iterator[None]:
-    """Let no call go the long way, for a while: each has been made before."""
-    with pytest.MonkeyPatch.context() as patch:
-        for way in ("operands", "mask"):
-            patch.setattr(Backend, way, no_long_way)
-        yield
-
-
 def quickly(device: Device, x: Any, *, rng: Any = KEY, **given: Any) -> Any:
-    """Call dropout, which must not go the long way: it has seen a call like this."""
-    with short_ways_only():
+    """Call dropout, which must use the plan of an earlier call."""
+    with internals.only_planned_calls():
         return fd.dropout(x, P, rng=rng, **given)
 
 
 def check_layout(device: Device, dtype: Any, layout: Layout, where: dict[str, Any]) -> None:
-    """Other numbers, arrays and keys: new results, results that are given, and in place."""
+    """Other values, arrays and keys: for new results, for a given out, and in place."""
     if not device.takes(dtype):
         pytest.skip(f"CuPy {device.cupy.__version__} takes no {np.dtype(dtype)}")
     first = gpu_cases.laid(device, gpu_cases.numbers(dtype, SHAPE), layout)
@@ -150,7 +133,7 @@ def check_overlaps(device: Device) -> None:
             expected = x.copy()
             expected[written] = dropped(x[read])
             oracle.assert_same(device.get(memory), expected)
-    # Right beside each other they are apart.
+    # Adjacent arrays do not overlap.
     memory = device.put(x)
     halves = slice(0, n), slice(n, 2 * n)
     for read, written in (halves, halves[::-1]):
@@ -162,9 +145,9 @@ def check_overlaps(device: Device) -> None:
     square = x[:900].reshape(30, 30)
     fd.dropout(device.put(square).T, P, rng=KEY, out=device.put(square))
     memory = device.put(square)
-    fd.dropout(memory.T, P, rng=KEY, out=memory)  # which begin at the same place
+    fd.dropout(memory.T, P, rng=KEY, out=memory)  # which begin at the same address
     oracle.assert_same(device.get(memory), dropped(square.T))
-    for _ in range(2):  # what overlaps itself goes the long way every time
+    for _ in range(2):  # an output that overlaps itself is never planned
         row = device.put(np.zeros(n))
         fd.dropout(
             device.put(np.ones((3, n))), P, rng=KEY, out=device.cupy.broadcast_to(row, (3, n))
@@ -173,7 +156,7 @@ def check_overlaps(device: Device) -> None:
 
 
 def check_keys(device: Device) -> None:
-    """Every kind of key, which is drawn from once at each call."""
+    """Every kind of rng, from which each call draws once."""
     x = gpu_cases.numbers("float32", SHAPE)
     there, out = device.put(x), device.put(x)
     fd.dropout(there, P, rng=KEY)
@@ -202,7 +185,7 @@ def check_keys(device: Device) -> None:
 
 
 def check_refusals(device: Device) -> None:
-    """Every refusal is that of a first call, and nothing has been written."""
+    """Every error is that of a first call, and nothing has been written."""
     ones = np.ones(SHAPE, np.float32)
     x, other = device.put(ones), functools.partial(device.put, ones)
     wrong: list[dict[str, Any]] = [
@@ -223,7 +206,7 @@ def check_refusals(device: Device) -> None:
         oracle.assert_same(device.get(out), ones)
         return made
 
-    plan_cache.forget()
+    internals.forget_plans()
     before = messages()
     wheres: list[dict[str, Any]] = [
         {},
@@ -238,4 +221,4 @@ def check_refusals(device: Device) -> None:
     assert messages() == before
 
 
-LAYOUTS_OF_REPEATS = (*LAYOUTS[:6], LAYOUTS[6], LAYOUTS[8])
+LAYOUTS_OF_REPEATED_CALLS = (*LAYOUTS[:6], LAYOUTS[6], LAYOUTS[8])

@@ -1,4 +1,4 @@
-"""The cases of functions that read several arrays on a GPU: on a real one, or on the host."""
+"""Cases of multi-operand functions and per-element p, for a GPU or CuPy arrays over host memory."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import Any
 import numpy as np
 
 import fastdrop as fd
-from tests.support import gpu_cases, oracle
+from fastdrop_kernels import contract
+from tests.support import bias_act, gpu_cases, oracle
+from tests.support.bias_act import EXACT
 from tests.support.devices import Device
 from tests.support.gpu_cases import KEY, Layout, laid
 from tests.support.oracle import Array
+from tests.support.per_element import expected as dropped
+from tests.support.per_element import kept_by
 
-ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh")
-EXACT = ("identity", "relu")
-# Units in the last place of what is added up, between the CPU's activations and CUDA's.
+# Tolerance of approximated activations, relative to the largest term that is added.
 TOLERANCE = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-20, "float64": 2.0**-49}
 COLUMNS = gpu_cases.COLUMNS
-# Shapes of bias and residual beside an array of `gpu_cases.SHAPE`; None where there is none.
+# Shapes of bias and residual (or None) for an x of `gpu_cases.SHAPE`.
 PARTS: tuple[tuple[tuple[int, ...] | None, tuple[int, ...] | None], ...] = (
     ((COLUMNS,), gpu_cases.SHAPE),
     ((gpu_cases.ROWS, 1), (1, COLUMNS)),
@@ -41,18 +43,19 @@ def agree(act: str, made: Array, expected: Array, *parts: Array) -> None:
     assert (off <= TOLERANCE[made.dtype.name] * sizes).all()
 
 
-def check_epilogue(
+def check_bias_act(
     device: Device, dtype: Any, act: str, layout: Layout, parts: int = 0, p: float = 0.3
 ) -> None:
-    """The epilogue and its gradient, in a layout, beside the CPU's."""
+    """bias_act_dropout_add and its gradient equal the reference, in a layout."""
     x, dy = (numbers(gpu_cases.SHAPE, dtype) for _ in "ab")
     bias, residual = (None if s is None else numbers(s, dtype) for s in PARTS[parts])
     put = [None if a is None else device.put(a) for a in (bias, residual)]
     here, there = laid(device, x, layout), laid(device, dy, layout)
     where: dict[str, Any] = {"rng": KEY, "offset": 2**35 - 77}
+    kept, factor = oracle.mask(x.shape, p, KEY, offset=2**35 - 77), contract.scale(p)
 
     y = fd.bias_act_dropout_add(here.array, put[0], act, p, residual=put[1], **where)
-    expected = fd.bias_act_dropout_add(x, bias, act, p, residual=residual, **where)
+    expected = bias_act.rounded_forward(x, bias, act, kept, factor, residual).astype(dtype)
     added = np.zeros_like(x) if residual is None else residual
     agree(act, device.get(y), expected, x, added)
     out = laid(device, oracle.poisoned(x.shape, dtype), layout)
@@ -68,7 +71,7 @@ def check_epilogue(
         there.array, here.array, put[0], act, p, **where
     )
     assert same is not None
-    gradient, sums, _ = fd.bias_act_dropout_add_backward(dy, x, bias, act, p, **where)
+    gradient = bias_act.rounded_gradient(dy, x, bias, act, kept, factor).astype(dtype)
     agree(act, device.get(dx), gradient, dy)
     if bias is None:
         assert dbias is None
@@ -83,29 +86,28 @@ def check_epilogue(
     assert mine.dtype == x.dtype
     eps = TOLERANCE[x.dtype.name] / 2
     assert (np.abs(device.get(mine).astype(np.float64) - right) <= eps * size).all()
-    assert sums is not None
-    assert sums.shape == bias.shape
 
 
 def check_overlap(device: Device) -> None:
-    """Results may be written over anything that is read, or over a part of it."""
+    """Results may overwrite any input, or a part of one."""
     x, bias = numbers((40, 50), np.float32), numbers((50,), np.float32)
     for shape in ((40, 50), (1, 50)):
         memory = device.put(x)
         residual = memory[: shape[0]]
-        expected = fd.bias_act_dropout_add(x, bias, "relu", 0.4, rng=3, residual=x[: shape[0]])
+        kept, factor = oracle.mask(x.shape, 0.4, fd.Key(3)), contract.scale(0.4)
+        expected = bias_act.rounded_forward(x, bias, "relu", kept, factor, x[: shape[0]])
         fd.bias_act_dropout_add(
             device.put(x), device.put(bias), "relu", 0.4, rng=3, residual=residual, out=memory
         )
         oracle.assert_same(device.get(memory), expected)
 
 
-# Shapes of p beside an array of `gpu_cases.SHAPE`.
+# Shapes of p for an x of `gpu_cases.SHAPE`.
 OF_P: tuple[tuple[int, ...], ...] = ((COLUMNS,), (gpu_cases.ROWS, 1), gpu_cases.SHAPE, ())
 
 
-def check_each(device: Device, dtype: Any, layout: Layout, of_p: tuple[int, ...]) -> None:
-    """Dropout, fill and mask by a p of each element, beside the CPU's, which are exact."""
+def check_per_element(device: Device, dtype: Any, layout: Layout, of_p: tuple[int, ...]) -> None:
+    """Dropout, fill and mask by per-element p equal the reference."""
     p = np.random.default_rng().random(of_p)
     edges = [1.0, 0.0, 1 - 2**-53, 1 - 2**-33, 1.5 * 2**-32][: p.size]
     p.flat[: len(edges)] = edges
@@ -113,10 +115,11 @@ def check_each(device: Device, dtype: Any, layout: Layout, of_p: tuple[int, ...]
         if "noise_shape" in place and p.shape[-1:] not in ((), (1,)):
             continue
         where: dict[str, Any] = {"rng": KEY, **place}
+        kept = kept_by(p, gpu_cases.SHAPE, KEY, **place)
         x = gpu_cases.numbers(dtype)
         here = laid(device, x, layout)
         for scale in (None, -1.5):
-            expected = fd.dropout(x, p, scale=scale, **where)
+            expected = dropped(x, p, scale, KEY, **place)
             made = fd.dropout(here.array, p, scale=scale, **where)
             oracle.assert_same(np.ascontiguousarray(device.get(made)), expected)
             board = laid(device, x, layout)
@@ -126,13 +129,12 @@ def check_each(device: Device, dtype: Any, layout: Layout, of_p: tuple[int, ...]
             x = gpu_cases.numbers(moved)
             there = laid(device, x, layout)
             filled = fd.masked_fill(there.array, p, 7, **where)
-            expected = fd.masked_fill(x, p, 7, **where)
+            expected = np.where(kept, x, x.dtype.type(7))
             oracle.assert_same(np.ascontiguousarray(device.get(filled)), expected)
         marks = fd.dropout_mask(x.shape, p, like=here.array, **where)
         assert isinstance(marks, device.cupy.ndarray)
-        expected = fd.dropout_mask(x.shape, p, **where)
-        oracle.assert_same(device.get(marks), expected)
+        oracle.assert_same(device.get(marks), kept)
         out = laid(device, np.ones(x.shape, np.bool_), layout)
         assert fd.dropout_mask(x.shape, p, out=(target := out.array), **where) is target
-        oracle.assert_same(np.ascontiguousarray(out.values()), expected)
+        oracle.assert_same(np.ascontiguousarray(out.values()), kept)
         here.assert_holds(here.view(here.before))

@@ -15,10 +15,10 @@ from numba import config, cuda
 
 import fastdrop as fd
 from fastdrop import device
-from fastdrop._check import placement
 from fastdrop_kernels import contract, reference
 from fastdrop_kernels.numba_cuda import driver
 from tests.support import oracle
+from tests.support.internals import placement
 from tests.support.oracle import POISON, Array, assert_same
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
@@ -107,7 +107,7 @@ def check_dropout(
     target = Placed(*empty(x.shape, x.dtype, to or layout))
     computed = np.float64 if x.dtype == np.float64 else np.float32
     factor = np.array(contract.scale(p), computed)
-    place = placement.placement_of(x.shape, **where)
+    place = placement(x.shape, **where)
     operation = driver.operation("drop", x.dtype)
     driver.apply(operation, source.array, target.array, *place, *parts(p, key), factor)
     memory, result = target.read()
@@ -215,7 +215,7 @@ def masks_and_packed_masks() -> None:
         {"offset": (2, 3), "global_shape": (11, 60)},
     ]
     for where in wheres:
-        place = placement.placement_of(shape, **where)
+        place = placement(shape, **where)
         expected = oracle.mask(shape, 0.3, KEY, **where)
         for layout in ("C", "F"):
             target = Placed(*empty(shape, np.uint8, layout))
@@ -281,7 +281,7 @@ def the_known_answers() -> None:
 
     count = 0
     for shape, p, key, where, digest in small_vectors():
-        place = placement.placement_of(shape, **where)
+        place = placement(shape, **where)
         target = Placed(*empty(shape, np.uint8, "C"))
         nothing = np.array(0, np.uint8)
         driver.apply(

@@ -1,4 +1,4 @@
-"""What softmax and dropout in one pass must give, and how close to it."""
+"""References of softmax_dropout and its backward, exact and within a tolerance."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def exact_backward(dy: Array, x: Array, p: float, **where: Any) -> Array:
 
 
 def unit(y: Array, dtype: np.dtype[Any]) -> Array:
-    """The unit in the last place of some numbers in a dtype."""
+    """One unit in the last place of numbers in a dtype."""
     least, digits = {"float16": (-14, 10), "bfloat16": (-126, 7), "float32": (-126, 23),
                      "float64": (-1022, 52)}[dtype.name]  # fmt: skip
     exponents = np.frexp(np.abs(y))[1] - 1
@@ -137,7 +137,7 @@ def assert_gradient_close(got: Array, dy: Array, x: Array, p: float, axis: int) 
 
 
 def check(device: Device, dtype: Any, p: float, rng: np.random.Generator) -> None:
-    """Compare what a device gives with the reference: new arrays, given ones, and in place."""
+    """Compare a device's results with the reference: new arrays, a given out, and in place."""
     shape = 3, 4, 49
     x, dy = (numbers(shape, np.dtype(dtype), rng) for _ in range(2))
     x[1, 2, 10:] = -np.inf
