@@ -17,7 +17,7 @@ from ...contract import ALWAYS
 from ..codegen.target import VECTOR_BYTES
 from ..codegen.vectors import I16, I64, Lanes, load
 from .operations import Operation
-from .sampler import GROUP, Between, Draw, Law, bound
+from .sampler import GROUP, Between, Draw, Group, Law, bound
 from .storage import Storage
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -49,9 +49,9 @@ class Laws(Draw):
             builder.add(self._tables[table], distance), ir.IntType(8).as_pointer()
         )
 
-    def decided(self, block: Any, between: Between, behind: Any) -> Iterator[Lanes]:
-        """Yield what is kept of the group that begins at a block, so far behind the first."""
-        halves, run = self.halves(block, between)
+    def decided(self, group: Group, between: Between, behind: Any) -> Iterator[Lanes]:
+        """Yield what is kept of a group, so far behind the first."""
+        halves, run = self.halves(group, between)
         there = self._in(_UPPERS, behind, 2)
         uppers = [
             load(self.builder, there, k * VECTOR_BYTES, I16, half.count)

@@ -6,13 +6,12 @@ Bits, decision and element meet in registers here, group by group.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 
 from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import (
@@ -29,8 +28,18 @@ from ..codegen.intrinsics import (
 from ..codegen.target import IS_X86_64, MASKS, VECTOR_BYTES
 from ..codegen.vectors import I16, I64, Lanes, iota, load, store
 from ..elements.operations import Operation
-from ..elements.sampler import GROUP, HALVES, POINTER, ROUNDS, U64, settler
-from ..elements.storage import BITS
+from ..elements.sampler import (
+    GROUP,
+    HALVES,
+    POINTER,
+    ROUNDS,
+    U64,
+    group_at,
+    group_loop,
+    settler,
+    with_one_high_word,
+)
+from ..elements.storage import BITS, BOOL
 from ..elements.threshold_tables import law_of
 from .apply import AHEAD_BYTES, LINE_BYTES, apply_vector, bit_copier, sizes
 from .apply import spread as spread
@@ -77,10 +86,22 @@ def _memory_for_input(operation: Operation, way: str, builder: Any) -> Any:
     return scratch_in(builder, GROUP * source.bits // 8)
 
 
+def _paired(vectors: Iterable[Lanes]) -> Iterator[Lanes]:
+    """Yield vectors joined two by two."""
+    remaining = iter(vectors)
+    return (a.joined(b) for a, b in zip(remaining, remaining, strict=True))
+
+
 def _groups(operation: Operation, way: str) -> Any:
-    """Intrinsic ``(x, y, block, count, seed, stream, threshold, value)``: whole groups."""
+    """Intrinsic ``(x, y, block, count, seed, stream, threshold, value)``: whole groups.
+
+    The numbers of their blocks have the same high word.
+    """
     in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
     wanted = _wanted(operation, way)
+    # Instructions that make bytes of 16-bit lanes, on the way to bits too, take two vectors. With
+    # AVX-512 comparisons give bits.
+    two_together = operation.target in (BOOL, BITS) and not operation.exact and not MASKS
 
     @intrinsic
     def groups(
@@ -99,10 +120,10 @@ def _groups(operation: Operation, way: str) -> Any:
             law = law_of(operation, builder, seed, stream, threshold, value)
             parameters = operation.parameters(builder, value)
             fetched = _memory_for_input(operation, way, builder)
-            with cgutils.for_range(builder, count) as loop:
+            with group_loop(builder, block, count) as (number, group):
 
                 def behind(pointer: Any, size: int) -> Any:
-                    return builder.gep(pointer, [builder.mul(loop.index, ir.Constant(I64, size))])
+                    return builder.gep(pointer, [builder.mul(number, ir.Constant(I64, size))])
 
                 sides = behind(x, in_bytes), behind(y, out_bytes)
 
@@ -114,14 +135,15 @@ def _groups(operation: Operation, way: str) -> Any:
                             vector = load(builder, sides[0], at, I64, VECTOR_BYTES // 8)
                             store(vector, fetched, at, align=VECTOR_BYTES)
 
-                first = builder.add(block, builder.mul(loop.index, ir.Constant(I64, GROUP // 8)))
-                done = builder.mul(loop.index, ir.Constant(I64, GROUP))
+                done = builder.mul(number, ir.Constant(I64, GROUP))
                 # One by one, so that what is made for a vector is used up before the next.
                 noise: Iterable[Lanes]
                 if operation.exact:
-                    noise = map(operation.noise, law.uniforms(first, between))
+                    noise = map(operation.noise, law.uniforms(group, between))
                 else:
-                    noise = law.decided(first, between, done)
+                    noise = law.decided(group, between, done)
+                if two_together:
+                    noise = _paired(noise)
                 source, target = fetched or sides[0], sides[1]
                 for k, vector in enumerate(noise):
                     n = vector.count
@@ -174,7 +196,7 @@ def _part(operation: Operation, way: str) -> Any:
                     prefetch(builder, (x, y)[side], at + AHEAD_BYTES[side], side == 1)
 
             back = builder.neg(lane)
-            for k, kept in enumerate(law.decided(block, between, back)):
+            for k, kept in enumerate(law.decided(group_at(builder, block), between, back)):
                 behind = iota(builder, I16, HALVES) + k * HALVES - begin
                 there, factors = behind < length, law.factors(operation.operands, back, k, HALVES)
                 apply_vector(operation, kept, source, target, k, HALVES, parameters, there, factors)
@@ -251,7 +273,8 @@ def _near_span(operation: Operation) -> Any:
         while n:
             lane = index % _GROUP
             whole = lane == _ZERO and n >= _GROUP
-            source, target, count, m = x, y, n // _GROUP, n
+            source, target, m = x, y, n
+            count = min(n, with_one_high_word(index)) // _GROUP
             there = whole
             if packed:
                 bit = address_of(y)
@@ -294,7 +317,7 @@ def _masked_span(operation: Operation, way: str) -> Any:
     ) -> None:
         wide_vectors()
         while n:
-            lane, m = index % _GROUP, n - n % _GROUP
+            lane, m = index % _GROUP, min(n - n % _GROUP, with_one_high_word(index))
             block = (index - lane) // _EIGHT
             if lane or n < _GROUP:
                 m = min(_GROUP - lane, n)
@@ -321,13 +344,13 @@ def _far_span(operation: Operation) -> Any:
         wide_vectors()
         first = min((_ZERO - index) % _GROUP, n)
         near(x, y, first, index, seed, stream, threshold, value)
-        source, target = advance(x, first * in_size), advance(y, first * out_size)
-        count = (n - first) // _GROUP
-        block = (index + first) // _EIGHT
-        if count:
-            law = threshold + first * law_step
-            groups(source, target, block, count, seed, stream, law, value)
-        done = first + count * _GROUP
+        done = first
+        while n - done >= _GROUP:
+            at, law = index + done, threshold + done * law_step
+            source, target = advance(x, done * in_size), advance(y, done * out_size)
+            count = min(n - done, with_one_high_word(at)) // _GROUP
+            groups(source, target, at // _EIGHT, count, seed, stream, law, value)
+            done += count * _GROUP
         x, y = advance(x, done * in_size), advance(y, done * out_size)
         near(x, y, n - done, index + done, seed, stream, threshold + done * law_step, value)
 
