@@ -67,10 +67,13 @@ def _bytecode_is_right(source: Stamp) -> bool:
         return True  # there is none
     if written > max(source.modified, source.changed) + _WRITING:
         return True  # it is younger, and so Python made it from this text, or will not take it
-    # The file was replaced, copied or only just written. Comparing takes 2 ms for a file.
+    # The file was replaced, copied or only just written.
     try:
         with open(file, "rb") as opened:
             bytecode = opened.read()
+        if _is_of_another_text(bytecode[:16], source):
+            return True  # Python sees that, too, and takes the source
+        # Comparing takes 2 ms for a file.
         with open(source.path, "rb") as opened:
             text = opened.read()
         right: bool = marshal.loads(bytecode[16:]) == compile(
@@ -79,3 +82,11 @@ def _bytecode_is_right(source: Stamp) -> bool:
     except Exception:  # unreadable, or made by another Python
         return False
     return right
+
+
+def _is_of_another_text(header: bytes, source: Stamp) -> bool:
+    """Say whether a bytecode file (PEP 552) is of a source of another time or size."""
+    flags, seconds, size = (int.from_bytes(header[k : k + 4], "little") for k in (4, 8, 12))
+    is_dated = flags == 0  # and not named by a hash of the source
+    here = source.modified // 10**9 & 0xFFFFFFFF, source.size & 0xFFFFFFFF
+    return is_dated and (seconds, size) != here

@@ -152,6 +152,17 @@ def test_a_copied_tree_compiles_nothing(copy: Copy, old_mask: str) -> None:
     assert {path: path.stat().st_mtime_ns for path in (copy.folder / "cache").iterdir()} == before
 
 
+def test_bytecode_that_python_sees_to_be_stale_does_not_turn_the_cache_off(
+    copy: Copy, old_mask: str
+) -> None:
+    """An edited source of another size, in a process that writes no bytecode."""
+    of_old = copy.kernels()
+    with copy.contract.open("a", encoding="utf-8") as text:
+        text.write("# one line more\n")
+    assert copy.call(PYTHONDONTWRITEBYTECODE="1") == old_mask
+    assert copy.kernels() > of_old
+
+
 def test_every_source_of_the_kernels_counts() -> None:
     assert fastdrop_kernels.__file__ is not None
     files = Path(fastdrop_kernels.__file__).parent.rglob("*.py")
