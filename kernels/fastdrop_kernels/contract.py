@@ -41,7 +41,7 @@ _BLOCK_SHIFT = np.uint64(3)
 _LEVEL_SHIFT = np.uint64(31)  # of counter word 1: blocks are below 2**60, so the bit is free
 _FOLD = np.uint64(1 << 30)  # the bit below it keeps fold_in's counters apart from all masks'
 
-_MULTIPLIER_0 = np.uint64(0xD2511F53)
+MULTIPLIER_0 = np.uint64(0xD2511F53)
 _MULTIPLIER_2 = np.uint64(0xCD9E8D57)
 _WEYL_0 = np.uint64(0x9E3779B9)  # golden ratio
 _WEYL_1 = np.uint64(0xBB67AE85)  # sqrt(3) - 1
@@ -49,7 +49,7 @@ _WEYL_1 = np.uint64(0xBB67AE85)  # sqrt(3) - 1
 
 def philox_round(c0: U64, c1: U64, c2: U64, c3: U64, k0: U64, k1: U64) -> State:
     """Do one Philox4x32 round: new counter words, and the keys of the next round."""
-    p0 = _MULTIPLIER_0 * (c0 & _WORD)
+    p0 = MULTIPLIER_0 * (c0 & _WORD)
     p2 = _MULTIPLIER_2 * (c2 & _WORD)
     return (
         (p2 >> _WORD_BITS) ^ c1 ^ k0,
@@ -67,11 +67,23 @@ def philox_last_round(c0: U64, c1: U64, c2: U64, c3: U64, k0: U64, k1: U64) -> P
     That is a block's 8 halves in element order. Each pair is a product with its halves swapped,
     and nothing else has to be shifted or masked: 8% of all instructions less than packing words.
     """
-    p0 = _MULTIPLIER_0 * (c0 & _WORD)
+    p0 = MULTIPLIER_0 * (c0 & _WORD)
     p2 = _MULTIPLIER_2 * (c2 & _WORD)
     low = ((p2 >> _WORD_BITS) | (p2 << _WORD_BITS)) ^ ((c1 ^ k0) & _WORD)
     high = ((p0 >> _WORD_BITS) | (p0 << _WORD_BITS)) ^ ((c3 ^ k1) & _WORD)
     return low, high
+
+
+def philox_last_round_swapped(c0: U64, c1: U64, c2: U64, c3: U64, k0: U64, k1: U64) -> Pair:
+    """Do the last round: output word 1 as the low and 0 as the high half of a word, and 3 and 2.
+
+    For code that puts 32-bit words in order anyway: it needs neither a rotation nor a mask. The
+    keys are those of `philox_last_round` shifted left by 32 bits; what their low halves hold is
+    xored to words 1 and 3.
+    """
+    p0 = MULTIPLIER_0 * (c0 & _WORD)
+    p2 = _MULTIPLIER_2 * (c2 & _WORD)
+    return p2 ^ ((c1 << _WORD_BITS) ^ k0), p0 ^ ((c3 << _WORD_BITS) ^ k1)
 
 
 def philox4x32_10(c0: U64, c1: U64, c2: U64, c3: U64, k0: U64, k1: U64) -> Pair:

@@ -159,6 +159,7 @@ def results(cpu: str) -> Iterator[tuple[str, tuple[Array, Array]]]:
     assert min(large.nbytes, small.nbytes) > NEAR_BYTES
     for layout, x in {"C order": large, "F order": np.asfortranarray(large)}.items():
         yield f"dropout of many in {layout}", dropout(x)
+    yield "dropout of many across 2**32 blocks", dropout(large, offset=2**35 - large.size // 2 + 3)
     for layout, x in {"C order": small, "F order": np.asfortranarray(small)}.items():
         yield f"masked_fill of many in {layout}", filled(x)
 

@@ -88,6 +88,10 @@ class Lanes:
             return self
         return self.made(_shuffled(self.builder, self.value, self.value, order))
 
+    def taken_with(self, other: Lanes, order: Sequence[int]) -> Lanes:
+        """Return lanes of this vector, and behind them of another of the same length."""
+        return self.made(_shuffled(self.builder, self.value, other.value, order))
+
     def interleaved(self, other: Lanes) -> tuple[Lanes, Lanes]:
         """Return the lanes of both, by turns, as two vectors of the same length."""
         n = self.count
@@ -238,6 +242,11 @@ class Lanes:
 
     def __eq__(self, other: object) -> bool:
         raise TypeError("Lanes have no ==, which would compare objects: use .equals")
+
+    def signed_above(self, other: Any) -> Lanes:
+        """Compare as signed integers, lane by lane: whether this one is larger."""
+        a, b = self._both(other)
+        return self.made(self.builder.icmp_signed(">", a, b))
 
     def equals(self, other: Any) -> Lanes:
         """Compare for equality, lane by lane."""

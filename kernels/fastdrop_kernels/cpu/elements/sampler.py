@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from llvmlite import ir
@@ -21,8 +22,8 @@ from numba.core import cgutils
 from ... import contract
 from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import intrinsic, loader, scratch_in, storer
-from ..codegen.target import REGISTERS, VECTOR_BYTES
-from ..codegen.vectors import I16, I32, I64, Lanes, iota, load, select, store
+from ..codegen.target import IS_X86_64, REGISTERS, VECTOR_BYTES
+from ..codegen.vectors import I16, I32, I64, Lanes, load, select, store
 from .storage import Storage
 
 U64 = types.uint64
@@ -33,10 +34,16 @@ POINTER = types.voidptr
 # chains one after the other leave the multiplier waiting. Gelem/s of bits on a Cascade Lake, whose
 # ports allow 4.7: four in step 3.7; two pairs 3.3; four one after the other 3.0; one 2.7. Each
 # takes four registers.
+# Four in step with AVX2, on a Zen 5, November 2026: 0.95 to 1.05 of the rate of two, and 1.05 to
+# 1.15 if every round key is an operand in memory (with two chains that is 0.98 to 1.00). But then
+# 128 elements are drawn at once, and by llvm-mca a Zen 3 takes 1.00 to 1.25 times as long for each.
 _CHAINS = 4 if REGISTERS == 32 else 2
 BLOCKS = VECTOR_BYTES // 8  # in a vector: a 64-bit lane for each word of the state
 HALVES = VECTOR_BYTES // 2  # in a vector
 ROUNDS = 10
+# What 16-bit draws are xored with where vectors are compared as signed integers only (x86-64 before
+# AVX-512): one instruction compares them then, not two. The xor is part of the last key.
+_FLIP = 0x8000 if IS_X86_64 and VECTOR_BYTES < 64 else 0
 # Uniforms in a vector: four registers of them. 1 Mi normals on a Cascade Lake, one thread: 2.1 ms,
 # with two registers 3.0, with eight 2.0 and twice the code.
 _UNIFORMS = VECTOR_BYTES
@@ -57,6 +64,7 @@ Run: TypeAlias = tuple[Any, Any, int]  # of elements: the first index, the index
 _HALF = np.uint64(0xFFFF)
 _HALF_BITS = np.uint64(16)
 _HALF_BYTES = np.uint64(2)
+_SAME_HIGH_WORD = np.uint64(contract.BLOCK << 32)
 
 
 @intrinsic
@@ -113,6 +121,77 @@ def at_second_level(c1: Lanes) -> Lanes:
     return deeper
 
 
+class _Multiplied:
+    """Counter word 0 where only its product is known, which is all that the first round needs."""
+
+    __array_ufunc__ = None  # as in `Lanes`
+
+    def __init__(self, product: Lanes) -> None:
+        self._product = product
+
+    def __and__(self, word: Any) -> _Multiplied:
+        return self
+
+    def __rmul__(self, multiplier: Any) -> Lanes:
+        if multiplier != contract.MULTIPLIER_0:
+            raise ValueError(f"this is a product with {contract.MULTIPLIER_0}, not {multiplier}")
+        return self._product
+
+
+class Group(NamedTuple):
+    """A group: its first block's number, and words 0 and 1 of the counters of its chains."""
+
+    block: Any
+    counters: list[tuple[Any, Lanes]]
+
+
+def _places(builder: Any) -> Lanes:
+    """Return which block of its chain each lane of a vector has.
+
+    The two lanes of every 16 bytes have blocks that are half a vector apart. So the words of each
+    come together by a shuffle inside 16 bytes (see `Draw.halves`), and the blocks are in order.
+    """
+    places = [ir.Constant(I64, k // 2 + k % 2 * (BLOCKS // 2)) for k in range(BLOCKS)]
+    return Lanes(builder, ir.Constant(ir.VectorType(I64, BLOCKS), places))
+
+
+def group_at(builder: Any, block: Any) -> Group:
+    """Return the group that begins at a block."""
+    c0, c1 = contract.split(Lanes(builder, block))
+    # Xor, not plus: a group begins at a multiple of its length.
+    places = [_places(builder) + k * BLOCKS for k in range(_CHAINS)]
+    return Group(block, [(c0 ^ place, c1) for place in places])
+
+
+@contextmanager
+def group_loop(builder: Any, block: Any, count: Any) -> Iterator[tuple[Any, Group]]:
+    """Loop over groups from a block on: yields the number of each, from 0, and the group.
+
+    The high word of all blocks' numbers is the same (see `with_one_high_word`). So one product of
+    round 1 and one of round 2 are constants, computed before the loop, and the other of round 1 is
+    a sum, which is known long before it is needed. On a Zen 5 with AVX2 and with AVX-512, November
+    2026, bool masks are drawn at 1.08 and 1.05 times the rate without it, float32 at 1.06 times,
+    both. The constants alone gain nothing: scalar instructions compute them beside the vectors.
+    """
+    high = Lanes(builder, builder.lshr(block, ir.Constant(I64, 32)))
+    c0, _ = contract.split(Lanes(builder, block))
+    first = contract.MULTIPLIER_0 * (c0 ^ _places(builder))
+    product = cgutils.alloca_once_value(builder, first.value)
+    chain = BLOCKS * int(contract.MULTIPLIER_0)
+    with cgutils.for_range(builder, count) as loop:
+        first = Lanes(builder, builder.load(product))
+        builder.store((first + _CHAINS * chain).value, product)
+        counters = [(_Multiplied(first + k * chain), high) for k in range(_CHAINS)]
+        distance = builder.mul(loop.index, ir.Constant(I64, GROUP // contract.BLOCK))
+        yield loop.index, Group(builder.add(block, distance), counters)
+
+
+@device
+def with_one_high_word(index: Any) -> Any:
+    """Return how many elements, from one on, are in blocks whose numbers have one high word."""
+    return _SAME_HIGH_WORD - index % _SAME_HIGH_WORD
+
+
 def uniforms_of(high: Lanes, low: Lanes) -> Lanes:
     """Return the 32-bit uniforms of elements whose halves at both levels are known."""
     # In memory, and so in lanes, the lower half of a number comes first.
@@ -137,47 +216,72 @@ class Draw:
     def __init__(self, builder: Any, seed: Any, stream: Any) -> None:
         self.builder, self.seed, self.stream = builder, seed, stream
 
-    def halves(self, block: Any, between: Between) -> tuple[list[Lanes], Run]:
-        """Return the halves of the group that begins at a block, vector by vector, and its run.
+    def halves(self, group: Group, between: Between, flip: int = 0) -> tuple[list[Lanes], Run]:
+        """Return the halves of a group, vector by vector, and its run.
 
-        `between` is called after each round, and may write code that is to run beside it.
+        `between` is called after each round, and may write code that is to run beside it. All
+        halves are xored with `flip`, which costs nothing.
         """
-        c0, c1 = contract.split(Lanes(self.builder, block))
-        # Xor, not plus: a group begins at a multiple of its length.
-        blocks = [c0 ^ (iota(self.builder, I64, BLOCKS) + k * BLOCKS) for k in range(_CHAINS)]
-        halves: list[Lanes] = []
-        for low, high in self.drawn([(c0, c1) for c0 in blocks], between):
-            halves += [half.seen_as(I16) for half in low.interleaved(high)]
-        index = self.builder.shl(block, ir.Constant(I64, 3))
+        halves = self._in_order(group.counters, between, flip)
+        index = self.builder.shl(group.block, ir.Constant(I64, 3))
         return halves, (index, ir.Constant(I64, 1), GROUP)
 
-    def uniforms(self, block: Any, between: Between) -> list[Lanes]:
-        """Return the 32-bit uniforms of the group that begins at a block.
+    def uniforms(self, group: Group, between: Between) -> list[Lanes]:
+        """Return the 32-bit uniforms of a group.
 
         See `in_long_vectors`.
         """
-        builder = self.builder
-        c0, c1 = contract.split(Lanes(builder, block))
-        chains = [c0 ^ (iota(builder, I64, BLOCKS) + k * BLOCKS) for k in range(_CHAINS)]
-        upper = self.drawn([(chain, c1) for chain in chains], between)
-        second = at_second_level(c1)
-        lower = self.drawn([(chain, second) for chain in chains], lambda r: None)
-        uniforms = []
-        for uppers, lowers in zip(upper, lower, strict=True):
-            high = [word.seen_as(I16) for word in uppers[0].interleaved(uppers[1])]
-            low = [word.seen_as(I16) for word in lowers[0].interleaved(lowers[1])]
-            uniforms += [uniforms_of(*halves) for halves in zip(high, low, strict=True)]
-        return in_long_vectors(uniforms)
+        second = [(c0, at_second_level(c1)) for c0, c1 in group.counters]
+        upper = self._in_order(group.counters, between)
+        lower = self._in_order(second, lambda r: None)
+        return in_long_vectors([uniforms_of(*halves) for halves in zip(upper, lower, strict=True)])
 
-    def drawn(self, counters: list[tuple[Lanes, Lanes]], between: Between) -> list[Pair]:
+    def _in_order(
+        self, counters: list[tuple[Any, Lanes]], between: Between, flip: int = 0
+    ) -> list[Lanes]:
+        """Return the halves of a group in their order."""
+        # The order of the rounds' xors, key and older word first, is LLVM's choice, and the right
+        # one nearly everywhere. Enforced by fences: 1.00 of the rate (bool masks, AVX2 on a Zen 5).
+        flips = flip * 0x0001_0001_0001_0001
+        halves: list[Lanes] = []
+        for c0, c1, c2, c3, k0, k1 in self._before_last_round(counters, between, fenced=True):
+            # Fenced, or LLVM multiplies by a shifted multiplier, in 64 bits, with AVX-512.
+            pair = contract.philox_last_round_swapped(
+                c0, c1.fenced(), c2, c3.fenced(), (k0 << 32) ^ flips, (k1 << 32) ^ flips
+            )
+            low, high = (word.seen_as(I32) for word in pair)
+            # Of the first lane of 16 bytes words 0, 1, 2 and 3; then of the second.
+            for lane in (0, 1):
+                words = [2 * lane + 1, 2 * lane, low.count + 2 * lane + 1, low.count + 2 * lane]
+                order = [word + at for at in range(0, low.count, 4) for word in words]
+                halves.append(low.taken_with(high, order).seen_as(I16))
+        return halves
+
+    def drawn(self, counters: list[tuple[Any, Lanes]], between: Between) -> list[Pair]:
         """Return the bits of some vectors of blocks: of each, its lower and its upper word."""
+        states = self._before_last_round(counters, between)
+        return [contract.philox_last_round(*state) for state in states]
+
+    def _before_last_round(
+        self, counters: list[tuple[Any, Lanes]], between: Between, fenced: bool = False
+    ) -> list[contract.State]:
+        """Do all rounds but the last.
+
+        `fenced` is for counters of `group_loop`: or LLVM, with AVX-512, masks what is the same for
+        all groups before the loop, forgets in the loop that it is short, and multiplies in 64 bits.
+        Fortran order, which has others, is at 0.97 of its rate with it (Zen 5, November 2026).
+        """
         k0, k1 = contract.split(Lanes(self.builder, self.seed))
         c2, c3 = contract.split(Lanes(self.builder, self.stream))
         states = [(c0, c1, c2, c3, k0, k1) for c0, c1 in counters]
         for r in range(ROUNDS - 1):
             states = [contract.philox_round(*state) for state in states]
+            if fenced and r in (1, 2):
+                states = [
+                    (c0.fenced(), c1, c2.fenced(), c3, k0, k1) for c0, c1, c2, c3, k0, k1 in states
+                ]
             between(r)
-        return [contract.philox_last_round(*state) for state in states]
+        return states
 
     def settled_by(
         self,
@@ -185,11 +289,13 @@ class Draw:
         uppers: Sequence[Lanes],
         runs: list[Run],
         thresholds: Callable[[], tuple[Any, Any]],
+        flip: int = 0,
     ) -> list[Lanes]:
         """Settle the halves of runs of elements.
 
         `uppers` are the upper halves of thresholds, and ``thresholds()`` says where these lie, for
-        code that is seldom come to, and how many bytes apart.
+        code that is seldom come to, and how many bytes apart. Halves and `uppers` are xored with
+        `flip`.
         """
         builder = self.builder
         ties = halves[0].equals(uppers[0])
@@ -201,7 +307,7 @@ class Draw:
         before = builder.block
         with builder.if_then(tied, likely=False):
             for k, vector in enumerate(halves):
-                store(vector, memory, k * VECTOR_BYTES)
+                store(vector ^ flip, memory, k * VECTOR_BYTES)
             begin, (first_threshold, apart) = memory, thresholds()
             for index, step, n in runs:
                 law = self.seed, self.stream, first_threshold, apart
@@ -211,7 +317,8 @@ class Draw:
                 builder.call(settle, arguments)
                 begin = builder.gep(begin, [ir.Constant(I64, 2 * n)])
             again = [
-                load(builder, memory, k * VECTOR_BYTES, I16, HALVES) for k in range(len(halves))
+                load(builder, memory, k * VECTOR_BYTES, I16, HALVES) ^ flip
+                for k in range(len(halves))
             ]
             inside = builder.block
         result = []
@@ -233,9 +340,9 @@ class Law(Draw):
         # Settled halves at or above this are kept.
         self.bound = bound(self._upper)
 
-    def group(self, block: Any, between: Between) -> list[Lanes]:
-        """Return the settled halves of the group that begins at a block, vector by vector."""
-        halves, run = self.halves(block, between)
+    def group(self, group: Group, between: Between) -> list[Lanes]:
+        """Return the settled halves of a group, vector by vector."""
+        halves, run = self.halves(group, between)
         return self.settled(halves, [run])
 
     def settled(self, halves: list[Lanes], runs: list[Run]) -> list[Lanes]:
@@ -247,9 +354,15 @@ class Law(Draw):
         store(Lanes(self.builder, self.threshold), memory, 0)
         return memory, ir.Constant(I64, 0)
 
-    def decided(self, block: Any, between: Between, place: Any) -> Iterator[Lanes]:
-        """Yield what is kept of the group that begins at a block, vector by vector."""
-        return (vector >= self.bound for vector in self.group(block, between))
+    def decided(self, group: Group, between: Between, place: Any) -> Iterator[Lanes]:
+        """Yield what is kept of a group, vector by vector."""
+        if not _FLIP:
+            return (vector >= self.bound for vector in self.group(group, between))
+        halves, run = self.halves(group, between, _FLIP)
+        uppers = [self._upper ^ _FLIP] * len(halves)
+        settled = self.settled_by(halves, uppers, [run], self._in_memory, _FLIP)
+        highest_dropped = (self.bound - 1) ^ _FLIP
+        return (vector.signed_above(highest_dropped) for vector in settled)
 
     def factors(self, kind: Storage | None, place: Any, k: int, count: int) -> list[Lanes]:
         """Return the factors that threshold streams give elements of their own: none."""

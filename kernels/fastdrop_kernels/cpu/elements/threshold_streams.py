@@ -17,7 +17,7 @@ from llvmlite import ir
 from ...contract import ALWAYS
 from ..codegen.target import VECTOR_BYTES
 from ..codegen.vectors import DOUBLE, FLOAT, I16, I64, Lanes, load, select, store
-from .sampler import GROUP, Between, Draw, bound
+from .sampler import GROUP, Between, Draw, Group, bound
 from .storage import FLOAT32, Storage
 
 # Elements of a stream, at most. Of a row that long, dropout takes 0.9 of a plain call's rate in
@@ -58,10 +58,10 @@ class StreamLaw(Draw):
     def _vector_step(self, nbytes: int) -> Any:
         return self.builder.mul(self._step, ir.Constant(I64, nbytes))
 
-    def decided(self, block: Any, between: Between, place: Any) -> Iterator[Lanes]:
-        """Yield what is kept of the group that begins at a block, and at a place of the stream."""
+    def decided(self, group: Group, between: Between, place: Any) -> Iterator[Lanes]:
+        """Yield what is kept of a group, which begins at a place of the stream."""
         builder = self.builder
-        halves, run = self.halves(block, between)
+        halves, run = self.halves(group, between)
         pointer, step, uppers = self._at(_UPPERS, place, 2), self._vector_step(VECTOR_BYTES), []
         for half in halves:
             uppers.append(load(builder, pointer, 0, I16, half.count))

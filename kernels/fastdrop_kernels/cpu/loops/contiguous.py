@@ -6,7 +6,7 @@ Bits, decision and element meet in registers here, group by group.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,21 @@ from ..codegen.intrinsics import (
 from ..codegen.target import IS_X86_64, MASKS, VECTOR_BYTES
 from ..codegen.vectors import I16, I64, Lanes, iota, load, store
 from ..elements.operations import Operation
-from ..elements.sampler import GROUP, HALVES, POINTER, ROUNDS, U64, Law, load64, settler, store64
-from ..elements.storage import BITS
+from ..elements.sampler import (
+    GROUP,
+    HALVES,
+    POINTER,
+    ROUNDS,
+    U64,
+    Law,
+    group_at,
+    group_loop,
+    load64,
+    settler,
+    store64,
+    with_one_high_word,
+)
+from ..elements.storage import BITS, BOOL
 from ..elements.threshold_streams import StreamLaw
 from .apply import AHEAD_BYTES, LINE_BYTES, apply_vector, bit_copier, sizes
 from .apply import spread as spread
@@ -94,10 +107,22 @@ def _own_factors(
     return [operation.source.arranged(factor) for factor in factors]
 
 
+def _paired(vectors: Iterable[Lanes]) -> Iterator[Lanes]:
+    """Yield vectors joined two by two."""
+    remaining = iter(vectors)
+    return (a.joined(b) for a, b in zip(remaining, remaining, strict=True))
+
+
 def _groups(operation: Operation, way: str, streams: bool) -> Any:
-    """Intrinsic ``(x, y, block, count, call)``: whole groups."""
+    """Intrinsic ``(x, y, block, count, call)``: whole groups.
+
+    The numbers of their blocks have the same high word.
+    """
     in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
     wanted = _wanted(operation, way)
+    # Instructions that make bytes of 16-bit lanes, on the way to bits too, take two vectors. With
+    # AVX-512 comparisons give bits.
+    two_together = operation.target in (BOOL, BITS) and not operation.exact and not MASKS
 
     @intrinsic
     def groups(typingctx: Any, x: Any, y: Any, block: Any, count: Any, call: Any) -> Any:
@@ -108,10 +133,10 @@ def _groups(operation: Operation, way: str, streams: bool) -> Any:
             parameters = operation.parameters(builder, state.value)
             fetched = _memory_for_input(operation, way, builder)
             next_place = cgutils.alloca_once_value(builder, state.place)
-            with cgutils.for_range(builder, count) as loop:
+            with group_loop(builder, block, count) as (number, group):
 
                 def behind(pointer: Any, size: int) -> Any:
-                    return builder.gep(pointer, [builder.mul(loop.index, ir.Constant(I64, size))])
+                    return builder.gep(pointer, [builder.mul(number, ir.Constant(I64, size))])
 
                 sides = behind(x, in_bytes), behind(y, out_bytes)
 
@@ -123,14 +148,15 @@ def _groups(operation: Operation, way: str, streams: bool) -> Any:
                             vector = load(builder, sides[0], at, I64, VECTOR_BYTES // 8)
                             store(vector, fetched, at, align=VECTOR_BYTES)
 
-                first = builder.add(block, builder.mul(loop.index, ir.Constant(I64, GROUP // 8)))
                 place = builder.load(next_place)
                 # One by one, so that what is made for a vector is used up before the next.
                 noise: Iterable[Lanes]
                 if operation.exact:
-                    noise = map(operation.noise, law.uniforms(first, between))
+                    noise = map(operation.noise, law.uniforms(group, between))
                 else:
-                    noise = law.decided(first, between, place)
+                    noise = law.decided(group, between, place)
+                if two_together:
+                    noise = _paired(noise)
                 source, target = fetched or sides[0], sides[1]
                 for k, vector in enumerate(noise):
                     n = vector.count
@@ -182,7 +208,7 @@ def _part(operation: Operation, way: str, streams: bool) -> Any:
                     prefetch(builder, (x, y)[side], at + AHEAD_BYTES[side], side == 1)
 
             place = builder.sub(state.place, lane)
-            for k, kept in enumerate(law.decided(block, between, place)):
+            for k, kept in enumerate(law.decided(group_at(builder, block), between, place)):
                 there = iota(builder, I16, HALVES) + k * HALVES - begin < length
                 own = _own_factors(operation, law, place, k, HALVES) or parameters
                 apply_vector(operation, kept, source, target, k, HALVES, own, there)
@@ -281,7 +307,8 @@ def _near_span(operation: Operation, streams: bool) -> Any:
         while n:
             lane = index % _GROUP
             whole = lane == _ZERO and n >= _GROUP
-            source, target, count, m = x, y, n // _GROUP, n
+            source, target, m = x, y, n
+            count = min(n, with_one_high_word(index)) // _GROUP
             there = whole
             if packed:
                 bit = address_of(y)
@@ -321,7 +348,7 @@ def _masked_span(operation: Operation, way: str, streams: bool) -> Any:
     def span(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
         wide_vectors()
         while n:
-            lane, m = index % _GROUP, n - n % _GROUP
+            lane, m = index % _GROUP, min(n - n % _GROUP, with_one_high_word(index))
             block = (index - lane) // _EIGHT
             if lane or n < _GROUP:
                 m = min(_GROUP - lane, n)
@@ -345,12 +372,14 @@ def _far_span(operation: Operation, streams: bool) -> Any:
         wide_vectors()
         first = min((_ZERO - index) % _GROUP, n)
         near(x, y, first, index, call)
-        source, target = advance(x, first * in_size), advance(y, first * out_size)
-        count = (n - first) // _GROUP
-        if count:
-            groups(source, target, (index + first) // _EIGHT, count, call)
+        done = first
+        while n - done >= _GROUP:
+            at = index + done
+            source, target = advance(x, done * in_size), advance(y, done * out_size)
+            count = min(n - done, with_one_high_word(at)) // _GROUP
+            groups(source, target, at // _EIGHT, count, call)
             move(call, count * _GROUP)
-        done = first + count * _GROUP
+            done += count * _GROUP
         near(advance(x, done * in_size), advance(y, done * out_size), n - done, index + done, call)
 
     return routine(f"{_named(operation, streams)}-span-{FAR}", span, CONTIGUOUS)

@@ -41,7 +41,7 @@ from ..codegen.intrinsics import (
 from ..codegen.target import VECTOR_BYTES
 from ..codegen.vectors import BIT, I16, I32, I64, Lanes, load, make_nontemporal, store, window
 from ..elements.operations import Operation
-from ..elements.sampler import GROUP, HALVES, POINTER, ROUNDS, U64, Between, Law, settler
+from ..elements.sampler import GROUP, HALVES, POINTER, ROUNDS, U64, Between, Law, group_at, settler
 from .apply import AHEAD_BYTES, LINE_BYTES, apply_vector, sizes, spread
 from .call_descriptor import loaded
 
@@ -84,7 +84,7 @@ def _aligned_groups(operation: Operation) -> Any:
 
             def draw(number: Any, between: Between) -> None:
                 distance = builder.mul(number, ir.Constant(I64, GROUP // 8))
-                group = law.group(builder.add(block, distance), between)
+                group = law.group(group_at(builder, builder.add(block, distance)), between)
                 before = load(builder, last, 0, I16, HALVES)
                 for k, halves in enumerate(group):
                     kept = window(before, halves, begin) >= law.bound
