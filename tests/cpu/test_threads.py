@@ -16,7 +16,7 @@ import fastdrop as fd
 from fastdrop_kernels import contract, threads
 from fastdrop_kernels.cpu.codegen.ndarray_layout import slot
 from fastdrop_kernels.cpu.host import driver
-from fastdrop_kernels.cpu.loops.call_descriptor import record
+from fastdrop_kernels.cpu.loops.call_descriptor import descriptor
 from fastdrop_kernels.cpu.loops.contiguous import NEAR
 from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
 from tests.support.oracle import Array, applied, assert_same, data, mask, misaligned, poison
@@ -156,10 +156,10 @@ def test_parts_of_a_packed_mask_never_share_a_byte(
                 return kernel  # type: ignore[no-any-return]
 
             def call(*args: Any) -> None:
-                parts.append(args[3])
+                parts.append(args[7])
                 if name == "box":
-                    told = (ctypes.c_uint64 * 5).from_address(args[4])
-                    assert told[4] == 0  # cut along the outermost axis, between rows
+                    told = (ctypes.c_uint64 * 5).from_address(args[2])
+                    assert told[3] == 0  # cut along the outermost axis, between rows
                 kernel(*args)
 
             return call
@@ -359,10 +359,10 @@ def test_parts_are_the_whole(n: int, index: int, part: int, rng: np.random.Gener
     x = rng.standard_normal(n, np.float32)
     y, cursor, factor = poison(np.empty_like(x)), np.zeros(1, np.uint64), np.array(2, np.float32)
     kernel = flat(driver.dropping(x.dtype), NEAR)
-    told = record(n, index, contract.threshold(P), factor)
+    told = descriptor(n, contract.threshold(P), factor)
 
     def work() -> None:
-        kernel(slot(x), slot(y), slot(cursor), part, told.at, *KEY)
+        kernel(slot(x), slot(y), told.at, index, *KEY, slot(cursor), part)
 
     threads.run_together(work, 3)
     assert_same(y, applied(mask(x.shape, P, KEY, offset=index), x, 2.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fastdrop as fd
 from fastdrop_kernels.cpu.codegen.ndarray_layout import slot
 from fastdrop_kernels.cpu.elements.operations import Operation
-from fastdrop_kernels.cpu.loops.call_descriptor import ALL, record
+from fastdrop_kernels.cpu.loops.call_descriptor import ALL, descriptor
 from fastdrop_kernels.cpu.loops.contiguous import NEAR
 from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
 from tests.support.oracle import Array
@@ -22,5 +22,5 @@ def treat(
     way: str = NEAR,
 ) -> None:
     """Apply an operation to contiguous arrays."""
-    told = record(y.size, index, threshold, value)
-    flat(operation, way)(slot(x), slot(y), 0, ALL, told.at, *key)
+    told = descriptor(y.size, threshold, value)
+    flat(operation, way)(slot(x), slot(y), told.at, index, *key, 0, ALL)

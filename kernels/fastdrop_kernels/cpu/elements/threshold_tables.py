@@ -16,8 +16,7 @@ from llvmlite import ir
 from ...contract import ALWAYS
 from ..codegen.target import VECTOR_BYTES
 from ..codegen.vectors import I16, I64, Lanes, load
-from .operations import Operation
-from .sampler import GROUP, Between, Draw, Law, bound
+from .sampler import GROUP, Between, Draw, bound
 from .storage import Storage
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -74,15 +73,6 @@ class Laws(Draw):
             )
             for kind in kinds
         ]
-
-
-def law_of(
-    operation: Operation, builder: Any, seed: Any, stream: Any, threshold: Any, value: Any
-) -> Law | Laws:
-    """Return what decides for an operation, of what its loops are told."""
-    if operation.tables:
-        return Laws(builder, seed, stream, threshold, value)
-    return Law(builder, seed, stream, threshold)
 
 
 def laid(parameter: bytes, thresholds: Array, factors: Sequence[Array], copies: int) -> Array:

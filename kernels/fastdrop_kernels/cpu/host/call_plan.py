@@ -19,17 +19,16 @@ from numba.core import cgutils
 
 from ...shielded import shielded
 from ..codegen.compiler import address_of_kernel, kernel
-from ..codegen.intrinsics import address_of, intrinsic, pointer_at, pointer_in, scratch
+from ..codegen.intrinsics import address_of, intrinsic, pointer_at, pointer_in
 from ..codegen.ndarray_layout import DATA, FLAGS
 from ..elements.sampler import U64, load32, load64, store8
-from ..loops.call_descriptor import ALL, WORDS, Record, copied
+from ..loops.call_descriptor import ALL, Descriptor
 from ..loops.contiguous_kernels import Kernel
 
 _DATA, _FLAGS = np.uint64(DATA), np.uint64(FLAGS)
 _WRITEABLE = np.uint32(0x400)  # NumPy's flag
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
 _ALL = np.uint64(ALL)
-_told_scratch = scratch(8 * int(WORDS))
 # Where in a record the words lie: kernel, what it is told, from where to where y lies behind x
 # without touching it, whether it may lie where x does, and how many bytes of it are set to 0 first.
 _KERNEL, _TOLD, _BEHIND, _BEFORE, _IN_PLACE, _CLEARED = (np.uint64(8 * k) for k in range(6))
@@ -54,7 +53,7 @@ class Prepared(NamedTuple):
 
 def prepared(
     kernel: Kernel | None,
-    told: Record,
+    told: Descriptor,
     distances: tuple[int, int],
     in_place: bool,
     cleared: int,
@@ -107,10 +106,8 @@ def starter() -> Any:
             return _ONE
         for k in range(load64(record, _CLEARED)):
             store8(pointer_at(y), k, types.uint8(_ZERO))
-        # Alone, and so with no cursor, and all in one part.
-        told = _told_scratch()
-        copied(pointer_at(load64(record, _TOLD)), told, index)
-        given = (x_slot, y_slot, _ZERO, _ALL, address_of(told), seed, stream)
+        # Alone, and so with no counter, and all in one chunk.
+        given = (x_slot, y_slot, load64(record, _TOLD), index, seed, stream, _ZERO, _ALL)
         _call(load64(record, _KERNEL), given)
         return _ONE
 

@@ -22,7 +22,7 @@ from ..codegen.ndarray_layout import LAYOUT_IS_KNOWN, slot
 from ..codegen.target import NONTEMPORAL as NONTEMPORAL_IS_FAST
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP
-from ..loops.call_descriptor import ALL, Record, at_index, record
+from ..loops.call_descriptor import ALL, Descriptor, descriptor
 from ..loops.contiguous import FAR, NEAR, NEAR_BYTES, NONTEMPORAL, has_nontemporal
 from ..loops.contiguous_kernels import Kernel, flat
 from ..loops.strided_kernels import box
@@ -92,7 +92,8 @@ class Job(NamedTuple):
 
     operation: Operation
     kernel: Kernel | None  # None: nontemporal, unless it is in place
-    told: Record
+    told: Descriptor
+    first: int  # mask index
     length: int  # of what threads share, in parts that are multiples
     weight: int
     multiple: int
@@ -332,11 +333,11 @@ def _apply_together(
 def _line(
     operation: Operation, n: int, nbytes: int, index: int, threshold: int, value: Array
 ) -> Job:
-    told, weight = record(n, index, threshold, value), _weight(operation) * n
+    told, weight = descriptor(n, threshold, value), _weight(operation) * n
     kernel = None
     if not _is_nontemporal(operation, nbytes):
         kernel = flat(operation, NEAR if nbytes <= NEAR_BYTES else FAR)
-    return Job(operation, kernel, told, n, weight, GROUP)
+    return Job(operation, kernel, told, index, n, weight, GROUP)
 
 
 def _is_nontemporal(operation: Operation, nbytes: int) -> bool:
@@ -346,12 +347,12 @@ def _is_nontemporal(operation: Operation, nbytes: int) -> bool:
 
 def _do_at(job: Job, x: Array, y: Array, index: int, seed: int, stream: int) -> None:
     """Do a job whose first mask index is another."""
-    _do(job._replace(told=at_index(job.told, index)), x, y, seed, stream)
+    _do(job._replace(first=index), x, y, seed, stream)
 
 
 def _do(job: Job, x: Array, y: Array, seed: int, stream: int) -> None:
     """Do a job, on as many threads as pay."""
-    operation, kernel, told, length, weight, multiple = job
+    operation, kernel, told, first, length, weight, multiple = job
     if kernel is None:
         # What is read shortly before it is written is in the caches already.
         in_place = operation.source.bits and np.may_share_memory(x, y)
@@ -360,22 +361,22 @@ def _do(job: Job, x: Array, y: Array, seed: int, stream: int) -> None:
     if operation is PACK:
         y.fill(0)
     if threads == 1:
-        kernel(slot(x), slot(y), 0, part, told.at, seed, stream)
+        kernel(slot(x), slot(y), told.at, first, seed, stream, 0, part)
         return
-    cursor = np.zeros(1, np.uint64)
+    counter = np.zeros(1, np.uint64)
 
     def work() -> None:
         # The arrays, and not their slots, so that they live as long as a thread is working.
-        kernel(slot(x), slot(y), slot(cursor), part, told.at, seed, stream)
+        kernel(slot(x), slot(y), told.at, first, seed, stream, slot(counter), part)
 
     run_together(work, threads)
 
 
 def _walk(operation: Operation, layout: Plan, index: int, threshold: int, value: Array) -> Job:
     kernel, split, multiple = _kernel_of(operation, layout)
-    told = record(len(layout.axes), index, threshold, value, split, layout.table)
+    told = descriptor(len(layout.axes), threshold, value, split, layout.table)
     weight = _weight(operation) * layout.elements
-    return Job(operation, kernel, told, layout.axes[split][0], weight, multiple)
+    return Job(operation, kernel, told, index, layout.axes[split][0], weight, multiple)
 
 
 _FAR_FORMS = (LINE, PANEL, NEIGHBOURS)

@@ -18,10 +18,11 @@ import numpy.typing as npt
 from ...shielded import shielded
 from ..codegen.compiler import device, kernel
 from ..codegen.fp_environment import round_as_before, round_by_default
-from ..codegen.intrinsics import address_of, advance, pointer_at, pointer_in
+from ..codegen.intrinsics import address_of, pointer_at, pointer_in
 from ..codegen.ndarray_layout import AXES, DATA, DTYPE, DTYPE_WORD, FLAGS, LENGTHS, dtype_word
 from ..elements.operations import Operation
 from ..elements.sampler import U64, load32, load64
+from ..loops.call_descriptor import call_state, set_key, set_law
 from ..loops.contiguous import span_loop
 
 _DATA, _AXES, _LENGTHS = np.uint64(DATA), np.uint64(AXES), np.uint64(LENGTHS)
@@ -82,8 +83,10 @@ def express(operation: Operation, way: str) -> Any:
             return _ZERO
         if index == _LOOK:
             return _ONE
-        value, rounding = advance(record, _VALUE), round_by_default()
-        span(source, target, n, index, seed, stream, load64(record, _THRESHOLD), value)
+        rounding, call = round_by_default(), call_state()
+        set_key(call, seed, stream)
+        set_law(call, load64(record, _THRESHOLD), record_at + _VALUE)
+        span(source, target, n, index, call)
         round_as_before(rounding)
         return _ONE
 

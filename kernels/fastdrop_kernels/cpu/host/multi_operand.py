@@ -15,6 +15,7 @@ from ..codegen.ndarray_layout import slot
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP
 from ..elements.storage import Storage
+from ..loops.call_descriptor import descriptor
 from ..loops.mask_buffer import TILE
 from ..loops.multi_operand_kernels import walk
 from ..loops.operand_tiles import form_of, tile_address
@@ -55,11 +56,11 @@ def apply_jointly(
     part, threads = shares(
         axes[split][0], _WEIGHT * layout.elements, GROUP if split == len(axes) - 1 else 1
     )
-    cursor = np.zeros(1, np.uint64)
+    counter = np.zeros(1, np.uint64)
+    told = descriptor(len(axes), threshold, value, split, table)
 
     def work() -> None:
-        places = slot(at), slot(cursor), part, split, slot(table), len(axes)
-        kernel(tile, *places, seed, stream, threshold, slot(value))
+        kernel(tile, slot(at), told.at, seed, stream, slot(counter), part)
 
     run_together(work, threads)
 

@@ -8,6 +8,7 @@ way round), with its own kernels for every layout. The result is the same to the
 
 from __future__ import annotations
 
+import array
 import functools
 import math
 from collections.abc import Callable
@@ -21,7 +22,8 @@ from ...threads import run_together
 from ..codegen.ndarray_layout import slot
 from ..elements.operations import Operation
 from ..elements.storage import FLOAT64
-from ..loops.softmax import Kind, gradient_kernel, kind_of, row_numbers, softmax_kernel
+from ..loops.call_descriptor import Descriptor
+from ..loops.softmax import WORDS, Kind, gradient_kernel, kind_of, row_numbers, softmax_kernel
 from ..loops.softmax_rows import computed
 from . import driver
 from .catalogue import FLOATS
@@ -189,6 +191,16 @@ def _shared(steps: list[int], rows: _Rows, alone: bool) -> tuple[int, int]:
     return (steps[0], 1) if alone else shares(steps[0], int(_COST * steps[0] * n), 1)
 
 
+def _descriptor(rows: _Rows, steps: list[int], law: Law) -> Descriptor:
+    """Return a descriptor of rows, see `loops.softmax`."""
+    count, *through, index_step = steps
+    scale_slot = slot(law.scale)
+    words = [count, rows.shape[-1], rows.first, index_step, law.threshold, scale_slot]
+    words += [step % 2**64 for step in through]
+    memory = array.array("Q", words + [0] * (WORDS - len(words)))
+    return Descriptor(memory.buffer_info()[0], (memory, law.scale, scale_slot))
+
+
 def _forward(rows: _Rows, steps: list[int], law: Law, alone: bool) -> None:
     x, y = rows.arrays
     kind = _kind(y.dtype)
@@ -200,16 +212,13 @@ def _run_softmax(
 ) -> None:
     x, y = rows.arrays
     kernel = softmax_kernel(kind, out)
-    n, cursor = rows.shape[-1], np.zeros(1, np.uint64)
-    part, threads = _shared(steps, rows, alone)
-    count, x_step, y_step, step = steps
-    seed, stream, threshold, scale = law
+    n, counter = rows.shape[-1], np.zeros(1, np.uint64)
+    chunk, threads = _shared(steps, rows, alone)
+    told = _descriptor(rows, steps, law)
 
     def work() -> None:
-        e = np.empty(row_numbers(n), scale.dtype)
-        places = slot(x), slot(y), slot(e), slot(cursor), part, count, n
-        ways = x_step % 2**64, y_step % 2**64, rows.first, step
-        kernel(*places, *ways, seed, stream, threshold, slot(scale))
+        e = np.empty(row_numbers(n), law.scale.dtype)
+        kernel(slot(x), slot(y), slot(e), told.at, law.seed, law.stream, slot(counter), chunk)
 
     run_together(work, threads)
 
@@ -224,16 +233,14 @@ def _run_gradient(
 ) -> None:
     x, dy, dx = rows.arrays
     kernel = gradient_kernel(kind, into)
-    n, cursor = rows.shape[-1], np.zeros(1, np.uint64)
-    part, threads = _shared(steps, rows, alone)
-    count, x_step, dy_step, dx_step, step = steps
-    seed, stream, threshold, scale = law
+    n, counter = rows.shape[-1], np.zeros(1, np.uint64)
+    chunk, threads = _shared(steps, rows, alone)
+    told, slots = _descriptor(rows, steps, law), [slot(x), slot(dy), slot(dx)]
+    arrays = np.array(slots, np.uint64)
 
     def work() -> None:
-        e = np.empty(2 * row_numbers(n), scale.dtype)
-        places = slot(x), slot(dy), slot(dx), slot(e), slot(cursor), part, count, n
-        ways = x_step % 2**64, dy_step % 2**64, dx_step % 2**64, rows.first, step
-        kernel(*places, *ways, seed, stream, threshold, slot(scale))
+        e = np.empty(2 * row_numbers(n), law.scale.dtype)
+        kernel(slot(arrays), slot(e), told.at, law.seed, law.stream, slot(counter), chunk)
 
     run_together(work, threads)
 

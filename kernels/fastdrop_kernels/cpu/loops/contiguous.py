@@ -29,11 +29,12 @@ from ..codegen.intrinsics import (
 from ..codegen.target import IS_X86_64, MASKS, VECTOR_BYTES
 from ..codegen.vectors import I16, I64, Lanes, iota, load, store
 from ..elements.operations import Operation
-from ..elements.sampler import GROUP, HALVES, POINTER, ROUNDS, U64, settler
+from ..elements.sampler import GROUP, HALVES, POINTER, ROUNDS, U64, Law, load64, settler, store64
 from ..elements.storage import BITS
-from ..elements.threshold_tables import law_of
+from ..elements.threshold_tables import Laws
 from .apply import AHEAD_BYTES, LINE_BYTES, apply_vector, bit_copier, sizes
 from .apply import spread as spread
+from .call_descriptor import PLACE, State, loaded
 from .nontemporal import nontemporal_span
 
 _GROUP = np.uint64(GROUP)
@@ -77,27 +78,25 @@ def _memory_for_input(operation: Operation, way: str, builder: Any) -> Any:
     return scratch_in(builder, GROUP * source.bits // 8)
 
 
+def law_of(operation: Operation, builder: Any, state: State) -> Law | Laws:
+    """Return what decides for an operation."""
+    if operation.tables:
+        return Laws(builder, state.seed, state.stream, state.place, state.value)
+    return Law(builder, state.seed, state.stream, state.threshold)
+
+
 def _groups(operation: Operation, way: str) -> Any:
-    """Intrinsic ``(x, y, block, count, seed, stream, threshold, value)``: whole groups."""
+    """Intrinsic ``(x, y, block, count, call)``: whole groups."""
     in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
     wanted = _wanted(operation, way)
 
     @intrinsic
-    def groups(
-        typingctx: Any,
-        x: Any,
-        y: Any,
-        block: Any,
-        count: Any,
-        seed: Any,
-        stream: Any,
-        threshold: Any,
-        value: Any,
-    ) -> Any:
+    def groups(typingctx: Any, x: Any, y: Any, block: Any, count: Any, call: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, y, block, count, seed, stream, threshold, value = args
-            law = law_of(operation, builder, seed, stream, threshold, value)
-            parameters = operation.parameters(builder, value)
+            x, y, block, count, call = args
+            state = loaded(builder, call)
+            law = law_of(operation, builder, state)
+            parameters = operation.parameters(builder, state.value)
             fetched = _memory_for_input(operation, way, builder)
             with cgutils.for_range(builder, count) as loop:
 
@@ -129,13 +128,13 @@ def _groups(operation: Operation, way: str) -> Any:
                     apply_vector(operation, vector, source, target, k, n, parameters, None, factors)
             return context.get_dummy_value()
 
-        return types.void(POINTER, POINTER, *[U64] * 5, POINTER), codegen
+        return types.void(POINTER, POINTER, U64, U64, POINTER), codegen
 
     return groups
 
 
 def _part(operation: Operation, way: str) -> Any:
-    """Intrinsic ``(x, y, lane, n, block, seed, stream, threshold, value)``: n elements of a group.
+    """Intrinsic ``(x, y, lane, n, block, call)``: n elements of a group.
 
     They begin at the element `lane` of the group that begins at a block; no others are touched.
     All lines of a group are asked for: 1 Mi float32 in rows of a wider array have 0.94 of the rate
@@ -144,22 +143,12 @@ def _part(operation: Operation, way: str) -> Any:
     wanted = _wanted(operation, way)
 
     @intrinsic
-    def part(
-        typingctx: Any,
-        x: Any,
-        y: Any,
-        lane: Any,
-        n: Any,
-        block: Any,
-        seed: Any,
-        stream: Any,
-        threshold: Any,
-        value: Any,
-    ) -> Any:
+    def part(typingctx: Any, x: Any, y: Any, lane: Any, n: Any, block: Any, call: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, y, lane, n, block, seed, stream, threshold, value = args
-            law = law_of(operation, builder, seed, stream, threshold, value)
-            parameters = operation.parameters(builder, value)
+            x, y, lane, n, block, call = args
+            state = loaded(builder, call)
+            law = law_of(operation, builder, state)
+            parameters = operation.parameters(builder, state.value)
 
             def before(pointer: Any, size: int) -> Any:
                 distance = builder.mul(lane, ir.Constant(I64, size))
@@ -180,17 +169,22 @@ def _part(operation: Operation, way: str) -> Any:
                 apply_vector(operation, kept, source, target, k, HALVES, parameters, there, factors)
             return context.get_dummy_value()
 
-        return types.void(POINTER, POINTER, *[U64] * 6, POINTER), codegen
+        return types.void(POINTER, POINTER, U64, U64, U64, POINTER), codegen
 
     return part
 
 
+# Of routines over neighbours: (x, y, n, index, call), n elements whose mask indices are consecutive
+# from `index` on, with the key and the law of a call state (see `call_descriptor`).
+CONTIGUOUS = types.void(POINTER, POINTER, U64, U64, POINTER)
+
+
 @functools.cache
 def span_loop(operation: Operation, way: str) -> Any:
-    """Routine ``(x, y, n, index, seed, stream, threshold, value)``: n neighbours.
+    """Routine over neighbours, see `CONTIGUOUS`.
 
-    Their mask indices are consecutive from `index` on. If the operation finds its laws in tables,
-    `threshold` is the place of the first, and `value` says where they are (see `tables`).
+    If the operation has threshold tables, the state says where they are, and where in them the
+    first element is; PLACE is moved on.
     """
     if way == NEAR:
         return _near_span(operation)
@@ -216,15 +210,26 @@ def has_nontemporal(operation: Operation) -> bool:
     return by_masks(operation) and IS_X86_64 and not operation.tables and operation.target.bits > 8
 
 
-def _law_step(operation: Operation) -> np.uint64:
-    """Return how far apart in tables the laws of neighbours are: 0 where there are none."""
-    step: np.uint64 = _ONE if operation.tables else _ZERO
-    return step
+def _mover(operation: Operation) -> Any:
+    """Inlined ``(call, n)``: move on by n elements in threshold tables; back, modulo 2**64."""
+    if not operation.tables:
+
+        @device
+        def stay(call: Any, n: Any) -> None:
+            pass
+
+        return stay
+
+    @device
+    def move(call: Any, n: Any) -> None:
+        store64(call, PLACE, load64(call, PLACE) + n)
+
+    return move
 
 
 def _near_span(operation: Operation) -> Any:
     settler()  # known by its symbol
-    groups, law_step = _groups(operation, NEAR), _law_step(operation)
+    groups, move = _groups(operation, NEAR), _mover(operation)
     in_size, out_size = sizes(operation)
     packed = operation.target is BITS
     # What is exact draws so long that copies are nothing, and would be compiled twice.
@@ -243,9 +248,7 @@ def _near_span(operation: Operation) -> Any:
 
     copy_out = bit_copier() if packed else copy_elements
 
-    def span(
-        x: Any, y: Any, n: Any, index: Any, seed: Any, stream: Any, threshold: Any, value: Any
-    ) -> None:
+    def span(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
         wide_vectors()
         given, made = group_in(), group_out()
         while n:
@@ -270,66 +273,57 @@ def _near_span(operation: Operation) -> Any:
                     clear(given)
                     copy_bytes(advance(given, lane * in_size), x, m * in_size)
                 source, target = given, made
-            law, block = threshold - lane * law_step, (index - lane) // _EIGHT
-            groups(source, target, block, count, seed, stream, law, value)
+            move(call, _ZERO - lane)
+            groups(source, target, (index - lane) // _EIGHT, count, call)
             if not there:
                 copy_out(y, made, lane, m)
             x, y = advance(x, m * in_size), advance(y, m * out_size)
-            threshold += m * law_step
+            move(call, lane + m)
             index += m
             n -= m
 
-    signature = types.void(POINTER, POINTER, *[U64] * 5, POINTER)
-    return routine(f"{operation.name}-span", span, signature)
+    return routine(f"{operation.name}-span", span, CONTIGUOUS)
 
 
 def _masked_span(operation: Operation, way: str) -> Any:
     settler()  # known by its symbol
     groups, part = _groups(operation, way), _part(operation, way)
-    law_step = _law_step(operation)
+    move = _mover(operation)
     in_size, out_size = sizes(operation)
 
-    def span(
-        x: Any, y: Any, n: Any, index: Any, seed: Any, stream: Any, threshold: Any, value: Any
-    ) -> None:
+    def span(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
         wide_vectors()
         while n:
             lane, m = index % _GROUP, n - n % _GROUP
             block = (index - lane) // _EIGHT
             if lane or n < _GROUP:
                 m = min(_GROUP - lane, n)
-                part(x, y, lane, m, block, seed, stream, threshold, value)
+                part(x, y, lane, m, block, call)
             else:
-                groups(x, y, block, m // _GROUP, seed, stream, threshold, value)
+                groups(x, y, block, m // _GROUP, call)
             x, y = advance(x, m * in_size), advance(y, m * out_size)
-            threshold += m * law_step
+            move(call, m)
             index += m
             n -= m
 
-    signature = types.void(POINTER, POINTER, *[U64] * 5, POINTER)
-    return routine(f"{operation.name}-span-{way}", span, signature)
+    return routine(f"{operation.name}-span-{way}", span, CONTIGUOUS)
 
 
 def _far_span(operation: Operation) -> Any:
     near, groups = span_loop(operation, NEAR), _groups(operation, FAR)
-    law_step = _law_step(operation)
+    move = _mover(operation)
     in_size, out_size = sizes(operation)
 
-    def span(
-        x: Any, y: Any, n: Any, index: Any, seed: Any, stream: Any, threshold: Any, value: Any
-    ) -> None:
+    def span(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
         wide_vectors()
         first = min((_ZERO - index) % _GROUP, n)
-        near(x, y, first, index, seed, stream, threshold, value)
+        near(x, y, first, index, call)
         source, target = advance(x, first * in_size), advance(y, first * out_size)
         count = (n - first) // _GROUP
-        block = (index + first) // _EIGHT
         if count:
-            law = threshold + first * law_step
-            groups(source, target, block, count, seed, stream, law, value)
+            groups(source, target, (index + first) // _EIGHT, count, call)
+            move(call, count * _GROUP)
         done = first + count * _GROUP
-        x, y = advance(x, done * in_size), advance(y, done * out_size)
-        near(x, y, n - done, index + done, seed, stream, threshold + done * law_step, value)
+        near(advance(x, done * in_size), advance(y, done * out_size), n - done, index + done, call)
 
-    signature = types.void(POINTER, POINTER, *[U64] * 5, POINTER)
-    return routine(f"{operation.name}-span-{FAR}", span, signature)
+    return routine(f"{operation.name}-span-{FAR}", span, CONTIGUOUS)

@@ -1,8 +1,10 @@
-"""The compiled kernels: without the GIL, each over one array, alone or beside others.
+"""Kernels over arrays that are contiguous in memory and in the mask.
 
-Every argument is a uint64. An array is named by its *slot*, the address of the place that holds its
-data pointer (see `memory.slot`), so that one kernel serves every shape and nothing has to be
-unpacked at a call. Kernels are made when first asked for.
+The host's driver calls them, without the GIL. All kernels over one array are called alike:
+``(x, y, descriptor, index, seed, stream, counter, chunk)``, all uint64. x, y and the counter are
+*slots*, addresses of places that hold a data pointer (see `ndarray_layout.slot`), so that one
+kernel serves every shape and nothing has to be unpacked at a call. `index` is the mask index of the
+first element; the rest is as `call_descriptor` says. Kernels are made when first asked for.
 """
 
 from __future__ import annotations
@@ -22,11 +24,13 @@ from ..elements.operations import Operation
 from ..elements.sampler import GROUP, U64
 from .apply import sizes, units_of
 from .call_descriptor import (
-    cursor_in,
-    cursor_scratch,
-    index_in,
+    call_state,
+    counter_in,
+    counter_scratch,
     length_in,
-    take_part,
+    set_key,
+    set_law,
+    take_chunk,
     threshold_in,
     value_in,
 )
@@ -34,17 +38,18 @@ from .contiguous import span_loop
 
 Kernel: TypeAlias = Callable[..., None]
 
+KERNEL = types.void(*[U64] * 8)  # the signature of all kernels over one array
+
 _ONE, _GROUP = np.uint64(1), np.uint64(GROUP)
 
 
 @functools.cache
 @shielded
 def flat(operation: Operation, way: str) -> Kernel:
-    """Kernel over contiguous elements with consecutive mask indices.
+    """Kernel over contiguous elements with consecutive mask indices, in one of the ways of `span`.
 
-    ``(x, y, cursor, part, record, seed, stream)`` treats the elements of a record (see `shares`) in
-    one of the ways of `span`. `part` is a whole number of groups, and cuts lie between groups, so
-    that no bits are drawn twice.
+    A chunk is a whole number of groups, and cuts lie between groups, so that no bits are drawn
+    twice.
     """
     span = span_loop(operation, way)
     in_size, out_size = sizes(operation)
@@ -53,26 +58,27 @@ def flat(operation: Operation, way: str) -> Kernel:
     def run(
         x_slot: Any,
         y_slot: Any,
-        cursor_slot: Any,
-        part: Any,
-        told_at: Any,
+        descriptor_at: Any,
+        index: Any,
         seed: Any,
         stream: Any,
+        counter_slot: Any,
+        chunk: Any,
     ) -> None:
         rounding = round_by_default()
-        x, y, told = pointer_in(x_slot), pointer_in(y_slot), pointer_at(told_at)
-        cursor = cursor_in(cursor_slot, cursor_scratch())
-        n, index = length_in(told), index_in(told)
-        threshold, value = threshold_in(told), value_in(told)
+        x, y, descriptor = pointer_in(x_slot), pointer_in(y_slot), pointer_at(descriptor_at)
+        counter, call = counter_in(counter_slot, counter_scratch()), call_state()
+        n = length_in(descriptor)
+        set_key(call, seed, stream)
+        set_law(call, threshold_in(descriptor), value_in(descriptor))
         y = advance(y, (units - _ONE) * address_of(y))
         skew = index % _GROUP
-        position = take_part(cursor, part)
+        position = take_chunk(counter, chunk)
         while position < n + skew:
             start = position - min(position, skew)
-            m = min(position + part - skew, n) - start
-            source, target = advance(x, start * in_size), advance(y, start * out_size)
-            span(source, target, m, index + start, seed, stream, threshold, value)
-            position = take_part(cursor, part)
+            m = min(position + chunk - skew, n) - start
+            span(advance(x, start * in_size), advance(y, start * out_size), m, index + start, call)
+            position = take_chunk(counter, chunk)
         round_as_before(rounding)
 
-    return kernel(f"{operation.name}-{way}-flat", run, types.void(*[U64] * 7))
+    return kernel(f"{operation.name}-{way}-flat", run, KERNEL)

@@ -11,12 +11,13 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
 
 from ...layout import MAX_AXES
 from ..codegen.compiler import device
 from ..codegen.intrinsics import advance, copy_bytes, scratch
-from ..elements.sampler import load64, store64
-from .call_descriptor import take_part
+from ..elements.sampler import POINTER, U64, load64, store64
+from .call_descriptor import take_chunk
 
 _ZERO, _ONE, _EIGHT = np.uint64(0), np.uint64(1), np.uint64(8)
 
@@ -33,13 +34,22 @@ def step_of(axis: Any, column: Any) -> Any:
     return load64(axis, _EIGHT * column + _EIGHT)
 
 
+# Columns of the table of axes of kernels over one array: the steps through thresholds, through x
+# and y, and through the mask.
+LAW, X, Y, INDEX = (np.uint64(c) for c in range(4))
+AXIS_BYTES = np.uint64(8 * 5)  # of a row of that table
+# Of inner loops: (x, y, axis, index, call) treats the axis, or two, whose rows of that table begin
+# at `axis`, from the element that x, y and the mask index say; `call` is the call state.
+INNER = types.void(POINTER, POINTER, POINTER, U64, POINTER)
+
+
 class Odometer(NamedTuple):
     """What a kernel inlines. `at` is its memory, and begins with the places themselves."""
 
     memory: Any  # () -> at
     set_up: Any  # (at, table, n_axes, outer) -> axes, a copy, of which so many are counted on
     axis_at: Any  # (axes, a) -> axis
-    # (at, begin, cursor, part, table, split) -> start: go to the next part of the axis `split`.
+    # (at, begin, counter, chunk, table, split) -> start: go to the next part of the axis `split`.
     # Places are those of `begin`, and `start` steps further. Where the axis ends, none is left.
     next_part: Any
     count_on: Any  # (at, outer) -> finished: go to the next place of the part
@@ -65,11 +75,11 @@ def odometer(columns: int) -> Odometer:
         return axes
 
     @device
-    def next_part(at: Any, begin: Any, cursor: Any, part: Any, table: Any, split: Any) -> Any:
+    def next_part(at: Any, begin: Any, counter: Any, chunk: Any, table: Any, split: Any) -> Any:
         whole, cut = axis_at(table, split), axis_at(advance(at, axes_place), split)
-        start, length = take_part(cursor, part), length_of(whole)
+        start, length = take_chunk(counter, chunk), length_of(whole)
         if start < length:
-            store64(cut, _ZERO, min(part, length - start))
+            store64(cut, _ZERO, min(chunk, length - start))
             for c in range(each):
                 store64(at, _EIGHT * c, load64(begin, _EIGHT * c) + start * step_of(cut, c))
         return start

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ..codegen.compiler import device, routine
-from ..codegen.intrinsics import advance, scratch
+from ..codegen.compiler import routine
+from ..codegen.intrinsics import advance, pointer_at
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP, POINTER, U64, load64, store64
+from .call_descriptor import BUFFER, END, FIRST
 from .contiguous import NEAR, span_loop
 
 TILE = 1024  # elements that are asked for at once, at most
@@ -25,39 +26,23 @@ NOISE_ELEMENTS = TILE + 2 * GROUP
 
 _GROUP, _CAPACITY = np.uint64(GROUP), np.uint64(NOISE_ELEMENTS)
 _ZERO, _EIGHT = np.uint64(0), np.uint64(8)
-window_scratch = scratch(16)  # the first element, and the one behind the last
-
-
-@device
-def forget(window: Any) -> None:
-    """Say that there is no noise: at first, and where another threshold has settled it."""
-    store64(window, _ZERO, _ZERO)
-    store64(window, _EIGHT, _ZERO)
 
 
 @functools.cache
 def noise_window(drawn: Operation) -> Any:
-    """Routine ``(noise, window, element, m, reach, seed, stream, threshold)``.
+    """Routine ``(element, m, reach, call)``.
 
-    `drawn` is `MARKS` or `UNIFORMS`. After it, `noise` holds that of the m elements from `element`
-    on, and window[0] is the first that it is of, a multiple of `GROUP`. Up to `reach` elements will
-    be asked for soon.
+    `drawn` is `MARKS` or `UNIFORMS`. After it, the buffer of the call state holds that of the m
+    elements from `element` on, and FIRST is the first that it is of, a multiple of `GROUP`. Up to
+    `reach` elements will be asked for soon.
     """
     draw, size = span_loop(drawn, NEAR), np.uint64(drawn.target.itemsize)
 
-    def provide(
-        noise: Any,
-        window: Any,
-        element: Any,
-        m: Any,
-        reach: Any,
-        seed: Any,
-        stream: Any,
-        threshold: Any,
-    ) -> None:
-        first, end = load64(window, _ZERO), load64(window, _EIGHT)
+    def provide(element: Any, m: Any, reach: Any, call: Any) -> None:
+        first, end = load64(call, FIRST), load64(call, END)
         if element >= first and element + m <= end:
             return
+        noise = pointer_at(load64(call, BUFFER))
         begin = element - element % _GROUP
         if begin < first or begin >= end:
             end = begin
@@ -68,9 +53,8 @@ def noise_window(drawn: Operation) -> Any:
         n += (_ZERO - n) % _GROUP
         n = min(n, begin + _CAPACITY - end)
         there = advance(noise, (end - begin) * size)
-        draw(there, there, n, end, seed, stream, threshold, there)
-        store64(window, _ZERO, begin)
-        store64(window, _EIGHT, end + n)
+        draw(there, there, n, end, call)
+        store64(call, FIRST, begin)
+        store64(call, END, end + n)
 
-    signature = types.void(POINTER, POINTER, *[U64] * 6)
-    return routine(f"{drawn.name}-window", provide, signature)
+    return routine(f"{drawn.name}-window", provide, types.void(U64, U64, U64, POINTER))

@@ -43,6 +43,7 @@ from ..codegen.vectors import BIT, I16, I32, I64, Lanes, load, make_nontemporal,
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP, HALVES, POINTER, ROUNDS, U64, Between, Law, settler
 from .apply import AHEAD_BYTES, LINE_BYTES, apply_vector, sizes, spread
+from .call_descriptor import loaded
 
 _GROUP, _LINE = np.uint64(GROUP), np.uint64(LINE_BYTES)
 _ZERO, _ONE, _TWO, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 8))
@@ -53,7 +54,7 @@ _WRITE_ROUNDS = 4
 
 
 def _aligned_groups(operation: Operation) -> Any:
-    """Intrinsic ``(x, y, shift, block, count, seed, stream, threshold, value)``.
+    """Intrinsic ``(x, y, shift, block, count, call)``.
 
     Write the elements of `count` groups, from `shift` elements before the second one on, by
     nontemporal stores. `block` is where the first one begins, x and y point to the first element
@@ -65,21 +66,13 @@ def _aligned_groups(operation: Operation) -> Any:
 
     @intrinsic
     def aligned_groups(
-        typingctx: Any,
-        x: Any,
-        y: Any,
-        shift: Any,
-        block: Any,
-        count: Any,
-        seed: Any,
-        stream: Any,
-        threshold: Any,
-        value: Any,
+        typingctx: Any, x: Any, y: Any, shift: Any, block: Any, count: Any, call: Any
     ) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, y, shift, block, count, seed, stream, threshold, value = args
-            law = Law(builder, seed, stream, threshold)
-            parameters = operation.parameters(builder, value)
+            x, y, shift, block, count, call = args
+            state = loaded(builder, call)
+            law = Law(builder, state.seed, state.stream, state.threshold)
+            parameters = operation.parameters(builder, state.value)
             begin = Lanes(builder, builder.sub(ir.Constant(I64, HALVES), shift)).converted(I16)
             # The last draws of a group, and the keep bits of what is written while the next one is
             # drawn. LLVM holds both in registers, but for three or so, which it spills.
@@ -124,7 +117,7 @@ def _aligned_groups(operation: Operation) -> Any:
             store_fence(builder)
             return context.get_dummy_value()
 
-        return types.void(POINTER, POINTER, *[U64] * 6, POINTER), codegen
+        return types.void(POINTER, POINTER, U64, U64, U64, POINTER), codegen
 
     return aligned_groups
 
@@ -139,23 +132,21 @@ def nontemporal_span(operation: Operation, far: Any) -> Any:
     settler()  # known by its symbol
     in_size, out_size = sizes(operation)
 
-    def span(
-        x: Any, y: Any, n: Any, index: Any, seed: Any, stream: Any, threshold: Any, value: Any
-    ) -> None:
+    def span(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
         wide_vectors()
         first = (_ZERO - index) % _GROUP
         begin = address_of(y) + first * out_size
         if n < first + _TWO * _GROUP or begin % out_size:
-            far(x, y, n, index, seed, stream, threshold, value)
+            far(x, y, n, index, call)
         else:
             shift, block = begin % _LINE // out_size, (index + first) // _EIGHT
             head, count = first + _GROUP - shift, (n - first) // _GROUP - _ONE
-            far(x, y, head, index, seed, stream, threshold, value)
+            far(x, y, head, index, call)
             source, target = advance(x, head * in_size), advance(y, head * out_size)
-            aligned_groups(source, target, shift, block, count, seed, stream, threshold, value)
+            aligned_groups(source, target, shift, block, count, call)
             done = head + count * _GROUP
             source, target = advance(x, done * in_size), advance(y, done * out_size)
-            far(source, target, n - done, index + done, seed, stream, threshold, value)
+            far(source, target, n - done, index + done, call)
 
-    signature = types.void(POINTER, POINTER, *[U64] * 5, POINTER)
+    signature = types.void(POINTER, POINTER, U64, U64, POINTER)
     return routine(f"{operation.name}-span-nontemporal", span, signature)

@@ -16,6 +16,7 @@ from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import advance, pointer_at, scratch, wide_vectors
 from ..elements.operations import MARKS, UNIFORMS
 from ..elements.sampler import POINTER, U64, is_degenerate, load64, store16
+from .call_descriptor import BUFFER, FIRST, THRESHOLD, VALUE
 from .copy import mover
 from .loop_nest import length_of, step_of
 from .mask_buffer import TILE, noise_window
@@ -32,11 +33,11 @@ _ALL_KEPT = np.uint64(0xFFFF)  # a mark
 
 @functools.cache
 def rows_loop(form: Form) -> Any:
-    """Routine ``(tile, at, outer, inner, seed, stream, threshold, value, noise, window)``.
+    """Routine ``(tile, at, axes, call)``.
 
     `tile` is the address of an operation's `tile_loop`. `at` says where the rows begin: the
-    addresses of the inputs, of y, and the mask index; `outer` and `inner` are rows of a table of
-    axes. `noise` has room for `NOISE_ELEMENTS`, and `window` says what it holds.
+    addresses of the inputs, of y, and the mask index; the two axes are the rows at `axes` of a
+    table. The mask buffer of the call state has room for `NOISE_ELEMENTS`.
     """
     drawn_as = UNIFORMS if form.exact else MARKS
     move, provide = mover(), noise_window(drawn_as)
@@ -47,25 +48,16 @@ def rows_loop(form: Form) -> Any:
     places = offsets(form.inputs, TILE)
     sides_scratch, alike_scratch = scratch(16 * len(sizes)), scratch(4 * COUNT)
     buffers_scratch = scratch(int(places[-1]) + TILE * form.output)
-    made_place = places[-1]
+    made_place, axis_bytes = places[-1], np.uint64(8 * (form.columns + 1))
 
     @device
     def goes_on(outer: Any, inner: Any, column: Any) -> Any:
         return step_of(outer, column) == length_of(inner) * step_of(inner, column)
 
-    def rows(
-        tile: Any,
-        at: Any,
-        outer: Any,
-        inner: Any,
-        seed: Any,
-        stream: Any,
-        threshold: Any,
-        value: Any,
-        noise: Any,
-        window: Any,
-    ) -> None:
+    def rows(tile: Any, at: Any, outer: Any, call: Any) -> None:
         wide_vectors()
+        inner, noise = advance(outer, axis_bytes), pointer_at(load64(call, BUFFER))
+        threshold, value = load64(call, THRESHOLD), pointer_at(load64(call, VALUE))
         sides, alike, buffers = sides_scratch(), alike_scratch(), buffers_scratch()
         made = advance(buffers, made_place)
         n, runs, most = length_of(inner), length_of(outer), _TILE
@@ -118,15 +110,15 @@ def rows_loop(form: Form) -> Any:
                 element = load64(at, _EIGHT * index_column) + r * row_step + done * index_step
                 if index_step == _CONSECUTIVE and not certain:
                     reach = (runs - r) * together
-                    provide(noise, window, element, m, reach, seed, stream, threshold)
-                    drawn = advance(noise, (element - load64(window, _ZERO)) * noise_size)
+                    provide(element, m, reach, call)
+                    drawn = advance(noise, (element - load64(call, FIRST)) * noise_size)
                     drawn_step = noise_size
                 elif not certain:
                     many, copies = (m, _ONE) if index_step else (_ONE, _COUNT)
                     for t in range(many):
                         one = element + t * index_step
-                        provide(noise, window, one, _ONE, _ZERO, seed, stream, threshold)
-                        its = advance(noise, (one - load64(window, _ZERO)) * noise_size)
+                        provide(one, _ONE, _ZERO, call)
+                        its = advance(noise, (one - load64(call, FIRST)) * noise_size)
                         copy = advance(alike, t * noise_size)
                         move(copy, noise_size, its, _ZERO, copies, noise_size)
                     drawn_step = noise_size if index_step else _ZERO
@@ -142,5 +134,5 @@ def rows_loop(form: Form) -> Any:
                     move(target, out_step, made, out_size, m, out_size)
                 done += m
 
-    signature = types.void(U64, *[POINTER] * 3, *[U64] * 3, *[POINTER] * 3)
+    signature = types.void(U64, POINTER, POINTER, POINTER)
     return routine(f"{form.name}-rows", rows, signature)

@@ -30,10 +30,11 @@ from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import address_of, advance, intrinsic, prefetch, wide_vectors
 from ..codegen.vectors import BIT, I64, Lanes, store
 from ..elements.operations import Operation
-from ..elements.sampler import HALVES, POINTER, ROUNDS, U64, Law, settler
+from ..elements.sampler import HALVES, POINTER, ROUNDS, U64, settler
 from .apply import LINE_BYTES, apply_vector, sizes
+from .call_descriptor import loaded
 from .contiguous import spread
-from .transposed_loops import ROW_BYTES, ROWS
+from .transposed_loops import ROW_BYTES, ROWS, law_of
 from .transposed_tile import COLUMNS, Strip, columns_of, got_blocks, put_blocks
 
 # Of a run: a strip's elements of one column each. As many as columns, so that as many runs are put
@@ -87,17 +88,15 @@ def _step(operation: Operation, aligned: bool) -> Any:
         y_ahead: Any,
         index: Any,
         row_step: Any,
-        seed: Any,
-        stream: Any,
-        threshold: Any,
-        value: Any,
+        call: Any,
         kept: Any,
         draw_marks: Any,
     ) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             sides, ahead = args[:3], args[3:5]
-            index, row_step, seed, stream, threshold, value, kept, draw_marks = args[5:]
-            law = Law(builder, seed, stream, threshold)
+            index, row_step, call, kept, draw_marks = args[5:]
+            state = loaded(builder, call)
+            law = law_of(builder, state)
             rows = Strip(law, index, row_step)
 
             def between(r: int) -> None:
@@ -108,7 +107,7 @@ def _step(operation: Operation, aligned: bool) -> Any:
                         builder.gep(side, [ir.Constant(I64, k * nbytes)])
                         for side, nbytes in zip(sides, (*unit_bytes, STRIP_MARK_BYTES), strict=True)
                     )
-                    _put_unit(operation, builder, x, y, marks, value)
+                    _put_unit(operation, builder, x, y, marks, state.value)
 
             if aligned:
                 words = rows.blocks(0, 0, between)
@@ -122,7 +121,7 @@ def _step(operation: Operation, aligned: bool) -> Any:
                 store((column >= law.bound).as_number(), draw_marks, j * _MARK_BYTES)
             return context.get_dummy_value()
 
-        return types.void(*[POINTER] * 5, *[U64] * 5, *[POINTER] * 3), codegen
+        return types.void(*[POINTER] * 5, *[U64] * 2, *[POINTER] * 3), codegen
 
     return step
 
@@ -152,10 +151,7 @@ def pillar_loop(operation: Operation, aligned: bool) -> Any:
         y_next: Any,
         index: Any,
         row_step: Any,
-        seed: Any,
-        stream: Any,
-        threshold: Any,
-        value: Any,
+        call: Any,
         kept: Any,
         draw_marks: Any,
         runs: Any,
@@ -183,10 +179,7 @@ def pillar_loop(operation: Operation, aligned: bool) -> Any:
                     y_ahead,
                     index,
                     row_step,
-                    seed,
-                    stream,
-                    threshold,
-                    value,
+                    call,
                     kept,
                     draw_marks,
                 )
@@ -214,7 +207,7 @@ def pillar_loop(operation: Operation, aligned: bool) -> Any:
 
     signature = types.void(
         *[POINTER, U64, POINTER, U64, POINTER, POINTER, POINTER],
-        *[*[U64] * 5, POINTER, POINTER, POINTER, U64, U64],
+        *[*[U64] * 2, POINTER, POINTER, POINTER, U64, U64],
     )
     blocks = "blocks" if aligned else "anywhere"
     return routine(f"{operation.name}-pillar-{blocks}", pillar, signature)

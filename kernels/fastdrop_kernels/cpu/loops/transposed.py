@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from ..codegen.compiler import device, routine
-from ..codegen.intrinsics import address_of, advance, scratch, wide_vectors
+from ..codegen.intrinsics import address_of, advance, pointer_at, scratch, wide_vectors
 from ..elements.operations import Operation, drawn_for
-from ..elements.sampler import settler
+from ..elements.sampler import load64, settler
 from ..elements.storage import BITS
 from .apply import any_loop, sizes
+from .call_descriptor import BUFFER, VALUE
 from .contiguous import NEAR, by_masks
-from .shared import PAIR
+from .loop_nest import AXIS_BYTES, INDEX, INNER, X, Y, length_of, step_of
 from .tile_pipeline import RUN_ROWS, STRIP_MARK_BYTES, moved_back, pillar_loop, pillar_putter
 from .transposed_loops import (
     AHEAD_BYTES,
@@ -50,7 +51,7 @@ _ZERO, _ONE, _SEVEN = (np.uint64(n) for n in (0, 1, 7))
 
 @functools.cache
 def panel_loop(operation: Operation, way: str) -> Any:
-    """Routine over two axes: index step 1 along columns, memory nearest along rows inside.
+    """Inner loop over two axes: index step 1 along columns, memory nearest along rows inside.
 
     Large arrays go by pillars. What is left of them, and small ones, go by strips down 8 columns at
     a time: that many streams the hardware can follow, and 32 it cannot (1000 x 1003 float32 without
@@ -81,24 +82,13 @@ def panel_loop(operation: Operation, way: str) -> Any:
     two_pillars_marks = scratch(2 * int(marks_bytes))
     pillar_scratch = scratch(int(pillar_rows * out_size))
 
-    def panel(
-        x: Any,
-        x_column: Any,
-        x_row: Any,
-        y: Any,
-        y_column: Any,
-        y_row: Any,
-        columns: Any,
-        rows: Any,
-        index: Any,
-        row_step: Any,
-        seed: Any,
-        stream: Any,
-        threshold: Any,
-        value: Any,
-        marks: Any,
-    ) -> None:
+    def panel(x: Any, y: Any, axis: Any, index: Any, call: Any) -> None:
         wide_vectors()
+        inside = advance(axis, AXIS_BYTES)
+        columns, x_column, y_column = length_of(axis), step_of(axis, X), step_of(axis, Y)
+        rows, x_row, y_row = length_of(inside), step_of(inside, X), step_of(inside, Y)
+        row_step = step_of(inside, INDEX)
+        marks, value = pointer_at(load64(call, BUFFER)), pointer_at(load64(call, VALUE))
         kept_blocks = _kept_scratch()
         contiguous = not packed and x_row == in_size and y_row == out_size
         apart = in_size == _ZERO or address_of(x) != address_of(y)
@@ -132,7 +122,7 @@ def panel_loop(operation: Operation, way: str) -> Any:
                 if not aligned or p >= whole:
                     kept = advance(kept_blocks, _kept_at(aligned, p, begin) * row_bytes)
                     first = index + moved_back(p, end, back) * row_step
-                    keep_blocks(kept, first, row_step, seed, stream, threshold)
+                    keep_blocks(kept, first, row_step, call)
             for column in range(_ZERO, columns, _COLUMNS):
                 width = min(_COLUMNS, columns - column)
                 by_strips = contiguous and width == _COLUMNS
@@ -173,10 +163,7 @@ def panel_loop(operation: Operation, way: str) -> Any:
                                     b,
                                     i,
                                     row_step,
-                                    seed,
-                                    stream,
-                                    threshold,
-                                    value,
+                                    call,
                                     kept,
                                     new_marks,
                                     runs,
@@ -193,10 +180,7 @@ def panel_loop(operation: Operation, way: str) -> Any:
                                     b,
                                     i,
                                     row_step,
-                                    seed,
-                                    stream,
-                                    threshold,
-                                    value,
+                                    call,
                                     kept,
                                     new_marks,
                                     runs,
@@ -220,10 +204,7 @@ def panel_loop(operation: Operation, way: str) -> Any:
                                     y_next,
                                     i,
                                     row_step,
-                                    seed,
-                                    stream,
-                                    threshold,
-                                    value,
+                                    call,
                                     kept,
                                     count,
                                 )
@@ -237,17 +218,14 @@ def panel_loop(operation: Operation, way: str) -> Any:
                                     y_next,
                                     i,
                                     row_step,
-                                    seed,
-                                    stream,
-                                    threshold,
-                                    value,
+                                    call,
                                     kept,
                                     count,
                                 )
                             p += count * ROWS
                             continue
                         if back:  # fewer than 8 columns: rows, and so blocks, are not moved
-                            keep_blocks(kept, i, row_step, seed, stream, threshold)
+                            keep_blocks(kept, i, row_step, call)
                     p += ROWS
                     if partly:
                         if by_strips:
@@ -258,15 +236,12 @@ def panel_loop(operation: Operation, way: str) -> Any:
                                 y_column,
                                 i,
                                 row_step,
-                                seed,
-                                stream,
-                                threshold,
-                                value,
+                                call,
                                 kept,
                                 n,
                             )
                             continue
-                    draw(marks, i, row_step, seed, stream, threshold, kept)
+                    draw(marks, i, row_step, kept, call)
                     if not decides:
                         if by_strips and n == ROWS:
                             put(a, x_column, b, y_column, ahead, ahead, marks, value)
@@ -279,7 +254,7 @@ def panel_loop(operation: Operation, way: str) -> Any:
             if old_runs:
                 put_pillar(old_x, x_column, old_y, y_column, old_marks, value, old_runs, old_back)
 
-    return routine(f"{operation.name}-{way}-panel", panel, PAIR)
+    return routine(f"{operation.name}-{way}-panel", panel, INNER)
 
 
 @device

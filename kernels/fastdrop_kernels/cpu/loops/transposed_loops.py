@@ -24,6 +24,7 @@ from ..elements.sampler import (
     uniforms_of,
 )
 from .apply import sizes
+from .call_descriptor import State, loaded
 from .contiguous import NEAR
 from .transposed_tile import COLUMNS, Columns, Strip, columns_of, got_blocks, put_blocks
 
@@ -36,22 +37,25 @@ _ZERO = np.uint64(0)
 
 
 def blocks_keeper(levels: int) -> Any:
-    """Intrinsic ``(kept, index, row_step, ...)``: the bits of the blocks in which rows begin."""
+    """Intrinsic ``(kept, index, row_step, call)``: the bits of the blocks in which rows begin."""
 
     @intrinsic
-    def keep_blocks(
-        typingctx: Any, kept: Any, index: Any, row_step: Any, seed: Any, stream: Any, threshold: Any
-    ) -> Any:
+    def keep_blocks(typingctx: Any, kept: Any, index: Any, row_step: Any, call: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            kept, index, row_step, *key = args
-            rows = Strip(Law(builder, *key), index, row_step)
+            kept, index, row_step, call = args
+            rows = Strip(law_of(builder, loaded(builder, call)), index, row_step)
             for level in range(levels):
                 put_blocks(rows.blocks(0, level), kept, level)
             return context.get_dummy_value()
 
-        return types.void(POINTER, *[U64] * 5), codegen
+        return types.void(POINTER, U64, U64, POINTER), codegen
 
     return keep_blocks
+
+
+def law_of(builder: Any, state: State) -> Law:
+    """Return what decides, of a call state."""
+    return Law(builder, state.seed, state.stream, state.threshold)
 
 
 def levels_of(operation: Operation) -> int:
@@ -78,18 +82,14 @@ def strip_of(operation: Operation, aligned: bool, way: str, partial: bool = Fals
         y_ahead: Any,
         index: Any,
         row_step: Any,
-        seed: Any,
-        stream: Any,
-        threshold: Any,
-        value: Any,
+        call: Any,
         kept: Any,
         n: Any,
     ) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, x_column, y, y_column, *ahead, index, row_step, seed, stream, threshold = args[:-3]
-            value, kept, n = args[-3:]
-            key = seed, stream, threshold
-            law = Law(builder, *key)
+            x, x_column, y, y_column, *ahead, index, row_step, call, kept, n = args
+            state = loaded(builder, call)
+            law = law_of(builder, state)
             rows = Strip(law, index, row_step)
             columns = Columns(operation, way, builder, (x, x_column), (y, y_column))
             where = None
@@ -118,10 +118,10 @@ def strip_of(operation: Operation, aligned: bool, way: str, partial: bool = Fals
             else:
                 runs = [(builder.add(index, j), row_step, HALVES) for j in columns.each]
                 noise = (column >= law.bound for column in law.settled(halves[0], runs))
-            columns.put(noise, operation.parameters(builder, value), where)
+            columns.put(noise, operation.parameters(builder, state.value), where)
             return context.get_dummy_value()
 
-        signature = types.void(POINTER, U64, POINTER, *[U64] * 8, POINTER, POINTER, U64)
+        signature = types.void(POINTER, U64, POINTER, *[U64] * 5, POINTER, POINTER, U64)
         return signature, codegen
 
     return strip
@@ -129,7 +129,7 @@ def strip_of(operation: Operation, aligned: bool, way: str, partial: bool = Fals
 
 @functools.cache
 def noise_loop(drawn: Operation) -> Any:
-    """Routine ``(noise, index, row_step, seed, stream, threshold, kept)``.
+    """Routine ``(noise, index, row_step, kept, call)``.
 
     It writes a strip's noise, column by column.
     """
@@ -141,10 +141,8 @@ def noise_loop(drawn: Operation) -> Any:
         noise: Any,
         index: Any,
         row_step: Any,
-        seed: Any,
-        stream: Any,
-        threshold: Any,
         kept: Any,
+        call: Any,
     ) -> None:
         wide_vectors()
         strip(
@@ -156,15 +154,12 @@ def noise_loop(drawn: Operation) -> Any:
             _ZERO,
             index,
             row_step,
-            seed,
-            stream,
-            threshold,
-            noise,
+            call,
             kept,
             ROWS,
         )
 
-    return routine(f"{drawn.name}-strip", draw, types.void(POINTER, *[U64] * 5, POINTER))
+    return routine(f"{drawn.name}-strip", draw, types.void(POINTER, U64, U64, POINTER, POINTER))
 
 
 @functools.cache
@@ -190,10 +185,7 @@ def strips_loop(operation: Operation, aligned: bool, way: str) -> Any:
         y_next: Any,
         index: Any,
         row_step: Any,
-        seed: Any,
-        stream: Any,
-        threshold: Any,
-        value: Any,
+        call: Any,
         kept: Any,
         count: Any,
     ) -> None:
@@ -213,15 +205,12 @@ def strips_loop(operation: Operation, aligned: bool, way: str) -> Any:
                 y_ahead,
                 index + k * ROWS * row_step,
                 row_step,
-                seed,
-                stream,
-                threshold,
-                value,
+                call,
                 advance(kept, k * kept_bytes),
                 ROWS,
             )
 
-    signature = types.void(POINTER, U64, POINTER, *[U64] * 8, POINTER, POINTER, U64)
+    signature = types.void(POINTER, U64, POINTER, *[U64] * 5, POINTER, POINTER, U64)
     blocks = "blocks" if aligned else "anywhere"
     return routine(f"{operation.name}-{way}-strips-{blocks}", strips, signature)
 
@@ -238,10 +227,7 @@ def part_loop(operation: Operation) -> Any:
         y_column: Any,
         index: Any,
         row_step: Any,
-        seed: Any,
-        stream: Any,
-        threshold: Any,
-        value: Any,
+        call: Any,
         kept: Any,
         n: Any,
     ) -> None:
@@ -255,15 +241,12 @@ def part_loop(operation: Operation) -> Any:
             _ZERO,
             index,
             row_step,
-            seed,
-            stream,
-            threshold,
-            value,
+            call,
             kept,
             n,
         )
 
-    signature = types.void(POINTER, U64, POINTER, *[U64] * 6, POINTER, POINTER, U64)
+    signature = types.void(POINTER, U64, POINTER, *[U64] * 3, POINTER, POINTER, U64)
     return routine(f"{operation.name}-strip-part", partial, signature)
 
 
