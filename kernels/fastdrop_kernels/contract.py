@@ -1,20 +1,21 @@
-"""The mask contract, version 1: which elements are dropped, and nothing else.
+"""The mask contract, version 1: which elements are dropped.
 
-This is the only place in Python where the mask is defined. The functions take and return
-``numpy.uint64`` scalars or arrays and use no names but each other's, so the same text serves three
-times: called on arrays it is the reference, through ``numba.njit`` it is the CPU kernels, and
-through ``numba.cuda.jit(device=True)`` it is device code. A change of one bit here is a new
-version and a breaking release.
+This is the only definition of the mask in Python. The functions take and return ``numpy.uint64``
+scalars or arrays and call only each other, so the same code is used in three ways: called on arrays
+it is the reference, traced on LLVM vectors or compiled by ``numba.njit`` it is part of the CPU
+kernels, and compiled by ``numba.cuda.jit(device=True)`` it is device code. A change of one bit here
+is a new version of the contract and a breaking release.
 
 The generator is Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy
 as 1, 2, 3", SC'11. An element's index ``i`` is its position in C order in the mask's global shape.
-One call of the generator serves the ``BLOCK = 8`` elements of block ``i // 8``, 16 bits each; a
-second call, at level 1, gives 16 bits more, so that every element owns a 32-bit uniform ``U`` and
-is dropped if and only if ``U < T``. Level 1 has to be drawn only where level 0 is a tie.
+One call of the generator serves the ``BLOCK = 8`` elements of block ``i // 8`` with 16 bits each; a
+second call, at level 1, gives 16 more bits. So every element has a 32-bit uniform ``U``, and is
+dropped if and only if ``U < T``. Level 1 must be drawn only for a tie: if the 16 bits of level 0
+equal the high half of the threshold T.
 
-State lives in 64-bit lanes whose high halves may hold rubbish between rounds: words are masked to
-32 bits only where they enter a product. LLVM then needs one 32x32->64 multiplication per product
-instead of a 64-bit one, which made the bits alone about three times faster.
+State is held in 64-bit lanes whose high halves are arbitrary between rounds: words are masked to 32
+bits only as factors of a product. LLVM then uses one 32x32->64 multiplication per product instead
+of a 64-bit one, which made drawing the bits about three times faster.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 VERSION = 1
-BLOCK = 8  # elements that one Philox call serves
-ALWAYS = 1 << 32  # the threshold that drops all: above every uniform
+BLOCK = 8  # elements of one Philox call
+ALWAYS = 1 << 32  # the threshold that drops every element: above all uniforms
 
 # A uint64 scalar or array in Python, a uint64 in compiled code.
 U64: TypeAlias = Any
@@ -38,8 +39,8 @@ _HALF = np.uint64(0xFFFF)
 _HALF_BITS = np.uint64(16)
 _LANE = np.uint64(7)
 _BLOCK_SHIFT = np.uint64(3)
-_LEVEL_SHIFT = np.uint64(31)  # of counter word 1: blocks are below 2**60, so the bit is free
-_FOLD = np.uint64(1 << 30)  # the bit below it keeps fold_in's counters apart from all masks'
+_LEVEL_SHIFT = np.uint64(31)  # of counter word 1: blocks are below 2**60, so the bit is unused
+_FOLD = np.uint64(1 << 30)  # the next lower bit separates the counters of fold_in from all masks
 
 _MULTIPLIER_0 = np.uint64(0xD2511F53)
 _MULTIPLIER_2 = np.uint64(0xCD9E8D57)
@@ -48,7 +49,7 @@ _WEYL_1 = np.uint64(0xBB67AE85)  # sqrt(3) - 1
 
 
 def philox_round(c0: U64, c1: U64, c2: U64, c3: U64, k0: U64, k1: U64) -> State:
-    """Do one Philox4x32 round: new counter words, and the keys of the next round."""
+    """Return the counter words after one Philox4x32 round, and the key words of the next round."""
     p0 = _MULTIPLIER_0 * (c0 & _WORD)
     p2 = _MULTIPLIER_2 * (c2 & _WORD)
     return (
@@ -62,10 +63,10 @@ def philox_round(c0: U64, c1: U64, c2: U64, c3: U64, k0: U64, k1: U64) -> State:
 
 
 def philox_last_round(c0: U64, c1: U64, c2: U64, c3: U64, k0: U64, k1: U64) -> Pair:
-    """Do the last round: output words 0 and 1 as one little-endian 64-bit word, and 2 and 3.
+    """Return the last round's output words 0 and 1 as one little-endian 64-bit word, and 2 and 3.
 
-    That is a block's 8 halves in element order. Each pair is a product with its halves swapped,
-    and nothing else has to be shifted or masked: 8% of all instructions less than packing words.
+    These are a block's 8 halves in element order. Each pair is a product with its halves swapped,
+    without further shifts or masks: 8% fewer instructions in total than packing words.
     """
     p0 = _MULTIPLIER_0 * (c0 & _WORD)
     p2 = _MULTIPLIER_2 * (c2 & _WORD)
@@ -75,8 +76,10 @@ def philox_last_round(c0: U64, c1: U64, c2: U64, c3: U64, k0: U64, k1: U64) -> P
 
 
 def philox4x32_10(c0: U64, c1: U64, c2: U64, c3: U64, k0: U64, k1: U64) -> Pair:
-    """Do Philox4x32-10: four counter words under two key words give four words, as two pairs."""
-    # Written out: LLVM vectorises the loop around this only if the rounds are not a loop.
+    """Return the Philox4x32-10 output for four counter and two key words: four words, as two pairs.
+
+    The rounds are unrolled, because LLVM vectorises a loop around this only without an inner loop.
+    """
     c0, c1, c2, c3, k0, k1 = philox_round(c0, c1, c2, c3, k0, k1)
     c0, c1, c2, c3, k0, k1 = philox_round(c0, c1, c2, c3, k0, k1)
     c0, c1, c2, c3, k0, k1 = philox_round(c0, c1, c2, c3, k0, k1)
@@ -95,14 +98,14 @@ def split(value: U64) -> Pair:
 
 
 def level_word(level: U64) -> U64:
-    """Return what a level adds to counter word 1."""
+    """Return the bits that a level sets in counter word 1."""
     return level << _LEVEL_SHIFT
 
 
 def block_bits(seed: U64, stream: U64, block: U64, level: U64) -> Pair:
     """Return the 8 halves of elements ``8 * block`` to ``8 * block + 7`` at a level, 0 or 1.
 
-    In element order from the lowest bits of the first word to the highest of the second.
+    They are in element order, from the lowest bits of the first word to the highest of the second.
     """
     k0, k1 = split(seed)
     c0, c1 = split(block)
@@ -114,7 +117,7 @@ def half(seed: U64, stream: U64, index: U64, level: U64) -> U64:
     """Return the 16 bits of element `index` at a level."""
     low, high = block_bits(seed, stream, index >> _BLOCK_SHIFT, level)
     lane = index & _LANE
-    # Arithmetic selection: it vectorises, and means the same for arrays and scalars.
+    # Selection by arithmetic vectorises, and works for arrays and scalars.
     upper = lane >> np.uint64(2)
     pair = low ^ ((low ^ high) * upper)
     return (pair >> ((lane & np.uint64(3)) * _HALF_BITS)) & _HALF
@@ -128,7 +131,7 @@ def uniform32(seed: U64, stream: U64, index: U64) -> U64:
 
 
 def keep(seed: U64, stream: U64, index: U64, threshold: U64) -> Any:
-    """Say whether element `index` is kept: its uniform is not below the threshold."""
+    """Return whether element `index` is kept: its uniform is not below the threshold."""
     return uniform32(seed, stream, index) >= threshold
 
 
@@ -152,16 +155,16 @@ def threshold(p: float) -> int:
 
 
 def is_degenerate(threshold: int) -> bool:
-    """Say whether one decision is that of all elements, so that nothing has to be drawn."""
+    """Return whether p is 0 or 1: all elements have the same decision, and nothing is drawn."""
     return threshold == 0 or threshold == ALWAYS
 
 
 def scale(p: float) -> float:
-    """Return the factor ``1 / (1 - p)`` of kept elements, in float64; 0 where nothing is kept."""
+    """Return the factor ``1 / (1 - p)`` of kept elements, in float64; 0 for p = 1."""
     return 1.0 / (1.0 - p) if p < 1.0 else 0.0
 
 
-# What compiled code may call, in the order of use. `threshold` and `scale` are for the host.
+# Functions that compiled code may call, callees first. `threshold` and `scale` are for the host.
 COMPILED = (
     philox_round,
     philox_last_round,

@@ -1,7 +1,8 @@
-"""The driver: what is asked of a kernel over CuPy arrays, as launches on the current stream.
+"""The driver of the CUDA kernels: operations on CuPy arrays as launches on the current stream.
 
-It mirrors the CPU's driver. Nothing here waits for the GPU or allocates. The arrays
-must be on the current device, and the result must not overlap the input unless both are the same.
+The CuPy backend calls it; it has the same functions as the CPU driver, and calls `launch` and the
+launcher. Nothing here synchronises or allocates. Arrays must be on the current device, and the
+output must not overlap an input unless both are identical.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ import numpy.typing as npt
 
 from .. import contract, probabilities
 from ..layout import c_strides
-from .launch import Launch, advancing, launches
-from .launch import repeatable as planned
+from .launch import Launch, advancing, launch_plan, launches
 from .operations import (
     ALPHAS,
     DROPS,
@@ -29,8 +29,8 @@ from .operations import (
     GAUSSIAN_DROPS,
     MARK,
     MARK_EACH,
-    MOVED,
     PACK,
+    RAW,
     Operation,
     bias_act_drop,
     bias_act_drop_backward,
@@ -40,7 +40,7 @@ Array: TypeAlias = Any  # a CuPy array
 
 
 class Launcher(Protocol):
-    """What launches need: the address of an array, and something that runs them."""
+    """Runs launches; tests have one for the host."""
 
     def address(self, array: Array) -> int: ...  # noqa: D102
 
@@ -51,7 +51,7 @@ _launcher: Launcher | None = None
 
 
 def current() -> Launcher:
-    """Return what runs launches."""
+    """Return the launcher."""
     global _launcher
     if _launcher is None:
         from .cupy_launcher import CupyLauncher  # imports CuPy
@@ -60,44 +60,45 @@ def current() -> Launcher:
     return _launcher
 
 
-@functools.lru_cache(maxsize=64)  # a dtype takes 2 us to say its name
+@functools.lru_cache(maxsize=64)  # dtype.name takes 2 us
 def dropping(dtype: np.dtype[Any]) -> Operation:
     """Return the operation that writes ``x * value`` where kept, and +0.0 where dropped.
 
-    The value is a float32 for the half types, which are computed with in float32.
+    The value is a float32 for the half types, which are computed in float32.
     """
     return DROPS[dtype.name]
 
 
 @functools.lru_cache(maxsize=64)
 def dropping_each(dtype: np.dtype[Any], scaled: bool = False) -> Operation:
-    """Return dropout with a threshold and a factor for each element, the operands.
+    """Return dropout with per-element thresholds and factors, which are operands.
 
     Thresholds are uint32, factors of the type of `dropping`'s value. An infinite factor drops its
-    element: the threshold would be ``2**32``. A factor of all, `scaled`, is an operand too.
+    element, because a threshold of ``2**32`` does not fit. With `scaled`, one factor for all
+    elements is an operand too.
     """
     return DROPS_EACH[dtype.name]
 
 
 def filling_each(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation of `filling` by a threshold of each element, an operand in uint64."""
+    """Return `filling` with per-element thresholds, a uint64 operand."""
     return FILLS_EACH[dtype.itemsize]
 
 
 def marking_each() -> Operation:
-    """Return the operation of `marking` by a threshold of each element, an operand in uint64."""
+    """Return `marking` with per-element thresholds, a uint64 operand."""
     return MARK_EACH
 
 
 def per_element_operands(
     operation: Operation, p: npt.NDArray[Any], factor: npt.NDArray[Any] | None
 ) -> tuple[npt.NDArray[Any], ...]:
-    """Return the operands of an operation by a p of each element, NumPy's, of the shape of p.
+    """Return the threshold and factor operands of a per-element p, as NumPy arrays of its shape.
 
-    `factor` is that of all kept elements; None gives each ``1 / (1 - p)``.
+    `factor` is that of all kept elements; None means ``1 / (1 - p)`` for each.
     """
     thresholds, last = probabilities.thresholds(p), operation.operands[-1]
-    if last is MOVED[8]:
+    if last is RAW[8]:
         return (thresholds,)
     computed = np.dtype(np.float64 if last is FLOAT64 else np.float32)
     limited = np.minimum(thresholds, np.uint64(contract.ALWAYS - 1)).astype(np.uint32)
@@ -108,14 +109,14 @@ def per_element_operands(
 def bias_act_dropping(dtype: np.dtype[Any], act: str, bias: bool, residual: bool) -> Operation:
     """Return the operation ``dropout(act(x + bias)) + residual``; the value is that of `dropping`.
 
-    Bias and residual are the operands, in this order, as far as they are there.
+    Bias and residual, if present, are the operands, in this order.
     """
     return bias_act_drop(dtype.name, act, bias, residual)
 
 
 @functools.lru_cache(maxsize=256)
 def bias_act_dropping_backward(dtype: np.dtype[Any], act: str, bias: bool) -> Operation:
-    """Return the gradient of it by x, of dy; x and the bias, if it is there, are the operands."""
+    """Return its gradient with respect to x, applied to dy; the operands are x and bias, if any."""
     return bias_act_drop_backward(dtype.name, act, bias)
 
 
@@ -123,20 +124,20 @@ def bias_act_dropping_backward(dtype: np.dtype[Any], act: str, bias: bool) -> Op
 def alpha_dropping(dtype: np.dtype[Any]) -> Operation:
     """Return the operation that writes ``x * a + b`` where kept, and c where dropped.
 
-    The value is a, b and c, of the type of `dropping`'s.
+    The value is an array of a, b and c, of the type of `dropping`'s value.
     """
     return ALPHAS[dtype.name]
 
 
 @functools.lru_cache(maxsize=64)
 def gaussian_dropping(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes ``x * (1 + value * z)``, z an element's standard normal."""
+    """Return the operation that writes ``x * (1 + value * z)``, with z standard normal."""
     return GAUSSIAN_DROPS[dtype.name]
 
 
 @functools.lru_cache(maxsize=64)
 def gaussian_adding(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation that writes ``x + value * z``, z an element's standard normal."""
+    """Return the operation that writes ``x + value * z``, with z standard normal."""
     return GAUSSIAN_ADDS[dtype.name]
 
 
@@ -146,7 +147,7 @@ def filling(dtype: np.dtype[Any]) -> Operation:
 
 
 def marking() -> Operation:
-    """Return the operation that writes 1 where kept and 0 where dropped, whatever x and value."""
+    """Return the operation that writes the keep mask, 1 where kept and 0 where dropped."""
     return MARK
 
 
@@ -171,17 +172,17 @@ def apply(
 ) -> None:
     """Apply an operation; `index_strides` None means those of C order.
 
-    `operands` are what the operation reads beside x: arrays of its shape, views of smaller ones
-    too, of the storage types that the operation declares.
+    `operands` are further inputs: arrays of the shape of x (broadcast views too), of the storage
+    types that the operation declares.
 
-    With `key_pointer`, the address of two uint64 in device memory, seed and stream are read there
-    when the kernel runs, and those given are not used.
+    With `key_pointer`, the address of two uint64 in device memory, the kernel reads seed and stream
+    there when it runs, and the arguments `seed` and `stream` are ignored.
     """
     shape = y.shape
     if 0 in shape:
         return
     run = current()
-    # A mask has operands, or none, but no x.
+    # Mask operations have no x.
     reads_x = len(operation.operands) > len(operands)
     arrays = (y, x, *operands) if reads_x else (y, *operands)
     addresses = [run.address(array) for array in arrays]
@@ -205,22 +206,21 @@ def repeatable(
     threshold: int,
     value: npt.NDArray[Any],
 ) -> Callable[..., None]:
-    """Return ``call(x, y, seed, stream, *, key_pointer=None)`` for arrays of one layout.
+    """Return ``call(x, y, seed, stream, *, key_pointer=None)`` for non-empty arrays of one layout.
 
-    x and y are their addresses. They are not empty, and there are no other operands. Of a mask,
-    `input_strides` are None, and y is given for x too; `output_strides` are bits where it is
-    packed.
+    x and y are addresses; there are no other operands. For masks, `input_strides` are None, and
+    callers pass y for x; for packed masks, `output_strides` are in bits.
     """
     steps = c_strides(shape) if index_strides is None else index_strides
     reads_x = input_strides is not None
     strides = (output_strides, input_strides) if input_strides is not None else (output_strides,)
     parameter = value.tobytes() if reads_x else b""
-    again = planned(operation, shape, strides, index, steps, threshold, parameter)
+    make_launches = launch_plan(operation, shape, strides, index, steps, threshold, parameter)
 
     def call(x: int, y: int, seed: int, stream: int, *, key_pointer: int | None = None) -> None:
         run = current()
         addresses = (y, x) if reads_x else (y,)
-        for launch in again(seed, stream, key_pointer or 0, *addresses):
+        for launch in make_launches(seed, stream, key_pointer or 0, *addresses):
             run.launch(launch)
 
     return call
@@ -237,7 +237,7 @@ def pack(
     *,
     key_pointer: int | None = None,
 ) -> None:
-    """Write the mask of `shape`, in C order, 8 elements to a byte, to the contiguous bytes `y`."""
+    """Write the packed mask of `shape`, in C order, to the contiguous bytes `y`."""
     if math.prod(shape) == 0:
         return
     run = current()

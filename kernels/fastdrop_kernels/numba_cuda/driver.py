@@ -1,7 +1,8 @@
-"""The driver: which kernel, over how many threads, for arrays with ``__cuda_array_interface__``.
+"""The driver of Numba's GPU kernels: operations on arrays with ``__cuda_array_interface__``.
 
-The entries are those of the CPU's driver, and a stream. Nothing waits for a kernel to
-end. Kernels run on the current device, which must be the one that the arrays are on.
+The Numba backend calls it; it has the same functions as the CPU driver, with a stream argument, and
+launches the kernels of `kernels`. Nothing here synchronises. Kernels run on the current device,
+which must be that of the arrays.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from numba import cuda
 from ..layout import c_strides, plan
 from . import operations
 from .kernels import THREADS, TILE, elements, packed, packed_blocks, tiles
-from .memory import SIMULATED, Placed, line, place
+from .memory import SIMULATED, ArrayDescription, describe, flat_memory
 from .operations import Operation
 
-# Numba warns of grids of fewer blocks, as if whoever has a small array could change that. Blocks
-# behind the end find nothing to do. In the simulator they would take seconds.
-LEAST_BLOCKS = 1 if SIMULATED else 128
+# Numba warns of grids of fewer blocks, which users of small arrays cannot avoid. The extra blocks
+# exit at once; in the simulator they would take seconds.
+MIN_BLOCKS = 1 if SIMULATED else 128
 
 __all__ = [
     "alpha_dropping",
@@ -37,29 +38,29 @@ __all__ = [
 def dropping(dtype: np.dtype[Any]) -> Operation:
     """Return the operation that writes ``x * value`` where kept, and +0.0 where dropped.
 
-    The value is a float32 for float16, which is computed with in float32.
+    The value is a float32 for float16, which is computed in float32.
     """
     return operations.DROPS[dtype.name]
 
 
 def alpha_dropping(dtype: np.dtype[Any]) -> Operation:
-    """Refuse: Numba would round the product and the sum once, and give other bits than all else."""
-    return _refused("alpha dropout")
+    """Raise TypeError: Numba fuses multiply-add, which would give other bits than elsewhere."""
+    return _unsupported("alpha dropout")
 
 
 def gaussian_dropping(dtype: np.dtype[Any]) -> Operation:
-    """Refuse, as above."""
-    return _refused("Gaussian dropout")
+    """Raise TypeError, as above."""
+    return _unsupported("Gaussian dropout")
 
 
 def gaussian_adding(dtype: np.dtype[Any]) -> Operation:
-    """Refuse, as above."""
-    return _refused("Gaussian noise")
+    """Raise TypeError, as above."""
+    return _unsupported("Gaussian noise")
 
 
-def _refused(what: str) -> Operation:
+def _unsupported(name: str) -> Operation:
     raise TypeError(
-        f"{what} is not among the kernels that Numba compiles for a GPU: install CuPy, which views "
+        f"{name} is not among the kernels that Numba compiles for a GPU: install CuPy, which views "
         "Numba's arrays"
     )
 
@@ -70,7 +71,7 @@ def filling(dtype: np.dtype[Any]) -> Operation:
 
 
 def marking() -> Operation:
-    """Return the operation that writes 1 where kept and 0 where dropped, whatever x and value."""
+    """Return the operation that writes the keep mask, 1 where kept and 0 where dropped."""
     return operations.MARK
 
 
@@ -91,15 +92,15 @@ def apply(
     `value` is in the host's memory. `cuda_stream` is a stream's handle, 0 for the default stream.
     """
     size = operation.target.itemsize
-    target = place(y, size)
-    source = target if operation.source is None else place(x, size)
+    target = describe(y, size)
+    source = target if operation.source is None else describe(x, size)
     n = target.size
     if n == 0:
         return
-    y_line, y_first = line(target, operation.target, cuda_stream)
+    y_line, y_first = flat_memory(target, operation.target, cuda_stream)
     x_line, x_first = y_line, y_first
     if operation.source is not None:
-        x_line, x_first = line(source, operation.source, cuda_stream)
+        x_line, x_first = flat_memory(source, operation.source, cuda_stream)
     key = np.uint64(seed), np.uint64(stream), np.uint64(threshold)
     parameter = _parameter(operation, value)
     plain = source.is_c_contiguous(size) and target.is_c_contiguous(size)
@@ -111,7 +112,7 @@ def apply(
     mask_steps = c_strides(target.shape) if index_strides is None else index_strides
     axes, *_ = plan(target.shape, *steps, mask_steps)
     launch = _launch(elements(operation, _count(n)), n, THREADS, cuda_stream)
-    columns = tuple(zip(*axes, strict=True))  # lengths, and the three kinds of steps
+    columns = tuple(zip(*axes, strict=True))  # lengths, and strides of x, y and the mask
     launch(x_line, y_line, n, *columns, x_first, y_first, index, *key, parameter)
 
 
@@ -125,11 +126,11 @@ def pack(
     threshold: int,
     cuda_stream: int = 0,
 ) -> None:
-    """Write the mask of `shape`, in C order, 8 elements to a byte, to the contiguous bytes `y`."""
+    """Write the packed mask of `shape`, in C order, to the contiguous bytes `y`."""
     n = int(np.prod(shape, dtype=np.int64))
     if n == 0:
         return
-    bytes_, _ = line(place(y, 1), np.dtype(np.uint8), cuda_stream)
+    bytes_, _ = flat_memory(describe(y, 1), np.dtype(np.uint8), cuda_stream)
     key = np.uint64(seed), np.uint64(stream), np.uint64(threshold)
     if index_strides is None and index % 8 == 0:
         launch = _launch(packed_blocks(), n, TILE, cuda_stream)
@@ -137,7 +138,7 @@ def pack(
         return
     bits = c_strides(shape)
     mask_steps = bits if index_strides is None else index_strides
-    # Bits are numbered in C order, which no axis may leave: those of length 1 have no step.
+    # Bits are in C order, so the axes must not be reordered or merged.
     launch = _launch(packed(_count(n)), n, TILE, cuda_stream)
     launch(bytes_, n, shape or (1,), mask_steps or (0,), index, *key)
 
@@ -148,13 +149,13 @@ def _parameter(operation: Operation, value: npt.NDArray[Any]) -> Any:
     return value.reshape(1).view(operation.parameter)[0]
 
 
-def _steps(placed: Placed, itemsize: int) -> tuple[int, ...]:
-    if any(stride % itemsize for stride in placed.strides):
+def _steps(array: ArrayDescription, itemsize: int) -> tuple[int, ...]:
+    if any(stride % itemsize for stride in array.strides):
         raise ValueError(
-            f"an array's strides {placed.strides} are no multiples of its {itemsize} bytes an "
+            f"an array's strides {array.strides} are no multiples of its {itemsize} bytes an "
             "element, and a GPU cannot reach such elements: give a contiguous copy"
         )
-    return tuple(stride // itemsize for stride in placed.strides)
+    return tuple(stride // itemsize for stride in array.strides)
 
 
 def _count(n: int) -> Any:
@@ -163,4 +164,4 @@ def _count(n: int) -> Any:
 
 def _launch(kernel: Any, n: int, elements_of_a_block: int, cuda_stream: int) -> Any:
     stream = cuda.external_stream(cuda_stream) if cuda_stream and not SIMULATED else 0
-    return kernel[max(LEAST_BLOCKS, -(-n // elements_of_a_block)), THREADS, stream]
+    return kernel[max(MIN_BLOCKS, -(-n // elements_of_a_block)), THREADS, stream]

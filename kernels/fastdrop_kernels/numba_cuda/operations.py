@@ -1,9 +1,8 @@
-"""Operations: what becomes of an element once it is decided whether it is kept.
+"""Operations: the function applied to an element once its decision is drawn.
 
-An operation is a function ``(kept, x, value) -> y`` of one element, the types that its input and
-its output are seen as in memory, and that of a parameter. It selects and never multiplies by the
-mask, so that a NaN or an infinity in a dropped place vanishes. A new one is a few lines here; the
-kernels around it are shared.
+An operation has a function ``(kept, x, value) -> y`` of one element, and the dtypes of input,
+output and parameter. It selects and never multiplies by the mask, so that a dropped NaN or infinity
+disappears. The driver chooses an operation, and the kernels call its function.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ import numpy as np
 from ..device import compiled
 
 
-@dataclass(frozen=True, eq=False)  # compared and hashed as objects, which is quick
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity, which is fast
 class Operation:
-    """One member of the kernel family."""
+    """An element-wise operation."""
 
     name: str
     source: np.dtype[Any] | None  # None: there is no input
@@ -29,7 +28,7 @@ class Operation:
 
 
 def drop(dtype: np.dtype[Any], computed: type[np.floating[Any]]) -> Operation:
-    """Dropout: kept elements times the parameter, as they are computed with; dropped ones +0.0."""
+    """Dropout: kept elements times the parameter, in the compute type; +0.0 where dropped."""
     zero = computed(0)
 
     @compiled
@@ -40,7 +39,7 @@ def drop(dtype: np.dtype[Any], computed: type[np.floating[Any]]) -> Operation:
 
 
 def fill(dtype: np.dtype[Any]) -> Operation:
-    """Masked fill: kept elements as they are, dropped ones the parameter."""
+    """Masked fill: kept elements unchanged, the parameter where dropped."""
 
     @compiled
     def apply(kept: Any, x: Any, value: Any) -> Any:
@@ -50,7 +49,7 @@ def fill(dtype: np.dtype[Any]) -> Operation:
 
 
 def mark() -> Operation:
-    """Mark an element: 1 kept, 0 dropped. There is no input and no parameter."""
+    """Keep mask: 1 kept, 0 dropped. There is no input and no parameter."""
 
     @compiled
     def apply(kept: Any, x: Any, value: Any) -> Any:
@@ -64,10 +63,10 @@ DROPS = {
     "float32": drop(np.dtype(np.float32), np.float32),
     "float64": drop(np.dtype(np.float64), np.float64),
 }
-# Elements that are only moved, by their size in bytes, as whatever type has that size: no GPU has
-# an integer of 16 bytes, and a complex number is moved as it is.
+# By element size in bytes: elements are copied as any type of that size. For 16 bytes that is a
+# complex number, because GPUs have no such integer.
 FILLS = {
-    np.dtype(moved).itemsize: fill(np.dtype(moved))
-    for moved in (np.uint8, np.uint16, np.uint32, np.uint64, np.complex128)
+    np.dtype(raw).itemsize: fill(np.dtype(raw))
+    for raw in (np.uint8, np.uint16, np.uint32, np.uint64, np.complex128)
 }
 MARK = mark()

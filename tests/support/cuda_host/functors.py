@@ -9,7 +9,7 @@ from fastdrop_kernels.cuda.operations import (
     ACTIVATIONS,
     FLOAT32,
     FLOATS,
-    MOVED,
+    RAW,
     Operation,
     bias_act_drop,
     bias_act_drop_backward,
@@ -23,12 +23,12 @@ struct Residual {
     using Storage = Storage_;
     using Value = typename Storage::Value;
     using Operands = Reads<Storage, Storage, Storage>;
-    static constexpr Noise NOISE = COMMON;
+    static constexpr Uniforms UNIFORMS = COMPARE_COMMON;
     static FASTDROP_INLINE bool reads(bool) { return true; }
-    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x, Value bias,
+    static FASTDROP_INLINE Value apply(u32 uniform, const Params& p, Value x, Value bias,
                                        Value residual) {
         const Value kept = (x + bias) * parameter<Value>(p, 0);
-        return (noise >= p.threshold ? kept : Value(0)) + residual;
+        return (uniform >= p.threshold ? kept : Value(0)) + residual;
     }
 };
 }  // namespace fastdrop
@@ -42,17 +42,17 @@ struct Uniform {
     using Storage = Storage_;
     using Value = typename Storage::Value;
     using Operands = Reads<>;
-    static constexpr Noise NOISE = EXACT;
+    static constexpr Uniforms UNIFORMS = EXACT;
     static FASTDROP_INLINE bool reads(bool) { return true; }
-    static FASTDROP_INLINE Value apply(u32 noise, const Params&) {
-        return noise;
+    static FASTDROP_INLINE Value apply(u32 uniform, const Params&) {
+        return uniform;
     }
 };
 }  // namespace fastdrop
 """
 
 RESIDUAL = Operation("residual", "Residual", FLOAT32, (FLOAT32,) * 3, definition=_RESIDUAL)
-UNIFORM = Operation("uniform", "Uniform", MOVED[4], (), exact=True, definition=_UNIFORM)
+UNIFORM = Operation("uniform", "Uniform", RAW[4], (), needs_uniform=True, definition=_UNIFORM)
 FUNCTORS = (RESIDUAL, UNIFORM)
 
 # Of those below, what the quick tests run.

@@ -1,4 +1,8 @@
-"""Activations, traced: functions of what is computed with, and what passes back through them."""
+"""Traced activations and their gradients, and the fused epilogue operations built from them.
+
+The catalogue of operations calls `bias_act_drop` and `bias_act_drop_backward`; `math` has the
+elementary functions.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from .storage import Storage
 
 
 class Activation(NamedTuple):
-    """A function of one number, and ``(g, t) -> g`` times its derivative at t."""
+    """An activation, and its gradient ``(g, t) -> g * derivative(t)``."""
 
     of: Callable[[Lanes], Lanes]
     back: Callable[[Lanes, Lanes], Lanes]
@@ -27,12 +31,12 @@ def _relu_back(g: Lanes, t: Lanes) -> Lanes:
 
 
 def _bounded(t: Lanes) -> Lanes:
-    """Return t, or what is so far out that all functions here have reached their limits."""
-    return el.limited(t, -el.FAR[t.element], el.FAR[t.element])
+    """Clamp t to a range outside of which all functions here have reached their limits."""
+    return el.clamp(t, -el.FAR[t.element], el.FAR[t.element])
 
 
 def _above(t: Lanes) -> Lanes:
-    """Return t, bounded below: infinity times what is 0 there would be NaN, and not 0."""
+    """Clamp t from below, so that -inf times a factor of 0 does not give NaN."""
     least = -el.FAR[t.element]
     return select(t < least, t.constant(least), t)
 
@@ -87,7 +91,7 @@ ACTIVATIONS = {
 
 
 def bias_act_drop(name: str, kind: Storage, act: str, bias: bool, residual: bool) -> Operation:
-    """Dropout of an activation of x plus a bias, plus a residual: either may be missing."""
+    """Dropout of ``act(x + bias)``, plus a residual; bias and residual are optional."""
     of = ACTIVATIONS[act].of
 
     def kept(x: Lanes, *others: Lanes) -> Lanes:
@@ -103,12 +107,12 @@ def bias_act_drop(name: str, kind: Storage, act: str, bias: bool, residual: bool
 
 
 def bias_act_drop_backward(name: str, kind: Storage, act: str, bias: bool) -> Operation:
-    """Return its gradient by x, of dy; the operands are x and the bias, which may be missing."""
+    """Return its gradient with respect to x, applied to dy; operands are x and the bias, if any."""
     back = ACTIVATIONS[act].back
 
     def kept(dy: Lanes, x: Lanes, *others: Lanes) -> Lanes:
         return back(dy * others[-1], x + others[0] if bias else x)
 
     operands = (kind,) * (1 + bias)
-    named = f"{act}-{'bias' * bias}-back-{name}"
-    return Operation(named, kind, kind, kept, lambda *lanes: 0, operands=operands)
+    full_name = f"{act}-{'bias' * bias}-back-{name}"
+    return Operation(full_name, kind, kind, kept, lambda *lanes: 0, operands=operands)

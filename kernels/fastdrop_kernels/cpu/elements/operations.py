@@ -81,7 +81,7 @@ def _third(x: Lanes, a: Lanes, b: Lanes, c: Lanes) -> Lanes:
 
 
 def _normal_bits(u: Lanes) -> Lanes:
-    return standard_normal(u).seen_as(I32)
+    return standard_normal(u).bitcast(I32)
 
 
 def _times_normal(x: Lanes, bits: Lanes, deviation: Lanes) -> Lanes:
@@ -93,11 +93,11 @@ def _plus_normal(x: Lanes, bits: Lanes, deviation: Lanes) -> Lanes:
 
 
 def _normal(x: Lanes, bits: Lanes) -> Lanes:
-    return _like(x, bits.seen_as(FLOAT))
+    return _like(x, bits.bitcast(FLOAT))
 
 
 def _like(x: Lanes, number: Lanes) -> Lanes:
-    return number if number.element == x.element else number.converted(x.element)
+    return number if number.element == x.element else number.convert(x.element)
 
 
 def _second(x: Lanes, noise: Lanes) -> Lanes:
@@ -187,10 +187,10 @@ def _kept_by_p(u: Lanes, p: Lanes) -> Lanes:
     """Decide as the contract does, by the threshold that `contract.threshold` gives p."""
     # So near 2**52 numbers have no fraction: the sum is rounded to an integer, ties to even.
     rounder = p.constant(1.5 * 2.0**52)
-    threshold = (p * 2.0**32 + rounder).seen_as(I64) - rounder.seen_as(I64)
+    threshold = (p * 2.0**32 + rounder).bitcast(I64) - rounder.bitcast(I64)
     most = threshold.constant(contract.ALWAYS - 1)
     limited = select((p < 1.0) & (threshold > most), most, threshold)
-    return u.converted(I64) >= limited
+    return u.convert(I64) >= limited
 
 
 # p is given in float64, as an operand.

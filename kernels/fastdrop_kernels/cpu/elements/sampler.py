@@ -116,8 +116,8 @@ def at_second_level(c1: Lanes) -> Lanes:
 def uniforms_of(high: Lanes, low: Lanes) -> Lanes:
     """Return the 32-bit uniforms of elements whose halves at both levels are known."""
     # In memory, and so in lanes, the lower half of a number comes first.
-    first, rest = (pair.seen_as(I32) for pair in low.interleaved(high))
-    return first.joined(rest)
+    first, rest = (pair.bitcast(I32) for pair in low.interleave(high))
+    return first.concat(rest)
 
 
 def in_long_vectors(uniforms: list[Lanes]) -> list[Lanes]:
@@ -127,7 +127,7 @@ def in_long_vectors(uniforms: list[Lanes]) -> list[Lanes]:
     a long vector has registers, lets them wait together.
     """
     while len(uniforms) > 1 and uniforms[0].count < _UNIFORMS:
-        uniforms = [a.joined(b) for a, b in zip(uniforms[::2], uniforms[1::2], strict=True)]
+        uniforms = [a.concat(b) for a, b in zip(uniforms[::2], uniforms[1::2], strict=True)]
     return uniforms
 
 
@@ -147,7 +147,7 @@ class Draw:
         blocks = [c0 ^ (iota(self.builder, I64, BLOCKS) + k * BLOCKS) for k in range(_CHAINS)]
         halves: list[Lanes] = []
         for low, high in self.drawn([(c0, c1) for c0 in blocks], between):
-            halves += [half.seen_as(I16) for half in low.interleaved(high)]
+            halves += [half.bitcast(I16) for half in low.interleave(high)]
         index = self.builder.shl(block, ir.Constant(I64, 3))
         return halves, (index, ir.Constant(I64, 1), GROUP)
 
@@ -164,8 +164,8 @@ class Draw:
         lower = self.drawn([(chain, second) for chain in chains], lambda r: None)
         uniforms = []
         for uppers, lowers in zip(upper, lower, strict=True):
-            high = [word.seen_as(I16) for word in uppers[0].interleaved(uppers[1])]
-            low = [word.seen_as(I16) for word in lowers[0].interleaved(lowers[1])]
+            high = [word.bitcast(I16) for word in uppers[0].interleave(uppers[1])]
+            low = [word.bitcast(I16) for word in lowers[0].interleave(lowers[1])]
             uniforms += [uniforms_of(*halves) for halves in zip(high, low, strict=True)]
         return in_long_vectors(uniforms)
 
@@ -195,7 +195,7 @@ class Draw:
         ties = halves[0].equals(uppers[0])
         for vector, upper in zip(halves[1:], uppers[1:], strict=True):
             ties = ties | vector.equals(upper)
-        bits = ties.as_number()
+        bits = ties.as_integer()
         tied = builder.icmp_unsigned("!=", bits.value, bits.constant(0).value)
         memory = scratch_in(builder, len(halves) * VECTOR_BYTES)
         before = builder.block
@@ -229,7 +229,7 @@ class Law(Draw):
     def __init__(self, builder: Any, seed: Any, stream: Any, threshold: Any) -> None:
         super().__init__(builder, seed, stream)
         self.threshold = threshold
-        self._upper = (Lanes(builder, threshold) >> _HALF_BITS).converted(I16)
+        self._upper = (Lanes(builder, threshold) >> _HALF_BITS).convert(I16)
         # Settled halves at or above this are kept.
         self.bound = bound(self._upper)
 

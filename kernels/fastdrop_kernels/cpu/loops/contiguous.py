@@ -156,7 +156,7 @@ def _part(operation: Operation, way: str) -> Any:
 
             source = before(x, operation.source.itemsize)
             target = before(y, operation.target.itemsize)
-            begin, length = (Lanes(builder, a).converted(I16) for a in (lane, n))
+            begin, length = (Lanes(builder, a).convert(I16) for a in (lane, n))
 
             def between(r: int) -> None:
                 for side, at in spread(wanted, ROUNDS - 1, r):
