@@ -219,7 +219,7 @@ def routine(name: str, function: Callable[..., Any], signature: Any) -> Any:
     Callers refer to it by a symbol only. So it is compiled once, and optimised in isolation: all
     that its loops need for vectorisation must be known in it (constant strides, no overlap,
     `wide_vectors`). Two alternatives were measured. Functions that LLVM inlines or links are
-    optimised again with each caller, which takes 7 s for the first kernel; if LLVM inlines them only
+    optimised again with each caller, which takes 7 s for the first kernel; if LLVM inlines them
     after vectorisation, their loops run 8 times slower. Inlined by Numba (``inline="always"``) they
     run well, but a kernel takes 15 to 30 s to compile, spent on copying Numba's IR.
     """

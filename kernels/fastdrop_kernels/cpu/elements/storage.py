@@ -69,8 +69,8 @@ def _store_selected(
     return lanes.store(select(kept, a, b), pointer, offset, where)
 
 
-# The half types are computed in float32, and rounded once when stored, to nearest, ties to even. NaN
-# stays NaN.
+# The half types are computed in float32, and rounded once when stored, to nearest, ties to even.
+# NaN stays NaN.
 
 _SIGN16, _SIGN32 = 0x8000, 0x80000000
 
