@@ -61,7 +61,7 @@ def prepared(
 ) -> Prepared:
     """Make a call ready, of a kernel of `flat` or `box`; it is not called if there is `several`.
 
-    `distances` are those of `plan.apart_from`, and `cleared` says how many bytes to set to 0.
+    `distances` are those of `disjoint_distances`, and `cleared` says how many bytes to set to 0.
     """
     at = 0 if several or kernel is None else address_of_kernel(kernel)
     behind, before = (distance % 2**64 for distance in distances)

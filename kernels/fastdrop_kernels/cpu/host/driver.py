@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract import is_degenerate
-from ...layout import AXES, LINE, NEIGHBOURS, PANEL, Plan, apart_from, c_strides
+from ...layout import AXES, LINE, NEIGHBOURS, PANEL, Plan, c_strides, disjoint_distances
 from ...threads import run_together, thread_count
 from ..codegen.ndarray_layout import LAYOUT_IS_KNOWN, slot
 from ..codegen.target import NONTEMPORAL as NONTEMPORAL_IS_FAST
@@ -282,7 +282,7 @@ def repeatable(
     return prepared(
         job.kernel,
         job.told,
-        apart_from(shape, read, output_strides, operation.target.itemsize),
+        disjoint_distances(shape, read, output_strides, operation.target.itemsize),
         in_place=read == output_strides,
         cleared=nbytes if operation is PACK else 0,
         several=None if alone else functools.partial(_do_at, job),
