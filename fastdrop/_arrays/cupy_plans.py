@@ -46,7 +46,7 @@ def repeatable(
     behind, before = disjoint_distances(shape, strides, y.strides, x.itemsize)
     del x, y
 
-    def again(x: Any, out: Any, rng: AnyRNG, offset: Any) -> Any:
+    def run_plan(x: Any, out: Any, rng: AnyRNG, offset: Any) -> Any:
         memory = x.data
         device: int = memory.device_id
         if device != runtime.getDevice():
@@ -69,7 +69,7 @@ def repeatable(
             run(source, target, seed, stream, **more)
         return out
 
-    return again
+    return run_plan
 
 
 def repeatable_mask(
@@ -96,7 +96,7 @@ def repeatable_mask(
     run = driver.repeatable(operation, shape, None, steps, *placement, threshold, NO_VALUE)
     array = backend.cupy.ndarray
 
-    def again(like: Any, out: Any, rng: AnyRNG, offset: Any) -> Any:
+    def run_plan(like: Any, out: Any, rng: AnyRNG, offset: Any) -> Any:
         device = runtime.getDevice()
         if like is not None and like.data.device_id != device:
             return None
@@ -112,7 +112,7 @@ def repeatable_mask(
             run(target, target, seed, stream, **more)
         return out
 
-    return again
+    return run_plan
 
 
 def _allocator(backend: CupyBackend, x: Array, y: Array) -> Callable[[Array], Array]:

@@ -117,7 +117,7 @@ class DropPath(FunctionLayer):
     rng : Key, int, Generator, numpy.random, or anything else that `as_key` takes
         As in `Dropout`.
     mode : {"row", "batch"}
-        Whether each sample is decided on by itself, or the batch as a whole.
+        Whether there is a decision for each sample, or one for the whole batch.
     scale_by_keep : bool
         Whether kept paths are scaled by ``1 / (1 - p)``.
     inplace : bool

@@ -99,13 +99,13 @@ class ArrayLikeMask:
         """Draw the stored mask; NumPy calls this to convert the mask to an array."""
         if copy is False:
             raise ValueError("a Mask is drawn when it is read, and has no memory to share")
-        made = self._stored()
-        return made if dtype is None else made.astype(dtype, copy=False)
+        stored = self._stored()
+        return stored if dtype is None else stored.astype(dtype, copy=False)
 
     def astype(self, dtype: npt.DTypeLike, **options: Any) -> Array:
         """Return the stored mask in a dtype; `options` as for `numpy.ndarray.astype`."""
-        made: Array = self._stored().astype(dtype, **options)
-        return made
+        stored: Array = self._stored().astype(dtype, **options)
+        return stored
 
     def __len__(self) -> int:
         """Return the length of the first axis."""

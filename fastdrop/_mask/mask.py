@@ -157,7 +157,7 @@ class Mask(ArrayLikeMask):
             raise ValueError(f"shape={lengths} has 2**63 elements or more: give a smaller one")
         chance = arguments.probability(p) + 0.0  # no -0.0
         factor = None if scale is None else arguments.real("scale", scale)
-        return _made(lengths, chance, factor, as_key(rng), None)
+        return _new_mask(lengths, chance, factor, as_key(rng), None)
 
     @classmethod
     def like(
@@ -341,7 +341,7 @@ class Mask(ArrayLikeMask):
         """Return the mask with another scale; None if the scale is not finite."""
         if not math.isfinite(scale):
             return None
-        return _made(self._shape, self._p, scale, self._key, self._view)
+        return _new_mask(self._shape, self._p, scale, self._key, self._view)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """Multiply by the kernel; compute all other ufuncs with the stored mask."""
@@ -385,11 +385,11 @@ class Mask(ArrayLikeMask):
 
     def _stored(self) -> Array:
         ones = np.ones(self._shape)
-        made: Array = product(self, ones, ones)
-        return made
+        stored: Array = product(self, ones, ones)
+        return stored
 
     def _viewed(self, layout: Layout) -> Mask:
-        return _made(layout.shape, self._p, self._scale, self._key, layout)
+        return _new_mask(layout.shape, self._p, self._scale, self._key, layout)
 
     def _set_view(self, view: Layout) -> None:
         self._view, self._shape, self._first = view, view.shape, view.first
@@ -397,7 +397,7 @@ class Mask(ArrayLikeMask):
         self._steps = view.shape, view.strides
 
 
-def _made(
+def _new_mask(
     shape: tuple[int, ...], p: float, scale: float | None, key: Key, view: Layout | None
 ) -> Mask:
     """Make a mask of checked values."""
