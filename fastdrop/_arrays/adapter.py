@@ -23,9 +23,9 @@ from . import overlap
 
 # ``driver -> operation``: what the kernels are to do, picked when their driver is loaded
 Operation = Callable[[Any], Any]
-# ``(x, out, rng, offset) -> result``, or None for what has to go the long way: nothing is written
-# then, and rng not asked. In the place of x, a mask has what it is to lie like, if anything.
-Again = Callable[[Any, Any, AnyRNG, Any], Array | None]
+# A call plan, ``(x, out, rng, offset) -> result``. None is returned for calls that have to take the
+# general path: nothing is written then, and rng not asked. Of a mask, x is what it is to lie like.
+Plan = Callable[[Any, Any, AnyRNG, Any], Array | None]
 
 BOOL, BYTE = np.dtype(np.bool_), np.dtype(np.uint8)
 NO_VALUE = np.zeros((), BYTE)  # a parameter for operations that have none
@@ -148,36 +148,39 @@ class Backend(abc.ABC):
         driver.apply(chosen, source, target, *place, seed, stream, *law, **more_inputs, **more)
         return self._finished(target, result, out)
 
-    def repeatable(
+    def contiguous_plan(
+        self, operation: Operation, dtype: np.dtype[Any], threshold: int, value: Array
+    ) -> Plan | None:
+        """Return a plan of `apply` for contiguous arrays of a dtype and any shape, if there is one.
+
+        Its calls have an `out` of the very type of x, or none, and an offset that is an index.
+        """
+        return None
+
+    def plan(
         self,
         operation: Operation,
         x: Array,
         out: Any,
-        place: Placement,
+        placement: Placement,
         threshold: int,
         value: Array,
         index_of: IndexOf,
-    ) -> Again | None:
-        """Return what `apply` comes to for plain arrays of the layouts of x and `out`.
-
-        None where there is nothing quicker than that.
-        """
+    ) -> Plan | None:
+        """Return a plan of `apply` for arrays of the layouts of x and `out`, if there is one."""
         return None
 
-    def repeatable_mask(
+    def mask_plan(
         self,
         shape: tuple[int, ...],
         out: Any,
-        place: Placement,
+        placement: Placement,
         threshold: int,
         like: Array | None = None,
         packed: bool = False,
         index_of: IndexOf | None = None,
-    ) -> Again | None:
-        """Return what `mask` comes to for an `out` of the same layout, with one p.
-
-        None where there is nothing quicker than that.
-        """
+    ) -> Plan | None:
+        """Return a plan of `mask` with one p, for an `out` of the same layout, if there is one."""
         return None
 
     def softmax(

@@ -22,8 +22,8 @@ from .._check.key import AnyRNG, KeyOnDevice, as_key
 from .._check.placement import Placement
 from .._check.shard_offsets import IndexOf
 from . import overlap
-from .adapter import Again, Backend, Operation, copy_by_filling, imported
-from .cupy_plans import repeatable, repeatable_mask
+from .adapter import Backend, Operation, Plan, copy_by_filling, imported
+from .cupy_plans import layout_plan, mask_plan
 from .numba_arrays import numba_backend
 
 _CURRENT_DEVICE = contextlib.nullcontext()
@@ -180,7 +180,7 @@ class CupyBackend(Backend):
         with self.cupy.cuda.Device(device):
             return super().apply(operation, x, *rest)
 
-    def repeatable(
+    def plan(
         self,
         operation: Operation,
         x: Array,
@@ -189,11 +189,11 @@ class CupyBackend(Backend):
         threshold: int,
         value: Array,
         index_of: IndexOf,
-    ) -> Again | None:
+    ) -> Plan | None:
         """Return a cached form of `apply`, for arrays on the current device."""
-        return repeatable(self, operation, x, out, placement, threshold, value)
+        return layout_plan(self, operation, x, out, placement, threshold, value)
 
-    def repeatable_mask(
+    def mask_plan(
         self,
         shape: tuple[int, ...],
         out: Any,
@@ -202,9 +202,9 @@ class CupyBackend(Backend):
         like: Array | None = None,
         packed: bool = False,
         index_of: IndexOf | None = None,
-    ) -> Again | None:
+    ) -> Plan | None:
         """Return a cached form of `mask`, on the current device."""
-        return repeatable_mask(self, shape, out, placement, threshold, packed)
+        return mask_plan(self, shape, out, placement, threshold, packed)
 
     def softmax(self, x: Array, *rest: Any) -> Array:
         """Compute softmax and dropout on the device of x."""

@@ -16,13 +16,13 @@ from .._check.arguments import Array
 from .._check.key import AnyRNG, Key
 from .._check.placement import Placement
 from . import overlap
-from .adapter import BOOL, BYTE, NO_VALUE, Again, Operation
+from .adapter import BOOL, BYTE, NO_VALUE, Operation, Plan
 
 if TYPE_CHECKING:
     from .cupy_arrays import CupyBackend
 
 
-def repeatable(
+def layout_plan(
     backend: CupyBackend,
     operation: Operation,
     x: Array,
@@ -30,7 +30,7 @@ def repeatable(
     placement: Placement,
     threshold: int,
     value: Array,
-) -> Again | None:
+) -> Plan | None:
     """Plan the backend's `apply` for CuPy arrays of the layouts of x and `out`."""
     if not x.size or (out is not None and overlap.overlaps_itself(backend.addresses(out))):
         return None
@@ -38,7 +38,7 @@ def repeatable(
     shape, strides = x.shape, x.strides
     y = backend.empty_like(x) if out is None else out
     new, same_strides = _allocator(backend, x, y), strides == y.strides
-    run = driver.repeatable(
+    run = driver.layout_call(
         operation(driver), shape, strides, y.strides, *placement, threshold, value
     )
     # x and y are disjoint if y begins at least `behind` bytes after x, or at most `before` bytes
@@ -46,7 +46,7 @@ def repeatable(
     behind, before = disjoint_distances(shape, strides, y.strides, x.itemsize)
     del x, y
 
-    def run_plan(x: Any, out: Any, rng: AnyRNG, offset: Any) -> Any:
+    def plan(x: Any, out: Any, rng: AnyRNG, offset: Any) -> Any:
         memory = x.data
         device: int = memory.device_id
         if device != runtime.getDevice():
@@ -69,17 +69,17 @@ def repeatable(
             run(source, target, seed, stream, **more)
         return out
 
-    return run_plan
+    return plan
 
 
-def repeatable_mask(
+def mask_plan(
     backend: CupyBackend,
     shape: tuple[int, ...],
     out: Any,
     placement: Placement,
     threshold: int,
     packed: bool,
-) -> Again | None:
+) -> Plan | None:
     """Plan the backend's `mask` for an `out` of the same layout."""
     elements = math.prod(shape)
     new: Any = shape, BOOL
@@ -93,10 +93,10 @@ def repeatable_mask(
         fits = out is None or not overlap.overlaps_itself(backend.addresses(out))
     if not elements or not fits:
         return None
-    run = driver.repeatable(operation, shape, None, steps, *placement, threshold, NO_VALUE)
+    run = driver.layout_call(operation, shape, None, steps, *placement, threshold, NO_VALUE)
     array = backend.cupy.ndarray
 
-    def run_plan(like: Any, out: Any, rng: AnyRNG, offset: Any) -> Any:
+    def plan(like: Any, out: Any, rng: AnyRNG, offset: Any) -> Any:
         device = runtime.getDevice()
         if like is not None and like.data.device_id != device:
             return None
@@ -112,7 +112,7 @@ def repeatable_mask(
             run(target, target, seed, stream, **more)
         return out
 
-    return run_plan
+    return plan
 
 
 def _allocator(backend: CupyBackend, x: Array, y: Array) -> Callable[[Array], Array]:

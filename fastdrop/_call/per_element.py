@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +12,9 @@ from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, Sha
 from .._check.key import AnyRNG
 from .._check.placement import Placement, placement_of
 from .operands import fits
+
+if TYPE_CHECKING:
+    from .elementwise import ElementWise
 
 NO_THRESHOLD = 1  # which elements do not share
 
@@ -93,12 +95,10 @@ def probabilities(p: Any, shape: tuple[int, ...], place: Placement) -> Array:
 
 
 def element_wise_each(
+    function: ElementWise,
     x: ArrayLike,
     p: Any,
-    operation: Callable[[Any, np.dtype[Any]], Any],
-    parameter: Callable[[np.dtype[Any]], Array],
-    *,
-    scaled: bool = False,
+    parameter: Any,
     rng: AnyRNG,
     training: Training,
     noise_shape: NoiseShape,
@@ -106,21 +106,19 @@ def element_wise_each(
     global_shape: ShapeLike | None,
     out: Output,
 ) -> Array:
-    """Do `element_wise` with a p of each element.
-
-    ``parameter(dtype)`` gives the operation's parameter; it raises where the dtype is none that the
-    function takes. If `scaled`, it is the factor of kept elements; else p gives them their own.
-    """
+    """Do `element_wise` with a p of each element."""
     backend = operand_backend_of(x)
     xs = backend.array(x)
-    value = parameter(xs.dtype)
-    place = placement_of(xs.shape, noise_shape, offset, global_shape)
-    p = probabilities(p, xs.shape, place)
+    value = function.coefficients(0.0, xs.dtype, parameter)[1]
+    placement = placement_of(xs.shape, noise_shape, offset, global_shape)
+    p = probabilities(p, xs.shape, placement)
     if not arguments.in_training(training):
         return backend.identity(x, xs, out)
+    scaled = function.parameter_is_factor and parameter is not None
 
-    def chosen(driver: Any) -> Any:
-        return operation(driver, xs.dtype)
+    def operation(driver: Any) -> Any:
+        assert function.per_element is not None
+        return function.per_element(driver, xs.dtype, scaled)
 
-    operands = backend.per_element_operands(chosen, p, value if scaled else None, xs)
-    return backend.apply(chosen, xs, out, place, rng, NO_THRESHOLD, value, operands)
+    operands = backend.per_element_operands(operation, p, value if scaled else None, xs)
+    return backend.apply(operation, xs, out, placement, rng, NO_THRESHOLD, value, operands)

@@ -103,13 +103,13 @@ class Key(_Words):
         """
         if type(n) is not int:
             n = as_integer("n", n)
-        return _unchecked_key(self.seed, (self.stream + n) % _WORD)
+        return made_key(self.seed, (self.stream + n) % _WORD)
 
 
 _new = tuple.__new__
 
 
-def _unchecked_key(seed: int, stream: int) -> Key:
+def made_key(seed: int, stream: int) -> Key:
     """Make a key of two valid words, without the checks; 4 times faster."""
     return _new(Key, (seed, stream))
 
@@ -130,15 +130,17 @@ class LazyKey:
 
     Attributes
     ----------
-    prepared : callable or None
-        The cached plan that served the call, if one did; a layer keeps it for its next forward.
+    contiguous_plan, plan : callable or None
+        The cached plan that served the call, if one did: for contiguous arrays of any shape, or of
+        one layout. A layer keeps it for its next forward.
     """
 
-    __slots__ = ("_key", "_make", "prepared")
+    __slots__ = ("_key", "_make", "contiguous_plan", "plan")
 
     def __init__(self, make: Callable[[], Key]) -> None:
         self._make = make
-        self.prepared: Any = None
+        self.contiguous_plan: Any = None
+        self.plan: Any = None
         self._key: Key | None = None
 
     def key(self) -> Key:
@@ -219,7 +221,7 @@ def as_key(rng: RNG = None) -> Key:
         if raw_bits == 32:
             a, b, c, d = bits.random_raw(4).tolist()
             return _new(Key, (a << 32 | b, c << 32 | d))
-        return _unchecked_key(*_two_words(bits))
+        return made_key(*_two_words(bits))
     if isinstance(rng, np.random.SeedSequence):
         return Key(*map(int, rng.generate_state(2, np.uint64)))
     if _are_integers(rng):
@@ -232,7 +234,7 @@ def as_key(rng: RNG = None) -> Key:
 
 def _seeded(number: int) -> Key:
     if 0 <= number < _WORD:
-        return _unchecked_key(number, 0)
+        return made_key(number, 0)
     if number < 0:
         shown = f"rng={number}" if number.bit_length() < 200 else "rng"
         raise ValueError(f"{shown} is negative: as an integer it is a seed, of 0 or more")
@@ -292,7 +294,7 @@ _MAX_FRESH = 64
 
 def _fresh_key() -> Key:
     words = struct.unpack(f"={2 * _MAX_FRESH}Q", os.urandom(16 * _MAX_FRESH))
-    key, *others = map(_unchecked_key, words[::2], words[1::2])
+    key, *others = map(made_key, words[::2], words[1::2])
     _fresh.extend(others)
     return key
 

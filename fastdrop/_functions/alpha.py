@@ -14,7 +14,7 @@ from .._check import arguments
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
-from .dropout import dropout
+from .dropout import DROPOUT
 from .structured import channels
 
 _ALPHA_DROPOUT = ElementWise(
@@ -131,16 +131,9 @@ def alpha_dropout_backward(
     if unknown or dy is MISSING:
         raise_argument_error("alpha_dropout_backward", unknown, dy=dy)
     compute_type(backend_of(dy).array(dy, "dy").dtype, "dy")
-    return dropout(
-        dy,
-        p,
-        rng=rng,
-        training=training,
-        scale=alpha_scale(arguments.probability(p)),
-        noise_shape=noise_shape,
-        offset=offset,
-        global_shape=global_shape,
-        out=out,
+    scale = alpha_scale(arguments.probability(p))
+    return element_wise(
+        DROPOUT, dy, p, scale, rng, training, noise_shape, offset, global_shape, out
     )
 
 

@@ -9,11 +9,12 @@ import functools
 from typing import Any, NoReturn
 
 from .._arrays.dispatch import axes_of
+from .._call.elementwise import element_wise
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
-from .dropout import dropout
+from .dropout import DROPOUT
 
 _FIRST, _LAST = "channels_first", "channels_last"
 _ROW, _BATCH = "row", "batch"
@@ -121,16 +122,8 @@ def feature_dropout(
     """
     if unknown or x is MISSING:
         raise_argument_error("feature_dropout", unknown, x=x)
-    return dropout(
-        x,
-        p,
-        rng=rng,
-        training=training,
-        noise_shape=channels("feature_dropout", x, data_format, training),
-        offset=offset,
-        global_shape=global_shape,
-        out=out,
-    )
+    noise_shape = channels("feature_dropout", x, data_format, training)
+    return element_wise(DROPOUT, x, p, None, rng, training, noise_shape, offset, global_shape, out)
 
 
 @checks_keywords
@@ -205,14 +198,6 @@ def drop_path(
     axes = axes_of(x)
     if by_row and not axes and arguments.in_training(training):
         raise ValueError('x has no axes, and mode="row" needs one of samples: give mode="batch"')
-    return dropout(
-        x,
-        p,
-        rng=rng,
-        training=training,
-        scale=None if arguments.flag("scale_by_keep", scale_by_keep) else 1.0,
-        noise_shape=(None, *(1,) * (axes - 1))[:axes] if by_row else (1,) * axes,
-        offset=offset,
-        global_shape=global_shape,
-        out=out,
-    )
+    scale = None if arguments.flag("scale_by_keep", scale_by_keep) else 1.0
+    noise_shape = (None, *(1,) * (axes - 1))[:axes] if by_row else (1,) * axes
+    return element_wise(DROPOUT, x, p, scale, rng, training, noise_shape, offset, global_shape, out)

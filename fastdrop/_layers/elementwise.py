@@ -22,7 +22,7 @@ from .._functions.gaussian import (
     standard_deviation,
 )
 from .function_layer import FunctionLayer
-from .settings import Setting, Settings
+from .settings import Setting
 
 
 def _scale(value: Any) -> float | None:
@@ -143,12 +143,6 @@ class Dropout(_WithNoiseShape):
         **unknown: NoReturn,
     ) -> None:
         super().__init__(rng, unknown, p=p, noise_shape=noise_shape, scale=scale, inplace=inplace)
-
-    def _plain(self, settings: Settings) -> tuple[float, float | None] | None:
-        p = settings["p"]
-        if type(p) is not float or settings["noise_shape"] is not None or settings["inplace"]:
-            return None
-        return p, settings["scale"]
 
 
 class AlphaDropout(_WithScalarP):

@@ -14,12 +14,14 @@ import numpy as np
 
 from fastdrop_kernels import contract
 
-from .._call.coefficients import EXPRESS
+from .._call import plan_cache
+from .._call.plan_cache import contiguous_key
 from .._check import arguments, detect
 from .._check.arguments import Array, ShapeLike
 from .._check.key import RNG, Key, as_key
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import INDEX_LIMIT
+from .._functions.dropout import DROPOUT
 from . import layout as layouts
 from .as_array import ArrayLikeMask, overrides, without_masks
 from .layout import Layout
@@ -289,28 +291,27 @@ class Mask(ArrayLikeMask):
 
     # Products.
 
-    def _fast(self, x: Array, out: Any) -> Any:
-        """Multiply a NumPy array; by one call of compiled code if it is contiguous."""
-        if x.shape == self._flat and (found := _express.get((self._p, self._scale, x.dtype))):
-            kernel, record_at = found.kernel(x.nbytes), found.record_at
-            if kernel is not None:
-                y = _empty(x.shape, x.dtype) if out is None else out
-                if type(y) is _ndarray:
-                    if kernel(id(x), id(y), record_at, self._first, *self._key):
-                        return y
+    def _times(self, x: Array, out: Any) -> Any:
+        """Multiply a NumPy array, by a cached plan if it has this mask's shape."""
+        if x.shape == self._flat:
+            key = contiguous_key(DROPOUT, x, self._p, self._scale, out)
+            if plan := plan_cache.plans.get(key):  # type: ignore[arg-type]
+                y = plan(x, out, self._key, self._first)
+                if y is not None:
+                    return y
         return product(self, x, out)
 
     def __mul__(self, other: Any) -> Any:
         """Multiply with an array; a number gives a mask of another scale."""
         if type(other) is _ndarray:
-            return self._fast(other, None)
+            return self._times(other, None)
         result = self._multiplied(other)
         return super().__mul__(other) if result is None else result
 
     def __rmul__(self, other: Any) -> Any:
         """Multiply with an array; a number gives a mask of another scale."""
         if type(other) is _ndarray:
-            return self._fast(other, None)
+            return self._times(other, None)
         result = self._multiplied(other)
         return super().__rmul__(other) if result is None else result
 
@@ -354,7 +355,7 @@ class Mask(ArrayLikeMask):
                 out = kwargs["out"][0] if "out" in kwargs and len(kwargs) == 1 else _NO_KERNEL
             if out is not _NO_KERNEL:
                 if type(x) is _ndarray:
-                    return self._fast(x, out)
+                    return self._times(x, out)
                 if out is None and _number(x) is not None:
                     return self * x
                 if type(x) in _AS_ARRAYS:
@@ -436,4 +437,4 @@ _FLOAT64 = np.dtype(np.float64)
 _FLOATS = frozenset((float, np.float64, np.float32, np.float16))
 _AS_ARRAYS = frozenset((list, tuple, np.memmap))  # NumPy's products of these are plain arrays too
 _NO_KERNEL = object()
-_ndarray, _empty, _multiply, _express = np.ndarray, np.empty, np.multiply, EXPRESS
+_ndarray, _multiply = np.ndarray, np.multiply

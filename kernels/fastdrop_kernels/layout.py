@@ -29,7 +29,6 @@ RUNS = "runs"  # 1, and 0 in the innermost axis
 REPEATS = "repeats"  # 0, and 1 in the innermost axis
 AXES = {LINE: 1, PANEL: 2, RUNS: 2, REPEATS: 2}
 ROWS = "rows"  # any two axes, for any number of inputs
-NEIGHBOURS = "neighbours"  # 1, with an axis that is contiguous in memory too
 
 # Lines of at most this length are faster as panels even if they could be drawn together: blocks of
 # columns take 2.7 instead of 9.6 ns per element for a width of 4, and 2.2 instead of 5.6 for 8.
@@ -111,38 +110,6 @@ def _min_rows(columns: int) -> int:
     return _MIN_ROWS if columns > _SHORT else _MIN_ROWS_IF_SHORT
 
 
-@functools.lru_cache(maxsize=512)
-def line_plan(shape: tuple[int, ...], *strides: tuple[int, ...]) -> Plan | None:
-    """Return a plan whose inner loop has stride 0 in the first input; None if there is none."""
-    axes, form = _boxed(shape, *strides)
-    if AXES[form] == 2 and axes[-2][1]:
-        if form == PANEL:  # use panels of a single column
-            axes.insert(-1, _alone(strides, 1))
-        else:
-            form = LINE
-    return None if axes[-1][1] else _made(axes, form)
-
-
-@functools.lru_cache(maxsize=512)
-def neighbours_plan(
-    shape: tuple[int, ...], itemsizes: tuple[int, int], *strides: tuple[int, ...]
-) -> tuple[Plan, int] | None:
-    """Return a plan whose innermost axis is contiguous in all inputs, and a period.
-
-    Along it, the stride is 1 in the first input and in the mask, and the item size in the second
-    input and the output. The first input repeats after each period. None if there is no such axis.
-    """
-    axes = merged_axes(shape, *strides)
-    if not axes or axes[-1][1:] != (1, *itemsizes, 1):
-        return None
-    period, outer = axes[-1][0], axes[:-1]
-    if any(axis[1] for axis in outer):
-        period = 0
-    elif outer and _continues((outer[-1][0], *outer[-1][2:]), (period, *axes[-1][2:])):
-        axes[-2:] = [(outer[-1][0] * period, *axes[-1][1:])]
-    return _made(axes, NEIGHBOURS), period
-
-
 def _made(axes: list[Axis], form: str) -> Plan:
     assert len(axes) <= MAX_AXES
     table = np.array(axes, np.int64).view(np.uint64)
@@ -179,13 +146,14 @@ def _boxed(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[Axis
 
 
 @functools.lru_cache(maxsize=512)
-def rows_plan(shape: tuple[int, ...], *strides: tuple[int, ...]) -> Plan:
+def rows_plan(shape: tuple[int, ...], *strides: tuple[int, ...], packed: bool = False) -> Plan:
     """Plan at least two axes of arrays of one shape; see `merged_axes`.
 
-    The innermost axis is one with index stride 1 or 0, if there is any.
+    The innermost axis is one with index stride 1 or 0, if there is any. For a packed output, it is
+    the axis along which the output is contiguous.
     """
     axes = merged_axes(shape, *strides)
-    if axes and axes[-1][-1] > 1:
+    if axes and axes[-1][-1] > 1 and not packed:
         consecutive = next((axis for axis in axes if axis[-1] == 1), None)
         if consecutive is not None:
             axes.remove(consecutive)

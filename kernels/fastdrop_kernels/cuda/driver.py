@@ -196,7 +196,7 @@ def apply(
         run.launch(launch)
 
 
-def repeatable(
+def layout_call(
     operation: Operation,
     shape: tuple[int, ...],
     input_strides: tuple[int, ...] | None,
