@@ -90,9 +90,9 @@ class Backend(abc.ABC):
         """Say whether another computes on arrays that these kernels can read beside x."""
         return other is self
 
-    def result(self, made: Array, out: Any) -> Array:
-        """Return what the caller gets: his `out`, or what was made."""
-        chosen: Array = made if out is None else out
+    def result(self, array: Array, out: Any) -> Array:
+        """Return what the caller gets: `out`, or the new array."""
+        chosen: Array = array if out is None else out
         return chosen
 
     def output(
@@ -126,7 +126,7 @@ class Backend(abc.ABC):
         operation: Operation,
         x: Array,
         out: Any,
-        place: Placement,
+        placement: Placement,
         rng: AnyRNG,
         threshold: int,
         value: Array,
@@ -145,7 +145,7 @@ class Backend(abc.ABC):
         driver, law = self.driver, (threshold, value)
         chosen = operation(driver)  # what may fail, before a generator moves on
         seed, stream, more = self.key(rng, target)
-        driver.apply(chosen, source, target, *place, seed, stream, *law, **more_inputs, **more)
+        driver.apply(chosen, source, target, *placement, seed, stream, *law, **more_inputs, **more)
         return self._finished(target, result, out)
 
     def contiguous_plan(
@@ -188,7 +188,7 @@ class Backend(abc.ABC):
         x: Array,
         out: Any,
         axis: int,
-        place: Placement,
+        placement: Placement,
         rng: AnyRNG,
         threshold: int,
         value: Array,
@@ -197,7 +197,7 @@ class Backend(abc.ABC):
         source, target, result = self.operands(x, out)
         driver = self.softmax_driver
         seed, stream, more = self.key(rng, target)
-        law = *place, seed, stream, threshold, value
+        law = *placement, seed, stream, threshold, value
         driver.softmax_dropout(source, target, axis, *law, **more)
         return self._finished(target, result, out)
 
@@ -207,7 +207,7 @@ class Backend(abc.ABC):
         dy: Array,
         out: Any,
         axis: int,
-        place: Placement,
+        placement: Placement,
         rng: AnyRNG,
         threshold: int,
         value: Array,
@@ -220,7 +220,7 @@ class Backend(abc.ABC):
             self.copy(dy, given)
         driver = self.softmax_driver
         seed, stream, more = self.key(rng, target)
-        law = *place, seed, stream, threshold, value
+        law = *placement, seed, stream, threshold, value
         driver.softmax_dropout_backward(source, given, target, axis, *law, **more)
         return self._finished(target, result, out)
 
@@ -228,7 +228,7 @@ class Backend(abc.ABC):
         self,
         shape: tuple[int, ...],
         out: Any,
-        place: Placement,
+        placement: Placement,
         rng: AnyRNG,
         threshold: int,
         like: Array | None = None,
@@ -241,13 +241,13 @@ class Backend(abc.ABC):
         """
         with self.on_device_of(out, like):
             draw = self._packed_mask if packed else self._mask
-            return draw(shape, out, place, rng, threshold, like, p)
+            return draw(shape, out, placement, rng, threshold, like, p)
 
     def _mask(
         self,
         shape: tuple[int, ...],
         out: Any,
-        place: Placement,
+        placement: Placement,
         rng: AnyRNG,
         threshold: int,
         like: Array | None,
@@ -264,14 +264,14 @@ class Backend(abc.ABC):
             marking, there = driver.marking_each(), self.addresses(target)
             own = self.per_element_operands(lambda _: marking, p, None, target)
             more = {**more, "operands": tuple([self._undisturbed(o, there) for o in own])}
-        driver.apply(marking, *marks, *place, seed, stream, threshold, NO_VALUE, **more)
+        driver.apply(marking, *marks, *placement, seed, stream, threshold, NO_VALUE, **more)
         return self._finished(target, result, out)
 
     def _packed_mask(
         self,
         shape: tuple[int, ...],
         out: Any,
-        place: Placement,
+        placement: Placement,
         rng: AnyRNG,
         threshold: int,
         like: Array | None,
@@ -285,16 +285,16 @@ class Backend(abc.ABC):
         plain = self.addresses(result).flags.c_contiguous
         target = result if plain else self.empty(size, BYTE)
         if p is not None:
-            self.pack_each(target, shape, place, rng, p)
+            self.pack_each(target, shape, placement, rng, p)
         else:
             driver = self.driver
             seed, stream, more = self.key(rng, target)
-            driver.pack(target, shape, *place, seed, stream, threshold, **more)
+            driver.pack(target, shape, *placement, seed, stream, threshold, **more)
         return self._finished(target, result, out)
 
     @abc.abstractmethod
     def pack_each(
-        self, target: Array, shape: tuple[int, ...], place: Placement, rng: AnyRNG, p: Array
+        self, target: Array, shape: tuple[int, ...], placement: Placement, rng: AnyRNG, p: Array
     ) -> None:
         """Draw a mask of 8 elements to a byte by a p of each element, NumPy's in float64."""
 

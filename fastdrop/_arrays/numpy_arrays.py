@@ -102,11 +102,11 @@ class NumpyBackend(Backend):
         return y.flags.forc and x.flags.owndata and y.flags.owndata
 
     def pack_each(
-        self, target: Array, shape: tuple[int, ...], place: Placement, rng: AnyRNG, p: Array
+        self, target: Array, shape: tuple[int, ...], placement: Placement, rng: AnyRNG, p: Array
     ) -> None:
         seed, stream, _ = self.key(rng, target)
         own = np.broadcast_to(p.copy() if np.may_share_memory(p, target) else p, shape)
-        self.driver.pack_each(target, shape, *place, seed, stream, own)
+        self.driver.pack_each(target, shape, *placement, seed, stream, own)
 
     def contiguous_plan(
         self, operation: Operation, dtype: np.dtype[Any], threshold: int, value: Array
@@ -252,8 +252,8 @@ class LabelledBackend(NumpyBackend):
     def __init__(self, x: Any) -> None:
         self.x = x
 
-    def result(self, made: Array, out: Any) -> Array:
-        return labels.labelled(self.x, made) if out is None else super().result(made, out)
+    def result(self, array: Array, out: Any) -> Array:
+        return labels.labelled(self.x, array) if out is None else super().result(array, out)
 
     def mask(self, *arguments: Any, **more: Any) -> Array:
         """Draw a mask of NumPy's, which lies where x lies and has no labels."""
