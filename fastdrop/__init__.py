@@ -17,7 +17,7 @@ from typing import Any as _Any
 
 try:
     import fastdrop_kernels as _kernels  # noqa: F401
-except ModuleNotFoundError:  # a source tree that is not installed
+except ModuleNotFoundError:  # running from a source tree, without an installation
     import os as _os
     import sys as _sys
 
@@ -75,7 +75,7 @@ from ._tools.warmup import warmup
 
 
 def __getattr__(name: str) -> _Any:
-    if name == "device":  # which imports Numba
+    if name == "device":  # lazily, because it imports Numba
         import importlib
 
         return importlib.import_module(".device", __name__)

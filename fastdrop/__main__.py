@@ -1,4 +1,4 @@
-"""``python -m fastdrop``: what fastdrop runs on, and whether it draws the right masks here."""
+"""``python -m fastdrop``: show the environment, and check that masks are right on this machine."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _cache(folder: Path) -> str:
 
 
 def report() -> list[tuple[str, str]]:
-    """Return what fastdrop runs on, as names and values."""
+    """Return the environment as names and values: versions, CPU, GPU, threads, cache."""
     import llvmlite
     import llvmlite.binding as llvm
     import numba
@@ -53,7 +53,7 @@ def report() -> list[tuple[str, str]]:
 
     try:
         cache = _cache(cache_folder())
-    except (RuntimeError, OSError) as error:  # no home folder, or one that cannot be looked into
+    except (RuntimeError, OSError) as error:  # no home folder, or no access to it
         cache = f"none ({error})"
     features = [name for name in _FEATURES if target.has(name)]
     return [

@@ -1,6 +1,6 @@
-"""What only a GPU has: keys in its memory, for CUDA graphs.
+"""Keys in GPU memory, for CUDA graphs.
 
-Everything else is the same functions for CuPy arrays as for NumPy's: see `fastdrop.dropout`.
+All other functions take CuPy arrays as they take NumPy arrays: see `fastdrop.dropout`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ __all__ = ["DeviceKey"]
 
 
 class DeviceKey(KeyOnDevice):
-    """A key in the memory of a GPU, which kernels read when they run.
+    """A key in GPU memory, which kernels read when they run.
 
-    A CUDA graph repeats its kernels with the arguments that they were captured with, and with a
-    `Key` would draw the same mask at every replay. It draws the next one if its kernels take the
-    key from memory, and the last of them is `advance`::
+    A CUDA graph replays its kernels with the captured arguments, so a `Key` would give the same
+    mask at every replay. Kernels that read the key from memory draw a new one, if the last kernel
+    of the graph is `advance`::
 
         stream = cupy.cuda.Stream(non_blocking=True)
         with stream:
             key = fd.cuda.DeviceKey(fd.Key(42))
-            fd.dropout(x, 0.5, rng=key, out=y)       # once, so that its kernel is loaded
+            fd.dropout(x, 0.5, rng=key, out=y)       # loads the kernel before the capture
             stream.begin_capture()
             fd.dropout(x, 0.5, rng=key, out=y)       # forward
             ...                                      # the rest of a training step
@@ -34,18 +34,18 @@ class DeviceKey(KeyOnDevice):
             for step in range(1000):
                 graph.launch()
 
-    The n-th replay, from 0, has the mask of ``Key(seed, (stream + n) mod 2**64)``, which is that of
-    the n-th forward of a `fastdrop.Dropout` of the same key. Several layers in a graph need a key
-    each, such as ``DeviceKey(key.fold_in(0))``, ``DeviceKey(key.fold_in(1))``.
+    Replay n, from 0, has the mask of ``Key(seed, (stream + n) mod 2**64)``, as forward n of a
+    `fastdrop.Dropout` with the same key. Each layer in a graph needs its own key, such as
+    ``DeviceKey(key.fold_in(0))``, ``DeviceKey(key.fold_in(1))``.
 
-    Functions take it as `rng` for arrays on its device. It must live as long as a graph that reads
-    it, and so must the arrays.
+    Functions take it as `rng` for arrays on its device. It must live as long as the graphs that
+    read it, and so must the arrays.
 
     Parameters
     ----------
-    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
-        What it is at first, see `as_key`. It is made on CuPy's current device, by a copy on its
-        current stream: not while that is being captured.
+    rng : Key, int, Generator, numpy.random, or anything else that `as_key` takes
+        The initial key, see `as_key`. It is copied to CuPy's current device on the current stream,
+        which must not be capturing.
 
     Attributes
     ----------
@@ -66,14 +66,14 @@ class DeviceKey(KeyOnDevice):
                 name="cupy",
             ) from None
 
-        # One less, and then advanced: so that the kernel is loaded, which a stream that is being
-        # captured may not allow.
+        # Start at stream - 1 and advance once: this loads the kernel, which may not be possible
+        # during a capture.
         self.words: Any = cupy.array(np.array(key.advanced(-1), np.uint64))
         self.advance()
 
     @property
     def pointer(self) -> int:
-        """Address of the two words on the device, for kernels of your own."""
+        """Device address of the two words, for your own kernels."""
         address: int = self.words.data.ptr
         return address
 
@@ -84,9 +84,9 @@ class DeviceKey(KeyOnDevice):
         return number
 
     def advance(self) -> None:
-        """Add one to the stream, modulo ``2**64``, in order on CuPy's current stream.
+        """Add 1 to the key's stream, modulo ``2**64``, by a kernel on CuPy's current stream.
 
-        A kernel does it, which can be captured in a graph. Nothing waits for it.
+        It is asynchronous and can be captured in a graph.
         """
         from ._arrays.cupy_arrays import cuda_driver, cupy_backend
 
@@ -94,10 +94,10 @@ class DeviceKey(KeyOnDevice):
             cuda_driver().advance(self.pointer)
 
     def key(self) -> Key:
-        """Return the key as it is now: waits for all that is on CuPy's current stream."""
+        """Return the current key; waits for CuPy's current stream."""
         seed, stream = self.words.get()
         return Key(int(seed), int(stream))
 
     def __repr__(self) -> str:
-        """Say where it lies; what it is would have to be waited for."""
+        """Show the device; showing the key would have to wait for it."""
         return f"<DeviceKey on device {self.device}>"

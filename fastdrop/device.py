@@ -1,13 +1,13 @@
-"""The mask's building blocks, for kernels of your own that Numba compiles.
+"""The mask contract for your own kernels, compiled by Numba.
 
-Every function here can be called from plain Python, from code under ``numba.njit``, and from code
-under ``numba.cuda.jit``, by the same name and with the same result; there, it is inlined. So a
-kernel of yours can decide on dropout while it has an element in a register, and the mask is that of
-`fastdrop.dropout`, bit for bit. Importing this module imports Numba, but nothing of CUDA.
+Every function here can be called from Python, from code under ``numba.njit``, and from code under
+``numba.cuda.jit``, by the same name and with the same result; compiled code inlines it. So your
+kernel can apply dropout while an element is in a register, with the mask of `fastdrop.dropout`, bit
+for bit. Importing this module imports Numba, but not its CUDA target.
 
-Arguments that are integers are taken modulo ``2**64`` in compiled code, and nothing is checked
-there. Results are ``uint64``. Mind that Numba gives a float64 to ``uint64 + int64``: count in
-``numpy.uint64``, or convert before you compute.
+In compiled code, integer arguments are taken modulo ``2**64`` and not checked. Results are
+``uint64``. In Numba, ``uint64 + int64`` is a float64: use ``numpy.uint64`` for indices, or convert
+them first.
 
 Examples
 --------
@@ -32,8 +32,7 @@ Bias, ReLU and dropout in one pass over the rows of a matrix, an element at a ti
 >>> np.array_equal(y, fd.dropout(np.maximum(x + bias, 0), 0.5, rng=key))
 True
 
-A kernel for a GPU says the same, and draws for 8 elements at once, which takes an eighth of the
-work::
+A GPU kernel that draws for 8 elements at once, with an eighth of the work::
 
     @numba.cuda.jit
     def bias_relu_dropout(x, bias, seed, stream, t, scale, y):  # x, y in C order, seen as 1-D
@@ -51,7 +50,7 @@ work::
         x, bias, np.uint64(key.seed), np.uint64(key.stream), device.threshold(p), scale, y
     )
 
-``python -m fastdrop.examples.own_kernel`` runs both, checks them, and shows what they take.
+``python -m fastdrop.examples.own_kernel`` runs both, checks them, and shows their times.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ def threshold(p: float) -> np.uint64:
     Raises
     ------
     TypeError, ValueError
-        If `p` is no number in [0, 1].
+        If `p` is not a number in [0, 1].
 
     Examples
     --------
@@ -97,7 +96,7 @@ def threshold(p: float) -> np.uint64:
 
 
 def keep(seed: Any, stream: Any, index: Any, threshold: Any) -> Any:
-    """Say whether an element is kept.
+    """Return whether an element is kept.
 
     Parameters
     ----------
@@ -115,8 +114,8 @@ def keep(seed: Any, stream: Any, index: Any, threshold: Any) -> Any:
 
     Notes
     -----
-    Each call draws two blocks of 8 elements and uses one element of each. Where neighbours are
-    wanted, `keep8` takes a sixteenth of the time.
+    Each call draws two blocks of 8 elements and uses one element of each. For consecutive elements,
+    `keep8` takes a sixteenth of the time.
 
     Examples
     --------
@@ -129,7 +128,7 @@ def keep(seed: Any, stream: Any, index: Any, threshold: Any) -> Any:
 
 
 def keep8(seed: Any, stream: Any, block: Any, threshold: Any) -> Any:
-    """Say which of the 8 elements of a block are kept; for one block, not for arrays of them.
+    """Return which of the 8 elements of a block are kept; for a single block, not for arrays.
 
     Parameters
     ----------
@@ -156,7 +155,7 @@ def keep8(seed: Any, stream: Any, block: Any, threshold: Any) -> Any:
 
 
 def _integers(name: str, value: Any, way: str = "") -> None:
-    """Refuse what is no integer, and would be cut off; compiled code does not look."""
+    """Raise TypeError for a non-integer, which would be truncated; compiled code has no check."""
     if np.asarray(value).dtype.kind not in "iu":
         raise TypeError(f"{detect.described(name, value)}, and no integer{way}")
 
@@ -198,12 +197,12 @@ def bits8(seed: Any, stream: Any, block: Any) -> Any:
     -------
     low, high : uint64
         ``U(8 * block + j) >> 16`` is in bits ``16 * j`` to ``16 * j + 15`` of `low` for j below 4,
-        and of `high`, counted from j = 4, for the others.
+        and in bits ``16 * (j - 4)`` to ``16 * (j - 4) + 15`` of `high` for the others.
 
     Notes
     -----
-    These bits alone decide on an element unless they are equal to ``T >> 16``, which happens to one
-    in 65,536; then `uniform32` decides. `keep8` does that.
+    These bits decide on an element unless they are a tie, equal to ``T >> 16``, as for one element
+    in 65,536; then `uniform32` decides. `keep8` resolves ties.
 
     Examples
     --------
@@ -215,7 +214,7 @@ def bits8(seed: Any, stream: Any, block: Any) -> Any:
     return contract.block_bits(np.uint64(seed), np.uint64(stream), np.uint64(block), zero)
 
 
-# What compiled code means by the names above: it checks nothing.
+# The implementations of the functions above in compiled code, without checks.
 
 
 def _threshold(p: float) -> Any:

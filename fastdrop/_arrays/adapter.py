@@ -105,9 +105,9 @@ class Backend(abc.ABC):
         """Say whether another computes on arrays that these kernels can read beside x."""
         return other is self
 
-    def result(self, made: Array, out: Any) -> Array:
-        """Return what the caller gets: his `out`, or what was made."""
-        chosen: Array = made if out is None else out
+    def result(self, array: Array, out: Any) -> Array:
+        """Return what the caller gets: `out`, or the new array."""
+        chosen: Array = array if out is None else out
         return chosen
 
     def output(

@@ -144,13 +144,13 @@ class CupyBackend(Backend):
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return a new array on the current device, from CuPy's memory pool."""
-        made: Array = self.cupy.empty(shape, dtype)
-        return made
+        array: Array = self.cupy.empty(shape, dtype)
+        return array
 
     def empty_like(self, x: Array) -> Array:
         """Return a new array of the shape, dtype and layout of x, on the current device."""
-        made: Array = self.cupy.empty_like(x)
-        return made
+        array: Array = self.cupy.empty_like(x)
+        return array
 
     def copy(self, source: Array, target: Array) -> None:
         """Copy by the fill kernel with p = 0, which takes any dtype and any strides."""
@@ -282,14 +282,14 @@ def cuda_driver() -> Any:
 class NumbaThroughCupy(CupyBackend):
     """Backend of Numba device arrays that CuPy views; results are Numba device arrays."""
 
-    def result(self, made: Array, out: Any) -> Array:
+    def result(self, array: Array, out: Any) -> Array:
         """Return `out`, or a Numba device array that views the new CuPy array."""
         if out is not None:
-            return super().result(made, out)
+            return super().result(array, out)
         from numba import cuda
 
         # The interface passes on CuPy's current stream, so no synchronisation is needed.
-        view: Array = cuda.as_cuda_array(made, sync=False)
+        view: Array = cuda.as_cuda_array(array, sync=False)
         return view
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastdrop_kernels.layout import apart_from, c_strides
+from fastdrop_kernels.layout import c_strides, disjoint_distances
 
 from .._check.arguments import Array
 from .._check.key import AnyRNG, Key
@@ -43,7 +43,7 @@ def layout_plan(
     )
     # x and y are disjoint if y begins at least `behind` bytes after x, or at most `before` bytes
     # after it, which is negative.
-    behind, before = apart_from(shape, strides, y.strides, x.itemsize)
+    behind, before = disjoint_distances(shape, strides, y.strides, x.itemsize)
     del x, y
 
     def plan(x: Any, out: Any, rng: AnyRNG, offset: Any) -> Any:

@@ -68,13 +68,13 @@ class NumbaBackend(Backend):
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return a new array on the current device."""
-        made: Array = self.cuda.device_array(shape, dtype)
-        return made
+        array: Array = self.cuda.device_array(shape, dtype)
+        return array
 
     def empty_like(self, x: Array) -> Array:
         """Return a new array of the shape, dtype and layout of x, on the current device."""
-        made: Array = self.cuda.device_array_like(x)
-        return made
+        array: Array = self.cuda.device_array_like(x)
+        return array
 
     def pack_each(
         self, target: Array, shape: tuple[int, ...], placement: Placement, rng: AnyRNG, p: Array

@@ -253,8 +253,8 @@ class LabelledBackend(NumpyBackend):
     def __init__(self, x: Any) -> None:
         self.x = x
 
-    def result(self, made: Array, out: Any) -> Array:
-        return labels.labelled(self.x, made) if out is None else super().result(made, out)
+    def result(self, array: Array, out: Any) -> Array:
+        return labels.labelled(self.x, array) if out is None else super().result(array, out)
 
     def mask(self, *arguments: Any, **more: Any) -> Array:
         """Draw a mask of NumPy's, which lies where x lies and has no labels."""

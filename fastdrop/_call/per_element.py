@@ -82,12 +82,12 @@ def _in_float64(p: Any) -> Array:
     return result
 
 
-def probabilities(p: Any, shape: tuple[int, ...], place: Placement) -> Array:
+def probabilities(p: Any, shape: tuple[int, ...], placement: Placement) -> Array:
     """Return probabilities as float64, that broadcast to the mask of an array."""
     result = _in_float64(p)
     mask = shape
-    if place.strides is not None:  # what shares a decision shares its p
-        mask = tuple([n if s else 1 for n, s in zip(shape, place.strides, strict=True)])
+    if placement.strides is not None:  # what shares a decision shares its p
+        mask = tuple([n if s else 1 for n, s in zip(shape, placement.strides, strict=True)])
     if not fits(result.shape, mask):
         raise ValueError(
             f"p has shape {result.shape}, which does not broadcast to that of the mask, {mask}"

@@ -48,12 +48,12 @@ def advice(x: Any) -> str:
     return ""
 
 
-def reject_objects(x: Any, made: Any, name: str) -> NoReturn:
+def reject_objects(x: Any, array: Any, name: str) -> NoReturn:
     """Raise TypeError for a value that NumPy converted to an array of Python objects."""
     kind = detect.kind_of(x)
-    if not made.ndim:
+    if not array.ndim:
         raise TypeError(f"{name} is a {kind}: give an array of numbers")
-    first = next((detect.kind_of(item) for item in made.flat), "object")
+    first = next((detect.kind_of(item) for item in array.flat), "object")
     raise TypeError(
         f"{name} is a {kind} of objects, the first of them a {first}: give numbers, as "
         f"numpy.array({name}, float) makes of decimals and fractions"

@@ -45,12 +45,12 @@ def values(x: Any, name: str) -> Array:
     return _of_pandas(x, name) if is_pandas(x) else _of_xarray(x, name)
 
 
-def labelled(x: Any, made: Array) -> Any:
+def labelled(x: Any, array: Array) -> Any:
     """Return an array of the shape of x with the labels, names and attributes of x."""
     if is_xarray(x):
-        return x.copy(deep=False, data=made)
-    axes = {"index": x.index} if made.ndim == 1 else {"index": x.index, "columns": x.columns}
-    return x._constructor(made, copy=False, **axes).__finalize__(x)
+        return x.copy(deep=False, data=array)
+    axes = {"index": x.index} if array.ndim == 1 else {"index": x.index, "columns": x.columns}
+    return x._constructor(array, copy=False, **axes).__finalize__(x)
 
 
 def reject_other_labels(operand: Any, x: Any, name: str, beside: str) -> None:
@@ -59,22 +59,22 @@ def reject_other_labels(operand: Any, x: Any, name: str, beside: str) -> None:
     pandas and xarray would align the labels; here operands broadcast by position, as in NumPy.
     """
     if is_pandas(operand) and is_pandas(x):
-        given = [operand.index] if operand.ndim == 1 else [operand.index, operand.columns]
-        own = [x.index] if x.ndim == 1 else [x.index, x.columns]
-        alike = all(
-            len(mine) != len(its) or mine.equals(its)
-            for mine, its in zip(reversed(given), reversed(own), strict=False)
+        labels = [operand.index] if operand.ndim == 1 else [operand.index, operand.columns]
+        expected = [x.index] if x.ndim == 1 else [x.index, x.columns]
+        equal = all(
+            len(a) != len(b) or a.equals(b)
+            for a, b in zip(reversed(labels), reversed(expected), strict=False)
         )
     elif is_xarray(operand) and is_xarray(x):
         count = len(operand.dims)
-        alike = operand.dims == x.dims[len(x.dims) - count :] and all(
-            mine.equals(x.indexes[dimension])
-            for dimension, mine in operand.indexes.items()
-            if dimension in x.indexes and len(mine) == len(x.indexes[dimension])
+        equal = operand.dims == x.dims[len(x.dims) - count :] and all(
+            index.equals(x.indexes[dimension])
+            for dimension, index in operand.indexes.items()
+            if dimension in x.indexes and len(index) == len(x.indexes[dimension])
         )
     else:
         return
-    if not alike:
+    if not equal:
         raise ValueError(
             f"{name} has other labels than {beside}, and elements meet by their position: bring "
             f"the labels into line first, or give {name}.to_numpy()"

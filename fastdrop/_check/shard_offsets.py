@@ -35,8 +35,8 @@ def plain(numbers: Any) -> Any:
             break
     else:
         return numbers if kind is tuple else tuple(numbers)
-    made = [int(n) if isinstance(n, np.integer) else n for n in numbers]
-    return tuple(made) if all(type(n) is int or n is None for n in made) else numbers
+    converted = [int(n) if isinstance(n, np.integer) else n for n in numbers]
+    return tuple(converted) if all(type(n) is int or n is None for n in converted) else numbers
 
 
 def index_of(

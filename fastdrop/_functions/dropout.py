@@ -1,4 +1,8 @@
-"""The functions: each checks its arguments, resolves the key, and calls a kernel."""
+"""`dropout`, `masked_fill` and `dropout_mask`.
+
+Calls with contiguous NumPy arrays and the usual arguments take a fast path to compiled code; all
+others go through `element_wise` or `element_wise_each` to a backend.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +46,7 @@ def dropout(
     out: Output = None,
     **unknown: NoReturn,
 ) -> Array:
-    """Drop elements at random and scale the others, in one pass and without storing a mask.
+    """Drop elements at random and scale the others, in one pass, without storing a mask.
 
     Dropout is linear in `x` for a given key, so **the backward pass is the same call** on the
     gradient, with the same key (or the same int, and the same p, shape and other arguments)::
@@ -53,66 +57,67 @@ def dropout(
     Parameters
     ----------
     x : array_like
-        float16, bfloat16 (of ml_dtypes), float32 or float64, of any shape and strides; it is read
-        only (unless it is `out`). Lists, numbers and buffers (memoryview, array.array) go through
-        `numpy.asarray`. The half types are computed with in float32 and rounded once. Objects of
-        pandas and xarray, CuPy arrays, and others on a GPU: see the notes.
+        float16, bfloat16 (of ml_dtypes), float32 or float64, of any shape and strides; not written
+        to (unless it is `out`). Lists, numbers and buffers (memoryview, array.array) are converted
+        by `numpy.asarray`. The half types are computed in float32 and rounded once. For pandas and
+        xarray objects, CuPy arrays, and other arrays on a GPU, see the notes.
     p : float or array_like
         Probability of **dropping** an element, in [0, 1]. Exact to ``2**-33``. An array or a list
-        gives elements their own, each with its own factor ``1 / (1 - p)``: it broadcasts to `x`, or
-        to the mask where `noise_shape` shares decisions. It is NumPy's wherever `x` lies; to a GPU
-        it is copied at each call, which a CUDA graph cannot repeat.
-    rng : Key, int, Generator, numpy.random, DeviceKey, or what else `as_key` takes
-        What the mask is drawn from, see `as_key`. None draws a fresh mask that cannot be drawn
-        again, so a training loop wants a `Key`. For arrays on a GPU also a
-        `fastdrop.cuda.DeviceKey`, which CUDA graphs need.
+        has a p for each element, with the factor ``1 / (1 - p)`` of its own: it broadcasts to `x`,
+        or to the mask if `noise_shape` shares decisions. It is a NumPy array also if `x` is on a
+        GPU; then it is copied there at each call, which cannot be captured in a CUDA graph.
+    rng : Key, int, Generator, numpy.random, DeviceKey, or anything else that `as_key` takes
+        The mask is drawn from it, see `as_key`. None draws a mask that cannot be reproduced, so
+        training loops need a `Key`. For arrays on a GPU also a `fastdrop.cuda.DeviceKey`, which
+        CUDA graphs need.
     training : bool
-        False returns `x` itself, untouched (copied to `out`, if that is given); `rng` is not looked
-        at then. 1 and 0 are taken for True and False.
+        False returns `x` itself (copied to `out`, if given) and ignores `rng`. 1 and 0 are accepted
+        for True and False.
     scale : float, optional
-        Factor of the kept elements, instead of ``1 / (1 - p)``: 1.0 is "vanilla" dropout, and what
-        DropConnect wants. Rounded once, to what is computed in.
+        Factor of the kept elements, instead of ``1 / (1 - p)``: 1.0 is "vanilla" dropout, as in
+        DropConnect. Rounded once, to the compute type.
     noise_shape : sequence of int and None, optional
         Shape of the mask, which broadcasts against `x`: 1 shares a decision along an axis, None
         copies the axis's length. With `global_shape`, it is that of the whole array's mask.
     offset : int or tuple of int
-        `x` is a part of something larger: added to the mask index, or, with `global_shape`, where
-        `x` begins along each axis.
+        Where a shard `x` begins in a larger array: an offset of the mask index or, with
+        `global_shape`, an offset along each axis.
     global_shape : int or tuple of int, optional
-        Shape of the array that `x` is a block of. The result is that block of the whole array's.
+        Shape of the array that `x` is a block of. The result is that block of the whole result.
     out : ndarray, optional
-        Where to write: of the shape and dtype of `x`, and where `x` is. It may be `x`, or overlap
-        it. For an `x` of pandas or xarray it is a NumPy array.
+        Output array of the shape and dtype of `x`, on its device. It may be `x`, or overlap it. For
+        a pandas or xarray `x` it is a NumPy array.
 
     Returns
     -------
     ndarray
-        Of the shape, dtype and memory layout of `x`, where `x` is, or `out`. Dropped elements are
-        exactly +0.0, whatever they were, NaN and infinities too; kept ones are ``x * scale``.
+        Of the shape, dtype, memory layout and device of `x`, or `out`. Dropped elements are exactly
+        +0.0, even if they were NaN or infinite; kept ones are ``x * scale``.
 
     Raises
     ------
     TypeError
-        If the dtype is none of these, or an argument is of the wrong kind.
+        If the dtype is not one of these, or an argument has a wrong type.
     ValueError
-        If an argument has a value that makes no sense. Nothing has been written then.
+        If an argument has an invalid value. Nothing has been written then.
 
     Notes
     -----
-    The mask is a pure function of key, p and element index: the index counts in C order, whatever
-    the memory layout, so it is the same for any dtype, strides, number of threads, and shard.
-    Masks of one key are nested: what a smaller p drops, a larger p drops too.
+    The mask is a pure function of key, p and element index. The index is the position in C order,
+    whatever the memory layout, so the mask is the same for any dtype, strides, number of threads,
+    and sharding. Masks of one key are nested: a larger p drops what a smaller p drops, and more.
 
-    **Labels.** A pandas Series, a DataFrame of one dtype, or an xarray DataArray gives one with the
-    same labels, names and attributes. Elements have the index of their position. What is lazy or on
-    disk is refused, as is all else that NumPy would convert by asking it.
+    **Labels.** A pandas Series, a DataFrame of one dtype, or an xarray DataArray gives an object of
+    the same type with the same labels, names and attributes. The element index is the position.
+    Lazy arrays and arrays on disk raise TypeError, as do all other objects with ``__array__``.
 
-    **On a GPU.** A CuPy array gives a CuPy array on its device, from CuPy's memory pool, with the
-    bits that a NumPy array gives. Kernels go to CuPy's current stream, and nothing waits for them.
-    A Numba device array gives one of Numba's. What CuPy can view without copying it, by DLPack or
-    ``__cuda_array_interface__`` (a PyTorch tensor on a GPU that wants no gradient), gives a CuPy
-    array, which ``torch.from_dlpack`` turns into a tensor; as `out` it is written to and returned.
-    Streams of other libraries are theirs to order: by default all use the same one.
+    **On a GPU.** A CuPy array gives a CuPy array on the same device, from CuPy's memory pool, with
+    the same bits as a NumPy array. Kernels are launched on CuPy's current stream, without waiting
+    for them. A Numba device array gives a Numba device array. An array that CuPy can view without a
+    copy, by DLPack or ``__cuda_array_interface__`` (such as a PyTorch tensor on a GPU that requires
+    no gradient), gives a CuPy array, which ``torch.from_dlpack`` converts to a tensor; as `out` it
+    is written to and returned. If another library uses another stream, synchronise the two; by
+    default all use the same one.
 
     References
     ----------
@@ -149,19 +154,19 @@ def masked_fill(
 ) -> Array:
     """Replace elements by a value at random, each with probability `p`; keep the others.
 
-    The elements replaced are those that `dropout` drops for the same key and p. The gradient with
+    The same elements are replaced that `dropout` drops for the same key and p. The gradient with
     respect to `x` is ``masked_fill(dy, p, 0, rng=key)``.
 
     Parameters
     ----------
     x : array_like
-        Of any dtype whose elements have 1, 2, 4, 8 or 16 bytes and are no Python objects:
-        integers, floats, complex, bool, datetime64, short strings, in any byte order. For the small
-        floats and integers of ml_dtypes, the value has to be one of them.
+        Of any dtype with elements of 1, 2, 4, 8 or 16 bytes, except Python objects: integers,
+        floats, complex, bool, datetime64, short strings, in any byte order. For the small floats
+        and integers of ml_dtypes, the value must have the same dtype.
     p : float or array_like
         Probability of replacing an element, in [0, 1]; an array as in `dropout`.
     value : scalar
-        What to write; must fit the dtype of `x`.
+        The fill value, which must fit the dtype of `x`.
     rng, training, noise_shape, offset, global_shape, out
         As in `dropout`.
 
@@ -206,30 +211,30 @@ def dropout_mask(
     like: Any = None,
     **unknown: NoReturn,
 ) -> Array:
-    """Draw the mask that `dropout` applies to an array of a shape.
+    """Draw the mask that `dropout` applies to an array of a given shape.
 
     Parameters
     ----------
     shape : int or tuple of int
         Shape of the array.
     p : float or array_like
-        Probability of dropping, in [0, 1]; an array as in `dropout`, and on a GPU then not
-        `packed`.
+        Probability of dropping, in [0, 1]; an array as in `dropout`, but not with `packed` on a
+        GPU.
     rng, noise_shape, offset, global_shape
         As in `dropout`.
     packed : bool
-        Whether to return a bit an element instead of a byte.
+        Whether to return one bit per element instead of one byte.
     out : ndarray, optional
-        Where to write: of the result's shape and dtype. A CuPy array is written to on its GPU.
+        Output array of the result's shape and dtype, also a CuPy array.
     like : array_like, optional
-        An array of the kind that the result is to be, as in `numpy.empty`: a CuPy array for a mask
-        on its GPU. Only where it lies matters.
+        An array of the type that the result is to have, as in `numpy.empty`: a CuPy array for a
+        mask on its device. Only its library and device matter.
 
     Returns
     -------
     ndarray
-        bool of shape `shape`, True = kept. If packed, uint8 of shape ``(ceil(size / 8),)``: what
-        ``np.packbits(mask, bitorder="little")`` makes of the mask in C order, unused bits 0.
+        bool of shape `shape`, True = kept. If packed, uint8 of shape ``(ceil(size / 8),)``, equal
+        to ``np.packbits(mask, bitorder="little")``, with unused bits 0.
 
     Raises
     ------

@@ -174,13 +174,13 @@ def softmax_dropout_backward(
         )
     gradient = backend.array(dy, "dy")
     labels.reject_other_labels(dy, x, "dy", "x")
-    for name, ours, its in (
+    for name, actual, expected in (
         ("dtype", gradient.dtype, xs.dtype),
         ("shape", gradient.shape, xs.shape),
     ):
-        if ours != its:
+        if actual != expected:
             kind = TypeError if name == "dtype" else ValueError
-            raise kind(f"dy has {name} {ours}, and x has {its}: give a dy of that")
+            raise kind(f"dy has {name} {actual}, and x has {expected}: give a dy of that")
     return backend.softmax_gradient(xs, gradient, out, *call)
 
 

@@ -1,7 +1,7 @@
-"""What all layers have in common: a mode, a key, a count of forwards, and forwards to go back.
+"""The base classes of all layers: mode, key, count of forwards, settings and history.
 
-`_function_layer` builds layers of functions on it, `_input_layers` those that keep their input, and
-`_rnn` one for recurrent cells.
+`function_layer` derives layers of functions from it, `fused` those that keep a reference to their
+input, and `rnn` the one for recurrent cells.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _L = TypeVar("_L", bound="Layer")
 
 
 class Layer:
-    """A mode, a key, a count of forwards, and settings: what a layer saves, and what it shows.
+    """Base class of layers: mode, key, count of forwards, settings; saving, loading and repr.
 
-    Threads may share a layer. Each training forward takes a number of its own from the count, and
-    what has to go back is remembered by thread.
+    Threads may share a layer. Each training forward takes its own number from the count, and each
+    thread has its own history of forwards.
     """
 
-    # So that an attribute that no layer has cannot be set by mistake.
+    # With slots, setting an attribute that does not exist is an error.
     __slots__ = ("__weakref__", "_key", "_history", "_numbers", "_settings", "_training")
 
     _declared: ClassVar[Mapping[str, Setting[Any]]] = {}
 
     def __init_subclass__(cls) -> None:
-        """Collect the settings of a class, and let its call be its forward."""
+        """Collect the settings of a class, and make ``__call__`` its forward."""
         super().__init_subclass__()
         cls._declared = {
             name: value
@@ -56,7 +56,7 @@ class Layer:
                     raise_argument_error(self._public_name(), unknown, **settings)
                 settings[name] = kept(setting.check(value))
         self._settings, self._key = Settings(settings), as_key(rng)
-        self._numbers = itertools.count()  # the next is taken atomically
+        self._numbers = itertools.count()  # next() is atomic
         self._history, self._training = History(), True
 
     keep_prob = Absent("p is the probability of dropping, 1 - keep_prob")
@@ -70,12 +70,12 @@ class Layer:
 
     @classmethod
     def _public_name(cls) -> str:
-        """Return the name of the layer of ours that this is, or is derived from."""
+        """Return the name of the layer of this package that this is, or is derived from."""
         return next(filter(_is_ours, cls.__mro__)).__name__
 
     @property
     def training(self) -> bool:
-        """The mode: whether forwards drop out; True in a new layer."""
+        """Whether the layer is in training mode; True in a new layer."""
         return self._training
 
     @training.setter
@@ -84,7 +84,7 @@ class Layer:
 
     @property
     def key(self) -> Key:
-        """What the masks are drawn from; anything that `as_key` takes may be set."""
+        """The key that the masks are drawn from; accepts anything that `as_key` takes."""
         return self._key
 
     @key.setter
@@ -93,8 +93,8 @@ class Layer:
 
     @property
     def forwards(self) -> int:
-        """Training forwards so far."""
-        # A count says what comes next in its representation alone.
+        """Number of training forwards so far."""
+        # itertools.count shows its next value in its repr only.
         return int(repr(self._numbers)[len("count(") : -1])
 
     @forwards.setter
@@ -113,23 +113,23 @@ class Layer:
 
     @contextlib.contextmanager
     def fixed(self: _L, n: int | None = None) -> Iterator[_L]:
-        """Return a context in which all training forwards of this thread draw one mask.
+        """Return a context in which all training forwards of this thread use the same mask.
 
-        For numerical gradients, which need the same function at each evaluation::
+        For numerical gradients, which evaluate the same function several times::
 
             with layer.fixed():
                 loss(x)
                 dx = layer.backward(dy)
                 numerical = (loss(x + h) - loss(x - h)) / (2 * h)
 
-        Other threads draw their own masks meanwhile. Forwards in the context go back in it; those
-        that have not are forgotten at its end, and the ones before it are as they were.
+        Other threads draw their own masks meanwhile. Backwards of forwards in the context must run
+        in it: at its end, the history is what it was at its beginning.
 
         Parameters
         ----------
         n : int, optional
-            Number of the forward whose mask is drawn, from 0: ``layer.forwards - 1`` is the last
-            one. Without it, that is the next forward, and the count moves on by one in all.
+            Number of the forward whose mask is used, from 0: ``layer.forwards - 1`` is the last
+            one. By default it is the next forward, and the count advances by one in all.
 
         Raises
         ------
@@ -145,11 +145,11 @@ class Layer:
         finally:
             history = self._history.of_this_thread()
             history.fixed, history.runs, history.last = before
-            if history.epoch is not epoch:  # all was forgotten meanwhile
+            if history.epoch is not epoch:  # `forget` was called meanwhile
                 history.clear(history.epoch)
 
     def state_dict(self) -> dict[str, int]:
-        """Return what has to be saved so that a resumed run draws the same masks.
+        """Return the state to save, so that a resumed training run draws the same masks.
 
         Returns
         -------
@@ -159,14 +159,14 @@ class Layer:
         return {"seed": self.key.seed, "stream": self.key.stream, "forwards": self.forwards}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from a state that `state_dict` returned; forwards not gone back are forgotten.
+        """Restore a state that `state_dict` returned, and call `forget`.
 
         Raises
         ------
         ValueError
             If the entries are not those of `state_dict`, or out of range.
         TypeError
-            If they are no integers.
+            If they are not integers.
         """
         expected = {"seed", "stream", "forwards"}
         if not isinstance(state, dict) or set(state) != expected:
@@ -178,13 +178,13 @@ class Layer:
         self.forget()
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments that make a layer like this one, as `from_config` takes them.
+        """Return the constructor arguments of this layer, as `from_config` takes them.
 
         Returns
         -------
         dict
-            The settings, and the integers ``seed`` and ``stream`` of the key. JSON holds all of
-            it: arrays of p are lists. The count of forwards is in `state_dict`.
+            The settings, and the integers ``seed`` and ``stream`` of the key. It can be written
+            as JSON: arrays of p are lists. The count of forwards is in `state_dict`.
         """
         settings = {name: to_config(value) for name, value in self._settings.items()}
         return {**settings, "seed": self._key.seed, "stream": self._key.stream}
@@ -196,26 +196,26 @@ class Layer:
         Raises
         ------
         ValueError
-            If an entry is missing that the layer needs, or is none that it has.
+            If a required entry is missing, or an entry is unknown.
         TypeError, ValueError
-            If a value is none that the layer takes.
+            If a value is invalid.
         """
         return cls(**from_config(cls._declared, config))
 
     def forget(self) -> None:
-        """Forget the forwards of all threads that have not gone back; the count stays."""
+        """Clear the history of forwards in all threads; the count of forwards stays."""
         self._history.forget()
 
     def _mode(self, training: Training | None) -> bool:
         return self._training if training is None else arguments.in_training(training)
 
     def _next_key(self, history: ThreadHistory) -> ForwardKey:
-        """Return the key of the next forward, which takes its number when it is asked for."""
+        """Return the lazy key of the next forward."""
         return ForwardKey(self._key, self._numbers, history.fixed)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy needs: of the forwards to go back, those of this thread."""
-        others = dict(getattr(self, "__dict__", {}))  # of a class that is not ours
+        """Return the state of a copy, with the history of this thread."""
+        others = dict(getattr(self, "__dict__", {}))  # attributes of a user's subclass
         for cls in type(self).__mro__:
             if not _is_ours(cls):
                 for name in _slots_of(cls):
@@ -231,7 +231,7 @@ class Layer:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make a copy of what `__getstate__` returned."""
+        """Restore the state that `__getstate__` returned."""
         self._settings, self._key = state["settings"], state["key"]
         self._numbers, self._training = itertools.count(state["forwards"]), state["training"]
         self._history = History()
@@ -240,7 +240,7 @@ class Layer:
             setattr(self, name, value)
 
     def __repr__(self) -> str:
-        """Show the layer as it can be written in code."""
+        """Show the layer as a constructor call."""
         always: list[str] = []
         seldom: list[str] = []
         for name, value in self._settings.items():
@@ -251,7 +251,7 @@ class Layer:
 
 
 def _is_ours(cls: type) -> bool:
-    """Say whether a class is of this package; `object` is nobody's, and has nothing to copy."""
+    """Return whether a class belongs to this package, or is `object`, which has no state."""
     return cls.__module__.partition(".")[0] in (__name__.partition(".")[0], "builtins")
 
 
@@ -262,13 +262,13 @@ def _slots_of(cls: type) -> list[str]:
 
 
 class PairedLayer(Layer):
-    """A layer whose forwards are remembered until they go back, the last one first."""
+    """A layer that records its forwards until their backwards, which run last in, first out."""
 
     __slots__ = ()
 
     @property
     def _pending(self) -> list[ForwardRun]:
-        """The forwards of this thread that have not gone back."""
+        """The forwards of this thread whose backward has not run."""
         return self._history.of_this_thread().runs
 
     def _record(
@@ -280,7 +280,7 @@ class PairedLayer(Layer):
         kept: tuple[Any, ...] = (),
         more: Any = None,
     ) -> None:
-        forward_key.key()  # nothing was drawn of an empty array
+        forward_key.key()  # takes the number if no kernel did, for an empty array
         history.record(
             ForwardRun(
                 forward_key.number, shape, forward_key.base, settings, kept, more, forward_key.step

@@ -1,4 +1,7 @@
-"""Layers of functions that decide on elements: dropout, alpha dropout, Gaussian dropout, noise."""
+"""Layers of the element-wise functions: dropout, alpha dropout, Gaussian dropout and noise.
+
+Each class declares its settings and names its function; `FunctionLayer` does the rest.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +29,16 @@ def _scale(value: Any) -> float | None:
     return None if value is None else arguments.real("scale", value)
 
 
-class _Placed(FunctionLayer):
-    """A layer of a function that decides on elements, or on those that `noise_shape` parts."""
+class _WithNoiseShape(FunctionLayer):
+    """A layer of a function with a `noise_shape`."""
 
     __slots__ = ()
 
     noise_shape = Setting(placement.noise_shape, default=None)
 
 
-class _PlacedByP(_Placed):
-    """One of a single p."""
+class _WithScalarP(_WithNoiseShape):
+    """Such a layer with one p for all elements."""
 
     __slots__ = ()
 
@@ -54,51 +57,52 @@ class _PlacedByP(_Placed):
         super().__init__(rng, unknown, p=p, noise_shape=noise_shape, inplace=inplace)
 
 
-class Dropout(_Placed):
-    """Dropout as a layer: it counts its forwards and draws each one's mask again in the backward.
+class Dropout(_WithNoiseShape):
+    """Dropout as a layer: it counts its forwards, and each backward draws its forward's mask again.
 
-    Between forward and backward nothing is kept but numbers, of arrays on a GPU too. Several
-    forwards may come before the backwards, which then go back in reverse order, as in
-    backpropagation through time. For another order there is `vjp`, for numerical gradients `fixed`.
+    Between forward and backward, only a few numbers are stored, also for arrays on a GPU. Several
+    forwards may run before their backwards, which then run in reverse order, as in backpropagation
+    through time. For another order use `vjp`, for numerical gradients `fixed`.
 
     Parameters
     ----------
     p : float or array_like
         Probability of **dropping** an element, in [0, 1]. An array or a list, as in `dropout`, is
         copied, to float64.
-    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
-        What the masks are drawn from, see `as_key`; resolved once, here. **Two layers given the
-        same int draw the same masks**: give them one `numpy.random.Generator`, or
+    rng : Key, int, Generator, numpy.random, or anything else that `as_key` takes
+        The masks are drawn from it, see `as_key`; converted to a key once, here. **Two layers with
+        the same int draw the same masks**: give them one `numpy.random.Generator`, or
         ``key.fold_in(0)``, ``key.fold_in(1)`` and so on.
     noise_shape : tuple of int and None, optional
         As in `dropout`.
     scale : float, optional
         As in `dropout`.
     inplace : bool
-        Whether a training forward writes its result to `x`, and returns that. Backwards return new
-        arrays either way.
+        Whether a training forward writes its result to `x` and returns `x`. Backwards always
+        return new arrays.
 
     Attributes
     ----------
     p, noise_shape, scale, inplace
-        May be set anew between forwards; a backward uses its forward's. So may the key. An array
-        cannot be written to. Any other attribute is refused.
+        Can be set between forwards, as can the key; a backward uses those of its forward. Arrays
+        are read-only. Setting any other attribute raises AttributeError.
     key : Key
-        What the masks are drawn from.
+        The key that the masks are drawn from.
     forwards : int
-        Training forwards so far. The n-th, from 0, uses ``Key(seed, (stream + n) mod 2**64)``.
+        Number of training forwards so far. Forward n, from 0, uses
+        ``Key(seed, (stream + n) mod 2**64)``.
     training : bool
-        The mode; True in a new layer.
+        Whether the layer is in training mode; True in a new layer.
 
     Notes
     -----
-    **Which backward to use.** `backward` serves the usual loop, in which backwards come in reverse
-    order of the forwards. Where they come in any other order (both batches of a GAN's step, then
-    their backwards in forward order), `vjp` returns each result with its own backward.
+    **Which backward to use.** `backward` is for the usual loop, in which backwards run in reverse
+    order of the forwards. For any other order (both batches of a GAN's step, then their backwards
+    in forward order), `vjp` returns each result with its own backward.
 
-    **Threads** may share a layer: each forward has a number of its own, and so a mask of its own,
-    and `backward` returns to the forwards of the thread that calls it. Which thread's forward gets
-    which number depends on who comes first; where that must not be, give each thread a layer, with
+    **Threads** may share a layer: each forward has its own number, and so its own mask, and
+    `backward` refers to the forwards of the calling thread. Which thread gets which number depends
+    on timing. For reproducible results give each thread its own layer, with
     ``key.fold_in(worker)``.
 
     Examples
@@ -141,14 +145,14 @@ class Dropout(_Placed):
         super().__init__(rng, unknown, p=p, noise_shape=noise_shape, scale=scale, inplace=inplace)
 
 
-class AlphaDropout(_PlacedByP):
-    """Alpha dropout as a layer: `alpha_dropout` with what `Dropout` remembers.
+class AlphaDropout(_WithScalarP):
+    """Alpha dropout as a layer: `alpha_dropout` with the attributes of `Dropout`.
 
     Parameters
     ----------
     p : float
         Probability of **dropping** an element, in [0, 1].
-    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
+    rng : Key, int, Generator, numpy.random, or anything else that `as_key` takes
         As in `Dropout`.
     noise_shape : tuple of int and None, optional
         As in `dropout`.
@@ -157,7 +161,7 @@ class AlphaDropout(_PlacedByP):
 
     See Also
     --------
-    Dropout : for the attributes, and how forwards and backwards pair up.
+    Dropout : for the attributes, and the order of backwards.
 
     Examples
     --------
@@ -174,14 +178,14 @@ class AlphaDropout(_PlacedByP):
     _backward_function = staticmethod(alpha_dropout_backward)
 
 
-class GaussianDropout(_PlacedByP):
-    """Gaussian dropout as a layer: `gaussian_dropout` with what `Dropout` remembers.
+class GaussianDropout(_WithScalarP):
+    """Gaussian dropout as a layer: `gaussian_dropout` with the attributes of `Dropout`.
 
     Parameters
     ----------
     p : float
         As in `gaussian_dropout`, in [0, 1).
-    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
+    rng : Key, int, Generator, numpy.random, or anything else that `as_key` takes
         As in `Dropout`.
     noise_shape : tuple of int and None, optional
         As in `dropout`.
@@ -190,7 +194,7 @@ class GaussianDropout(_PlacedByP):
 
     See Also
     --------
-    Dropout : for the attributes, and how forwards and backwards pair up.
+    Dropout : for the attributes, and the order of backwards.
 
     Examples
     --------
@@ -208,14 +212,14 @@ class GaussianDropout(_PlacedByP):
     _function = staticmethod(gaussian_dropout)
 
 
-class GaussianNoise(_Placed):
-    """Gaussian noise as a layer: `gaussian_noise`; its backward returns the gradient itself.
+class GaussianNoise(_WithNoiseShape):
+    """Gaussian noise as a layer: `gaussian_noise`; its backward returns the gradient unchanged.
 
     Parameters
     ----------
     stddev : float
         Standard deviation of the noise, finite and not negative.
-    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
+    rng : Key, int, Generator, numpy.random, or anything else that `as_key` takes
         As in `Dropout`.
     noise_shape : tuple of int and None, optional
         As in `dropout`.
@@ -224,7 +228,7 @@ class GaussianNoise(_Placed):
 
     See Also
     --------
-    Dropout : for the attributes, and how forwards and backwards pair up.
+    Dropout : for the attributes, and the order of backwards.
 
     Examples
     --------

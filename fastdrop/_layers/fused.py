@@ -1,4 +1,8 @@
-"""Layers whose backward reads what their forward was given: softmax, and the epilogue."""
+"""Layers whose backward reads the forward's input: softmax dropout, and the fused epilogue.
+
+They record a reference to the input in the layer's history, and call the public functions and
+their ``_backward`` and ``_vjp`` forms.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +32,15 @@ _T = TypeVar("_T")
 
 
 class InputLayer(PairedLayer):
-    """A layer that needs its forward's input in the backward: the caller's array, by reference.
+    """A layer whose backward needs the forward's input: the caller's array, by reference.
 
-    In training mode each forward is remembered until it goes back. In evaluation mode that would
-    hold all that was ever evaluated, so that only the last one is, whether it drops or not.
+    In training mode each forward is recorded until its backward. In evaluation mode that would keep
+    every input alive, so only the last forward is recorded, with or without dropout.
     """
 
     __slots__ = ()
 
-    def _go(
+    def _forward(
         self,
         function: Callable[..., Array],
         x: ArrayLike,
@@ -45,7 +49,7 @@ class InputLayer(PairedLayer):
         more: Any = None,
         **others: Any,
     ) -> Array:
-        """Return ``function(x, *, rng, training, **others, **settings)``, and remember the call."""
+        """Return ``function(x, *, rng, training, **others, **settings)``, and record the call."""
         history, settings = self._history.of_this_thread(), self._settings
         if not self._mode(training):
             y = function(x, rng=None, training=False, **others, **settings)
@@ -69,8 +73,8 @@ class InputLayer(PairedLayer):
             )
         return y
 
-    def _go_back(self, dy: ArrayLike, gradient: Callable[[ForwardRun], _T]) -> _T:
-        """Return the gradient of a forward of this thread, and forget it."""
+    def _backward(self, dy: ArrayLike, gradient: Callable[[ForwardRun], _T]) -> _T:
+        """Return ``gradient(forward)`` of this thread's last forward, and remove that."""
         history = self._history.of_this_thread()
         run = history.runs[-1] if history.runs else None
         if history.last is not None and (run is None or not self._training):
@@ -88,32 +92,32 @@ class InputLayer(PairedLayer):
             history.pop_last()
         return result
 
-    def _tied(
+    def _vjp(
         self,
         function: Callable[..., tuple[Array, Backward]],
         x: ArrayLike,
         training: Training | None,
         **others: Any,
     ) -> tuple[Array, Backward]:
-        """Return what a function's ``_vjp`` makes of the next forward."""
+        """Call a function's ``_vjp`` form with the key of the next forward."""
         mode = self._mode(training)
         rng = self._next_key(self._history.of_this_thread()) if mode else None
         return function(x, rng=rng, training=mode, **others, **self._settings)
 
 
 class SoftmaxDropout(InputLayer):
-    """Softmax and dropout as a layer: `softmax_dropout` of attention's scores, and its backward.
+    """Softmax and dropout of attention scores as a layer: `softmax_dropout` and its backward.
 
-    Nothing is stored but a reference to the scores, from which the backward makes the softmax
-    again: **do not write to them before that**. So there is no `inplace`.
+    Only a reference to the scores is stored; the backward recomputes the softmax from them. **Do
+    not write to the scores before the backward.** For this reason there is no `inplace`.
 
     Parameters
     ----------
     p : float
         Probability of **dropping** an element, in [0, 1].
     axis : int
-        Axis that the softmax adds up to 1 along.
-    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
+        Axis of the softmax, along which it sums to 1.
+    rng : Key, int, Generator, numpy.random, or anything else that `as_key` takes
         As in `Dropout`.
 
     See Also
@@ -122,13 +126,12 @@ class SoftmaxDropout(InputLayer):
 
     Notes
     -----
-    Backwards go back through forwards in reverse order. In training mode every forward is
-    remembered until it has gone back, and with it its scores. In evaluation mode, where the softmax
-    is computed without dropout, only the last forward is remembered, until the next one: it can go
-    back once, and no more than one array is held. So passes that never go back, as of Monte Carlo
-    dropout, are best made in evaluation mode, by ``forward(x, training=True)``; in training mode
-    `forget` lets go of what they hold. Evaluation between a training forward and its backward
-    disturbs nothing.
+    Backwards run in reverse order of the forwards. In training mode every forward is recorded until
+    its backward, with a reference to its scores. In evaluation mode, where the softmax is computed
+    without dropout, only the last forward is recorded, until the next one or its backward, so at
+    most one array is kept alive. For passes without backward, as in Monte Carlo dropout, use
+    evaluation mode and ``forward(x, training=True)``, or call `forget` in training mode. Forwards
+    in evaluation between a training forward and its backward do not interfere.
 
     Examples
     --------
@@ -155,7 +158,7 @@ class SoftmaxDropout(InputLayer):
         super().__init__(rng, unknown, p=p, axis=axis)
 
     def forward(self, x: ArrayLike, training: Training | None = None) -> Array:
-        """Return the softmax of `x`, of which elements are dropped in training.
+        """Return the softmax of `x`, with dropout in training.
 
         Parameters
         ----------
@@ -169,21 +172,21 @@ class SoftmaxDropout(InputLayer):
         ndarray
             A new array of the shape and dtype of `x`.
         """
-        return self._go(softmax_dropout, x, training, (x,))
+        return self._forward(softmax_dropout, x, training, (x,))
 
     __call__ = forward
 
     def vjp(self, x: ArrayLike, training: Training | None = None) -> tuple[Array, Backward]:
-        """Return what `forward` returns, and the backward of this very call, which holds `x`.
+        """Return the result of `forward`, and the backward of this call, which references `x`.
 
         As `Dropout.vjp`, for backwards in any order.
         """
-        return self._tied(softmax_dropout_vjp, x, training)
+        return self._vjp(softmax_dropout_vjp, x, training)
 
     def backward(self, dy: ArrayLike) -> Array:
-        """Return the gradient of the last forward that has not gone back, by its scores.
+        """Return the gradient with respect to the scores of the last forward without a backward.
 
-        In training mode, that is the last one in this mode, if any is left.
+        In training mode, that is the last forward in training mode, if any is left.
 
         Parameters
         ----------
@@ -198,7 +201,7 @@ class SoftmaxDropout(InputLayer):
         Raises
         ------
         RuntimeError
-            If no forward is remembered.
+            If no forward is recorded.
         ValueError, TypeError
             If `dy` has another shape or dtype than that forward's output.
         """
@@ -210,14 +213,14 @@ class SoftmaxDropout(InputLayer):
                 dy, x, rng=key, training=key is not None, **run.settings
             )
 
-        return self._go_back(dy, gradient)
+        return self._backward(dy, gradient)
 
 
 class BiasActDropoutAdd(InputLayer):
-    """What follows a matrix product, as a layer: `bias_act_dropout_add` and its backward.
+    """The epilogue of a linear layer, as a layer: `bias_act_dropout_add` and its backward.
 
-    Nothing is stored but references to `x` (with the activation "identity" not even that) and to
-    the bias: **do not write to them before the backward**. So there is no `inplace`.
+    Only references to `x` (except with the activation "identity") and to the bias are stored. **Do
+    not write to them before the backward.** For this reason there is no `inplace`.
 
     Parameters
     ----------
@@ -225,13 +228,13 @@ class BiasActDropoutAdd(InputLayer):
         The activation, as in `bias_act_dropout_add`.
     p : float
         Probability of **dropping** an element, in [0, 1].
-    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
+    rng : Key, int, Generator, numpy.random, or anything else that `as_key` takes
         As in `Dropout`.
 
     See Also
     --------
     Dropout : for the attributes.
-    SoftmaxDropout : for which forwards are remembered, and how long.
+    SoftmaxDropout : for which forwards are recorded, and how long.
 
     Examples
     --------
@@ -266,7 +269,7 @@ class BiasActDropoutAdd(InputLayer):
         residual: ArrayLike | None = None,
         training: Training | None = None,
     ) -> Array:
-        """Return ``dropout(act(x + bias), p) + residual``; in evaluation without the dropout.
+        """Return ``dropout(act(x + bias), p) + residual``; without the dropout in evaluation.
 
         Parameters
         ----------
@@ -280,11 +283,11 @@ class BiasActDropoutAdd(InputLayer):
         ndarray
             A new array of the shape and dtype of `x`.
         """
-        return self._go(
+        return self._forward(
             bias_act_dropout_add,
             x,
             training,
-            # Its derivative is 1 everywhere.
+            # The identity's derivative is 1; its backward does not read x.
             (None if self.act == "identity" else x, bias),
             None if residual is None else tuple(np.shape(residual)),  # type: ignore[arg-type]
             bias=bias,
@@ -301,17 +304,17 @@ class BiasActDropoutAdd(InputLayer):
         residual: ArrayLike | None = None,
         training: Training | None = None,
     ) -> tuple[Array, Backward]:
-        """Return what `forward` returns, and the backward of this very call.
+        """Return the result of `forward`, and the backward of this call.
 
-        As `Dropout.vjp`, for backwards in any order; ``backward(dy)`` returns what `backward`
-        returns, and holds `x` and `bias`.
+        As `Dropout.vjp`, for backwards in any order; ``backward(dy)`` returns the same as
+        `backward`, and references `x` and `bias`.
         """
-        return self._tied(bias_act_dropout_add_vjp, x, training, bias=bias, residual=residual)
+        return self._vjp(bias_act_dropout_add_vjp, x, training, bias=bias, residual=residual)
 
     def backward(self, dy: ArrayLike) -> tuple[Array, Array | None, Any]:
-        """Return the gradients of the last forward that has not gone back.
+        """Return the gradients of the last forward without a backward.
 
-        In training mode, that is the last one in this mode, if any is left.
+        In training mode, that is the last forward in training mode, if any is left.
 
         Parameters
         ----------
@@ -325,13 +328,13 @@ class BiasActDropoutAdd(InputLayer):
         dbias : ndarray or None
             Of the shape of its bias; None without one.
         dresidual : array_like or None
-            Of the shape of its residual: `dy` itself, or its sums over what the residual was
-            broadcast along. None without one.
+            Of the shape of its residual: `dy` itself, or `dy` summed over the axes that the
+            residual was broadcast along. None without a residual.
 
         Raises
         ------
         RuntimeError
-            If no forward is remembered.
+            If no forward is recorded.
         ValueError, TypeError
             If `dy` has another shape or dtype than that forward's output.
         """
@@ -344,4 +347,4 @@ class BiasActDropoutAdd(InputLayer):
             )
             return dx, dbias, None if run.more is None else residual_gradient(dy, run.more)
 
-        return self._go_back(dy, gradients)
+        return self._backward(dy, gradients)

@@ -1,7 +1,7 @@
-"""What a layer remembers of its forwards, by thread, until they have gone back.
+"""The history of a layer's forwards in each thread, which their backwards need.
 
-`_layer_base` writes it in a forward and reads it in the backward. Threads that share a layer share
-its settings and its count of forwards, and nothing that is here.
+A layer's forward adds a record here, and its backward removes the last one. Threads that share a
+layer share its settings and its count of forwards, but not their histories.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from .settings import Settings
 
 
 class ForwardKey(LazyKey):
-    """The key of one forward: the number is taken from the count when the key is asked for.
+    """The key of one forward, which takes its number from the layer's count when it is made.
 
-    `key` is the layer's key. Where `fixed` is given, it is the key of all forwards, and none of
-    them takes a number.
+    `key` is the layer's key. If `fixed` is given, it is the key of all forwards, and they take no
+    numbers.
     """
 
     __slots__ = ("base", "number", "step")
@@ -39,11 +39,11 @@ class ForwardKey(LazyKey):
 
 
 class ForwardRun:
-    """Consecutive forwards that are alike, from start to stop - 1: what their backwards need.
+    """A run of equal consecutive forwards, numbered from start to stop - 1.
 
-    The n-th of them drew from ``key.advanced(n * step)``; without a key, they are forwards in
-    evaluation. `kept` are arrays of the caller's, by reference, and `more` is what else a backward
-    must know, and can be compared.
+    Forward n used the key ``key.advanced(n * step)``; without a key, they are forwards in
+    evaluation. `kept` are the caller's arrays that the backward reads, by reference; `more` is
+    anything else that it needs, comparable by ``==``.
     """
 
     __slots__ = ("kept", "key", "more", "settings", "shape", "start", "step", "stop")
@@ -63,7 +63,7 @@ class ForwardRun:
         self.kept, self.more, self.step = kept, more, step
 
     def continues_with(self, other: ForwardRun) -> bool:
-        """Say whether another begins where this one stops, and is like it."""
+        """Return whether `other`, a run of one forward, extends this run."""
         mine = self.shape, self.key, self.more, self.step
         return (
             (self.stop == other.start or not self.step)
@@ -73,48 +73,48 @@ class ForwardRun:
         )
 
     def key_of_last(self) -> Key | None:
-        """Return what the last of them drew from."""
+        """Return the key of the last forward; None in evaluation."""
         return None if self.key is None else self.key.advanced((self.stop - 1) * self.step)
 
     def check(self, dy: ArrayLike) -> None:
-        """Refuse a gradient of another shape than the result had."""
+        """Raise ValueError for a gradient of another shape than the result."""
         check_gradient(dy, self.shape, "the last forward that has not gone back")
 
 
 class ThreadHistory:
-    """What one thread has to remember of one layer."""
+    """The history of one layer in one thread."""
 
     __slots__ = ("begun", "epoch", "fixed", "last", "runs", "spare")
 
     def __init__(self, epoch: object = None) -> None:
-        # Training forwards that have not gone back: runs of consecutive ones that are alike, so
-        # that a layer does not grow when its forwards never go back (Monte Carlo dropout, say).
+        # Training forwards whose backward has not run yet. Equal consecutive ones share an entry,
+        # so the list does not grow when there are no backwards, as in Monte Carlo dropout.
         self.runs: list[ForwardRun] = []
-        # The run that went back last, to be used again: making one takes 0.3 us.
+        # The run removed last, for reuse: making one takes 0.3 us.
         self.spare: ForwardRun | None = None
         self.last: ForwardRun | None = (
             None  # a forward in evaluation mode, of a layer that keeps one
         )
-        self.fixed: Key | None = None  # what all forwards draw from, see `Layer.fixed`
-        self.begun: Any = None  # the pass of an RNNDropout
+        self.fixed: Key | None = None  # the key of all forwards in a context of `Layer.fixed`
+        self.begun: Any = None  # the current pass of an RNNDropout
         self.epoch = epoch  # see `History.forget`
 
     def clear(self, epoch: object) -> None:
-        """Forget everything but the context that the thread is in."""
+        """Remove everything except the fixed key of a context that the thread is in."""
         self.runs, self.spare, self.last, self.begun, self.epoch = [], None, None, None, epoch
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle what has to go back; a copy is not in a context of the other."""
+        """Copy and pickle the recorded forwards; a copy is not in a context of `Layer.fixed`."""
         return _restored, (self.runs, self.last, self.begun)
 
     def copy_from(self, other: ThreadHistory) -> None:
-        """Remember what another one does."""
-        # A run is counted down where it goes back, so that no two can share it.
+        """Copy the recorded forwards of another history."""
+        # Runs are mutable (`pop_last` counts them down), so they cannot be shared.
         self.runs = [copy.copy(run) for run in other.runs]
         self.last, self.begun = other.last, other.begun
 
     def record(self, run: ForwardRun) -> None:
-        """Add a forward."""
+        """Record a forward."""
         last = self.runs[-1] if self.runs else None
         if last is not None and last.continues_with(run):
             last.stop += 1
@@ -124,7 +124,7 @@ class ThreadHistory:
     def record_plain(
         self, number: int, shape: tuple[int, ...], key: Key, settings: Settings
     ) -> None:
-        """Do as `remember` for a call that has nothing to keep, 0.5 us faster."""
+        """Record a forward without `kept` and `more`; 0.5 us faster than `record`."""
         if self.runs:
             run = self.runs[-1]
             if (
@@ -146,7 +146,7 @@ class ThreadHistory:
         self.record(ForwardRun(number, shape, key, settings))
 
     def pop_last(self) -> None:
-        """Forget the last forward."""
+        """Remove the last forward."""
         run = self.runs[-1]
         run.stop -= 1
         if run.start == run.stop:
@@ -162,32 +162,32 @@ def _restored(runs: list[ForwardRun], last: ForwardRun | None, begun: Any) -> Th
 
 
 class History:
-    """The memory of each thread that has used a layer; it ends with the thread."""
+    """The histories of all threads that have used a layer; each ends with its thread."""
 
-    __slots__ = ("_epoch", "_made")
+    __slots__ = ("_epoch", "_local")
 
     def __init__(self) -> None:
         self._epoch: object = None
-        # Empty or of one. Made at the first forward, because it takes 0.5 us, as long as all else
-        # of a new layer. Threads that make it at once all take the first.
-        self._made: list[_Local] = []
+        # Empty, or one threading.local, which is made at the first forward: it takes 0.5 us, as
+        # long as the rest of a new layer. If several threads append one, all use the first.
+        self._local: list[_Local] = []
 
     def of_this_thread(self) -> ThreadHistory:
-        """Return the memory of the calling thread."""
-        made = self._made
-        if not made:
-            made.append(_Local(self._epoch))
-        history = made[0].thread_history
+        """Return the history of the calling thread."""
+        local = self._local
+        if not local:
+            local.append(_Local(self._epoch))
+        history = local[0].thread_history
         if history.epoch is not self._epoch:
             history.clear(self._epoch)
         return history
 
     def forget(self) -> None:
-        """Forget what all threads remember: the others find out when they come here again."""
+        """Clear the histories of all threads; those of other threads at their next access."""
         self._epoch = object()
         self.of_this_thread()
 
 
 class _Local(threading.local):
-    def __init__(self, epoch: object) -> None:  # called in each thread that asks for what is here
+    def __init__(self, epoch: object) -> None:  # called in each thread at its first access
         self.thread_history = ThreadHistory(epoch)

@@ -1,4 +1,7 @@
-"""Dropout around a recurrent cell: its input, its state and its output, step by step."""
+"""Dropout of a recurrent cell's input, state and output, with variational masks as an option.
+
+`RNNDropout` derives the key of each mask from the pass, the part and the step, and calls `dropout`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from .base import Layer
 from .settings import Setting
 
 State: TypeAlias = Any  # an array, or a tuple of states
-_INPUT, _OUTPUT, _STATE = 0, 1, 2  # which key is folded out of a pass's: states go on from 2
+_INPUT, _OUTPUT, _STATE = 0, 1, 2  # arguments of fold_in on a pass's key; states count from 2 on
 
 
 def _drop_state(value: Any) -> tuple[bool, ...] | None:
@@ -32,44 +35,45 @@ def _drop_state(value: Any) -> tuple[bool, ...] | None:
 
 
 class RNNDropout(Layer):
-    """Dropout of a recurrent cell's input, state and output, with backward through time.
+    """Dropout of a recurrent cell's input, state and output, with backpropagation through time.
 
     Each of the three has its own masks. Variational dropout locks them: a sequence has one mask for
-    all of its steps [1]_. Otherwise each step draws its own. Either way a mask is a function of the
-    pass and the number of the step, so that **the backward of a step is the same call** on its
+    all of its steps [1]_. Otherwise each step has its own. In both cases a mask is a function of
+    the pass and the number of the step. So **the backward of a step is the same call** on its
     gradient, in any order, and nothing is stored.
 
     Parameters
     ----------
     input_p, output_p, state_p : float
-        Probabilities of **dropping** an element, in [0, 1]. What has 0 is passed on as it is.
-    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
-        What the masks are drawn from, see `as_key`.
+        Probabilities of **dropping** an element, in [0, 1]. With 0, the array is returned as it is.
+    rng : Key, int, Generator, numpy.random, or anything else that `as_key` takes
+        The masks are drawn from it, see `as_key`.
     variational : bool
         Whether all steps of a sequence have the same mask.
     share_batch : bool
-        Whether all sequences of a batch (along axis 0) have the same mask, as TensorFlow's
-        variational dropout has it. In [1]_ each has its own, which is the default.
+        Whether all sequences of a batch (along axis 0) have the same mask, as in TensorFlow's
+        variational dropout. In [1]_ each has its own, which is the default.
     drop_state : tuple of bool, optional
-        Which members of a tuple of states are dropped. An LSTM's memory cell must not be: without
-        this, a tuple of two is ``(c, h)``, of which h alone is dropped, and a named tuple with the
+        Which members of a tuple of states are dropped. An LSTM's memory cell must not be. By
+        default a tuple of two is ``(c, h)``, of which only h is dropped, and a named tuple with the
         fields c and h may have any order. For PyTorch's order (h, c) give ``(True, False)``.
 
     Attributes
     ----------
     forwards : int
-        Training passes so far. The n-th, from 0, draws from ``Key(seed, (stream + n) mod 2**64)``.
+        Number of training passes so far. Pass n, from 0, uses
+        ``Key(seed, (stream + n) mod 2**64)``.
     training, key
         As in `Dropout`.
 
     Notes
     -----
-    tf.compat.v1.nn.rnn_cell.DropoutWrapper: the state is dropped as it leaves a step, for the next
-    one; the output is that of the cell, before its state was dropped, and has a mask of its own.
+    As in tf.compat.v1.nn.rnn_cell.DropoutWrapper, the state is dropped after a step, for the next
+    one; the output is that of the cell before its state is dropped, and has its own mask.
 
-    A pass is whatever lies between two calls of `begin`: forward and backward through time of one
-    batch of sequences. Two that are under way at once in one thread need two of these; threads that
-    share one have passes of their own.
+    A pass lasts from one call of `begin` to the next: forward and backward through time of one
+    batch of sequences. Two interleaved passes in one thread need two layers; threads that share a
+    layer have their own passes.
 
     References
     ----------
@@ -89,7 +93,8 @@ class RNNDropout(Layer):
     ...     y = rnn.output(h, t)
     ...     h = rnn.state(h, t)
 
-    and back, ``dy`` being the gradient of y and ``dh`` that of the state that left step t::
+    and the backward, with ``dys[t]`` the gradient with respect to the output y of step t, and
+    ``dh`` that with respect to its state::
 
         for t in reversed(range(len(xs))):
             dh = rnn.state_backward(dh, t) + rnn.output_backward(dys[t], t)
@@ -131,7 +136,7 @@ class RNNDropout(Layer):
         )
 
     def begin(self, training: Training | None = None) -> None:
-        """Begin the pass of a new batch of sequences, with new masks.
+        """Begin the pass over a new batch of sequences, with new masks.
 
         Parameters
         ----------
@@ -143,36 +148,36 @@ class RNNDropout(Layer):
         history.begun = _Pass(key, self._settings)
 
     def input(self, x: ArrayLike, t: int) -> Array:
-        """Return the cell's input of step t: `x`, of shape (batch, ...), dropped.
+        """Apply dropout to the cell's input `x` of step t, of shape (batch, ...).
 
-        In evaluation, `x` itself. Raises RuntimeError before the first `begin`.
+        Returns `x` itself in evaluation. Raises RuntimeError before the first `begin`.
         """
         y: Array = self._begun().dropped(x, t, "input_p", _INPUT)
         return y
 
     def output(self, y: ArrayLike, t: int) -> Array:
-        """Return what step t puts out: the cell's output, dropped."""
+        """Apply dropout to the cell's output of step t."""
         dropped: Array = self._begun().dropped(y, t, "output_p", _OUTPUT)
         return dropped
 
     def state(self, state: State, t: int) -> State:
-        """Return the state with which step t is left, dropped: an array, or a tuple as given.
+        """Apply dropout to the state after step t: an array, or a tuple of states.
 
-        Tuples of tuples, as of stacked cells, are gone through. Raises ValueError for a tuple of
-        which it is not known what to drop, see `drop_state`.
+        Nested tuples, as of stacked cells, are traversed. Raises ValueError for a tuple whose
+        members to drop are unknown, see `drop_state`.
         """
         return self._begun().state(state, t, _STATE)[0]
 
     def input_backward(self, dy: ArrayLike, t: int) -> Array:
-        """Return the gradient of `input`'s argument in step t from that of its result."""
+        """Return the gradient with respect to the argument of `input` in step t."""
         return self.input(dy, t)
 
     def output_backward(self, dy: ArrayLike, t: int) -> Array:
-        """Return the gradient of `output`'s argument in step t from that of its result."""
+        """Return the gradient with respect to the argument of `output` in step t."""
         return self.output(dy, t)
 
     def state_backward(self, dstate: State, t: int) -> State:
-        """Return the gradient of `state`'s argument in step t from that of its result."""
+        """Return the gradient with respect to the argument of `state` in step t."""
         return self.state(dstate, t)
 
     def _begun(self) -> _Pass:
@@ -185,11 +190,11 @@ class RNNDropout(Layer):
 
 
 class _Pass:
-    """One batch of sequences: what its masks are drawn from, and how."""
+    """A pass over one batch of sequences: the key of its masks, and the settings."""
 
     def __init__(self, key: Key | None, settings: Mapping[str, Any]) -> None:
         self.key, self.settings = key, settings
-        self.keys: dict[int, Key] = {}  # of the parts that have been asked for
+        self.keys: dict[int, Key] = {}  # of the parts used so far
 
     def dropped(self, x: Any, t: Any, p_name: str, part: int) -> Any:
         step = arguments.whole("t", t, 0)
@@ -203,7 +208,7 @@ class _Pass:
         return dropout(x, p, rng=key, noise_shape=noise)
 
     def state(self, state: Any, t: Any, part: int) -> tuple[Any, int]:
-        """Return a state dropped, and the number of the part that comes after it."""
+        """Apply dropout to a state; also return the number of the next part."""
         if isinstance(state, list):
             raise TypeError("the state is a list: give a tuple of states, or an array")
         if not isinstance(state, tuple):
@@ -216,8 +221,8 @@ class _Pass:
             new, following = self.state(member, t, part)
             members.append(new if flag else member)
             part = following
-        made = state._make(members) if hasattr(state, "_make") else tuple(members)
-        return made, part
+        result = state._make(members) if hasattr(state, "_make") else tuple(members)
+        return result, part
 
     def which(self, state: tuple[Any, ...]) -> list[bool]:
         """Return which members of a tuple of arrays are dropped."""

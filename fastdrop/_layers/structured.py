@@ -1,4 +1,7 @@
-"""Layers that decide on whole parts of a batch: channels, samples, and blocks of neighbours."""
+"""Layers of structured dropout: whole channels, whole samples, and contiguous blocks.
+
+Each class declares its settings and names its function; `FunctionLayer` does the rest.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ from .function_layer import FunctionLayer
 from .settings import Setting
 
 
-class _OfChannels(FunctionLayer):
-    """A layer of a function that decides on whole channels of each sample."""
+class _ChannelLayer(FunctionLayer):
+    """A layer of a function that drops whole channels of each sample."""
 
     __slots__ = ()
 
@@ -37,15 +40,15 @@ class _OfChannels(FunctionLayer):
         super().__init__(rng, unknown, p=p, data_format=data_format, inplace=inplace)
 
 
-class FeatureDropout(_OfChannels):
-    """Dropout of whole channels as a layer: `feature_dropout` with what `Dropout` remembers.
+class FeatureDropout(_ChannelLayer):
+    """Dropout of whole channels as a layer: `feature_dropout` with the attributes of `Dropout`.
 
     Parameters
     ----------
     p : float or array_like
         Probability of **dropping** a channel of a sample, in [0, 1]; an array as in
         `feature_dropout`, which the layer copies.
-    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
+    rng : Key, int, Generator, numpy.random, or anything else that `as_key` takes
         As in `Dropout`.
     data_format : {"channels_first", "channels_last"}
         Which axis the channels lie along: axis 1, or the last.
@@ -54,7 +57,7 @@ class FeatureDropout(_OfChannels):
 
     See Also
     --------
-    Dropout : for the attributes, and how forwards and backwards pair up.
+    Dropout : for the attributes, and the order of backwards.
 
     Examples
     --------
@@ -71,14 +74,14 @@ class FeatureDropout(_OfChannels):
     _function = staticmethod(feature_dropout)
 
 
-class FeatureAlphaDropout(_OfChannels):
+class FeatureAlphaDropout(_ChannelLayer):
     """Alpha dropout of whole channels as a layer: `feature_alpha_dropout`.
 
     Parameters
     ----------
     p : float
         Probability of **dropping** a channel of a sample, in [0, 1].
-    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
+    rng : Key, int, Generator, numpy.random, or anything else that `as_key` takes
         As in `Dropout`.
     data_format : {"channels_first", "channels_last"}
         Which axis the channels lie along: axis 1, or the last.
@@ -87,7 +90,7 @@ class FeatureAlphaDropout(_OfChannels):
 
     See Also
     --------
-    Dropout : for the attributes, and how forwards and backwards pair up.
+    Dropout : for the attributes, and the order of backwards.
 
     Examples
     --------
@@ -104,17 +107,17 @@ class FeatureAlphaDropout(_OfChannels):
 
 
 class DropPath(FunctionLayer):
-    """Stochastic depth as a layer: `drop_path` with what `Dropout` remembers.
+    """Stochastic depth as a layer: `drop_path` with the attributes of `Dropout`.
 
     Parameters
     ----------
     p : float or array_like
         Probability of **dropping** a sample's path, in [0, 1]; an array as in `drop_path`, which
         the layer copies.
-    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
+    rng : Key, int, Generator, numpy.random, or anything else that `as_key` takes
         As in `Dropout`.
     mode : {"row", "batch"}
-        Whether each sample is decided on by itself, or the batch as a whole.
+        Whether there is a decision for each sample, or one for the whole batch.
     scale_by_keep : bool
         Whether kept paths are scaled by ``1 / (1 - p)``.
     inplace : bool
@@ -122,7 +125,7 @@ class DropPath(FunctionLayer):
 
     See Also
     --------
-    Dropout : for the attributes, and how forwards and backwards pair up.
+    Dropout : for the attributes, and the order of backwards.
 
     Examples
     --------
@@ -156,7 +159,7 @@ class DropPath(FunctionLayer):
 
 
 class DropBlock2d(FunctionLayer):
-    """DropBlock as a layer: `drop_block2d` with what `Dropout` remembers.
+    """DropBlock as a layer: `drop_block2d` with the attributes of `Dropout`.
 
     Parameters
     ----------
@@ -164,7 +167,7 @@ class DropBlock2d(FunctionLayer):
         About the part of the elements that is dropped, in [0, 1].
     block_size : int
         Length of the blocks.
-    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
+    rng : Key, int, Generator, numpy.random, or anything else that `as_key` takes
         As in `Dropout`.
     eps : float
         Added to the number of kept elements when the scale is computed.
@@ -175,7 +178,7 @@ class DropBlock2d(FunctionLayer):
 
     See Also
     --------
-    Dropout : for the attributes, and how forwards and backwards pair up.
+    Dropout : for the attributes, and the order of backwards.
 
     Examples
     --------

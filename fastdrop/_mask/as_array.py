@@ -1,4 +1,8 @@
-"""What a mask does as the array that it stands for: views, and what reads elements."""
+"""`ArrayLikeMask`, the array interface of `Mask`: indexing, operators and conversion.
+
+Indexing, transposition and reshaping give views by `layout`. Everything that reads elements draws
+the stored mask, a float64 array, by `_stored`.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +26,20 @@ if TYPE_CHECKING:
 
 def _operator(
     compute: Callable[[Any, Any], Any], reflected: bool = False
-) -> Callable[[StandsForArray, Any], Any]:
-    """Return a method that computes with the stored mask."""
+) -> Callable[[ArrayLikeMask, Any], Any]:
+    """Return an operator method that computes with the stored mask."""
 
-    def method(self: StandsForArray, other: Any) -> Any:
+    def method(self: ArrayLikeMask, other: Any) -> Any:
         if not _is_operand(other):
             return NotImplemented
-        stored = self._stored_beside(other)
+        stored = self._stored_on_device_of(other)
         return compute(other, stored) if reflected else compute(stored, other)
 
     return method
 
 
-class StandsForArray:
-    """An object that NumPy, and operators, take for an array, which is made when it is read."""
+class ArrayLikeMask:
+    """Base class of `Mask`: an array-like whose array is drawn when it is read."""
 
     __slots__ = ()
 
@@ -51,7 +55,7 @@ class StandsForArray:
     # Views.
 
     def __getitem__(self, index: Any) -> Any:
-        """Return a view by basic indexing; otherwise what the stored mask has there."""
+        """Return a view for a basic index; otherwise index the stored mask."""
         layout = layouts.indexed(self._layout, index)
         if layout is None:
             return self._stored()[index]
@@ -63,45 +67,45 @@ class StandsForArray:
 
     @property
     def T(self) -> Mask:  # noqa: N802
-        """The view with its axes in the opposite order."""
+        """The view with its axes reversed."""
         return self.transpose()
 
     def transpose(self, *axes: Any) -> Mask:
-        """Return the view with its axes in another order, as `numpy.ndarray.transpose`."""
+        """Return the view with its axes permuted, as `numpy.ndarray.transpose`."""
         order = axes[0] if len(axes) == 1 and not layouts.is_integer(axes[0]) else axes or None
         return self._viewed(layouts.transposed(self._layout, order))
 
     def reshape(self, *shape: Any, order: Any = "C", copy: bool | None = None) -> Any:
-        """Return a view of another shape, or an array where elements do not follow each other."""
-        given = shape[0] if len(shape) == 1 and not layouts.is_integer(shape[0]) else shape
-        lengths = tuple([operator.index(n) for n in given])
+        """Return a view of another shape; an array if the mask is not contiguous."""
+        numbers = shape[0] if len(shape) == 1 and not layouts.is_integer(shape[0]) else shape
+        lengths = tuple([operator.index(n) for n in numbers])
         layout = layouts.reshaped(self._layout, lengths) if order == "C" and not copy else None
         return (
             self._stored().reshape(lengths, order=order) if layout is None else self._viewed(layout)
         )
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
-        """Refuse: a mask is a function of its key."""
+        """Raise TypeError: masks are immutable."""
         raise TypeError("a Mask cannot be changed: numpy.asarray(mask) is an array that can")
 
     # Elements.
 
-    def _stored_beside(self, other: Any) -> Any:
-        """Return the array, where an array of CuPy's lies if the other is one."""
+    def _stored_on_device_of(self, other: Any) -> Any:
+        """Return the stored mask, as a CuPy array on the device of `other` if that is one."""
         stored = self._stored()
         return backend_of(other).to_device(stored, other) if detect.is_cupy(other) else stored
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
-        """Make the array; NumPy asks for it."""
+        """Draw the stored mask; NumPy calls this to convert the mask to an array."""
         if copy is False:
             raise ValueError("a Mask is drawn when it is read, and has no memory to share")
-        made = self._stored()
-        return made if dtype is None else made.astype(dtype, copy=False)
+        stored = self._stored()
+        return stored if dtype is None else stored.astype(dtype, copy=False)
 
     def astype(self, dtype: npt.DTypeLike, **options: Any) -> Array:
-        """Return the array in a dtype; `options` as of `numpy.ndarray.astype`."""
-        made: Array = self._stored().astype(dtype, **options)
-        return made
+        """Return the stored mask in a dtype; `options` as for `numpy.ndarray.astype`."""
+        stored: Array = self._stored().astype(dtype, **options)
+        return stored
 
     def __len__(self) -> int:
         """Return the length of the first axis."""
@@ -110,7 +114,7 @@ class StandsForArray:
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Any]:
-        """Go along the first axis."""
+        """Iterate over the first axis."""
         if not self.shape:
             raise TypeError("iteration over a mask without axes")
         if len(self.shape) == 1:
@@ -118,7 +122,7 @@ class StandsForArray:
         return (self[n] for n in range(self.shape[0]))
 
     def __contains__(self, value: Any) -> bool:
-        """Say whether an element is equal to a number."""
+        """Return whether an element is equal to a number."""
         return value in self._stored()
 
     def __bool__(self) -> bool:
@@ -131,7 +135,7 @@ class StandsForArray:
         return bool(self._stored().item())
 
     def __getattr__(self, name: str) -> NoReturn:
-        """Say how an array's other attributes are reached."""
+        """Raise AttributeError; name the way to other attributes of an array."""
         if not name.startswith("_") and hasattr(np.ndarray, name):
             raise AttributeError(
                 f"a Mask has no {name}: numpy.asarray(mask).{name} is that of the stored mask"
@@ -153,23 +157,23 @@ class StandsForArray:
     _equal, _not_equal = _operator(operator.eq), _operator(operator.ne)
 
     def __neg__(self) -> Array:
-        """Return the array times -1."""
+        """Return the negated stored mask."""
         return -self._stored()
 
     def __pos__(self) -> Array:
-        """Return the array."""
+        """Return the stored mask."""
         return self._stored()
 
     def __abs__(self) -> Array:
-        """Return the absolute values of the array."""
+        """Return the absolute values of the stored mask."""
         return np.abs(self._stored())
 
 
-_OPERANDS = (StandsForArray, np.ndarray, np.generic, int, float, complex, list, tuple)
+_OPERANDS = (ArrayLikeMask, np.ndarray, np.generic, int, float, complex, list, tuple)
 
 
 def _is_operand(value: Any) -> bool:
-    """Say whether a mask computes with an object, and does not leave that to it."""
+    """Return whether a mask's operators take an object, instead of returning NotImplemented."""
     return (
         isinstance(value, _OPERANDS)
         or detect.is_cupy(value)
@@ -178,13 +182,13 @@ def _is_operand(value: Any) -> bool:
 
 
 def overrides(x: Any) -> bool:
-    """Say whether x, of another library, has NumPy's functions ask it first."""
-    if isinstance(x, StandsForArray) or detect.is_cupy(x):
+    """Return whether x, of another library, overrides NumPy's ufuncs."""
+    if isinstance(x, ArrayLikeMask) or detect.is_cupy(x):
         return False
     return getattr(type(x), "__array_ufunc__", None) not in (None, np.ndarray.__array_ufunc__)
 
 
 def without_masks(operands: tuple[Any, ...]) -> list[Any]:
-    """Return operands with the stored mask, where the arrays among them lie, for each mask."""
-    near = next(filter(detect.is_cupy, operands), None)
-    return [x._stored_beside(near) if isinstance(x, StandsForArray) else x for x in operands]
+    """Replace each mask among the operands by its stored mask, on the device of the others."""
+    array = next(filter(detect.is_cupy, operands), None)
+    return [x._stored_on_device_of(array) if isinstance(x, ArrayLikeMask) else x for x in operands]

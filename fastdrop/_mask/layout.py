@@ -1,7 +1,7 @@
-"""Layouts of masks: which elements of a whole mask a view has, as NumPy's strides say it of memory.
+"""Layouts of masks: shape, first index and index strides of a view, like NumPy views of memory.
 
-A view of a mask is a first element index and a step through the index along each axis. Basic
-indexing, transposition and (of contiguous elements) reshaping only change these numbers.
+`Mask` calls these functions for basic indexing, transposition and reshaping of contiguous views,
+which only change these numbers, and for its repr. The module calls nothing else of the package.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from fastdrop_kernels.layout import c_strides
 
 
 class Layout(NamedTuple):
-    """The elements of a mask: the index of the first, and steps through the index, by axis.
+    """The elements of a view: its shape, the index of its first element, and index strides.
 
-    Steps are 0 along axes of length 1, and in a mask without elements, so that equal layouts are
-    layouts of equal elements.
+    Strides are 0 along axes of length 1, and in an empty mask, so that views of the same elements
+    have equal layouts.
     """
 
     shape: tuple[int, ...]
     first: int
     strides: tuple[int, ...]
-    # The whole mask that this is a view of, and the index of its first element: for `repr` alone.
+    # Shape and first index of the mask that this is a view of, for `repr` only.
     grid: tuple[int, ...]
     origin: int
 
     @property
     def is_contiguous(self) -> bool:
-        """Say whether indices follow each other in C order."""
-        return _follow_each_other(self.shape, self.strides)
+        """Return whether indices are consecutive in C order."""
+        return _is_contiguous(self.shape, self.strides)
 
 
 @functools.lru_cache(maxsize=512)
-def _follow_each_other(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    return strides == _normal(shape, c_strides(shape))
+def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    return strides == _normalised(shape, c_strides(shape))
 
 
 @functools.lru_cache(maxsize=512)
 def whole(shape: tuple[int, ...], origin: int = 0) -> Layout:
-    """Return the layout of a mask that is no view."""
+    """Return the layout of a mask that is not a view."""
     return _layout(shape, origin, c_strides(shape), shape, origin)
 
 
-def _normal(shape: tuple[int, ...], strides: Sequence[int]) -> tuple[int, ...]:
+def _normalised(shape: tuple[int, ...], strides: Sequence[int]) -> tuple[int, ...]:
     if 0 in shape:
         return (0,) * len(shape)
     return tuple([0 if n == 1 else step for n, step in zip(shape, strides, strict=True)])
@@ -58,19 +58,19 @@ def _layout(
     shape: tuple[int, ...], first: int, strides: Sequence[int], grid: tuple[int, ...], origin: int
 ) -> Layout:
     first = 0 if 0 in shape else first
-    return Layout(shape, first, _normal(shape, strides), grid, origin)
+    return Layout(shape, first, _normalised(shape, strides), grid, origin)
 
 
 def indexed(layout: Layout, index: Any) -> Layout | None:
-    """Return the view that basic indexing gives; None for any other kind of index.
+    """Return the layout of a basic index; None for any other kind of index.
 
     Raises
     ------
     IndexError
-        As an array of that shape would.
+        As for an array of that shape.
     """
-    if layout.shape and (short := _along_first_axis(layout, index)):
-        return short
+    if layout.shape and (view := _along_first_axis(layout, index)):
+        return view
     items = index if type(index) is tuple else (index,)
     if not all(map(_is_basic, items)):
         return None
@@ -113,7 +113,10 @@ def indexed(layout: Layout, index: Any) -> Layout | None:
 
 
 def _along_first_axis(layout: Layout, index: Any) -> Layout | None:
-    """Return the view of an index that loops have most, in a fifth of the time, or None."""
+    """Return the layout of an integer or a plain slice, the most frequent indices; else None.
+
+    Takes a fifth of the time of the general case.
+    """
     (n, *_), (step, *_) = shape, strides = layout[0], layout[2]
     if type(index) is int and -n <= index < n:
         return Layout(shape[1:], layout[1] + index % n * step, strides[1:], *layout[3:])
@@ -127,7 +130,7 @@ def _along_first_axis(layout: Layout, index: Any) -> Layout | None:
 
 
 def is_integer(item: Any) -> bool:
-    """Say whether an index is one integer, for NumPy too: a bool is a mask of its own."""
+    """Return whether an index is an integer; for NumPy, a bool is a mask index instead."""
     return not isinstance(item, bool | np.bool_ | np.ndarray) and hasattr(item, "__index__")
 
 
@@ -136,7 +139,7 @@ def _is_basic(item: Any) -> bool:
 
 
 def transposed(layout: Layout, axes: Sequence[int] | None) -> Layout:
-    """Return the view with its axes in another order: reversed, or as `axes` says.
+    """Return the layout with its axes reversed, or permuted by `axes`.
 
     Raises
     ------
@@ -157,12 +160,12 @@ def transposed(layout: Layout, axes: Sequence[int] | None) -> Layout:
 
 
 def reshaped(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
-    """Return the view of another shape, where indices follow each other; otherwise None.
+    """Return the layout of another shape if the mask is contiguous; otherwise None.
 
     Raises
     ------
     ValueError
-        If the number of elements is another.
+        If the number of elements differs.
     """
     size, known = math.prod(layout.shape), math.prod(n for n in shape if n >= 0)
     unknown = sum(n < 0 for n in shape)
@@ -174,20 +177,20 @@ def reshaped(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
 
 
 def as_expression(layout: Layout) -> tuple[tuple[int, ...], str]:
-    """Return the shape of a mask, and what is written behind it to make a layout of it."""
+    """Return the shape of a mask, and the code after ``Mask(shape, ...)`` that gives the layout."""
     if 0 in layout.shape or layout == whole(layout.shape):
         return layout.shape, ""
-    shape, grid, behind = layout.grid, layout.grid, ""
+    shape, grid, suffix = layout.grid, layout.grid, ""
     if layout.origin:
         end = layout.origin + math.prod(grid)
         shape = (end,)
-        behind = f"[{layout.origin}:]"
+        suffix = f"[{layout.origin}:]"
         if grid != (end - layout.origin,):
-            behind += f".reshape({_tuple(grid)})"
+            suffix += f".reshape({_tuple(grid)})"
     if layout == whole(grid, layout.origin):
-        return shape, behind
+        return shape, suffix
     of_axis = [_axis_of(step, grid) for step in layout.strides]
-    # Indexing leaves the axes in their order; a transposition follows.
+    # An index that keeps the order of the axes, followed by a transposition.
     ordered = iter(sorted([axis for axis in of_axis if axis is not None]))
     positions = [axis if axis is None else next(ordered) for axis in of_axis]
     index = _index(layout, positions, of_axis)
@@ -195,17 +198,17 @@ def as_expression(layout: Layout) -> tuple[tuple[int, ...], str]:
     if order != sorted(order):
         reverse = order == sorted(order, reverse=True)
         index += ".T" if reverse else f".transpose({', '.join(map(str, order))})"
-    return shape, behind + index
+    return shape, suffix + index
 
 
 def _axis_of(step: int, grid: tuple[int, ...]) -> int | None:
-    """Return the axis of a whole mask that a step other than 0 runs along."""
+    """Return the axis of the grid that a non-zero stride runs along; None for stride 0."""
     axes = zip(range(len(grid)), grid, c_strides(grid), strict=True)
     return next((a for a, n, unit in axes if step and n > 1 and unit <= abs(step) < n * unit), None)
 
 
 def _index(layout: Layout, positions: list[int | None], of_axis: list[int | None]) -> str:
-    """Return the index that takes a layout, but for the order of its axes, from its grid."""
+    """Return the index of the grid that gives a layout up to the order of its axes."""
     grid, units = layout.grid, c_strides(layout.grid)
     starts, rest = [], layout.first - layout.origin
     for unit in units:
@@ -230,7 +233,7 @@ def _index(layout: Layout, positions: list[int | None], of_axis: list[int | None
         entries.pop()
     if not entries:
         return ""
-    # Integers alone would give a number.
+    # Integers alone would give a scalar.
     if all(entry.isdigit() for entry in entries) and not layout.shape:
         entries.append("...")
     return f"[{', '.join(entries)}]"

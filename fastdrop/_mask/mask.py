@@ -1,4 +1,8 @@
-"""A mask as an object: what a NumPy loop stores and multiplies by, in the 16 bytes of its key."""
+"""`Mask`: a mask as an object that NumPy loops store and multiply by, in the 16 bytes of its key.
+
+Products with arrays run the dropout kernel, by `_fast` for contiguous arrays and by `product` for
+all others. `ArrayLikeMask` has the rest of the array interface.
+"""
 
 from __future__ import annotations
 
@@ -19,52 +23,52 @@ from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import INDEX_LIMIT
 from .._functions.dropout import DROPOUT
 from . import layout as layouts
-from .as_array import StandsForArray, overrides, without_masks
+from .as_array import ArrayLikeMask, overrides, without_masks
 from .layout import Layout
 from .product import product
 
 
-class Mask(StandsForArray):
-    """A dropout mask that is drawn again wherever it is used: 16 bytes, whatever its shape.
+class Mask(ArrayLikeMask):
+    """A dropout mask that is drawn again at each use: 16 bytes, whatever its shape.
 
     A training loop that stores ``mask = (np.random.rand(*x.shape) < q) / q`` and multiplies by it,
-    forward and backward, stores ``mask = fd.Mask(x.shape, 1 - q)`` instead, and nothing else in it
-    changes: ``x * mask``, ``mask * x``, ``x *= mask`` and ``np.multiply(x, mask, out=y)`` run the
-    kernel of `dropout`, on NumPy and CuPy arrays.
+    forward and backward, stores ``mask = fd.Mask(x.shape, 1 - q)`` instead. Nothing else in the
+    loop changes: ``x * mask``, ``mask * x``, ``x *= mask`` and ``np.multiply(x, mask, out=y)`` run
+    the kernel of `dropout`, on NumPy and CuPy arrays.
 
     Parameters
     ----------
     shape : int or tuple of int
         Shape of the mask. It broadcasts against arrays as an array of that shape does.
     p : float
-        Probability of **dropping** an element, in [0, 1]: one number. Where elements have their
-        own, see `dropout`.
-    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
-        What the mask is drawn from, see `as_key`. It is asked for a key here and no more, so that
-        all products with this mask drop the same elements. None draws fresh entropy.
+        Probability of **dropping** an element, in [0, 1]: one number. For an array of p, see
+        `dropout`.
+    rng : Key, int, Generator, numpy.random, or anything else that `as_key` takes
+        The mask is drawn from it, see `as_key`. It is converted to a key once, here, so all
+        products with this mask drop the same elements. None takes fresh entropy.
     scale : float, optional
         Factor of the kept elements, instead of ``1 / (1 - p)``: 1.0 is "vanilla" dropout.
 
     Attributes
     ----------
     shape, ndim, size, dtype
-        Those of the array that the mask stands for; `dtype` is float64.
+        Those of the array that the mask represents; `dtype` is float64.
     nbytes : int
         16, the bytes of the key.
     p, key, scale : float, Key, float
-        What the elements are drawn from, and the factor of the kept ones.
+        Drop probability, key, and factor of the kept elements.
 
     Raises
     ------
     TypeError
-        If an argument is of the wrong kind.
+        If an argument has a wrong type.
     ValueError
-        If an argument has a value that makes no sense.
+        If an argument has an invalid value.
 
     See Also
     --------
     dropout : The same product as a function, with `out`, `noise_shape`, and arrays of p.
-    dropout_mask : The mask as an array of bool, or of bits.
+    dropout_mask : The mask as an array of bool, or packed to bits.
 
     Notes
     -----
@@ -74,27 +78,26 @@ class Mask(StandsForArray):
     elements are exactly +0.0, whatever they were: a stored mask gives NaN for NaN and infinities,
     and -0.0 for negative numbers. Other dtypes (longdouble, objects), and ``np.multiply`` with
     ``where=``, ``dtype=`` or ``casting=``, multiply by the stored mask. A number
-    gives a new mask, whose scale it multiplies: ``mask / q``, ``2 * mask``. ``x *= mask`` for an
-    `x` of integers raises NumPy's error, as a stored mask does.
+    multiplies the scale and gives a new mask: ``mask / q``, ``2 * mask``. ``x *= mask`` for an
+    `x` of integers raises NumPy's error, as with a stored mask.
 
     **Views.** Integers, slices, ``...`` and ``None`` in an index, ``mask.T`` and
-    ``mask.transpose`` give views: masks of the same key, and where in it they lie. A product with
-    ``mask[2:4]`` drops what ``mask`` drops there. So does ``mask.reshape`` where elements follow
-    each other in C order. As in an array, integers along all axes give a number.
+    ``mask.transpose`` give views: masks with the same key and another layout. A product with
+    ``mask[2:4]`` drops what ``mask`` drops there. ``mask.reshape`` gives a view if the mask is
+    C-contiguous. As for an array, integers along all axes give a number.
 
     **As an array.** ``np.asarray(mask)`` draws the stored mask, in float64, and ``mask.astype``
-    one of another dtype; so do other operators, other NumPy functions, and indexing by arrays.
+    in another dtype; other operators, other NumPy functions, and advanced indexing draw it too.
 
-    **Comparison.** ``mask == other`` says of two masks whether they are the same draw: equal
-    shape, p, scale, key and place. Their hashes agree then, and a mask is equal to its pickled copy
-    and to what its repr evaluates to. With arrays and numbers it compares by element, as an array
-    does.
+    **Comparison.** ``mask == other`` compares two masks as wholes: shape, p, scale, key and
+    layout. Equal masks have equal hashes, and a mask equals its pickled copy and the value of its
+    repr. With arrays and numbers, the comparison is element-wise, as for an array.
 
-    **Other detect.** A mask is drawn where a CuPy array lies, for ``x * mask``, ``x *= mask``
-    and ``cupy.multiply``. In HIPS autograd it is a constant like any array, for derivatives of any
-    order. Objects that compute with arrays, such as xarray's, multiply by it; pandas multiplies by
-    the stored mask (``x = x * mask``, for pandas knows no ``x *= mask`` of other libraries'
-    objects), and so do subclasses of ndarray other than memmap.
+    **Other libraries.** With a CuPy array, ``x * mask``, ``x *= mask`` and ``cupy.multiply`` run
+    on its device. In HIPS autograd, the mask is a constant like any array, for derivatives of any
+    order. Objects that wrap arrays, such as xarray's, multiply by it. pandas multiplies by the
+    stored mask (write ``x = x * mask``; pandas does not support ``x *= mask``), and so do
+    subclasses of ndarray other than memmap.
 
     Examples
     --------
@@ -122,19 +125,19 @@ class Mask(StandsForArray):
 
     __slots__ = ("_first", "_flat", "_key", "_p", "_scale", "_shape", "_steps", "_view")
 
-    __array_priority__ = 1000.0  # over CuPy's arrays, where these still ask
-    __pandas_priority__ = 5000  # over DataFrame's 4000, which takes a mask for a list
+    __array_priority__ = 1000.0  # above CuPy's arrays, which still use it in places
+    __pandas_priority__ = 5000  # above DataFrame's 4000, which would treat a mask as a list
 
     _shape: tuple[int, ...]
     _p: float
     _scale: float | None  # as given
     _key: Key
-    _view: Layout | None  # None for a mask that is no view
-    # The shape, if indices follow each other from the first on: what the fast path asks for. None
-    # too without axes, where NumPy returns numbers.
+    _view: Layout | None  # None for a mask that is not a view
+    # The shape if the mask is contiguous, for the fast path's check; else None. Also None for a
+    # 0-dimensional mask, whose products are scalars.
     _flat: tuple[int, ...] | None
     _first: int
-    _steps: tuple[Any, ...]  # equal for masks of one layout but for the first index
+    _steps: tuple[Any, ...]  # equal for layouts that differ in the first index only
 
     @checks_keywords
     def __new__(
@@ -146,7 +149,7 @@ class Mask(StandsForArray):
         scale: float | None = None,
         **unknown: NoReturn,
     ) -> Mask:
-        """Check the arguments, and ask `rng` for a key."""
+        """Check the arguments, and convert `rng` to a key."""
         if unknown or shape is MISSING:
             raise_argument_error("Mask", unknown, shape=shape)
         if type(shape) is not tuple or type(p) is not float:
@@ -156,7 +159,7 @@ class Mask(StandsForArray):
             raise ValueError(f"shape={lengths} has 2**63 elements or more: give a smaller one")
         chance = arguments.probability(p) + 0.0  # no -0.0
         factor = None if scale is None else arguments.real("scale", scale)
-        return _made(lengths, chance, factor, as_key(rng), None)
+        return _new_mask(lengths, chance, factor, as_key(rng), None)
 
     @classmethod
     def like(
@@ -173,9 +176,9 @@ class Mask(StandsForArray):
         Parameters
         ----------
         x : array_like
-            Anything that has a shape; it is not read.
+            Any object with a shape; its elements are not read.
         p, rng, scale
-            As of `Mask`.
+            As for `Mask`.
 
         Returns
         -------
@@ -196,11 +199,11 @@ class Mask(StandsForArray):
         lengths = np.shape(x) if shape is None else tuple(shape)
         return cls(lengths, p, rng=rng, scale=scale)
 
-    # What it is.
+    # Attributes.
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the array that the mask stands for."""
+        """Shape of the array that the mask represents."""
         return self._shape
 
     @property
@@ -215,12 +218,12 @@ class Mask(StandsForArray):
 
     @property
     def dtype(self) -> np.dtype[np.float64]:
-        """That of the array that the mask stands for: float64."""
+        """float64, the dtype of the stored mask."""
         return _FLOAT64
 
     @property
     def nbytes(self) -> int:
-        """What is kept of it: the 16 bytes of the key."""
+        """16, the bytes of the key."""
         return 16
 
     @property
@@ -230,7 +233,7 @@ class Mask(StandsForArray):
 
     @property
     def key(self) -> Key:
-        """What the mask is drawn from."""
+        """The key that the mask is drawn from."""
         return self._key
 
     @property
@@ -247,49 +250,49 @@ class Mask(StandsForArray):
         return layout[:3], self._p, self.scale, self._key
 
     def __eq__(self, other: object) -> Any:
-        """Say whether another mask is the same draw; compare with arrays by element."""
+        """Return whether another mask is equal; compare element-wise with arrays."""
         if isinstance(other, Mask):
             return self._identity() == other._identity()
         return self._equal(other)
 
     def __ne__(self, other: object) -> Any:
-        """Say whether another mask is another draw; compare with arrays by element."""
+        """Return whether another mask differs; compare element-wise with arrays."""
         if isinstance(other, Mask):
             return self._identity() != other._identity()
         return self._not_equal(other)
 
     def __hash__(self) -> int:
-        """Return a hash of what `==` compares."""
+        """Return a hash consistent with ``==``."""
         return hash(self._identity())
 
     def __repr__(self) -> str:
-        """Return an expression that makes an equal mask of `Mask` and `Key`."""
-        shape, behind = layouts.as_expression(self._layout)
+        """Return an expression of `Mask` and `Key` that evaluates to an equal mask."""
+        shape, suffix = layouts.as_expression(self._layout)
         scale = "" if self._scale is None else f", scale={self._scale!r}"
-        return f"Mask({shape!r}, {self._p!r}, rng={self._key!r}{scale}){behind}"
+        return f"Mask({shape!r}, {self._p!r}, rng={self._key!r}{scale}){suffix}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by the constructor, and what view it is."""
+        """Pickle as a constructor call and the layout of the view."""
         make = functools.partial(Mask, rng=self._key, scale=self._scale)
         whole = self._shape if self._view is None else (0,)
         return make, (whole, self._p), self._view and tuple(self._view)
 
     def __setstate__(self, view: tuple[Any, ...]) -> None:
-        """Become the view that was pickled."""
-        self._become(Layout(*view))
+        """Restore the layout of the view."""
+        self._set_view(Layout(*view))
 
     def __copy__(self) -> Mask:
-        """Return itself, which never changes."""
+        """Return the mask itself, which is immutable."""
         return self
 
     def __deepcopy__(self, memo: Any) -> Mask:
-        """Return itself, which never changes."""
+        """Return the mask itself, which is immutable."""
         return self
 
     # Products.
 
     def _times(self, x: Array, out: Any) -> Any:
-        """Multiply an array of NumPy's, by a known plan if it is as this mask."""
+        """Multiply a NumPy array, by a cached plan if it has this mask's shape."""
         if x.shape == self._flat:
             key = contiguous_key(DROPOUT, x, self._p, self._scale, out)
             if plan := plan_cache.plans.get(key):  # type: ignore[arg-type]
@@ -299,21 +302,21 @@ class Mask(StandsForArray):
         return product(self, x, out)
 
     def __mul__(self, other: Any) -> Any:
-        """Multiply an array; a number gives a mask of another scale."""
+        """Multiply with an array; a number gives a mask of another scale."""
         if type(other) is _ndarray:
             return self._times(other, None)
-        made = self._multiplied(other)
-        return super().__mul__(other) if made is None else made
+        result = self._multiplied(other)
+        return super().__mul__(other) if result is None else result
 
     def __rmul__(self, other: Any) -> Any:
-        """Multiply an array; a number gives a mask of another scale."""
+        """Multiply with an array; a number gives a mask of another scale."""
         if type(other) is _ndarray:
             return self._times(other, None)
-        made = self._multiplied(other)
-        return super().__rmul__(other) if made is None else made
+        result = self._multiplied(other)
+        return super().__rmul__(other) if result is None else result
 
     def _multiplied(self, other: Any) -> Any:
-        """Return the product with a number, or by the kernel; None by no kernel."""
+        """Return the product with a number or by the kernel; None for the stored mask to do it."""
         number = _number(other)
         if number is not None:
             return self._scaled(self.scale * number)
@@ -324,25 +327,25 @@ class Mask(StandsForArray):
         if detect.on_gpu(other):
             return product(self, other)
         if detect.is_tensor(other):
-            arguments.array(other)  # which says so
+            arguments.array(other)  # raises TypeError
         return None
 
     def __truediv__(self, other: Any) -> Any:
         """Divide by an array; a number gives a mask of another scale."""
         if number := _number(other):
-            made = self._scaled(self.scale / number)
-            if made is not None:
-                return made
+            result = self._scaled(self.scale / number)
+            if result is not None:
+                return result
         return super().__truediv__(other)
 
     def _scaled(self, scale: float) -> Mask | None:
-        """Return a mask of another scale; None for one that is not finite."""
+        """Return the mask with another scale; None if the scale is not finite."""
         if not math.isfinite(scale):
             return None
-        return _made(self._shape, self._p, scale, self._key, self._view)
+        return _new_mask(self._shape, self._p, scale, self._key, self._view)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        """Multiply by the kernel; compute anything else with the stored mask."""
+        """Multiply by the kernel; compute all other ufuncs with the stored mask."""
         if ufunc is _multiply and method == "__call__":
             x, other = inputs
             if other is not self:
@@ -359,18 +362,18 @@ class Mask(StandsForArray):
                     return product(self, np.asarray(x), out)
                 if detect.is_cupy(x):
                     return product(self, x, out)
-        for given in kwargs.get("out", ()):
-            if isinstance(given, Mask):
+        for out in kwargs.get("out", ()):
+            if isinstance(out, Mask):
                 raise TypeError("out is a Mask, which cannot be written to: give an array")
         for x in inputs:
-            if overrides(x):  # and so may compute with what it holds
+            if overrides(x):  # for instance xarray's, which unwraps its array
                 result = x.__array_ufunc__(ufunc, method, *inputs, **kwargs)
                 if result is not NotImplemented:
                     return result
         return getattr(ufunc, method)(*without_masks(inputs), **kwargs)
 
     def __cupy_override_elementwise_kernel__(self, kernel: Any, *args: Any, **kwargs: Any) -> Any:
-        """Do as `__array_ufunc__` for a kernel of CuPy's, which asks its arguments for this."""
+        """Do the same as `__array_ufunc__` for CuPy's element-wise kernels, which call this."""
         import cupy
 
         if kernel is cupy.multiply and not kwargs.keys() - {"out"}:
@@ -383,34 +386,34 @@ class Mask(StandsForArray):
 
     def _stored(self) -> Array:
         ones = np.ones(self._shape)
-        made: Array = product(self, ones, ones)
-        return made
+        stored: Array = product(self, ones, ones)
+        return stored
 
     def _viewed(self, layout: Layout) -> Mask:
-        return _made(layout.shape, self._p, self._scale, self._key, layout)
+        return _new_mask(layout.shape, self._p, self._scale, self._key, layout)
 
-    def _become(self, view: Layout) -> None:
+    def _set_view(self, view: Layout) -> None:
         self._view, self._shape, self._first = view, view.shape, view.first
         self._flat = view.shape if view.shape and view.is_contiguous else None
         self._steps = view.shape, view.strides
 
 
-def _made(
+def _new_mask(
     shape: tuple[int, ...], p: float, scale: float | None, key: Key, view: Layout | None
 ) -> Mask:
-    """Make a mask of what has been checked."""
+    """Make a mask of checked values."""
     mask = object.__new__(Mask)
     mask._p, mask._scale, mask._key = p, scale, key
     if view is None:
         mask._view, mask._shape, mask._first, mask._flat = None, shape, 0, shape or None
         mask._steps = shape
     else:
-        mask._become(view)
+        mask._set_view(view)
     return mask
 
 
 def _check_kinds(shape: Any, p: Any) -> None:
-    """Refuse a key, which is a tuple of numbers, and an array of p."""
+    """Raise TypeError for a key, which would pass for a shape, and for an array of p."""
     for name, value in (("shape", shape), ("p", p)):
         if isinstance(value, Key):
             raise TypeError(f"{name} is a Key: give rng={value!r}")
@@ -424,7 +427,7 @@ def _check_kinds(shape: Any, p: Any) -> None:
 
 
 def _number(value: Any) -> float | None:
-    """Return a real number as a float; None for anything else, and for longer floats."""
+    """Return a real number as a float; None for anything else, longdouble included."""
     if type(value) in _FLOATS or isinstance(value, int | np.integer | np.bool_):
         return float(value)
     return None
@@ -432,6 +435,6 @@ def _number(value: Any) -> float | None:
 
 _FLOAT64 = np.dtype(np.float64)
 _FLOATS = frozenset((float, np.float64, np.float32, np.float16))
-_AS_ARRAYS = frozenset((list, tuple, np.memmap))  # NumPy gives arrays and not maps itself
+_AS_ARRAYS = frozenset((list, tuple, np.memmap))  # NumPy's products of these are plain arrays too
 _NO_KERNEL = object()
 _ndarray, _multiply = np.ndarray, np.multiply

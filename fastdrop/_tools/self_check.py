@@ -1,6 +1,7 @@
-"""Check that this machine draws the masks of the contract.
+"""Check that this machine draws the masks of the contract, bit for bit, in a few seconds.
 
-A few seconds, and exact: known answers, and every kind of kernel against the NumPy reference.
+``python -m fastdrop`` runs `checks`, which compare the public functions with known answers and with
+the NumPy reference.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .._check.key import Key
 from .._functions.dropout import dropout, dropout_mask, masked_fill
 from .threads import get_num_threads, set_num_threads
 
-# (shape, p, seed, stream, sha256 of the packed mask), worked out independently of this code.
+# (shape, p, seed, stream, sha256 of the packed mask), computed independently of this code.
 _KNOWN_MASKS = (
     ((64,), 0.5, 0, 0, "0dd6ca87dc14dee999c71f73f17da44a3502996983a02d685b09496ff4a5a1a1"),
     ((1000,), 0.1, 42, 7, "cfd713688aca78884b784b215243df8be146120e59555bb0df6da1f613aa49dc"),
@@ -45,7 +46,7 @@ def _known_masks() -> bool:
 
 
 def _agrees(x: Any, p: float, key: Key, **place: Any) -> bool:
-    """Say whether all functions agree with the reference, bit for bit."""
+    """Return whether all functions agree with the reference, bit for bit."""
     kept = reference.keep_mask(reference.mask_index(x.shape, **place), p, *key)
     computed = np.promote_types(x.dtype, np.float32)
     scaled = (x.astype(computed) * computed.type(contract.scale(p))).astype(x.dtype)
@@ -105,10 +106,10 @@ def _threads() -> bool:
 
 
 def found_cupy() -> tuple[Any, str]:
-    """Return CuPy where it can be imported and finds a GPU, and else why not."""
+    """Return CuPy, or None, and the reason if it cannot be used with a GPU, or ""."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what is installed beside it
+            warnings.simplefilter("ignore")  # CuPy warns of other installed packages
             import cupy
     except ImportError as error:
         return None, f"CuPy: {error}"
@@ -120,7 +121,7 @@ def found_cupy() -> tuple[Any, str]:
 
 
 def _on_both(x: Any, on_gpu: Any, key: Key, **place: Any) -> bool:
-    """Say whether the functions give the same for an array on the CPU and the same on a GPU."""
+    """Return whether the functions give the same bits for an array on the CPU and on a GPU."""
     place |= {"rng": key}
     results = [
         (
@@ -152,7 +153,7 @@ def _gpu(cupy: Any) -> bool:
 
 
 def checks() -> Iterator[tuple[str, bool]]:
-    """Run the checks one by one, and yield what each is about and whether it passed."""
+    """Run the checks one by one, and yield a description of each and whether it passed."""
     yield "Philox4x32-10 gives its known answer", _philox()
     yield "masks are those of contract version 1", _known_masks()
     yield "float32 kernels agree with the reference, in all layouts", _layouts()

@@ -1,4 +1,7 @@
-"""How many threads a call may use."""
+"""Get and set the number of threads that a call may use.
+
+The functions call the thread pool, `fastdrop_kernels.threads`.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,8 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """Return how many threads a call may use.
 
-    What `set_num_threads` set, else FASTDROP_NUM_THREADS, else NUMBA_NUM_THREADS, else the number
-    of processors that this process may run on.
+    The number set by `set_num_threads`, else FASTDROP_NUM_THREADS, else NUMBA_NUM_THREADS, else
+    the number of processors available to this process.
 
     Returns
     -------

@@ -1,4 +1,7 @@
-"""Two checks of training with fastdrop: of the gradients, and of a save and resume."""
+"""Two checks of training with fastdrop: of the gradients, and of resuming from a file.
+
+``python -m fastdrop.examples.digits --check`` calls `run_checks`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ GRADIENT_LIMIT = 1e-6
 
 
 def gradient_check(make_layers: Callable[[int], Layers] = fastdrop_layers) -> dict[str, float]:
-    """Compare the gradients with central differences, in float64, dropout at work.
+    """Compare the gradients with central differences, in float64, with dropout.
 
     Returns
     -------
@@ -32,13 +35,13 @@ def gradient_check(make_layers: Callable[[int], Layers] = fastdrop_layers) -> di
     x, labels = data.x_train[:5].copy(), data.y_train[:5]
     layers = make_layers(0)
     network = Network((x.shape[1], 16, 12, N_CLASSES), layers, np.random.default_rng(0), x.dtype)
-    # Away from 0, where a ReLU has its kink and central differences mean nothing.
+    # Away from 0, where a ReLU is not differentiable.
     network.params["b1"] += 0.1
     network.params["b2"] += 0.1
     before = [layer.state_dict() for layer in layers]
 
     def loss() -> float:
-        # Each evaluation has to drop the same elements: set the layers back.
+        # Each evaluation must drop the same elements: restore the layers' states.
         for layer, state in zip(layers, before, strict=True):
             layer.load_state_dict(state)
         return softmax_loss(network.forward(x, training=True), labels)[0]
@@ -53,7 +56,7 @@ def gradient_check(make_layers: Callable[[int], Layers] = fastdrop_layers) -> di
 
 
 def numerical_gradient(loss: Callable[[], float], values: Array, eps: float = 1e-5) -> Array:
-    """Return the central difference of `loss` by each element of `values`."""
+    """Return the central difference of `loss` with respect to each element of `values`."""
     gradient = np.empty_like(values)
     for i in np.ndindex(values.shape):
         value = values[i]
@@ -67,7 +70,7 @@ def numerical_gradient(loss: Callable[[], float], values: Array, eps: float = 1e
 
 
 def save(path: Path, trainer: Trainer, layers: Layers) -> None:
-    """Write all that a resume needs to an .npz file; a dropout layer is three integers."""
+    """Write the training state to an .npz file; that of a dropout layer is three integers."""
     contents: dict[str, Any] = {"seed": trainer.seed, "epoch": trainer.epoch}
     contents["dropout"] = json.dumps([layer.state_dict() for layer in layers])
     for name, param in trainer.network.params.items():
@@ -77,7 +80,7 @@ def save(path: Path, trainer: Trainer, layers: Layers) -> None:
 
 
 def load(path: Path, trainer: Trainer, layers: Layers) -> None:
-    """Read what `save` wrote."""
+    """Restore a state that `save` wrote."""
     with np.load(path) as contents:
         trainer.seed, trainer.epoch = int(contents["seed"]), int(contents["epoch"])
         for layer, state in zip(layers, json.loads(str(contents["dropout"])), strict=False):
@@ -88,17 +91,17 @@ def load(path: Path, trainer: Trainer, layers: Layers) -> None:
 
 
 class Resume(NamedTuple):
-    """What `resume_check` found."""
+    """The result of `resume_check`."""
 
-    identical: bool  # all weights, bit for bit
-    difference: float  # the largest of any weight
-    # The same where the dropout layers' state is left out of the resume, so that they draw other
-    # masks. Were this 0, the check could not fail.
+    identical: bool  # whether all weights are equal, bit for bit
+    difference: float  # the largest difference of a weight
+    # The same without restoring the dropout layers' state, so that they draw other masks. If this
+    # were 0, the check could not fail.
     control: float
 
 
 def resume_check() -> Resume:
-    """Train 4 epochs at once, and 2 epochs, save, load into a new network, 2 epochs more."""
+    """Compare 4 epochs without interruption with 2 epochs, save, load, and 2 more epochs."""
     data = load_data()
 
     def new(seed: int) -> tuple[Trainer, Layers]:
@@ -118,7 +121,7 @@ def resume_check() -> Resume:
         params_after(stopped, epoch=2)
         save(path, stopped, layers)
         for restore_layers in (True, False):
-            # Until load(), all is different: weights, order of the minibatches, masks.
+            # Before load(), weights, order of minibatches and masks differ.
             other, layers = new(seed=2)
             load(path, other, layers if restore_layers else [])
             resumed.append(params_after(other, epoch=4))
@@ -131,7 +134,7 @@ def resume_check() -> Resume:
 
 
 def run_checks() -> bool:
-    """Run both checks, print what they found, and return whether both passed."""
+    """Run both checks, print the results, and return whether both passed."""
     errors = gradient_check()
     gradients_right = all(error < GRADIENT_LIMIT for error in errors.values())
     p_input, p_hidden, _ = P_DROP

@@ -1,4 +1,4 @@
-"""What the examples' command lines have in common."""
+"""Argument types and the check for missing packages, shared by the examples' command lines."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ FIGURE_TYPES = (".png", ".pdf", ".svg")
 
 
 def positive(text: str) -> int:
-    """Read a whole number from 1 up."""
+    """Parse an integer of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
 
 
 def seed_number(text: str) -> int:
-    """Read a whole number from 0 up and below 2**64."""
+    """Parse an integer in [0, 2**64)."""
     if not text.isdecimal() or int(text) >= 2**64:
         raise argparse.ArgumentTypeError(f"{text}: has to be in [0, 2**64)")
     return int(text)
 
 
 def figure_file(text: str) -> Path:
-    """Read the name of a file that a figure can be written to; better now than after the work."""
+    """Parse the name of a figure file; fail before the computation if it cannot be written."""
     path = Path(text)
     if path.suffix.lower() not in FIGURE_TYPES:
         raise argparse.ArgumentTypeError(f"{text}: has to end in one of {', '.join(FIGURE_TYPES)}")
@@ -37,7 +37,7 @@ def figure_file(text: str) -> Path:
 
 
 def are_installed(packages: dict[str, str]) -> bool:
-    """Say whether all packages (module to name) can be imported; if not, print how to get them."""
+    """Return whether all packages (module to name) are installed; if not, print how to install."""
     missing = [name for module, name in packages.items() if find_spec(module) is None]
     if missing:
         print(

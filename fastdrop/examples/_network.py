@@ -1,4 +1,7 @@
-"""A three-layer network in plain NumPy, as in the CS231n notes, with dropout before each layer."""
+"""A three-layer network in plain NumPy, as in the CS231n notes, with dropout before each layer.
+
+`_training` trains it, and `_checks` checks its gradients.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ Params = dict[str, Array]
 
 
 class DropoutLayer(Protocol):
-    """What the network asks of a dropout layer; ``fastdrop.Dropout`` fits as it is."""
+    """The interface of a dropout layer; ``fastdrop.Dropout`` has it."""
 
     def forward(self, x: Array, training: bool | None = None) -> Array:
         """Drop elements of `x` and scale the rest; return `x` itself when not training."""
 
     def backward(self, dy: Array) -> Array:
-        """Turn the gradient of the last forward's output into that of its input."""
+        """Return the gradient with respect to the last forward's input."""
 
 
 class Network:
@@ -65,14 +68,14 @@ class Network:
     def backward(self, dscores: Array) -> Params:
         """Return the gradients of the parameters and, under ``"x"``, of the input.
 
-        The dropout layers go in the reverse order of the forward pass, like all others.
+        The backwards of the dropout layers run in reverse order, like those of all layers.
         """
         p = self.params
         drop_x, drop1, drop2 = self.dropout
         x, h1, h2 = self.activations
         dh2 = drop2.backward(dscores @ p["W3"].T)
-        # Seen through dropout, a unit that ReLU passed is still positive, and a dropped one
-        # has no gradient left to stop: `h2 > 0` is the ReLU's own mask where it matters.
+        # After dropout, active units are still positive, and the gradient of dropped ones is 0
+        # already: `h2 > 0` can be used as the ReLU's mask.
         dh2 = dh2 * (h2 > 0)
         dh1 = drop1.backward(dh2 @ p["W2"].T)
         dh1 = dh1 * (h1 > 0)
@@ -83,7 +86,7 @@ class Network:
             "b2": dh2.sum(axis=0),
             "W1": x.T @ dh1,
             "b1": dh1.sum(axis=0),
-            # Training has no use for this one; the gradient check has.
+            # Only the gradient check uses this one.
             "x": drop_x.backward(dh1 @ p["W1"].T),
         }
 
@@ -93,12 +96,12 @@ class Network:
         return loss, self.backward(dscores)
 
     def accuracy(self, x: Array, labels: Labels) -> float:
-        """Return the fraction of `x` put in the right class; dropout is off."""
+        """Return the fraction of `x` that is classified correctly, without dropout."""
         return float((self.forward(x, training=False).argmax(axis=1) == labels).mean())
 
 
 def softmax_loss(scores: Array, labels: Labels) -> tuple[float, Array]:
-    """Return the mean cross-entropy of softmax(scores), and its gradient by the scores."""
+    """Return the mean cross-entropy of softmax(scores), and its gradient."""
     probs = np.exp(scores - scores.max(axis=1, keepdims=True))
     probs /= probs.sum(axis=1, keepdims=True)
     rows = np.arange(len(labels))

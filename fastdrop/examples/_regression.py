@@ -1,7 +1,8 @@
-"""A small regression network in plain NumPy, and what Monte Carlo dropout makes of it.
+"""A small regression network in plain NumPy, and its predictions by Monte Carlo dropout.
 
-Everything is a function of a key: a training step drops out with the key of its number, its
-backward pass is the same calls on the gradients, and a Monte Carlo pass has a key of its own.
+All randomness comes from keys: a training step derives its key from its number, its backward pass
+makes the same calls on the gradients, and each Monte Carlo pass has its own key. The example
+`uncertainty` calls it.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def gradients(params: Params, x: Array, y: Array, key: fd.Key) -> tuple[float, P
     h2 = fd.dropout(np.maximum(0, h1 @ params["W2"] + params["b2"]), P_DROP, rng=second)
     error = h2 @ params["W3"] + params["b3"] - y[:, None]
     dout = error / len(x)
-    # The backward pass of dropout: the same call, with the same key. A dropped unit has no
-    # gradient left, so that `h > 0` stands for the ReLU's mask.
+    # The backward pass of dropout: the same call, with the same key. The gradient of a dropped unit
+    # is 0, so `h > 0` can be used as the ReLU's mask.
     d2 = fd.dropout(dout @ params["W3"].T, P_DROP, rng=second) * (h2 > 0)
     d1 = fd.dropout(d2 @ params["W2"].T, P_DROP, rng=first) * (h1 > 0)
     grads = {"W3": h2.T @ dout, "W2": h1.T @ d2, "W1": x.T @ d1}

@@ -1,4 +1,4 @@
-"""What the example shows at its end: a table and a figure."""
+"""The report of the digits example: a table, its explanation, and a figure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def per_step_ms(runs: list[Run]) -> tuple[float, float]:
 
 
 def summary(results: Results) -> Table:
-    """Return the table of what each variant reached and cost."""
+    """Return the table of the accuracy and the cost of each variant."""
     table = Table(title="Handwritten digits, some labels wrong, three-layer network in plain NumPy")
     table.add_column("Variant", no_wrap=True)
     for heading in (
@@ -57,7 +57,7 @@ def summary(results: Results) -> Table:
 
 
 def explanation(results: Results) -> str:
-    """Return the sentences that say what the table's figures mean."""
+    """Return the explanation of the table."""
     n_seeds = len(next(iter(results.values())))
     over = "for one seed"
     if n_seeds > 1:
@@ -73,7 +73,7 @@ def explanation(results: Results) -> str:
 
 
 def gain(results: Results) -> str:
-    """Say what dropout gains, seed by seed: the same weights, minibatches and labels."""
+    """Describe the gain of dropout for each seed, with equal weights, minibatches and labels."""
     without, with_it = (
         [100 * run.accuracy[-1] for run in results[variant]] for variant in VARIANTS_COMPARED
     )
@@ -88,7 +88,7 @@ def gain(results: Results) -> str:
 
 def plot(results: Results, path: Path) -> None:
     """Draw accuracy over epochs and time per step, and write the figure to `path`."""
-    # Not pyplot: it would look for a display.
+    # Not pyplot, which may need a display.
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for (variant, runs), colour in zip(results.items(), COLOURS, strict=True):
@@ -98,7 +98,7 @@ def plot(results: Results, path: Path) -> None:
         left.fill_between(
             epochs, accuracy.min(axis=0), accuracy.max(axis=0), color=colour, alpha=0.15, lw=0
         )
-    # The first epochs rise so steeply that on their scale the others would look alike.
+    # The first epochs rise so steeply that the variants would be indistinguishable on their scale.
     late = [value for runs in results.values() for run in runs for value in run.accuracy[2:]]
     if late:
         left.set_ylim(bottom=100 * min(late) - 1)

@@ -1,4 +1,4 @@
-"""The digits, and the training loop with its stopwatch."""
+"""The digits data, and the training loop with its time measurements."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Data:
 
 @dataclass
 class Run:
-    """What was measured while one network trained."""
+    """Measurements of the training of one network."""
 
     accuracy: list[float] = field(default_factory=list)  # on the test set, after each epoch
     step_seconds: list[float] = field(default_factory=list)
@@ -45,9 +45,9 @@ class Run:
 def load_data(dtype: npt.DTypeLike = np.float32, seed: int = 0) -> Data:
     """Load scikit-learn's bundled scans of handwritten digits, 8 by 8 pixels in [0, 1].
 
-    There are few to train on, and one label in five of those is wrong, as where labels are cheap: a
-    wide network can learn all of them by heart, the wrong ones too. The seed decides the split into
-    500 training and 1,297 test images and which labels are wrong. Those of the test are right.
+    There are few training images, and one in five has a wrong label, so a wide network overfits: it
+    can memorise all of them. The seed determines the split into 500 training and 1,297 test images,
+    and which labels are wrong. The test labels are right.
     """
     images, labels = load_digits(return_X_y=True)
     x_train, x_test, y_train, y_test = train_test_split(
@@ -65,8 +65,8 @@ def load_data(dtype: npt.DTypeLike = np.float32, seed: int = 0) -> Data:
 def minibatches(n: int, seed: int, epoch: int) -> Iterator[Labels]:
     """Yield the indices of each full minibatch of an epoch.
 
-    The order depends on the seed and the epoch alone, so that all variants see the same, and a
-    training that was interrupted finds it again.
+    The order depends on the seed and the epoch only, so that it is the same for all variants and
+    after a resume.
     """
     order = np.random.default_rng([seed, epoch]).permutation(n)
     for start in range(0, n - BATCH_SIZE + 1, BATCH_SIZE):
@@ -74,7 +74,7 @@ def minibatches(n: int, seed: int, epoch: int) -> Iterator[Labels]:
 
 
 def learning_rate(epoch: int, epochs: int) -> float:
-    """Return the rate for an epoch: falls linearly, as dropout's noise asks for an end in calm."""
+    """Return the learning rate of an epoch, which decays linearly because of dropout's noise."""
     return LEARNING_RATE * (1 - epoch / epochs)
 
 
@@ -84,15 +84,15 @@ class Trainer:
     Parameters
     ----------
     data : Data
-        What to train and test on.
+        The training and test data.
     layers : sequence of three DropoutLayer
         The dropout layers of the network.
     seed : int
-        Decides the initial weights and the order of the minibatches.
+        Determines the initial weights and the order of the minibatches.
     hidden : int
         Units in either hidden layer.
     epochs : int
-        How many times the training will go through the training set in all.
+        Total number of epochs.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Trainer:
         self.run = Run()
 
     def train_epoch(self) -> None:
-        """Go through the training set once, then test."""
+        """Train for one epoch, then test."""
         data, run = self.data, self.run
         lr = learning_rate(self.epoch, self.epochs)
         for batch in minibatches(len(data.x_train), self.seed, self.epoch):
@@ -118,13 +118,13 @@ class Trainer:
             run.step_seconds.append(time.perf_counter() - start)
             run.dropout_seconds.append(self._seconds_in_dropout() - dropout_before)
         if self.epoch == 0:
-            # The first step compiles fastdrop's kernels and touches everyone's memory.
+            # The first step compiles fastdrop's kernels, and touches all memory for the first time.
             del run.step_seconds[0], run.dropout_seconds[0]
         run.accuracy.append(self.network.accuracy(data.x_test, data.y_test))
         self.epoch += 1
 
     def finish(self) -> Run:
-        """Weigh what the dropout layers keep of a forward; return all measurements."""
+        """Measure the memory that the dropout layers keep of a forward; return all measurements."""
         before = self._bytes_kept()
         self.network.forward(self.data.x_train[:BATCH_SIZE], training=True)
         self.run.bytes_kept = self._bytes_kept() - before

@@ -1,4 +1,4 @@
-"""The three ways to do dropout that the example compares, behind one interface."""
+"""The three variants of dropout layers that the digits example compares, with one interface."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ P_DROP = (0.2, 0.5, 0.5)
 
 
 class NoDropout:
-    """Leave everything as it is."""
+    """The identity."""
 
     def forward(self, x: Array, training: bool | None = None) -> Array:
         """Return `x`."""
@@ -30,10 +30,10 @@ class NoDropout:
 class StoredMask:
     """Inverted dropout as in the CS231n notes: draw a mask, keep it for the backward pass.
 
-    The notes write ``mask = (np.random.rand(*x.shape) < keep) / keep``. This is the same, with
-    two changes in its favour: `numpy.random.Generator` is NumPy's present generator and draws
-    faster than ``np.random.rand``, and the mask gets the type of `x` (it would be float64, and
-    would turn all that follows into float64, at twice the time and memory).
+    The notes write ``mask = (np.random.rand(*x.shape) < keep) / keep``. This is the same with two
+    improvements: `numpy.random.Generator` is faster than ``np.random.rand``, and the mask has the
+    dtype of `x`. A mask of float64 would make all later arrays float64, at twice the time and
+    memory.
     """
 
     def __init__(self, p: float, rng: np.random.Generator) -> None:
@@ -51,12 +51,12 @@ class StoredMask:
         return x * mask
 
     def backward(self, dy: Array) -> Array:
-        """Apply the last forward's mask to `dy` and let go of it."""
+        """Apply the last forward's mask to `dy` and discard it."""
         return dy * self.masks.pop()
 
 
 class Timed:
-    """A dropout layer, and the seconds spent in its calls while training."""
+    """A dropout layer that measures the time of its calls in training."""
 
     def __init__(self, layer: DropoutLayer) -> None:
         self.layer = layer
@@ -85,15 +85,16 @@ def no_dropout_layers(seed: int) -> list[DropoutLayer]:
 
 
 def stored_mask_layers(seed: int) -> list[DropoutLayer]:
-    """Return three layers of the classic idiom."""
+    """Return three layers with stored masks."""
     rng = np.random.default_rng(seed)
     return [StoredMask(p, rng) for p in P_DROP]
 
 
 def fastdrop_layers(seed: int) -> list[fd.Dropout]:
-    """Return three fastdrop layers, each with a key of its own.
+    """Return three fastdrop layers, each with its own key.
 
-    Given one and the same integer, all three would draw the same masks: hence `fold_in`.
+    With the same integer as `rng`, all three would draw the same masks; so the keys are derived by
+    `fold_in`.
     """
     key = fd.Key(seed)
     return [fd.Dropout(p, rng=key.fold_in(i)) for i, p in enumerate(P_DROP)]
@@ -107,9 +108,9 @@ VARIANTS: dict[str, Callable[[int], Sequence[DropoutLayer]]] = {
 
 
 def bytes_kept(held: Any) -> int:
-    """Add up the bytes of all arrays that an object holds, however it stores them.
+    """Return the total bytes of all arrays that an object references, directly or indirectly.
 
-    Called on a layer between its forward and its backward, this is what the layer keeps.
+    Called on a layer between forward and backward, this is the memory that the layer keeps.
     """
     if isinstance(held, np.ndarray):
         return held.nbytes

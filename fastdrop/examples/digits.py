@@ -3,8 +3,8 @@
 Run it with ``python -m fastdrop.examples.digits``; ``--help`` lists the options. The network is
 the three-layer one of the CS231n notes in plain NumPy (`_network`), the data are the real scans
 that come with scikit-learn: 500 to train on, of which one in five has a wrong label (`_training`).
-For each seed, three networks with the same initial weights train on the same minibatches: they
-differ in their dropout layers alone (`_variants`).
+For each seed, three networks with the same initial weights train on the same minibatches; they
+differ in their dropout layers only (`_variants`).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0 if all went well, 1 if a check failed or a package is missing.
+        The exit status: 0 on success, 1 if a check failed or a package is missing.
     """
     args = parse_args(argv)
     if not are_installed(EXTRAS):
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def compare(seeds: int, epochs: int, hidden: int, output: Path) -> None:
     """Train all variants for all seeds, print the table, write the figure."""
-    # Here and not above, so that --help and the message on missing packages work without them.
+    # Imported here, so that --help and the message on missing packages work without them.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -95,12 +95,12 @@ def compare(seeds: int, epochs: int, hidden: int, output: Path) -> None:
     console = Console()
     results: Results = {variant: [] for variant in VARIANTS}
     text, clock = TextColumn("{task.description}"), TimeElapsedColumn()
-    # Few refreshes: the bar's thread shares the cores with what is being timed.
+    # Few refreshes, because the bar's thread competes with the measured code.
     progress = Progress(
         text, BarColumn(), MofNCompleteColumn(), clock, console=console, refresh_per_second=4
     )
-    # One thread for the matrix products. A second gains little at this size, and wherever another
-    # process takes a core, the two wait for each other and a step takes ten times as long.
+    # One thread for the matrix products: a second gains little at this size, and if another process
+    # occupies a core, the two threads wait for each other and a step takes ten times as long.
     with threadpool_limits(1, user_api="blas"), progress:
         task = progress.add_task("", total=seeds * len(VARIANTS) * epochs)
         for seed in range(seeds):
@@ -110,7 +110,7 @@ def compare(seeds: int, epochs: int, hidden: int, output: Path) -> None:
                 for variant, layers in VARIANTS.items()
             }
             for _ in range(epochs):
-                # In turn, so that whatever else the machine does slows all of them alike.
+                # Interleaved, so that other load on the machine affects all variants equally.
                 for variant, trainer in trainers.items():
                     progress.update(task, description=f"seed {seed}, {variant:11}")
                     trainer.train_epoch()

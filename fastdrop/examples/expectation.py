@@ -1,10 +1,10 @@
-"""Show that scaled dropout keeps the expectation of a layer's activations, and unscaled does not.
+"""Show that scaled dropout preserves the expectation of activations, and unscaled does not.
 
-Run it with ``python -m fastdrop.examples.expectation``; ``--help`` lists the options. A layer of
-random weights gives a million activations. They are dropped out with hundreds of masks, for several
-probabilities of keeping: once unscaled ("vanilla" dropout, whose mean shrinks to the kept part, so
-that a net has to be scaled at test time), and once scaled by one over the probability of keeping
-("inverted" dropout, whose mean stays, so that nothing is left to do at test time).
+Run it with ``python -m fastdrop.examples.expectation``; ``--help`` lists the options. Dropout is
+applied to a million activations of a layer of random weights, with hundreds of masks and several
+probabilities of keeping: once unscaled ("vanilla" dropout, whose mean is multiplied by the
+probability of keeping, so that a network must be scaled at test time), and once scaled by the
+inverse of that probability ("inverted" dropout, whose mean is preserved).
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ class Means(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """What `experiment` found."""
+    """The result of `experiment`."""
 
     plain: float  # mean activation without dropout
     means: list[Means]
-    dropped_out: int  # elements
-    seconds: float  # in which they were dropped out and averaged
+    dropped_out: int  # number of elements that dropout was applied to
+    seconds: float  # of dropout and averaging
 
 
 def experiment(units: int, masks: int, seed: int) -> Experiment:
-    """Drop out the activations of a random layer with many masks, and average each time."""
+    """Apply dropout to the activations of a random layer with many masks; average each result."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal(INPUTS, np.float32)
     weights = rng.standard_normal((INPUTS, units), np.float32)
@@ -58,7 +58,7 @@ def experiment(units: int, masks: int, seed: int) -> Experiment:
     def mean(p: float, mask: int, scale: float | None) -> float:
         key = fd.Key(seed).fold_in(mask)
         fd.dropout(activations, p, rng=key, scale=scale, out=dropped)
-        return float(dropped.mean())  # NumPy adds pairwise: float32 is exact enough
+        return float(dropped.mean())  # NumPy uses pairwise summation: float32 is accurate enough
 
     mean(0.5, 0, None)  # loads the kernels
     start = time.perf_counter()
@@ -102,7 +102,7 @@ def summary(found: Experiment) -> Table:
 
 def plot(found: Experiment, path: Path) -> None:
     """Draw the mean activations over the probability of keeping."""
-    from matplotlib.figure import Figure  # not pyplot: it would look for a display
+    from matplotlib.figure import Figure  # not pyplot, which may need a display
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0 if all went well, 1 if a package is missing.
+        The exit status: 0 on success, 1 if a package is missing.
     """
     args = parse_args(argv)
     needed = {"rich": "rich"} | ({"matplotlib": "matplotlib"} if args.output else {})

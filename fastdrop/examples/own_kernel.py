@@ -1,9 +1,9 @@
-"""Fuse dropout into a kernel of your own: bias, ReLU and dropout in one pass over a layer's output.
+"""Fuse dropout into your own kernel: bias, ReLU and dropout in one pass over a layer's output.
 
-Run it with ``python -m fastdrop.examples.own_kernel``. The kernel is under `numba.njit`, and calls
-`fastdrop.device` where it decides on an element. It is compared with the same chain of NumPy calls,
-bit for bit, and with `fastdrop.dropout` behind the chain. Where Numba finds a GPU, the same kernel
-under ``numba.cuda.jit`` runs there too.
+Run it with ``python -m fastdrop.examples.own_kernel``. The kernel is compiled by `numba.njit`, and
+calls `fastdrop.device` for the decision on an element. It is compared, bit for bit, with the same
+computation by NumPy, and with `fastdrop.dropout` after bias and ReLU. If Numba finds a GPU, the
+same kernel, compiled by ``numba.cuda.jit``, runs there too.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from fastdrop import device
 
 try:
     from numba import cuda
-except ImportError:  # a Numba without it
+except ImportError:  # a Numba without the CUDA target
     cuda = None
 
 Array: TypeAlias = npt.NDArray[np.float32]
 
 SHAPE = (2048, 1000)  # minibatch and units
-SMALL = (6, 50)  # what Numba's simulator of a GPU, 128 threads in Python, does in a moment
+SMALL = (6, 50)  # for Numba's CUDA simulator, which is slow: 128 threads in Python
 P = 0.3
 KEY = fd.Key(42)
 ROUNDS = 15
@@ -42,7 +42,7 @@ ZERO = np.float32(0)
 def bias_relu_dropout(
     x: Array, bias: Array, seed: Any, stream: Any, t: Any, scale: Any, y: Array
 ) -> None:
-    """Write ``dropout(relu(x + bias))``; x and y are rows one after the other, `bias` is one."""
+    """Write ``dropout(relu(x + bias))``; x and y are flattened, `bias` has one entry per column."""
     column = 0
     for block in range((x.size + 7) // 8):
         kept = device.keep8(seed, stream, block, t)  # one bit for each of 8 elements
@@ -54,7 +54,7 @@ def bias_relu_dropout(
 
 
 def make_gpu_kernel() -> Any:
-    """Return the same kernel for a GPU, where each thread treats one block of 8 elements."""
+    """Return the same kernel for a GPU, where each thread processes one block of 8 elements."""
 
     @cuda.jit  # type: ignore[untyped-decorator]
     def kernel(x: Array, bias: Array, seed: Any, stream: Any, t: Any, scale: Any, y: Array) -> None:
@@ -70,22 +70,22 @@ def make_gpu_kernel() -> Any:
 
 
 def chain(x: Array, bias: Array) -> Array:
-    """Return what NumPy makes of it, with the mask that `dropout` applies and no other."""
+    """Return the result by NumPy, with the mask of `dropout`."""
     kept = fd.dropout_mask(x.shape, P, rng=KEY)
     scale = np.float32(1 / (1 - P))
     result: Array = np.where(kept, np.maximum(x + bias, ZERO) * scale, ZERO)
     return result
 
 
-def dropout_behind(x: Array, bias: Array) -> Array:
-    """Return the same by `fastdrop.dropout`, behind bias and ReLU."""
+def dropout_last(x: Array, bias: Array) -> Array:
+    """Return the same by NumPy's bias and ReLU, followed by `fastdrop.dropout`."""
     result: Array = fd.dropout(np.maximum(x + bias, ZERO), P, rng=KEY)
     return result
 
 
 def fused(x: Array, bias: Array) -> Array:
     """Return the same by the fused kernel."""
-    x = np.ascontiguousarray(x)  # the kernel counts elements in C order
+    x = np.ascontiguousarray(x)  # the kernel numbers elements in C order
     y = np.empty(x.shape, x.dtype)
     t, scale = device.threshold(P), np.float32(1 / (1 - P))
     bias_relu_dropout(x.reshape(-1), bias, *parts(KEY), t, scale, y.reshape(-1))
@@ -94,17 +94,17 @@ def fused(x: Array, bias: Array) -> Array:
 
 def fused_on_gpu(x: Array, bias: Array) -> Array:
     """Return the same by the fused kernel on a GPU."""
-    x_there, bias_there = cuda.to_device(x.ravel()), cuda.to_device(bias)
-    y_there = cuda.to_device(np.full(x.size, np.nan, np.float32))
+    x_gpu, bias_gpu = cuda.to_device(x.ravel()), cuda.to_device(bias)
+    y_gpu = cuda.to_device(np.full(x.size, np.nan, np.float32))
     t, scale = device.threshold(P), np.float32(1 / (1 - P))
     blocks = -(-x.size // (8 * THREADS))
-    make_gpu_kernel()[blocks, THREADS](x_there, bias_there, *parts(KEY), t, scale, y_there)
-    result: Array = y_there.copy_to_host().reshape(x.shape)
+    make_gpu_kernel()[blocks, THREADS](x_gpu, bias_gpu, *parts(KEY), t, scale, y_gpu)
+    result: Array = y_gpu.copy_to_host().reshape(x.shape)
     return result
 
 
 def parts(key: fd.Key) -> tuple[np.uint64, np.uint64]:
-    """Return a key's integers in the type that kernels count in."""
+    """Return a key's integers as uint64."""
     return np.uint64(key.seed), np.uint64(key.stream)
 
 
@@ -116,7 +116,7 @@ def inputs(shape: tuple[int, int]) -> tuple[Array, Array]:
 
 
 def milliseconds(functions: dict[str, Callable[[Array, Array], Array]]) -> dict[str, float]:
-    """Return the median time of each, taken in turn."""
+    """Return the median time of each function, measured interleaved."""
     x, bias = inputs(SHAPE)
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(ROUNDS):
@@ -128,12 +128,12 @@ def milliseconds(functions: dict[str, Callable[[Array, Array], Array]]) -> dict[
 
 
 def simulated() -> bool:
-    """Say whether Numba's GPU is its simulator."""
+    """Return whether Numba uses its CUDA simulator."""
     return bool(numba.config.ENABLE_CUDASIM)
 
 
 def main() -> int:
-    """Run the example; returns 0 if every result is right to the bit, else 1."""
+    """Run the example; return 0 if all results are equal bit for bit, else 1."""
     if find_spec("rich") is None:
         print("This example needs rich: pip install 'fastdrop-kernels[examples]'", file=sys.stderr)
         return 1
@@ -142,7 +142,7 @@ def main() -> int:
 
     functions: dict[str, Callable[[Array, Array], Array]] = {
         "NumPy, and fastdrop.dropout_mask": chain,
-        "NumPy, then fastdrop.dropout": dropout_behind,
+        "NumPy, then fastdrop.dropout": dropout_last,
         "one kernel with fastdrop.device": fused,
     }
     expected = chain(*inputs(SHAPE))

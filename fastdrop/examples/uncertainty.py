@@ -1,11 +1,11 @@
-"""Predict the course of diabetes with intervals: Monte Carlo dropout on real data.
+"""Predict the progression of diabetes with intervals: Monte Carlo dropout on real data.
 
-Run it with ``python -m fastdrop.examples.uncertainty``; ``--help`` lists the options. The data are
-442 patients, ten measurements each, and how far their disease had progressed a year later, as they
-come with scikit-learn. A small network in plain NumPy is trained with dropout in five folds
-(`_regression`), and predicts each patient it has not seen by hundreds of passes with dropout left
-on: their spread says how sure the network is. The observations scatter about that by a noise of
-their own, which is estimated on patients that were held back.
+Run it with ``python -m fastdrop.examples.uncertainty``; ``--help`` lists the options. The data of
+scikit-learn are ten measurements of each of 442 patients, and the progression of their disease
+after a year. A small network in plain NumPy is trained with dropout by five-fold cross-validation
+(`_regression`), and predicts held-out patients by hundreds of passes with dropout. The spread of
+the passes is the uncertainty of the network. The noise of the observations is estimated on further
+held-out patients.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#BBBBBB"
 
 
 def summary(found: Predictions) -> Table:
-    """Return the table of how many observations lie in their intervals."""
+    """Return the table of the fraction of observations in their intervals."""
     from rich.table import Table
 
     from fastdrop.examples._regression import LEVELS, coverage, interval
@@ -55,8 +55,8 @@ def summary(found: Predictions) -> Table:
 
 
 def plot(found: Predictions, path: Path) -> None:
-    """Draw the intervals of all patients, and how many observations lie in theirs."""
-    from matplotlib.figure import Figure  # not pyplot: it would look for a display
+    """Draw the intervals of all patients, and the calibration of the intervals."""
+    from matplotlib.figure import Figure  # not pyplot, which may need a display
 
     from fastdrop.examples._regression import coverage, interval
 
@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0 if all went well, 1 if a package is missing.
+        The exit status: 0 on success, 1 if a package is missing.
     """
     args = parse_args(argv)
     if not are_installed(EXTRAS):

@@ -1,8 +1,8 @@
-"""Compiled kernels of fastdrop, and the definition of the mask they share.
+"""Compiled kernels of fastdrop, and the mask contract that they implement.
 
-`contract` states the mask in plain Python, `reference` draws it slowly with NumPy, `cpu` draws
-it fast with Numba. Nothing here checks arguments; that is done above, in the package `fastdrop`.
-Importing this package, `contract` or `reference` needs NumPy alone.
+`contract` defines the mask in plain Python; `reference` draws it with NumPy, for comparison; `cpu`,
+`cuda` and `numba_cuda` have the kernels. The package `fastdrop` calls the drivers and checks all
+arguments before. Importing this package, `contract` or `reference` needs NumPy only.
 """
 
 from . import source_stamps as _sources  # noqa: F401  # first, before any kernel is imported

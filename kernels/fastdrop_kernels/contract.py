@@ -48,7 +48,7 @@ _WEYL_1 = np.uint64(0xBB67AE85)  # sqrt(3) - 1
 
 
 def philox_round(c0: U64, c1: U64, c2: U64, c3: U64, k0: U64, k1: U64) -> State:
-    """Do one Philox4x32 round: new counter words, and the keys of the next round."""
+    """Return the counter words after one Philox4x32 round, and the key words of the next round."""
     p0 = MULTIPLIER_0 * (c0 & _WORD)
     p2 = _MULTIPLIER_2 * (c2 & _WORD)
     return (

@@ -1,8 +1,9 @@
-"""The mask contract for code that users compile with Numba: importing this lets it be called.
+"""Make the contract's functions callable from code that Numba compiles, for CPU and GPU.
 
-Functions are registered for Numba's generic target, which `numba.njit` and `numba.cuda.jit` both
-look at, and stay plain Python: one definition under one name everywhere, and nothing of CUDA is
-imported. Where they are called they are inlined by LLVM, on either target.
+Functions are registered for Numba's generic target, which both `numba.njit` and `numba.cuda.jit`
+use, and stay plain Python. LLVM inlines them into their callers on either target. Importing this
+module registers the functions of `contract`, and does not import Numba's CUDA target. The module
+`fastdrop.device` and the kernels in `numba_cuda` use it.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ _OPTIONS = {"forceinline": True, "error_model": "numpy"}
 
 
 def compiled(function: _Function) -> _Function:
-    """Let compiled code, for CPU and GPU, call a function, which is returned as it is."""
+    """Register a function to be called from compiled code, for CPU and GPU; return it unchanged."""
     result: _Function = register_jitable(**_OPTIONS)(function)
     return result
 
 
 def compiled_as(function: Callable[..., Any], implementation: Callable[..., Any]) -> None:
-    """Let compiled code call a function, and mean another that has the same parameters."""
+    """Register another function, with the same parameters, as the compiled form of a function."""
 
     @overload(function, jit_options=_OPTIONS, strict=False)  # type: ignore[untyped-decorator]
     def _implementation(*types: Any) -> Callable[..., Any]:
@@ -47,7 +48,7 @@ for _function in contract.COMPILED:
 
 @compiled
 def keep_one(seed: U64, stream: U64, index: U64, threshold: U64) -> Any:
-    """Say what `contract.keep` says, of one element: level 1 is drawn only to settle a tie."""
+    """Return the result of `contract.keep` for one element; level 1 is drawn only for a tie."""
     first = contract.half(seed, stream, index, _ZERO)
     upper = threshold >> _HALF_BITS
     if first != upper:
@@ -57,7 +58,7 @@ def keep_one(seed: U64, stream: U64, index: U64, threshold: U64) -> Any:
 
 @compiled
 def _half_of(pair: tuple[U64, U64], lane: U64) -> U64:
-    """Return the half of one of a block's 8 elements."""
+    """Return the half of element `lane` of a block."""
     word = pair[0] if lane < np.uint64(4) else pair[1]
     return (word >> ((lane & np.uint64(3)) * _HALF_BITS)) & _HALF
 
@@ -66,11 +67,11 @@ def _half_of(pair: tuple[U64, U64], lane: U64) -> U64:
 def keep_block(seed: U64, stream: U64, block: U64, threshold: U64) -> U64:
     """Return which elements of a block are kept, element ``8 * block + j`` in bit ``j``."""
     bits = contract.block_bits(seed, stream, block, _ZERO)
-    # Masked although it is never larger, for what is known to be short is compared in 32 bits.
+    # The mask changes no bit, but tells LLVM that 32-bit comparisons suffice.
     upper = (threshold >> _HALF_BITS) & np.uint64(0x1FFFF)
     kept = lane = _ZERO
     tied = False
-    while lane < _BLOCK:  # a range would count in signed integers
+    while lane < _BLOCK:  # a range would use signed integers
         half = _half_of(bits, lane)
         if half > upper:
             kept |= _ONE << lane
@@ -78,10 +79,10 @@ def keep_block(seed: U64, stream: U64, block: U64, threshold: U64) -> U64:
             tied = True
         lane += _ONE
     if tied:
-        again = contract.block_bits(seed, stream, block, _ONE)
+        low_bits = contract.block_bits(seed, stream, block, _ONE)
         lane = _ZERO
         while lane < _BLOCK:
-            if _half_of(bits, lane) == upper and _half_of(again, lane) >= threshold & _HALF:
+            if _half_of(bits, lane) == upper and _half_of(low_bits, lane) >= threshold & _HALF:
                 kept |= _ONE << lane
             lane += _ONE
     return kept

@@ -1,19 +1,20 @@
-"""Elementary functions: what their statements for CPU and GPU have in common.
+"""Coefficients of exp, tanh and the normal tail; `cpu.elements.math` evaluates them.
 
-All is computed in the type of the argument, and only with what IEEE 754 rounds alike everywhere
-(+, -, *, /, conversions): no step is fused, and every machine gives the same bits. The coefficients
-are those of the least relative error (Remez's algorithm, in 50 digits), from the constant on.
+Everything is computed in the type of the argument, with operations that IEEE 754 rounds the same
+way everywhere (+, -, *, /, conversions): nothing is fused, and every machine gives the same bits.
+The polynomials are minimax approximations of the relative error (Remez algorithm, in 50 digits);
+coefficients are in ascending order.
 
-``exp(x) = 2**n * exp(r)`` with n the integer next to ``x / log(2)``, and ``exp(r) = 1 + r + r**2 *
-q(r)``. log(2) is taken in two parts, of which n times the first is exact. The power of two is
-multiplied in by halves, so that results are rounded once where they are subnormal.
+``exp(x) = 2**n * exp(r)`` with n the integer nearest to ``x / log(2)``, and ``exp(r) = 1 + r +
+r**2 * q(r)``. log(2) is split in two parts, and n times the first is exact. The power of two is
+applied as two factors, so that subnormal results are rounded once.
 
-``tanh(a) = E / (E + 2)`` with ``E = exp(2 * a) - 1 = 2**n * (exp(r) - 1) + (2**n - 1)``, for a that
-are not negative; the sign is put on.
+``tanh(a) = E / (E + 2)`` with ``E = exp(2 * a) - 1 = 2**n * (exp(r) - 1) + (2**n - 1)`` for a >= 0;
+the sign is copied.
 
 The lower tail of the standard normal is ``Phi(-a) = exp(-a**2 / 2) * P(t) / (a + k)`` with ``t = (a
-- k) / (a + k)``, for a that are not negative. The square is taken in two parts, the first of which
-is exact: what follows adds little to the error however small the result.
+- k) / (a + k)`` for a >= 0. The square is split in two parts, the first of which is exact, so that
+the relative error stays small in the far tail.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ from typing import NamedTuple
 
 
 class Exponential(NamedTuple):
-    """What exp is made of in a floating-point type."""
+    """Constants of exp for a floating-point type."""
 
-    significand: int  # bits of it that are stored
+    significand: int  # stored bits
     bias: int  # of the exponent
-    least: float  # below it all is 0
-    most: float  # above it all is infinite
+    least: float  # exp is 0 below
+    most: float  # exp is infinite above
     log_2: tuple[float, float]
     q: tuple[float, ...]
-    tanh_is_one: float  # from here on
+    tanh_is_one: float  # tanh rounds to 1 from here on
 
 
 class NormalTail(NamedTuple):
-    """What the tail of the standard normal is made of in a floating-point type."""
+    """Constants of the standard normal tail for a floating-point type."""
 
-    cut: int  # bits of a number; the square of what is left of it is exact
-    most: float  # a, from which on the result is 0, times a few hundred too
+    cut: int  # low bits to clear, so that the square of the rest is exact
+    most: float  # the result, even times a few hundred, is 0 from this a on
     k: float
     p: tuple[float, ...]
 

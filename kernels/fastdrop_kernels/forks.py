@@ -1,9 +1,9 @@
-"""When the process may fork: when no other thread does what the child could then never do.
+"""Make forks wait until no other thread imports or compiles what a child will need.
 
-A forked child has one thread, and every lock as it was at the fork: one that another thread held
-stays taken for ever. A first call imports Numba and compiles, and a child that was forked meanwhile
-would hang in its own first call. So forks wait for both to end, also for imports of Numba that are
-somebody else's.
+A forked child has one thread, and all locks in their state at the fork: one that another thread
+held is never released. A first call imports Numba and compiles; a child forked meanwhile would
+deadlock in its own first call. So hooks of `os.register_at_fork` wait for both to end, also for the
+user's imports of Numba. Importing this module registers the hooks; callers hold `importing`.
 """
 
 from __future__ import annotations
@@ -24,45 +24,46 @@ class _Lock(Protocol):
     def release(self) -> object: ...
 
 
-# To be held while importing what a call needs. Take it before an import's own lock, not in there.
+# Held while importing kernels. Lock order: acquire it before any module's import lock.
 importing = _thread.RLock()
 
-# Hooks of `register_at_fork` run last to first before a fork. That of logging takes its lock, which
-# Numba's import needs: so it must have been registered, that is to say imported, before ours.
+# Before a fork, hooks run in reverse order of registration. The hook of logging acquires its lock,
+# which Numba's import needs; so logging must be imported, and its hook registered, before ours.
 _ = logging
 
-_taken: list[_Lock] = []
-_NEEDED = {"fastdrop", "fastdrop_kernels", "llvmlite", "numba"}  # by what a first call imports
+_held: list[_Lock] = []
+_NEEDED = {"fastdrop", "fastdrop_kernels", "llvmlite", "numba"}  # imported by a first call
 
 
 def _wait_for_imports() -> None:
-    """Let other threads end their imports of what a child's first call needs."""
+    """Wait until no other thread is importing a module that a child's first call needs."""
     for name in list(sys.modules):
         if name.partition(".")[0] in _NEEDED and import_in_progress(name):
-            # Returns at once where it is this thread's own import that forks.
+            # Returns at once if this thread itself is importing the module.
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
 
 
 def _before() -> None:
-    # First: who imports may want the lock.
+    # First, because the importing thread may need the lock.
     _wait_for_imports()
     importing.acquire()
-    _taken.append(importing)
-    # Numba's, held by whoever compiles, be it a user's code: children take it, to load a kernel.
+    _held.append(importing)
+    # Numba's compiler lock is held during every compilation, also of users' functions; a child
+    # needs it to load a kernel.
     module = sys.modules.get("numba.core.compiler_lock")
     compiling: _Lock | None = getattr(module, "global_compiler_lock", None)
     if compiling is not None:
         compiling.acquire()
-        _taken.append(compiling)
+        _held.append(compiling)
 
 
 def _after() -> None:
-    # Another thread may fork, and take them, as soon as the last is released.
-    taken = _taken[:]
-    _taken.clear()
-    while taken:
-        taken.pop().release()
+    # Clear the list first: another thread may fork as soon as the last lock is released.
+    held = _held[:]
+    _held.clear()
+    while held:
+        held.pop().release()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,8 +1,9 @@
-"""Plans: an array's layout as a box of axes that a kernel can walk.
+"""Layout plans: the axes of arrays, ordered and merged for iteration by kernels.
 
-An axis is (length, input step, output step, index step): steps through memory in bytes and through
-the mask in elements. Axes are ordered for memory, and merged wherever one continues another, so
-that most arrays become a single line whatever their shape. Of inputs there may be none, or several.
+An axis is (length, input stride..., output stride, index stride): strides in memory in bytes, and
+in the mask in elements. There may be no input, or several. Axes are ordered for memory access, and
+adjacent axes are merged where possible, so that most arrays become a single contiguous axis. The
+host code of the CPU kernels and the drivers of the GPU kernels call these functions.
 """
 
 from __future__ import annotations
@@ -16,97 +17,97 @@ import numpy.typing as npt
 
 Axis = tuple[int, ...]
 
-# Of a plan, at most. NumPy takes no array of 2**63 elements, so at most 62 axes are longer than 1,
-# and others are dropped; one of length 1 may be added to those.
+# Maximal number of axes of a plan. NumPy has no arrays of 2**63 elements, so at most 62 axes are
+# longer than 1; others are dropped, and an axis of length 1 may be added.
 MAX_AXES = 64
 
-# What a kernel treats at once: the innermost axis, or the two innermost.
-LINE = "line"  # index step 0 or 1
-PANEL = "panel"  # index step 1, and more inside
-RUNS = "runs"  # index step 1, and 0 inside
-REPEATS = "repeats"  # index step 0, and 1 inside
+# The schedule of a plan: the index strides of the innermost axis, or of the two innermost, that a
+# kernel's inner loop processes.
+LINE = "line"  # 0 or 1
+PANEL = "panel"  # 1, and larger than 1 in the innermost axis: a transposed tile
+RUNS = "runs"  # 1, and 0 in the innermost axis
+REPEATS = "repeats"  # 0, and 1 in the innermost axis
 AXES = {LINE: 1, PANEL: 2, RUNS: 2, REPEATS: 2}
-ROWS = "rows"  # any two, of any number of inputs
+ROWS = "rows"  # any two axes, for any number of inputs
 
-# Lines so short gain as panels even if they could be drawn together: columns of all but one take
-# 2.7 ns an element and not 9.6 in lines of 4, and 2.2 and not 5.6 of 8.
+# Lines of at most this length are faster as panels even if they could be drawn together: blocks of
+# columns take 2.7 instead of 9.6 ns per element for a width of 4, and 2.2 instead of 5.6 for 8.
 _SHORT = 8
-_STRIP = 32  # rows that are drawn at once, about
-_FEW = 12  # rows, below which most of a strip would be drawn in vain
-# But of no more columns than a strip has, a line uses even less of what it draws.
-_FEWEST = 4
+_TILE_ROWS = 32  # rows of a panel that are drawn at once, about
+_MIN_ROWS = 12  # with fewer rows, most of the drawn bits of a panel would be unused
+_MIN_ROWS_IF_SHORT = 4  # the same for short lines, which use even less of the bits they draw
 
 
 class Plan(NamedTuple):
-    """A box of axes, outermost first, and what of the innermost a kernel treats at once."""
+    """Axes, outermost first, and the schedule of the innermost."""
 
     axes: list[Axis]
-    form: str
-    table: npt.NDArray[np.uint64]  # the axes for the kernel, negative steps modulo 2**64
+    form: str  # the schedule
+    table: npt.NDArray[np.uint64]  # the axes for the kernel, negative strides modulo 2**64
     elements: int
 
 
-@functools.lru_cache(maxsize=512)  # planning takes 10 us, and loops come with the same arrays again
+@functools.lru_cache(maxsize=512)  # planning takes 10 us, and training loops repeat their layouts
 def plan(
     shape: tuple[int, ...],
     *strides: tuple[int, ...],
     panel_from: int | None = None,
     narrow: int = 0,
 ) -> Plan:
-    """Order and merge the axes of an array that is not empty; `strides` as of `merged_axes`.
+    """Plan the axes of a non-empty array; `strides` as for `merged_axes`.
 
-    With `panel_from`, it is made of lines, or of panels of at least so many rows. Lines of up to
-    `narrow` elements go as panels where lines would draw far more bits than they use.
+    With `panel_from`, the schedule is LINE, or PANEL with at least that many rows. Lines of up to
+    `narrow` elements become panels where lines would draw many more bits than they use.
     """
     axes, form = _boxed(shape, *strides)
     rows = None
     if form == LINE:
         rows = _narrow_rows(axes, narrow)
-    elif form == PANEL and narrow and axes[-1][0] < _FEW:
-        axes[-2:] = axes[:-3:-1]  # the columns come last, as a line does
+    elif form == PANEL and narrow and axes[-1][0] < _MIN_ROWS:
+        axes[-2:] = axes[:-3:-1]  # the axis of index stride 1 last, as for lines
         rows = _rows(axes)
     if rows is not None:
         axes.append(axes.pop(rows))
         form = PANEL
     if panel_from is not None and not (
-        form == PANEL and axes[-1][0] >= min(panel_from, _few(axes[-2][0]))
+        form == PANEL and axes[-1][0] >= min(panel_from, _min_rows(axes[-2][0]))
     ):
-        if form == PANEL:  # the axis of index step 1 is the last but one
+        if form == PANEL:  # the axis of index stride 1 is the last but one
             axes[-2:] = axes[:-3:-1]
         form = LINE
     return _made(axes, form)
 
 
 def _narrow_rows(axes: list[Axis], narrow: int) -> int | None:
-    """Return the axis that makes a panel with lines of up to `narrow` elements, if one should.
+    """Return the axis to form a panel with lines of up to `narrow` elements, if that is faster.
 
-    A line draws a group of bits, and a strip of a panel one for 32 rows. So the columns (1000, w)
-    of a mask of 1,000 columns take, on a Cascade Lake in float32, 7.6 ns an element and not 66 for
-    w = 2, 3.0 and not 17 for 8, and 2.2 and not 4.5 for 32.
+    Each line draws a whole group of bits; a panel draws one group for 32 rows. On a Cascade Lake in
+    float32, w columns of a mask of shape (1000, 1000) take 7.6 instead of 66 ns per element for
+    w = 2, 3.0 instead of 17 for 8, and 2.2 instead of 4.5 for 32.
     """
     if len(axes) < 2 or axes[-1][-1] != 1:
         return None
     n, step = axes[-1][0], axes[-2][-1]
-    if n > narrow or step < n:  # where the lines of an axis share decisions, these are kept
+    if n > narrow or step < n:  # lines that share decisions remain lines
         return None
-    # Lines that follow each other closely are drawn together (see `box`).
+    # Lines that are close together in the mask are drawn together.
     close = step - n <= n // 4
     if close and n > _SHORT:
         return None
     rows = _rows(axes)
-    return rows if axes[rows][0] >= (_FEW if close else _few(n)) else None
+    return rows if axes[rows][0] >= (_MIN_ROWS if close else _min_rows(n)) else None
 
 
 def _rows(axes: list[Axis]) -> int:
-    """Return the axis that makes the best rows of a panel with the last: near, or at least long."""
+    """Return the axis for the rows of a panel: the innermost one of enough rows, or the longest."""
     outer = [a for a in range(len(axes) - 1) if axes[a][-1]]
     longest = max(reversed(outer), key=lambda a: axes[a][0])
-    return next((a for a in reversed(outer) if axes[a][0] >= _STRIP), longest)
+    return next((a for a in reversed(outer) if axes[a][0] >= _TILE_ROWS), longest)
 
 
-def _few(columns: int) -> int:
-    """Return how many rows are worth a panel, where lines would not be drawn together."""
-    return _FEW if columns > _SHORT else _FEWEST
+def _min_rows(columns: int) -> int:
+    """Return the minimal number of rows of a panel, if lines are not drawn together."""
+    return _MIN_ROWS if columns > _SHORT else _MIN_ROWS_IF_SHORT
 
 
 def _made(axes: list[Axis], form: str) -> Plan:
@@ -129,12 +130,12 @@ def _boxed(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[Axis
         steps = [axis[-1] for axis in merged[-2:]]
         if steps == [1, 0]:
             return merged, RUNS
-        # Under an axis that repeats them too, lines keep the decisions for longer.
+        # If an outer axis shares decisions too, LINE reuses them more often than REPEATS.
         once = all(axis[-1] for axis in merged[:-2])
         return merged, REPEATS if steps == [0, 1] and once else LINE
-    # The axis that is contiguous in memory jumps through the mask: a Fortran-ordered array. With
-    # the axis along which the mask is contiguous it makes a panel, where a Philox call serves 8
-    # elements again and not one.
+    # The axis that is contiguous in memory is not contiguous in the mask, as in Fortran order. With
+    # the axis that is contiguous in the mask it forms a panel, in which a Philox call serves 8
+    # elements instead of one.
     rows = merged.pop()
     columns = next((axis for axis in merged if axis[-1] == 1), None)
     if columns is None:
@@ -146,10 +147,10 @@ def _boxed(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[Axis
 
 @functools.lru_cache(maxsize=512)
 def rows_plan(shape: tuple[int, ...], *strides: tuple[int, ...], packed: bool = False) -> Plan:
-    """Order and merge the axes of arrays of one shape, at least two axes; see `merged_axes`.
+    """Plan at least two axes of arrays of one shape; see `merged_axes`.
 
-    Innermost is one along which decisions are consecutive or shared, if there is any; but if the
-    output is packed, the one along which that is.
+    The innermost axis is one with index stride 1 or 0, if there is any. For a packed output, it is
+    the axis along which the output is contiguous.
     """
     axes = merged_axes(shape, *strides)
     if axes and axes[-1][-1] > 1 and not packed:
@@ -163,14 +164,14 @@ def rows_plan(shape: tuple[int, ...], *strides: tuple[int, ...], packed: bool = 
 
 
 def merged_axes(shape: tuple[int, ...], *strides: tuple[int, ...]) -> list[Axis]:
-    """Order and merge axes, outermost first: none where all lengths are 1.
+    """Order and merge axes, outermost first; axes of length 1 are dropped.
 
-    `strides` are those of the inputs, of the output and of the index, in this order.
+    `strides` are those of the inputs, of the output and of the mask index, in this order.
     """
     axes = [axis for axis in zip(shape, *strides, strict=True) if axis[0] > 1]
 
-    # By the output's distances, then the inputs', then the mask's. The sort is stable, so axes that
-    # a broadcast view repeats keep their order.
+    # By the output's strides, then the inputs', then the mask's. The sort is stable, so axes of
+    # stride 0 keep their order.
     def distances(axis: Axis) -> tuple[int, ...]:
         return (abs(axis[-2]), *map(abs, axis[1:-2]), axis[-1])
 
@@ -190,7 +191,7 @@ def _continues(outer: Axis, inner: Axis) -> bool:
 
 @functools.lru_cache(maxsize=512)
 def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the steps through the elements of an array in C order."""
+    """Return the strides, in elements, of an array in C order."""
     strides, step = [], 1
     for length in reversed(shape):
         strides.append(step)
@@ -199,26 +200,25 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @functools.lru_cache(maxsize=512)
-def apart_from(
+def disjoint_distances(
     shape: tuple[int, ...],
     input_strides: tuple[int, ...],
     output_strides: tuple[int, ...],
     itemsize: int,
 ) -> tuple[int, int]:
-    """Return how far an output's first element must lie from an input's for both to be apart.
+    """Return the distances in bytes at which an output is disjoint from a non-empty input.
 
-    From the first distance on it lies behind all of the input, and up to the second, which is
-    negative, in front of it. Both are counted in bytes; there is an element.
+    The distance of the first elements must be at least the first number (output after the input),
+    or at most the second, which is negative (output before the input).
     """
-    low, high = _reach(shape, input_strides, itemsize)
-    first, last = _reach(shape, output_strides, itemsize)
+    low, high = _byte_bounds(shape, input_strides, itemsize)
+    first, last = _byte_bounds(shape, output_strides, itemsize)
     return high - first, low - last
 
 
-def _reach(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:
-    """Return where the first byte of an array lies, and what is behind the last.
-
-    Both are counted from its first element.
-    """
-    far = [(length - 1) * stride for length, stride in zip(shape, strides, strict=True)]
-    return sum(min(f, 0) for f in far), sum(max(f, 0) for f in far) + itemsize
+def _byte_bounds(
+    shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int
+) -> tuple[int, int]:
+    """Return the offsets of an array's first byte and of the end, from its first element."""
+    extents = [(length - 1) * stride for length, stride in zip(shape, strides, strict=True)]
+    return sum(min(e, 0) for e in extents), sum(max(e, 0) for e in extents) + itemsize

@@ -1,15 +1,15 @@
-"""The standard normal quantile of ``(U + 0.5) / 2**32``: what both statements of it have in common.
+"""Coefficients of the standard normal quantile of ``(U + 0.5) / 2**32``, shared by CPU and CUDA.
 
-With ``x = 2q - 1``, the quantile of q is ``x * f(w)`` where ``w = -log(1 - x**2)`` and f is smooth
-and grows as the root of w; so M. Giles, "Approximating the erfinv function", GPU Computing Gems,
-2011. f is one polynomial of ``w - CENTRE`` below `SPLIT`, and one of ``sqrt(w) - TAIL_CENTRE`` from
-there on; the logarithm is an exponent and a polynomial of ``significand - 1.5``. The coefficients,
-from the constant on, are those of the least relative error (of the logarithm: absolute), found in
-float64 by weighted least squares whose weights are raised where the error is large, and rounded to
-float32: 4e-9, 1.2e-8 and 3e-8.
+With ``x = 2q - 1``, the quantile of q is ``x * f(w)`` where ``w = -log(1 - x**2)``, and f is smooth
+and grows like the square root of w (M. Giles, "Approximating the erfinv function", GPU Computing
+Gems, 2011). f is a polynomial of ``w - CENTRE`` below `SPLIT`, and one of ``sqrt(w) - TAIL_CENTRE``
+from there on; the logarithm is the exponent plus a polynomial of ``significand - 1.5``. The
+polynomials minimise the relative error (for the logarithm: the absolute error). They were fitted in
+float64 by iteratively reweighted least squares and rounded to float32; the errors are 4e-9, 1.2e-8
+and 3e-8. Coefficients are in ascending order.
 
-All is computed in float32, and only with what IEEE 754 rounds alike everywhere (+, -, *, sqrt,
-conversions): CPU and GPU give the same bits.
+Everything is computed in float32, with operations that IEEE 754 rounds the same way everywhere (+,
+-, *, sqrt, conversions): CPU and GPU give the same bits.
 """
 
 CENTRE = 2.75

@@ -1,4 +1,7 @@
-"""What kernels compare and multiply with, made of arrays of probabilities. NumPy's, on the host."""
+"""Thresholds and factors for arrays of drop probabilities, computed with NumPy on the host.
+
+The CPU and CUDA drivers call this module for per-element p.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ Array = npt.NDArray[Any]
 
 def thresholds(p: Array) -> Array:
     """Return `contract.threshold` of each probability, as uint64."""
-    # In place: to ask for memory takes as long as to write to it.
+    # In place: allocating memory takes as long as writing to it.
     result: Array = np.asarray(p * 2.0**32)
     np.rint(result, out=result)  # ties go to even
     np.minimum(result, 2.0**32 - 1, out=result)
@@ -21,9 +24,9 @@ def thresholds(p: Array) -> Array:
 
 
 def factors(p: Array, factor: Array | None, dtype: np.dtype[Any]) -> Array:
-    """Return the factors of kept elements: one that is given, or ``1 / (1 - p)``, rounded once.
+    """Return the factors of kept elements: `factor`, or ``1 / (1 - p)`` rounded once.
 
-    They are infinite where nothing is kept.
+    They are infinite where p is 1.
     """
     if factor is not None:
         return np.where(p < 1.0, factor, np.inf).astype(dtype)

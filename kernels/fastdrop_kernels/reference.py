@@ -1,4 +1,7 @@
-"""The mask drawn with NumPy: slow, obvious, and what every kernel is compared with, bit for bit."""
+"""Reference implementation of the mask with NumPy: slow and simple.
+
+Tests and the self-check compare every kernel with it, bit for bit. It calls `contract`.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,8 @@ def mask_index(
     shape : tuple of int
         Shape of the array, or of the shard where `global_shape` is given.
     noise_shape : tuple of int, optional
-        Shape of the mask, as long as `shape`, of 1s and full lengths: of `global_shape` where that
-        is given, else of `shape`. A 1 shares the decision along its axis.
+        Shape of the mask, with as many axes as `shape`. Each length is 1, which shares the decision
+        along the axis, or that of `global_shape` if given, else of `shape`.
     offset : int or tuple of int
         Added to the index; with `global_shape`, the shard's start along each axis.
     global_shape : tuple of int, optional
@@ -54,7 +57,7 @@ def mask_index(
 def keep_mask(
     index: npt.NDArray[np.uint64], p: float, seed: int, stream: int
 ) -> npt.NDArray[np.bool_]:
-    """Keep (True) or drop (False) for every mask index, by the contract."""
+    """Return the decision for every mask index, True = kept."""
     kept = contract.keep(
         np.uint64(seed), np.uint64(stream), index, np.uint64(contract.threshold(p))
     )

@@ -1,8 +1,9 @@
-"""Work that no signal cuts short: importing and compiling, which leave half of themselves behind.
+"""Shield imports and compilations from signal handlers, by running them in another thread.
 
-Python raises what a signal handler raises, KeyboardInterrupt above all, between any two steps of
-the main thread. Inside an import of Numba or a compilation that leaves modules and registries half
-made, and every later call of the process fails. Other threads are not struck.
+Python raises a signal handler's exception, such as KeyboardInterrupt, between any two bytecodes of
+the main thread. Inside an import of Numba or a compilation, that would leave modules and registries
+half initialised, and every later call of the process would fail. Other threads get no signals. The
+backends and all functions that compile kernels use this module.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ Result = TypeVar("Result")
 
 
 def import_in_progress(name: str) -> bool:
-    """Say whether the import of a module has begun and not ended."""
+    """Return whether a module is currently being imported, by any thread."""
     spec = getattr(sys.modules.get(name), "__spec__", None)
     return bool(getattr(spec, "_initializing", False))
 
 
 def run_shielded(work: Callable[[], Result]) -> Result:
-    """Return what some work returns, or raise what it raises; it goes on if the caller is struck.
+    """Return ``work()``, run in a thread that goes on if an exception interrupts the caller.
 
-    The caller may hold no lock that the work takes. Inside an import it holds that module's, and
-    so the work is done there and then.
+    The caller must not hold a lock that the work needs. Inside an import it holds that module's
+    import lock, so there the work runs in the calling thread.
     """
     if (
         threading.current_thread() is not threading.main_thread()
-        or threading.stack_size()  # what the user chose may be too little
+        or threading.stack_size()  # a stack size set by the user may be too small
         or _inside_an_import()
     ):
         return work()
@@ -44,11 +45,11 @@ def run_shielded(work: Callable[[], Result]) -> Result:
         except BaseException as error:
             errors.append(error)
 
-    # No daemon: a process that ends waits for it, for LLVM does not take it well to be left.
+    # Not a daemon: LLVM may crash if the process exits during a compilation.
     thread = threading.Thread(target=guarded, name="fastdrop-first-call", daemon=False)
     try:
         thread.start()
-    except RuntimeError:  # no thread can be had, or the interpreter is shutting down
+    except RuntimeError:  # no thread can be started, or the interpreter is shutting down
         return work()
     thread.join()
     if errors:
@@ -71,10 +72,10 @@ def _inside_an_import() -> bool:
 
 
 def shielded(make: Callable[..., Result]) -> Callable[..., Result]:
-    """Let a function do its work uninterrupted."""
+    """Decorate a function to be run by `run_shielded`."""
 
     @functools.wraps(make)
-    def made(*which: Any) -> Result:
-        return run_shielded(functools.partial(make, *which))
+    def wrapper(*args: Any) -> Result:
+        return run_shielded(functools.partial(make, *args))
 
-    return made
+    return wrapper

@@ -1,9 +1,9 @@
-"""The source files of the kernels: whether what was imported is what they say.
+"""Detect whether the imported modules correspond to the kernels' source files.
 
-Compiled kernels are cached under a digest of these files, and that is right only if the functions
-in memory come from the very same text. Two things may come between. A file may change after it was
-imported, so this module is imported first, and remembers what all of them looked like. And Python
-itself takes stale bytecode for a source that was edited within a second and kept its size.
+The compiler caches kernels under a digest of the source files, which is valid only if the functions
+in memory were made from these files. Two things can break this. A file may change after it was
+imported; so this module is imported first, and stores the stat of each file. And Python may load
+stale bytecode for a source file that was edited within a second and kept its size.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 
 class Stamp(NamedTuple):
-    """What changes when a file does."""
+    """The stat of a source file."""
 
     path: str
     size: int
-    modified: int  # nanoseconds; can be set to anything
-    changed: int  # nanoseconds; cannot
+    modified: int  # mtime in nanoseconds, which can be set
+    changed: int  # ctime in nanoseconds, which cannot
 
 
 def _python_files(folder: str) -> list[os.DirEntry[str]]:
@@ -34,7 +34,7 @@ def _python_files(folder: str) -> list[os.DirEntry[str]]:
 
 
 def stamps() -> tuple[Stamp, ...]:
-    """Return a stamp of every source file; none where they cannot be seen, as in a zip file."""
+    """Return the stamps of all source files; none if there are no files, as in a zip file."""
     try:
         files = _python_files(os.path.dirname(os.path.abspath(__file__)))
         stats = [(file.path, file.stat()) for file in files]
@@ -47,12 +47,12 @@ AT_IMPORT = stamps()
 
 
 def are_those_imported() -> bool:
-    """Say whether the files can be seen, and are what they were before any was imported."""
+    """Return whether the files exist, and have not changed since before the first import."""
     return bool(AT_IMPORT) and stamps() == AT_IMPORT
 
 
 def none_has_stale_bytecode() -> bool:
-    """Say whether whatever bytecode Python may have taken is that of the files."""
+    """Return whether any bytecode that Python may have loaded corresponds to its source file."""
     return all(_bytecode_is_right(stamp) for stamp in AT_IMPORT)
 
 
@@ -64,29 +64,29 @@ def _bytecode_is_right(source: Stamp) -> bool:
         file = importlib.util.cache_from_source(source.path)
         written = os.stat(file).st_mtime_ns
     except (OSError, NotImplementedError):
-        return True  # there is none
+        return True  # there is no bytecode
     if written > max(source.modified, source.changed) + _WRITING:
-        return True  # it is younger, and so Python made it from this text, or will not take it
-    # The file was replaced, copied or only just written.
+        return True  # newer than the source: made from it, or rejected by Python
+    # The source was replaced, copied or just written.
     try:
         with open(file, "rb") as opened:
             bytecode = opened.read()
         if _is_of_another_text(bytecode[:16], source):
-            return True  # Python sees that, too, and takes the source
+            return True  # Python detects this too, and compiles the source
         # Comparing takes 2 ms for a file.
         with open(source.path, "rb") as opened:
             text = opened.read()
         right: bool = marshal.loads(bytecode[16:]) == compile(
             text, source.path, "exec", dont_inherit=True
         )
-    except Exception:  # unreadable, or made by another Python
+    except Exception:  # unreadable, or of another Python version
         return False
     return right
 
 
 def _is_of_another_text(header: bytes, source: Stamp) -> bool:
-    """Say whether a bytecode file (PEP 552) is of a source of another time or size."""
+    """Return whether a bytecode file (PEP 552) records another mtime or size of its source."""
     flags, seconds, size = (int.from_bytes(header[k : k + 4], "little") for k in (4, 8, 12))
-    is_dated = flags == 0  # and not named by a hash of the source
+    is_dated = flags == 0  # validated by mtime and size, not by a hash
     here = source.modified // 10**9 & 0xFFFFFFFF, source.size & 0xFFFFFFFF
     return is_dated and (seconds, size) != here

@@ -1,19 +1,19 @@
-"""Threads: how many, and a pool of ours whose threads help with a call.
+"""The number of threads, and the thread pool whose workers share the work of a call.
 
-The pool is ours and not Numba's, whose layers hurt a process that does not expect them: workqueue
-aborts when two Python threads enter parallel code at once, and omp kills a forked child at its
-first parallel call if the parent ever made one. Here a helper calls the same kernel as the caller,
-without the GIL, and both take part after part of the array from a cursor in memory. The caller
-waits only for parts that others have begun, so that a busy pool or machine makes a call slower but
-never stalls it.
+The host code of the CPU kernels calls `run_together`. Each worker calls the same kernel as the
+caller, without the GIL, and all take chunks of the array by an atomic counter in memory. The caller
+waits only for chunks that workers have begun, so a busy pool or machine makes a call slower but
+never blocks it.
 
-It is not concurrent.futures' either. An exception may strike the caller between any two steps (a
-signal handler's, Ctrl-C), and must neither let it return while others still write to its arrays,
-nor leave a lock taken. So only single steps that are done or not done are used here: appending to a
-list, putting into a queue, ``dict.setdefault``.
+Numba's threading layers are not used, because they can break the process: workqueue aborts if two
+Python threads enter parallel code at once, and omp kills a forked child at its first parallel call
+if the parent ever made one. concurrent.futures is not used either: an exception may interrupt the
+caller between any two bytecodes (a signal handler's, Ctrl-C), and must neither let it return while
+workers write to its arrays, nor leave a lock locked. So the code below uses atomic steps only:
+list.append, SimpleQueue.put, dict.setdefault.
 
-A signal handler may even fork while a call waits. The child has none of the threads that were
-helping, so that its call cannot end, and raises.
+A signal handler may even fork while a call waits. The child has no workers, so its copy of the call
+cannot finish, and raises RuntimeError.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Work = Callable[[], None]
 
 _chosen: int | None = None
 _workers: list[int] = []
-_tickets: queue.SimpleQueue[_Ticket] = queue.SimpleQueue()
-_forks = 0  # between this process and the first
-_LOOK_AGAIN_SECONDS = 0.5  # whether this is still the same process
+_tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
+_forks = 0  # number of forks between the first process and this one
+_FORK_CHECK_SECONDS = 0.5  # how often a waiting caller checks whether it is in a forked child
 
 
 def _default() -> int:
@@ -49,7 +49,7 @@ def _default() -> int:
 
 
 def thread_count() -> int:
-    """Return how many threads a call may use, the caller's own among them."""
+    """Return the number of threads that a call may use, including the calling one."""
     global _chosen
     if _chosen is None:
         _chosen = _default()
@@ -57,30 +57,30 @@ def thread_count() -> int:
 
 
 def set_thread_count(n: int) -> None:
-    """Set how many threads a call may use."""
+    """Set the number of threads that a call may use."""
     global _chosen
     _chosen = n
 
 
-class _Ticket:
-    """An invitation to help with a call, good until the caller takes it back."""
+class _Task:
+    """A worker's share of a call: run by a worker, unless the caller claims it first."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self.holder: dict[str, str] = {}
+        self.owner: dict[str, str] = {}
         self.finished = False
         self.error: BaseException | None = None
         self.gate = _thread.allocate_lock()
         self.gate.acquire()
 
-    def take(self, who: str) -> bool:
-        """Say whether the ticket is, from now on or already, that of `who`."""
-        return self.holder.setdefault("holder", who) == who
+    def claim(self, who: str) -> bool:
+        """Claim the task for `who`, atomically; return whether it belongs to `who`."""
+        return self.owner.setdefault("owner", who) == who
 
-    def use(self) -> None:
+    def run(self) -> None:
         try:
             self.work()
-        except BaseException as error:  # goes to the caller
+        except BaseException as error:  # raised by the caller
             self.error = error
         finally:
             self.finished = True
@@ -91,18 +91,18 @@ def _nothing() -> None:
     pass
 
 
-def _worker(tickets: queue.SimpleQueue[_Ticket]) -> None:
+def _worker(tasks: queue.SimpleQueue[_Task]) -> None:
     while True:
-        ticket = tickets.get()
-        if ticket.take("worker"):
-            ticket.use()
-        del ticket  # and with it the caller's arrays
+        task = tasks.get()
+        if task.claim("worker"):
+            task.run()
+        del task  # it references the caller's arrays
 
 
 def _forget() -> None:
-    # In a forked child the threads are gone, and the queue may have been in use.
-    global _workers, _tickets, _forks
-    _workers, _tickets = [], queue.SimpleQueue()
+    # In a forked child there are no workers, and the queue may be in an inconsistent state.
+    global _workers, _tasks, _forks
+    _workers, _tasks = [], queue.SimpleQueue()
     _forks += 1
 
 
@@ -111,43 +111,43 @@ if hasattr(os, "register_at_fork"):
 
 
 def run_together(work: Work, threads: int) -> None:
-    """Call `work` on up to so many threads at once, the caller's own among them.
+    """Call `work` on up to `threads` threads at once, including the calling one.
 
-    Each call of `work` takes parts of a whole until none is left, so it does not matter how many
-    come to help, or how late. It never returns or raises while anybody is still working: callers
-    rely on that where `work` uses memory by its address, which lives as long as their call.
+    Each call of `work` takes chunks until none is left, so any number of workers may join, at any
+    time. This function never returns or raises while a worker is running: `work` may use memory by
+    address that lives only as long as the caller's frame.
     """
     if threads == 1:
         work()
         return
-    mine: list[_Ticket] = []
-    struck: BaseException | None = None
-    forks, alone = _forks, False
+    tasks: list[_Task] = []
+    raised: BaseException | None = None
+    forks, workers_lost = _forks, False
     try:
-        # RuntimeError: the interpreter is shutting down, or no thread can be had. Go on with fewer.
+        # RuntimeError: no thread can be started, or the interpreter is shutting down. Use fewer.
         with contextlib.suppress(RuntimeError):
             while len(_workers) < threads - 1:
-                _workers.append(_thread.start_new_thread(_worker, (_tickets,)))
+                _workers.append(_thread.start_new_thread(_worker, (_tasks,)))
         for _ in range(min(threads - 1, len(_workers))):
-            mine.append(_Ticket(work))
-            _tickets.put(mine[-1])
+            tasks.append(_Task(work))
+            _tasks.put(tasks[-1])
         work()
     except BaseException as error:
-        struck = error
-    while mine:
+        raised = error
+    while tasks:
         try:
-            if not mine[-1].take("caller"):
-                while not mine[-1].finished and forks == _forks:
-                    mine[-1].gate.acquire(timeout=_LOOK_AGAIN_SECONDS)
-                alone = alone or not mine[-1].finished
-                struck = struck or mine[-1].error
-            mine.pop().work = _nothing  # it may be in the queue for long, and the arrays should not
-        except BaseException as error:  # remember it, and go on waiting
-            struck = struck or error
-    if alone:
+            if not tasks[-1].claim("caller"):
+                while not tasks[-1].finished and forks == _forks:
+                    tasks[-1].gate.acquire(timeout=_FORK_CHECK_SECONDS)
+                workers_lost = workers_lost or not tasks[-1].finished
+                raised = raised or tasks[-1].error
+            tasks.pop().work = _nothing  # drops the reference to the arrays; it may stay queued
+        except BaseException as error:  # keep it, and go on waiting
+            raised = raised or error
+    if workers_lost:
         raise RuntimeError(
             "this process was forked inside this call, by a signal handler, and the threads that "
             "shared its work are not here: leave such a child by os._exit or os.exec"
-        ) from struck
-    if struck is not None:
-        raise struck
+        ) from raised
+    if raised is not None:
+        raise raised

@@ -40,13 +40,13 @@ def test_field_offsets_are_those_of_the_header() -> None:
         if field.name is None:
             break
         fields[field.name.decode()] = field.offset
-    call = launch.KEYED.size + launch.LAW.size
+    call = launch.ADDRESSES_AND_KEY.size + launch.CALL.size
     assert list(fields.values()) == [
-        *(0, 32, 40, 48, 56, 64, 96, 100),  # what KEYED and LAW pack
+        *(0, 32, 40, 48, 56, 64, 96, 100),  # what ADDRESSES_AND_KEY and CALL pack
         *(call + at for at in (0, 8, 16, 48, 64, 80, 136, 144)),  # LAYOUT
         *(0, 8, 16, 48, 52, launch.AXIS.size),  # and AXIS
     ]
-    assert (launch.KEYED.size, call) == (56, 104)
+    assert (launch.ADDRESSES_AND_KEY.size, call) == (56, 104)
     assert launch.LAYOUT.size == 144
 
 
@@ -168,7 +168,7 @@ def test_magic_numbers_divide_every_index(rng: np.random.Generator) -> None:
 
 def test_modules_name_their_kernels_after_the_operation() -> None:
     module = operations.of_elements("drop", "bfloat16").module
-    entry = "FASTDROP_FORM(drop_bfloat16_line, LINE, (FASTDROP_IN_FLIGHT + 0) / 1, "
+    entry = "FASTDROP_SCHEDULE(drop_bfloat16_line, LINE, (FASTDROP_IN_FLIGHT + 0) / 1, "
     assert f"{entry}fastdrop::Drop<fastdrop::Bfloat16>)" in modules.source(module)
     assert "#include" not in modules.source(module)
 

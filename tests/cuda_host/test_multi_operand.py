@@ -77,7 +77,7 @@ def check(
     y, operation = out.array, operation_of(what)
     dtype, scale = y.dtype, 1.4375123
     value = np.array(scale, computed(dtype))
-    if operation.own:
+    if operation.per_element:
         threshold = 1
         given_thresholds = thresholds_near(uniforms(place, y.shape), rng)
         factors = numbers(y.shape, computed(dtype), rng)
@@ -123,7 +123,7 @@ def check(
 
 def dtypes_of(what: str) -> list[np.dtype[Any]]:
     operation, dtype = operation_of(what), DTYPES[what.split()[-1]]
-    if operation.own:
+    if operation.per_element:
         return [dtype, np.dtype(np.uint32), computed(dtype)]
     return [dtype] * len(operation.operands)
 

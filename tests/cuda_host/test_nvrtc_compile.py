@@ -66,9 +66,9 @@ def test_a_module_compiles_to_kernels_that_stay_in_registers(
     cubin, ptx, reports = nvrtc.compiled(module, architecture)
     assert cubin.startswith(b"\x7fELF")
     assert set(reports) == {
-        modules.kernel_name(module, form, narrow)
-        for form in module.forms
-        for narrow in (False, True)
+        modules.kernel_name(module, schedule, index32)
+        for schedule in module.schedules
+        for index32 in (False, True)
     }
     for kernel, report in reports.items():
         assert report.stack == report.spilled == 0, kernel

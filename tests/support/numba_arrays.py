@@ -249,7 +249,7 @@ def in_place() -> None:
 
 def blocks_behind_the_end_do_nothing() -> None:
     """Grids are larger than they must be, so that Numba does not warn of small ones."""
-    before, driver.LEAST_BLOCKS = driver.LEAST_BLOCKS, 3
+    before, driver.MIN_BLOCKS = driver.MIN_BLOCKS, 3
     try:
         check_dropout(numbers((9,), "float32"), 0.5, layout="behind")
         check_dropout(numbers((3, 5), "float32"), 0.5, layout="every other")
@@ -261,7 +261,7 @@ def blocks_behind_the_end_do_nothing() -> None:
             np.testing.assert_array_equal(result, np.packbits(expected, bitorder="little"))
             check_the_rest(memory, 2)
     finally:
-        driver.LEAST_BLOCKS = before
+        driver.MIN_BLOCKS = before
 
 
 def small_vectors() -> Iterator[tuple[tuple[int, ...], float, fd.Key, dict[str, Any], str]]:
@@ -315,7 +315,7 @@ def the_building_blocks_in_a_kernel() -> None:
     blocks = np.array([0, 1, 2**29 - 1, 2**29, 2**32, 2**57, 2**60 - 1], np.uint64)
     out = cuda.to_device(oracle.poisoned((blocks.size, 20), np.uint64))
     seed, stream = np.uint64(KEY.seed), np.uint64(KEY.stream)
-    kernel[driver.LEAST_BLOCKS, 16](cuda.to_device(blocks), seed, stream, 0.3, out)
+    kernel[driver.MIN_BLOCKS, 16](cuda.to_device(blocks), seed, stream, 0.3, out)
     result = out.copy_to_host()
     index = blocks[:, None] * np.uint64(8) + np.arange(8, dtype=np.uint64)
     kept = reference.keep_mask(index, 0.3, *KEY)

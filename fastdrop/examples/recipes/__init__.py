@@ -1,7 +1,7 @@
-"""What needs no function of its own: a few lines each, which run and check what they say.
+"""Recipes: short solutions with the public functions, which can be run and check themselves.
 
-``python -m fastdrop.examples.recipes`` lists and runs them all, and with a name it prints that one
-and runs it. Each is a module here whose ``run()`` raises an AssertionError if it does not hold.
+``python -m fastdrop.examples.recipes`` lists and runs all of them; with a name, it prints and runs
+one. Each is a module whose ``run()`` raises AssertionError if its claim does not hold.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from fastdrop.examples.recipes import RECIPES, recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run recipes; return 1 if one does not hold or needs what is not installed."""
+    """Run recipes; return 1 if one fails, or if the named one needs a missing package."""
     parser = argparse.ArgumentParser(
         prog="python -m fastdrop.examples.recipes", description=__doc__
     )

@@ -1,7 +1,7 @@
-"""Gradient checkpointing: activations are forgotten, and computed again in the backward pass.
+"""Gradient checkpointing: activations are discarded, and recomputed in the backward pass.
 
-What is computed again has to drop what was dropped before. With a key for each block that is the
-same call; there is no state of a generator to be saved before a segment and to be set back.
+The recomputation must drop the same elements. With a key for each block it is the same call; no
+generator state must be saved before a segment and restored.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ Array = npt.NDArray[np.float64]
 
 
 def block(x: Array, weights: Array, key: fd.Key) -> Array:
-    """Go forward: a product, ReLU, dropout."""
+    """Compute one block: matrix product, ReLU, dropout."""
     return fd.dropout(np.maximum(0, x @ weights), 0.5, rng=key)
 
 
 def forward(
     x: Array, all_weights: list[Array], key: fd.Key, every: int
 ) -> tuple[Array, list[Array]]:
-    """Go through all blocks; keep the input of every n-th alone."""
+    """Compute all blocks; keep the input of every n-th block only."""
     kept = []
     for n, weights in enumerate(all_weights):
         if n % every == 0:
@@ -34,7 +34,7 @@ def forward(
 def backward(
     dy: Array, kept: list[Array], all_weights: list[Array], key: fd.Key, every: int
 ) -> list[Array]:
-    """Return the gradients of all weights; each segment is computed again from what was kept."""
+    """Return the gradients of all weights; each segment is recomputed from its kept input."""
     gradients: list[Array] = []
     for segment in reversed(range(len(kept))):
         numbers = range(segment * every, min((segment + 1) * every, len(all_weights)))
@@ -42,8 +42,8 @@ def backward(
         for n in numbers:
             inputs.append(block(inputs[-1], all_weights[n], key.fold_in(n)))
         for n, x, y in zip(reversed(numbers), inputs[-2::-1], inputs[:0:-1], strict=True):
-            # Seen through dropout, what ReLU passed is positive, and what was dropped has no
-            # gradient left to stop.
+            # After dropout, active units are still positive, and the gradient of dropped ones is 0:
+            # `y > 0` can be used as the ReLU's mask.
             dh = fd.dropout(dy, 0.5, rng=key.fold_in(n)) * (y > 0)
             gradients.append(x.T @ dh)
             dy = dh @ all_weights[n].T
@@ -51,7 +51,7 @@ def backward(
 
 
 def run() -> None:
-    """Compare with keeping all."""
+    """Compare with keeping all activations."""
     rng = np.random.default_rng(0)
     x, dy = rng.standard_normal((8, 16)), rng.standard_normal((8, 16))
     weights = [rng.standard_normal((16, 16)) / 4 for _ in range(7)]

@@ -1,4 +1,4 @@
-"""DropConnect: weights are dropped, and not activations."""
+"""DropConnect: dropout of weights instead of activations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = npt.NDArray[np.floating]
 
 
 def dropconnect(x: Array, weights: Array, p: float, key: fd.Key, training: bool = True) -> Array:
-    """Multiply by a matrix of which each weight is dropped with probability `p`: DropConnect.
+    """Multiply by a matrix whose weights are dropped with probability `p`: DropConnect.
 
     The weights are dropped unscaled (``scale=1.0``), and scaled by ``1 - p`` at test time, to their
     mean; TensorFlow users write ``tf.nn.dropout(W, keep_prob) * keep_prob``. Leave out both scales
@@ -50,7 +50,7 @@ def dropconnect(x: Array, weights: Array, p: float, key: fd.Key, training: bool 
 def dropconnect_backward(
     dy: Array, x: Array, weights: Array, p: float, key: fd.Key
 ) -> tuple[Array, Array]:
-    """Return the gradients of `dropconnect` by `x` and by the weights: the mask is drawn again.
+    """Return the gradients of `dropconnect` with respect to `x` and the weights.
 
     Examples
     --------

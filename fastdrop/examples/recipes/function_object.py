@@ -1,7 +1,7 @@
-"""A Function object with forward and backward, as in DeZero and in many libraries like it.
+"""A Function object with forward and backward, as in DeZero and similar libraries.
 
-The key is what such an object keeps for its backward. That is written with the function itself, so
-that gradients of gradients go through it, too.
+The object stores the key for its backward. The backward calls the function itself, so that
+higher-order gradients work too.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import fastdrop as fd
 
 Array = npt.NDArray[Any]
 
-# What the library has: a variable knows the function that made it.
+# The library: a variable references the function that created it.
 
 
 class Variable:
-    """An array, and where it comes from."""
+    """An array, and the function that created it."""
 
     def __init__(self, data: Array, creator: Function | None = None) -> None:
         self.data, self.creator = data, creator
         self.grad: Variable | None = None
 
     def backward(self) -> None:
-        """Give the gradients of ``sum(self)`` to all that it was made of."""
+        """Compute the gradients of ``sum(self)`` with respect to all variables in its graph."""
         self.grad = Variable(np.ones_like(self.data))
         functions = [self.creator] if self.creator else []
         while functions:
@@ -38,10 +38,10 @@ class Variable:
 
 
 class Function:
-    """Of one input: `forward` computes on arrays, `backward` on variables."""
+    """A function of one input: `forward` computes on arrays, `backward` on variables."""
 
     def __call__(self, x: Variable) -> Variable:
-        """Go forward, and remember input and output."""
+        """Compute the output, and store input and output."""
         self.input, self.output = x, Variable(self.forward(x.data), self)
         return self.output
 
@@ -50,11 +50,11 @@ class Function:
         raise NotImplementedError
 
     def backward(self, dy: Variable) -> Variable:
-        """Compute the gradient of the input."""
+        """Compute the gradient with respect to the input."""
         raise NotImplementedError
 
 
-# What fastdrop adds.
+# Dropout by fastdrop.
 
 
 class Dropout(Function):
@@ -75,12 +75,12 @@ class Dropout(Function):
 def dropout(
     x: Variable, p: float = 0.5, rng: fd.Key | np.random.Generator | None = None
 ) -> Variable:
-    """Drop elements of a variable, by another mask each time unless `rng` is a key."""
+    """Drop elements of a variable, with a new mask each time unless `rng` is a key."""
     return Dropout(p, fd.as_key(rng))(x)
 
 
 def run() -> None:
-    """Check output and gradient, and a gradient's own gradient."""
+    """Check output, gradient, and second-order gradient."""
     rng = np.random.default_rng(0)
     x = Variable(rng.uniform(1, 2, (4, 5)))
     hidden = dropout(x, 0.5, rng)
@@ -91,6 +91,6 @@ def run() -> None:
     assert (x.grad.data == 0).any() and (x.grad.data != 0).any()
     dy = y.grad
     assert dy is not None
-    x.grad.backward()  # which came of dy by the same two functions
+    x.grad.backward()  # x.grad was computed from dy by the same two functions
     assert dy.grad is not None
     np.testing.assert_array_equal(dy.grad.data, x.grad.data)

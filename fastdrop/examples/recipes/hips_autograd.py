@@ -1,6 +1,6 @@
-"""HIPS autograd: dropout as a primitive, whose gradient is itself, to any order.
+"""HIPS autograd: dropout as a primitive, which is its own gradient, to any order.
 
-An `fd.Mask` needs none of this: ``x * mask`` is a product with a constant.
+With an `fd.Mask` this is not needed: ``x * mask`` is a product with a constant.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import fastdrop as fd
 
 @primitive  # type: ignore[untyped-decorator]
 def dropout(x: Any, p: float, key: fd.Key) -> Any:
-    """Drop elements of x; a key, and not a Generator, for the gradient draws the mask again."""
+    """Drop elements of x; it needs a key, because the gradient draws the same mask again."""
     return fd.dropout(x, p, rng=key)
 
 

@@ -1,8 +1,8 @@
-"""BERT's 80/10/10: masks of one key are nested, so that three of them cut the chosen tokens.
+"""BERT's 80/10/10 split by three nested masks of one key.
 
 Of the 15% of tokens that are to be predicted, 80% become [MASK], 10% another token, and 10% stay.
-What p = 0.12 drops, p = 0.135 and p = 0.15 drop too, for the same key: the first are masked, those
-that the second adds are replaced, and those that the third adds stay. Nothing is drawn twice.
+With the same key, p = 0.135 drops what p = 0.12 drops, and more, and p = 0.15 still more: the first
+are masked, those added by the second are replaced, and those added by the third stay.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import numpy.typing as npt
 import fastdrop as fd
 
 Array = npt.NDArray[Any]
-MASK, IGNORE = 103, -100  # the token [MASK], and what a loss leaves out
+MASK, IGNORE = 103, -100  # the token [MASK], and the label that a loss ignores
 P = 0.15
 
 
 class Task(NamedTuple):
-    """What a model reads, and what it is to predict."""
+    """The inputs of a model, and the labels that it should predict."""
 
     inputs: Array
     labels: Array
 
 
 def masked_language_task(tokens: Array, vocabulary: int, key: fd.Key) -> Task:
-    """Return inputs and labels of a batch; the same key gives the same."""
+    """Return inputs and labels of a batch, determined by the key."""
 
     def chosen(part: float) -> Array:
         return ~fd.dropout_mask(tokens.shape, part * P, rng=key)
@@ -39,7 +39,7 @@ def masked_language_task(tokens: Array, vocabulary: int, key: fd.Key) -> Task:
 
 
 def run() -> None:
-    """Check the parts, and that what is not chosen stays as it is."""
+    """Check the fractions, and that other tokens are unchanged."""
     tokens = np.random.default_rng(0).integers(1000, 30_000, (64, 512))
     task = masked_language_task(tokens, 30_000, fd.Key(11))
     chosen, masked = task.labels != IGNORE, task.inputs == MASK

@@ -1,9 +1,8 @@
-"""Padding is left alone (`masked`), and the length of a batch changes no mask (`dropped`).
+"""Padding that is never masked (`masked`), and masks independent of the batch length (`dropped`).
 
-An array of p says where nothing is dropped: p = 0 there. The others are dropped as they would be
-with one p, for each element has a number of its own. That number belongs to its place in the
-batch, which is another where rows are longer: ``global_shape`` says how long they may become, in
-either function.
+An array of p excludes padding: p = 0 there. Other elements are decided as with a single p, because
+each element has its own uniform. That depends on the element's index, which changes with the length
+of the rows; so ``global_shape`` fixes the largest length.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ import fastdrop as fd
 
 Array = npt.NDArray[Any]
 PAD = 0
-LONGEST = 512  # rows that any batch may have
+LONGEST = 512  # the largest number of rows of any batch
 
 
 def masked(tokens: Array, p: float, value: int, key: fd.Key) -> Array:
-    """Put `value` in the place of tokens with probability p, and nowhere in padding."""
-    where = np.where(tokens == PAD, 0.0, p)
-    return fd.masked_fill(tokens, where, value, rng=key)
+    """Replace tokens by `value` with probability p, but not padding."""
+    probabilities = np.where(tokens == PAD, 0.0, p)
+    return fd.masked_fill(tokens, probabilities, value, rng=key)
 
 
 def dropped(x: Array, p: float, key: fd.Key) -> Array:
-    """Drop elements of (samples, length, width) by masks that know nothing of the length."""
+    """Drop elements of (samples, length, width) by masks that do not depend on the length."""
     samples, _, width = x.shape
     return fd.dropout(x, p, rng=key, offset=(0, 0, 0), global_shape=(samples, LONGEST, width))
 
@@ -46,5 +45,5 @@ def run() -> None:
     x = rng.standard_normal((8, 64, 16))
     longer = np.concatenate([x, np.zeros((8, 36, 16))], axis=1)
     assert np.array_equal(dropped(longer, 0.5, key)[:, :64], dropped(x, 0.5, key))
-    # Without global_shape it would not be so.
+    # Without global_shape, the masks differ.
     assert not np.array_equal(fd.dropout(longer, 0.5, rng=key)[:, :64], fd.dropout(x, 0.5, rng=key))

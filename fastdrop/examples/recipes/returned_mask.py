@@ -1,7 +1,7 @@
-"""The mask along with the result, for those that need both: draw it from the same key.
+"""Return the mask together with the result: draw it from the same key.
 
-An `fd.Mask` is such a mask in 16 bytes: ``x * mask`` is the result, and ``np.asarray(mask)`` the
-array that loops store. As bools, or as bits, it is `fd.dropout_mask`.
+An `fd.Mask` does this in 16 bytes: ``x * mask`` is the result, and ``np.asarray(mask)`` the array
+that loops store. `fd.dropout_mask` returns it as bools, or packed to bits.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Array = npt.NDArray[Any]
 
 
 def dropout_and_mask(x: Array, p: float, rng: fd.Key | np.random.Generator) -> tuple[Array, Array]:
-    """Return what dropout gives, and which elements it keeps."""
-    key = fd.as_key(rng)  # a Generator gives another key each time: ask it once
+    """Return the result of dropout, and the mask of kept elements."""
+    key = fd.as_key(rng)  # once, because a Generator gives a new key each time
     return fd.dropout(x, p, rng=key), fd.dropout_mask(x.shape, p, rng=key)
 
 
 def run() -> None:
-    """Check that they belong together."""
+    """Check that result and mask agree."""
     x = np.random.default_rng(0).uniform(1, 2, (5, 7)).astype(np.float32)
     y, kept = dropout_and_mask(x, 0.25, np.random.default_rng(1))
     assert np.array_equal(y != 0, kept)

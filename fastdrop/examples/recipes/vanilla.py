@@ -1,4 +1,4 @@
-"""Vanilla dropout: kept activations are not scaled, and test time is instead."""
+"""Vanilla dropout: activations are scaled at test time instead of in training."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Array = npt.NDArray[np.floating]
 def vanilla_dropout(h: Array, p: float, key: fd.Key, training: bool = True) -> Array:
     """Drop activations without scaling the others, and scale all of them at test time instead.
 
-    "Vanilla" dropout and the weight-scaling rule: a unit that is there with probability ``1 - p``
-    in training is always there at test time, and is multiplied by ``1 - p`` to have the same
-    expectation. The inverted form, `fastdrop.dropout` as it is, leaves test time alone. The
-    backward pass in training is the same call on the gradient.
+    "Vanilla" dropout with the weight-scaling rule: a unit is present with probability ``1 - p`` in
+    training and always at test time, where it is multiplied by ``1 - p`` to have the same
+    expectation. The inverted form, `fastdrop.dropout`, needs no scaling at test time. The backward
+    pass in training is the same call on the gradient.
 
     References
     ----------

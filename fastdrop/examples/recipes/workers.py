@@ -1,8 +1,8 @@
-"""Workers that load data: each sample's mask is its own, whoever draws it and when.
+"""Data-loading workers: a sample's mask does not depend on which worker draws it, or when.
 
-Workers with a generator each draw masks that depend on how many there are and on who took which
-sample; workers that were forked with one generator even draw the same. A key folded with epoch and
-sample depends on neither: 1 worker or 16, in any order, after a restart.
+With a generator in each worker, masks depend on the number of workers and on which worker gets
+which sample; forked workers that share a generator state even draw the same masks. A key derived
+from epoch and sample depends on neither: 1 worker or 16, in any order, after a restart.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Array = npt.NDArray[np.float32]
 
 
 class Masked:
-    """Samples of which a part of the features is masked; fits `torch.utils.data.DataLoader`.
+    """A data set of samples with masked features, for `torch.utils.data.DataLoader`.
 
-    Set `epoch` before each epoch, for masks that are new then.
+    Set `epoch` before each epoch to get new masks.
     """
 
     def __init__(self, samples: Array, p: float, key: fd.Key) -> None:
@@ -32,7 +32,7 @@ class Masked:
         return len(self.samples)
 
     def __getitem__(self, n: int) -> tuple[Array, Array]:
-        """Return a masked sample, and the sample as it was."""
+        """Return a masked sample, and the original sample."""
         sample = self.samples[n]
         return fd.masked_fill(
             sample, self.p, 0, rng=self.key.fold_in(self.epoch).fold_in(n)
@@ -40,7 +40,7 @@ class Masked:
 
 
 def run() -> None:
-    """Compare two workers, which take samples in another order, with none."""
+    """Compare two workers, which take the samples in another order, with none."""
     samples = np.random.default_rng(0).uniform(1, 2, (32, 100)).astype(np.float32)
     data = Masked(samples, 0.15, fd.Key(7))
     alone = [data[n][0] for n in range(len(data))]

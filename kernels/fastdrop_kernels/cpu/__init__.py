@@ -1,1 +1,1 @@
-"""The CPU kernels, compiled by Numba: bits, decide, apply."""
+"""The CPU kernels, compiled by Numba: draw bits, decide, apply the operation."""

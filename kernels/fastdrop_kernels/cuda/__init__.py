@@ -1,1 +1,1 @@
-"""The CUDA kernels, in CUDA C++: bits, decide, apply. Importing this needs no CuPy and no GPU."""
+"""The CUDA kernels, in CUDA C++, and their launches. Importing this needs no CuPy and no GPU."""

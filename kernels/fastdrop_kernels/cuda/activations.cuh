@@ -1,9 +1,9 @@
-// Activations: what they make of a number, and the gradient that they pass back.
+// Activations: their values, and their gradients.
 //
-// Their inner arithmetic may round and flush as the compiler likes, and is right to a few units in
-// the last place of the result (gelu far below 0, where Phi falls fast, to as many times x**2); what
-// must be exact goes through `times` and `plus`. The identity and ReLU are exact.
-// Infinities give limits, and not the NaN of infinity times 0.
+// The compiler may round and flush inner arithmetic as it likes; results are accurate to a few ulp
+// (gelu for large negative x, where Phi falls fast, to as many times x**2). Products that must be
+// exact use `multiply`. The identity and ReLU are exact. At infinities the results are limits, not
+// the NaN of infinity times 0.
 
 namespace fastdrop {
 
@@ -14,7 +14,7 @@ FASTDROP_INLINE double complementary_error_function(double x) { return erfc(x); 
 FASTDROP_INLINE float hyperbolic_tangent(float x) { return tanhf(x); }
 FASTDROP_INLINE double hyperbolic_tangent(double x) { return tanh(x); }
 
-// To a unit in the last place; a division takes four times as many instructions.
+// Accurate to 1 ulp; a division takes four times as many instructions.
 FASTDROP_INLINE float reciprocal(float x) {
 #ifdef __CUDA_ARCH__
     float result;
@@ -26,7 +26,7 @@ FASTDROP_INLINE float reciprocal(float x) {
 }
 FASTDROP_INLINE double reciprocal(double x) { return 1.0 / x; }
 
-// Whether a number is 0 or below, and no NaN. As C++ writes it, so would all subnormals be.
+// x <= 0, false for NaN. In PTX, because the C++ comparison would flush subnormals to zero.
 FASTDROP_INLINE bool is_not_positive(float x) {
 #ifdef __CUDA_ARCH__
     u32 result;
@@ -39,76 +39,76 @@ FASTDROP_INLINE bool is_not_positive(float x) {
 }
 FASTDROP_INLINE bool is_not_positive(double x) { return x <= 0.0; }
 
-// The logistic function of x and of -x, each to a few units in its own last place.
+// The logistic function of x and of -x, each accurate to a few ulp of its own.
 template <class Value>
-struct Shares {
-    Value share, other;
+struct Logistic {
+    Value value, complement;
 
-    explicit FASTDROP_INLINE Shares(Value x) {
+    explicit FASTDROP_INLINE Logistic(Value x) {
         const Value e = exponential(x < 0 ? x : -x), large = reciprocal(Value(1) + e);
-        share = x < 0 ? e * large : large;
-        other = x < 0 ? large : e * large;
+        value = x < 0 ? e * large : large;
+        complement = x < 0 ? large : e * large;
     }
 };
 
-// As far out, all functions here have reached their limits.
+// Beyond this, all functions here have reached their limits.
 template <class Value>
 constexpr Value FAR = sizeof(Value) == 8 ? 1024 : 128;
 
 template <class Value>
-FASTDROP_INLINE Value bounded(Value x) {
+FASTDROP_INLINE Value clamp(Value x) {
     return x < -FAR<Value> ? -FAR<Value> : x > FAR<Value> ? FAR<Value> : x;  // a NaN stays
 }
 
-// x, and -FAR far below, where a function that it is multiplied by is 0.
+// max(x, -FAR): below, the function that x is multiplied by is 0, and -inf would give NaN.
 template <class Value>
-FASTDROP_INLINE Value bounded_below(Value x) {
+FASTDROP_INLINE Value clamp_below(Value x) {
     return x < -FAR<Value> ? -FAR<Value> : x;
 }
 
-// x times the logistic function of z. Where that is too small for a normal number, the product need
-// not be: x is multiplied by two square roots of it.
+// x times the logistic function of z. If that underflows, the product may still be normal: x is
+// multiplied by its square root twice.
 template <class Value>
-FASTDROP_INLINE Value by_logistic(Value x, Value z) {
+FASTDROP_INLINE Value times_logistic(Value x, Value z) {
     const Value root = exponential(Value(0.5) * (z < 0 ? z : -z));
     const Value large = reciprocal(Value(1) + root * root);
-    return z < 0 ? times(times(times(x, root), large), root) : times(x, large);
+    return z < 0 ? multiply(multiply(multiply(x, root), large), root) : multiply(x, large);
 }
 
 struct Identity {
     template <class Value>
     static FASTDROP_INLINE Value value(Value x) { return x; }
     template <class Value>
-    static FASTDROP_INLINE Value back(Value dy, Value) { return dy; }
+    static FASTDROP_INLINE Value gradient(Value dy, Value) { return dy; }
 };
 
 struct Relu {
     template <class Value>
     static FASTDROP_INLINE Value value(Value x) { return is_not_positive(x) ? Value(0) : x; }
     template <class Value>
-    static FASTDROP_INLINE Value back(Value dy, Value x) {
+    static FASTDROP_INLINE Value gradient(Value dy, Value x) {
         return is_not_positive(x) ? Value(0) : dy;
     }
 };
 
-// x times the normal distribution's Phi: D. Hendrycks and K. Gimpel, "Gaussian error linear units",
-// 2016.
+// x * Phi(x), with the distribution function of the standard normal: D. Hendrycks and K. Gimpel,
+// "Gaussian error linear units", 2016.
 struct Gelu {
     template <class Value>
     static FASTDROP_INLINE Value phi(Value x) {
         return Value(0.5) * complementary_error_function(x * Value(-0.7071067811865476));
     }
     template <class Value>
-    static FASTDROP_INLINE Value value(Value x) { return times(bounded_below(x), phi(x)); }
+    static FASTDROP_INLINE Value value(Value x) { return multiply(clamp_below(x), phi(x)); }
     template <class Value>
-    static FASTDROP_INLINE Value back(Value dy, Value x) {
-        x = bounded(x);
+    static FASTDROP_INLINE Value gradient(Value dy, Value x) {
+        x = clamp(x);
         const Value density = exponential(Value(-0.5) * x * x) * Value(0.3989422804014327);
-        return times(dy, phi(x) + x * density);
+        return multiply(dy, phi(x) + x * density);
     }
 };
 
-// The same with their approximation of Phi, half of 1 + tanh(z): the logistic function of 2 z.
+// The same with the approximation Phi = (1 + tanh(z)) / 2, the logistic function of 2 z.
 struct GeluTanh {
     static constexpr double FACTOR = 1.5957691216057308, CUBIC = 0.044715;  // 2 * sqrt(2 / pi)
     template <class Value>
@@ -117,43 +117,43 @@ struct GeluTanh {
     }
     template <class Value>
     static FASTDROP_INLINE Value value(Value x) {
-        x = bounded_below(x);
-        return by_logistic(x, inner(x));
+        x = clamp_below(x);
+        return times_logistic(x, inner(x));
     }
     template <class Value>
-    static FASTDROP_INLINE Value back(Value dy, Value x) {
-        x = bounded(x);
-        const Shares<Value> phi(inner(x));
+    static FASTDROP_INLINE Value gradient(Value dy, Value x) {
+        x = clamp(x);
+        const Logistic<Value> phi(inner(x));
         const Value slope = Value(FACTOR) * (Value(1) + Value(3 * CUBIC) * x * x);
-        return times(dy, phi.share * (Value(1) + x * phi.other * slope));
+        return multiply(dy, phi.value * (Value(1) + x * phi.complement * slope));
     }
 };
 
 struct Silu {
     template <class Value>
     static FASTDROP_INLINE Value value(Value x) {
-        x = bounded_below(x);
-        return by_logistic(x, x);
+        x = clamp_below(x);
+        return times_logistic(x, x);
     }
     template <class Value>
-    static FASTDROP_INLINE Value back(Value dy, Value x) {
-        x = bounded(x);
-        const Shares<Value> s(x);
-        return times(dy, s.share * (Value(1) + x * s.other));
+    static FASTDROP_INLINE Value gradient(Value dy, Value x) {
+        x = clamp(x);
+        const Logistic<Value> s(x);
+        return multiply(dy, s.value * (Value(1) + x * s.complement));
     }
 };
 
 struct Tanh {
     template <class Value>
     static FASTDROP_INLINE Value value(Value x) {
-        const bool tiny = x * x < Value(sizeof(Value) == 8 ? 1e-17 : 1e-8);  // tanh would be x
+        const bool tiny = x * x < Value(sizeof(Value) == 8 ? 1e-17 : 1e-8);  // tanh(x) rounds to x
         return tiny ? x : hyperbolic_tangent(x);
     }
     template <class Value>
-    static FASTDROP_INLINE Value back(Value dy, Value x) {
-        // 1 - tanh(x)**2, which would cancel, by the logistic function of 2 x and of -2 x.
+    static FASTDROP_INLINE Value gradient(Value dy, Value x) {
+        // 1 - tanh(x)**2 without cancellation: 4 times the logistic functions of 2 x and of -2 x.
         const Value e = exponential(Value(-2) * (x < 0 ? -x : x)), large = reciprocal(Value(1) + e);
-        return times(dy, Value(4) * e * large * large);
+        return multiply(dy, Value(4) * e * large * large);
     }
 };
 

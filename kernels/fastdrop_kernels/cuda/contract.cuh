@@ -1,8 +1,8 @@
-// The mask contract, version 1, in CUDA C++: the bits, and nothing else. contract.py is where it is
-// stated and explained; known answers and exact comparison tie this text to it.
+// The mask contract, version 1, in CUDA C++. contract.py defines and explains it; known answers and
+// exact comparison in tests keep the two identical.
 //
-// No CUDA header is included, so NVRTC compiles this as it is, and a C++ compiler does too where
-// something stands in for the built-in names (tests/support/cuda_host/shim.h).
+// No CUDA header is included. NVRTC compiles this file as it is, and a C++ compiler does with
+// replacements of the built-in names (tests/support/cuda_host/shim.h).
 
 #define FASTDROP_INLINE __device__ __forceinline__
 
@@ -14,20 +14,21 @@ using u32 = unsigned int;
 using i64 = long long;
 using u64 = unsigned long long;
 
-constexpr int BLOCK = 8;  // elements that one Philox call serves
+constexpr int BLOCK = 8;  // elements of one Philox call
 
 struct Key {
     u64 seed;
     u64 stream;
 };
 
-// Four output words are the 8 halves of a block in element order, low half first.
+// Philox output: four words, the 8 halves of a block in element order, low half first.
 struct Words {
     u32 word[4];
 };
 
-// A product of 32-bit numbers in one instruction. From the expression alone the compiler multiplies
-// 64-bit numbers, and adds a zero to each upper half: 20 instructions more in a block of bits.
+// The 64-bit product of 32-bit numbers in one instruction. For the C++ expression the compiler
+// multiplies 64-bit numbers, with an addition of zero to each high half: 20 more instructions per
+// block of bits.
 FASTDROP_INLINE u64 product(u32 a, u32 b) {
 #ifdef __CUDA_ARCH__
     u64 all;
@@ -54,27 +55,28 @@ FASTDROP_INLINE Words philox4x32_10(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 
     return {{c0, c1, c2, c3}};
 }
 
-// The halves of elements 8 * block to 8 * block + 7 at a level, 0 or 1.
+// The halves of elements 8 * block to 8 * block + 7: the high halves of their uniforms at level 0,
+// the low halves at level 1.
 FASTDROP_INLINE Words block_bits(const Key& key, u64 block, u32 level) {
     return philox4x32_10(u32(block), u32(block >> 32) + (level << 31), u32(key.stream),
                          u32(key.stream >> 32), u32(key.seed), u32(key.seed >> 32));
 }
 
-// An element's place in the mask. The shift is a signed one: elements in front of a line may have
-// indices below 0, and are drawn (whatever comes) and not used.
-struct Site {
+// A mask index as a block and an element in the block. The shift is arithmetic: elements before the
+// beginning of a row may have negative indices; their bits are drawn and not used.
+struct MaskPosition {
     u64 block;
     u32 phase;
 };
 
-FASTDROP_INLINE Site site_of(u64 index) {
+FASTDROP_INLINE MaskPosition mask_position(u64 index) {
     return {u64(i64(index) >> 3), u32(index) % BLOCK};
 }
 
-// Words shifted down by `phase` halves, 0 to 7, in steps whose distances are known when this is
-// compiled: registers cannot be indexed. Steps below LEAST are left out.
+// Shift words down by `phase` halves, 0 to 7, in steps of compile-time distances, because registers
+// cannot be indexed. `phase` must be a multiple of LEAST; smaller steps are omitted.
 template <int LEAST, int N, int M>
-FASTDROP_INLINE void shifted(u32 (&from)[N], u32 phase, u32 (&to)[M]) {
+FASTDROP_INLINE void shift_halves(u32 (&from)[N], u32 phase, u32 (&to)[M]) {
 #pragma unroll
     for (int step = 2; step >= 1; --step) {
         if (2 * step < LEAST) continue;
@@ -88,50 +90,53 @@ FASTDROP_INLINE void shifted(u32 (&from)[N], u32 phase, u32 (&to)[M]) {
     }
 }
 
-// The halves of E elements from a place on, two to a word, low half first.
+// The halves of E elements from a position on, two per word, low half first.
 template <int E>
-FASTDROP_INLINE void halves(const Key& key, const Site& site, u32 level, u32 (&words)[(E + 1) / 2]) {
+FASTDROP_INLINE void halves(const Key& key, const MaskPosition& position, u32 level,
+                            u32 (&words)[(E + 1) / 2]) {
     constexpr int BLOCKS = (E + BLOCK - 1) / BLOCK;
     constexpr int ALIGNED = E < BLOCK ? E : BLOCK;
     u32 drawn[4 * BLOCKS + 4] = {};
 #pragma unroll
     for (int b = 0; b < BLOCKS; ++b) {
-        const Words bits = block_bits(key, site.block + b, level);
+        const Words bits = block_bits(key, position.block + b, level);
 #pragma unroll
         for (int w = 0; w < 4; ++w) drawn[4 * b + w] = bits.word[w];
     }
-    // Mostly E elements begin at a multiple of E, and all threads are alike.
-    if (site.phase % ALIGNED == 0) {
-        shifted<ALIGNED>(drawn, site.phase, words);
+    // The common case: the position is a multiple of E. It is uniform across threads.
+    if (position.phase % ALIGNED == 0) {
+        shift_halves<ALIGNED>(drawn, position.phase, words);
         return;
     }
-    if (site.phase + E > BLOCKS * BLOCK) {  // they reach into one block more
-        const Words bits = block_bits(key, site.block + BLOCKS, level);
+    if (position.phase + E > BLOCKS * BLOCK) {  // they extend into one more block
+        const Words bits = block_bits(key, position.block + BLOCKS, level);
 #pragma unroll
         for (int w = 0; w < 4; ++w) drawn[4 * BLOCKS + w] = bits.word[w];
     }
-    shifted<1>(drawn, site.phase, words);
+    shift_halves<1>(drawn, position.phase, words);
 }
 
-// What noise is drawn for: whether, given the upper halves of the uniforms, the lower ones matter.
+// Purposes of drawing: `has_tie` returns whether the low halves of the uniforms are needed, given
+// the high halves.
 //
-// The uniforms themselves.
-struct Itself {
+// All bits of the uniforms.
+struct AllBits {
     template <int N>
-    FASTDROP_INLINE bool is_open(const u32 (&)[N]) const {
+    FASTDROP_INLINE bool has_tie(const u32 (&)[N]) const {
         return true;
     }
 };
 
-// A comparison of all elements with one threshold: it is open where any half is its upper half.
-struct Against {
+// Comparison of all elements with one threshold: a tie if any half equals its high half.
+struct Comparison {
     u32 threshold;
 
     template <int N>
-    FASTDROP_INLINE bool is_open(const u32 (&words)[N]) const {
+    FASTDROP_INLINE bool has_tie(const u32 (&words)[N]) const {
         if ((threshold & 0xFFFFu) == 0) return false;
         const u32 pattern = (threshold >> 16) * 0x00010001u;
-        u32 zero = 0;  // the sign bit of each half that is zero in a difference, and at times of others
+        // The sign bit of a half is set if the half of a difference is zero, and rarely otherwise.
+        u32 zero = 0;
 #pragma unroll
         for (int w = 0; w < N; ++w) {
             const u32 difference = words[w] ^ pattern;
@@ -141,51 +146,51 @@ struct Against {
     }
 };
 
-// A comparison of each element with a threshold of its own.
+// Comparison of each element with its own threshold.
 template <int E>
-struct AgainstEach {
+struct PerElementComparison {
     u32 threshold[E];
 
     template <int N>
-    FASTDROP_INLINE bool is_open(const u32 (&words)[N]) const {
-        bool open = false;
+    FASTDROP_INLINE bool has_tie(const u32 (&words)[N]) const {
+        bool tie = false;
 #pragma unroll
         for (int e = 0; e < E; ++e) {
             const u32 half = e % 2 ? words[e / 2] >> 16 : words[e / 2] & 0xFFFFu;
-            open |= half == threshold[e] >> 16;
+            tie |= half == threshold[e] >> 16;
         }
-        return open;
+        return tie;
     }
 };
 
-// The noise of E elements: numbers whose comparison with a threshold is that of the elements' 32-bit
-// uniforms. Their lower halves are rubbish unless that would be open.
+// The uniforms of E elements. The low halves are arbitrary unless the purpose needs them: a
+// comparison with the threshold is exact in any case.
 template <int E, class Purpose>
-FASTDROP_INLINE void draw(const Key& key, const Site& site, const Purpose& purpose,
-                          u32 (&noise)[E]) {
+FASTDROP_INLINE void draw(const Key& key, const MaskPosition& position, const Purpose& purpose,
+                          u32 (&uniform)[E]) {
     u32 words[(E + 1) / 2];
-    halves<E>(key, site, 0, words);
+    halves<E>(key, position, 0, words);
 #pragma unroll
-    for (int e = 0; e < E; ++e) noise[e] = e % 2 ? words[e / 2] : words[e / 2] << 16;
-    if (purpose.is_open(words)) {
+    for (int e = 0; e < E; ++e) uniform[e] = e % 2 ? words[e / 2] : words[e / 2] << 16;
+    if (purpose.has_tie(words)) {
         u32 lower[(E + 1) / 2];
-        halves<E>(key, site, 1, lower);
+        halves<E>(key, position, 1, lower);
 #pragma unroll
         for (int e = 0; e < E; ++e) {
             const u32 half = e % 2 ? lower[e / 2] >> 16 : lower[e / 2] & 0xFFFFu;
-            noise[e] = (noise[e] & 0xFFFF0000u) | half;
+            uniform[e] = (uniform[e] & 0xFFFF0000u) | half;
         }
     }
 }
 
-// The 32-bit uniform of one element, for kernels of other people.
+// The 32-bit uniform of one element, for users' kernels.
 FASTDROP_INLINE u32 uniform32(const Key& key, u64 index) {
-    u32 noise[1];
-    draw(key, site_of(index), Itself{}, noise);
-    return noise[0];
+    u32 uniform[1];
+    draw(key, mask_position(index), AllBits{}, uniform);
+    return uniform[0];
 }
 
-// Whether an element is kept: its uniform is not below the threshold, which may be 2**32.
+// Whether an element is kept: its uniform is not below the threshold, which is at most 2**32.
 FASTDROP_INLINE bool keep(const Key& key, u64 index, u64 threshold) {
     return uniform32(key, index) >= threshold;
 }

@@ -1,4 +1,7 @@
-"""Launching through CuPy."""
+"""`CupyLauncher`: runs launches through CuPy, on its current device and stream.
+
+The driver calls it; it compiles modules by `cupy.RawModule`.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,19 @@ from .modules import OPTIONS, Module, source
 
 
 class _Argument(np.ndarray[Any, Any]):
-    """An array of one element, which CuPy passes by value: it asks it where the element is.
+    """A kernel argument: an array of one element, which CuPy passes by value.
 
-    NumPy answers by describing all of an array, which takes most of a launch's time. These arrays
-    have the answer ready.
+    For a plain array, building ``__array_interface__`` would take most of the time of a launch.
+    Here it is computed once.
     """
 
     __slots__ = ("__array_interface__", "bytes")
 
-    bytes: memoryview  # the element's
+    bytes: memoryview  # of the element
 
     @classmethod
     def of(cls, size: int) -> _Argument:
-        """Return one of so many bytes."""
+        """Return an argument of `size` bytes."""
         plain = np.zeros(1, np.dtype((np.void, size)))
         made = plain.view(cls)
         made.__array_interface__ = plain.__array_interface__  # type: ignore[misc]  # a slot
@@ -41,8 +44,8 @@ class CupyLauncher:
 
     def __init__(self) -> None:
         self._modules: dict[Module, Any] = {}
-        self._kernels: dict[str, Any] = {}  # CuPy's raw kernels, which look after devices
-        # By their sizes, arguments that no launch is using: other threads may be launching.
+        self._kernels: dict[str, Any] = {}  # CuPy's raw kernels, which work on any device
+        # By size, arguments that are not in use by a launch of another thread.
         self._idle: defaultdict[int, list[_Argument]] = defaultdict(list)
 
     def address(self, array: Any) -> int:
@@ -59,7 +62,7 @@ class CupyLauncher:
         except IndexError:
             argument = _Argument.of(len(data))
         argument.bytes[:] = data
-        kernel((grid,), (block,), (argument,))  # which copies it
+        kernel((grid,), (block,), (argument,))  # copies the argument
         idle.append(argument)
 
     def _kernel(self, module: Module, name: str) -> Any:

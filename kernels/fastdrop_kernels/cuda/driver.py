@@ -1,7 +1,8 @@
-"""The driver: what is asked of a kernel over CuPy arrays, as launches on the current stream.
+"""The driver of the CUDA kernels: operations on CuPy arrays as launches on the current stream.
 
-It mirrors the CPU's driver. Nothing here waits for the GPU or allocates. The arrays
-must be on the current device, and the result must not overlap the input unless both are the same.
+The CuPy backend calls it; it has the same functions as the CPU driver, and calls `launch` and the
+launcher. Nothing here synchronises or allocates. Arrays must be on the current device, and the
+output must not overlap an input unless both are identical.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ import numpy.typing as npt
 
 from .. import contract, probabilities
 from ..layout import c_strides
-from .launch import Launch, advancing, launches
-from .launch import repeatable as planned
-from .operations import FLOAT64, MOVED, PACK, Operation, operation, per_element
+from .launch import Launch, advancing, launch_plan, launches
+from .operations import FLOAT64, PACK, RAW, Operation, operation, per_element
 
 __all__ = [
     "advance",
@@ -62,7 +62,7 @@ def per_element_operands(
     `factor` is that of all kept elements; None gives each ``1 / (1 - p)``.
     """
     thresholds, last = probabilities.thresholds(p), operation.operands[-1]
-    if last is MOVED[8]:
+    if last is RAW[8]:
         return (thresholds,)
     computed = np.dtype(np.float64 if last is FLOAT64 else np.float32)
     limited = np.minimum(thresholds, np.uint64(contract.ALWAYS - 1)).astype(np.uint32)
@@ -129,12 +129,12 @@ def layout_call(
     reads_x = input_strides is not None
     strides = (output_strides, input_strides) if input_strides is not None else (output_strides,)
     parameter = value.tobytes() if reads_x else b""
-    again = planned(operation, shape, strides, index, steps, threshold, parameter)
+    make_launches = launch_plan(operation, shape, strides, index, steps, threshold, parameter)
 
     def call(x: int, y: int, seed: int, stream: int, *, key_pointer: int | None = None) -> None:
         run = current()
         addresses = (y, x) if reads_x else (y,)
-        for launch in again(seed, stream, key_pointer or 0, *addresses):
+        for launch in make_launches(seed, stream, key_pointer or 0, *addresses):
             run.launch(launch)
 
     return call

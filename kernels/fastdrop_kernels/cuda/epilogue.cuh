@@ -1,9 +1,9 @@
-// What stands at the end of a layer, as one operation: an activation of x and a bias, dropout, and a
-// residual. Bias and residual may be absent, and then nothing of them is compiled.
+// The epilogue of a linear layer as one operation: bias, activation, dropout, residual. Without
+// bias or residual, no code for them is compiled.
 
 namespace fastdrop {
 
-// The same storage type for N operands.
+// N operands of the same storage type.
 template <class Storage, int N, class... Storages>
 struct Alike {
     using Operands = typename Alike<Storage, N - 1, Storage, Storages...>::Operands;
@@ -13,37 +13,37 @@ struct Alike<Storage, 0, Storages...> {
     using Operands = Reads<Storages...>;
 };
 
-// dropout(activation(x + bias)) + residual, by the parameter as its scale.
+// dropout(activation(x + bias)) + residual, with the parameter as the scale of kept elements.
 template <class Storage_, class Activation, bool BIAS, bool RESIDUAL>
 struct BiasActDrop {
     using Storage = Storage_;
     using Value = typename Storage::Value;
     using Operands = typename Alike<Storage, 1 + BIAS + RESIDUAL>::Operands;
-    static constexpr Noise NOISE = COMMON;
+    static constexpr Uniforms UNIFORMS = COMPARE_COMMON;
     static FASTDROP_INLINE bool reads(bool kept) { return kept || RESIDUAL; }
-    // `a` and `b` are those of bias and residual that there are.
-    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x, Value a = 0,
+    // `a` and `b` are bias and residual, as far as present.
+    static FASTDROP_INLINE Value apply(u32 uniform, const Params& p, Value x, Value a = 0,
                                        Value b = 0) {
-        const Value active = Activation::value(BIAS ? plus(x, a) : x);
-        const Value kept = times(active, parameter<Value>(p, 0));
-        const Value y = noise >= p.threshold ? kept : Value(0);
-        return RESIDUAL ? plus(y, BIAS ? b : a) : y;
+        const Value active = Activation::value(BIAS ? add(x, a) : x);
+        const Value kept = multiply(active, parameter<Value>(p, 0));
+        const Value y = uniform >= p.threshold ? kept : Value(0);
+        return RESIDUAL ? add(y, BIAS ? b : a) : y;
     }
 };
 
-// The gradient of x, and of the bias before it is summed.
+// The gradient with respect to x, which is also that of the bias before the sum.
 template <class Storage_, class Activation, bool BIAS>
 struct BiasActDropBackward {
     using Storage = Storage_;
     using Value = typename Storage::Value;
     using Operands = typename Alike<Storage, 2 + BIAS>::Operands;
-    static constexpr Noise NOISE = COMMON;
+    static constexpr Uniforms UNIFORMS = COMPARE_COMMON;
     static FASTDROP_INLINE bool reads(bool kept) { return kept; }
-    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value dy, Value x,
+    static FASTDROP_INLINE Value apply(u32 uniform, const Params& p, Value dy, Value x,
                                        Value bias = 0) {
-        const Value kept = times(dy, parameter<Value>(p, 0));
-        const Value dx = Activation::back(kept, BIAS ? plus(x, bias) : x);
-        return noise >= p.threshold ? dx : Value(0);
+        const Value kept = multiply(dy, parameter<Value>(p, 0));
+        const Value dx = Activation::gradient(kept, BIAS ? add(x, bias) : x);
+        return uniform >= p.threshold ? dx : Value(0);
     }
 };
 

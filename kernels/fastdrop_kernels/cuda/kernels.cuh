@@ -1,41 +1,44 @@
-// The kernel bodies: bits, decide, apply. A thread treats groups of E neighbours along one axis, the
-// inner one; what the groups are is the form of a launch:
+// The kernel bodies: draw bits, decide, apply. A thread processes groups of E consecutive elements
+// along one axis, the inner one. The schedule of a launch defines the groups:
 //
-//   FLAT   a single line, of which mask and all arrays are contiguous: what calls mostly are
-//   LINE   index step 1, y contiguous: rows of a box
-//   RUNS   index step 0, y contiguous: a decision for a whole run, and what is dropped is not read
-//   PANEL  index step 1, y not contiguous, as in Fortran order: threads side by side go along the
-//          axis that is contiguous in memory, and each takes a Philox block across it
-//   ANY    every element has coordinates of its own: for all other layouts, right and not fast
+//   FLAT   one axis, contiguous in the mask and in all arrays: the common case
+//   LINE   index stride 1, y contiguous: rows of an array with outer axes
+//   RUNS   index stride 0, y contiguous: one decision for a whole row; dropped rows are not read
+//   PANEL  index stride 1, y not contiguous, as in Fortran order: a transposed tile. Adjacent
+//          threads go along the axis that is contiguous in memory, and each draws one Philox block
+//          across it
+//   ANY    each element is located on its own: for all other layouts, correct but not fast
 //
-// Groups of the first three are aligned to 16 bytes of y, so that they are written at once; the first
-// and the last of a row may be partial, and go element by element in the same kernel.
+// Groups of the first three are aligned to 16 bytes of y, and written by one store. The first and
+// the last group of a row may be partial; their elements are stored one by one.
 
 namespace fastdrop {
 
-enum Form { FLAT, LINE, RUNS, PANEL, ANY };
+enum Schedule { FLAT, LINE, RUNS, PANEL, ANY };
 
-// Axes around what a thread treats, at most. CuPy's arrays have 25 or fewer.
-template <Form FORM>
-constexpr int AXES = FORM == ANY ? FASTDROP_MOST_AXES : FASTDROP_AXES;
+// Maximal number of outer axes. CuPy's arrays have 25 or fewer.
+template <Schedule SCHEDULE>
+constexpr int AXES = SCHEDULE == ANY ? FASTDROP_MAX_AXES : FASTDROP_AXES;
 
-constexpr int THREADS = FASTDROP_THREADS;  // of a CUDA block; modules.py sets what is in capitals
+constexpr int THREADS = FASTDROP_THREADS;  // of a CUDA block; modules.py defines the macros
 
-template <Form FORM, class Storage>
-constexpr int GROUP = FORM == PANEL ? BLOCK : FORM == ANY ? Storage::TOGETHER : Storage::GROUP;
+template <Schedule SCHEDULE, class Storage>
+constexpr int GROUP = SCHEDULE == PANEL ? BLOCK
+                      : SCHEDULE == ANY ? Storage::PER_UNIT
+                                        : Storage::GROUP;
 
 template <class Storage, int E>
-constexpr int WORDS_OF = (E * Storage::SIZE / Storage::TOGETHER + 3) / 4;
+constexpr int WORDS_OF = (E * Storage::SIZE / Storage::PER_UNIT + 3) / 4;
 
 template <class Operation>
 constexpr int OPERANDS = Operation::Operands::COUNT;
 
-// Blocks that a multiprocessor has registers for at least; 0 leaves it to the compiler, which for
-// kernels that load much wants more of them than there are registers, and moves some to memory.
-template <Form FORM, class Operation>
-constexpr int LEAST_BLOCKS =
-    OPERANDS<Operation> > 1     ? (FORM == FLAT || FORM == PANEL ? 2 : 3)
-    : Operation::NOISE == EXACT ? (FORM == FLAT ? 3 : 0)
+// Minimal number of blocks per multiprocessor for __launch_bounds__; 0 leaves it to the compiler,
+// which would spill registers of kernels with many loads.
+template <Schedule SCHEDULE, class Operation>
+constexpr int MIN_BLOCKS =
+    OPERANDS<Operation> > 1     ? (SCHEDULE == FLAT || SCHEDULE == PANEL ? 2 : 3)
+    : Operation::UNIFORMS == EXACT ? (SCHEDULE == FLAT ? 3 : 0)
                                 : 0;
 
 // K groups of E elements of every operand.
@@ -50,7 +53,7 @@ struct Loaded<E, K, Reads<Storage_, Others...>> {
     Loaded<E, K, Reads<Others...>> others;
 };
 
-// Calls `visit` with every operand's number, storage type and groups.
+// Call `visit` with the number, storage type and groups of every operand.
 template <int I = 0, int E, int K, class Visit>
 FASTDROP_INLINE void each_operand(Loaded<E, K, Reads<>>&, const Visit&) {}
 template <int I = 0, int E, int K, class Storage, class... Others, class Visit>
@@ -59,18 +62,18 @@ FASTDROP_INLINE void each_operand(Loaded<E, K, Reads<Storage, Others...>>& x, co
     each_operand<I + 1>(x.others, visit);
 }
 
-FASTDROP_INLINE u32 upper_product(u32 a, u32 b) { return u32(u64(a) * b >> 32); }
+FASTDROP_INLINE u32 high_product(u32 a, u32 b) { return u32(u64(a) * b >> 32); }
 
-// n / axis.length. In 32 bits by a product: T. Granlund and P. Montgomery, "Division by invariant
-// integers using multiplication", PLDI 1994; n is below 2**31.
-FASTDROP_INLINE u32 divided(u32 n, const Axis& axis) {
-    return (upper_product(n, axis.magic) + n) >> axis.shift;
+// n / axis.length. For 32 bits by a multiplication, with n below 2**31: T. Granlund and
+// P. Montgomery, "Division by invariant integers using multiplication", PLDI 1994.
+FASTDROP_INLINE u32 divide(u32 n, const Axis& axis) {
+    return (high_product(n, axis.magic) + n) >> axis.shift;
 }
-FASTDROP_INLINE u64 divided(u64 n, const Axis& axis) { return n / axis.length; }
+FASTDROP_INLINE u64 divide(u64 n, const Axis& axis) { return n / axis.length; }
 
-// Where something lies: in memory (y first), and in the mask.
+// The location of an element: its addresses in memory (y first), and its mask index.
 template <int N>
-struct Place {
+struct Location {
     u64 address[1 + N];
     u64 index;
 
@@ -84,79 +87,81 @@ struct Place {
         for (int i = 0; i <= N; ++i) address[i] += along * u64(axis.step[i]);
         index += along * axis.index_step;
     }
-    // Move to an element of the axes from `first` on, counted with the first one fastest.
+    // Move to an element of the axes from `first` on, numbered with that axis fastest.
     template <class Index, int AXES>
     FASTDROP_INLINE void move_to(Index element, const Argument<AXES>& p, u32 first) {
         for (u32 i = first; i < p.axes; ++i) {
-            const Index rest = divided(element, p.axis[i]);
+            const Index rest = divide(element, p.axis[i]);
             move(element - rest * Index(p.axis[i].length), p.axis[i]);
             element = rest;
         }
     }
 };
 
-// A group: the place of its first element, and which of its E elements there are.
+// A group: the location of its first element, and which of its E elements exist.
 template <int N>
 struct Group {
-    Place<N> place;
+    Location<N> location;
     int from, to;
 };
 
-template <class Operation, Form FORM, class Index>
-FASTDROP_INLINE Group<OPERANDS<Operation>> located(Index number, const Argument<AXES<FORM>>& p) {
+template <class Operation, Schedule SCHEDULE, class Index>
+FASTDROP_INLINE Group<OPERANDS<Operation>> locate_group(Index number,
+                                                        const Argument<AXES<SCHEDULE>>& p) {
     using Storage = typename Operation::Storage;
-    constexpr int N = OPERANDS<Operation>, E = GROUP<FORM, Storage>;
+    constexpr int N = OPERANDS<Operation>, E = GROUP<SCHEDULE, Storage>;
     Group<N> group;
-    Place<N>& place = group.place;
-    place.begin(p);
-    Index slot = number;
-    int behind;  // elements of group 0 that are in front of the row
-    if constexpr (FORM == PANEL) {
-        const Index rest = divided(number, p.axis[0]);
-        const Index outer = divided(rest, p.slots);
-        slot = rest - outer * Index(p.slots.length);
-        place.move_to(outer, p, 1);
-        behind = int(place.index % BLOCK);  // a group is a block, where rows begin like the first
-        place.move(number - rest * Index(p.axis[0].length), p.axis[0]);
+    Location<N>& location = group.location;
+    location.begin(p);
+    Index group_number = number;
+    int skipped;  // elements of group 0 before the beginning of the row
+    if constexpr (SCHEDULE == PANEL) {
+        const Index rest = divide(number, p.axis[0]);
+        const Index outer = divide(rest, p.row_groups);
+        group_number = rest - outer * Index(p.row_groups.length);
+        location.move_to(outer, p, 1);
+        // A group is a Philox block: `skipped` is the same for all rows that begin alike.
+        skipped = int(location.index % BLOCK);
+        location.move(number - rest * Index(p.axis[0].length), p.axis[0]);
     } else {
-        if constexpr (FORM != FLAT) {
-            const Index outer = divided(number, p.slots);
-            slot = number - outer * Index(p.slots.length);
-            place.move_to(outer, p, 0);
+        if constexpr (SCHEDULE != FLAT) {
+            const Index outer = divide(number, p.row_groups);
+            group_number = number - outer * Index(p.row_groups.length);
+            location.move_to(outer, p, 0);
         }
-        behind = p.whole[0] ? Storage::elements_behind(place.address[0]) : 0;
+        skipped = p.aligned[0] ? Storage::misalignment(location.address[0]) : 0;
     }
-    const i64 first = i64(slot) * E - behind, left = i64(p.length) - first;
-    group.from = first < 0 ? behind : 0;
-    group.to = left < E ? int(left) : E;  // below `from` where nothing is left
+    const i64 first = i64(group_number) * E - skipped, left = i64(p.length) - first;
+    group.from = first < 0 ? skipped : 0;
+    group.to = left < E ? int(left) : E;  // below `from` if no element is left
 #pragma unroll
     for (int i = 0; i <= N; ++i) {
-        // A constant step, where it can be, makes this one instruction.
-        const bool contiguous = FORM != PANEL && (i == 0 || p.width[i] != 0);
+        // With a constant stride, this is one instruction.
+        const bool contiguous = SCHEDULE != PANEL && (i == 0 || p.width[i] != 0);
         const i64 bytes =
             i == 0 ? Storage::bytes(first) : first * Operation::Operands::size(i - (i != 0));
-        place.address[i] += u64(contiguous ? bytes : first * p.step[i]);
+        location.address[i] += u64(contiguous ? bytes : first * p.step[i]);
     }
-    if constexpr (FORM != RUNS) place.index += u64(first);
+    if constexpr (SCHEDULE != RUNS) location.index += u64(first);
     return group;
 }
 
 FASTDROP_INLINE Key key_of(const Params& p) {
-    if (p.key != 0) {  // a captured graph draws a new mask when what lies there has changed
-        return {accessed<u64>(p.key), accessed<u64>(p.key + 8)};
+    if (p.key != 0) {  // read at run time, so that a captured graph draws a new mask at each replay
+        return {loaded<u64>(p.key), loaded<u64>(p.key + 8)};
     }
     return {p.seed, p.stream};
 }
 
-// What noise is drawn for, before operands are loaded, and after.
+// The purpose of drawing, before operands are loaded, and after.
 template <class Operation>
 FASTDROP_INLINE auto purpose_of(const Params& p) {
-    if constexpr (Operation::NOISE == COMMON)
-        return Against{p.threshold};
+    if constexpr (Operation::UNIFORMS == COMPARE_COMMON)
+        return Comparison{p.threshold};
     else
-        return Itself{};
+        return AllBits{};
 }
-// The groups of the operand that thresholds are: the second one, or the only one.
+// The groups of the threshold operand: the second operand, or the only one.
 template <int E, int K, class Storage>
 FASTDROP_INLINE const auto& thresholds_of(const Loaded<E, K, Reads<Storage>>& x) {
     return x;
@@ -165,10 +170,10 @@ template <int E, int K, class First, class Second, class... Others>
 FASTDROP_INLINE const auto& thresholds_of(const Loaded<E, K, Reads<First, Second, Others...>>& x) {
     return x.others;
 }
-// A threshold of 2**32 becomes 0: it drops whatever is drawn.
+// A 64-bit threshold of 2**32 becomes 0 here, which is fine: it drops whatever the low half is.
 template <int E, class Thresholds>
-FASTDROP_INLINE AgainstEach<E> against_each(const Thresholds& own, int k) {
-    AgainstEach<E> purpose;
+FASTDROP_INLINE PerElementComparison<E> per_element_comparison(const Thresholds& own, int k) {
+    PerElementComparison<E> purpose;
 #pragma unroll
     for (int e = 0; e < E; ++e)
         purpose.threshold[e] = u32(Thresholds::Storage::get(own.words[k], e));
@@ -177,208 +182,212 @@ FASTDROP_INLINE AgainstEach<E> against_each(const Thresholds& own, int k) {
 template <class Operation, int E, int K>
 FASTDROP_INLINE auto purpose_of(const Params& p,
                                 const Loaded<E, K, typename Operation::Operands>& x, int k) {
-    if constexpr (Operation::NOISE == OWN) {
-        return against_each<E>(thresholds_of(x), k);
+    if constexpr (Operation::UNIFORMS == COMPARE_OWN) {
+        return per_element_comparison<E>(thresholds_of(x), k);
     } else {
         return purpose_of<Operation>(p);
     }
 }
 
-// An element's value, of those of its operands.
+// Apply the operation to an element: recursion over the operands collects their values.
 template <class Operation, int E, int K, class... Values>
-FASTDROP_INLINE typename Operation::Value applied(const Loaded<E, K, Reads<>>&, int, int, u32 noise,
-                                                  const Params& p, Values... operands) {
-    return Operation::apply(noise, p, operands...);
+FASTDROP_INLINE typename Operation::Value apply_to_element(const Loaded<E, K, Reads<>>&, int, int,
+                                                           u32 uniform, const Params& p,
+                                                           Values... operands) {
+    return Operation::apply(uniform, p, operands...);
 }
 template <class Operation, int E, int K, class Storage, class... Others, class... Values>
-FASTDROP_INLINE typename Operation::Value applied(
-    const Loaded<E, K, Reads<Storage, Others...>>& x, int k, int e, u32 noise, const Params& p,
+FASTDROP_INLINE typename Operation::Value apply_to_element(
+    const Loaded<E, K, Reads<Storage, Others...>>& x, int k, int e, u32 uniform, const Params& p,
     Values... operands) {
-    return applied<Operation>(x.others, k, e, noise, p, operands..., Storage::get(x.words[k], e));
+    return apply_to_element<Operation>(x.others, k, e, uniform, p, operands...,
+                                       Storage::get(x.words[k], e));
 }
 
 template <class Operation, int E, int K, int WORDS>
-FASTDROP_INLINE void apply(const u32 (&noise)[E],
+FASTDROP_INLINE void apply(const u32 (&uniform)[E],
                            const Loaded<E, K, typename Operation::Operands>& x, int k,
                            u32 (&y)[WORDS], const Params& p) {
     typename Operation::Value values[E];
 #pragma unroll
-    for (int e = 0; e < E; ++e) values[e] = applied<Operation>(x, k, e, noise[e], p);
+    for (int e = 0; e < E; ++e) values[e] = apply_to_element<Operation>(x, k, e, uniform[e], p);
 #pragma unroll
     for (int w = 0; w < WORDS; ++w) y[w] = 0;
     Operation::Storage::set(y, values);
 }
 
-// Elements one by one: each at a step from the one before, or all of them one that is repeated.
+// Load or store elements one by one, at a stride; with stride 0, load one element for all.
 template <class Storage, int E, int WORDS>
-FASTDROP_INLINE void load_elements(u64 address, i64 step, bool whole, int from, int to,
+FASTDROP_INLINE void load_elements(u64 address, i64 step, bool aligned, int from, int to,
                                    u32 (&words)[WORDS]) {
     if (E > 1 && step == 0) {
-        const auto repeated = load<Storage::SIZE>(address, whole);
+        const auto repeated = load<Storage::SIZE>(address, aligned);
 #pragma unroll
-        for (int e = 0; e < E; ++e) put<Storage::SIZE>(words, e, repeated);
+        for (int e = 0; e < E; ++e) put_bits<Storage::SIZE>(words, e, repeated);
         return;
     }
 #pragma unroll
     for (int e = 0; e < E; ++e)
         if (e >= from && e < to)
-            put<Storage::SIZE>(words, e, load<Storage::SIZE>(address + u64(e * step), whole));
+            put_bits<Storage::SIZE>(words, e,
+                                    load<Storage::SIZE>(address + u64(e * step), aligned));
 }
 
 template <class Storage, int E, int WORDS>
-FASTDROP_INLINE void store_elements(u64 address, i64 step, bool whole, int from, int to,
+FASTDROP_INLINE void store_elements(u64 address, i64 step, bool aligned, int from, int to,
                                     u32 (&words)[WORDS]) {
-    if constexpr (Storage::TOGETHER != 1) {  // the bits of a byte that are not there are zeros
+    if constexpr (Storage::PER_UNIT != 1) {  // unused bits of the last byte are zeros
         if (to < E) words[0] &= (1u << to) - 1;
     }
 #pragma unroll
-    for (int e = 0; e < E; e += Storage::TOGETHER)
+    for (int e = 0; e < E; e += Storage::PER_UNIT)
         if (e >= from && e < to)
-            store<Storage::SIZE>(address + u64(e / Storage::TOGETHER * step),
-                                 taken<Storage::SIZE>(words, e / Storage::TOGETHER), whole);
+            store<Storage::SIZE>(address + u64(e / Storage::PER_UNIT * step),
+                                 get_bits<Storage::SIZE>(words, e / Storage::PER_UNIT), aligned);
 }
 
-// One group of any form but ANY.
-template <class Operation, Form FORM, class Index>
-FASTDROP_INLINE void treat_group(Index number, const Argument<AXES<FORM>>& p) {
+// One group, of any schedule but ANY.
+template <class Operation, Schedule SCHEDULE, class Index>
+FASTDROP_INLINE void run_group(Index number, const Argument<AXES<SCHEDULE>>& p) {
     using Storage = typename Operation::Storage;
-    constexpr int E = GROUP<FORM, Storage>;
-    const Group<OPERANDS<Operation>> group = located<Operation, FORM>(number, p);
-    const auto& place = group.place;
+    constexpr int E = GROUP<SCHEDULE, Storage>;
+    const Group<OPERANDS<Operation>> group = locate_group<Operation, SCHEDULE>(number, p);
+    const auto& location = group.location;
     const int from = group.from, to = group.to;
     if (from >= to) return;
-    const bool at_once = FORM != PANEL && p.whole[0] && to - from == E;
+    const bool at_once = SCHEDULE != PANEL && p.aligned[0] && to - from == E;
     const Key key = key_of(p);
-    const Site site = site_of(place.index);
-    u32 noise[E], y[WORDS_OF<Storage, E>];
+    const MaskPosition position = mask_position(location.index);
+    u32 uniform[E], y[WORDS_OF<Storage, E>];
     Loaded<E, 1, typename Operation::Operands> x = {};
     bool reads = true;
-    if constexpr (FORM == RUNS) {
+    if constexpr (SCHEDULE == RUNS) {
         u32 shared[1] = {};
-        if (!p.degenerate) draw(key, site, purpose_of<Operation>(p), shared);
+        if (!p.degenerate) draw(key, position, purpose_of<Operation>(p), shared);
 #pragma unroll
-        for (int e = 0; e < E; ++e) noise[e] = shared[0];
+        for (int e = 0; e < E; ++e) uniform[e] = shared[0];
         reads = Operation::reads(shared[0] >= p.threshold);
     }
     if (reads) {
         each_operand(x, [&](int i, auto storage, auto& words) {
-            const u64 address = place.address[1 + i];
+            const u64 address = location.address[1 + i];
             if (at_once && p.width[1 + i] != 0)
                 load_group(address, p.width[1 + i], words[0]);
             else
-                load_elements<decltype(storage), E>(address, p.step[1 + i], p.whole[1 + i], from,
+                load_elements<decltype(storage), E>(address, p.step[1 + i], p.aligned[1 + i], from,
                                                     to, words[0]);
         });
     }
-    if constexpr (FORM != RUNS) draw(key, site, purpose_of<Operation>(p, x, 0), noise);
-    apply<Operation>(noise, x, 0, y, p);
-    if constexpr (FORM != PANEL) {
+    if constexpr (SCHEDULE != RUNS) draw(key, position, purpose_of<Operation>(p, x, 0), uniform);
+    apply<Operation>(uniform, x, 0, y, p);
+    if constexpr (SCHEDULE != PANEL) {
         if (at_once) {
-            store_group(place.address[0], y);
+            store_group(location.address[0], y);
             return;
         }
     }
-    store_elements<Storage, E>(place.address[0], p.step[0], p.whole[0], from, to, y);
+    store_elements<Storage, E>(location.address[0], p.step[0], p.aligned[0], from, to, y);
 }
 
-// A thread has K groups in flight, as modules.py says: it loads them all, and then draws. They are a block's threads apart,
-// so that neighbouring threads access neighbouring memory.
+// The schedule FLAT. A thread has K groups in flight: it loads all of them before it draws. They
+// are THREADS groups apart, so that accesses of adjacent threads coalesce.
 template <class Operation, class Index, int K>
-FASTDROP_INLINE void treat_flat(const Argument<AXES<FLAT>>& p) {
+FASTDROP_INLINE void run_flat(const Argument<AXES<FLAT>>& p) {
     using Storage = typename Operation::Storage;
-    constexpr int E = GROUP<FLAT, Storage>, APART = THREADS * E;
-    static_assert(APART % BLOCK == 0, "groups of a thread have one phase");
+    constexpr int E = GROUP<FLAT, Storage>, DISTANCE = THREADS * E;
+    static_assert(DISTANCE % BLOCK == 0, "groups of a thread have one phase");
     const Index number = Index(blockIdx.x) * (THREADS * K) + threadIdx.x;
-    const i64 first = i64(number) * E - Storage::elements_behind(p.address[0]);
-    if (first < 0 || first + (K - 1) * APART + E > i64(p.length)) {  // not all are whole
+    const i64 first = i64(number) * E - Storage::misalignment(p.address[0]);
+    if (first < 0 || first + (K - 1) * DISTANCE + E > i64(p.length)) {  // some groups are partial
 #pragma unroll 1
         for (int k = 0; k < K; ++k) {
             const Index mine = number + Index(k * THREADS);
-            if (mine < Index(p.groups)) treat_group<Operation, FLAT>(mine, p);
+            if (mine < Index(p.groups)) run_group<Operation, FLAT>(mine, p);
         }
         return;
     }
     Loaded<E, K, typename Operation::Operands> x;
     each_operand(x, [&](int i, auto storage, auto& words) {
         const u64 address = p.address[1 + i] + u64(decltype(storage)::bytes(first));
-        load_groups(address, decltype(storage)::bytes(APART), p.width[1 + i], words);
+        load_groups(address, decltype(storage)::bytes(DISTANCE), p.width[1 + i], words);
     });
     const Key key = key_of(p);
-    const Site site = site_of(p.index + u64(first));
+    const MaskPosition position = mask_position(p.index + u64(first));
     const u64 address = p.address[0] + u64(Storage::bytes(first));
 #pragma unroll
     for (int k = 0; k < K; ++k) {
-        u32 noise[E], y[WORDS_OF<Storage, E>];
-        draw(key, {site.block + u64(k * (APART / BLOCK)), site.phase},
-             purpose_of<Operation>(p, x, k), noise);
-        apply<Operation>(noise, x, k, y, p);
-        store_group(address + u64(k * Storage::bytes(APART)), y);
+        u32 uniform[E], y[WORDS_OF<Storage, E>];
+        draw(key, {position.block + u64(k * (DISTANCE / BLOCK)), position.phase},
+             purpose_of<Operation>(p, x, k), uniform);
+        apply<Operation>(uniform, x, k, y, p);
+        store_group(address + u64(k * Storage::bytes(DISTANCE)), y);
     }
 }
 
 template <class Operation, class Index>
-FASTDROP_INLINE void treat_any(const Argument<AXES<ANY>>& p) {
+FASTDROP_INLINE void run_any(const Argument<AXES<ANY>>& p) {
     using Storage = typename Operation::Storage;
     constexpr int E = GROUP<ANY, Storage>;
     const Index number = Index(blockIdx.x) * THREADS + threadIdx.x;
     if (number >= Index(p.groups)) return;
     const Key key = key_of(p);
     const u64 left = p.length - u64(number) * E;
-    u32 noise[E] = {}, y[WORDS_OF<Storage, E>];
+    u32 uniform[E] = {}, y[WORDS_OF<Storage, E>];
     Loaded<E, 1, typename Operation::Operands> x = {};
     u64 address = p.address[0] + u64(number);
 #pragma unroll 1
     for (int e = 0; e < E; ++e) {
         if (u64(e) >= left) break;
-        Place<OPERANDS<Operation>> place;
-        place.begin(p);
-        place.move_to(number * E + Index(e), p, 0);
+        Location<OPERANDS<Operation>> location;
+        location.begin(p);
+        location.move_to(number * E + Index(e), p, 0);
         u32 own[1] = {};
-        if (!p.degenerate) draw(key, site_of(place.index), purpose_of<Operation>(p), own);
+        if (!p.degenerate) draw(key, mask_position(location.index), purpose_of<Operation>(p), own);
         if constexpr (E == 1) {
-            address = place.address[0];
+            address = location.address[0];
             if (Operation::reads(own[0] >= p.threshold)) {
                 each_operand(x, [&](int i, auto storage, auto& words) {
-                    load_elements<decltype(storage), 1>(place.address[1 + i], 0, p.whole[1 + i], 0,
-                                                        1, words[0]);
+                    load_elements<decltype(storage), 1>(location.address[1 + i], 0,
+                                                        p.aligned[1 + i], 0, 1, words[0]);
                 });
             }
         }
 #pragma unroll
-        for (int o = 0; o < E; ++o) noise[o] = o == e ? own[0] : noise[o];
+        for (int o = 0; o < E; ++o) uniform[o] = o == e ? own[0] : uniform[o];
     }
-    apply<Operation>(noise, x, 0, y, p);
-    store_elements<Storage, E>(address, 0, p.whole[0], 0, left < E ? int(left) : E, y);
+    apply<Operation>(uniform, x, 0, y, p);
+    store_elements<Storage, E>(address, 0, p.aligned[0], 0, left < E ? int(left) : E, y);
 }
 
-template <class Operation, Form FORM, class Index, int IN_FLIGHT>
-FASTDROP_INLINE void run(const Argument<AXES<FORM>>& p) {
-    if constexpr (FORM == FLAT) {
-        treat_flat<Operation, Index, IN_FLIGHT>(p);
-    } else if constexpr (FORM == ANY) {
-        treat_any<Operation, Index>(p);
+template <class Operation, Schedule SCHEDULE, class Index, int IN_FLIGHT>
+FASTDROP_INLINE void run(const Argument<AXES<SCHEDULE>>& p) {
+    if constexpr (SCHEDULE == FLAT) {
+        run_flat<Operation, Index, IN_FLIGHT>(p);
+    } else if constexpr (SCHEDULE == ANY) {
+        run_any<Operation, Index>(p);
     } else {
         const Index number = Index(blockIdx.x) * THREADS + threadIdx.x;
-        if (number < Index(p.groups)) treat_group<Operation, FORM>(number, p);
+        if (number < Index(p.groups)) run_group<Operation, SCHEDULE>(number, p);
     }
 }
 
 }  // namespace fastdrop
 
-// Entry points. Plain names, because names of templates would have to be looked up by compiling:
-// CuPy then does not use what it has cached on disk. The operation comes last: it may have commas.
-#define FASTDROP_KERNEL(NAME, FORM, INDEX, IN_FLIGHT, ...)                                \
+// Entry points, extern "C": CuPy would have to compile to look up the mangled names of templates,
+// and would not use its disk cache. The operation is the last macro argument, for it may contain
+// commas.
+#define FASTDROP_KERNEL(NAME, SCHEDULE, INDEX, IN_FLIGHT, ...)                                \
     extern "C" __global__ void                                                            \
         __launch_bounds__(fastdrop::THREADS,                                              \
-                          (fastdrop::LEAST_BLOCKS<fastdrop::FORM, __VA_ARGS__>))          \
-        NAME(const __grid_constant__ fastdrop::Argument<fastdrop::AXES<fastdrop::FORM>> p) { \
-        fastdrop::run<__VA_ARGS__, fastdrop::FORM, INDEX, IN_FLIGHT>(p);                  \
+                          (fastdrop::MIN_BLOCKS<fastdrop::SCHEDULE, __VA_ARGS__>))          \
+        NAME(const __grid_constant__ fastdrop::Argument<fastdrop::AXES<fastdrop::SCHEDULE>> p) { \
+        fastdrop::run<__VA_ARGS__, fastdrop::SCHEDULE, INDEX, IN_FLIGHT>(p);                  \
     }
 
-#define FASTDROP_FORM(NAME, FORM, IN_FLIGHT, ...)                                         \
-    FASTDROP_KERNEL(NAME##_32, FORM, fastdrop::u32, IN_FLIGHT, __VA_ARGS__)               \
-    FASTDROP_KERNEL(NAME##_64, FORM, fastdrop::u64, IN_FLIGHT, __VA_ARGS__)
+#define FASTDROP_SCHEDULE(NAME, SCHEDULE, IN_FLIGHT, ...)                                         \
+    FASTDROP_KERNEL(NAME##_32, SCHEDULE, fastdrop::u32, IN_FLIGHT, __VA_ARGS__)               \
+    FASTDROP_KERNEL(NAME##_64, SCHEDULE, fastdrop::u64, IN_FLIGHT, __VA_ARGS__)
 
-// Adds 1 to the stream of a key in device memory.
+// Add 1 to the stream of a key in device memory.
 #define FASTDROP_ADVANCE(NAME)                                                            \
     extern "C" __global__ void NAME(fastdrop::Key* key) { key->stream += 1; }

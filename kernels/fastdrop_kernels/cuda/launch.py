@@ -1,7 +1,8 @@
-"""Launches: which kernels, over which grids, with which bytes as their argument. Pure Python.
+"""Plan launches: which kernels, with which grid, and the bytes of their argument. Pure Python.
 
-What depends on the layout alone is planned once and kept as bytes; a call puts addresses, key and
-parameters in front. kernels.cuh says what the forms are.
+The driver calls `launches` and `launch_plan`. The part of the argument that depends on the layout
+only is planned once and cached as bytes; a call prepends addresses, key and parameters. kernels.cuh
+explains the schedules.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .modules import (
     FLAT,
     IN_FLIGHT,
     LINE,
-    MOST_AXES,
+    MAX_AXES,
     PANEL,
     RUNS,
     THREADS,
@@ -32,15 +33,14 @@ from .operations import Operation
 
 MAX_OPERANDS = 3
 MAX_BLOCKS = 2**31 - 1  # of a grid
-NARROW_BELOW = 2**31 - 2**20  # elements that are counted in 32 bits, with room to round up
+INDEX32_BELOW = 2**31 - 2**20  # elements; 32-bit indices need some room to round up
 
 _BLOCK = 8
 _UNUSED = [(0,) * (MAX_OPERANDS + 1 - used) for used in range(MAX_OPERANDS + 2)]
 
-# Params of operations.cuh: addresses and key, what else may change from call to call, and what does
-# not; and one Axis.
-KEYED = struct.Struct("<4Q 2Q Q")
-LAW = struct.Struct("<Q 32s 2I")
+# `Params` of operations.cuh in three parts: addresses and key, call parameters, layout. And `Axis`.
+ADDRESSES_AND_KEY = struct.Struct("<4Q 2Q Q")
+CALL = struct.Struct("<Q 32s 2I")
 LAYOUT = struct.Struct("<2Q 4q 4I 4I 56s 2I")
 AXIS = struct.Struct("<2Q 4q 2I")
 
@@ -56,11 +56,11 @@ class Launch(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A launch of a layout, without what changes from call to call."""
+    """A launch of a layout, without the part of the argument that differs between calls."""
 
     kernel: str
     grid: int
-    shifts: tuple[int, ...]  # to add to the addresses of y and the operands
+    shifts: tuple[int, ...]  # added to the addresses of y and the operands
     index_shift: int
     layout: bytes
 
@@ -78,22 +78,22 @@ def launches(
     value: bytes = b"",
     key_pointer: int | None = None,
 ) -> list[Launch]:
-    """Plan the launches of an operation over arrays that are not empty; mostly there is one.
+    """Plan the launches of an operation on non-empty arrays; usually one.
 
     Parameters
     ----------
     operation : Operation
-        What to do.
+        The operation.
     addresses : list of int
         Of y, and then of the operands.
     shape : tuple of int
-        Of all of them.
+        Of all arrays.
     strides : tuple of tuple of int
-        In bytes, in the order of `addresses`; in bits for y where the operation packs.
+        In bytes, in the order of `addresses`; in bits for a packed y.
     index : int
         Mask index of the first element.
     index_strides : tuple of int
-        Steps through the mask, in elements.
+        Mask index strides.
     seed, stream : int
         The key.
     threshold : int
@@ -101,13 +101,13 @@ def launches(
     value : bytes
         The parameters of the operation, at most 32 bytes.
     key_pointer : int, optional
-        Address of seed and stream in device memory, which are read there instead.
+        Address of seed and stream in device memory, to be used instead of the arguments.
     """
-    again = repeatable(operation, shape, strides, index, index_strides, threshold, value)
-    return again(seed, stream, key_pointer or 0, *addresses)
+    make_launches = launch_plan(operation, shape, strides, index, index_strides, threshold, value)
+    return make_launches(seed, stream, key_pointer or 0, *addresses)
 
 
-def repeatable(
+def launch_plan(
     operation: Operation,
     shape: tuple[int, ...],
     strides: tuple[tuple[int, ...], ...],
@@ -116,43 +116,43 @@ def repeatable(
     threshold: int,
     value: bytes = b"",
 ) -> Callable[..., list[Launch]]:
-    """Return ``again(seed, stream, key_pointer, *addresses)``, which plans as `launches` does.
+    """Return ``make_launches(seed, stream, key_pointer, *addresses)`` for arrays of one layout.
 
-    Without a key in device memory, its address is 0.
+    `key_pointer` is 0 if the key is not in device memory.
     """
-    common = not (operation.exact or operation.own)
+    common = not (operation.needs_uniform or operation.per_element)
     degenerate = common and is_degenerate(threshold)
-    if degenerate:  # one decision for all, however they are indexed
+    if degenerate:  # one decision for all elements, whatever their indices
         index_strides = (0,) * len(shape)
-        threshold = 1 if threshold else 0  # all noise is 0
+        threshold = 1 if threshold else 0  # uniforms are 0 in the kernel
     module, unused = operation.module, _UNUSED[len(strides)]
-    known: dict[tuple[int, ...], list[_Ready]] = {}  # by phases: at most 16 of each address
+    cached: dict[tuple[int, ...], list[_Planned]] = {}  # by phases: at most 16 for each address
 
-    def ready_for(phases: tuple[int, ...]) -> list[_Ready]:
-        found = known[phases] = [
-            (kernel, grid, shifts, LAW.pack(index + shift, value, threshold, degenerate) + layout)
+    def plan_for(phases: tuple[int, ...]) -> list[_Planned]:
+        planned = cached[phases] = [
+            (kernel, grid, shifts, CALL.pack(index + shift, value, threshold, degenerate) + layout)
             for kernel, grid, shifts, shift, layout in pieces(
                 operation, shape, strides, index_strides, phases
             )
         ]
-        return found
+        return planned
 
-    def again(seed: int, stream: int, key_pointer: int, *addresses: int) -> list[Launch]:
+    def make_launches(seed: int, stream: int, key_pointer: int, *addresses: int) -> list[Launch]:
         phases = tuple([address % 16 for address in addresses])
-        ready = known.get(phases) or ready_for(phases)
-        made, places = [], addresses
-        for kernel, grid, shifts, rest in ready:
-            if len(ready) > 1:
-                places = tuple([(a + s) % 2**64 for a, s in zip(addresses, shifts, strict=True)])
-            first = KEYED.pack(*places, *unused, seed, stream, key_pointer)
-            made.append(_launch(Launch, (module, kernel, grid, THREADS, first + rest)))
-        return made
+        planned = cached.get(phases) or plan_for(phases)
+        result, shifted = [], addresses
+        for kernel, grid, shifts, rest in planned:
+            if len(planned) > 1:
+                shifted = tuple([(a + s) % 2**64 for a, s in zip(addresses, shifts, strict=True)])
+            first = ADDRESSES_AND_KEY.pack(*shifted, *unused, seed, stream, key_pointer)
+            result.append(_launch(Launch, (module, kernel, grid, THREADS, first + rest)))
+        return result
 
-    return again
+    return make_launches
 
 
-_Ready = tuple[str, int, tuple[int, ...], bytes]  # a piece, with all but addresses and key
-_launch = tuple.__new__  # half the time of the class's own
+_Planned = tuple[str, int, tuple[int, ...], bytes]  # a piece, without addresses and key
+_launch = tuple.__new__  # twice as fast as Launch(...)
 
 
 def advancing(key_pointer: int) -> Launch:
@@ -168,28 +168,28 @@ def pieces(
     index_strides: tuple[int, ...],
     phases: tuple[int, ...],
 ) -> tuple[Piece, ...]:
-    """Plan a layout; `phases` are the addresses modulo 16."""
+    """Plan the launches of a layout; `phases` are the addresses modulo 16."""
     output, *inputs = strides
     axes = merged_axes(shape, *inputs, output, index_strides)
-    # From here on y comes first, as in Params.
+    # y first, as in Params.
     ordered = [(n, y, *x, i) for n, *x, y, i in axes]
-    return tuple(_cut(operation, ordered, phases, (0,) * len(strides), 0))
+    return tuple(_split(operation, ordered, phases, (0,) * len(strides), 0))
 
 
-def _cut(
+def _split(
     operation: Operation,
     axes: list[Axis],
     phases: tuple[int, ...],
     shifts: tuple[int, ...],
     index_shift: int,
 ) -> Iterator[Piece]:
-    """Cut in two what is too much for a launch."""
-    kernel, grid, layout = _planned(operation, axes, phases)
-    # Bits are packed in C order, so that parts of the outermost axis alone are whole bytes.
-    packed = operation.storage.together > 1
+    """Split a layout in two until each part fits one launch."""
+    kernel, grid, layout = _plan(operation, axes, phases)
+    # Packed masks are in C order: only parts of the outermost axis can be whole bytes.
+    packed = operation.storage.per_unit > 1
     at = 0 if packed else max(range(len(axes)), key=lambda a: axes[a][0], default=0)
-    inside = math.prod(axis[0] for axis in axes[1:])
-    unit = _BLOCK // math.gcd(_BLOCK, inside) if packed else 1
+    inner = math.prod(axis[0] for axis in axes[1:])
+    unit = _BLOCK // math.gcd(_BLOCK, inner) if packed else 1
     if grid <= MAX_BLOCKS or axes[at][0] < 2 * unit:
         yield Piece(kernel, grid, shifts, index_shift, layout)
         return
@@ -197,8 +197,8 @@ def _cut(
     middle = length // 2 // unit * unit
     for start, stop in ((0, middle), (middle, length)):
         part = [*axes[:at], (stop - start, *steps, index_step), *axes[at + 1 :]]
-        moves = [start * step // operation.storage.together for step in steps]
-        yield from _cut(
+        moves = [start * step // operation.storage.per_unit for step in steps]
+        yield from _split(
             operation,
             part,
             tuple((phase + move) % 16 for phase, move in zip(phases, moves, strict=True)),
@@ -207,9 +207,9 @@ def _cut(
         )
 
 
-def _form(operation: Operation, axes: list[Axis]) -> str:
+def _schedule(operation: Operation, axes: list[Axis]) -> str:
     length, step, *_, index_step = axes[-1]
-    if operation.storage.together > 1:  # y is contiguous, but rows may begin within a byte
+    if operation.storage.per_unit > 1:  # y is contiguous, but rows may begin within a byte
         return FLAT if len(axes) == 1 and index_step == 1 else ANY
     if len(axes) > AXES:
         return ANY
@@ -220,65 +220,65 @@ def _form(operation: Operation, axes: list[Axis]) -> str:
     return ANY
 
 
-def _planned(
+def _plan(
     operation: Operation, axes: list[Axis], phases: tuple[int, ...]
 ) -> tuple[str, int, bytes]:
     sizes = [storage.itemsize for storage in (operation.storage, *operation.operands)]
-    together = operation.storage.together
+    per_unit = operation.storage.per_unit
     arrays = range(len(phases))
     axes = axes or [(1, *sizes, 0)]
-    form = _form(operation, axes)
+    schedule = _schedule(operation, axes)
     elements = math.prod(axis[0] for axis in axes)
     unused = [0] * (MAX_OPERANDS + 1 - len(phases))
 
     def divisible(by: int, array: int) -> bool:
-        steps = [] if together > 1 else [axis[1 + array] for axis in axes]
+        steps = [] if per_unit > 1 else [axis[1 + array] for axis in axes]
         return not any(number % by for number in (phases[array], *steps))
 
-    whole = [divisible(sizes[array], array) for array in arrays]
+    aligned = [divisible(sizes[array], array) for array in arrays]
     width = [0 for _ in arrays]
-    slots, around = 0, axes
-    if form == ANY:
+    row_groups, outer = 0, axes
+    if schedule == ANY:
         length, step = elements, [0 for _ in arrays]
-        groups = -(-elements // together)
+        groups = -(-elements // per_unit)
     else:
-        inner = axes[-1] if form != PANEL else next(axis for axis in axes if axis[-1] == 1)
-        around = [axis for axis in axes if axis is not inner]
+        inner = axes[-1] if schedule != PANEL else next(axis for axis in axes if axis[-1] == 1)
+        outer = [axis for axis in axes if axis is not inner]
         length, step = inner[0], list(inner[1:-1])
-        if form == PANEL:
-            slots = (length + 2 * _BLOCK - 2) // _BLOCK
+        if schedule == PANEL:
+            row_groups = (length + 2 * _BLOCK - 2) // _BLOCK
         else:
-            width = [0, *(_width(operation, i, inner, around, phases) for i in arrays[1:])]
-            slots = _slots(operation, length, around, phases[0], whole[0])
+            width = [0, *(_width(operation, i, inner, outer, phases) for i in arrays[1:])]
+            row_groups = _row_groups(operation, length, outer, phases[0], aligned[0])
             step[0] = sizes[0]
-        groups = slots * math.prod(axis[0] for axis in around)
-        if form == LINE and not around and whole[0] and all(width[1:]):
-            form = FLAT
-    narrow = elements < NARROW_BELOW
-    at_once = -(-IN_FLIGHT // operation.module.share) if form == FLAT else 1
+        groups = row_groups * math.prod(axis[0] for axis in outer)
+        if schedule == LINE and not outer and aligned[0] and all(width[1:]):
+            schedule = FLAT
+    index32 = elements < INDEX32_BELOW
+    at_once = -(-IN_FLIGHT // operation.module.divisor) if schedule == FLAT else 1
     grid = -(-groups // (THREADS * at_once))
     layout = LAYOUT.pack(
         groups,
         length,
         *step,
         *unused,
-        *whole,
+        *aligned,
         *unused,
         *width,
         *unused,
-        packed_axis((slots, 0)),
-        len(around),
+        packed_axis((row_groups, 0)),
+        len(outer),
         0,
     )
-    table = b"".join(map(packed_axis, reversed(around)))
-    table += bytes(AXIS.size * (MOST_AXES if form == ANY else AXES) - len(table))
-    return kernel_name(operation.module, form, narrow), grid, layout + table
+    table = b"".join(map(packed_axis, reversed(outer)))
+    table += bytes(AXIS.size * (MAX_AXES if schedule == ANY else AXES) - len(table))
+    return kernel_name(operation.module, schedule, index32), grid, layout + table
 
 
 def packed_axis(axis: Axis) -> bytes:
-    """Return an axis as kernels read it: length, steps through memory and index step."""
+    """Return an axis as kernels read it: length, index stride, strides in memory, and divisor."""
     length, *steps, index_step = axis
-    # For the division by the length, see `divided` in kernels.cuh: right below 2**31.
+    # For the division by the length, see `divide` in kernels.cuh; exact below 2**31.
     shift = max(length - 1, 0).bit_length()
     magic = ((1 << 32) * ((1 << shift) - length) // length + 1) % 2**32 if length else 0
     return AXIS.pack(
@@ -287,27 +287,29 @@ def packed_axis(axis: Axis) -> bytes:
 
 
 def _width(
-    operation: Operation, array: int, inner: Axis, around: list[Axis], phases: tuple[int, ...]
+    operation: Operation, array: int, inner: Axis, outer: list[Axis], phases: tuple[int, ...]
 ) -> int:
-    """Return the bytes of an operand's group that can be loaded at once, where y's is aligned."""
+    """Return the width of an operand's loads in bytes, for groups aligned in y; 0 if none."""
     written, read = operation.storage, operation.operands[array - 1]
     if inner[1 + array] != read.itemsize:
         return 0
-    # What lies between an element of the operand and where it would lie if both began together.
-    places = [phases[array] - phases[0] // written.itemsize * read.itemsize]
-    places += [axis[1 + array] - axis[1] // written.itemsize * read.itemsize for axis in around]
-    return math.gcd(16, written.group * read.itemsize, *places)
+    # Offsets of the operand's elements relative to those of an operand aligned like y.
+    offsets = [phases[array] - phases[0] // written.itemsize * read.itemsize]
+    offsets += [axis[1 + array] - axis[1] // written.itemsize * read.itemsize for axis in outer]
+    return math.gcd(16, written.group * read.itemsize, *offsets)
 
 
-def _slots(operation: Operation, length: int, around: list[Axis], phase: int, whole: bool) -> int:
-    """Return the groups that a row may touch."""
-    group, together = operation.storage.group, operation.storage.together
-    if together > 1:
-        behind = phase % 4 * together
-    elif not whole:
-        behind = 0
-    elif any(axis[1] % 16 for axis in around):  # rows begin anywhere in a group
-        behind = group - 1
+def _row_groups(
+    operation: Operation, length: int, outer: list[Axis], phase: int, aligned: bool
+) -> int:
+    """Return the number of groups that a row may touch."""
+    group, per_unit = operation.storage.group, operation.storage.per_unit
+    if per_unit > 1:
+        skipped = phase % 4 * per_unit
+    elif not aligned:
+        skipped = 0
+    elif any(axis[1] % 16 for axis in outer):  # rows may begin at any element of a group
+        skipped = group - 1
     else:
-        behind = phase // operation.storage.itemsize
-    return -(-(behind + length) // group)
+        skipped = phase // operation.storage.itemsize
+    return -(-(skipped + length) // group)

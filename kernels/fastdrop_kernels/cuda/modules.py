@@ -1,7 +1,7 @@
-"""Modules: the CUDA C++ text of an operation's kernels, compiled as one.
+"""Modules: the CUDA C++ source of an operation's kernels, compiled together.
 
-A module is the headers and a macro for each form. Its kernels are named after the operation,
-so that a profiler shows what runs.
+A module is the headers and one macro call for each schedule. Its kernels are named after the
+operation, for profilers. The launcher compiles `source`; `operations` describes the modules.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 from .. import normal_coefficients as quantile
 
-FLAT, LINE, RUNS, PANEL, ANY = FORMS = ("FLAT", "LINE", "RUNS", "PANEL", "ANY")  # see kernels.cuh
+SCHEDULES = ("FLAT", "LINE", "RUNS", "PANEL", "ANY")  # see kernels.cuh
+FLAT, LINE, RUNS, PANEL, ANY = SCHEDULES
 
 THREADS = 256  # of a CUDA block
-IN_FLIGHT = 4  # groups that a thread loads before it draws, in the form FLAT
-AXES, MOST_AXES = 8, 32  # that a kernel can walk over: any but ANY, and ANY
+IN_FLIGHT = 4  # groups that a thread loads before it draws, in the schedule FLAT
+AXES, MAX_AXES = 8, 32  # axes that a kernel supports: of all schedules but ANY, and of ANY
 
-# Products are rounded before anything is added to them, as on the CPU.
+# No fused multiply-add: products are rounded before the addition, as on the CPU.
 OPTIONS = ("-std=c++17", "--fmad=false")
 
 _HEADERS = tuple(
@@ -31,21 +32,21 @@ _HEADERS = tuple(
 
 
 class Module(NamedTuple):
-    """What is compiled together."""
+    """Kernels that are compiled together."""
 
     name: str
     functor: str  # empty for the module that only advances keys
-    forms: tuple[str, ...]
-    share: int = 1  # it has IN_FLIGHT / share groups in flight, rounded up
+    schedules: tuple[str, ...]
+    divisor: int = 1  # a thread has IN_FLIGHT / divisor groups in flight, rounded up
     definition: str = ""  # C++ text in front of the kernels
 
 
 ADVANCE = Module("advance", "", ())
 
 
-def kernel_name(module: Module, form: str, narrow: bool) -> str:
-    """Return the name of a kernel, which counts in 32 or 64 bits."""
-    return f"{module.name}_{form.lower()}_{32 if narrow else 64}"
+def kernel_name(module: Module, schedule: str, index32: bool) -> str:
+    """Return the name of a kernel with 32-bit or 64-bit indices."""
+    return f"{module.name}_{schedule.lower()}_{32 if index32 else 64}"
 
 
 def _number(value: float) -> str:
@@ -58,13 +59,13 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 @functools.cache
 def header() -> str:
-    """Return the text that all modules begin with."""
+    """Return the source that all modules begin with: settings and headers."""
     folder = Path(__file__).parent
     settings: dict[str, int | str] = {
         "THREADS": THREADS,
         "IN_FLIGHT": IN_FLIGHT,
         "AXES": AXES,
-        "MOST_AXES": MOST_AXES,
+        "MAX_AXES": MAX_AXES,
     }
     settings |= {
         "CENTRE": _number(quantile.CENTRE),
@@ -81,17 +82,18 @@ def header() -> str:
 
 
 def body(module: Module) -> str:
-    """Return the text of a module behind the header."""
+    """Return the source of a module after the header."""
     if module == ADVANCE:
         return "FASTDROP_ADVANCE(advance)\n"
-    what = f"(FASTDROP_IN_FLIGHT + {module.share - 1}) / {module.share}, {module.functor}"
+    rest = f"(FASTDROP_IN_FLIGHT + {module.divisor - 1}) / {module.divisor}, {module.functor}"
     entries = (
-        f"FASTDROP_FORM({module.name}_{form.lower()}, {form}, {what})\n" for form in module.forms
+        f"FASTDROP_SCHEDULE({module.name}_{schedule.lower()}, {schedule}, {rest})\n"
+        for schedule in module.schedules
     )
     return module.definition + "".join(entries)
 
 
 @functools.cache
 def source(module: Module) -> str:
-    """Return the whole text of a module."""
+    """Return the whole source of a module."""
     return header() + body(module)

@@ -1,10 +1,9 @@
-// Operations: what becomes of an element once its noise is known.
+// Operations: functors that compute an output element from its uniform and its operands.
 //
-// An operation names the storage type of what it writes, those of the operands that it reads, and
-// what noise it needs. Of an element's noise and operands it makes what is written. It selects and
-// never multiplies by the mask, so that a NaN or an infinity in a dropped place vanishes. A new one
-// is a few lines; the kernels around it are shared. Its float32 arithmetic needs functions such as
-// `times`, or subnormals are lost.
+// An operation declares the storage type of the output, those of its operands, and what it needs of
+// the uniforms. It selects and never multiplies by the mask, so that a dropped NaN or infinity
+// disappears. A new operation is a few lines; the kernels around it are shared. Its float32
+// arithmetic must use `multiply`, `add` and `subtract`, or subnormals are flushed to zero.
 
 namespace fastdrop {
 
@@ -22,39 +21,39 @@ struct Reads {
     }
 };
 
-// What an operation needs of an element's uniform: its comparison with the launch's threshold, or
-// with the element's own, which is the second operand, or the only one; or the uniform itself.
-enum Noise { COMMON, OWN, EXACT };
+// What an operation needs of the uniforms: a comparison with the launch's threshold; a comparison
+// with a per-element threshold, which is the second operand, or the only one; or the exact uniform.
+enum Uniforms { COMPARE_COMMON, COMPARE_OWN, EXACT };
 
-// An axis around what a thread treats. Steps are in bytes through memory, y first and then the
-// operands, and in elements through the mask.
+// An outer axis. Strides are in bytes in memory, y first and then the operands, and in elements in
+// the mask.
 struct Axis {
     u64 length;
     u64 index_step;
     i64 step[1 + MAX_OPERANDS];
-    u32 magic, shift;  // of the division by the length, see `divided`
+    u32 magic, shift;  // for the division by the length, see `divide`
 };
 
-// What a launch is told. launch.py packs it, and a test compares the places of all fields.
+// The parameters of a launch. launch.py packs them, and a test compares the offsets of all fields.
 struct Params {
-    u64 address[1 + MAX_OPERANDS];  // y, and the operands
+    u64 address[1 + MAX_OPERANDS];  // of y and the operands
     u64 seed, stream;
-    u64 key;       // address of seed and stream in device memory instead; or 0
-    u64 index;     // mask index of the first element
-    u64 value[4];  // what an operation needs besides: see `parameter`
+    u64 key;        // address of seed and stream in device memory, if not 0
+    u64 index;      // mask index of the first element
+    u64 value[4];   // the operation's parameters, see `parameter`
     u32 threshold;
-    u32 degenerate;   // nothing is drawn: p is 0 or 1, and one decision holds for all
-    // From here on it is the layout that speaks, which does not change from call to call.
-    u64 groups;    // pieces of work, each of one thread
-    u64 length;    // of the inner axis, or of all where every element has coordinates of its own
-    i64 step[1 + MAX_OPERANDS];    // along the inner axis
-    u32 whole[1 + MAX_OPERANDS];   // whether elements are aligned to their size
+    u32 degenerate;  // p is 0 or 1: nothing is drawn, and one decision holds for all elements
+    // The rest depends on the layout only.
+    u64 groups;    // groups of elements; each is one thread's work
+    u64 length;    // of the inner axis; for the schedule ANY, the number of elements
+    i64 step[1 + MAX_OPERANDS];    // strides along the inner axis
+    u32 aligned[1 + MAX_OPERANDS];   // whether elements are aligned to their size
     u32 width[1 + MAX_OPERANDS];   // bytes of a group that can be loaded at once; 0: only elements
-    Axis slots;    // groups along the inner axis: length, magic and shift (softmax.cuh: see there)
+    Axis row_groups;  // groups along the inner axis: length, magic and shift; see also softmax.cuh
     u32 axes, unused;
 };
 
-// The whole argument of a kernel. Most launches have few axes, and more go another way.
+// The whole argument of a kernel. Launches with more axes use the schedule ANY.
 template <int AXES>
 struct Argument : Params {
     Axis axis[AXES];  // innermost first
@@ -69,116 +68,117 @@ FASTDROP_INLINE Value parameter(const Params& p, int byte) {
     return value;
 }
 
-// What most operations say of themselves: they read x of the type that they write, and what else
-// they are told. Of dropped elements nothing is read, where the launch's threshold tells which.
-template <class Storage_, Noise NOISE_, class... Others>
+// Base of most operations: they read x in the storage type of the output, and further operands.
+// `reads` returns whether operands are read, given the decision by the launch's threshold: not for
+// elements that it drops.
+template <class Storage_, Uniforms NOISE_, class... Others>
 struct Of {
     using Storage = Storage_;
     using Value = typename Storage::Value;
     using Operands = Reads<Storage, Others...>;
-    static constexpr Noise NOISE = NOISE_;
-    static FASTDROP_INLINE bool reads(bool kept) { return NOISE != COMMON || kept; }
+    static constexpr Uniforms UNIFORMS = NOISE_;
+    static FASTDROP_INLINE bool reads(bool kept) { return UNIFORMS != COMPARE_COMMON || kept; }
 };
 
-// Dropout: kept elements times the parameter, dropped ones +0.0.
+// Dropout: kept elements times the parameter, +0.0 where dropped.
 template <class Storage>
-struct Drop : Of<Storage, COMMON> {
+struct Drop : Of<Storage, COMPARE_COMMON> {
     using Value = typename Storage::Value;
-    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
-        return noise >= p.threshold ? times(x, parameter<Value>(p, 0)) : Value(0);
+    static FASTDROP_INLINE Value apply(u32 uniform, const Params& p, Value x) {
+        return uniform >= p.threshold ? multiply(x, parameter<Value>(p, 0)) : Value(0);
     }
 };
 
-// Dropout by thresholds and factors of the elements' own. An infinite factor drops whatever the
-// threshold: 2**32, which is above all noise, has no place in 32 bits.
+// Dropout with per-element thresholds and factors. An infinite factor drops the element: a
+// threshold of 2**32, above all uniforms, does not fit in 32 bits.
 template <class Storage, class Factor>
-struct DropEach : Of<Storage, OWN, Moved<4>, Factor> {
+struct DropEach : Of<Storage, COMPARE_OWN, Raw<4>, Factor> {
     using Value = typename Storage::Value;
-    static FASTDROP_INLINE Value apply(u32 noise, const Params&, Value x, u32 threshold,
+    static FASTDROP_INLINE Value apply(u32 uniform, const Params&, Value x, u32 threshold,
                                        Value factor) {
         using Bits = typename BitsOf<sizeof(Value)>::type;
         constexpr u64 INFINITE = sizeof(Value) == 8 ? 0x7FF0000000000000u : 0x7F800000u;
-        const bool kept = noise >= threshold && cast<Bits>(factor) != Bits(INFINITE);
-        return kept ? times(x, factor) : Value(0);
+        const bool kept = uniform >= threshold && bit_cast<Bits>(factor) != Bits(INFINITE);
+        return kept ? multiply(x, factor) : Value(0);
     }
 };
 
-// Alpha dropout: kept elements times a parameter plus another, dropped ones a third.
+// Alpha dropout with parameters a, b, c: a * x + b where kept, c where dropped.
 template <class Storage>
-struct Alpha : Of<Storage, COMMON> {
+struct Alpha : Of<Storage, COMPARE_COMMON> {
     using Value = typename Storage::Value;
-    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
+    static FASTDROP_INLINE Value apply(u32 uniform, const Params& p, Value x) {
         constexpr int NEXT = sizeof(Value);
-        const Value kept = plus(times(x, parameter<Value>(p, 0)), parameter<Value>(p, NEXT));
-        return noise >= p.threshold ? kept : parameter<Value>(p, 2 * NEXT);
+        const Value kept = add(multiply(x, parameter<Value>(p, 0)), parameter<Value>(p, NEXT));
+        return uniform >= p.threshold ? kept : parameter<Value>(p, 2 * NEXT);
     }
 };
 
-// A normal number of the deviation that is the parameter.
+// A normal number with the parameter as its standard deviation.
 template <class Value>
-FASTDROP_INLINE Value deviate(u32 noise, const Params& p) {
-    return times(computed<Value>(standard_normal(noise)), parameter<Value>(p, 0));
+FASTDROP_INLINE Value scaled_normal(u32 uniform, const Params& p) {
+    return multiply(to_value<Value>(standard_normal(uniform)), parameter<Value>(p, 0));
 }
 
-// Gaussian dropout: elements times normals of mean 1, whose deviation is the parameter.
+// Gaussian dropout: elements times normals of mean 1, with the parameter as standard deviation.
 template <class Storage>
 struct GaussianDrop : Of<Storage, EXACT> {
     using Value = typename Storage::Value;
-    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
-        return times(x, plus(deviate<Value>(noise, p), Value(1)));
+    static FASTDROP_INLINE Value apply(u32 uniform, const Params& p, Value x) {
+        return multiply(x, add(scaled_normal<Value>(uniform, p), Value(1)));
     }
 };
 
-// Gaussian noise: elements plus normals of mean 0, whose deviation is the parameter.
+// Gaussian noise: elements plus normals of mean 0, with the parameter as standard deviation.
 template <class Storage>
 struct GaussianAdd : Of<Storage, EXACT> {
     using Value = typename Storage::Value;
-    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
-        return plus(x, deviate<Value>(noise, p));
+    static FASTDROP_INLINE Value apply(u32 uniform, const Params& p, Value x) {
+        return add(x, scaled_normal<Value>(uniform, p));
     }
 };
 
-// Masked fill: kept elements as they are, dropped ones the parameter.
+// Masked fill: kept elements unchanged, the parameter where dropped.
 template <class Storage>
-struct Fill : Of<Storage, COMMON> {
+struct Fill : Of<Storage, COMPARE_COMMON> {
     using Value = typename Storage::Value;
-    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x) {
-        return noise >= p.threshold ? x : parameter<Value>(p, 0);
+    static FASTDROP_INLINE Value apply(u32 uniform, const Params& p, Value x) {
+        return uniform >= p.threshold ? x : parameter<Value>(p, 0);
     }
 };
 
-// Masked fill by thresholds of the elements' own. They have 64 bits, for 2**32, which drops all.
+// Masked fill with per-element thresholds, of 64 bits: 2**32 always drops.
 template <class Storage>
-struct FillEach : Of<Storage, OWN, Moved<8>> {
+struct FillEach : Of<Storage, COMPARE_OWN, Raw<8>> {
     using Value = typename Storage::Value;
-    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x, u64 threshold) {
-        return noise >= threshold ? x : parameter<Value>(p, 0);
+    static FASTDROP_INLINE Value apply(u32 uniform, const Params& p, Value x, u64 threshold) {
+        return uniform >= threshold ? x : parameter<Value>(p, 0);
     }
 };
 
-// The decision itself, 1 kept and 0 dropped: a byte each, or a bit each.
+// The keep mask, 1 kept and 0 dropped, as bytes or packed to bits.
 template <class Storage_>
 struct Mark {
     using Storage = Storage_;
     using Value = typename Storage::Value;
     using Operands = Reads<>;
-    static constexpr Noise NOISE = COMMON;
+    static constexpr Uniforms UNIFORMS = COMPARE_COMMON;
     static FASTDROP_INLINE bool reads(bool) { return false; }
-    static FASTDROP_INLINE Value apply(u32 noise, const Params& p) {
-        return noise >= p.threshold;
+    static FASTDROP_INLINE Value apply(u32 uniform, const Params& p) {
+        return uniform >= p.threshold;
     }
 };
 
-// The decision by thresholds of the elements' own, of 64 bits.
+// The keep mask with per-element thresholds, of 64 bits.
 template <class Storage_>
 struct MarkEach {
     using Storage = Storage_;
     using Value = typename Storage::Value;
-    using Operands = Reads<Moved<8>>;
-    static constexpr Noise NOISE = OWN;
+    using Operands = Reads<Raw<8>>;
+    static constexpr Uniforms UNIFORMS = COMPARE_OWN;
     static FASTDROP_INLINE bool reads(bool) { return true; }
-    static FASTDROP_INLINE Value apply(u32 noise, const Params&, u64 threshold) {
-        return noise >= threshold;
+    static FASTDROP_INLINE Value apply(u32 uniform, const Params&, u64 threshold) {
+        return uniform >= threshold;
     }
 };
 

@@ -1,4 +1,8 @@
-"""Operations: which C++ functor, over which storage type. operations.cuh says what they do."""
+"""Operations: rows of the catalogue, their C++ functors and storage types.
+
+operations.cuh implements the functors. The driver looks operations up here, and `launch` reads
+their storage types.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +14,16 @@ import numpy as np
 
 from .. import catalogue
 from ..catalogue import CATALOGUE, Row
-from .modules import ANY, FLAT, FORMS, Module
+from .modules import ANY, FLAT, SCHEDULES, Module
 
 
 class Storage(NamedTuple):
-    """What of a storage type of storage.cuh is known here."""
+    """A storage type of storage.cuh."""
 
     name: str
-    itemsize: int  # bytes that a step along contiguous elements takes, or of 8 packed ones
-    group: int  # elements that are written at once where memory is contiguous
-    together: int = 1  # elements that cannot be written one by one
+    itemsize: int  # bytes of a unit: of an element, or of 8 packed ones
+    group: int  # elements of the widest store
+    per_unit: int = 1  # elements of a unit, the least that can be stored
 
 
 FLOAT16 = Storage("Float16", 2, 8)
@@ -28,32 +32,32 @@ FLOAT32 = Storage("Float32", 4, 4)
 FLOAT64 = Storage("Float64", 8, 2)
 BOOL = Storage("Bool", 1, 16)
 PACKED = Storage("Packed", 1, 32, 8)
-MOVED = {size: Storage(f"Moved<{size}>", size, 16 // size) for size in (1, 2, 4, 8, 16)}
+RAW = {size: Storage(f"Raw<{size}>", size, 16 // size) for size in catalogue.SIZES}
 
 
-@dataclass(frozen=True, eq=False)  # compared and hashed as objects, which is quick
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity, which is fast
 class Operation:
-    """One member of the kernel family."""
+    """An element-wise operation."""
 
     name: str
     functor: str  # a C++ template over the storage type
-    storage: Storage  # of what is written
-    operands: tuple[Storage, ...]  # of what is read: x, and what belongs to its elements
-    exact: bool = False  # whether it needs 32-bit uniforms, and not only decisions
-    own: bool = False  # whether elements have thresholds of their own, see `Noise`
-    arguments: tuple[str, ...] = ()  # more of the template
-    definition: str = ""  # of the functor, where the headers have none
+    storage: Storage  # of the output
+    operands: tuple[Storage, ...]  # of the inputs: x, and further operands
+    needs_uniform: bool = False  # whether it reads 32-bit uniforms, not only decisions
+    per_element: bool = False  # whether elements have their own thresholds, see `Uniforms`
+    arguments: tuple[str, ...] = ()  # further template arguments
+    definition: str = ""  # of the functor, if the headers have none
 
     @functools.cached_property
     def module(self) -> Module:
         """The operation's kernels."""
-        forms = FORMS if self.storage.together == 1 else (FLAT, ANY)
+        schedules = SCHEDULES if self.storage.per_unit == 1 else (FLAT, ANY)
         arguments = ", ".join((f"fastdrop::{self.storage.name}", *self.arguments))
         functor = f"fastdrop::{self.functor}<{arguments}>"
-        # Registers must hold the groups of all operands.
+        # Registers must hold the groups in flight of all operands.
         loaded = self.storage.group * sum(operand.itemsize for operand in self.operands)
-        share = 1 if loaded <= 32 else 2 if loaded <= 128 else 4
-        return Module(self.name, functor, forms, share, self.definition)
+        divisor = 1 if loaded <= 32 else 2 if loaded <= 128 else 4
+        return Module(self.name, functor, schedules, divisor, self.definition)
 
 
 FLOATS = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": FLOAT32, "float64": FLOAT64}
@@ -98,7 +102,7 @@ def _storage(row: Row, elements: str) -> Storage:
     if row.elements == catalogue.FLOATS:
         return FLOATS[elements]
     if row.elements == catalogue.MOVED:
-        return MOVED[int(elements)]
+        return RAW[int(elements)]
     return PACKED if row.elements == catalogue.BITS else BOOL
 
 
@@ -124,21 +128,21 @@ def per_element(name: str, dtype: np.dtype[Any] | None, given: bool = False) -> 
 def _per_element(name: str, plain: Operation) -> Operation:
     row = CATALOGUE[name]
     arguments: tuple[str, ...] = ()
-    own: tuple[Storage, ...] = (MOVED[8],)
+    own: tuple[Storage, ...] = (RAW[8],)
     if row.is_scaled:
         factor = FLOAT64 if plain.storage is FLOAT64 else FLOAT32
-        arguments, own = (f"fastdrop::{factor.name}",), (MOVED[4], factor)
+        arguments, own = (f"fastdrop::{factor.name}",), (RAW[4], factor)
     named = plain.name.replace(name, f"{name}_each", 1)
     operands = (*plain.operands, *own)
     return Operation(
-        named, f"{row.functor}Each", plain.storage, operands, own=True, arguments=arguments
+        named, f"{row.functor}Each", plain.storage, operands, per_element=True, arguments=arguments
     )
 
 
 @functools.cache
 def family(name: str) -> dict[str, Operation]:
     """Return an operation on all elements that it takes, by what `of_elements` calls them."""
-    kinds = {catalogue.FLOATS: tuple(FLOATS), catalogue.MOVED: tuple(map(str, MOVED))}
+    kinds = {catalogue.FLOATS: tuple(FLOATS), catalogue.MOVED: tuple(map(str, RAW))}
     elements = kinds.get(CATALOGUE[name].elements, ("",))
     return {each: of_elements(name, each) for each in elements}
 

@@ -1,7 +1,7 @@
-"""The driver of the kernels over rows: softmax and dropout of CuPy arrays, of any layout.
+"""The driver of the softmax kernels: softmax and dropout of CuPy arrays of any layout.
 
-It mirrors `fastdrop_kernels.cpu.host.softmax`; softmax.cuh says what a launch does, and what the
-fields of its argument are there.
+The CuPy backend calls it; it has the same functions as `fastdrop_kernels.cpu.host.softmax`.
+softmax.cuh explains a launch and the fields of its argument.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ..contract import is_degenerate
 from ..layout import Axis, c_strides, merged_axes
 from . import driver
 from .driver import Array
-from .launch import AXIS, KEYED, LAW, LAYOUT, MAX_OPERANDS, Launch, packed_axis
-from .modules import MOST_AXES, THREADS, Module
+from .launch import ADDRESSES_AND_KEY, AXIS, CALL, LAYOUT, MAX_OPERANDS, Launch, packed_axis
+from .modules import MAX_AXES, THREADS, Module
 from .operations import FLOATS, Storage
 
-# Threads that share a row: the fewest, a warp at least, that have so many groups each.
-_LEAST_THREADS, _GROUPS_EACH = 32, 4
+# Threads of a row: at least a warp, and as many as give each thread at most this many groups.
+_MIN_THREADS, _GROUPS_PER_THREAD = 32, 4
 
 
 def _module(name: str, storage: Storage) -> Module:
@@ -47,12 +47,12 @@ def softmax_dropout(
     *,
     key_pointer: int | None = None,
 ) -> None:
-    """Write the softmax of x along an axis, dropped and scaled; y may be x.
+    """Write softmax and dropout of x along an axis to y, which may be x.
 
-    Arguments as of `driver.apply`.
+    The other arguments are as in `driver.apply`.
     """
-    law = seed, stream, key_pointer or 0, threshold, scale
-    _run("", (y, x), axis, index, index_strides, *law)
+    key = seed, stream, key_pointer or 0
+    _run("", (y, x), axis, index, index_strides, *key, threshold, scale)
 
 
 def softmax_dropout_backward(
@@ -69,9 +69,9 @@ def softmax_dropout_backward(
     *,
     key_pointer: int | None = None,
 ) -> None:
-    """Write the gradient of x, given that of the result; dx may be either."""
-    law = seed, stream, key_pointer or 0, threshold, scale
-    _run("_backward", (dx, x, dy), axis, index, index_strides, *law)
+    """Write the gradient with respect to x to dx, which may be x or dy."""
+    key = seed, stream, key_pointer or 0
+    _run("_backward", (dx, x, dy), axis, index, index_strides, *key, threshold, scale)
 
 
 def _run(
@@ -95,7 +95,7 @@ def _run(
     addresses = [launcher.address(array) for array in arrays]
     unused = [0] * (MAX_OPERANDS + 1 - len(arrays))
     name = np.dtype(arrays[0].dtype).name
-    kernel, grid, layout = _planned(
+    kernel, grid, layout = _plan(
         name + direction,
         FLOATS[name],
         shape,
@@ -104,14 +104,15 @@ def _run(
         tuple(address % 16 for address in addresses),
         axis,
     )
-    first = KEYED.pack(*addresses, *unused, seed, stream, key)
-    limit = (1 if threshold else 0) if degenerate else threshold
-    law = LAW.pack(index, scale.tobytes(), limit, degenerate)
-    launcher.launch(Launch(MODULES[name], kernel, grid, THREADS, first + law + layout))
+    first = ADDRESSES_AND_KEY.pack(*addresses, *unused, seed, stream, key)
+    if degenerate:
+        threshold = 1 if threshold else 0  # uniforms are 0 in the kernel
+    call = CALL.pack(index, scale.tobytes(), threshold, degenerate)
+    launcher.launch(Launch(MODULES[name], kernel, grid, THREADS, first + call + layout))
 
 
 @functools.lru_cache(maxsize=512)
-def _planned(
+def _plan(
     name: str,
     storage: Storage,
     shape: tuple[int, ...],
@@ -120,7 +121,7 @@ def _planned(
     phases: tuple[int, ...],
     axis: int,
 ) -> tuple[str, int, bytes]:
-    """Plan a layout: kernel, grid, and what of its argument does not change from call to call."""
+    """Plan a layout: kernel, grid, and the part of the argument that depends on the layout only."""
     size, arrays, n = storage.itemsize, range(len(phases)), shape[axis]
     rest = [a for a in range(len(shape)) if a != axis]
     output, *inputs = ([array[a] for a in rest] for array in strides)
@@ -135,9 +136,9 @@ def _planned(
         moves = (phases[array], steps[array], *(each[1 + array] for each in axes))
         return not any(number % by for number in moves)
 
-    whole = [divisible(size, array) for array in arrays]
+    aligned = [divisible(size, array) for array in arrays]
     width = [0 for _ in arrays]
-    if steps[0] == size and whole[0]:
+    if steps[0] == size and aligned[0]:
         width = [_width(size, array, steps[array], axes, phases) for array in arrays]
     rows = math.prod(outer_shape)
     threads = _threads(n, storage)
@@ -145,23 +146,23 @@ def _planned(
     unused = [0] * (MAX_OPERANDS + 1 - len(phases))
     row = AXIS.pack(threads, index_strides[axis], *[0] * (MAX_OPERANDS + 1), 0, 0)
     layout = LAYOUT.pack(
-        rows, n, *steps, *unused, *whole, *unused, *width, *unused, row, len(axes), 0
+        rows, n, *steps, *unused, *aligned, *unused, *width, *unused, row, len(axes), 0
     )
     table = b"".join(map(packed_axis, reversed(axes)))
-    table += bytes(AXIS.size * MOST_AXES - len(table))
+    table += bytes(AXIS.size * MAX_AXES - len(table))
     return f"softmax_dropout_{name}", grid, layout + table
 
 
 def _threads(n: int, storage: Storage) -> int:
-    threads, groups = _LEAST_THREADS, n // storage.group + 1
-    while threads < THREADS and threads * _GROUPS_EACH < groups:
+    threads, groups = _MIN_THREADS, n // storage.group + 1
+    while threads < THREADS and threads * _GROUPS_PER_THREAD < groups:
         threads *= 2
     return threads
 
 
 def _width(size: int, array: int, step: int, axes: list[Axis], phases: tuple[int, ...]) -> int:
-    """Return the bytes of a group that can be loaded at once, where y's is aligned; 0 for none."""
+    """Return the width of an array's loads in bytes, for groups aligned in y; 0 if none."""
     if step != size:
         return 0
-    apart = [axis[1 + array] - axis[1] for axis in axes]
-    return math.gcd(16, phases[array] - phases[0], *apart)
+    offsets = [axis[1 + array] - axis[1] for axis in axes]
+    return math.gcd(16, phases[array] - phases[0], *offsets)

@@ -1,4 +1,4 @@
-"""Kernels for arrays in a GPU's memory that Numba compiles, and what launches them.
+"""GPU kernels compiled by Numba, and their driver, for use without CuPy.
 
 Importing this package imports nothing; its modules import ``numba.cuda``.
 """

@@ -14,12 +14,12 @@ from numba import cuda
 
 from ..layout import c_strides, plan
 from .kernels import THREADS, TILE, elements, packed, packed_blocks, tiles
-from .memory import SIMULATED, Placed, line, place
+from .memory import SIMULATED, ArrayDescription, describe, flat_memory
 from .operations import Operation, operation
 
 # Numba warns of grids of fewer blocks, as if whoever has a small array could change that. Blocks
 # behind the end find nothing to do. In the simulator they would take seconds.
-LEAST_BLOCKS = 1 if SIMULATED else 128
+MIN_BLOCKS = 1 if SIMULATED else 128
 
 __all__ = ["apply", "operation", "pack"]
 
@@ -41,15 +41,15 @@ def apply(
     `value` is in the host's memory. `cuda_stream` is a stream's handle, 0 for the default stream.
     """
     size = operation.target.itemsize
-    target = place(y, size)
-    source = target if operation.source is None else place(x, size)
+    target = describe(y, size)
+    source = target if operation.source is None else describe(x, size)
     n = target.size
     if n == 0:
         return
-    y_line, y_first = line(target, operation.target, cuda_stream)
+    y_line, y_first = flat_memory(target, operation.target, cuda_stream)
     x_line, x_first = y_line, y_first
     if operation.source is not None:
-        x_line, x_first = line(source, operation.source, cuda_stream)
+        x_line, x_first = flat_memory(source, operation.source, cuda_stream)
     key = np.uint64(seed), np.uint64(stream), np.uint64(threshold)
     parameter = _parameter(operation, value)
     plain = source.is_c_contiguous(size) and target.is_c_contiguous(size)
@@ -79,7 +79,7 @@ def pack(
     n = int(np.prod(shape, dtype=np.int64))
     if n == 0:
         return
-    bytes_, _ = line(place(y, 1), np.dtype(np.uint8), cuda_stream)
+    bytes_, _ = flat_memory(describe(y, 1), np.dtype(np.uint8), cuda_stream)
     key = np.uint64(seed), np.uint64(stream), np.uint64(threshold)
     if index_strides is None and index % 8 == 0:
         launch = _launch(packed_blocks(), n, TILE, cuda_stream)
@@ -98,13 +98,13 @@ def _parameter(operation: Operation, value: npt.NDArray[Any]) -> Any:
     return value.reshape(1).view(operation.parameter)[0]
 
 
-def _steps(placed: Placed, itemsize: int) -> tuple[int, ...]:
-    if any(stride % itemsize for stride in placed.strides):
+def _steps(array: ArrayDescription, itemsize: int) -> tuple[int, ...]:
+    if any(stride % itemsize for stride in array.strides):
         raise ValueError(
-            f"an array's strides {placed.strides} are no multiples of its {itemsize} bytes an "
+            f"an array's strides {array.strides} are no multiples of its {itemsize} bytes an "
             "element, and a GPU cannot reach such elements: give a contiguous copy"
         )
-    return tuple(stride // itemsize for stride in placed.strides)
+    return tuple(stride // itemsize for stride in array.strides)
 
 
 def _count(n: int) -> Any:
@@ -113,4 +113,4 @@ def _count(n: int) -> Any:
 
 def _launch(kernel: Any, n: int, elements_of_a_block: int, cuda_stream: int) -> Any:
     stream = cuda.external_stream(cuda_stream) if cuda_stream and not SIMULATED else 0
-    return kernel[max(LEAST_BLOCKS, -(-n // elements_of_a_block)), THREADS, stream]
+    return kernel[max(MIN_BLOCKS, -(-n // elements_of_a_block)), THREADS, stream]

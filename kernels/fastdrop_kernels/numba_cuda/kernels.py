@@ -1,7 +1,7 @@
-"""Kernels: one for neighbours in memory and mask, one for every other layout, one for packed masks.
+"""Kernels: for arrays contiguous in memory and mask, for all other layouts, and for packed masks.
 
-Each is bits, decide, apply, around an operation. Whatever is counted is of one type, and converted
-in the open: Numba gives a float64 to ``uint64 + int64``, and its simulator follows NumPy.
+Each kernel draws bits, decides, and applies an operation; the driver launches them. All integers
+are converted explicitly: in Numba, ``uint64 + int64`` is a float64.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..contract import BLOCK
 from .operations import Operation
 
 THREADS = 128  # of a thread block
-TILE = THREADS * BLOCK  # elements that a thread block of `tiles` treats
+TILE = THREADS * BLOCK  # elements of a thread block of `tiles`
 
 _ONE = np.uint64(1)
 _LANE_BITS = np.uint64(3)
@@ -27,7 +27,7 @@ _LANE = np.uint64(BLOCK - 1)
 
 @device.compiled
 def _read(x: Any, at: Any, by: Any) -> Any:
-    """Return 8 elements, in steps."""
+    """Return 8 elements at a stride."""
     return (
         x[np.uint64(at)],
         x[np.uint64(at + by)],
@@ -42,11 +42,12 @@ def _read(x: Any, at: Any, by: Any) -> Any:
 
 @functools.cache
 def tiles(operation: Operation) -> Callable[..., Any]:
-    """Return the kernel for `n` elements that are neighbours in memory and mask.
+    """Return the kernel for `n` elements that are contiguous in memory and in the mask.
 
-    A thread draws one block, and what it decides goes through shared memory, so that neighbouring
-    threads then read and write neighbouring elements. Were each to treat the 8 it has drawn for, a
-    warp's every access would touch 8 times the memory it needs. Nothing has to be aligned for that.
+    A thread draws one Philox block and writes the decisions to shared memory. Then adjacent threads
+    read and write adjacent elements, so that accesses coalesce; no alignment is needed. If each
+    thread processed the 8 elements that it has drawn for, each access of a warp would touch 8 times
+    as much memory.
     """
     apply = operation.apply
 
@@ -58,56 +59,56 @@ def tiles(operation: Operation) -> Callable[..., Any]:
         thread = np.int64(cuda.threadIdx.x)
         tile = np.int64(cuda.blockIdx.x)
         block = (index >> _LANE_BITS) + np.uint64(tile * THREADS + thread)
-        # Of the array, and not of the mask. The first of all tiles may begin before the array.
+        # Position in the array. The first tile may begin before the array.
         first = tile * TILE - np.int64(index & _LANE)
-        whole = first >= 0 and first + TILE <= n
-        # All reading is under way before anything is drawn. Elsewhere nothing of it is used.
-        ahead = _read(x, first + thread, np.int64(THREADS)) if whole else _read(x, 0, 0)
+        full = first >= 0 and first + TILE <= n
+        # All loads are issued before anything is drawn. In a partial tile they are not used.
+        loaded = _read(x, first + thread, np.int64(THREADS)) if full else _read(x, 0, 0)
         if first + thread * BLOCK < n:
             decided[thread] = device.keep_block(seed, stream, block, threshold)
         cuda.syncthreads()
-        # Eight threads share a byte, and each finds its own bit in every byte that it comes to.
+        # Eight threads share a byte; each reads the bit of its lane.
         byte, lane = np.uint64(thread) >> _LANE_BITS, np.uint64(thread) & _LANE
         for step in range(BLOCK):
-            i = np.uint64(first + thread + step * THREADS)  # huge before the array's beginning
+            i = np.uint64(first + thread + step * THREADS)  # above n before the array's beginning
             bits = np.uint64(decided[byte + np.uint64(step * (THREADS // BLOCK))])
             kept = (bits >> lane) & _ONE != 0
-            if whole:
-                y[i] = apply(kept, ahead[step], value)
+            if full:
+                y[i] = apply(kept, loaded[step], value)
             elif i < np.uint64(n):
                 y[i] = apply(kept, x[i], value)
 
     return kernel  # type: ignore[no-any-return]
 
 
-def _walked(count: Any) -> Callable[..., Any]:
-    """Return a function that says where element `i` of a box of axes is, along some steps."""
+def _make_offset_of(count: Any) -> Callable[..., Any]:
+    """Return a function that computes the offset of element `i`, with indices of type `count`."""
 
     @device.compiled
-    def walked(i: Any, lengths: Any, steps: Any, start: Any) -> Any:
-        rest, place = count(i), start
+    def offset_of(i: Any, lengths: Any, strides: Any, start: Any) -> Any:
+        rest, offset = count(i), start
         for back in range(len(lengths)):
             axis = len(lengths) - 1 - back
             length = count(lengths[axis])
-            place += np.int64(rest % length) * steps[axis]
+            offset += np.int64(rest % length) * strides[axis]
             rest = count(rest // length)
-        return place
+        return offset
 
-    return walked
+    return offset_of
 
 
-# Dividing by lengths in 32 bits takes a fraction of the instructions.
-_WALKED = {np.uint32: _walked(np.uint32), np.uint64: _walked(np.uint64)}
+# Divisions in 32 bits take a fraction of the instructions.
+_OFFSET_OF = {np.uint32: _make_offset_of(np.uint32), np.uint64: _make_offset_of(np.uint64)}
 
 
 @functools.cache
 def elements(operation: Operation, count: Any) -> Callable[..., Any]:
-    """Return the kernel for `n` elements of a box of axes, `n` below the end of the type `count`.
+    """Return the kernel for `n` elements of any layout; `n` must fit the type `count`.
 
-    Each thread treats one element. They are numbered with the last axis innermost; steps are those
-    through the memory of x and of y, and through the mask.
+    Each thread processes one element. Elements are numbered with the last axis innermost; there
+    are strides for x, for y, and for the mask.
     """
-    apply, walked = operation.apply, _WALKED[count]
+    apply, offset_of = operation.apply, _OFFSET_OF[count]
 
     @cuda.jit  # type: ignore[untyped-decorator]
     def kernel(
@@ -128,10 +129,10 @@ def elements(operation: Operation, count: Any) -> Callable[..., Any]:
     ) -> None:
         i = np.int64(cuda.blockIdx.x) * THREADS + np.int64(cuda.threadIdx.x)
         if i < n:
-            at = np.uint64(walked(i, lengths, index_steps, index))
+            at = np.uint64(offset_of(i, lengths, index_steps, index))
             kept = device.keep_one(seed, stream, at, threshold)
-            x_at = np.uint64(walked(i, lengths, x_steps, x_first))
-            y_at = np.uint64(walked(i, lengths, y_steps, y_first))
+            x_at = np.uint64(offset_of(i, lengths, x_steps, x_first))
+            y_at = np.uint64(offset_of(i, lengths, y_steps, y_first))
             y[y_at] = apply(kept, x[x_at], value)
 
     return kernel  # type: ignore[no-any-return]
@@ -139,11 +140,11 @@ def elements(operation: Operation, count: Any) -> Callable[..., Any]:
 
 @functools.cache
 def packed(count: Any) -> Callable[..., Any]:
-    """Return the kernel that writes decisions on `n` elements of a box of axes, 8 to a byte.
+    """Return the kernel that writes the packed mask of `n` elements with any index strides.
 
-    Each thread writes one byte, and the bits behind the last element are 0.
+    Each thread writes one byte; bits after the last element are 0.
     """
-    walked = _WALKED[count]
+    offset_of = _OFFSET_OF[count]
 
     @cuda.jit  # type: ignore[untyped-decorator]
     def kernel(
@@ -162,7 +163,7 @@ def packed(count: Any) -> Callable[..., Any]:
             for lane in range(BLOCK):
                 i = byte * BLOCK + lane
                 if i < n:
-                    at = np.uint64(walked(i, lengths, index_steps, index))
+                    at = np.uint64(offset_of(i, lengths, index_steps, index))
                     kept = np.uint64(device.keep_one(seed, stream, at, threshold))
                     bits |= kept << np.uint64(lane)
             y[np.uint64(byte)] = np.uint8(bits)
@@ -172,7 +173,10 @@ def packed(count: Any) -> Callable[..., Any]:
 
 @functools.cache
 def packed_blocks() -> Callable[..., Any]:
-    """Return the kernel of `packed` where bytes are blocks: neighbours, from an index of 8 * n."""
+    """Return the kernel of `packed` for consecutive indices from a multiple of 8 on.
+
+    Each byte is one Philox block.
+    """
 
     @cuda.jit  # type: ignore[untyped-decorator]
     def kernel(y: Any, n: Any, index: Any, seed: Any, stream: Any, threshold: Any) -> None:

@@ -1,8 +1,8 @@
-"""Where arrays of a GPU lie, and their memory as kernels are given it.
+"""Views of GPU arrays for kernels: the memory of an array as a 1-D array, and its strides.
 
-Kernels see an array as a line of elements that holds all of it, and walk there by steps that they
-are told, so that one kernel serves all shapes and strides. Numba's simulator has its arrays in
-NumPy's, which are described by the same words under another name.
+The driver calls `describe` and `flat_memory`. Kernels index the 1-D array by strides that they get
+as arguments, so that one kernel serves all shapes and strides. Arrays of Numba's simulator wrap
+NumPy arrays, whose ``__array_interface__`` has the same fields.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from ..layout import c_strides
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
 
-class Placed(NamedTuple):
-    """An array's place in memory."""
+class ArrayDescription(NamedTuple):
+    """An array in memory: pointer, shape and strides."""
 
     owner: Any
     pointer: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]  # in bytes
-    stream: int | None  # which its content may still be written on
+    stream: int | None  # a stream that may still be writing to it
 
     @property
     def size(self) -> int:
-        """Number of its elements."""
+        """Number of elements."""
         return math.prod(self.shape)
 
     def is_c_contiguous(self, itemsize: int) -> bool:
-        """Say whether its elements follow each other in memory, in C order."""
+        """Return whether the array is C-contiguous."""
         return all(
             length == 1 or stride == step * itemsize
             for length, stride, step in zip(
@@ -42,48 +42,48 @@ class Placed(NamedTuple):
         )
 
 
-def place(array: Any, itemsize: int) -> Placed:
-    """Return where an array lies that has ``__cuda_array_interface__``."""
+def describe(array: Any, itemsize: int) -> ArrayDescription:
+    """Describe an array with ``__cuda_array_interface__``."""
     if SIMULATED:
-        described = np.asarray(getattr(array, "_ary", array)).__array_interface__
+        interface = np.asarray(getattr(array, "_ary", array)).__array_interface__
     else:
-        described = array.__cuda_array_interface__
-    shape = tuple(described["shape"])
-    strides = described.get("strides")
+        interface = array.__cuda_array_interface__
+    shape = tuple(interface["shape"])
+    strides = interface.get("strides")
     if strides is None:
         strides = tuple(step * itemsize for step in c_strides(shape))
-    pointer = described["data"][0]
-    return Placed(array, pointer, shape, tuple(strides), described.get("stream"))
+    pointer = interface["data"][0]
+    return ArrayDescription(array, pointer, shape, tuple(strides), interface.get("stream"))
 
 
-class _Described:
-    """What NumPy takes for an array, and which keeps the owner of its memory alive."""
+class _ArrayInterface:
+    """An object with an array interface that keeps the owner of the memory alive."""
 
-    def __init__(self, description: dict[str, Any], owner: Any) -> None:
-        self.__array_interface__ = description
+    def __init__(self, interface: dict[str, Any], owner: Any) -> None:
+        self.__array_interface__ = interface
         self._owner = owner
 
 
-def line(placed: Placed, dtype: np.dtype[Any], stream: int) -> tuple[Any, int]:
-    """Return all memory of an array, not empty, as a line; and where its first element is there.
+def flat_memory(array: ArrayDescription, dtype: np.dtype[Any], stream: int) -> tuple[Any, int]:
+    """Return the memory of a non-empty array as a 1-D array, and the index of its first element.
 
-    What another stream may still be writing is waited for, as the interface demands.
+    If another stream may still be writing to it, that is synchronised, as the interface demands.
     """
-    reaches = [
+    extents = [
         (length - 1) * stride // dtype.itemsize
-        for length, stride in zip(placed.shape, placed.strides, strict=True)
+        for length, stride in zip(array.shape, array.strides, strict=True)
     ]
-    first = -sum(min(reach, 0) for reach in reaches)
-    length = first + sum(max(reach, 0) for reach in reaches) + 1
-    description = {
+    first = -sum(min(extent, 0) for extent in extents)
+    length = first + sum(max(extent, 0) for extent in extents) + 1
+    interface = {
         "shape": (length,),
         "typestr": dtype.str,
-        "data": (placed.pointer - first * dtype.itemsize, False),
+        "data": (array.pointer - first * dtype.itemsize, False),
         "version": 3,
-        "stream": placed.stream,
+        "stream": array.stream,
     }
     if SIMULATED:
-        return np.asarray(_Described(description, placed.owner)), first
-    legacy_default = 1  # as the interface names it
-    elsewhere = placed.stream not in (None, stream or legacy_default)
-    return cuda.from_cuda_array_interface(description, placed.owner, sync=elsewhere), first
+        return np.asarray(_ArrayInterface(interface, array.owner)), first
+    legacy_default = 1  # its number in the interface
+    other_stream = array.stream not in (None, stream or legacy_default)
+    return cuda.from_cuda_array_interface(interface, array.owner, sync=other_stream), first

@@ -57,7 +57,7 @@ def settings_of_launches(**values: int) -> Iterator[None]:
         launch.pieces.cache_clear()
 
 
-WIDE = {"NARROW_BELOW": 0}  # count in 64 bits
+WIDE = {"INDEX32_BELOW": 0}  # 64-bit indices
 
 
 class Made(NamedTuple):

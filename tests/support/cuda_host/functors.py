@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 
 from fastdrop_kernels.catalogue import ACTIVATIONS
-from fastdrop_kernels.cuda.operations import FLOAT32, FLOATS, MOVED, Operation, of_elements
+from fastdrop_kernels.cuda.operations import FLOAT32, FLOATS, RAW, Operation, of_elements
 
 bias_act_drop = functools.partial(of_elements, "bias_act_drop")
 bias_act_drop_backward = functools.partial(of_elements, "bias_act_drop_backward")
@@ -50,7 +50,7 @@ struct Uniform {
 """
 
 RESIDUAL = Operation("residual", "Residual", FLOAT32, (FLOAT32,) * 3, definition=_RESIDUAL)
-UNIFORM = Operation("uniform", "Uniform", MOVED[4], (), exact=True, definition=_UNIFORM)
+UNIFORM = Operation("uniform", "Uniform", RAW[4], (), needs_uniform=True, definition=_UNIFORM)
 FUNCTORS = (RESIDUAL, UNIFORM)
 
 _PARTS = ((False, False), (False, True), (True, False))

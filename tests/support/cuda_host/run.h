@@ -16,7 +16,7 @@ static void run_all(void* kernel, const void* argument, unsigned grid, unsigned 
 HOST bool run_on_host(void* kernel, const void* argument, std::size_t bytes, unsigned grid,
                       unsigned block) {
     using Few = fastdrop::Argument<FASTDROP_AXES>;
-    using Many = fastdrop::Argument<FASTDROP_MOST_AXES>;
+    using Many = fastdrop::Argument<FASTDROP_MAX_AXES>;
     if (bytes == sizeof(Few)) run_all<Few>(kernel, argument, grid, block);
     else if (bytes == sizeof(Many)) run_all<Many>(kernel, argument, grid, block);
     else if (bytes == sizeof(void*)) run_all<void*>(kernel, argument, grid, block);
@@ -39,9 +39,9 @@ HOST bool keep_on_host(unsigned long long seed, unsigned long long stream,
 }
 
 // The half types' conversions.
-HOST float float16_widened(unsigned short bits) { return fastdrop::Float16::widened(bits); }
-HOST unsigned float16_rounded(float value) { return fastdrop::Float16::rounded(value); }
-HOST unsigned bfloat16_rounded(float value) { return fastdrop::Bfloat16::rounded(value); }
+HOST float float16_widened(unsigned short bits) { return fastdrop::Float16::to_float(bits); }
+HOST unsigned float16_rounded(float value) { return fastdrop::Float16::from_float(value); }
+HOST unsigned bfloat16_rounded(float value) { return fastdrop::Bfloat16::from_float(value); }
 
 // Where fields lie: name, offset.
 struct Field {
@@ -54,6 +54,6 @@ using fastdrop::Params;
 HOST const Field FIELDS[] = {
     FIELD(address),   FIELD(seed),   FIELD(stream), FIELD(key),    FIELD(index),
     FIELD(value),     FIELD(threshold), FIELD(degenerate), FIELD(groups), FIELD(length),
-    FIELD(step),      FIELD(whole),  FIELD(width),  FIELD(slots),  FIELD(axes),
+    FIELD(step),      FIELD(aligned),  FIELD(width),  FIELD(row_groups),  FIELD(axes),
     {"axis", sizeof(Params)}, AXIS_FIELD(length), AXIS_FIELD(index_step), AXIS_FIELD(step),
     AXIS_FIELD(magic), AXIS_FIELD(shift), {"axis.end", sizeof(fastdrop::Axis)}, {nullptr, 0}};

@@ -1,9 +1,9 @@
-"""Compiling and caching of kernels.
+"""Compile kernels with Numba, and cache them on disk.
 
-Numba's own file cache does not see edits in another file, never hits for closures, and raises at
-import or in the user's call where nothing can be written. So kernels are kept here by a digest of
-*every* kernel source, Numba's version, the processor and the signature: a file found under that
-name is right by construction, and any failure of the cache means compiling, never an error.
+The loops call `kernel` and `routine` to compile functions. Numba's own file cache ignores edits in
+other files, never hits for closures, and raises if nothing can be written. Here a cache file is
+named by a digest of *all* kernel sources, Numba's version, the processor and the signature, so a
+file found under that name is valid. If the cache fails in any way, kernels are compiled.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from ... import source_stamps as sources
 
 _DAY, _UNUSED_DAYS = 86400.0, 90
 _TEMPORARY = "fastdrop-"
-# Of Numba's settings those that change the code, beside the processor's.
+# Numba's settings that change the generated code, in addition to the target's.
 _SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")
 _OUR_FILE = re.compile(rf".+-[0-9a-f]{{32}}\.kernel|{_TEMPORARY}.+\.tmp")
-# Without Numba's runtime: no kernel has an object in it, and code that named the runtime could not
-# be loaded from the cache before Numba has loaded that and much else (0.3 s).
+# Without Numba's runtime: kernels use no objects, and code that refers to the runtime could only be
+# loaded from the cache after Numba has loaded that and much else (0.3 s).
 _OPTIONS = {"nogil": True, "_nrt": False, "error_model": "numpy", "boundscheck": False}
 INLINED = {
     "forceinline": True,
@@ -46,7 +46,7 @@ INLINED = {
     "error_model": "numpy",
 }
 
-# A function that LLVM inlines into each of its callers.
+# Decorator of functions that LLVM inlines into each of their callers.
 device: Callable[..., Any] = njit(**INLINED)
 
 
@@ -67,15 +67,15 @@ _SOURCES_WERE_IMPORTED = sources.none_has_stale_bytecode()
 
 
 def _digest_is_true() -> bool:
-    """Say whether what is compiled now is what the digest is of."""
+    """Return whether the functions in memory correspond to the sources of the digest."""
     return _SOURCES_WERE_IMPORTED and sources.are_those_imported()
 
 
 def cache_folder() -> Path:
-    """Folder of the compiled kernels: FASTDROP_CACHE_DIR, else the user's cache folder."""
-    named = os.environ.get("FASTDROP_CACHE_DIR")
-    if named:
-        return Path(named)
+    """Return the cache folder: FASTDROP_CACHE_DIR, else a folder in the user's cache folder."""
+    chosen = os.environ.get("FASTDROP_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -86,7 +86,7 @@ def cache_folder() -> Path:
 
 
 class _KernelCache(NullCache):  # type: ignore[misc]
-    """One file a kernel; a load that fails is a miss, a save that fails is forgotten."""
+    """Cache with one file for each kernel; a failing load is a miss, a failing save is ignored."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -105,30 +105,30 @@ class _KernelCache(NullCache):  # type: ignore[misc]
         return cache_folder() / f"{self._name}-{digest[:32]}.kernel"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Compile result from the cache, or None."""
+        """Return a compile result from the cache, or None."""
         try:
             if not _digest_is_true():
                 return None
             path = self._path(sig, target_context.codegen())
             data = path.read_bytes()
             checksum, payload = data[:32], data[32:]
-            # LLVM would crash on damaged code, and code would on another kernel's arguments.
+            # LLVM would crash on damaged code, and a kernel on another kernel's arguments.
             if _checksum(path, payload) != checksum:
                 return None
             loaded = CompileResult._rebuild(target_context, *pickle.loads(payload))
             _mark_used(path)
             return loaded
-        except Exception:  # a broken or missing file, a full disk, another Numba: compile
+        except Exception:  # a missing or broken file, for example: compile
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Write a compile result, whole or not at all."""
+        """Write a compile result to the cache, atomically."""
         try:
             if not _digest_is_true():
                 return
             path = self._path(sig, data.codegen)
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Not by tempfile, whose files are for one user alone: an image's cache is for all.
+            # Not by tempfile, whose files only one user can read: caches in images are shared.
             temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}.tmp"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
             handle = os.open(temporary, flags, 0o666)
@@ -150,21 +150,21 @@ def _checksum(path: Path, payload: bytes) -> bytes:
 
 
 def _mark_used(path: Path) -> None:
-    """Note that a file was used: its time of change, for that of access is often not kept."""
-    with contextlib.suppress(OSError):  # a folder that may only be read
+    """Update the mtime of a used file; access times are often not recorded."""
+    with contextlib.suppress(OSError):  # a read-only folder
         if time.time() - path.stat().st_mtime > _DAY:
             os.utime(path)
 
 
 def _remove_unused(folder: Path) -> None:
-    """Remove what no process has used for long: kernels of other versions, and what was cut off.
+    """Remove files that have not been used for long: old kernels, and interrupted writes.
 
-    Once a process, and only of one that has compiled something. The folder may be one that others
-    use too, so that only names of ours count.
+    Done once per process, and only after a compilation. The folder may contain other files, so only
+    files with our names are removed.
     """
-    if folder in _looked_through:
+    if folder in _cleaned:
         return
-    _looked_through.add(folder)
+    _cleaned.add(folder)
     for file in folder.iterdir():
         with contextlib.suppress(OSError):  # another process may do the same
             ours = _OUR_FILE.fullmatch(file.name)
@@ -177,8 +177,8 @@ def _compile(name: str, function: Callable[..., Any], signature: Any, options: A
         raise RuntimeError(
             "NUMBA_DISABLE_JIT is set, and fastdrop's kernels exist only compiled: unset it"
         )
-    # LLVM finds code by its name, Numba's of the function and a number that counts in each process.
-    # Functions of one name, kept by different processes, may so have one name in a third.
+    # LLVM symbols contain the function's name and a counter of the process. Two functions of the
+    # same name, cached by different processes, could have the same symbol in a third process.
     function.__qualname__ = re.sub(r"\W", "_", name)
     dispatcher = njit(**_OPTIONS, **options)(function)
     dispatcher._cache = _KernelCache(name)
@@ -189,12 +189,12 @@ def _compile(name: str, function: Callable[..., Any], signature: Any, options: A
 
 
 def kernel(name: str, function: Callable[..., Any], signature: Any) -> Callable[..., Any]:
-    """Compile a function to be called from Python, with exactly these types and no other.
+    """Compile a function to be called from Python with exactly these argument types.
 
-    Returns Numba's C entry point and not the dispatcher, which would look up the argument types
-    again at each call (0.5 us of a small call's 3).
+    Returns Numba's C entry point instead of the dispatcher, which would look up the argument types
+    at each call (0.5 us of a small call's 3 us).
     """
-    with global_compiler_lock:  # which forks wait for, see `forks`
+    with global_compiler_lock:  # forks wait for this lock, see `forks`
         result = _compile(name, function, signature, {"no_cfunc_wrapper": True})
         entry_point: Callable[..., Any] = result.entry_point
         _addresses[entry_point] = _address(result, result.fndesc.llvm_func_name)
@@ -202,7 +202,7 @@ def kernel(name: str, function: Callable[..., Any], signature: Any) -> Callable[
 
 
 def address_of_kernel(entry_point: Callable[..., Any]) -> int:
-    """Return where the code of a kernel begins, for what calls it as Numba's functions do."""
+    """Return the address of a kernel's code, for callers with Numba's calling convention."""
     return _addresses[entry_point]
 
 
@@ -216,13 +216,12 @@ def _address(result: Any, name: str) -> int:
 def routine(name: str, function: Callable[..., Any], signature: Any) -> Any:
     """Compile a function with loops, to be called from kernels and other routines.
 
-    It is known to them by a symbol's name only, so that it is compiled once, and optimised by
-    itself: all that its loops need to vectorise must be known inside it (constant steps, no
-    overlap, `wide_vectors`). Two other ways were tried. Functions that LLVM inlines or links are
-    optimised again with each caller, 7 s for the first kernel, and where LLVM inlines them only
-    after their loops were vectorised, the loops ran 8 times slower. Inlined by Numba
-    (``inline="always"``) they ran well, but a kernel took 15 to 30 s to compile, spent in copying
-    Numba's intermediate representation.
+    Callers refer to it by a symbol only. So it is compiled once, and optimised in isolation: all
+    that its loops need for vectorisation must be known in it (constant strides, no overlap,
+    `wide_vectors`). Two alternatives were measured. Functions that LLVM inlines or links are
+    optimised again with each caller, which takes 7 s for the first kernel; if LLVM inlines them
+    after vectorisation, their loops run 8 times slower. Inlined by Numba (``inline="always"``) they
+    run well, but a kernel takes 15 to 30 s to compile, spent on copying Numba's IR.
     """
     symbol = f"fastdrop_{name}_{_DIGEST[:16]}"
     with global_compiler_lock:
@@ -234,4 +233,4 @@ def routine(name: str, function: Callable[..., Any], signature: Any) -> Any:
 
 _alive: list[Any] = []
 _addresses: dict[Callable[..., Any], int] = {}
-_looked_through: set[Path] = set()
+_cleaned: set[Path] = set()

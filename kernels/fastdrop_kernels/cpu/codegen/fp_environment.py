@@ -1,9 +1,8 @@
-"""How floats are rounded: on x86-64 as IEEE says by default, whatever a thread has been set to.
+"""The floating-point environment: set the IEEE defaults in a kernel, and restore it at the end.
 
-A thread may have been told to flush subnormal numbers to zero (``torch.set_flush_denormal``), to
-round another way, or to trap. The threads that help with its calls have not, and so results would
-depend on who computed what. Kernels put that aside and bring it back; on other processors they do
-not.
+A thread may be set to flush subnormals to zero (``torch.set_flush_denormal``), to another rounding
+mode, or to trap. The pool's workers are not, so results would depend on which thread computed an
+element. Kernels call these two intrinsics; on processors other than x86-64 they do nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from .intrinsics import intrinsic
 from .target import IS_X86_64
 
 _I32, _BYTE = ir.IntType(32), ir.IntType(8)
-_CONTROL, _DEFAULT = 0xFFC0, 0x1F80  # of MXCSR: all but the flags that it collects
+_CONTROL, _DEFAULT = 0xFFC0, 0x1F80  # of MXCSR: the control bits without the status flags
 
 
 def _call(builder: Any, name: str, place: Any) -> None:
@@ -29,7 +28,7 @@ def _call(builder: Any, name: str, place: Any) -> None:
 
 @intrinsic
 def round_by_default(typingctx: Any) -> Any:
-    """Set the thread to IEEE's defaults, and return what `round_as_before` needs. 2 ns."""
+    """Set the IEEE defaults, and return the previous MXCSR for `round_as_before`; takes 2 ns."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if not IS_X86_64:
@@ -49,7 +48,7 @@ def round_by_default(typingctx: Any) -> Any:
 
 @intrinsic
 def round_as_before(typingctx: Any, before: Any) -> Any:
-    """Set the thread to what it was set to."""
+    """Restore the MXCSR that `round_by_default` returned."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if IS_X86_64:

@@ -1,7 +1,7 @@
-"""What Numba's own language cannot say to LLVM, one small intrinsic each.
+"""Intrinsics for kernels: LLVM instructions that Numba's language has no expression for.
 
-Everything here is plain LLVM IR that every target can lower: where a machine lacks an instruction,
-LLVM writes others. Addresses are ``uint64``, pointers are ``voidptr``, offsets are bytes.
+Loops and kernels call them. All of it is LLVM IR that every target can lower, if necessary to
+several instructions. Addresses are ``uint64``, pointers are ``voidptr``, offsets are in bytes.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _I64 = ir.IntType(64)
 
 @intrinsic
 def wide_vectors(typingctx: Any) -> Any:
-    """Let the calling function use 512-bit vectors, where the machine has them.
+    """Set the attributes of the calling function that allow 512-bit vectors.
 
-    LLVM prefers 256 bits on several Intel CPUs for fear of a lower clock. Philox on a Cascade Lake
-    gains 1.6 times from the wide multiplier. A wish only: on a machine without AVX-512 it changes
-    nothing. The stack is aligned with it, so that spilled vectors do not straddle cache lines
-    (2.5 against 1.9 Gelem/s of bits).
+    LLVM prefers 256 bits on several Intel CPUs, for their lower clock with AVX-512. Philox is
+    1.6 times faster with 512 bits on a Cascade Lake. Without AVX-512 the attributes have no effect.
+    The stack is realigned too, so that spilled vectors do not straddle cache lines (2.5 instead of
+    1.9 Gelem/s of bits).
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        # llvmlite admits only the attributes it knows by name; these are string attributes.
-        wishes = ('"prefer-vector-width"="512"', '"min-legal-vector-width"="512"', '"stackrealign"')
-        for attribute in wishes:
+        # llvmlite's own method accepts only enum attributes; these are string attributes.
+        names = ('"prefer-vector-width"="512"', '"min-legal-vector-width"="512"', '"stackrealign"')
+        for attribute in names:
             set.add(builder.function.attributes, attribute)
         return context.get_dummy_value()
 
@@ -51,7 +51,7 @@ def pointer_in(typingctx: Any, slot: Any) -> Any:
 
 @intrinsic
 def pointer_at(typingctx: Any, address: Any) -> Any:
-    """Turn an integer into a pointer."""
+    """Convert an integer to a pointer."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], _BYTE.as_pointer())
@@ -61,7 +61,7 @@ def pointer_at(typingctx: Any, address: Any) -> Any:
 
 @intrinsic
 def advance(typingctx: Any, pointer: Any, offset: Any) -> Any:
-    """Add to a pointer, in bytes and modulo 2**64, so that it may also go back."""
+    """Add an offset to a pointer, in bytes modulo 2**64, so that offsets can be negative."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.gep(args[0], [args[1]])
@@ -71,7 +71,7 @@ def advance(typingctx: Any, pointer: Any, offset: Any) -> Any:
 
 @intrinsic
 def address_of(typingctx: Any, pointer: Any) -> Any:
-    """Turn a pointer into an integer."""
+    """Convert a pointer to an integer."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.ptrtoint(args[0], _I64)
@@ -85,7 +85,7 @@ def _typed(context: Any, builder: Any, pointer: Any, offset: Any, ty: Any) -> An
 
 
 def loader(ty: types.Type) -> Any:
-    """Make ``load(pointer, offset)`` for a Numba scalar type; any alignment will do."""
+    """Return ``load(pointer, offset)`` for a Numba scalar type, at any alignment."""
 
     @intrinsic
     def load(typingctx: Any, pointer: Any, offset: Any) -> Any:
@@ -98,7 +98,7 @@ def loader(ty: types.Type) -> Any:
 
 
 def storer(ty: types.Type) -> Any:
-    """Make ``store(pointer, offset, value)`` for a Numba scalar type; any alignment will do."""
+    """Return ``store(pointer, offset, value)`` for a Numba scalar type, at any alignment."""
 
     @intrinsic
     def store(typingctx: Any, pointer: Any, offset: Any, value: Any) -> Any:
@@ -114,7 +114,7 @@ def storer(ty: types.Type) -> Any:
 
 @intrinsic
 def take(typingctx: Any, cursor: Any, count: Any) -> Any:
-    """Add to the uint64 at `cursor`, and return what it was: no two threads get the same."""
+    """Do an atomic fetch-and-add on the uint64 at `cursor`; returns the previous value."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = builder.bitcast(args[0], _I64.as_pointer())
@@ -124,9 +124,9 @@ def take(typingctx: Any, cursor: Any, count: Any) -> Any:
 
 
 def scratch_in(builder: Any, nbytes: int) -> Any:
-    """Set aside `nbytes` of the generated function's stack, aligned to a cache line."""
-    # Not cgutils.alloca_once, which fills with zeros, byte by byte: two minutes of LLVM's time for
-    # 34 KiB, and a cost at each call.
+    """Allocate `nbytes` on the generated function's stack, aligned to a cache line."""
+    # Not cgutils.alloca_once, which zeroes byte by byte: two minutes of compilation for 34 KiB, and
+    # a cost at each call.
     with builder.goto_entry_block():
         memory = builder.alloca(ir.ArrayType(_BYTE, nbytes))
     memory.align = 64
@@ -134,7 +134,7 @@ def scratch_in(builder: Any, nbytes: int) -> Any:
 
 
 def scratch(nbytes: int) -> Any:
-    """Make ``allocate()``: `nbytes` of stack, aligned to a cache line, living until the return."""
+    """Return ``allocate()``, which allocates `nbytes` on the stack, aligned to a cache line."""
 
     @intrinsic
     def allocate(typingctx: Any) -> Any:
@@ -147,16 +147,16 @@ def scratch(nbytes: int) -> Any:
 
 
 def prefetch(builder: Any, pointer: Any, offset: int, to_write: bool) -> None:
-    """Ask for the cache line at ``pointer + offset``; never faults, whatever the address."""
+    """Prefetch the cache line at ``pointer + offset``; never faults, whatever the address."""
     byte_ptr = _BYTE.as_pointer()
     fnty = ir.FunctionType(ir.VoidType(), [byte_ptr, _I32, _I32, _I32])
     fn = cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0")
-    hints = [ir.Constant(_I32, k) for k in (int(to_write), 3, 1)]  # to all levels, data
+    hints = [ir.Constant(_I32, k) for k in (int(to_write), 3, 1)]  # to all cache levels; data
     builder.call(fn, [builder.gep(pointer, [ir.Constant(_I64, offset)]), *hints])
 
 
 def store_fence(builder: Any) -> None:
-    """Order the stores before it, nontemporal ones too, before all that follow (x86 alone)."""
+    """Order all stores before the fence, nontemporal ones too, before later ones; x86 only."""
     fnty = ir.FunctionType(ir.VoidType(), [])
     builder.call(cgutils.get_or_insert_function(builder.module, fnty, "llvm.x86.sse.sfence"), [])
 
@@ -166,13 +166,13 @@ _HALVES = ir.VectorType(ir.IntType(16), 64)
 
 @intrinsic
 def kept_bits(typingctx: Any, pointer: Any, offset: Any) -> Any:
-    """Gather 64 marks: bit j is set if the j-th is."""
+    """Pack the keep mask of 64 elements, 16 bits each, into 64 bits."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = builder.bitcast(builder.gep(args[0], [args[1]]), _HALVES.as_pointer())
-        nothing = ir.Constant(_HALVES, None)
+        zero = ir.Constant(_HALVES, None)
         return builder.bitcast(
-            builder.icmp_unsigned("!=", builder.load(place, align=2), nothing), _I64
+            builder.icmp_unsigned("!=", builder.load(place, align=2), zero), _I64
         )
 
     return types.uint64(types.voidptr, types.uint64), codegen
@@ -180,7 +180,7 @@ def kept_bits(typingctx: Any, pointer: Any, offset: Any) -> Any:
 
 @intrinsic
 def copy_bytes(typingctx: Any, target: Any, source: Any, nbytes: Any) -> Any:
-    """Copy bytes between places that do not overlap."""
+    """Copy bytes between ranges that do not overlap."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         cgutils.raw_memcpy(builder, *args, 1, align=1)
@@ -191,7 +191,7 @@ def copy_bytes(typingctx: Any, target: Any, source: Any, nbytes: Any) -> Any:
 
 @intrinsic
 def clear_bytes(typingctx: Any, pointer: Any, nbytes: Any) -> Any:
-    """Write zeros."""
+    """Set bytes to zero."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         cgutils.memset(builder, *args, 0)
@@ -201,7 +201,7 @@ def clear_bytes(typingctx: Any, pointer: Any, nbytes: Any) -> Any:
 
 
 def cleared(nbytes: int) -> Any:
-    """Make ``clear(pointer)``: `nbytes` zeros."""
+    """Return ``clear(pointer)``, which sets `nbytes` bytes to zero."""
 
     @intrinsic
     def clear(typingctx: Any, pointer: Any) -> Any:

@@ -1,8 +1,9 @@
-"""Where arrays lie: the addresses that kernels are given.
+"""The memory layout of NumPy's array objects, from which kernels read data pointers and shapes.
 
-A *slot* is the address of a place that holds an array's data pointer. Kernels read the pointer
-themselves, because asking NumPy for it costs 1.5 us (``array.ctypes``) or 1.8 us
-(``__array_interface__``) of a small call's 3.
+A *slot* is the address of the memory that holds an array's data pointer, usually a field of the
+array object itself. Kernels read the pointer there, because getting it in Python takes 1.5 us
+(``array.ctypes``) or 1.8 us (``__array_interface__``) of a small call's 3 us. Host code calls
+`slot`, and compiled fast paths use the field offsets.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# In CPython an array's id() is the address of NumPy's public C struct PyArrayObject: Python's
-# object header, and behind it the fields that every NumPy since 1.7 has there.
+# In CPython, id(array) is the address of NumPy's public C struct PyArrayObject: Python's object
+# header, followed by these fields in every NumPy since 1.7.
 _HEADER = object.__basicsize__
 
 
@@ -43,13 +44,13 @@ class _DtypeFields(ctypes.Structure):
     ]
 
 
-def _what_it_says(dtype: np.dtype[Any]) -> tuple[int, int]:
+def _kind_and_number(dtype: np.dtype[Any]) -> tuple[int, int]:
     fields = _DtypeFields.from_address(id(dtype) + _HEADER)
     return fields.kind, fields.type_num
 
 
 def dtype_word(dtype: np.dtype[Any]) -> int:
-    """Return the 8 bytes of a dtype that say what it is; equal dtypes may be different objects."""
+    """Return the 8 bytes that identify a dtype; equal dtypes may be different objects."""
     return ctypes.c_uint64.from_address(id(dtype) + DTYPE_WORD).value
 
 
@@ -57,7 +58,7 @@ def _in_object(array: npt.NDArray[Any]) -> int:
     return id(array) + _HEADER
 
 
-def _reads_right(array: npt.NDArray[Any]) -> bool:
+def _matches(array: npt.NDArray[Any]) -> bool:
     fields = _Fields.from_address(_in_object(array))
     return (
         fields.data == array.__array_interface__["data"][0]
@@ -65,46 +66,46 @@ def _reads_right(array: npt.NDArray[Any]) -> bool:
         and tuple(fields.dimensions[: array.ndim]) == array.shape
         and tuple(fields.strides[: array.ndim]) == array.strides
         and fields.descr == id(array.dtype)
-        and _what_it_says(array.dtype) == (ord(array.dtype.kind), array.dtype.num)
+        and _kind_and_number(array.dtype) == (ord(array.dtype.kind), array.dtype.num)
         and fields.flags == array.flags.num
     )
 
 
-def _holds() -> bool:
-    """Say whether arrays of several kinds are laid out as is said above."""
+def _verify_layout() -> bool:
+    """Return whether several different arrays have the layout described above."""
     if sys.implementation.name != "cpython" or ctypes.sizeof(ctypes.c_void_p) != 8:
         return False
     probe = np.zeros((3, 8))
     frozen = np.ones(5, np.float32)
     frozen.flags.writeable = False
-    kinds = (probe, probe[1:, 3:], probe.T, frozen, probe.view(np.uint8), np.array(1.0))
-    return all(map(_reads_right, kinds))
+    arrays = (probe, probe[1:, 3:], probe.T, frozen, probe.view(np.uint8), np.array(1.0))
+    return all(map(_matches, arrays))
 
 
-LAYOUT_IS_KNOWN = _holds()
-# Where, behind the id() of a dtype, the bytes of `dtype_word` lie: kind, type, byte order, flags
-# (none in NumPy 2) and number.
+LAYOUT_IS_KNOWN = _verify_layout()
+# Offset from id(dtype) of the bytes of `dtype_word`: kind, type, byte order, flags (unused in
+# NumPy 2) and type number.
 DTYPE_WORD = _HEADER + _DtypeFields.kind.offset
-# Where, behind the id() of an array, its data pointer lies, the number of its axes, the pointer to
-# their lengths, the id() of its dtype, and its flags.
+# Offsets from id(array) of the data pointer, the number of axes, the pointer to the shape, the id()
+# of the dtype, and the flags.
 DATA, AXES, LENGTHS, DTYPE, FLAGS = (
     _HEADER + getattr(_Fields, name).offset
     for name in ("data", "nd", "dimensions", "descr", "flags")
 )
 
 
-class _Boxed(int):
-    """A slot in memory of its own, which lives as long as the number does."""
+class _OwnedSlot(int):
+    """A slot in memory that this integer object owns."""
 
     pointer: ctypes.c_void_p
 
 
-def _in_box(array: npt.NDArray[Any]) -> int:
+def _new_slot(array: npt.NDArray[Any]) -> int:
     pointer = ctypes.c_void_p(array.__array_interface__["data"][0])
-    boxed = _Boxed(ctypes.addressof(pointer))
-    boxed.pointer = pointer
-    return boxed
+    owned = _OwnedSlot(ctypes.addressof(pointer))
+    owned.pointer = pointer
+    return owned
 
 
-slot: Callable[[npt.NDArray[Any]], int] = _in_object if LAYOUT_IS_KNOWN else _in_box
-slot.__doc__ = "The slot of an array, valid while the array and the number returned are alive."
+slot: Callable[[npt.NDArray[Any]], int] = _in_object if LAYOUT_IS_KNOWN else _new_slot
+slot.__doc__ = "Return an array's slot, valid while the array and the returned object are alive."

@@ -1,4 +1,7 @@
-"""What the processor that is compiled for can do, as Numba's settings have it."""
+"""Features of the target processor that the code generation depends on, from Numba's settings.
+
+The modules of `cpu` read these constants when they generate kernels.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,17 @@ _HAS = frozenset(_FEATURES.split(","))
 
 
 def has(feature: str) -> bool:
-    """Say whether LLVM may use an instruction set, named as LLVM names it."""
+    """Return whether LLVM may use a target feature, by LLVM's name."""
     return f"+{feature}" in _HAS
 
 
-# Vectors of 512 bits need AVX-512BW too, whose registers hold 16-bit lanes. What is wider than a
-# machine's registers would still run: LLVM splits it.
+# 512-bit vectors only with AVX-512BW, which has instructions for 16-bit lanes. Wider vectors than
+# the machine's would run too: LLVM splits them.
 VECTOR_BYTES = 64 if has("avx512bw") else 32 if has("avx2") else 16
-# Loads and stores of single lanes of any width, for what is no whole vector.
+# Whether there are masked loads and stores of lanes of any width, for partial vectors.
 MASKS = VECTOR_BYTES == 64
 IS_X86_64 = _TRIPLE.startswith("x86_64")
 REGISTERS = 16 if IS_X86_64 and VECTOR_BYTES < 64 else 32
-# Whether nontemporal stores are faster where the caches cannot hold the output (see `nontemporal`):
-# timed on Zen 5 alone.
+# Whether nontemporal stores are faster for outputs larger than the caches (see `nontemporal`):
+# measured on a Zen 5 only.
 NONTEMPORAL = MASKS and IS_X86_64 and llvm.get_host_cpu_name() == "znver5"

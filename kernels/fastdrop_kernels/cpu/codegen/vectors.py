@@ -1,14 +1,16 @@
-"""Lanes: Python text run on LLVM values, so that one definition makes vector code of any width.
+"""`Lanes`: LLVM values with Python's operators, for tracing plain Python into vector code.
 
-The hot loops are not left to LLVM's vectoriser: it wants every loop in a form that it happens to
-know, differs from release to release, and cannot hold bits, decision and element in registers at
-once. Instead a function is *traced*: it runs while the code is generated, with `Lanes` in the place
-of numbers, and each operator it uses writes one vector instruction. So the mask contract and the
-operations, which are plain Python, are the kernels too. LLVM splits what a machine's registers
-cannot hold, so that every machine can run any width.
+The hot loops do not rely on LLVM's loop vectoriser: it requires certain forms of loops, changes
+between releases, and cannot keep bits, decision and element in registers at once. Instead a
+function is *traced*: it runs while code is generated, with `Lanes` in place of numbers, and each
+operator emits one vector instruction. So the mask contract and the operations, which are plain
+Python, are also the kernels' code. The sampler, the operations, the storage types and the loops use
+this module. LLVM splits vectors that are wider than the registers, so any width runs on every
+machine.
 
-Against loops that LLVM vectorised: 64 Ki float32 in 2.6 times np.multiply, not 3.5, and 16 Mi,
-because loads, stores and arithmetic now overlap, in 1.0, not 1.45 (Cascade Lake).
+Compared with loops that LLVM vectorised, on a Cascade Lake: 64 Ki float32 take 2.6 times as long as
+np.multiply instead of 3.5, and 16 Mi, because loads, stores and arithmetic overlap, 1.0 instead of
+1.45.
 """
 
 from __future__ import annotations
@@ -27,14 +29,14 @@ HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 
 
 class Lanes:
-    """A number, or a vector of numbers, of the code that is being generated.
+    """A scalar or a vector in the code that is being generated.
 
-    Integers are unsigned. A number meets a vector by being repeated; constants may be Python's or
-    NumPy's, and take the other operand's type.
+    Integers are unsigned. Operators broadcast scalars to vectors. The other operand may be a number
+    of Python or NumPy, which is converted to this type.
     """
 
     __slots__ = ("builder", "value")
-    __array_ufunc__ = None  # so that NumPy's scalars leave ``uint64 * Lanes`` to Lanes
+    __array_ufunc__ = None  # so that NumPy scalars return NotImplemented for ``uint64 * Lanes``
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, builder: Any, value: Any) -> None:
@@ -42,18 +44,18 @@ class Lanes:
 
     @property
     def count(self) -> int:
-        """How many numbers; 0 means a single one that is no vector."""
+        """Number of lanes of a vector; 0 for a scalar."""
         ty = self.value.type
         return ty.count if isinstance(ty, ir.VectorType) else 0
 
     @property
     def element(self) -> Any:
-        """LLVM type of one number."""
+        """LLVM type of a lane."""
         ty = self.value.type
         return ty.element if isinstance(ty, ir.VectorType) else ty
 
-    def made(self, value: Any) -> Lanes:
-        """Return Lanes of another value of the same code."""
+    def with_value(self, value: Any) -> Lanes:
+        """Return Lanes of another LLVM value, with the same builder."""
         return Lanes(self.builder, value)
 
     def constant(self, number: Any) -> Lanes:
@@ -61,11 +63,11 @@ class Lanes:
         whole = not _is_float(self.element)
         one = ir.Constant(self.element, int(number) if whole else float(number))
         if self.count:
-            return self.made(ir.Constant(self.value.type, [one] * self.count))
-        return self.made(one)
+            return self.with_value(ir.Constant(self.value.type, [one] * self.count))
+        return self.with_value(one)
 
-    def repeated(self, count: int) -> Lanes:
-        """Repeat one number, or a short vector as a whole, until there are `count` lanes."""
+    def broadcast(self, count: int) -> Lanes:
+        """Broadcast a scalar, or repeat a short vector as a whole, to `count` lanes."""
         if count == self.count:
             return self
         value = self.value
@@ -73,97 +75,97 @@ class Lanes:
             empty = ir.Constant(ir.VectorType(self.element, 1), ir.Undefined)
             value = self.builder.insert_element(empty, value, ir.Constant(I32, 0))
         order = [k % max(1, self.count) for k in range(count)]
-        return self.made(_shuffled(self.builder, value, value, order))
+        return self.with_value(_shuffled(self.builder, value, value, order))
 
-    def each_repeated(self, times: int) -> Lanes:
-        """Repeat every lane by itself: a, a, b, b."""
+    def repeat_each(self, times: int) -> Lanes:
+        """Repeat each lane: a, a, b, b."""
         if times == 1 or not self.count:
             return self
         order = [k // times for k in range(self.count * times)]
-        return self.made(_shuffled(self.builder, self.value, self.value, order))
+        return self.with_value(_shuffled(self.builder, self.value, self.value, order))
 
-    def taken(self, order: Sequence[int]) -> Lanes:
-        """Return lanes of a vector in some order; a number that is none, as it is."""
+    def shuffle(self, order: Sequence[int]) -> Lanes:
+        """Return the lanes of a vector in the given order; a scalar as it is."""
         if not self.count:
             return self
-        return self.made(_shuffled(self.builder, self.value, self.value, order))
+        return self.with_value(_shuffled(self.builder, self.value, self.value, order))
 
-    def taken_with(self, other: Lanes, order: Sequence[int]) -> Lanes:
+    def shuffle_with(self, other: Lanes, order: Sequence[int]) -> Lanes:
         """Return lanes of this vector, and behind them of another of the same length."""
-        return self.made(_shuffled(self.builder, self.value, other.value, order))
+        return self.with_value(_shuffled(self.builder, self.value, other.value, order))
 
-    def interleaved(self, other: Lanes) -> tuple[Lanes, Lanes]:
-        """Return the lanes of both, by turns, as two vectors of the same length."""
+    def interleave(self, other: Lanes) -> tuple[Lanes, Lanes]:
+        """Interleave the lanes of two vectors, as two vectors of the same length."""
         n = self.count
         order = [k // 2 + n * (k % 2) for k in range(2 * n)]
         return tuple(  # type: ignore[return-value]
-            self.made(_shuffled(self.builder, self.value, other.value, part))
+            self.with_value(_shuffled(self.builder, self.value, other.value, part))
             for part in (order[:n], order[n:])
         )
 
-    def joined(self, other: Lanes) -> Lanes:
-        """Return the lanes of this, and then those of another."""
+    def concat(self, other: Lanes) -> Lanes:
+        """Concatenate the lanes of two vectors."""
         order = range(2 * self.count)
-        return self.made(_shuffled(self.builder, self.value, other.value, order))
+        return self.with_value(_shuffled(self.builder, self.value, other.value, order))
 
-    def parted(self) -> tuple[Lanes, Lanes]:
-        """Return the first half of the lanes, and the second."""
+    def split(self) -> tuple[Lanes, Lanes]:
+        """Return the first and the second half of the lanes."""
         n = self.count
         return tuple(  # type: ignore[return-value]
-            self.made(_shuffled(self.builder, self.value, self.value, part))
+            self.with_value(_shuffled(self.builder, self.value, self.value, part))
             for part in (range(n // 2), range(n // 2, n))
         )
 
-    def seen_as(self, element: Any) -> Lanes:
-        """Return the same bits as lanes of another type."""
+    def bitcast(self, element: Any) -> Lanes:
+        """Reinterpret the bits as lanes of another type."""
         size = max(1, self.count) * _bits(self.element)
         count = size // _bits(element)
         single = count == 1 and not self.count
         ty = element if single else ir.VectorType(element, count)
-        return self.made(self.builder.bitcast(self.value, ty))
+        return self.with_value(self.builder.bitcast(self.value, ty))
 
-    def as_number(self) -> Lanes:
-        """Return all bits of a vector as one integer."""
+    def as_integer(self) -> Lanes:
+        """Reinterpret all bits of a vector as one integer."""
         if not self.count:
             return self
-        return self.made(
+        return self.with_value(
             self.builder.bitcast(self.value, ir.IntType(self.count * _bits(self.element)))
         )
 
-    def converted(self, element: Any) -> Lanes:
-        """Return the numbers in another type: integers cut or extended by zeros, floats rounded."""
+    def convert(self, element: Any) -> Lanes:
+        """Convert to another type: integers are truncated or zero-extended, floats rounded."""
         old, new = _bits(self.element), _bits(element)
         ty = ir.VectorType(element, self.count) if self.count else element
         if _is_float(element):
             change = self.builder.fpext if new > old else self.builder.fptrunc
         else:
             change = self.builder.zext if new > old else self.builder.trunc
-        return self.made(change(self.value, ty))
+        return self.with_value(change(self.value, ty))
 
     def as_float(self) -> Lanes:
-        """Return the numbers as float32, rounded; integers are signed ones here."""
+        """Convert signed integers to float32, rounded."""
         ty = ir.VectorType(FLOAT, self.count) if self.count else FLOAT
-        return self.made(self.builder.sitofp(self.value, ty))
+        return self.with_value(self.builder.sitofp(self.value, ty))
 
-    def root(self) -> Lanes:
-        """Return the square roots of floats."""
+    def sqrt(self) -> Lanes:
+        """Return the square roots."""
         ty = self.value.type
         kind = {FLOAT: "f32", DOUBLE: "f64"}[self.element]
         name = f"llvm.sqrt.v{self.count}{kind}" if self.count else f"llvm.sqrt.{kind}"
         root = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(ty, [ty]), name)
-        return self.made(self.builder.call(root, [self.value]))
+        return self.with_value(self.builder.call(root, [self.value]))
 
     def average(self, other: Any) -> Lanes:
-        """Return half the sum of integers, rounded up, without overflow."""
-        # LLVM takes a sum in wider integers apart again, and knows this.
+        """Return the average of integers, rounded up, without overflow."""
+        # LLVM recognises this form as its average instruction; a sum in wider integers it does not.
         rounded: Lanes = (self | other) - ((self ^ other) >> 1)
         return rounded
 
-    def fenced(self) -> Lanes:
-        """Return the same, of which LLVM knows nothing: what follows is not merged with it.
+    def arithmetic_fence(self) -> Lanes:
+        """Return the same value behind an optimisation barrier.
 
-        With AVX-512 it makes two-input shuffles of 16-bit lanes, three instructions each, out of a
-        shift and an or. Elsewhere there are none, and this does nothing.
+        With AVX-512, LLVM would combine a shift and an or into a two-input shuffle of 16-bit lanes,
+        of three instructions. On other machines there is no such shuffle, and this does nothing.
         """
         if not has("avx512bw"):
             return self
@@ -171,7 +173,7 @@ class Lanes:
         name = f"llvm.arithmetic.fence.v{ty.count}f32"
         fence = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(ty, [ty]), name)
         value = self.builder.call(fence, [self.builder.bitcast(self.value, ty)])
-        return self.made(self.builder.bitcast(value, self.value.type))
+        return self.with_value(self.builder.bitcast(value, self.value.type))
 
     def _both(self, other: Any) -> tuple[Any, Any]:
         if not isinstance(other, Lanes):
@@ -179,13 +181,15 @@ class Lanes:
         count = max(self.count, other.count)
         if not count:
             return self.value, other.value
-        return self.repeated(count).value, other.repeated(count).value
+        return self.broadcast(count).value, other.broadcast(count).value
 
     def _apply(self, whole: str, real: str, other: Any, swapped: bool = False) -> Lanes:
         a, b = self._both(other)
         if swapped:
             a, b = b, a
-        return self.made(getattr(self.builder, real if _is_float(self.element) else whole)(a, b))
+        return self.with_value(
+            getattr(self.builder, real if _is_float(self.element) else whole)(a, b)
+        )
 
     def __add__(self, other: Any) -> Lanes:
         return self._apply("add", "fadd", other)
@@ -223,13 +227,13 @@ class Lanes:
     __radd__, __rmul__, __rand__, __ror__, __rxor__ = __add__, __mul__, __and__, __or__, __xor__
 
     def __invert__(self) -> Lanes:
-        return self.made(self.builder.not_(self.value))
+        return self.with_value(self.builder.not_(self.value))
 
     def _compared(self, how: str, other: Any) -> Lanes:
         a, b = self._both(other)
         if _is_float(self.element):
-            return self.made(self.builder.fcmp_ordered(how, a, b))
-        return self.made(self.builder.icmp_unsigned(how, a, b))
+            return self.with_value(self.builder.fcmp_ordered(how, a, b))
+        return self.with_value(self.builder.icmp_unsigned(how, a, b))
 
     def __ge__(self, other: Any) -> Lanes:
         return self._compared(">=", other)
@@ -246,7 +250,7 @@ class Lanes:
     def signed_above(self, other: Any) -> Lanes:
         """Compare as signed integers, lane by lane: whether this one is larger."""
         a, b = self._both(other)
-        return self.made(self.builder.icmp_signed(">", a, b))
+        return self.with_value(self.builder.icmp_signed(">", a, b))
 
     def equals(self, other: Any) -> Lanes:
         """Compare for equality, lane by lane."""
@@ -254,30 +258,30 @@ class Lanes:
 
 
 def select(condition: Lanes, a: Lanes, b: Any) -> Lanes:
-    """Take from a where the condition holds, else from b, lane by lane.
+    """Select lanes of a where the condition holds, else of b.
 
-    Where a has several lanes for one of the condition's (an element of two words), each of the
-    condition's serves them all.
+    If a has several lanes for each lane of the condition (an element of two words), the condition's
+    lanes are repeated.
     """
     if not isinstance(b, Lanes):
         b = a.constant(b)
     if condition.count:
-        condition = condition.each_repeated(a.count // condition.count)
-    return a.made(a.builder.select(condition.value, a.value, b.repeated(a.count).value))
+        condition = condition.repeat_each(a.count // condition.count)
+    return a.with_value(a.builder.select(condition.value, a.value, b.broadcast(a.count).value))
 
 
 def load(
     builder: Any, pointer: Any, offset: int, element: Any, count: int, where: Lanes | None = None
 ) -> Lanes:
-    """Load `count` numbers (0: one that is no vector) at any alignment, `offset` bytes on.
+    """Load a vector of `count` lanes, or a scalar for 0, at ``pointer + offset``, unaligned.
 
-    Where `where` does not hold, no memory is read, and the number is 0.
+    Lanes where `where` does not hold are not read, and are 0.
     """
     ty = _lanes_type(element, count)
     place = _place(builder, pointer, offset, ty)
     if where is None:
         return Lanes(builder, builder.load(place, align=1))
-    mask = where.each_repeated(count // where.count).value
+    mask = where.repeat_each(count // where.count).value
     arguments = [place, ir.Constant(I32, 1), mask, ir.Constant(ty, None)]
     return Lanes(builder, _masked(builder, "load", ty, ty, arguments))
 
@@ -285,20 +289,21 @@ def load(
 def store(
     value: Lanes, pointer: Any, offset: int, where: Lanes | None = None, align: int = 1
 ) -> Any:
-    """Store numbers, those where `where` holds; returns the instruction."""
+    """Store a value, only lanes where `where` holds if given; return the instruction."""
     builder, ty = value.builder, value.value.type
     place = _place(builder, pointer, offset, ty)
     if where is None:
         return builder.store(value.value, place, align=align)
-    mask = where.each_repeated(value.count // where.count).value
+    mask = where.repeat_each(value.count // where.count).value
     arguments = [value.value, place, ir.Constant(I32, align), mask]
     return _masked(builder, "store", ir.VoidType(), ty, arguments)
 
 
 def make_nontemporal(builder: Any, begin: int) -> None:
-    """Let the current block's stores, from its instruction `begin` on, bypass the caches.
+    """Make the stores of the current block, from instruction `begin` on, nontemporal.
 
-    Each stores a vector, at an address that is a multiple of its bytes, or of a cache line's 64.
+    They must store vectors at addresses aligned to the vector's size, or to a cache line of 64
+    bytes if that is larger.
     """
     hint = builder.module.add_metadata([ir.Constant(I32, 1)])
     for instruction in builder.block.instructions[begin:]:
@@ -308,17 +313,17 @@ def make_nontemporal(builder: Any, begin: int) -> None:
             instruction.align = min(64, ty.count * _bits(ty.element) // 8)
 
 
-def window(a: Lanes, b: Lanes, first: Any) -> Lanes:
-    """Return as many lanes of a and then b, from the lane `first` on, which need not be a constant.
+def align_lanes(a: Lanes, b: Lanes, first: Any) -> Lanes:
+    """Return a vector from lane `first` of the concatenation of a and b; `first` may be variable.
 
-    For vectors of 32 lanes of 16 bits, one instruction with AVX-512BW, which is required.
+    Requires AVX-512BW and vectors of 32 lanes of 16 bits; one instruction.
     """
     ty = a.value.type
     order = iota(a.builder, a.element, a.count) + first
     fnty = ir.FunctionType(ty, [ty, ty, ty])
     name = "llvm.x86.avx512.vpermi2var.hi.512"
     permute = cgutils.get_or_insert_function(a.builder.module, fnty, name)
-    return a.made(a.builder.call(permute, [a.value, order.value, b.value]))
+    return a.with_value(a.builder.call(permute, [a.value, order.value, b.value]))
 
 
 def _masked(builder: Any, what: str, result: Any, ty: Any, arguments: list[Any]) -> Any:
@@ -330,7 +335,7 @@ def _masked(builder: Any, what: str, result: Any, ty: Any, arguments: list[Any])
 
 
 def iota(builder: Any, element: Any, count: int) -> Lanes:
-    """Return 0, 1, 2 and so on."""
+    """Return the vector 0, 1, 2, ..."""
     numbers = [ir.Constant(element, k) for k in range(count)]
     return Lanes(builder, ir.Constant(ir.VectorType(element, count), numbers))
 

@@ -1,1 +1,1 @@
-"""What happens to elements, traced: the sampler, operations, storage types, mathematics."""
+"""Traced code for single vectors of elements: sampler, operations, storage types, mathematics."""

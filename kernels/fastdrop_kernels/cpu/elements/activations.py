@@ -27,7 +27,7 @@ def _relu_back(g: Lanes, t: Lanes) -> Lanes:
 
 def _bounded(t: Lanes) -> Lanes:
     """Return t, or what is so far out that all functions here have reached their limits."""
-    return el.limited(t, -el.FAR[t.element], el.FAR[t.element])
+    return el.clamp(t, -el.FAR[t.element], el.FAR[t.element])
 
 
 def _above(t: Lanes) -> Lanes:

@@ -1,6 +1,7 @@
-"""Elementary functions of float32 and float64, traced; see `exp_coefficients`.
+"""Traced elementary functions for float32 and float64; `exp_coefficients` explains the methods.
 
-Infinities give limits, and NaN gives NaN. How far results may be from the true ones is tested.
+Activations and the softmax loops call them. Infinities give limits, and NaN gives NaN. Tests bound
+the errors.
 """
 
 from __future__ import annotations
@@ -22,24 +23,25 @@ from ..codegen.vectors import DOUBLE, FLOAT, I32, I64, Lanes, select
 _EXPONENTIALS = {FLOAT: EXP32, DOUBLE: EXP64}
 _TAILS = {FLOAT: TAIL32, DOUBLE: TAIL64}
 _INTEGERS = {FLOAT: I32, DOUBLE: I64}
-FAR = {FLOAT: 128.0, DOUBLE: 1024.0}  # where its exponential is 0, times numbers of this size too
+# exp(-FAR) is 0, also when multiplied by numbers of this size.
+FAR = {FLOAT: 128.0, DOUBLE: 1024.0}
 
 
 def exp(x: Lanes) -> Lanes:
-    """Return the exponential, subnormal or not."""
+    """Return the exponential, also where it is subnormal."""
     a, b = _exp_factors(_within_exp(x))
     return a * b
 
 
 def tanh(x: Lanes) -> Lanes:
     """Return the hyperbolic tangent; that of -0.0 is -0.0."""
-    law = _EXPONENTIALS[x.element]
+    constants = _EXPONENTIALS[x.element]
     size, sign = _size_and_sign(x)
-    size = select(size > law.tanh_is_one, size.constant(law.tanh_is_one), size)
-    n, less = _parted(size * 2.0, law)
-    power = _power(n - 4 * law.bias + law.bias, law)
+    size = select(size > constants.tanh_is_one, size.constant(constants.tanh_is_one), size)
+    n, less = _parted(size * 2.0, constants)
+    power = _power(n - 4 * constants.bias + constants.bias, constants)
     e = power * less + (power - 1.0)
-    return ((e / (e + 2.0)).seen_as(sign.element) | sign).seen_as(x.element)
+    return ((e / (e + 2.0)).bitcast(sign.element) | sign).bitcast(x.element)
 
 
 def tanh_slope(x: Lanes) -> Lanes:
@@ -63,17 +65,17 @@ def sigmoid_parts(v: Lanes) -> tuple[Lanes, Lanes]:
 def gated(x: Lanes, v: Lanes) -> Lanes:
     """Return x times the logistic function of v, which has the sign of x."""
     size, _ = _size_and_sign(v)
-    # Further out than exp goes: x times what is 0 of itself may not be.
+    # A wider range than that of exp: the product with x can be normal where the factor underflows.
     far = FAR[x.element]
     a, b = _exp_factors(select(size > far, size.constant(-far), size * -1.0))
     share = 1.0 / (a * b + 1.0)
     negative, one = v < 0.0, v.constant(1.0)
-    # The factor that may make it subnormal comes last.
+    # The factor that can make the result subnormal is multiplied last.
     return x * select(negative, a, one) * share * select(negative, b, one)
 
 
 def times_lower_tail(x: Lanes, a: Lanes) -> Lanes:
-    """Return ``x * Phi(-a)``, the standard normal's lower tail, for a that are not negative."""
+    """Return ``x * Phi(-a)``, with the standard normal's lower tail, for a >= 0."""
     tail = _TAILS[x.element]
     first, second, rest = _tail_factors(a, tail)
     return x * first * rest * second
@@ -89,32 +91,32 @@ def normal_parts(x: Lanes) -> tuple[Lanes, Lanes]:
 
 
 def absolute(x: Lanes) -> Lanes:
-    """Return x without its sign."""
+    """Return the absolute value."""
     size, _ = _size_and_sign(x)
     return size
 
 
-def faded(x: Lanes) -> Lanes:
-    """Return the exponential of what is not above 0; below the least normal number it is 0.
+def exp_flushed(x: Lanes) -> Lanes:
+    """Return the exponential of x <= 0, with subnormal results flushed to 0.
 
-    A processor may take a hundred cycles for a product that is subnormal, and there are many where
-    a softmax is to leave things out. NaN stays NaN.
+    A subnormal product can take a hundred cycles, and in a softmax there are many, for masked and
+    small scores. NaN stays NaN.
     """
-    law = _EXPONENTIALS[x.element]
-    least = (1 - law.bias) * math.log(2.0)
-    n, less = _parted(select(x < least, x.constant(least), x), law)
-    made = (less + 1.0) * _power(n - 3 * law.bias, law)
+    constants = _EXPONENTIALS[x.element]
+    least = (1 - constants.bias) * math.log(2.0)
+    n, less = _parted(select(x < least, x.constant(least), x), constants)
+    made = (less + 1.0) * _power(n - 3 * constants.bias, constants)
     return select(x < least, x.constant(0.0), made)
 
 
-def limited(x: Lanes, least: float, most: float) -> Lanes:
-    """Return x, not below `least` nor above `most`; NaN stays NaN."""
+def clamp(x: Lanes, least: float, most: float) -> Lanes:
+    """Clamp x to [least, most]; NaN stays NaN."""
     x = select(x < least, x.constant(least), x)
     return select(x > most, x.constant(most), x)
 
 
 def polynomial(coefficients: Sequence[float], t: Lanes) -> Lanes:
-    """Return a polynomial's value; its coefficients from the constant on."""
+    """Evaluate a polynomial by Horner's method; coefficients in ascending order."""
     y = t.constant(coefficients[-1])
     for coefficient in coefficients[-2::-1]:
         y = y * t + coefficient
@@ -122,51 +124,54 @@ def polynomial(coefficients: Sequence[float], t: Lanes) -> Lanes:
 
 
 def _size_and_sign(x: Lanes) -> tuple[Lanes, Lanes]:
-    """Return x without its sign, and its sign's bit as an integer."""
+    """Return the absolute value, and the sign bit in an integer."""
     integer = _INTEGERS[x.element]
-    bits, sign = x.seen_as(integer), 1 << (integer.width - 1)
-    return (bits & (sign - 1)).seen_as(x.element), bits & sign
+    bits, sign = x.bitcast(integer), 1 << (integer.width - 1)
+    return (bits & (sign - 1)).bitcast(x.element), bits & sign
 
 
 def _within_exp(x: Lanes) -> Lanes:
-    law = _EXPONENTIALS[x.element]
-    return limited(x, law.least, law.most)
+    constants = _EXPONENTIALS[x.element]
+    return clamp(x, constants.least, constants.most)
 
 
 def _exp_factors(x: Lanes, rest: Lanes | None = None) -> tuple[Lanes, Lanes]:
-    """Return two numbers whose product is exp(x), or exp(x + rest); the first is not subnormal."""
-    law = _EXPONENTIALS[x.element]
-    n, less = _parted(x, law, rest)
+    """Return two factors of exp(x), or of exp(x + rest); the first is not subnormal."""
+    constants = _EXPONENTIALS[x.element]
+    n, less = _parted(x, constants, rest)
     half = n >> 1
-    first, second = _power(half - law.bias, law), _power(n - half - law.bias, law)
+    first, second = (
+        _power(half - constants.bias, constants),
+        _power(n - half - constants.bias, constants),
+    )
     return (less + 1.0) * first, second
 
 
-def _parted(x: Lanes, law: Exponential, rest: Lanes | None = None) -> tuple[Lanes, Lanes]:
+def _parted(x: Lanes, constants: Exponential, rest: Lanes | None = None) -> tuple[Lanes, Lanes]:
     """Return n + 4 * bias as an integer, and exp(r) - 1: exp(x) is 2**n * exp(r)."""
     integer = _INTEGERS[x.element]
-    # Added to a number of moderate size, this leaves no room for a fraction.
-    rounder = x.constant(1.5 * 2.0**law.significand)
+    # Adding and subtracting this rounds a number of moderate size to an integer.
+    rounder = x.constant(1.5 * 2.0**constants.significand)
     shifted = x * INVERSE_LOG_2 + rounder
     n = shifted - rounder
-    r = x - n * law.log_2[0] - n * law.log_2[1]
+    r = x - n * constants.log_2[0] - n * constants.log_2[1]
     if rest is not None:
         r = r + rest
-    less = r * r * polynomial(law.q, r) + r
-    return shifted.seen_as(integer) - rounder.seen_as(integer) + 4 * law.bias, less
+    less = r * r * polynomial(constants.q, r) + r
+    return shifted.bitcast(integer) - rounder.bitcast(integer) + 4 * constants.bias, less
 
 
-def _power(biased: Lanes, law: Exponential) -> Lanes:
-    """Return a power of two, given the bits of its exponent."""
-    return (biased << law.significand).seen_as(FLOAT if law is EXP32 else DOUBLE)
+def _power(biased: Lanes, constants: Exponential) -> Lanes:
+    """Return the power of two with a biased exponent."""
+    return (biased << constants.significand).bitcast(FLOAT if constants is EXP32 else DOUBLE)
 
 
 def _tail_factors(a: Lanes, tail: NormalTail) -> tuple[Lanes, Lanes, Lanes]:
-    """Return three factors of Phi(-a): two of exp(-a**2 / 2), and what is left."""
+    """Return three factors of Phi(-a): two of exp(-a**2 / 2), and the rational part."""
     a = select(a > tail.most, a.constant(tail.most), a)
     integer = _INTEGERS[a.element]
     all_bits = (1 << integer.width) - 1
-    upper = (a.seen_as(integer) & (all_bits - (1 << tail.cut) + 1)).seen_as(a.element)
+    upper = (a.bitcast(integer) & (all_bits - (1 << tail.cut) + 1)).bitcast(a.element)
     first, second = _exp_factors(upper * upper * -0.5, (a - upper) * (a + upper) * -0.5)
     share = 1.0 / (a + tail.k)
     return first, second, polynomial(tail.p, (a - tail.k) * share) * share

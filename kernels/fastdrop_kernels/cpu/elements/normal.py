@@ -1,4 +1,7 @@
-"""The standard normal of an element's 32-bit uniform, traced; `quantile` says how."""
+"""The traced standard normal quantile of a 32-bit uniform, for the Gaussian operations.
+
+`normal_coefficients` explains the approximation.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +17,27 @@ _SIGN = 0x80000000
 def standard_normal(u: Lanes) -> Lanes:
     """Return the quantile of ``(u + 0.5) / 2**32``, in float32.
 
-    `u` and its complement give numbers that differ in sign alone: the lower of both is computed
-    with, of which there are 2**31, so that signed conversions serve.
+    `u` and its complement have quantiles that differ in sign only. The smaller of the two, below
+    2**31, is used, so that signed conversions are sufficient.
     """
     lower = select(u >= _SIGN, ~u, u)
     a = (lower.as_float() + 0.5) * 2.0**-31  # 2q
     x = ((lower ^ 0x7FFFFFFF).as_float() + 0.5) * 2.0**-31  # 1 - 2q
     w = _minus_log(a * (2.0 - a))
     far = w >= SPLIT
-    root = select(far, w, SPLIT).root()
+    root = select(far, w, SPLIT).sqrt()
     t = select(far, root - TAIL_CENTRE, w - CENTRE)
     y = select(far, t.constant(TAIL[-1]), CENTRAL[-1])
     for tail, central in zip(TAIL[-2::-1], CENTRAL[-2::-1], strict=True):
         y = y * t + select(far, t.constant(tail), central)
-    # The lower half is negative.
-    return ((x * y).seen_as(I32) | (~u & _SIGN)).seen_as(FLOAT)
+    # Quantiles of the lower half are negative.
+    return ((x * y).bitcast(I32) | (~u & _SIGN)).bitcast(FLOAT)
 
 
 def _minus_log(y: Lanes) -> Lanes:
-    bits = y.seen_as(I32)
+    bits = y.bitcast(I32)
     exponent = (127 - (bits >> _EXPONENT)).as_float()
-    t = ((bits & _SIGNIFICAND) | _ONE).seen_as(FLOAT) - 1.5
+    t = ((bits & _SIGNIFICAND) | _ONE).bitcast(FLOAT) - 1.5
     return exponent * LOG_2 - _polynomial(LOGARITHM, t)
 
 

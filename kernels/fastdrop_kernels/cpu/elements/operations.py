@@ -72,7 +72,7 @@ def _third(x: Lanes, a: Lanes, b: Lanes, c: Lanes) -> Lanes:
 
 
 def _normal_bits(u: Lanes) -> Lanes:
-    return standard_normal(u).seen_as(I32)
+    return standard_normal(u).bitcast(I32)
 
 
 def _times_normal(x: Lanes, bits: Lanes, deviation: Lanes) -> Lanes:
@@ -84,11 +84,11 @@ def _plus_normal(x: Lanes, bits: Lanes, deviation: Lanes) -> Lanes:
 
 
 def _normal(x: Lanes, bits: Lanes) -> Lanes:
-    return _like(x, bits.seen_as(FLOAT))
+    return _like(x, bits.bitcast(FLOAT))
 
 
 def _like(x: Lanes, number: Lanes) -> Lanes:
-    return number if number.element == x.element else number.converted(x.element)
+    return number if number.element == x.element else number.convert(x.element)
 
 
 def _second(x: Lanes, noise: Lanes) -> Lanes:

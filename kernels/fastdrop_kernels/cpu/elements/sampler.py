@@ -195,8 +195,8 @@ def with_one_high_word(index: Any) -> Any:
 def uniforms_of(high: Lanes, low: Lanes) -> Lanes:
     """Return the 32-bit uniforms of elements whose halves at both levels are known."""
     # In memory, and so in lanes, the lower half of a number comes first.
-    first, rest = (pair.seen_as(I32) for pair in low.interleaved(high))
-    return first.joined(rest)
+    first, rest = (pair.bitcast(I32) for pair in low.interleave(high))
+    return first.concat(rest)
 
 
 def in_long_vectors(uniforms: list[Lanes]) -> list[Lanes]:
@@ -206,7 +206,7 @@ def in_long_vectors(uniforms: list[Lanes]) -> list[Lanes]:
     a long vector has registers, lets them wait together.
     """
     while len(uniforms) > 1 and uniforms[0].count < _UNIFORMS:
-        uniforms = [a.joined(b) for a, b in zip(uniforms[::2], uniforms[1::2], strict=True)]
+        uniforms = [a.concat(b) for a, b in zip(uniforms[::2], uniforms[1::2], strict=True)]
     return uniforms
 
 
@@ -247,14 +247,19 @@ class Draw:
         for c0, c1, c2, c3, k0, k1 in self._before_last_round(counters, between, fenced=True):
             # Fenced, or LLVM multiplies by a shifted multiplier, in 64 bits, with AVX-512.
             pair = contract.philox_last_round_swapped(
-                c0, c1.fenced(), c2, c3.fenced(), (k0 << 32) ^ flips, (k1 << 32) ^ flips
+                c0,
+                c1.arithmetic_fence(),
+                c2,
+                c3.arithmetic_fence(),
+                (k0 << 32) ^ flips,
+                (k1 << 32) ^ flips,
             )
-            low, high = (word.seen_as(I32) for word in pair)
+            low, high = (word.bitcast(I32) for word in pair)
             # Of the first lane of 16 bytes words 0, 1, 2 and 3; then of the second.
             for lane in (0, 1):
                 words = [2 * lane + 1, 2 * lane, low.count + 2 * lane + 1, low.count + 2 * lane]
                 order = [word + at for at in range(0, low.count, 4) for word in words]
-                halves.append(low.taken_with(high, order).seen_as(I16))
+                halves.append(low.shuffle_with(high, order).bitcast(I16))
         return halves
 
     def drawn(self, counters: list[tuple[Any, Lanes]], between: Between) -> list[Pair]:
@@ -278,7 +283,8 @@ class Draw:
             states = [contract.philox_round(*state) for state in states]
             if fenced and r in (1, 2):
                 states = [
-                    (c0.fenced(), c1, c2.fenced(), c3, k0, k1) for c0, c1, c2, c3, k0, k1 in states
+                    (c0.arithmetic_fence(), c1, c2.arithmetic_fence(), c3, k0, k1)
+                    for c0, c1, c2, c3, k0, k1 in states
                 ]
             between(r)
         return states
@@ -301,7 +307,7 @@ class Draw:
         ties = halves[0].equals(uppers[0])
         for vector, upper in zip(halves[1:], uppers[1:], strict=True):
             ties = ties | vector.equals(upper)
-        bits = ties.as_number()
+        bits = ties.as_integer()
         tied = builder.icmp_unsigned("!=", bits.value, bits.constant(0).value)
         memory = scratch_in(builder, len(halves) * VECTOR_BYTES)
         before = builder.block
@@ -336,7 +342,7 @@ class Law(Draw):
     def __init__(self, builder: Any, seed: Any, stream: Any, threshold: Any) -> None:
         super().__init__(builder, seed, stream)
         self.threshold = threshold
-        self._upper = (Lanes(builder, threshold) >> _HALF_BITS).converted(I16)
+        self._upper = (Lanes(builder, threshold) >> _HALF_BITS).convert(I16)
         # Settled halves at or above this are kept.
         self.bound = bound(self._upper)
 

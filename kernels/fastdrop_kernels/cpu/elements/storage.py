@@ -1,8 +1,9 @@
-"""Storage types: how elements are read into values, and values written as elements.
+"""Storage types: load elements as values of the compute type, and store values as elements.
 
-A storage type is a few lines here: its loader may convert on the way in and its storer round on
-the way out. Everything else of a kernel is the same. All of it is traced (see `lanes`), for whole
-vectors (`count` lanes) and for single elements (`count` 0).
+A storage type is a few lines: its `load` may convert, and its `store` may round. The rest of a
+kernel does not depend on it. All functions are traced (see `vectors`), for vectors of `count` lanes
+and, with a `count` of 0, for single elements. Operations name their storage types, and the loops
+call `load` and `store`.
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ from ..codegen import vectors as lanes
 from ..codegen.target import has
 from ..codegen.vectors import DOUBLE, FLOAT, HALF, I8, I16, I32, I64, Lanes, select
 
-# The last says of which elements; None of all.
+# The last argument is the mask of a masked access, or None.
 Load: TypeAlias = Callable[[Any, Any, int, int, Lanes | None], Lanes]
 Store: TypeAlias = Callable[[Lanes, Lanes, Lanes | int, Any, int, Lanes | None], Any]
 
 
 class Storage(NamedTuple):
-    """One way to keep elements in memory."""
+    """A format of elements in memory."""
 
     bits: int  # of an element
     load: Load  # (builder, pointer, offset in bytes, count, where)
-    # (kept, what becomes of an element if it is, and if it is dropped, pointer, offset, where)
+    # (kept, value if kept, value if dropped, pointer, offset, where)
     store: Store
     load_value: Callable[[Any, Any, int], Lanes]  # (builder, pointer, k): the k-th parameter
-    # (numbers of a vector of elements) -> the same in the order of `load`
+    # From the order of elements to the order of lanes that `load` returns,
     arranged: Callable[[Lanes], Lanes] = lambda numbers: numbers
-    # and back
+    # and back.
     natural: Callable[[Lanes], Lanes] = lambda numbers: numbers
-    # Whether what converts elements reads them from memory by itself.
+    # Whether the conversion instructions have memory operands.
     converts_memory: bool = False
 
     @property
@@ -43,12 +44,12 @@ class Storage(NamedTuple):
 
     @property
     def copied(self) -> bool:
-        """Whether it is worth while to copy elements to the stack before they are needed."""
+        """Whether copying elements to the stack before they are needed is faster."""
         return self.bits > 0 and not self.converts_memory
 
 
 def _plain(element: Any, bits: int, units: int = 1) -> Storage:
-    """Elements that are what is computed with, or `units` of them."""
+    """Return the storage type of elements that need no conversion, of `units` words each."""
 
     def load(
         builder: Any, pointer: Any, offset: int, count: int, where: Lanes | None = None
@@ -68,8 +69,8 @@ def _store_selected(
     return lanes.store(select(kept, a, b), pointer, offset, where)
 
 
-# Half types are computed with as float32, and rounded once on the way out, to the nearest, ties to
-# even. NaN stays NaN.
+# The half types are computed in float32, and rounded once when stored, to nearest, ties to even.
+# NaN stays NaN.
 
 _SIGN16, _SIGN32 = 0x8000, 0x80000000
 
@@ -99,12 +100,12 @@ def _half_type(
 
 
 def _select_and_round(from_float: Callable[[Lanes], Lanes]) -> Rounded:
-    """Select, and then round: one number of every element."""
+    """Select, then round: one conversion per element."""
     return lambda kept, a, b: from_float(select(kept, a, b))
 
 
 def _round_and_select(from_float: Callable[[Lanes], Lanes]) -> Rounded:
-    """Round both, and then select: for types whose vectors have another order in between."""
+    """Round both, then select: for types whose `load` changes the order of lanes."""
 
     def rounded(kept: Lanes, a: Lanes, b: Lanes | int) -> Lanes:
         return select(kept, from_float(a), from_float(b) if isinstance(b, Lanes) else b)
@@ -113,81 +114,82 @@ def _round_and_select(from_float: Callable[[Lanes], Lanes]) -> Rounded:
 
 
 def _widened(h: Lanes) -> Lanes:
-    """Return float32 of bfloat16, which is its upper half; of vectors, even elements come first.
+    """Convert bfloat16, the high half of a float32, to float32; in vectors, even elements first.
 
-    Even and odd elements are parted, not widened one by one, because that takes shifts and masks
-    and no shuffles: 64 Ki in 2.3 times np.multiply of float32, not 2.9.
+    Separating even and odd elements takes shifts and masks, without shuffles: 64 Ki elements take
+    2.3 times as long as np.multiply of float32, instead of 2.9.
     """
     if not h.count:
-        return (h.converted(I32) << 16).seen_as(FLOAT)
-    pairs = h.seen_as(I32)
-    return (pairs << 16).joined(pairs & 0xFFFF0000).seen_as(FLOAT)
+        return (h.convert(I32) << 16).bitcast(FLOAT)
+    pairs = h.bitcast(I32)
+    return (pairs << 16).concat(pairs & 0xFFFF0000).bitcast(FLOAT)
 
 
 def _even_first(numbers: Lanes) -> Lanes:
-    return numbers.taken([*range(0, numbers.count, 2), *range(1, numbers.count, 2)])
+    return numbers.shuffle([*range(0, numbers.count, 2), *range(1, numbers.count, 2)])
 
 
 def _by_turns(numbers: Lanes) -> Lanes:
     if not numbers.count:
         return numbers
-    first, rest = numbers.parted()
-    lower, upper = first.interleaved(rest)
-    return lower.joined(upper)
+    first, rest = numbers.split()
+    lower, upper = first.interleave(rest)
+    return lower.concat(upper)
 
 
 def _narrowed(x: Lanes) -> Lanes:
-    """Round in integers: LLVM's own conversion flushes subnormals on some machines.
+    """Round float32 to bfloat16 by integer arithmetic.
 
-    Up if the lower half is above 0x8000, or is that and the upper is odd: what the lower half
-    carries to the upper if 0x7FFF is added, and 1 where that is odd. Of vectors, even and odd
-    elements are put together first, so that twice as many are rounded at once, and the carry is the
-    top bit of an average, for which there is an instruction: 64 Ki in 1.04 times float32, not 1.20.
+    LLVM's conversion flushes subnormals on some machines. The high half is incremented if the low
+    half is above 0x8000, or equal to it with an odd high half: that is the carry of adding 0x7FFF,
+    plus 1 if the high half is odd. In vectors, the halves of even and odd elements are combined
+    first, so that twice as many are rounded at once, and the carry is the top bit of an average,
+    which is one instruction: 64 Ki elements take 1.04 times as long as float32, instead of 1.20.
 
-    A NaN stays one without a test for it: it comes from a bfloat16 or from the processor, and has
-    zeros in its lower half, so that nothing is carried.
+    A NaN needs no test: it comes from a bfloat16 or from an operation of the processor, and its low
+    half is 0, so there is no carry.
     """
-    bits = x.seen_as(I32)
+    bits = x.bitcast(I32)
     if not x.count:
-        return ((bits + (((bits >> 16) & 1) + 0x7FFF)) >> 16).converted(I16)
-    even, odd = bits.parted()
-    upper = ((even >> 16).fenced() | (odd & 0xFFFF0000)).seen_as(I16)
-    lower = ((even & 0xFFFF) | (odd << 16).fenced()).seen_as(I16)
-    return upper + (lower.average(((upper & 1) | 0x7FFE).fenced()) >> 15)
+        return ((bits + (((bits >> 16) & 1) + 0x7FFF)) >> 16).convert(I16)
+    even, odd = bits.split()
+    upper = ((even >> 16).arithmetic_fence() | (odd & 0xFFFF0000)).bitcast(I16)
+    lower = ((even & 0xFFFF) | (odd << 16).arithmetic_fence()).bitcast(I16)
+    return upper + (lower.average(((upper & 1) | 0x7FFE).arithmetic_fence()) >> 15)
 
 
 def _float16_to_float(h: Lanes) -> Lanes:
-    """Widen, without the instructions that few machines lack."""
-    bits = h.converted(I32)
+    """Convert float16 to float32 without F16C instructions."""
+    bits = h.convert(I32)
     sign, size = (bits & _SIGN16) << 16, bits & 0x7FFF
-    # The exponent is biased by 15 there and by 127 here, and means infinity or NaN where all ones.
+    # The exponent bias changes from 15 to 127; all ones stays infinity or NaN.
     normal = (size << 13) + select(size >= 0x7C00, size.constant(224 << 23), 112 << 23)
-    # A subnormal is a whole number of 2**-24: made from 2**23 and its digits, and so without
-    # subnormal float32, which threads may flush (see `rounding`).
-    subnormal = ((size | 0x4B000000).seen_as(FLOAT) - 8388608.0) * 2.0**-24
-    return (select(size < 0x0400, subnormal.seen_as(I32), normal) | sign).seen_as(FLOAT)
+    # A subnormal is an integer multiple of 2**-24: inserted into the significand of 2**23. This
+    # avoids subnormal float32 numbers, which a thread may be set to flush (see `fp_environment`).
+    subnormal = ((size | 0x4B000000).bitcast(FLOAT) - 8388608.0) * 2.0**-24
+    return (select(size < 0x0400, subnormal.bitcast(I32), normal) | sign).bitcast(FLOAT)
 
 
 def _float_to_float16(x: Lanes) -> Lanes:
-    """Round, without the instructions that few machines lack."""
-    bits = x.seen_as(I32)
+    """Round float32 to float16 without F16C instructions."""
+    bits = x.bitcast(I32)
     sign, size = (bits >> 16) & _SIGN16, bits & ~_SIGN32
     biased = size - (112 << 23)
     normal = (biased + (((biased >> 13) & 1) + 0x0FFF)) >> 13
-    # Below 2**-14 the steps are 2**-24, those of float32 from a half on: the addition rounds.
-    subnormal = (size.seen_as(FLOAT) + 0.5).seen_as(I32) - 0x3F000000
+    # Below 2**-14 the ulp is 2**-24, that of float32 in [0.5, 1): adding 0.5 rounds.
+    subnormal = (size.bitcast(FLOAT) + 0.5).bitcast(I32) - 0x3F000000
     finite = select(size < 0x38800000, subnormal, normal)
     nan = ((size >> 13) & 0x03FF) | 0x7E00
     large = select(size > 0x7F800000, nan, 0x7C00)
-    return (select(size >= 0x47800000, large, finite) | sign).converted(I16)
+    return (select(size >= 0x47800000, large, finite) | sign).convert(I16)
 
 
 def _float16_by_machine(h: Lanes) -> Lanes:
-    return h.seen_as(HALF).converted(FLOAT)
+    return h.bitcast(HALF).convert(FLOAT)
 
 
 def _machine_by_float16(x: Lanes) -> Lanes:
-    return x.converted(HALF).seen_as(I16)
+    return x.convert(HALF).bitcast(I16)
 
 
 def _load_nothing(
@@ -203,25 +205,25 @@ def _load_no_value(builder: Any, pointer: Any, k: int) -> Lanes:
 def _store_nothing(
     kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int, where: Lanes | None
 ) -> Any:
-    raise AssertionError("nothing is written as nothing")
+    raise AssertionError("NOTHING is for inputs only")
 
 
 def _store_bool(
     kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int, where: Lanes | None
 ) -> Any:
-    return lanes.store(kept.converted(I8), pointer, offset, where)
+    return lanes.store(kept.convert(I8), pointer, offset, where)
 
 
 def _store_bits(
     kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int, where: Lanes | None
 ) -> Any:
-    return lanes.store(kept.as_number(), pointer, offset)
+    return lanes.store(kept.as_integer(), pointer, offset)
 
 
 def _store_mark(
     kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int, where: Lanes | None
 ) -> Any:
-    ones = Lanes(kept.builder, ir.Constant(I16, 0xFFFF)).repeated(kept.count)
+    ones = Lanes(kept.builder, ir.Constant(I16, 0xFFFF)).broadcast(kept.count)
     return lanes.store(select(kept, ones, 0), pointer, offset, where)
 
 
@@ -232,10 +234,10 @@ FLOAT16_PORTABLE = _half_type(_float16_to_float, _select_and_round(_float_to_flo
 
 
 def _by_parts(kind: Storage, rounded: Callable[[Lanes], Lanes]) -> Storage:
-    """Load and store vectors of halves in two parts, as long as an instruction takes.
+    """Load and store vectors of float16 in two parts, each for one conversion instruction.
 
-    It reads or writes memory itself then, and no other is needed to put the parts together: 64 Ki
-    float16 in 22.2 us on a Cascade Lake, not 24.5.
+    The instruction then has a memory operand, and no shuffles are needed: 64 Ki float16 take 22.2
+    us on a Cascade Lake instead of 24.5.
     """
 
     def load(builder: Any, pointer: Any, offset: int, count: int, where: Lanes | None) -> Lanes:
@@ -244,21 +246,21 @@ def _by_parts(kind: Storage, rounded: Callable[[Lanes], Lanes]) -> Storage:
         first, rest = (
             kind.load(builder, pointer, offset + at, count // 2, None) for at in (0, count)
         )
-        return first.joined(rest)
+        return first.concat(rest)
 
     def store(
         kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int, where: Lanes | None
     ) -> Any:
         if not kept.count or where is not None:
             return kind.store(kept, a, b, pointer, offset, where)
-        first, rest = map(rounded, select(kept, a, b).parted())
+        first, rest = map(rounded, select(kept, a, b).split())
         lanes.store(first, pointer, offset)
         return lanes.store(rest, pointer, offset + kept.count)
 
     return kind._replace(load=load, store=store, converts_memory=True)
 
 
-# Without these instructions, LLVM 22 crashes on vectors of halves.
+# Without F16C instructions, LLVM 22 crashes on vectors of float16.
 FLOAT16 = (
     _by_parts(
         _half_type(_float16_by_machine, _select_and_round(_machine_by_float16)),
@@ -267,14 +269,14 @@ FLOAT16 = (
     if has("f16c")
     else FLOAT16_PORTABLE
 )
-# An operation that has no input reads this: no memory is touched.
+# The input of operations without an input: no memory is accessed.
 NOTHING = Storage(0, _load_nothing, _store_nothing, _load_no_value)
-# Decisions, one to a byte, and eight to a byte in little bit order (whole bytes only).
+# The keep mask, one element per byte, or packed, in little bit order (whole bytes only).
 BOOL = Storage(8, _load_nothing, _store_bool, _load_no_value)
 BITS = Storage(1, _load_nothing, _store_bits, _load_no_value)
-# Decisions as loops read them: all bits of a 16-bit word set for kept, none for dropped.
+# The keep mask in a mask buffer: 16-bit words, all ones for kept, 0 for dropped.
 MARK = Storage(16, _load_nothing, _store_mark, _load_no_value)
-# Elements that are only moved, by their size in bytes.
+# Elements that are only copied, by their size in bytes.
 MOVED = {
     1: _plain(I8, 8),
     2: _plain(I16, 16),

@@ -95,16 +95,16 @@ def write_stream(
     def at(table: int, itemsize: int) -> Any:
         return _place_in(builder, streams, table, place, itemsize)
 
-    bits = (select(p < _MOST, p, _MOST) + _ROUNDER).seen_as(I64)
+    bits = (select(p < _MOST, p, _MOST) + _ROUNDER).bitcast(I64)
     low = bits & 0xFFFFFFFF
-    store((bits >> 16).converted(I16), at(_UPPERS, 2), 0)
+    store((bits >> 16).convert(I16), at(_UPPERS, 2), 0)
     store(select(p >= 1.0, low.constant(ALWAYS), low), at(_THRESHOLDS, 8), 0)
     if factor is not None:
         is_given, one = given
         inverse = 1.0 / (1.0 - p)
         if factor is FLOAT32:
-            inverse = inverse.converted(one.element)
-        chosen = select(is_given, one.repeated(inverse.count), inverse)
+            inverse = inverse.convert(one.element)
+        chosen = select(is_given, one.broadcast(inverse.count), inverse)
         store(chosen, at(_FACTORS, factor.itemsize), 0)
 
 
@@ -119,7 +119,7 @@ def repeat_stream(
     for table, element in tables:
         size = {I16: 2, FLOAT: 4}.get(element, 8)
         pointer = _place_in(builder, streams, table, place, size)
-        numbers.append((load(builder, pointer, 0, element, 0).repeated(count), table, size))
+        numbers.append((load(builder, pointer, 0, element, 0).broadcast(count), table, size))
 
     def again(to: Any) -> None:
         for number, table, size in numbers:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract import is_degenerate
-from ...layout import AXES, LINE, PANEL, apart_from, c_strides
+from ...layout import AXES, LINE, PANEL, c_strides, disjoint_distances
 from ..codegen.ndarray_layout import LAYOUT_IS_KNOWN, dtype_word
 from ..elements.operations import Operation
 from ..loops.call_descriptor import descriptor
@@ -137,7 +137,7 @@ def layout_call(
     return for_layout(
         plan.kernel if is_small else None,
         plan.descriptor,
-        apart_from(shape, read, output_strides, operation.target.itemsize),
+        disjoint_distances(shape, read, output_strides, operation.target.itemsize),
         in_place=read == output_strides,
         cleared=cleared,
         large=plan.__call__,

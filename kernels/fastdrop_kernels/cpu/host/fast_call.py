@@ -96,7 +96,7 @@ def for_layout(
 ) -> FastCall:
     """Return the calls on arrays of one layout; without a kernel, `large` makes all of them.
 
-    `distances` are those of `layout.apart_from`, and `cleared` says how many bytes to set to 0.
+    `distances` are those of `layout.disjoint_distances`; `cleared` bytes are set to 0 first.
     """
     at = 0 if kernel is None else address_of_kernel(kernel)
     behind, before = (distance % 2**64 for distance in distances)

@@ -93,7 +93,7 @@ def put_vector(
     source = operation.source
     kept = noise
     if operation.exact:
-        kept = Lanes(noise.builder, ir.Constant(BIT, 1)).repeated(count)
+        kept = Lanes(noise.builder, ir.Constant(BIT, 1)).broadcast(count)
     # Those that are stored as x is are in the order of x already.
     parameters = [
         *[
@@ -152,7 +152,7 @@ def certain(operation: Operation, count: int, kept: bool) -> Any:
             one = Lanes(builder, ir.Constant(BIT, int(kept)))
             parameters = operation.parameters(builder, value)
             _ask_ahead(operation, builder, x if kept else None, y, count)
-            apply_vector(operation, one.repeated(count), x, y, 0, count, parameters)
+            apply_vector(operation, one.broadcast(count), x, y, 0, count, parameters)
             return context.get_dummy_value()
 
         return types.void(POINTER, POINTER, POINTER), codegen
@@ -270,7 +270,7 @@ def _alike(operation: Operation, count: int) -> Any:
     def alike(typingctx: Any, x: Any, y: Any, noise: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, noise, value = args
-            shared = Lanes(builder, noise).converted(I32).repeated(count)
+            shared = Lanes(builder, noise).convert(I32).broadcast(count)
             parameters = operation.parameters(builder, value)
             apply_vector(operation, shared, x, y, 0, count, parameters)
             return context.get_dummy_value()

@@ -110,7 +110,7 @@ def _own_factors(
 def _paired(vectors: Iterable[Lanes]) -> Iterator[Lanes]:
     """Yield vectors joined two by two."""
     remaining = iter(vectors)
-    return (a.joined(b) for a, b in zip(remaining, remaining, strict=True))
+    return (a.concat(b) for a, b in zip(remaining, remaining, strict=True))
 
 
 def _groups(operation: Operation, way: str, streams: bool) -> Any:
@@ -201,7 +201,7 @@ def _part(operation: Operation, way: str, streams: bool) -> Any:
 
             source = before(x, operation.source.itemsize)
             target = before(y, operation.target.itemsize)
-            begin, length = (Lanes(builder, a).converted(I16) for a in (lane, n))
+            begin, length = (Lanes(builder, a).convert(I16) for a in (lane, n))
 
             def between(r: int) -> None:
                 for side, at in spread(wanted, ROUNDS - 1, r):

@@ -39,7 +39,7 @@ from ..codegen.intrinsics import (
     wide_vectors,
 )
 from ..codegen.target import VECTOR_BYTES
-from ..codegen.vectors import BIT, I16, I32, I64, Lanes, load, make_nontemporal, store, window
+from ..codegen.vectors import BIT, I16, I32, I64, Lanes, align_lanes, load, make_nontemporal, store
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP, HALVES, POINTER, ROUNDS, U64, Between, Law, group_at, settler
 from .apply import AHEAD_BYTES, LINE_BYTES, apply_vector, sizes, spread
@@ -73,7 +73,7 @@ def _aligned_groups(operation: Operation) -> Any:
             state = loaded(builder, call)
             law = Law(builder, state.seed, state.stream, state.threshold)
             parameters = operation.parameters(builder, state.value)
-            begin = Lanes(builder, builder.sub(ir.Constant(I64, HALVES), shift)).converted(I16)
+            begin = Lanes(builder, builder.sub(ir.Constant(I64, HALVES), shift)).convert(I16)
             # The last draws of a group, and the keep bits of what is written while the next one is
             # drawn. LLVM holds both in registers, but for three or so, which it spills.
             last = scratch_in(builder, VECTOR_BYTES)
@@ -87,8 +87,8 @@ def _aligned_groups(operation: Operation) -> Any:
                 group = law.group(group_at(builder, builder.add(block, distance)), between)
                 before = load(builder, last, 0, I16, HALVES)
                 for k, halves in enumerate(group):
-                    kept = window(before, halves, begin) >= law.bound
-                    store(kept.as_number(), bits, k * bit_bytes)
+                    kept = align_lanes(before, halves, begin) >= law.bound
+                    store(kept.as_integer(), bits, k * bit_bytes)
                     before = halves
                 store(before, last, 0)
 
@@ -96,7 +96,7 @@ def _aligned_groups(operation: Operation) -> Any:
                 source, target = at_group(x, number, in_bytes), at_group(y, number, out_bytes)
                 first = len(builder.block.instructions)
                 for k in vectors:
-                    kept = load(builder, bits, k * bit_bytes, I32, 0).seen_as(BIT)
+                    kept = load(builder, bits, k * bit_bytes, I32, 0).bitcast(BIT)
                     apply_vector(operation, kept, source, target, k, HALVES, parameters)
                 make_nontemporal(builder, first)
 

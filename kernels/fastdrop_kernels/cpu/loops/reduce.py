@@ -46,7 +46,7 @@ def _added(kind: Storage, count: int, size: int) -> Any:
                 step = ir.Constant(I64, max(1, count) * size)
                 given = builder.gep(terms, [builder.mul(loop.index, step)])
                 term = kind.natural(kind.load(builder, given, 0, count, None))
-                term = term if term.element == DOUBLE else term.converted(DOUBLE)
+                term = term if term.element == DOUBLE else term.convert(DOUBLE)
                 store(load(builder, place, 0, DOUBLE, count) + term, place, 0)
             return context.get_dummy_value()
 
@@ -63,7 +63,7 @@ def _folded(typingctx: Any, total: Any, lanes: Any) -> Any:
         total, lanes = args
         vector: Lanes = load(builder, lanes, 0, DOUBLE, _LANES)
         while vector.count > 1:
-            first, rest = vector.parted()
+            first, rest = vector.split()
             vector = first + rest
         one = Lanes(builder, builder.extract_element(vector.value, ir.Constant(I64, 0)))
         store(load(builder, total, 0, DOUBLE, 0) + one, total, 0)

@@ -72,14 +72,14 @@ def _writer(factor: Storage | None, element: Any, count: int) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             call, place, p, n = args
             state = loaded(builder, call)
-            given = load(builder, call, int(IS_GIVEN), I8, 0).converted(BIT)
+            given = load(builder, call, int(IS_GIVEN), I8, 0).convert(BIT)
             one = factor.load_value(builder, state.value, 0) if factor else given
             with cgutils.for_range(builder, n) as loop:
                 done = builder.mul(loop.index, ir.Constant(I64, max(1, count)))
                 distance = builder.mul(done, ir.Constant(I64, size))
                 vector = load(builder, builder.gep(p, [distance]), 0, element, count)
                 if element is FLOAT:
-                    vector = vector.converted(DOUBLE)
+                    vector = vector.convert(DOUBLE)
                 at = builder.add(place, done)
                 write_stream(vector, factor, (given, one), state.streams, at)
             return context.get_dummy_value()
@@ -158,7 +158,7 @@ def _is_kept(typingctx: Any, call: Any, index: Any) -> Any:
         state = loaded(builder, args[0])
         seed, stream, index = (Lanes(builder, a) for a in (state.seed, state.stream, args[1]))
         threshold = first_threshold(builder, state.streams)
-        return contract.keep(seed, stream, index, threshold).converted(I64).value
+        return contract.keep(seed, stream, index, threshold).convert(I64).value
 
     return U64(POINTER, U64), codegen
 

@@ -118,7 +118,7 @@ def _step(operation: Operation, aligned: bool) -> Any:
             columns = range(COLUMNS)
             runs = [(builder.add(index, ir.Constant(I64, j)), row_step, HALVES) for j in columns]
             for j, column in enumerate(law.settled(columns_of(words), runs)):
-                store((column >= law.bound).as_number(), draw_marks, j * _MARK_BYTES)
+                store((column >= law.bound).as_integer(), draw_marks, j * _MARK_BYTES)
             return context.get_dummy_value()
 
         return types.void(*[POINTER] * 5, *[U64] * 2, *[POINTER] * 3), codegen

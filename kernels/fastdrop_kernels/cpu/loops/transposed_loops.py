@@ -94,7 +94,7 @@ def strip_of(operation: Operation, aligned: bool, way: str, partial: bool = Fals
             columns = Columns(operation, way, builder, (x, x_column), (y, y_column))
             where = None
             if partial:
-                where = iota(builder, I16, HALVES) < Lanes(builder, n).converted(I16)
+                where = iota(builder, I16, HALVES) < Lanes(builder, n).convert(I16)
             else:
                 columns.stage()
 
@@ -114,7 +114,7 @@ def strip_of(operation: Operation, aligned: bool, way: str, partial: bool = Fals
             if operation.exact:
                 uniforms = [uniforms_of(*levels) for levels in zip(*halves, strict=True)]
                 pairs = map(operation.noise, in_long_vectors(uniforms))  # of columns
-                noise = (column for pair in pairs for column in pair.parted())
+                noise = (column for pair in pairs for column in pair.split())
             else:
                 runs = [(builder.add(index, j), row_step, HALVES) for j in columns.each]
                 noise = (column >= law.bound for column in law.settled(halves[0], runs))

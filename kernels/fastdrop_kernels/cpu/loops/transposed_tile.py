@@ -65,16 +65,16 @@ def _transposed(a: Lanes, b: Lanes, c: Lanes, d: Lanes) -> list[Lanes]:
     """Return the first halves of the words of four chains, the second, and so on."""
 
     def merged(a: Lanes, b: Lanes, element: Any, bits: int) -> tuple[Lanes, Lanes]:
-        a, b = a.seen_as(element), b.seen_as(element)
+        a, b = a.bitcast(element), b.bitcast(element)
         low, up, down = (1 << bits) - 1, b << bits, a >> bits
         if bits == 16:  # 1024 x 1024 float32 at 0.91 of the rate of C order, not 0.88
-            up, down = up.fenced(), down.fenced()
+            up, down = up.arithmetic_fence(), down.arithmetic_fence()
         return (a & low) | up, down | (b & (low << bits))
 
     even, odd = zip(merged(a, b, I32, 16), merged(c, d, I32, 16), strict=True)
     first, third = merged(*even, I64, 32)
     second, fourth = merged(*odd, I64, 32)
-    return [column.seen_as(I16) for column in (first, second, third, fourth)]
+    return [column.bitcast(I16) for column in (first, second, third, fourth)]
 
 
 def put_blocks(blocks: list[Pair], pointer: Any, level: int) -> None:
