@@ -25,7 +25,9 @@ LINE = "line"  # index step 0 or 1
 PANEL = "panel"  # index step 1, and more inside
 RUNS = "runs"  # index step 1, and 0 inside
 REPEATS = "repeats"  # index step 0, and 1 inside
-AXES = {LINE: 1, PANEL: 2, RUNS: 2, REPEATS: 2}
+# Index step 1, and more inside: one side is contiguous along the first, the other along the second.
+TILED = "tiled"
+AXES = {LINE: 1, PANEL: 2, RUNS: 2, REPEATS: 2, TILED: 2}
 ROWS = "rows"  # any two, of any number of inputs
 NEIGHBOURS = "neighbours"  # a line that is contiguous in memory and in the mask
 
@@ -36,6 +38,8 @@ _STRIP = 32  # rows that are drawn at once, about
 _FEW = 12  # rows, below which most of a strip would be drawn in vain
 # But of no more columns than a strip has, a line uses even less of what it draws.
 _FEWEST = 4
+# Rows, and columns, from which on tiles are worth while; columns where rows are consecutive.
+_TILED_ROWS, _TILED_COLUMNS, _TILED_JOINED = 16, 64, 16
 
 
 class Plan(NamedTuple):
@@ -53,13 +57,18 @@ def plan(
     *strides: tuple[int, ...],
     panel_from: int | None = None,
     narrow: int = 0,
+    itemsize: int = 0,
 ) -> Plan:
     """Order and merge the axes of an array that is not empty; `strides` as of `merged_axes`.
 
     With `panel_from`, it is made of lines, or of panels of at least so many rows. Lines of up to
-    `narrow` elements go as panels where lines would draw far more bits than they use.
+    `narrow` elements go as panels where lines would draw far more bits than they use. Axes are
+    made to tiles if elements have `itemsize` bytes in the input and the output.
     """
     axes, form = _boxed(shape, *strides)
+    tiled = _tiled(axes, form, itemsize) if itemsize else None
+    if tiled:
+        return _made(tiled, TILED)
     rows = None
     if form == LINE:
         rows = _narrow_rows(axes, narrow)
@@ -76,6 +85,28 @@ def plan(
             axes[-2:] = axes[:-3:-1]
         form = LINE
     return _made(axes, form)
+
+
+def _tiled(axes: list[Axis], form: str, itemsize: int) -> list[Axis] | None:
+    """Return axes whose innermost, columns and rows, make tiles that are transposed, if any do."""
+    if form == PANEL:  # the output is contiguous along rows
+        columns, rows = axes[-2:]
+        outer = axes[:-2]
+        if (columns[2], rows[3]) != (itemsize, itemsize):
+            return None
+    else:
+        columns, outer = axes[-1], axes[:-1]
+        if form != LINE or (columns[3], columns[-1]) != (itemsize, 1):
+            return None
+        found = [axis for axis in outer if axis[2] == itemsize and axis[-1]]
+        if not found or columns[2] == itemsize:
+            return None
+        rows = found[0]
+        outer.remove(rows)
+    least = _TILED_JOINED if rows[-1] == columns[0] else _TILED_COLUMNS
+    if rows[0] < _TILED_ROWS or columns[0] < least:
+        return None
+    return [*outer, columns, rows]
 
 
 def _narrow_rows(axes: list[Axis], narrow: int) -> int | None:

@@ -82,11 +82,12 @@ class Lanes:
         order = [k // times for k in range(self.count * times)]
         return self.made(_shuffled(self.builder, self.value, self.value, order))
 
-    def taken(self, order: Sequence[int]) -> Lanes:
-        """Return lanes of a vector in some order; a number that is none, as it is."""
+    def taken(self, order: Sequence[int], other: Lanes | None = None) -> Lanes:
+        """Return lanes of a vector, and another behind it, in some order; a single number as is."""
         if not self.count:
             return self
-        return self.made(_shuffled(self.builder, self.value, self.value, order))
+        second = self if other is None else other
+        return self.made(_shuffled(self.builder, self.value, second.value, order))
 
     def interleaved(self, other: Lanes) -> tuple[Lanes, Lanes]:
         """Return the lanes of both, by turns, as two vectors of the same length."""

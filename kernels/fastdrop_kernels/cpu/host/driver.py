@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract import is_certain
-from ...layout import AXES, LINE, NEIGHBOURS, PANEL, Plan, apart_from, c_strides
+from ...layout import AXES, LINE, NEIGHBOURS, PANEL, TILED, Plan, apart_from, c_strides
 from ...threads import run_together, thread_count
 from ..codegen.ndarray_layout import LAYOUT_IS_KNOWN, slot
 from ..codegen.target import NONTEMPORAL as NONTEMPORAL_IS_FAST
@@ -27,6 +27,7 @@ from ..loops.contiguous import FAR, NEAR, NEAR_BYTES, NONTEMPORAL, has_nontempor
 from ..loops.contiguous_kernels import Kernel, flat
 from ..loops.strided_kernels import box
 from ..loops.table_kernels import along
+from ..loops.tile_transpose import tiled_bytes
 from . import fast_call as whole_calls
 from .call_plan import Prepared, prepared, starter
 from .catalogue import (
@@ -156,7 +157,9 @@ def prepare(operations: Iterable[Operation]) -> None:
         if operation is PACK:
             ways, forms = [NEAR], [LINE, PANEL]
         else:
-            ways, forms = [NEAR, FAR], [LINE, PANEL] if operation.exact else list(AXES)
+            ways, forms = [NEAR, FAR], [LINE, PANEL, TILED] if operation.exact else list(AXES)
+            if not tiled_bytes(operation):
+                forms.remove(TILED)
             for form in (LINE, PANEL):
                 if form in forms:
                     box(operation, form, FAR)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ...contract import is_certain
-from ...layout import PANEL, Axis, Plan, c_strides, plan
+from ...layout import PANEL, TILED, Axis, Plan, c_strides, plan
 from ...threads import thread_count
 from ..elements.operations import Operation
 from ..loops.tile_pipeline import RUN_ROWS
+from ..loops.tile_transpose import tiled_bytes
 
 PARTS_PER_THREAD = 16  # at most
 _RUN = int(RUN_ROWS)
@@ -48,14 +49,18 @@ def layout_of(
 ) -> Plan:
     """Return how to walk through arrays; `index_strides` None means those of C order."""
     one_law = (0,) * len(shape)
+    itemsize = tiled_bytes(operation)
     if operation.exact:
         # Certain at no threshold. Of the forms it goes in lines and panels: lines are right for
         # every layout, and slow where they are short or jump through the mask.
         steps = c_strides(shape) if index_strides is None else index_strides
         strides = one_law, input_strides, output_strides, steps
-        return plan(shape, *strides, panel_from=_EXACT_ROWS, narrow=_EXACT_NARROW)
+        return plan(
+            shape, *strides, panel_from=_EXACT_ROWS, narrow=_EXACT_NARROW, itemsize=itemsize
+        )
     steps = _index_strides(shape, index_strides, threshold)
-    return plan(shape, one_law, input_strides, output_strides, steps, narrow=_NARROW)
+    strides = one_law, input_strides, output_strides, steps
+    return plan(shape, *strides, narrow=_NARROW, itemsize=itemsize)
 
 
 def input_strides_of(operation: Operation, strides: tuple[int, ...]) -> tuple[int, ...]:
@@ -100,6 +105,8 @@ def split_of(axes: list[Axis], form: str, packed: bool) -> tuple[int, int]:
             return longest, _RUN
         # A part's first and last pillar have none beside them.
         return longest, 128 if columns >= 4 * 128 * thread_count() else 64
+    if form == TILED:
+        return longest, {len(axes) - 2: 256, len(axes) - 1: 64}.get(longest, 1)
     outer = (a for a in range(len(axes) - 1) if axes[a][0] >= PARTS_PER_THREAD)
     split = next(outer, longest)
     return split, 64 if split == len(axes) - 1 else 1

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...layout import AXES, LINE, PANEL, REPEATS, RUNS
+from ...layout import AXES, LINE, PANEL, REPEATS, RUNS, TILED
 from ...shielded import made_apart
 from ..codegen.compiler import kernel
 from ..codegen.fp_environment import round_as_before, round_by_default
@@ -39,6 +39,7 @@ from .contiguous_kernels import KERNEL, Kernel
 from .loop_nest import INDEX, LAW, X, Y, length_of, odometer, step_of
 from .shared import repeats_loop, runs_loop
 from .strided import joined_step, line_loop, marks_scratch
+from .tile_transpose import tiled_loop
 from .transposed import panel_loop
 
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
@@ -70,6 +71,8 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
         inner = line_loop(operation, way)
     elif form == PANEL:
         inner = panel_loop(operation, way)
+    elif form == TILED:
+        inner = tiled_loop(operation)
     else:
         inner = {RUNS: runs_loop, REPEATS: repeats_loop}[form](operation)
     inner_axes = np.uint64(AXES[form])
