@@ -11,7 +11,7 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels.cpu.host import driver
 from fastdrop_kernels.cpu.host.schedule import split_of
-from fastdrop_kernels.cpu.loops.tile_pipeline import RUN_ROWS
+from fastdrop_kernels.cpu.loops.transposed import SEGMENT_ROWS
 from fastdrop_kernels.layout import PANEL
 from tests.support.normals import uniforms
 from tests.support.oracle import POISON, Array, applied, assert_same, filled, key_from, mask
@@ -51,7 +51,7 @@ DTYPES = [
 ]
 
 
-RUN = int(RUN_ROWS)
+RUN = SEGMENT_ROWS
 # No pillar; one run; with rows that strips take, a few and whole strips; with a last run that
 # begins further back; some runs; and blocks of several pillars.
 ROWS = (

@@ -160,9 +160,7 @@ def prepare(operations: Iterable[Operation]) -> None:
             ways, forms = [NEAR, FAR], [LINE, PANEL, TILED] if operation.exact else list(AXES)
             if not tiled_bytes(operation):
                 forms.remove(TILED)
-            for form in (LINE, PANEL):
-                if form in forms:
-                    box(operation, form, FAR)
+            box(operation, LINE, FAR)
         if _is_nontemporal(operation, 1 << 62):
             ways.append(NONTEMPORAL)
         for way in ways:
@@ -382,7 +380,7 @@ def _walk(operation: Operation, layout: Plan, index: int, threshold: int, value:
     return Job(operation, kernel, told, index, layout.axes[split][0], weight, multiple)
 
 
-_FAR_FORMS = (LINE, PANEL, NEIGHBOURS)
+_FAR_FORMS = (LINE, NEIGHBOURS)
 
 
 def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:

@@ -6,11 +6,10 @@ from ...contract import is_certain
 from ...layout import PANEL, TILED, Axis, Plan, c_strides, plan
 from ...threads import thread_count
 from ..elements.operations import Operation
-from ..loops.tile_pipeline import RUN_ROWS
 from ..loops.tile_transpose import tiled_bytes
+from ..loops.transposed import SEGMENT_ROWS
 
 PARTS_PER_THREAD = 16  # at most
-_RUN = int(RUN_ROWS)
 
 # Rows that are worth a panel of normal numbers, which draws 32 at once (on a Cascade Lake), wanted
 # or not: gaussian_noise of 8 long rows in Fortran order takes 12.2 ns an element as panels and 6.1
@@ -98,11 +97,11 @@ def split_of(axes: list[Axis], form: str, packed: bool) -> tuple[int, int]:
         # Columns if there are enough, for parts of few rows have no pillars: 1536 x 1400 on two
         # threads at 0.8 of the rate of C order, not 0.3.
         *_, columns, rows = (axis[0] for axis in axes)
-        enough = min(2 * thread_count(), rows // _RUN)
+        enough = min(2 * thread_count(), rows // SEGMENT_ROWS)
         if longest == len(axes) - 1 and columns // 64 >= enough:
             longest -= 1
         if longest == len(axes) - 1:
-            return longest, _RUN
+            return longest, SEGMENT_ROWS
         # A part's first and last pillar have none beside them.
         return longest, 128 if columns >= 4 * 128 * thread_count() else 64
     if form == TILED:

@@ -40,7 +40,7 @@ from .loop_nest import INDEX, LAW, X, Y, length_of, odometer, step_of
 from .shared import repeats_loop, runs_loop
 from .strided import joined_step, line_loop, marks_scratch
 from .tile_transpose import tiled_loop
-from .transposed import panel_loop
+from .transposed import transposed_loop
 
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _SHARED = np.uint64(0)  # an index step
@@ -70,7 +70,7 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
     if form == LINE:
         inner = line_loop(operation, way)
     elif form == PANEL:
-        inner = panel_loop(operation, way)
+        inner = transposed_loop(operation)
     elif form == TILED:
         inner = tiled_loop(operation)
     else:
