@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.host import driver
 from fastdrop_kernels.cpu.host.catalogue import dropping, marking
 from fastdrop_kernels.cpu.host.schedule import layout_of
 from fastdrop_kernels.cpu.loops import tile_transpose
 from fastdrop_kernels.layout import LINE, PANEL, TILED
+from tests.support.limits import set_limits
 from tests.support.normals import expected
 from tests.support.oracle import POISON, Array, applied, assert_same, filled, key_from, mask
+from tests.support.subprocesses import Process, assert_succeeds
 
 P, FACTOR = 0.3, 1.5
 LINE_BYTES = 64
@@ -116,7 +117,7 @@ def test_threads_change_no_bit(
     rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 12)
+    set_limits(monkeypatch, PARALLEL_FROM=1 << 12)
     key, x = key_from(rng), rng.standard_normal(shape).astype(np.float32)
     want = applied(mask(shape, P, key), x, FACTOR)
     for threads in (1, 2, 5):
@@ -127,3 +128,32 @@ def test_threads_change_no_bit(
         turned = np.full(shape[::-1], np.nan, np.float32).T
         fd.dropout(x, P, rng=key, scale=FACTOR, out=turned)
         assert_same(np.ascontiguousarray(turned), want)
+
+
+@pytest.mark.slow
+def test_a_small_stack_is_enough() -> None:
+    """Of a thread whose user gave it 64 KiB, where two tiles are in buffers."""
+    code = """
+import threading
+import numpy as np
+import fastdrop as fd
+
+fd.set_num_threads(1)
+x = np.ones((600, 700))
+
+
+def dropped():
+    out = np.empty((700, 600)).T
+    fd.dropout(x, 0.3, rng=3, out=out)
+    return fd.dropout(np.asfortranarray(x), 0.3, rng=3, out=np.empty_like(x)), out
+
+
+want = dropped()  # compiles, which takes more
+threading.stack_size(64 << 10)
+got = []
+thread = threading.Thread(target=lambda: got.extend(dropped()))
+thread.start()
+thread.join()
+assert len(got) == 2 and np.array_equal(got, want)
+"""
+    assert_succeeds(Process(["-c", code], {}).finish())

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from ...contract import is_certain
+from ...contract import is_degenerate
 from ...layout import PANEL, TILED, Axis, Plan, c_strides, plan
 from ...threads import thread_count
 from ..elements.operations import Operation
+from ..elements.sampler import GROUP
+from ..loops.streams import TILE
 from ..loops.tile_transpose import tiled_bytes
 from ..loops.transposed import SEGMENT_ROWS
-
-PARTS_PER_THREAD = 16  # at most
+from .work_sharing import CHUNKS_PER_THREAD
 
 # Rows that are worth a panel of normal numbers, which draws 32 at once (on a Cascade Lake), wanted
 # or not: gaussian_noise of 8 long rows in Fortran order takes 12.2 ns an element as panels and 6.1
@@ -25,7 +26,7 @@ _EXACT_NARROW = 128
 def _index_strides(
     shape: tuple[int, ...], index_strides: tuple[int, ...] | None, threshold: int
 ) -> tuple[int, ...]:
-    if is_certain(threshold):  # one decision for all, however they are indexed
+    if is_degenerate(threshold):  # one decision for all, however they are indexed
         return (0,) * len(shape)
     return c_strides(shape) if index_strides is None else index_strides
 
@@ -94,18 +95,31 @@ def split_of(axes: list[Axis], form: str, packed: bool) -> tuple[int, int]:
         return 0, 64
     longest = max(range(len(axes)), key=lambda a: axes[a][0])
     if form == PANEL:
-        # Columns if there are enough, for parts of few rows have no pillars: 1536 x 1400 on two
-        # threads at 0.8 of the rate of C order, not 0.3.
+        # Columns if there are enough, for parts of few rows have no tiles in flight: 1536 x 1400 on
+        # two threads at 0.8 of the rate of C order, not 0.3.
         *_, columns, rows = (axis[0] for axis in axes)
         enough = min(2 * thread_count(), rows // SEGMENT_ROWS)
         if longest == len(axes) - 1 and columns // 64 >= enough:
             longest -= 1
         if longest == len(axes) - 1:
             return longest, SEGMENT_ROWS
-        # A part's first and last pillar have none beside them.
+        # A part's first and last tile have none beside them.
         return longest, 128 if columns >= 4 * 128 * thread_count() else 64
     if form == TILED:
         return longest, {len(axes) - 2: 256, len(axes) - 1: 64}.get(longest, 1)
-    outer = (a for a in range(len(axes) - 1) if axes[a][0] >= PARTS_PER_THREAD)
+    outer = (a for a in range(len(axes) - 1) if axes[a][0] >= CHUNKS_PER_THREAD)
     split = next(outer, longest)
     return split, 64 if split == len(axes) - 1 else 1
+
+
+def split_of_rows(axes: list[Axis], packed: bool) -> tuple[int, int]:
+    """Return the axis that threads share, where two are treated at once, and of what multiples.
+
+    The longest, where rows are cut seldom.
+    """
+    last = len(axes) - 1
+    if packed:  # as above
+        split = next((a for a in range(last) if axes[a][0] > 1), last)
+        return split, GROUP if split == last else 64
+    split = max(range(len(axes)), key=lambda a: axes[a][0] if a < last else axes[a][0] // TILE)
+    return split, GROUP if split == last else 1
