@@ -27,7 +27,9 @@ LINE = "line"  # 0 or 1
 PANEL = "panel"  # 1, and larger than 1 in the innermost axis: a transposed tile
 RUNS = "runs"  # 1, and 0 in the innermost axis
 REPEATS = "repeats"  # 0, and 1 in the innermost axis
-AXES = {LINE: 1, PANEL: 2, RUNS: 2, REPEATS: 2}
+# 1, and larger than 1: one array is contiguous along the first axis, the other along the second
+TILED = "tiled"
+AXES = {LINE: 1, PANEL: 2, RUNS: 2, REPEATS: 2, TILED: 2}
 ROWS = "rows"  # any two axes, for any number of inputs
 
 # Lines of at most this length are faster as panels even if they could be drawn together: blocks of
@@ -36,6 +38,8 @@ _SHORT = 8
 _TILE_ROWS = 32  # rows of a panel that are drawn at once, about
 _MIN_ROWS = 12  # with fewer rows, most of the drawn bits of a panel would be unused
 _MIN_ROWS_IF_SHORT = 4  # the same for short lines, which use even less of the bits they draw
+# Rows, and columns, from which on tiles are worth while; columns where rows are consecutive.
+_TILED_ROWS, _TILED_COLUMNS, _TILED_JOINED = 16, 64, 16
 
 
 class Plan(NamedTuple):
@@ -53,13 +57,18 @@ def plan(
     *strides: tuple[int, ...],
     panel_from: int | None = None,
     narrow: int = 0,
+    itemsize: int = 0,
 ) -> Plan:
     """Plan the axes of a non-empty array; `strides` as for `merged_axes`.
 
     With `panel_from`, the schedule is LINE, or PANEL with at least that many rows. Lines of up to
-    `narrow` elements become panels where lines would draw many more bits than they use.
+    `narrow` elements become panels where lines would draw many more bits than they use. With
+    `itemsize`, arrays whose elements have so many bytes may become tiles.
     """
     axes, form = _boxed(shape, *strides)
+    tiled = _tiled(axes, form, itemsize) if itemsize else None
+    if tiled:
+        return _made(tiled, TILED)
     rows = None
     if form == LINE:
         rows = _narrow_rows(axes, narrow)
@@ -76,6 +85,28 @@ def plan(
             axes[-2:] = axes[:-3:-1]
         form = LINE
     return _made(axes, form)
+
+
+def _tiled(axes: list[Axis], form: str, itemsize: int) -> list[Axis] | None:
+    """Return axes whose innermost, columns and rows, make tiles that are transposed, if any do."""
+    if form == PANEL:  # the output is contiguous along rows
+        columns, rows = axes[-2:]
+        outer = axes[:-2]
+        if (columns[2], rows[3]) != (itemsize, itemsize):
+            return None
+    else:
+        columns, outer = axes[-1], axes[:-1]
+        if form != LINE or (columns[3], columns[-1]) != (itemsize, 1):
+            return None
+        found = [axis for axis in outer if axis[2] == itemsize and axis[-1]]
+        if not found or columns[2] == itemsize:
+            return None
+        rows = found[0]
+        outer.remove(rows)
+    least = _TILED_JOINED if rows[-1] == columns[0] else _TILED_COLUMNS
+    if rows[0] < _TILED_ROWS or columns[0] < least:
+        return None
+    return [*outer, columns, rows]
 
 
 def _narrow_rows(axes: list[Axis], narrow: int) -> int | None:

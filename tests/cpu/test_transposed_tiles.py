@@ -1,8 +1,7 @@
-"""Transposed arrays: the tile pipeline, the rows that remain beside it, and the memory around."""
+"""Fortran order: tiles in flight, the micro-tiles that are left where these end, and around."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -11,7 +10,7 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels.cpu.host.schedule import split_of
-from fastdrop_kernels.cpu.loops.tile_pipeline import RUN_ROWS
+from fastdrop_kernels.cpu.loops.transposed import SEGMENT_ROWS
 from fastdrop_kernels.layout import PANEL
 from tests.support.internals import set_cpu_limits
 from tests.support.normals import uniforms
@@ -24,7 +23,7 @@ LINE = 64
 def columns_at(
     by: int, rows: int, columns: int, dtype: np.dtype[Any], pad: int
 ) -> tuple[Array, Array]:
-    """A poisoned array whose columns all begin `by` bytes behind a cache line, and its memory.
+    """A poisoned array whose columns all begin `by` bytes behind a line, and its memory.
 
     Columns are `pad` lines apart, or a little more.
     """
@@ -52,34 +51,27 @@ DTYPES = [
 ]
 
 
-RUN = int(RUN_ROWS)
-# Fewer rows than a run of the tile pipeline; one run; one run and rows left for single tiles, few
-# or a whole tile; a last run that overlaps the one before; several runs; and several blocks of
-# runs.
+# No tile; one segment; with rows that micro-tiles take, a few and whole ones; with a last segment
+# that begins further back; some segments; and bands of several tiles.
 ROWS = (
-    RUN - 5,
-    RUN,
-    RUN + 5,
-    2 * RUN - 3,
-    2 * RUN - RUN // 4,
-    2 * RUN + RUN // 4 - 1,
-    4 * RUN,
-    4 * RUN + 9,
-    8 * RUN + 1,
-    9 * RUN - 1,
+    SEGMENT_ROWS - 5,
+    SEGMENT_ROWS,
+    SEGMENT_ROWS + 5,
+    2 * SEGMENT_ROWS - 3,
+    2 * SEGMENT_ROWS - SEGMENT_ROWS // 4,
+    2 * SEGMENT_ROWS + SEGMENT_ROWS // 4 - 1,
+    4 * SEGMENT_ROWS,
+    4 * SEGMENT_ROWS + 9,
+    8 * SEGMENT_ROWS + 1,
+    9 * SEGMENT_ROWS - 1,
 )
 
 
-@pytest.fixture
-def far(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small arrays take the schedule of large ones."""
-    set_cpu_limits(monkeypatch, cached_bytes=0)
-
-
-@pytest.mark.usefixtures("far")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("rows", ROWS)
-def test_large_transposed_arrays(rows: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+def test_rectangles_of_every_height(
+    rows: int, dtype: np.dtype[Any], rng: np.random.Generator
+) -> None:
     key, p = key_from(rng), 0.3
     for columns in (3, 8, 17, 24, 64):
         whole = columns % 8 == 0
@@ -98,12 +90,15 @@ def test_large_transposed_arrays(rows: int, dtype: np.dtype[Any], rng: np.random
             assert_alone_written(x, around)
 
 
-@pytest.mark.usefixtures("far")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["u1", "i2", "c16"])
-def test_masked_fill_and_masks(kind: str, rng: np.random.Generator) -> None:
+def test_fills_and_marks(kind: str, rng: np.random.Generator) -> None:
     dtype, key = np.dtype(kind), key_from(rng)
-    for rows, columns in ((RUN, 8), (2 * RUN - 9, 24), (4 * RUN + 76, 19)):
+    for rows, columns in (
+        (SEGMENT_ROWS, 8),
+        (2 * SEGMENT_ROWS - 9, 24),
+        (4 * SEGMENT_ROWS + 76, 19),
+    ):
         for by in (0, dtype.itemsize, LINE - dtype.itemsize):
             x, _ = columns_at(0, rows, columns, dtype, 1)
             x[...] = rng.integers(0, 100, (rows, columns))
@@ -117,11 +112,10 @@ def test_masked_fill_and_masks(kind: str, rng: np.random.Generator) -> None:
             assert_alone_written(marks, memory)
 
 
-@pytest.mark.usefixtures("far")
 @pytest.mark.parametrize("columns", [24, 27])
-def test_ties_in_the_tile_pipeline(columns: int, rng: np.random.Generator) -> None:
+def test_ties_in_tiles(columns: int, rng: np.random.Generator) -> None:
     """Level 1 decides on an element: between two thresholds, one more, it alone changes."""
-    key, rows = key_from(rng), 2 * RUN - 5
+    key, rows = key_from(rng), 2 * SEGMENT_ROWS - 5
     x = np.ones((rows, columns), np.float32, order="F")
     for _ in range(40):
         row, column = int(rng.integers(rows)), int(rng.integers(columns))
@@ -135,11 +129,10 @@ def test_ties_in_the_tile_pipeline(columns: int, rng: np.random.Generator) -> No
         )
 
 
-@pytest.mark.usefixtures("far")
-def test_negative_strides_through_the_mask(rng: np.random.Generator) -> None:
+def test_steps_back_through_the_mask(rng: np.random.Generator) -> None:
     """Columns and rows that are gone through from the last to the first."""
     key, p = key_from(rng), 0.3
-    x = rng.standard_normal((2 * RUN, 40)).astype(np.float32)
+    x = rng.standard_normal((2 * SEGMENT_ROWS, 40)).astype(np.float32)
     want = applied(mask(x.shape, p, key), x, 2.0)
     for rows in (slice(None), slice(None, None, -1)):
         for columns in (slice(None), slice(None, None, -1)):
@@ -147,27 +140,27 @@ def test_negative_strides_through_the_mask(rng: np.random.Generator) -> None:
             assert_same(fd.dropout(turned, p, rng=key, scale=2.0), want)
 
 
-@pytest.mark.usefixtures("far")
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("shape", [(2 * RUN - 9, 1000), (3000, 700), (80 * RUN, 40)], ids=str)
-def test_threads_share_a_transposed_array(
-    shape: tuple[int, int],
-    threads: int,
-    rng: np.random.Generator,
-    monkeypatch: pytest.MonkeyPatch,
-    set_threads: Callable[[int], None],
+@pytest.mark.parametrize(
+    "shape", [(2 * SEGMENT_ROWS - 9, 1000), (3000, 700), (80 * SEGMENT_ROWS, 40)], ids=str
+)
+def test_threads_share_rectangles(
+    shape: tuple[int, int], threads: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_cpu_limits(monkeypatch, parallel_from=1 << 12)
-    key, p = key_from(rng), 0.3
+    key, p, before = key_from(rng), 0.3, fd.get_num_threads()
     x = np.asfortranarray(rng.standard_normal(shape, np.float32))
     out = np.full(shape, np.nan, np.float32, order="F")
-    set_threads(threads)
-    fd.dropout(x, p, rng=key, scale=2.0, out=out)
+    try:
+        fd.set_num_threads(threads)
+        fd.dropout(x, p, rng=key, scale=2.0, out=out)
+    finally:
+        fd.set_num_threads(before)
     assert_same(out, applied(mask(shape, p, key), x, 2.0))
 
 
-def test_chunks_of_a_transposed_array_fill_the_pipeline() -> None:
-    """Threads share columns if there are enough for all, and else rows in whole runs."""
+def test_parts_of_threads_have_tiles() -> None:
+    """Threads share columns if there are enough for all, and else rows in whole segments."""
     threads = fd.get_num_threads()
     few = 2 * 64 * threads
 
@@ -175,23 +168,22 @@ def test_chunks_of_a_transposed_array_fill_the_pipeline() -> None:
         return split_of([(columns, 0, 0, 0, 1), (rows, 0, 4, 4, columns)], PANEL, False)
 
     assert split(few, 10 * few) == (0, 64)
-    assert split(few - 1, 2 * threads * RUN) == (1, RUN)
-    assert split(few - 1, (2 * threads - 1) * RUN) == (0, 64)
+    assert split(few - 1, 2 * threads * SEGMENT_ROWS) == (1, SEGMENT_ROWS)
+    assert split(few - 1, (2 * threads - 1) * SEGMENT_ROWS) == (0, 64)
     assert split(10 * few, few) == (0, 128)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("far")
-def test_alpha_dropout_in_the_tile_pipeline(rng: np.random.Generator) -> None:
+def test_alpha_dropout_in_tiles(rng: np.random.Generator) -> None:
     """Its three parameters are the same in either order."""
-    key, x = key_from(rng), rng.standard_normal((3 * RUN - 20, 24), np.float32)
+    key, x = key_from(rng), rng.standard_normal((3 * SEGMENT_ROWS - 20, 24), np.float32)
     want = fd.alpha_dropout(x, 0.2, rng=key)
     assert_same(fd.alpha_dropout(np.asfortranarray(x), 0.2, rng=key), want)
 
 
 @pytest.mark.slow
 def test_a_small_stack_is_enough() -> None:
-    """A thread with a stack of 64 KiB can fill a large transposed array of the largest elements."""
+    """Of a thread whose user gave it 64 KiB: a large rectangle of the largest elements."""
     code = """
 import threading
 import numpy as np

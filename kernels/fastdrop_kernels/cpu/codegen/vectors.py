@@ -84,15 +84,12 @@ class Lanes:
         order = [k // times for k in range(self.count * times)]
         return self.with_value(_shuffled(self.builder, self.value, self.value, order))
 
-    def shuffle(self, order: Sequence[int]) -> Lanes:
-        """Return the lanes of a vector in the given order; a scalar as it is."""
+    def shuffle(self, order: Sequence[int], other: Lanes | None = None) -> Lanes:
+        """Return lanes of a vector, and of another behind it, in an order; a scalar as it is."""
         if not self.count:
             return self
-        return self.with_value(_shuffled(self.builder, self.value, self.value, order))
-
-    def shuffle_with(self, other: Lanes, order: Sequence[int]) -> Lanes:
-        """Return lanes of this vector, and behind them of another of the same length."""
-        return self.with_value(_shuffled(self.builder, self.value, other.value, order))
+        second = self if other is None else other
+        return self.with_value(_shuffled(self.builder, self.value, second.value, order))
 
     def interleave(self, other: Lanes) -> tuple[Lanes, Lanes]:
         """Interleave the lanes of two vectors, as two vectors of the same length."""

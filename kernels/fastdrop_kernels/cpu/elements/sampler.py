@@ -259,7 +259,7 @@ class Draw:
             for lane in (0, 1):
                 words = [2 * lane + 1, 2 * lane, low.count + 2 * lane + 1, low.count + 2 * lane]
                 order = [word + at for at in range(0, low.count, 4) for word in words]
-                halves.append(low.shuffle_with(high, order).bitcast(I16))
+                halves.append(low.shuffle(order, high).bitcast(I16))
         return halves
 
     def drawn(self, counters: list[tuple[Any, Lanes]], between: Between) -> list[Pair]:

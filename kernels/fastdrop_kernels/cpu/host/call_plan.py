@@ -181,16 +181,13 @@ def of_per_element(
     return CallPlan(operation, by_streams(operation, way), told, axes[split][0], work, multiple)
 
 
-_FAR_FORMS = (LINE, PANEL)
-
-
 def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:
     """Return the kernel for a box, the axis along which threads share it, and of what multiples."""
     axes, form, _, n = layout
     packed = operation is PACK
     if packed and form != PANEL:  # bits are no bytes that could be written alone
         form = LINE
-    # What is shared leaves the hardware the time to ask ahead.
-    far = form in _FAR_FORMS and not packed and n * operation.target.bits > 8 * NEAR_BYTES
+    # What is shared leaves the hardware the time to ask ahead, and tiles ask by themselves.
+    far = form == LINE and not packed and n * operation.target.bits > 8 * NEAR_BYTES
     way = FAR if far else NEAR
     return box(operation, form, way), *split_of(axes, form, packed)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract import is_degenerate
-from ...layout import AXES, LINE, PANEL, c_strides, disjoint_distances
+from ...layout import AXES, LINE, PANEL, TILED, c_strides, disjoint_distances
 from ..codegen.ndarray_layout import LAYOUT_IS_KNOWN, dtype_word
 from ..elements.operations import Operation
 from ..loops.call_descriptor import descriptor
@@ -22,6 +22,7 @@ from ..loops.contiguous import FAR, NEAR, NONTEMPORAL
 from ..loops.contiguous_kernels import Kernel, flat
 from ..loops.stream_kernels import by_streams
 from ..loops.strided_kernels import box
+from ..loops.tile_transpose import tiled_bytes
 from . import call_plan, work_sharing
 from .catalogue import FLOATS, PACK, PerElement, operation, per_element
 from .fast_call import DONE, LOOK, FastCall, fast_call, for_contiguous, for_layout
@@ -70,10 +71,10 @@ def prepare(operations: Iterable[Operation | PerElement]) -> None:
         if each is PACK:
             ways, forms = [NEAR], [LINE, PANEL]
         else:
-            ways, forms = [NEAR, FAR], [LINE, PANEL] if each.exact else list(AXES)
-            for form in (LINE, PANEL):
-                if form in forms:
-                    box(each, form, FAR)
+            ways, forms = [NEAR, FAR], [LINE, PANEL, TILED] if each.exact else list(AXES)
+            if not tiled_bytes(each):
+                forms.remove(TILED)
+            box(each, LINE, FAR)
         if call_plan.is_nontemporal(each, 1 << 62):
             ways.append(NONTEMPORAL)
         for way in ways:

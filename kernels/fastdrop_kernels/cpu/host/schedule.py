@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from ...contract import is_degenerate
-from ...layout import PANEL, Axis, Plan, c_strides, plan
+from ...layout import PANEL, TILED, Axis, Plan, c_strides, plan
 from ...threads import thread_count
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP
 from ..loops.streams import TILE
-from ..loops.tile_pipeline import RUN_ROWS
+from ..loops.tile_transpose import tiled_bytes
+from ..loops.transposed import SEGMENT_ROWS
 from .work_sharing import CHUNKS_PER_THREAD
-
-_RUN = int(RUN_ROWS)
 
 # Rows that are worth a panel of normal numbers, which draws 32 at once (on a Cascade Lake), wanted
 # or not: gaussian_noise of 8 long rows in Fortran order takes 12.2 ns an element as panels and 6.1
@@ -50,14 +49,18 @@ def layout_of(
 ) -> Plan:
     """Return how to walk through arrays; `index_strides` None means those of C order."""
     one_law = (0,) * len(shape)
+    itemsize = tiled_bytes(operation)
     if operation.exact:
         # Certain at no threshold. Of the forms it goes in lines and panels: lines are right for
         # every layout, and slow where they are short or jump through the mask.
         steps = c_strides(shape) if index_strides is None else index_strides
         strides = one_law, input_strides, output_strides, steps
-        return plan(shape, *strides, panel_from=_EXACT_ROWS, narrow=_EXACT_NARROW)
+        return plan(
+            shape, *strides, panel_from=_EXACT_ROWS, narrow=_EXACT_NARROW, itemsize=itemsize
+        )
     steps = _index_strides(shape, index_strides, threshold)
-    return plan(shape, one_law, input_strides, output_strides, steps, narrow=_NARROW)
+    strides = one_law, input_strides, output_strides, steps
+    return plan(shape, *strides, narrow=_NARROW, itemsize=itemsize)
 
 
 def input_strides_of(operation: Operation, strides: tuple[int, ...]) -> tuple[int, ...]:
@@ -92,16 +95,18 @@ def split_of(axes: list[Axis], form: str, packed: bool) -> tuple[int, int]:
         return 0, 64
     longest = max(range(len(axes)), key=lambda a: axes[a][0])
     if form == PANEL:
-        # Columns if there are enough, for parts of few rows have no pillars: 1536 x 1400 on two
-        # threads at 0.8 of the rate of C order, not 0.3.
+        # Columns if there are enough, for parts of few rows have no tiles in flight: 1536 x 1400 on
+        # two threads at 0.8 of the rate of C order, not 0.3.
         *_, columns, rows = (axis[0] for axis in axes)
-        enough = min(2 * thread_count(), rows // _RUN)
+        enough = min(2 * thread_count(), rows // SEGMENT_ROWS)
         if longest == len(axes) - 1 and columns // 64 >= enough:
             longest -= 1
         if longest == len(axes) - 1:
-            return longest, _RUN
-        # A part's first and last pillar have none beside them.
+            return longest, SEGMENT_ROWS
+        # A part's first and last tile have none beside them.
         return longest, 128 if columns >= 4 * 128 * thread_count() else 64
+    if form == TILED:
+        return longest, {len(axes) - 2: 256, len(axes) - 1: 64}.get(longest, 1)
     outer = (a for a in range(len(axes) - 1) if axes[a][0] >= CHUNKS_PER_THREAD)
     split = next(outer, longest)
     return split, 64 if split == len(axes) - 1 else 1

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...layout import AXES, LINE, PANEL, REPEATS, RUNS
+from ...layout import AXES, LINE, PANEL, REPEATS, RUNS, TILED
 from ...shielded import shielded
 from ..codegen.compiler import kernel
 from ..codegen.fp_environment import round_as_before, round_by_default
@@ -39,7 +39,8 @@ from .contiguous_kernels import KERNEL, Kernel
 from .loop_nest import INDEX, LAW, X, Y, length_of, odometer, step_of
 from .shared import repeats_loop, runs_loop
 from .strided import joined_step, line_loop, marks_scratch
-from .transposed import panel_loop
+from .tile_transpose import tiled_loop
+from .transposed import transposed_loop
 
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _SHARED = np.uint64(0)  # an index step
@@ -61,15 +62,17 @@ _memory, _set_up, _axis_at, _next_part, _count_on, _left = odometer(4)
 def box(operation: Operation, form: str, way: str) -> Kernel:
     """Kernel over a box of axes of any steps, cut along the axis that the descriptor names.
 
-    The innermost are treated at once, in a form of `layout`; lines and panels go in one of the ways
-    of `span`. If the threshold is `LAWS`, threshold and value are what is found where the value
+    The innermost are treated at once, in a form of `layout`; lines go in one of the ways of
+    `span_loop`. If the threshold is `LAWS`, threshold and value are what is found where the value
     points, and its steps lead to.
     """
     inner: Any
     if form == LINE:
         inner = line_loop(operation, way)
     elif form == PANEL:
-        inner = panel_loop(operation, way)
+        inner = transposed_loop(operation)
+    elif form == TILED:
+        inner = tiled_loop(operation)
     else:
         inner = {RUNS: runs_loop, REPEATS: repeats_loop}[form](operation)
     inner_axes = np.uint64(AXES[form])

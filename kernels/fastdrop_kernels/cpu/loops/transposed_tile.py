@@ -1,48 +1,119 @@
-"""Strips: as many rows of a panel as a vector has halves, by 8 columns; see `panel`.
+"""What is traced for micro-tiles: how their bits are drawn, and how operations are applied.
 
-Here is what is traced: how a strip's bits are drawn, and how its elements are treated.
+A micro-tile is as many rows as a vector has 16-bit lanes, by the 8 columns of a block of bits. The
+mask is contiguous along columns, and memory along rows. `transposed` puts loops around the
+intrinsics that are made here of `elements.sampler` and `apply`.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
+from numba import types
 
 from ... import contract
-from ..codegen.intrinsics import prefetch, scratch_in
-from ..codegen.target import VECTOR_BYTES
-from ..codegen.vectors import I16, I32, I64, Lanes, iota, load, select, store
+from ..codegen.intrinsics import intrinsic, prefetch, scratch_in
+from ..codegen.target import REGISTERS, VECTOR_BYTES
+from ..codegen.vectors import BIT, I16, I32, I64, Lanes, iota, load, select, store
 from ..elements.operations import Operation
-from ..elements.sampler import BLOCKS, HALVES, Between, Law, Pair, at_second_level
-from .apply import put_vector, read_vector
-from .contiguous import FAR, spread
+from ..elements.sampler import (
+    BLOCKS,
+    HALVES,
+    POINTER,
+    ROUNDS,
+    U64,
+    Between,
+    Law,
+    Pair,
+    at_second_level,
+    in_long_vectors,
+    uniforms_of,
+)
+from .apply import LINE_BYTES, apply_vector, put_vector, read_vector
+from .call_descriptor import State, loaded
+from .contiguous import spread
+from .loop_nest import AXIS_BYTES, INDEX, X, Y
 
 COLUMNS = 8
-_LINE = 64
+# Micro-tiles in a segment, the part of a column that a step of the tile pipeline applies an
+# operation to: as many as columns, so that a step draws one micro-tile and applies one segment.
+SEGMENT = COLUMNS
+_ROUNDS = ROUNDS - 1  # after which there is a gap for other instructions
+_VECTORS = 4  # of blocks: 4 x BLOCKS rows are HALVES rows
+# How many of them are drawn at once; each takes four registers.
+_AT_ONCE = 4 if REGISTERS == 32 else 2
+GAPS = _ROUNDS * (_VECTORS // _AT_ONCE)  # gaps in the drawing of a micro-tile
+KEPT_BYTES = HALVES // 8  # of the keep bits of one column of a micro-tile
+MASK_BYTES = COLUMNS * KEPT_BYTES  # of a micro-tile
 
 
-class Strip:
-    """The rows of a strip: where each one's bits are."""
+class MicroTile:
+    """The rows of a micro-tile, and the bits of each."""
 
     def __init__(self, law: Law, index: Any, row_step: Any) -> None:
         builder = law.builder
         first, step = Lanes(builder, index), Lanes(builder, row_step)
-        rows = [iota(builder, I64, BLOCKS) * 4 + chain for chain in range(4)]
+        # Vector k has the rows k, k + 4, k + 8 and so on. So the 16-bit lanes of four words, side
+        # by side, are those of four rows in order: transposing takes shifts and masks.
+        rows = [iota(builder, I64, BLOCKS) * _VECTORS + k for k in range(_VECTORS)]
         indices = [first + row * step for row in rows]
-        self.law, self._blocks = law, [index >> 3 for index in indices]
+        self.law, self.index, self.row_step = law, index, row_step
+        self._blocks = [index >> 3 for index in indices]
         self._lanes = [index & 7 for index in indices]
 
     def blocks(self, q: int, level: int = 0, between: Between = lambda r: None) -> list[Pair]:
-        """Return the bits of every row's q-th block at a level, of all four chains."""
+        """Return the bits of every row's q-th block at a level; `between` as of `Law.drawn`."""
         counters = [contract.split(block + q) for block in self._blocks]
         if level:
             counters = [(c0, at_second_level(c1)) for c0, c1 in counters]
-        return self.law.drawn(counters, between)
+        words: list[Pair] = []
+        for k in range(0, _VECTORS, _AT_ONCE):
+            before = k // _AT_ONCE * _ROUNDS
+            words += self.law.drawn(
+                counters[k : k + _AT_ONCE], functools.partial(_later, between, before)
+            )
+        return words
 
-    def moved(self, blocks: list[Pair], following: list[Pair]) -> list[Pair]:
-        """Return the 8 halves of every row that begin at its own place inside a block."""
+    def columns(
+        self, level: int, aligned: bool, carried: Any, between: Between = lambda r: None
+    ) -> list[Lanes]:
+        """Return the 16 bits of every element at a level, column by column.
+
+        Where rows begin inside blocks (not `aligned`), memory at `carried` has the bits of these
+        blocks, and then those of the blocks that follow.
+        """
+        if aligned:
+            words = self.blocks(0, level, between)
+        else:
+            following = self.blocks(1, level, between)
+            words = self._moved(_load_blocks(self.law.builder, carried, level), following)
+            store_blocks(following, carried, level)
+        return [column for four in zip(*words, strict=True) for column in _transposed(*four)]
+
+    def decided(self, aligned: bool, carried: Any, between: Between) -> Iterator[Lanes]:
+        """Yield which elements are kept, column by column."""
+        columns, builder = self.columns(0, aligned, carried, between), self.law.builder
+        runs = [
+            (builder.add(self.index, ir.Constant(I64, j)), self.row_step, HALVES)
+            for j in range(COLUMNS)
+        ]
+        return (column >= self.law.bound for column in self.law.settled(columns, runs))
+
+    def noise(self, operation: Operation, carried: Any, between: Between) -> Iterator[Lanes]:
+        """Yield what an operation needs to know of elements, column by column."""
+        if not operation.exact:
+            return self.decided(False, carried, between)
+        levels = [self.columns(level, False, carried, between) for level in range(2)]
+        uniforms = [uniforms_of(*both) for both in zip(*levels, strict=True)]
+        pairs = map(operation.noise, in_long_vectors(uniforms))  # of columns
+        return (column for pair in pairs for column in pair.split())
+
+    def _moved(self, blocks: list[Pair], following: list[Pair]) -> list[Pair]:
+        """Return the 16 bits of 8 elements of every row, from where it begins inside a block."""
         result = []
         for (w0, w1), (w2, w3), lane in zip(blocks, following, self._lanes, strict=True):
             far, shift = lane >= 4, (lane & 3) * 16
@@ -56,13 +127,12 @@ class Strip:
         return result
 
 
-def columns_of(blocks: list[Pair]) -> list[Lanes]:
-    """Return the 8 columns of a strip: halves in the order of the rows."""
-    return [column for words in zip(*blocks, strict=True) for column in _transposed(*words)]
+def _later(between: Between, before: int, r: int) -> None:
+    between(before + r)
 
 
 def _transposed(a: Lanes, b: Lanes, c: Lanes, d: Lanes) -> list[Lanes]:
-    """Return the first halves of the words of four chains, the second, and so on."""
+    """Return the first 16-bit lanes of the words of four vectors, the second, and so on."""
 
     def merged(a: Lanes, b: Lanes, element: Any, bits: int) -> tuple[Lanes, Lanes]:
         a, b = a.bitcast(element), b.bitcast(element)
@@ -77,88 +147,234 @@ def _transposed(a: Lanes, b: Lanes, c: Lanes, d: Lanes) -> list[Lanes]:
     return [column.bitcast(I16) for column in (first, second, third, fourth)]
 
 
-def put_blocks(blocks: list[Pair], pointer: Any, level: int) -> None:
-    """Write what `Strip.blocks` returns at a level to memory, 16 bytes a row and level."""
+def store_blocks(blocks: list[Pair], pointer: Any, level: int) -> None:
+    """Write blocks of bits to memory, 16 bytes a row and level."""
     for k, word in enumerate(word for pair in blocks for word in pair):
         store(word, pointer, (8 * level + k) * VECTOR_BYTES)
 
 
-def got_blocks(builder: Any, pointer: Any, level: int) -> list[Pair]:
-    """Return what `put_blocks` wrote."""
+def _load_blocks(builder: Any, pointer: Any, level: int) -> list[Pair]:
     words = [load(builder, pointer, (8 * level + k) * VECTOR_BYTES, I64, BLOCKS) for k in range(8)]
     return list(zip(words[::2], words[1::2], strict=True))
 
 
-class Columns:
-    """The columns of a strip: where each one's elements are, and what is put to them."""
+def _loaded(builder: Any, call: Any) -> tuple[State, Law]:
+    """Load a call state, of which no routine here changes the key and the threshold.
 
-    def __init__(
-        self, operation: Operation, way: str, builder: Any, x: tuple[Any, Any], y: tuple[Any, Any]
-    ) -> None:
-        self.operation, self.builder = operation, builder
-        self.each = [ir.Constant(I64, j) for j in range(COLUMNS)]
-        self._places = [
-            tuple(builder.gep(side, [builder.mul(j, apart)]) for side, apart in (x, y))
-            for j in self.each
-        ]
-        self._fetched: list[tuple[int, int]] = []  # columns, and bytes down each
-        self._staged: list[Any] = []
-        self._vector = 0
-        self._sides = operation.source, operation.target
-        self._lines = [
-            (column, side, at)
-            for column in range(COLUMNS)
-            for side, storage in enumerate(self._sides)
-            for at in range(0, HALVES * storage.bits // 8 * (way == FAR), _LINE)
-        ]
+    LLVM is told so, because it cannot know that elements are not written there: what is made of the
+    key for each round is then made once for a loop, and not for every micro-tile. Loops of a few
+    micro-tiles are slower with it: 64 x 4000 float32 0.48 of the rate of C order, not 0.70 (Zen 5,
+    AVX-512, 2026-11).
+    """
+    state = loaded(builder, call)
+    for word in (state.seed, state.stream, state.threshold):
+        word.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return state, Law(builder, state.seed, state.stream, state.threshold)
 
-    def stage(self) -> None:
-        """Let `between` copy the input to the stack, where `put` then finds it.
 
-        So it is there when the bits are, though its lines may have to come from the second level:
-        columns that lie whole pages apart all want the same places of the first. 1024 x 1024
-        float32 without pillars at 0.83 of the rate of C order, not 0.76, and in place at 1.00, not
-        0.94. To fetch three strips ahead, so that input and output never want the same places:
-        0.58.
-        """
-        if not self.operation.source.copied:
-            return
-        size = HALVES * self.operation.source.bits // 8
-        memory = scratch_in(self.builder, COLUMNS * size)
-        self._staged = [
-            self.builder.gep(memory, [ir.Constant(I64, column * size)]) for column in range(COLUMNS)
-        ]
-        self._vector = min(size, VECTOR_BYTES)  # bytes
-        self._fetched = [(j, at) for j in range(COLUMNS) for at in range(0, size, self._vector)]
+def _word(builder: Any, pointer: Any, offset: Any) -> Any:
+    return load(builder, pointer, int(offset), I64, 0).value
 
-    def between(self, ahead: list[Any], rounds: int, r: int) -> None:
-        """Ask for lines, `ahead` bytes on, and fetch the input, so that all rounds do alike."""
-        builder = self.builder
-        for column, side, at in spread(self._lines, rounds, r):
-            place = builder.gep(self._places[column][side], [ahead[side]])
-            prefetch(builder, place, at, side == 1)
-        for column, at in spread(self._fetched, rounds, r):
-            vector = load(builder, self._places[column][0], at, I64, self._vector // 8)
-            store(vector, self._staged[column], at, align=self._vector)
 
-    def put(
-        self, noise: Iterator[Lanes], parameters: list[Lanes], where: Lanes | None = None
-    ) -> None:
-        """Put the operation to all columns, whose noise comes one by one.
+def carry_blocks(levels: int) -> Any:
+    """Intrinsic ``(carried, index, row_step, call)``: the bits of the blocks where rows begin."""
 
-        Only rows are touched where `where` holds.
-        """
-        # Columns may be whole pages apart, and then a load waits for the store that precedes it,
-        # which goes to the same place of another page. So several are loaded before any of them is
-        # written, as many as registers hold (256 x 256 float32 in place: 7% faster).
-        most = max(storage.bits for storage in self._sides) * HALVES // 8
-        at_once = max(1, min(COLUMNS, 16 * VECTOR_BYTES // most))
-        given = self._staged if self._fetched else [x for x, _ in self._places]
-        for begin in range(0, COLUMNS, at_once):
-            some = range(begin, min(begin + at_once, COLUMNS))
-            read = [
-                read_vector(self.operation, self.builder, given[j], 0, HALVES, where) for j in some
+    @intrinsic
+    def carry(typingctx: Any, carried: Any, index: Any, row_step: Any, call: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            carried, index, row_step, call = args
+            rows = MicroTile(_loaded(builder, call)[1], index, row_step)
+            for level in range(levels):
+                store_blocks(rows.blocks(0, level), carried, level)
+            return context.get_dummy_value()
+
+        return types.void(POINTER, U64, U64, POINTER), codegen
+
+    return carry
+
+
+def draw_noise(drawn: Operation) -> Any:
+    """Intrinsic ``(noise, index, row_step, carried, call)``: a micro-tile's noise, by columns."""
+    column_bytes = HALVES * drawn.target.itemsize
+
+    @intrinsic
+    def draw(typingctx: Any, noise: Any, index: Any, row_step: Any, carried: Any, call: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            noise, index, row_step, carried, call = args
+            rows = MicroTile(_loaded(builder, call)[1], index, row_step)
+            for j, column in enumerate(rows.noise(drawn, carried, lambda r: None)):
+                place = builder.gep(noise, [ir.Constant(I64, j * column_bytes)])
+                apply_vector(drawn, column, noise, place, 0, HALVES, [])
+            return context.get_dummy_value()
+
+        return types.void(POINTER, U64, U64, POINTER, POINTER), codegen
+
+    return draw
+
+
+def micro_tile(operation: Operation, partial: bool) -> Any:
+    """Intrinsic ``(x, y, axis, index, call, carried, n)``: draw a micro-tile, and apply.
+
+    `axis` is that of the columns, and behind it that of the rows, which are contiguous in memory.
+    If it is `partial`, only its first n rows are touched.
+    """
+
+    @intrinsic
+    def treat(
+        typingctx: Any,
+        x: Any,
+        y: Any,
+        axis: Any,
+        index: Any,
+        call: Any,
+        carried: Any,
+        n: Any,
+    ) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x, y, axis, index, call, carried, n = args
+            state = loaded(builder, call)
+            law = Law(builder, state.seed, state.stream, state.threshold)
+            x_step, y_step, row_step = (
+                _word(builder, axis, 8 * column + np.uint64(8) + at)
+                for column, at in ((X, 0), (Y, 0), (INDEX, AXIS_BYTES))
+            )
+            places = [
+                (
+                    builder.gep(x, [builder.mul(ir.Constant(I64, j), x_step)]),
+                    builder.gep(y, [builder.mul(ir.Constant(I64, j), y_step)]),
+                )
+                for j in range(COLUMNS)
             ]
-            for j, x in zip(some, read, strict=True):
-                y = self._places[j][1]
-                put_vector(self.operation, next(noise), x, y, 0, HALVES, parameters, where)
+            where = None
+            given, fetch = [place[0] for place in places], lambda r: None
+            if partial:
+                where = iota(builder, I16, HALVES) < Lanes(builder, n).convert(I16)
+            elif operation.source.copied:
+                given, fetch = _staged(operation, builder, given)
+            rows = MicroTile(law, index, row_step)
+            noise = rows.noise(operation, carried, fetch)
+            parameters = operation.parameters(builder, state.value)
+            # Columns may be whole pages apart, and then a load waits for the store before it, which
+            # goes to the same place of another page. So several are loaded before one is written,
+            # as many as registers hold (256 x 256 float32 in place: 7% faster).
+            bits = max(operation.source.bits, operation.target.bits)
+            some = max(1, min(COLUMNS, 16 * VECTOR_BYTES * 8 // (bits * HALVES)))
+            for first in range(0, COLUMNS, some):
+                these = range(first, min(first + some, COLUMNS))
+                read = [read_vector(operation, builder, given[j], 0, HALVES, where) for j in these]
+                for j, values in zip(these, read, strict=True):
+                    to = places[j][1]
+                    put_vector(operation, next(noise), values, to, 0, HALVES, parameters, where)
+            return context.get_dummy_value()
+
+        return types.void(*[POINTER] * 3, U64, POINTER, POINTER, U64), codegen
+
+    return treat
+
+
+def _staged(operation: Operation, builder: Any, columns: list[Any]) -> tuple[list[Any], Between]:
+    """Return where columns of the input will be copied, on the stack, and what does so in gaps.
+
+    So they are there when the bits are, though their lines may have to come from the second level:
+    columns that lie whole pages apart all want the same places of the first. 1024 x 1024 float32
+    in micro-tiles at 0.83 of the rate of C order, not 0.76, and in place at 1.00, not 0.94.
+    """
+    size = HALVES * operation.source.bits // 8
+    vector = min(size, VECTOR_BYTES)
+    memory = scratch_in(builder, COLUMNS * size)
+    copies = [builder.gep(memory, [ir.Constant(I64, j * size)]) for j in range(COLUMNS)]
+    vectors = [(j, at) for j in range(COLUMNS) for at in range(0, size, vector)]
+
+    def fetch(r: int) -> None:
+        for j, at in spread(vectors, GAPS, r):
+            store(load(builder, columns[j], at, I64, vector // 8), copies[j], at, align=vector)
+
+    return copies, fetch
+
+
+def _apply_kept(operation: Operation, builder: Any, places: Any, k: int, parameters: Any) -> None:
+    """Apply an operation to the k-th column of micro-tiles of a segment, by its keep bits."""
+    sizes = (
+        HALVES * operation.source.bits // 8,
+        HALVES * operation.target.bits // 8,
+        MASK_BYTES,
+    )
+    x, y, mask = (
+        builder.gep(place, [ir.Constant(I64, k * size)])
+        for place, size in zip(places, sizes, strict=True)
+    )
+    bits = builder.load(builder.bitcast(mask, ir.IntType(HALVES).as_pointer()), align=1)
+    kept = Lanes(builder, builder.bitcast(bits, ir.VectorType(BIT, HALVES)))
+    apply_vector(operation, kept, x, y, 0, HALVES, parameters)
+
+
+def apply_segment(operation: Operation) -> Any:
+    """Intrinsic ``(x, y, mask, value)``: apply an operation to a segment, by its keep bits."""
+
+    @intrinsic
+    def apply(typingctx: Any, x: Any, y: Any, mask: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            *places, value = args
+            parameters = operation.parameters(builder, value)
+            for k in range(SEGMENT):
+                _apply_kept(operation, builder, places, k, parameters)
+            return context.get_dummy_value()
+
+        return types.void(*[POINTER] * 4), codegen
+
+    return apply
+
+
+# Words of what is drawn by a step: where its keep bits and its carried blocks are, the mask index
+# of its first element, and the index step from row to row.
+DRAWN_MASK, DRAWN_CARRIED, DRAWN_INDEX, DRAWN_ROW_STEP = (np.uint64(8 * k) for k in range(4))
+
+
+def pipeline_step(operation: Operation, aligned: bool) -> Any:
+    """Intrinsic ``(x, y, mask, x_ahead, y_ahead, drawn, call)``: a step of the tile pipeline.
+
+    It draws a micro-tile, of which `drawn` tells (see `DRAWN_MASK`), and applies an operation to a
+    segment of the tile before, between the rounds. Cache lines are asked for where `x_ahead` and
+    `y_ahead` say.
+    """
+    lines = [
+        (side, at)
+        for side, storage in enumerate((operation.source, operation.target))
+        for at in range(0, SEGMENT * HALVES * storage.bits // 8, LINE_BYTES)
+    ]
+
+    @intrinsic
+    def step(
+        typingctx: Any,
+        x: Any,
+        y: Any,
+        mask: Any,
+        x_ahead: Any,
+        y_ahead: Any,
+        drawn: Any,
+        call: Any,
+    ) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            places, ahead, (drawn, call) = args[:3], args[3:5], args[5:]
+            state, law = _loaded(builder, call)
+            draw_mask, carried = (
+                builder.inttoptr(_word(builder, drawn, at), drawn.type)
+                for at in (DRAWN_MASK, DRAWN_CARRIED)
+            )
+            index, row_step = (_word(builder, drawn, at) for at in (DRAWN_INDEX, DRAWN_ROW_STEP))
+            rows = MicroTile(law, index, row_step)
+            parameters = operation.parameters(builder, state.value)
+
+            def between(r: int) -> None:
+                for side, at in spread(lines, GAPS, r):
+                    prefetch(builder, ahead[side], at, side == 1)
+                for k in spread(range(SEGMENT), GAPS, r):
+                    _apply_kept(operation, builder, places, k, parameters)
+
+            for j, kept in enumerate(rows.decided(aligned, carried, between)):
+                store(kept.as_integer(), draw_mask, j * KEPT_BYTES)
+            return context.get_dummy_value()
+
+        return types.void(*[POINTER] * 7), codegen
+
+    return step

@@ -1,0 +1,270 @@
+"""Arrays that are contiguous along one axis in the input, and another in the output: `x.T`.
+
+The mask is contiguous along one of the two. A tile of the array goes through a buffer in the
+first-level cache: between the buffer and the side that is contiguous as the mask is runs the
+contiguous loop, and between the buffer and the other side blocks are transposed in registers.
+`strided_kernels` calls `tiled_loop`, which calls `contiguous.span_loop`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from ..codegen.compiler import device, routine
+from ..codegen.intrinsics import address_of, advance, intrinsic, prefetch, scratch, wide_vectors
+from ..codegen.target import REGISTERS, VECTOR_BYTES
+from ..codegen.vectors import I8, I16, I32, I64, Lanes, load, store
+from ..elements.operations import Operation
+from ..elements.sampler import POINTER, U64
+from .apply import LINE_BYTES
+from .contiguous import NEAR, NEAR_BYTES, span_loop
+from .copy import mover
+from .loop_nest import AXIS_BYTES, INDEX, INNER, X, Y, length_of, step_of
+
+_INTEGERS = {1: I8, 2: I16, 4: I32, 8: I64}
+_LANE_BYTES = 16  # of the part of a vector inside which shuffles are cheap
+# Columns of a tile, whole groups of bits. Its rows are one cache line of every column, so that a
+# line is read, or written, once: 16 KiB in all.
+_WIDTH = np.uint64(256)
+_BUFFER_BYTES = 256 * LINE_BYTES
+# Columns up to which consecutive rows of a tile are treated as one, so that few bits are drawn in
+# vain. 256 x 256 float64 out of a buffer: 0.70 of the rate of C order one by one, and 0.27 as one,
+# because all the strips of a tile then follow each other (Zen 5, AVX2, 2026-11).
+_JOINED = np.uint64(128)
+_NEAR_BYTES = np.uint64(NEAR_BYTES)
+_ZERO, _ONE, _LINE = (np.uint64(n) for n in (0, 1, LINE_BYTES))
+
+
+def tiled_bytes(operation: Operation) -> int:
+    """Return the bytes of an element, in the input and the output, or 0 if there are no tiles."""
+    size = operation.source.itemsize
+    return size if size == operation.target.itemsize and size in _INTEGERS else 0
+
+
+def _lanes_of(itemsize: int) -> int:
+    """Return the rows and columns of a block: its rows are vectors, which registers should hold."""
+    return min(VECTOR_BYTES // itemsize, REGISTERS)
+
+
+def transposed(rows: list[Lanes], itemsize: int) -> list[Lanes]:
+    """Return the columns of a square block, whose rows are given.
+
+    A step exchanges one bit of the number of the row with one of the number of the lane, by one
+    shuffle a row: vectors are interleaved, or parts of 16 bytes chosen.
+    """
+    count = len(rows)
+    inside = min(_LANE_BYTES // itemsize, count)
+    parts = count // inside
+
+    def exchanged(distance: int, pair: Callable[[Lanes, Lanes], list[Lanes]]) -> list[Lanes]:
+        result = list(rows)
+        for k in range(count):
+            if not k & distance:
+                result[k], result[k + distance] = pair(rows[k], rows[k + distance])
+        return result
+
+    def interleaved(lanes: int) -> Callable[[Lanes, Lanes], list[Lanes]]:
+        def order(second: int) -> list[int]:
+            return [
+                part + source * count + second * inside // 2 + k * lanes + lane
+                for part in range(0, count, inside)
+                for k in range(inside // 2 // lanes)
+                for source in range(2)
+                for lane in range(lanes)
+            ]
+
+        return lambda a, b: [a.shuffle(order(second), b) for second in range(2)]
+
+    def chosen(a: Lanes, b: Lanes) -> list[Lanes]:
+        return [
+            a.shuffle(
+                [
+                    source * count + part * inside + lane
+                    for source in range(2)
+                    for part in range(second, parts, 2)
+                    for lane in range(inside)
+                ],
+                b,
+            )
+            for second in range(2)
+        ]
+
+    distance = 1
+    while distance < inside:
+        rows = exchanged(distance, interleaved(distance))
+        distance *= 2
+    while distance < count:
+        rows = exchanged(distance, chosen)
+        distance *= 2
+    # Inside 16 bytes, columns have come out in the order of their bits reversed.
+    bits = inside.bit_length() - 1
+    reverse = [int(f"{k:0{bits}b}"[::-1], 2) if bits else 0 for k in range(inside)]
+    return [rows[k - k % inside + reverse[k % inside]] for k in range(count)]
+
+
+def _block(itemsize: int) -> Any:
+    """Intrinsic ``(source, source_step, target, target_step)``: transpose a block."""
+    count, element = _lanes_of(itemsize), _INTEGERS[itemsize]
+
+    @intrinsic
+    def block(typingctx: Any, source: Any, source_step: Any, target: Any, target_step: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            source, source_step, target, target_step = args
+            rows = []
+            for _ in range(count):
+                rows.append(load(builder, source, 0, element, count))
+                source = builder.gep(source, [source_step])
+            for column in transposed(rows, itemsize):
+                store(column, target, 0)
+                target = builder.gep(target, [target_step])
+            return context.get_dummy_value()
+
+        return types.void(POINTER, U64, POINTER, U64), codegen
+
+    return block
+
+
+@intrinsic
+def _ask(typingctx: Any, pointer: Any) -> Any:
+    """Ask for the cache line at a pointer.
+
+    Not to write it, even where that comes next: alike, and lines that are only read stay clean.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        prefetch(builder, args[0], 0, False)
+        return context.get_dummy_value()
+
+    return types.void(POINTER), codegen
+
+
+@functools.cache
+def _strips_loop(itemsize: int) -> Any:
+    """Routine ``(strided, step, buffer, width, first, end, gathers)``: transpose strips of a tile.
+
+    A strip is as many columns as a block has. They go from the strided side, whose columns are
+    `step` bytes apart, to the buffer (`gathers`), whose rows have `width` elements, or back. Where
+    the last columns are no whole strip, it begins earlier, and treats some columns once more.
+    """
+    block, lanes, size = _block(itemsize), np.uint64(_lanes_of(itemsize)), np.uint64(itemsize)
+    block_bytes, blocks = lanes * size, _LINE // (lanes * size)
+
+    def strips(
+        strided: Any, step: Any, buffer: Any, width: Any, first: Any, end: Any, gathers: Any
+    ) -> None:
+        wide_vectors()
+        pitch = width * size
+        for s in range(first, end):
+            j = min(s * lanes, width - lanes)
+            column, rows = advance(strided, j * step), advance(buffer, j * size)
+            for _ in range(blocks):
+                if gathers:
+                    block(column, step, rows, pitch)
+                else:
+                    block(rows, pitch, column, step)
+                column, rows = advance(column, block_bytes), advance(rows, lanes * pitch)
+
+    signature = types.void(POINTER, U64, POINTER, *[U64] * 4)
+    return routine(f"transpose-{itemsize}", strips, signature)
+
+
+@functools.cache
+def tiled_loop(operation: Operation) -> Any:
+    """Inner loop over two axes: index step 1 along columns, any along rows, which are inside.
+
+    The output is contiguous along columns and the input along rows, or the reverse. While the rows
+    of a tile are treated, the strips of another are transposed: those of the next on their way in,
+    those of the one before on their way out. So lines that were asked for have time to come.
+    """
+    size = operation.target.itemsize
+    span, move, strips = span_loop(operation, NEAR), mover(), _strips_loop(size)
+    itemsize, line, lanes = (np.uint64(n) for n in (size, LINE_BYTES // size, _lanes_of(size)))
+    two_buffers = scratch(2 * _BUFFER_BYTES)
+
+    @device
+    def row_by_row(x: Any, y: Any, axis: Any, index: Any, call: Any, buffer: Any) -> None:
+        inside = advance(axis, AXIS_BYTES)
+        columns, x_column, y_column = length_of(axis), step_of(axis, X), step_of(axis, Y)
+        for row in range(length_of(inside)):
+            first = index + row * step_of(inside, INDEX)
+            for c in range(_ZERO, columns, _WIDTH):
+                n = min(_WIDTH, columns - c)
+                a = advance(x, row * step_of(inside, X) + c * x_column)
+                b = advance(y, row * step_of(inside, Y) + c * y_column)
+                if y_column == itemsize:
+                    move(buffer, itemsize, a, x_column, n, itemsize)
+                    span(buffer, b, n, first + c, call)
+                else:
+                    span(a, buffer, n, first + c, call)
+                    move(b, y_column, buffer, itemsize, n, itemsize)
+
+    def tiled(x: Any, y: Any, axis: Any, index: Any, call: Any) -> None:
+        wide_vectors()
+        inside = advance(axis, AXIS_BYTES)
+        columns, rows = length_of(axis), length_of(inside)
+        x_row, y_row, row_step = step_of(inside, X), step_of(inside, Y), step_of(inside, INDEX)
+        buffer = two_buffers()
+        if columns < lanes or rows < line:  # what is left to one of several threads
+            row_by_row(x, y, axis, index, call, buffer)
+            return
+        other = advance(buffer, np.uint64(_BUFFER_BYTES))
+        gathers = step_of(axis, Y) == itemsize
+        x_column, y_column = step_of(axis, X), step_of(axis, Y)
+        strided, step, row_bytes = (x, x_column, y_row) if gathers else (y, y_column, x_row)
+        # Rows up to where lines begin, if they do so in all columns alike.
+        head = line
+        if rows > line and step % _LINE == _ZERO and address_of(strided) % _LINE:
+            head = (_LINE - address_of(strided) % _LINE) // itemsize
+        joined = columns <= _JOINED and row_step == columns and row_bytes == columns * itemsize
+        asks = rows * columns * itemsize > _NEAR_BYTES
+        last, end = rows - line, _ZERO
+        while end < columns:
+            # The last tile begins earlier where it would be less than a strip, and so does the last
+            # below others: some elements are treated twice.
+            c = min(end, columns - lanes)
+            width = min(_WIDTH, columns - c)
+            end, count = c + width, (width + lanes - _ONE) // lanes
+            top = advance(strided, c * step)
+            if gathers:
+                strips(top, step, other, width, _ZERO, count, gathers)
+            row, before = _ZERO, _ZERO
+            while row < rows:
+                at = min(row, last)
+                a = advance(x, at * x_row + c * x_column)
+                b = advance(y, at * y_row + c * y_column)
+                first = index + at * row_step + c
+                row += line if row else head
+                buffer, other = other, buffer
+                due = count
+                if gathers:
+                    before = min(row, last)
+                    due = count if row < rows else _ZERO
+                elif not at:
+                    due = _ZERO
+                beside = advance(top, before * itemsize)
+                for k in range(line):
+                    rows_there = advance(buffer, k * width * itemsize)
+                    of = rows_there if gathers else advance(a, k * x_row)
+                    to = advance(b, k * y_row) if gathers else rows_there
+                    done, upto = due * k // line, due * (k + _ONE) // line
+                    if asks:
+                        ahead = advance(to if gathers else of, row_bytes)
+                        for t in range(_ZERO, width * itemsize, _LINE):
+                            _ask(advance(ahead, t))
+                        for j in range(done * lanes, upto * lanes):
+                            _ask(advance(beside, j * step))
+                    if not joined:
+                        span(of, to, width, first + k * row_step, call)
+                    elif not k:
+                        span(of, to, width * line, first, call)
+                    strips(beside, step, other, width, done, upto, gathers)
+                before = at
+            if not gathers:
+                strips(advance(top, before * itemsize), step, buffer, width, _ZERO, count, gathers)
+
+    return routine(f"{operation.name}-tiled", tiled, INNER)
