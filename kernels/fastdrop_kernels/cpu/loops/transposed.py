@@ -39,6 +39,7 @@ from .transposed_tile import (
     KEPT_BYTES,
     MASK_BYTES,
     SEGMENT,
+    apply_noise,
     apply_segment,
     carry_blocks,
     draw_noise,
@@ -75,7 +76,6 @@ def transposed_loop(operation: Operation) -> Any:
     """Inner loop over two axes: index step 1 along columns, memory nearest along rows inside."""
     micro_tiles: Any = _micro_tiles_loop(operation)
     if operation.exact or operation.target is BITS:
-        # Exact operations draw so long that a way through memory costs little.
         return micro_tiles
     tiles: Any = _tiles_loop(operation)
     in_size, out_size = sizes(operation)
@@ -124,6 +124,9 @@ def _micro_tiles_loop(operation: Operation) -> Any:
     strip: Any = _strip_loop(operation, False) if in_registers else None
     part: Any = _strip_loop(operation, True) if partly else None
     drawn, levels = drawn_for(operation), 2 if operation.exact else 1
+    # Exact operations draw so long that a way through memory costs little.
+    exact = operation.exact
+    put: Any = apply_noise(operation) if exact else None
     draw, apply, carry = _noise_loop(drawn), any_loop(operation), carry_blocks(levels)
     in_size, out_size = sizes(operation)
     most, row_bytes = np.uint64(_CARRIED_ROWS // levels), _CARRIED_BYTES * np.uint64(levels)
@@ -163,6 +166,10 @@ def _micro_tiles_loop(operation: Operation) -> Any:
                             part(a, b, axis, first, call, blocks, n)
                             continue
                     draw(noise, first, row_step, blocks, call)
+                    if exact:
+                        if contiguous and width == _COLUMNS and n == _ROWS:
+                            put(a, b, axis, noise, value)
+                            continue
                     for j in range(width):
                         from_column, to_column = advance(a, j * x_column), advance(b, j * y_column)
                         there = advance(noise, j * column_bytes)

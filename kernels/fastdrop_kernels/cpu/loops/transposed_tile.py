@@ -234,17 +234,8 @@ def micro_tile(operation: Operation, partial: bool) -> Any:
             x, y, axis, index, call, carried, n = args
             state = loaded(builder, call)
             law = Law(builder, state.seed, state.stream, state.threshold)
-            x_step, y_step, row_step = (
-                _word(builder, axis, 8 * column + np.uint64(8) + at)
-                for column, at in ((X, 0), (Y, 0), (INDEX, AXIS_BYTES))
-            )
-            places = [
-                (
-                    builder.gep(x, [builder.mul(ir.Constant(I64, j), x_step)]),
-                    builder.gep(y, [builder.mul(ir.Constant(I64, j), y_step)]),
-                )
-                for j in range(COLUMNS)
-            ]
+            row_step = _word(builder, axis, AXIS_BYTES + np.uint64(8) * INDEX + np.uint64(8))
+            places = _columns_at(builder, x, y, axis)
             where = None
             given, fetch = [place[0] for place in places], lambda r: None
             if partial:
@@ -254,22 +245,70 @@ def micro_tile(operation: Operation, partial: bool) -> Any:
             rows = MicroTile(law, index, row_step)
             noise = rows.noise(operation, carried, fetch)
             parameters = operation.parameters(builder, state.value)
-            # Columns may be whole pages apart, and then a load waits for the store before it, which
-            # goes to the same place of another page. So several are loaded before one is written,
-            # as many as registers hold (256 x 256 float32 in place: 7% faster).
-            bits = max(operation.source.bits, operation.target.bits)
-            some = max(1, min(COLUMNS, 16 * VECTOR_BYTES * 8 // (bits * HALVES)))
-            for first in range(0, COLUMNS, some):
-                these = range(first, min(first + some, COLUMNS))
-                read = [read_vector(operation, builder, given[j], 0, HALVES, where) for j in these]
-                for j, values in zip(these, read, strict=True):
-                    to = places[j][1]
-                    put_vector(operation, next(noise), values, to, 0, HALVES, parameters, where)
+            _apply_columns(operation, builder, given, places, noise, parameters, where)
             return context.get_dummy_value()
 
         return types.void(*[POINTER] * 3, U64, POINTER, POINTER, U64), codegen
 
     return treat
+
+
+def apply_noise(operation: Operation) -> Any:
+    """Intrinsic ``(x, y, axis, noise, value)``: apply by noise of 32 bits, in memory by columns.
+
+    256 x 256 `gaussian_noise` in Fortran order at 0.91 of the rate of C order, and 0.84 by a loop
+    over each column (Zen 5, AVX-512, 2026-11).
+    """
+
+    @intrinsic
+    def apply(typingctx: Any, x: Any, y: Any, axis: Any, noise: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x, y, axis, noise, value = args
+            places = _columns_at(builder, x, y, axis)
+            there = (load(builder, noise, 4 * HALVES * j, I32, HALVES) for j in range(COLUMNS))
+            parameters = operation.parameters(builder, value)
+            given = [place[0] for place in places]
+            _apply_columns(operation, builder, given, places, there, parameters)
+            return context.get_dummy_value()
+
+        return types.void(*[POINTER] * 5), codegen
+
+    return apply
+
+
+def _columns_at(builder: Any, x: Any, y: Any, axis: Any) -> list[tuple[Any, Any]]:
+    """Return where the columns of a micro-tile begin in x and y."""
+    x_step, y_step = (_word(builder, axis, np.uint64(8) * side + np.uint64(8)) for side in (X, Y))
+    columns = [ir.Constant(I64, j) for j in range(COLUMNS)]
+    return [
+        (builder.gep(x, [builder.mul(j, x_step)]), builder.gep(y, [builder.mul(j, y_step)]))
+        for j in columns
+    ]
+
+
+def _apply_columns(
+    operation: Operation,
+    builder: Any,
+    given: list[Any],
+    places: list[tuple[Any, Any]],
+    noise: Iterator[Lanes],
+    parameters: list[Lanes],
+    where: Lanes | None = None,
+) -> None:
+    """Apply an operation to the columns of a micro-tile, whose input is found at `given`.
+
+    Columns may be whole pages apart, and then a load waits for the store before it, which goes to
+    the same place of another page. So several are loaded before one is written, as many as
+    registers hold (256 x 256 float32 in place: 7% faster).
+    """
+    bits = max(operation.source.bits, operation.target.bits)
+    some = max(1, min(COLUMNS, 16 * VECTOR_BYTES * 8 // (bits * HALVES)))
+    for first in range(0, COLUMNS, some):
+        these = range(first, min(first + some, COLUMNS))
+        read = [read_vector(operation, builder, given[j], 0, HALVES, where) for j in these]
+        for j, values in zip(these, read, strict=True):
+            to = places[j][1]
+            put_vector(operation, next(noise), values, to, 0, HALVES, parameters, where)
 
 
 def _staged(operation: Operation, builder: Any, columns: list[Any]) -> tuple[list[Any], Between]:
