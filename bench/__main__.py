@@ -18,6 +18,7 @@ COMMANDS = {
     "latency": "time single calls beside busy processes, threaded and serial",
     "start": "time the first call of fresh processes, from warm and empty caches",
     "steady": "time the plain calls in many fresh processes: is any of them slower?",
+    "layouts": "rates of layouts that are not plain; with --against, of two checkouts",
     "gpu": "the same on a GPU, beside copies, torch, Triton, JAX and the CuPy idiom",
     "compare": "show what is slower in a results file than in an older one",
     "readme": "write the README's tables from the results, or --check them",
