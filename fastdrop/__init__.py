@@ -15,34 +15,37 @@ cache, when they are first called.
 
 from typing import Any as _Any
 
-from . import _tree  # isort: skip  # first, for it finds the kernels
+try:
+    import fastdrop_kernels as _kernels  # noqa: F401
+except ModuleNotFoundError:  # a source tree that is not installed
+    import os as _os
+    import sys as _sys
+
+    _folder = _os.path.join(
+        _os.path.dirname(_os.path.dirname(_os.path.abspath(__file__))), "kernels"
+    )
+    if not _os.path.isdir(_os.path.join(_folder, "fastdrop_kernels")):
+        raise ImportError(
+            "fastdrop_kernels is missing, which is installed together with fastdrop: install "
+            "fastdrop again"
+        ) from None
+    _sys.path.append(_folder)
 from . import cuda
-from ._alpha import (
+from ._check.key import Key, as_key
+from ._functions.alpha import (
     alpha_dropout,
     alpha_dropout_backward,
     feature_alpha_dropout,
     feature_alpha_dropout_backward,
 )
-from ._drop_block import drop_block2d, drop_block3d
-from ._epilogue import bias_act_dropout_add, bias_act_dropout_add_backward
-from ._functions import dropout, dropout_mask, masked_fill
-from ._gaussian import gaussian_dropout, gaussian_noise
-from ._input_layers import BiasActDropoutAdd, SoftmaxDropout
-from ._key import Key, as_key
-from ._layers import AlphaDropout, Dropout, GaussianDropout, GaussianNoise
-from ._mask import Mask
-from ._monte_carlo import MonteCarlo, mc_dropout
-from ._rnn import RNNDropout
-from ._softmax import softmax_dropout, softmax_dropout_backward
-from ._structured_layers import (
-    DropBlock2d,
-    DropBlock3d,
-    DropPath,
-    FeatureAlphaDropout,
-    FeatureDropout,
-)
-from ._threads import get_num_threads, set_num_threads
-from ._vjp import (
+from ._functions.bias_act import bias_act_dropout_add, bias_act_dropout_add_backward
+from ._functions.drop_block import drop_block2d, drop_block3d
+from ._functions.dropout import dropout, dropout_mask, masked_fill
+from ._functions.gaussian import gaussian_dropout, gaussian_noise
+from ._functions.monte_carlo import MonteCarlo, mc_dropout
+from ._functions.softmax import softmax_dropout, softmax_dropout_backward
+from ._functions.structured import drop_path, feature_dropout
+from ._functions.vjp import (
     alpha_dropout_vjp,
     bias_act_dropout_add_vjp,
     drop_block2d_vjp,
@@ -56,10 +59,19 @@ from ._vjp import (
     masked_fill_vjp,
     softmax_dropout_vjp,
 )
-from ._warmup import warmup
-from ._whole_parts import drop_path, feature_dropout
-
-del _tree
+from ._layers.elementwise import AlphaDropout, Dropout, GaussianDropout, GaussianNoise
+from ._layers.fused import BiasActDropoutAdd, SoftmaxDropout
+from ._layers.rnn import RNNDropout
+from ._layers.structured import (
+    DropBlock2d,
+    DropBlock3d,
+    DropPath,
+    FeatureAlphaDropout,
+    FeatureDropout,
+)
+from ._mask.mask import Mask
+from ._tools.threads import get_num_threads, set_num_threads
+from ._tools.warmup import warmup
 
 
 def __getattr__(name: str) -> _Any:

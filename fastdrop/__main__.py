@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from . import __version__, get_num_threads
-from ._self_check import checks, found_cupy
+from ._tools.self_check import checks, found_cupy
 
 _FEATURES = ("sse4.2", "avx", "avx2", "f16c", "avx512f", "avx512bw", "neon", "sve")
 
@@ -48,8 +48,8 @@ def report() -> list[tuple[str, str]]:
     import numba
 
     from fastdrop_kernels import contract
-    from fastdrop_kernels.cpu import target
-    from fastdrop_kernels.cpu.compiler import cache_folder
+    from fastdrop_kernels.cpu.codegen import target
+    from fastdrop_kernels.cpu.codegen.compiler import cache_folder
 
     try:
         cache = _cache(cache_folder())

@@ -5,16 +5,16 @@ Everything else is the same functions for CuPy arrays as for NumPy's: see `fastd
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from ._key import RNG, Key, as_key
+from ._check.key import RNG, Key, KeyOnDevice, as_key
 
 __all__ = ["DeviceKey"]
 
 
-class DeviceKey:
+class DeviceKey(KeyOnDevice):
     """A key in the memory of a GPU, which kernels read when they run.
 
     A CUDA graph repeats its kernels with the arguments that they were captured with, and with a
@@ -88,9 +88,10 @@ class DeviceKey:
 
         A kernel does it, which can be captured in a graph. Nothing waits for it.
         """
-        from ._gpu import cupy_backend
+        from ._arrays.cupy_arrays import cuda_driver, cupy_backend
 
-        cupy_backend().advance(self)
+        with cupy_backend().where(self.words):
+            cuda_driver().advance(self.pointer)
 
     def key(self) -> Key:
         """Return the key as it is now: waits for all that is on CuPy's current stream."""
@@ -100,6 +101,3 @@ class DeviceKey:
     def __repr__(self) -> str:
         """Say where it lies; what it is would have to be waited for."""
         return f"<DeviceKey on device {self.device}>"
-
-
-AnyRNG: TypeAlias = "RNG | DeviceKey"

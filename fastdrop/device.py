@@ -60,11 +60,10 @@ from typing import Any
 
 import numpy as np
 
-from . import _tree  # noqa: F401  # isort: skip  # first, for it finds the kernels
 from fastdrop_kernels import contract
 from fastdrop_kernels import device as _device
 
-from . import _arguments as arguments
+from ._check import arguments, detect
 
 __all__ = ["bits8", "keep", "keep8", "threshold", "uniform32"]
 
@@ -159,7 +158,7 @@ def keep8(seed: Any, stream: Any, block: Any, threshold: Any) -> Any:
 def _integers(name: str, value: Any, way: str = "") -> None:
     """Refuse what is no integer, and would be cut off; compiled code does not look."""
     if np.asarray(value).dtype.kind not in "iu":
-        raise TypeError(f"{arguments.described(name, value)}, and no integer{way}")
+        raise TypeError(f"{detect.described(name, value)}, and no integer{way}")
 
 
 def uniform32(seed: Any, stream: Any, index: Any) -> Any:

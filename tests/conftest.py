@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop import _repeats
-
-from .devices import Device, HostDevice, host_device, need_a_gpu
+from fastdrop._call import plan_cache as _repeats
+from tests.support.devices import Device, HostDevice, host_device, need_a_gpu
 
 if importlib.util.find_spec("hypothesis"):  # which tests on a GPU do without
     from hypothesis import settings
@@ -28,7 +27,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Let ``-m gpu`` run where only CuPy, Numba and pytest are: the other files import more."""
     if config.getoption("markexpr") != "gpu" or collection_path.suffix != ".py":
         return None
-    return collection_path.name.startswith("test_") and "test_gpu_" not in collection_path.name
+    name, folder = collection_path.name, collection_path.parent.name
+    return name.startswith("test_") and folder != "gpu" and not name.startswith("test_gpu_")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,7 +52,7 @@ def gpu() -> Device:
 @pytest.fixture(scope="module")
 def cuda_on_host() -> Iterator[Any]:
     """The launcher of the CUDA kernels: here it runs them on the host, compiled with g++."""
-    from .cuda_host import host
+    from tests.support.cuda_host import host
 
     if host.COMPILER is None:
         pytest.skip("g++ is not here to compile the kernels for the host")
@@ -67,7 +67,7 @@ def cuda_on_host() -> Iterator[Any]:
 @pytest.fixture
 def host(request: pytest.FixtureRequest) -> Iterator[HostDevice]:
     """A device of CuPy arrays on the host; the kernels are CUDA's, or without g++ the CPU's."""
-    from .cuda_host.host import COMPILER
+    from tests.support.cuda_host.host import COMPILER
 
     driver: Any = None
     if COMPILER is not None:
@@ -87,7 +87,7 @@ def asked() -> Iterator[Any]:
 @pytest.fixture(params=[32, 64], ids=["32 bits", "64 bits"])
 def counting(request: pytest.FixtureRequest) -> Iterator[None]:
     """In how many bits the CUDA kernels count."""
-    from .cuda_host.cases import WIDE, settings_of_launches
+    from tests.support.cuda_host.cases import WIDE, settings_of_launches
 
     with settings_of_launches(**({} if request.param == 32 else WIDE)):
         yield

@@ -5,4 +5,4 @@ it fast with Numba. Nothing here checks arguments; that is done above, in the pa
 Importing this package, `contract` or `reference` needs NumPy alone.
 """
 
-from . import sources as _sources  # noqa: F401  # first, before any kernel is imported
+from . import source_stamps as _sources  # noqa: F401  # first, before any kernel is imported

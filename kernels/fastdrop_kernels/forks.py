@@ -16,7 +16,7 @@ import os
 import sys
 from typing import Protocol
 
-from .uninterrupted import is_being_imported
+from .shielded import is_being_imported
 
 
 class _Lock(Protocol):

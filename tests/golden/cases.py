@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 import fastdrop as fd
-from tests.oracle import Array
-from tests.scenarios.digests import ACTIVATIONS, DTYPES, integers, layouts, numbers, special
+from tests.support.oracle import Array
+from tests.support.scenarios.digests import ACTIVATIONS, DTYPES, integers, layouts, numbers, special
 
 Case = tuple[str, Array]
 Where = dict[str, Any]

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fastdrop_kernels import contract
-from tests.oracle import ROOT, Array
-from tests.scenarios.digests import same_nan
+from tests.support.oracle import ROOT, Array
+from tests.support.scenarios.digests import same_nan
 
 FILE = ROOT / "tests" / "golden" / "golden.json"
 Digests = dict[str, str]

@@ -2,7 +2,7 @@
 // stated and explained; known answers and exact comparison tie this text to it.
 //
 // No CUDA header is included, so NVRTC compiles this as it is, and a C++ compiler does too where
-// something stands in for the built-in names (tests/cuda_host/shim.h).
+// something stands in for the built-in names (tests/support/cuda_host/shim.h).
 
 #define FASTDROP_INLINE __device__ __forceinline__
 

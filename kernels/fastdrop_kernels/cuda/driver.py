@@ -1,6 +1,6 @@
 """The driver: what is asked of a kernel over CuPy arrays, as launches on the current stream.
 
-It mirrors `fastdrop_kernels.cpu.driver`. Nothing here waits for the GPU or allocates. The arrays
+It mirrors the CPU's driver. Nothing here waits for the GPU or allocates. The arrays
 must be on the current device, and the result must not overlap the input unless both are the same.
 """
 
@@ -14,8 +14,9 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .. import chances, contract
-from ..plan import c_strides
+from .. import contract
+from .. import probabilities as chances
+from ..layout import c_strides
 from .launch import Launch, advancing, launches
 from .launch import repeatable as planned
 from .operations import (

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ..contract import is_certain
-from ..plan import Axis, merged_axes
+from ..layout import Axis, merged_axes
 from .modules import (
     ADVANCE,
     ANY,

@@ -10,7 +10,7 @@ import functools
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import quantile
+from .. import normal_coefficients as quantile
 
 FLAT, LINE, RUNS, PANEL, ANY = FORMS = ("FLAT", "LINE", "RUNS", "PANEL", "ANY")  # see kernels.cuh
 

@@ -1,6 +1,6 @@
 """The driver of the kernels over rows: softmax and dropout of CuPy arrays, of any layout.
 
-It mirrors `fastdrop_kernels.cpu.softmax_driver`; softmax.cuh says what a launch does, and what the
+It mirrors `fastdrop_kernels.cpu.host.softmax`; softmax.cuh says what a launch does, and what the
 fields of its argument are there.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contract import is_certain
-from ..plan import Axis, c_strides, merged_axes
+from ..layout import Axis, c_strides, merged_axes
 from . import driver
 from .driver import Array
 from .launch import AXIS, KEYED, LAW, LAYOUT, MAX_OPERANDS, Launch, packed_axis

@@ -1,6 +1,6 @@
 """The driver: which kernel, over how many threads, for arrays with ``__cuda_array_interface__``.
 
-The entries are those of `fastdrop_kernels.cpu.driver`, and a stream. Nothing waits for a kernel to
+The entries are those of the CPU's driver, and a stream. Nothing waits for a kernel to
 end. Kernels run on the current device, which must be the one that the arrays are on.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import cuda
 
-from ..plan import c_strides, plan
+from ..layout import c_strides, plan
 from . import operations
 from .kernels import THREADS, TILE, elements, packed, packed_blocks, tiles
 from .memory import SIMULATED, Placed, line, place

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import config, cuda
 
-from ..plan import c_strides
+from ..layout import c_strides
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 

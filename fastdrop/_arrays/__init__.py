@@ -1,0 +1,1 @@
+"""The array libraries: how each one's arrays are made, viewed, and given to kernels."""

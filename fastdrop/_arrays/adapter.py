@@ -1,0 +1,357 @@
+"""A backend: what differs between NumPy's arrays and others', behind one interface."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastdrop_kernels import forks
+from fastdrop_kernels.shielded import is_being_imported, uninterrupted
+
+from .._check import arguments
+from .._check.arguments import Array
+from .._check.key import AnyRNG, as_key
+from .._check.placement import Place
+from .._check.shard_offsets import IndexOf
+from . import overlap
+
+# ``driver -> operation``: what the kernels are to do, picked when their driver is loaded
+Operation = Callable[[Any], Any]
+# ``(x, out, rng, offset) -> result``, or None for what has to go the long way: nothing is written
+# then, and rng not asked. In the place of x, a mask has what it is to lie like, if anything.
+Again = Callable[[Any, Any, AnyRNG, Any], Array | None]
+
+BOOL, BYTE = np.dtype(np.bool_), np.dtype(np.uint8)
+NO_VALUE = np.zeros((), BYTE)  # a parameter for operations that have none
+
+
+class Backend(abc.ABC):
+    """Who computes on arrays of a library; `Array` stands for those of any."""
+
+    takes_operands = False  # whether its kernels read other arrays beside x
+
+    @property
+    @abc.abstractmethod
+    def driver(self) -> Any:
+        """The kernels' driver, imported when it is first asked for."""
+
+    @property
+    @abc.abstractmethod
+    def softmax_driver(self) -> Any:
+        """The driver of the kernels over whole rows."""
+
+    @abc.abstractmethod
+    def array(self, x: Any, name: str = "x") -> Array:
+        """Return x, so called in errors, as the kernels read it, without copying an array."""
+
+    def where(self, x: Array) -> contextlib.AbstractContextManager[Any]:
+        """Let new arrays lie where x does, for a while."""
+        return contextlib.nullcontext()
+
+    def there(self, out: Any, like: Array | None) -> contextlib.AbstractContextManager[Any]:
+        """Let a mask lie where `out` does or, without one, where `like` does, for a while."""
+        return contextlib.nullcontext()
+
+    @abc.abstractmethod
+    def given(self, out: Any) -> Array:
+        """Return `out` as the kernels write it, if it may be written to."""
+
+    @abc.abstractmethod
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return a new array in C order."""
+
+    @abc.abstractmethod
+    def empty_like(self, x: Array) -> Array:
+        """Return a new array of the shape, dtype and layout of x."""
+
+    @abc.abstractmethod
+    def copy(self, source: Array, target: Array) -> None:
+        """Copy an array to one that it does not overlap."""
+
+    @abc.abstractmethod
+    def addresses(self, x: Array) -> Array:
+        """Return a NumPy array of the same addresses, see `_overlap`."""
+
+    @abc.abstractmethod
+    def apart(self, x: Array, y: Array) -> bool:
+        """Say whether it is quickly seen that writing y disturbs neither x nor itself."""
+
+    def key(self, rng: AnyRNG, y: Array) -> tuple[int, int, dict[str, Any]]:
+        """Return seed and stream, and what else the kernels that write y are told about them."""
+        return *as_key(rng), {}  # type: ignore[arg-type]  # which is what it may refuse
+
+    def is_like(self, other: Backend) -> bool:
+        """Say whether another computes on arrays that these kernels can read beside x."""
+        return other is self
+
+    def result(self, made: Array, out: Any) -> Array:
+        """Return what the caller gets: his `out`, or what was made."""
+        chosen: Array = made if out is None else out
+        return chosen
+
+    def output(
+        self, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], x: Array | None = None
+    ) -> Array:
+        """Return `out` as the kernels write it; it must fit, and lie where x lies."""
+        return arguments.fitting(self.given(out), shape, dtype)
+
+    def operands(self, x: Array, out: Any) -> tuple[Array, Array, Array]:
+        """Return what to read, what to write, and what the result is to be in.
+
+        They are such that no overlap can be seen in the result.
+        """
+        if out is None:
+            target = self.empty_like(x)
+            return x, target, target
+        result = self.output(out, x.shape, x.dtype, x)
+        if self.apart(x, result):
+            return x, result, result
+        read, written = self.addresses(x), self.addresses(result)
+        if overlap.within(written):
+            return x, self.empty_like(result), result
+        if overlap.disturbs(written, read):
+            source = self.empty_like(x)
+            self.copy(x, source)
+            return source, result, result
+        return x, result, result
+
+    def apply(
+        self,
+        operation: Operation,
+        x: Array,
+        out: Any,
+        place: Place,
+        rng: AnyRNG,
+        threshold: int,
+        value: Array,
+        operands: Sequence[Array] = (),
+    ) -> Array:
+        """Apply an operation to x, and return the result.
+
+        `operands` are arrays that broadcast to x.
+        """
+        source, target, result = self.operands(x, out)
+        if operands:
+            there = self.addresses(target)
+            more_inputs = {"operands": tuple([self._undisturbed(o, there) for o in operands])}
+        else:
+            more_inputs = {}
+        driver, law = self.driver, (threshold, value)
+        chosen = operation(driver)  # what may fail, before a generator moves on
+        seed, stream, more = self.key(rng, target)
+        driver.apply(chosen, source, target, *place, seed, stream, *law, **more_inputs, **more)
+        return self._finished(target, result, out)
+
+    def repeatable(
+        self,
+        operation: Operation,
+        x: Array,
+        out: Any,
+        place: Place,
+        threshold: int,
+        value: Array,
+        index_of: IndexOf,
+    ) -> Again | None:
+        """Return what `apply` comes to for plain arrays of the layouts of x and `out`.
+
+        None where there is nothing quicker than that.
+        """
+        return None
+
+    def repeatable_mask(
+        self,
+        shape: tuple[int, ...],
+        out: Any,
+        place: Place,
+        threshold: int,
+        like: Array | None = None,
+        packed: bool = False,
+        index_of: IndexOf | None = None,
+    ) -> Again | None:
+        """Return what `mask` comes to for an `out` of the same layout, with one p.
+
+        None where there is nothing quicker than that.
+        """
+        return None
+
+    def softmax(
+        self, x: Array, out: Any, axis: int, place: Place, rng: AnyRNG, threshold: int, value: Array
+    ) -> Array:
+        """Take the softmax of x along an axis, drop and scale it, and return the result."""
+        source, target, result = self.operands(x, out)
+        driver = self.softmax_driver
+        seed, stream, more = self.key(rng, target)
+        law = *place, seed, stream, threshold, value
+        driver.softmax_dropout(source, target, axis, *law, **more)
+        return self._finished(target, result, out)
+
+    def softmax_gradient(
+        self,
+        x: Array,
+        dy: Array,
+        out: Any,
+        axis: int,
+        place: Place,
+        rng: AnyRNG,
+        threshold: int,
+        value: Array,
+    ) -> Array:
+        """Return the gradient by x of `softmax`, dy being that of its result."""
+        source, target, result = self.operands(x, out)
+        given = dy
+        if out is not None and overlap.disturbs(self.addresses(target), self.addresses(dy)):
+            given = self.empty_like(dy)
+            self.copy(dy, given)
+        driver = self.softmax_driver
+        seed, stream, more = self.key(rng, target)
+        law = *place, seed, stream, threshold, value
+        driver.softmax_dropout_backward(source, given, target, axis, *law, **more)
+        return self._finished(target, result, out)
+
+    def mask(
+        self,
+        shape: tuple[int, ...],
+        out: Any,
+        place: Place,
+        rng: AnyRNG,
+        threshold: int,
+        like: Array | None = None,
+        p: Array | None = None,
+        packed: bool = False,
+    ) -> Array:
+        """Draw a mask; a new one lies where `like` lies. `p` gives elements their own.
+
+        If `packed`, of 8 elements to a byte.
+        """
+        with self.there(out, like):
+            draw = self._packed_mask if packed else self._mask
+            return draw(shape, out, place, rng, threshold, like, p)
+
+    def _mask(
+        self,
+        shape: tuple[int, ...],
+        out: Any,
+        place: Place,
+        rng: AnyRNG,
+        threshold: int,
+        like: Array | None,
+        p: Array | None,
+    ) -> Array:
+        result = self.empty(shape, BOOL) if out is None else self.output(out, shape, BOOL, like)
+        apart = out is None or not overlap.within(self.addresses(result))
+        target = result if apart else self.empty_like(result)
+        driver, marks = self.driver, (target, target)
+        seed, stream, more = self.key(rng, target)
+        if p is None:
+            marking = driver.marking()
+        else:
+            marking, there = driver.marking_each(), self.addresses(target)
+            own = self.own_operands(lambda _: marking, p, None, target)
+            more = {**more, "operands": tuple([self._undisturbed(o, there) for o in own])}
+        driver.apply(marking, *marks, *place, seed, stream, threshold, NO_VALUE, **more)
+        return self._finished(target, result, out)
+
+    def _packed_mask(
+        self,
+        shape: tuple[int, ...],
+        out: Any,
+        place: Place,
+        rng: AnyRNG,
+        threshold: int,
+        like: Array | None,
+        p: Array | None,
+    ) -> Array:
+        elements = 1
+        for length in shape:
+            elements *= length
+        size = ((elements + 7) // 8,)
+        result = self.empty(size, BYTE) if out is None else self.output(out, size, BYTE, like)
+        plain = self.addresses(result).flags.c_contiguous
+        target = result if plain else self.empty(size, BYTE)
+        if p is not None:
+            self.pack_each(target, shape, place, rng, p)
+        else:
+            driver = self.driver
+            seed, stream, more = self.key(rng, target)
+            driver.pack(target, shape, *place, seed, stream, threshold, **more)
+        return self._finished(target, result, out)
+
+    @abc.abstractmethod
+    def pack_each(
+        self, target: Array, shape: tuple[int, ...], place: Place, rng: AnyRNG, p: Array
+    ) -> None:
+        """Draw a mask of 8 elements to a byte by a p of each element, NumPy's in float64."""
+
+    def untouched(self, x: Any, xs: Array, out: Any) -> Array:
+        """Return x itself, or copy it to `out`."""
+        if out is None:
+            same: Array = x
+            return same
+        source, target, result = self.operands(xs, out)
+        self.copy(source, target)
+        return self._finished(target, result, out)
+
+    def _undisturbed(self, operand: Array, written: Array) -> Array:
+        """Return a view of an operand in the shape of what is written, which does not change it."""
+        view = self.broadcast(operand, written.shape)
+        if not overlap.disturbs(written, self.addresses(view)):
+            return view
+        kept = self.empty_like(operand)
+        self.copy(operand, kept)
+        return self.broadcast(kept, written.shape)
+
+    def beside(self, name: str, operand: Array, x: Array) -> None:  # noqa: B027
+        """Refuse an operand that does not lie where x does, though of the same kind."""
+
+    def lifted(self, value: Array, x: Array) -> Array:
+        """Return a NumPy array of the kind of x, where x lies."""
+        return value
+
+    def broadcast(self, operand: Array, shape: tuple[int, ...]) -> Array:
+        """Return an operand as a view of a shape."""
+        return np.broadcast_to(operand, shape)
+
+    def summed(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """Return the sums of x over what broadcasts to it from a shape, in its dtype."""
+        full = (1,) * (x.ndim - len(shape)) + shape
+        with np.errstate(all="ignore"):
+            sums: Array = self.driver.sum_to(x, full).reshape(shape).astype(x.dtype)
+        return sums
+
+    def own_operands(
+        self, operation: Operation, p: Array, factor: Array | None, near: Array
+    ) -> Sequence[Array]:
+        """Return what kernels read of a p of each element, NumPy's in float64: where `near` lies.
+
+        `factor` is that of all kept elements; None, where an operation has any, makes them of p.
+        """
+        return (p,)
+
+    def _finished(self, target: Array, result: Array, out: Any) -> Array:
+        if target is not result:
+            self.copy(target, result)
+        return self.result(result, out)
+
+
+def imported(name: str) -> Any:
+    """Return a module of the kernels; while one is imported, no process is forked."""
+    if (loaded := sys.modules.get(name)) and not is_being_imported(name):
+        return loaded
+
+    def load() -> Any:
+        with forks.importing:
+            return importlib.import_module(name)
+
+    return uninterrupted(load)
+
+
+def copy_by_filling(driver: Any, source: Array, target: Array) -> None:
+    """Copy by the kernel that fills nothing: it takes any dtype, and any strides."""
+    nothing = np.zeros((), source.dtype)
+    driver.apply(driver.filling(source.dtype), source, target, 0, None, 0, 0, 0, nothing)

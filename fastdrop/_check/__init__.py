@@ -1,0 +1,1 @@
+"""Checks of arguments: numbers, shapes, placements, keys, fill values, kinds of arrays."""

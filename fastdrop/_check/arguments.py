@@ -1,0 +1,215 @@
+"""Checking of arguments: each function returns the argument in its normal form, or raises.
+
+Errors name the argument, its value, and the way out. Nothing has been written when one is raised.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from . import detect, foreign, labels
+from .integers import as_integer
+from .key import Key
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+class OnGPU(Protocol):
+    """An array on a CUDA device: CuPy's, PyTorch's, Numba's."""
+
+    @property
+    def __cuda_array_interface__(self) -> Mapping[str, Any]:
+        """Where it lies."""
+
+
+ArrayLike: TypeAlias = npt.ArrayLike | OnGPU
+Output: TypeAlias = Array | OnGPU | None
+Integers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]]
+ShapeLike: TypeAlias = int | Integers
+Training: TypeAlias = int | np.bool_  # 0, 1, False or True
+NoiseShape: TypeAlias = Sequence[int | None] | npt.NDArray[Any] | None
+Offset: TypeAlias = int | Integers
+
+
+def probability(p: Any, name: str = "p", below_one: bool = False) -> float:
+    """Return a drop probability as a float in [0, 1], or in [0, 1)."""
+    if type(p) is float:
+        number: float = p
+    else:
+        if _is_several(p) and (shape := foreign.shape_of(p)) != ():
+            refuse_rng(name, p)
+            raise TypeError(
+                f"{name} has shape {shape}, and this takes one number for all elements: give that, "
+                "or call it for each part of x; arrays are taken by dropout, dropout_mask, "
+                "masked_fill, feature_dropout and drop_path"
+            )
+        number = _as_float(name, p, "the probability of dropping")
+    if not 0.0 <= number <= 1.0 or (below_one and number == 1.0):  # so that NaN is refused too
+        raise ValueError(
+            f"{name}={number!r} is not in [0, 1{')' if below_one else ']'}: {name} is the "
+            "probability of dropping an element"
+        )
+    return number
+
+
+def refuse_rng(name: str, value: Any) -> None:
+    """Refuse what belongs into `rng`: a Key is a tuple of two numbers to all that takes tuples."""
+    if isinstance(value, Key):
+        raise TypeError(f"{name} is a Key: give rng={value!r}")
+    if detect.is_rng(value):
+        raise TypeError(f"{name} is a {detect.kind_of(value)}: give it as rng")
+
+
+def integer(name: str, value: Any) -> int:
+    """Return an integer."""
+    if type(value) is not int:
+        refuse_rng(name, value)
+    return as_integer(name, value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return a truth value; what says whether to train may be 0 or 1 too."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if type(value) is int and value in (0, 1) and name in ("training", "mode"):
+        return value == 1
+    refuse_rng(name, value)
+    raise TypeError(f"{detect.described(name, value)}: give True or False")
+
+
+def in_training(training: Any) -> bool:
+    """Say whether a call is one in training."""
+    return training is True or flag("training", training)
+
+
+def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """Return a string that is one of several."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}={value!r}: give {' or '.join(map(repr, choices))}")
+    return value
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """Return an integer that is not below `least`."""
+    number = integer(name, value)
+    if number < least:
+        raise ValueError(f"{name}={number} is below {least}: give {least} or more")
+    return number
+
+
+def axis(value: Any, axes: int) -> int:
+    """Return the number of an axis of an array that has so many, counted from the first."""
+    number = integer("axis", value)
+    if not -axes <= number < axes:
+        raise np.exceptions.AxisError(number, axes)
+    return number % axes
+
+
+def array(x: Any, name: str = "x") -> Array:
+    """Return an array-like, called `name` in errors, as an array of NumPy."""
+    if type(x) is np.ndarray:
+        return x
+    if not isinstance(x, detect.ON_THE_HOST):
+        if labels.has_labels(x):
+            return labels.values(x, name)
+        foreign.refuse(x, name)
+    elif x is None:
+        raise TypeError(f"{name} is None: give an array")
+    refuse_rng(name, x)
+    if detect.is_masked(x):
+        raise TypeError(
+            f"{name} is a masked array, whose mask would be lost: give {name}.filled() or "
+            f"{name}.data"
+        )
+    try:
+        result: Array = np.asarray(x)
+    except ValueError as error:  # rows of several lengths
+        raise ValueError(f"{name} is no array: {error}") from None
+    if result.dtype.hasobject and not isinstance(x, np.ndarray):
+        foreign.refuse_objects(x, result, name)
+    return result
+
+
+def dtype(value: Any) -> np.dtype[Any]:
+    """Return a dtype, which may be given by its name; that of bfloat16 is known to ml_dtypes."""
+    if isinstance(value, str) and value == "bfloat16":
+        try:
+            from ml_dtypes import bfloat16
+        except ImportError:
+            raise TypeError("bfloat16 is a dtype of ml_dtypes: pip install ml_dtypes") from None
+        value = bfloat16
+    try:
+        result: np.dtype[Any] = np.dtype(value)
+    except TypeError:
+        raise TypeError(f"{value!r} is not a dtype: give float32, say, or numpy.float32") from None
+    return result
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Say whether a dtype is that of ml_dtypes, which does not have to be installed."""
+    return dtype.name == "bfloat16" and dtype.type.__module__.partition(".")[0] == "ml_dtypes"
+
+
+def _as_float(name: str, value: Any, wanted: str) -> float:
+    if isinstance(value, np.generic):
+        fits = value.dtype.kind in "iuf" or is_bfloat16(value.dtype)
+    else:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+    if not fits:
+        refuse_rng(name, value)
+        way = f"one number, {wanted}"
+        if _is_several(value) and foreign.shape_of(value) == ():
+            way = f"the number that it holds, float({name})"
+        raise TypeError(f"{detect.described(name, value)}: give {way}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is too large for a float: give {wanted}") from None
+
+
+def _is_several(value: Any) -> bool:
+    """Say whether a value is an array of any library, or a list."""
+    if isinstance(value, np.ndarray | list | tuple):
+        return True
+    return not isinstance(value, np.generic) and detect.is_array(value)
+
+
+def real(name: str, value: Any) -> float:
+    """Return a finite real number as a float."""
+    number = _as_float(name, value, "a real one")
+    if not math.isfinite(number):
+        raise ValueError(f"{name}={value!r} is not finite: give a finite number")
+    return number
+
+
+def lengths(name: str, value: Any) -> tuple[int, ...]:
+    """Return a shape or a position as a tuple of integers, none negative."""
+    if type(value) is tuple:
+        for item in value:
+            if type(item) is not int or item < 0:
+                break
+        else:  # as most are: the rest of this takes several microseconds
+            return value
+    refuse_rng(name, value)
+    items = value if isinstance(value, tuple | list) else None
+    if items is None:
+        many = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim)
+        items = list(value) if many else [value]
+    result = tuple(integer(f"{name}[{axis}]", item) for axis, item in enumerate(items))
+    if any(n < 0 for n in result):
+        raise ValueError(f"{name}={value!r} has a negative entry: give 0 or more")
+    return result
+
+
+def fitting(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return `out`, which must have that shape and dtype."""
+    if out.dtype != dtype:
+        raise TypeError(f"out has dtype {out.dtype}, and the result has {dtype}: give one of that")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, and the result has {shape}: give one of that")
+    return out

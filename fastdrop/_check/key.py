@@ -1,0 +1,320 @@
+"""Keys: the two 64-bit integers that a mask is drawn from."""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from . import fold_in as folding
+from .detect import described
+from .integers import as_integer
+
+_WORD = 1 << 64
+_FOLDS = 1 << 62
+
+
+class _Words(NamedTuple):
+    seed: int
+    stream: int
+
+
+class Key(_Words):
+    """What a mask is drawn from: a seed and a stream.
+
+    A key is an immutable pair of integers: it can be compared, hashed, pickled, and written to and
+    read from JSON (``Key(*json.loads(json.dumps(key)))``). The same key always gives the same mask.
+
+    Parameters
+    ----------
+    seed, stream : int
+        Integers in ``[0, 2**64)``. Different pairs give independent masks.
+
+    Raises
+    ------
+    TypeError
+        If one is not an integer.
+    ValueError
+        If one is out of range.
+
+    Examples
+    --------
+    >>> key = Key(42)
+    >>> key
+    Key(seed=42, stream=0)
+    >>> key.fold_in(1) == Key(42).fold_in(1)
+    True
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, seed: int, stream: int = 0) -> Key:
+        """Check both words and make the key."""
+        return super().__new__(cls, _word("seed", seed), _word("stream", stream))
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Key:  # type: ignore[override]
+        # `_replace` comes here too, and is checked so.
+        return cls(*iterable)
+
+    def fold_in(self, n: int) -> Key:
+        """Return the n-th key derived from this one, unrelated to it and to the others.
+
+        Parameters
+        ----------
+        n : int
+            Which one, in ``[0, 2**62)``: a layer, a step, a worker, a sample.
+
+        Returns
+        -------
+        Key
+
+        Raises
+        ------
+        TypeError
+            If `n` is not an integer.
+        ValueError
+            If it is out of range.
+        """
+        if type(n) is not int:
+            n = as_integer("n", n)
+        if not 0 <= n < _FOLDS:
+            raise ValueError(f"n={n} is out of range: fold_in takes 0 <= n < 2**62")
+        return _new(Key, folding.fold_in(*self, n))
+
+    def advanced(self, n: int) -> Key:
+        """Return the key `n` streams further on, modulo ``2**64``: that of a layer's n-th forward.
+
+        Much cheaper than `fold_in`. Keys so made collide with those of a key whose stream is near.
+
+        Raises
+        ------
+        TypeError
+            If `n` is not an integer.
+        """
+        if type(n) is not int:
+            n = as_integer("n", n)
+        return _made(self.seed, (self.stream + n) % _WORD)
+
+
+_new = tuple.__new__
+
+
+def _made(seed: int, stream: int) -> Key:
+    """Make a key of what is known to be two words: 4 times quicker than with the checks."""
+    return _new(Key, (seed, stream))
+
+
+# A string, because NumPy imports numpy.random, 30 ms, when it is first named.
+RNG: TypeAlias = (
+    "Key | int | np.integer[Any] | Sequence[int] | np.ndarray[Any, Any] | np.random.Generator | "
+    "np.random.BitGenerator | np.random.SeedSequence | np.random.RandomState | ModuleType | "
+    "Deferred | None"
+)
+
+
+class Deferred:
+    """A key that is made when a kernel is about to read it, and then remembered.
+
+    Functions ask for the key last, when nothing can be refused any more. So a call that is refused
+    takes no number from a layer's count, and moves no generator.
+
+    Attributes
+    ----------
+    prepared : callable or None
+        What was prepared for calls like the one that asked (see `_repeats`), if anything was: its
+        caller may go there himself the next time.
+    """
+
+    __slots__ = ("_key", "_make", "prepared")
+
+    def __init__(self, make: Callable[[], Key]) -> None:
+        self._make = make
+        self.prepared: Any = None
+        self._key: Key | None = None
+
+    def key(self) -> Key:
+        """Return the key; the first call makes it."""
+        if self._key is None:
+            self._key = self._make()
+        return self._key
+
+
+class KeyOnDevice:
+    """Base of keys in the memory of a GPU, which its kernels read (`fastdrop.cuda.DeviceKey`)."""
+
+    @property
+    def pointer(self) -> int:
+        """Address of seed and stream there."""
+        raise NotImplementedError
+
+    @property
+    def device(self) -> int:
+        """Number of the device."""
+        raise NotImplementedError
+
+    def key(self) -> Key:
+        """Return the key, which waits for the device."""
+        raise NotImplementedError
+
+
+AnyRNG: TypeAlias = "RNG | KeyOnDevice"
+
+
+def as_key(rng: RNG = None) -> Key:
+    """Turn anything that `rng` arguments take into a key.
+
+    Parameters
+    ----------
+    rng : see below
+        - A `Key` is returned as it is.
+        - An integer in ``[0, 2**64)`` is the seed of ``Key(seed)``. A larger one, and a list of
+          integers, are what `numpy.random.SeedSequence` makes of them, as in
+          `numpy.random.default_rng`. So a key that JSON has made a list of is given as
+          ``Key(*words)``.
+        - A `numpy.random.Generator`, a `numpy.random.BitGenerator`, a `numpy.random.RandomState`,
+          and `numpy.random` itself, which stands for its global state, are asked for two uint64,
+          seed and stream: another key each time. So after ``np.random.seed(0)``,
+          ``rng=np.random`` gives the same keys again.
+        - A `numpy.random.SeedSequence` gives the two uint64 of its state, always the same.
+        - None takes fresh entropy from the operating system. ``np.random.seed`` does not change
+          it.
+
+    Returns
+    -------
+    Key
+
+    Raises
+    ------
+    TypeError
+        If it is nothing of these.
+    ValueError
+        If an integer is negative.
+    """
+    if isinstance(rng, Key):
+        return rng
+    if rng is None:
+        try:
+            return _fresh.pop()
+        except IndexError:
+            return _fresh_key()
+    if isinstance(rng, Deferred):
+        return rng.key()
+    if type(rng) is int or isinstance(rng, np.integer):  # without importing numpy.random
+        return _seeded(int(rng))
+    bits = _bit_generator(rng)
+    if bits is not None:
+        # What `_two_words` would draw, in 0.4 us and not 10.
+        raw_bits = _raw_bits().get(type(bits))
+        if raw_bits == 64:
+            return _new(Key, (bits.random_raw(), bits.random_raw()))
+        if raw_bits == 32:
+            a, b, c, d = bits.random_raw(4).tolist()
+            return _new(Key, (a << 32 | b, c << 32 | d))
+        return _made(*_two_words(bits))
+    if isinstance(rng, np.random.SeedSequence):
+        return Key(*map(int, rng.generate_state(2, np.uint64)))
+    if _are_integers(rng):
+        return _of_sequence(rng)
+    try:
+        return Key(rng)  # type: ignore[arg-type]
+    except TypeError:
+        raise _refusal(rng) from None
+
+
+def _seeded(number: int) -> Key:
+    if 0 <= number < _WORD:
+        return _made(number, 0)
+    if number < 0:
+        shown = f"rng={number}" if number.bit_length() < 200 else "rng"
+        raise ValueError(f"{shown} is negative: as an integer it is a seed, of 0 or more")
+    return _of_sequence(number)
+
+
+def _bit_generator(rng: Any) -> Any:
+    """Return the bit generator of what draws; None if it is nothing that draws."""
+    random = np.random
+    if rng is random:
+        return random.get_bit_generator()
+    if isinstance(rng, random.Generator):
+        return rng.bit_generator
+    if isinstance(rng, random.BitGenerator):
+        return rng
+    return rng._bit_generator if isinstance(rng, random.RandomState) else None
+
+
+def _are_integers(rng: Any) -> bool:
+    """Say whether this is a sequence of integers, or an array of them."""
+    if isinstance(rng, np.ndarray):
+        return rng.dtype.kind in "iu" and rng.ndim == 1
+    return isinstance(rng, list | tuple) and all(
+        isinstance(n, int | np.integer) and not isinstance(n, bool) for n in rng
+    )
+
+
+def _of_sequence(entropy: Any) -> Key:
+    """Return what `numpy.random.SeedSequence` makes of an integer, or of several."""
+    try:
+        sequence = np.random.SeedSequence(entropy)
+    except ValueError:
+        raise ValueError(
+            f"rng={entropy!r} has a negative entry: give integers of 0 or more"
+        ) from None
+    return Key(*map(int, sequence.generate_state(2, np.uint64)))
+
+
+def _refusal(rng: Any) -> TypeError:
+    if isinstance(rng, KeyOnDevice):
+        return TypeError(
+            "rng is a DeviceKey, which only kernels on its device can read, for arrays there: "
+            "give rng.key(), which waits for the device"
+        )
+    return TypeError(
+        f"{described('rng', rng)}: give a fastdrop.Key, an int, a list of ints, a "
+        "NumPy Generator, BitGenerator, SeedSequence or RandomState, numpy.random itself, or None "
+        "for fresh entropy"
+    )
+
+
+# Keys of fresh entropy that nobody has had. Asking the operating system for each took 0.7 us of
+# 0.9. Taking one from a list is atomic, so that no two threads get the same.
+_fresh: list[Key] = []
+_MOST_FRESH = 64
+
+
+def _fresh_key() -> Key:
+    words = struct.unpack(f"={2 * _MOST_FRESH}Q", os.urandom(16 * _MOST_FRESH))
+    key, *others = map(_made, words[::2], words[1::2])
+    _fresh.extend(others)
+    return key
+
+
+if hasattr(os, "register_at_fork"):  # a child must not draw what its parent draws
+    os.register_at_fork(after_in_child=_fresh.clear)
+
+
+def _two_words(bits: Any) -> list[int]:
+    """Return what ``Generator.integers`` draws of all uint64, and leave the same state."""
+    generator = np.random.Generator(bits)
+    words: list[int] = generator.integers(0, _WORD - 1, 2, np.uint64, endpoint=True).tolist()
+    return words
+
+
+@functools.cache
+def _raw_bits() -> dict[type, int]:
+    """Return the bits of raw words, of NumPy's generators."""
+    random = np.random
+    whole = random.PCG64, random.PCG64DXSM, random.SFC64, random.Philox
+    return {**dict.fromkeys(whole, 64), random.MT19937: 32}
+
+
+def _word(name: str, value: Any) -> int:
+    word = value if type(value) is int else as_integer(name, value)
+    if not 0 <= word < _WORD:
+        raise ValueError(f"{name}={word} is out of range: give an integer in [0, 2**64)")
+    return word

@@ -1,0 +1,124 @@
+"""Labelled arrays: those of pandas and xarray, whose values are computed with and labels kept.
+
+They are recognised without importing either library, and nothing that is lazy is computed.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from . import detect
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+def is_pandas(x: Any) -> bool:
+    """Say whether x is a Series or a DataFrame."""
+    # While another thread imports pandas, the classes may not be there yet, and x not be one.
+    pandas = sys.modules.get("pandas")
+    return isinstance(x, (getattr(pandas, "Series", ()), getattr(pandas, "DataFrame", ())))
+
+
+def is_xarray(x: Any) -> bool:
+    """Say whether x is a DataArray."""
+    return isinstance(x, getattr(sys.modules.get("xarray"), "DataArray", ()))
+
+
+def has_labels(x: Any) -> bool:
+    """Say whether x is an array with labels whose values can be computed with."""
+    return is_pandas(x) or is_xarray(x)
+
+
+def values(x: Any, name: str) -> Array:
+    """Return the values of an array with labels, so called in errors, without a copy if possible.
+
+    Raises
+    ------
+    TypeError
+        If they are no NumPy array of one dtype in memory.
+    """
+    return _of_pandas(x, name) if is_pandas(x) else _of_xarray(x, name)
+
+
+def labelled(x: Any, made: Array) -> Any:
+    """Return an array with the labels, the names and the attributes of x, of the same shape."""
+    if is_xarray(x):
+        return x.copy(deep=False, data=made)
+    axes = {"index": x.index} if made.ndim == 1 else {"index": x.index, "columns": x.columns}
+    return x._constructor(made, copy=False, **axes).__finalize__(x)
+
+
+def refuse_other_labels(operand: Any, x: Any, name: str, beside: str) -> None:
+    """Refuse an operand whose labels are not those of what it broadcasts to by its position.
+
+    pandas and xarray bring labels into line; here elements meet by position, as in NumPy.
+    """
+    if is_pandas(operand) and is_pandas(x):
+        given = [operand.index] if operand.ndim == 1 else [operand.index, operand.columns]
+        own = [x.index] if x.ndim == 1 else [x.index, x.columns]
+        alike = all(
+            len(mine) != len(its) or mine.equals(its)
+            for mine, its in zip(reversed(given), reversed(own), strict=False)
+        )
+    elif is_xarray(operand) and is_xarray(x):
+        count = len(operand.dims)
+        alike = operand.dims == x.dims[len(x.dims) - count :] and all(
+            mine.equals(x.indexes[dimension])
+            for dimension, mine in operand.indexes.items()
+            if dimension in x.indexes and len(mine) == len(x.indexes[dimension])
+        )
+    else:
+        return
+    if not alike:
+        raise ValueError(
+            f"{name} has other labels than {beside}, and elements meet by their position: bring "
+            f"the labels into line first, or give {name}.to_numpy()"
+        )
+
+
+def _of_pandas(x: Any, name: str) -> Array:
+    dtypes = [x.dtype] if x.ndim == 1 else list(dict.fromkeys(x.dtypes))
+    if len(dtypes) == 1 and isinstance(dtypes[0], np.dtype):
+        result: Array = x.to_numpy()
+        return result
+    if not dtypes:  # of a DataFrame without columns
+        return np.empty(x.shape)
+    numeric = [getattr(dtype, "kind", "O") in "biuf" for dtype in dtypes]
+    if all(numeric):
+        way = f"give {name}.astype(numpy.float64), in which what is missing is NaN"
+    elif any(numeric):
+        way = f'give {name}.select_dtypes("number").astype(numpy.float64)'
+    else:
+        mask = f"fastdrop.dropout_mask({name}.shape, p, rng=key)"
+        way = f"to replace elements, take {name}.where({mask}, value)"
+    shown = ", ".join(map(str, dtypes[:4])) + (", ..." if len(dtypes) > 4 else "")
+    what = "columns of several dtypes" if len(dtypes) > 1 else "an extension dtype"
+    raise TypeError(f"{name} is a {detect.kind_of(x)} with {what} ({shown}): {way}")
+
+
+def _of_xarray(x: Any, name: str) -> Array:
+    kind = detect.kind_of(x)
+    part = f"{name}[0:1000]" if x.ndim else name
+    if x.chunks is not None:
+        raise TypeError(
+            f"{name} is a {kind} of a Dask array, which would have to be computed: give "
+            f"{name}.compute(), or a part of it, {part}.compute()"
+        )
+    # What is there, without reading it: of both there is no public form.
+    held = getattr(x.variable, "_data", np.empty(0))
+    if detect.roots(held)[0] == "xarray" and not getattr(x.variable, "_in_memory", True):
+        raise TypeError(
+            f"{name} is a {kind} that has not been read from disk: give {name}.compute(), or a "
+            f"part of it, {part}.compute()"
+        )
+    if not isinstance(held, np.ndarray) and detect.roots(held)[0] != "xarray":
+        raise TypeError(
+            f"{name} is a {kind} that holds a {detect.kind_of(held)}: give {name}.data, and "
+            f"put the result back with {name}.copy(data=result)"
+        )
+    result: Array = x.values
+    return result

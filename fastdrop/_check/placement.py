@@ -1,0 +1,142 @@
+"""Where an array lies in its mask: its first index, and the index steps along its axes.
+
+Functions call `place` with their noise shape, offset and global shape, and hand the result on to
+the kernels. It calls the checks of `arguments`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import arguments, detect
+from .arguments import NoiseShape, Offset, ShapeLike
+
+INDEX_LIMIT = 1 << 63  # the contract's: indices lie below it
+
+
+class Place(NamedTuple):
+    """Where an array lies in its mask: its first index, and the steps along its axes.
+
+    `strides` is None where they are those of the array in C order.
+    """
+
+    first: int
+    strides: tuple[int, ...] | None
+
+
+_WHOLE = Place(0, None)
+
+
+def place(
+    shape: tuple[int, ...],
+    noise_shape: NoiseShape = None,
+    offset: Offset = 0,
+    global_shape: ShapeLike | None = None,
+    name: str = "x",
+) -> Place:
+    """Return where an array of `shape`, so called in errors, lies in its mask."""
+    if noise_shape is None and global_shape is None and type(offset) is int and offset == 0:
+        return _WHOLE
+    start, full = _shard(shape, offset, global_shape, name)
+    noise = full if noise_shape is None else _noise(noise_shape, full)
+    strides, index, step = [], 0, 1
+    for length, first in zip(reversed(noise), reversed(start), strict=True):
+        # A length of 1 shares its one decision, unless it is a real axis of that length, where it
+        # makes no difference.
+        strides.append(0 if length == 1 else step)
+        index += strides[-1] * first
+        step *= length
+    if global_shape is None:
+        index = arguments.integer("offset", offset)
+        if index < 0:
+            raise ValueError(f"offset={index} is negative: it is added to the mask index")
+        step += index
+    if step > INDEX_LIMIT:
+        raise ValueError(
+            f"the mask index reaches {step - 1}, and must stay below 2**63: give a smaller offset "
+            "or global_shape"
+        )
+    if noise_shape is None and global_shape is None:
+        return Place(index, None)
+    return Place(index, tuple(reversed(strides)))
+
+
+def _shard(
+    shape: tuple[int, ...], offset: Offset, global_shape: ShapeLike | None, name: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if global_shape is None:
+        if not isinstance(offset, int | np.integer):
+            arguments.refuse_rng("offset", offset)
+            raise TypeError(
+                f"offset={offset!r} is not an integer: starts along the axes need global_shape too"
+            )
+        return (0,) * len(shape), shape
+    full = arguments.lengths("global_shape", global_shape)
+    if len(full) != len(shape):
+        raise ValueError(
+            f"global_shape={full} has {len(full)} axes, and {name} has {len(shape)}: give it as "
+            "many"
+        )
+    at_origin = (
+        isinstance(offset, int | np.integer) and not isinstance(offset, bool) and offset == 0
+    )
+    start = (0,) * len(full) if at_origin else arguments.lengths("offset", offset)
+    if len(start) != len(full):
+        raise ValueError(
+            f"offset={offset!r} does not say where {name} begins along each axis of "
+            f"global_shape={full}: give {len(full)} integers"
+        )
+    for axis, (first, n, whole) in enumerate(zip(start, shape, full, strict=True)):
+        if first + n > whole:
+            raise ValueError(
+                f"{name} does not fit: along axis {axis} it goes from {first} to {first + n}, and "
+                f"global_shape={full} ends at {whole}"
+            )
+    return start, full
+
+
+def noise_shape(value: Any) -> tuple[int | None, ...] | None:
+    """Return a noise shape as a tuple, for an array whose shape is not known yet."""
+    entries = None if value is None else _entries(value)
+    for axis, n in enumerate(entries or ()):
+        if n is not None and n < 1:
+            raise ValueError(
+                f"noise_shape[{axis}]={n} is below 1: give the axis's length or None to draw along "
+                "the axis, or 1 to share the decision"
+            )
+    return entries
+
+
+def _entries(value: Any) -> tuple[int | None, ...]:
+    arguments.refuse_rng("noise_shape", value)
+    given = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(given, tuple | list):
+        raise TypeError(
+            detect.described("noise_shape", value) + ": give a tuple of integers and None"
+        )
+    return tuple(
+        [
+            n if n is None else arguments.integer(f"noise_shape[{axis}]", n)
+            for axis, n in enumerate(given)
+        ]
+    )
+
+
+def _noise(given: Any, full: tuple[int, ...]) -> tuple[int, ...]:
+    entries = _entries(given)
+    if len(entries) > len(full):
+        raise ValueError(f"noise_shape={entries} has more axes than the array's {full}")
+    short = len(full) - len(entries)
+    noise = [1] * short
+    for axis, item in enumerate(entries):
+        length = full[short + axis]
+        n = length if item is None else item
+        if n not in (1, length):
+            raise ValueError(
+                f"noise_shape[{axis}]={n} fits no axis of length {length} of {full}: give {length} "
+                "or None to draw along the axis, or 1 to share the decision"
+            )
+        noise.append(n)
+    return tuple(noise)

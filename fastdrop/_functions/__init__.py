@@ -1,0 +1,1 @@
+"""The public functions, a file for each family, and what ties results to their backwards."""

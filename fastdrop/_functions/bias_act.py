@@ -1,0 +1,218 @@
+"""The epilogue of a linear layer: bias, activation, dropout and residual in one pass."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from .._arrays.adapter import Backend
+from .._arrays.dispatch import backend_of, operand_backend_of
+from .._call.coefficients import compute_type, law_in
+from .._call.operands import operand
+from .._check import arguments, labels, placement
+from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike, Training
+from .._check.key import AnyRNG
+from .._check.keywords import MISSING, named, refuse
+
+ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh")
+
+
+def activation_name(value: Any) -> str:
+    """Return the name of an activation."""
+    return arguments.choice("act", value, ACTIVATIONS)
+
+
+@named
+def bias_act_dropout_add(
+    x: ArrayLike,
+    bias: ArrayLike | None = None,
+    act: str = "identity",
+    p: float = 0.5,
+    *,
+    rng: AnyRNG = None,
+    residual: ArrayLike | None = None,
+    training: Training = True,
+    scale: float | None = None,
+    offset: Offset = 0,
+    global_shape: ShapeLike | None = None,
+    out: Output = None,
+    **unknown: NoReturn,
+) -> Array:
+    """Return ``dropout(act(x + bias), p) + residual``, in one pass over memory.
+
+    What follows the matrix product of a layer in most networks. Nothing is stored for the
+    backward, `bias_act_dropout_add_backward`, which takes x.
+
+    Parameters
+    ----------
+    x : array_like
+        As in `dropout`, on the CPU or a GPU, where bias and residual must be too.
+    bias : array_like, optional
+        Of the dtype of `x`; broadcasts to it, as ``(C,)`` does for features along the last axis.
+    act : {"identity", "relu", "gelu", "gelu_tanh", "silu", "tanh"}
+        The activation; "gelu" is the exact one, ``t * Phi(t)``, and "gelu_tanh" its approximation
+        ``0.5 * t * (1 + tanh(sqrt(2 / pi) * (t + 0.044715 * t**3)))``.
+    p : float
+        Probability of **dropping** an element, in [0, 1].
+    rng, scale, offset, global_shape
+        As in `dropout`, and the elements dropped are those that `dropout` drops. `bias` and
+        `residual` are those of the part that `x` is.
+    residual : array_like, optional
+        What to add in the end: of the dtype of `x`, and broadcasts to it.
+    training : bool
+        False leaves out the dropout, and nothing else.
+    out : ndarray, optional
+        Where to write: of the shape and dtype of `x`. It may be `x` or `residual`, or overlap
+        anything that is read.
+
+    Returns
+    -------
+    ndarray
+        A new array of the shape, dtype and memory layout of `x`, or `out`. Dropped elements are
+        exactly +0.0 before the residual is added, whatever they were.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `dropout`; also if `act` is none of these, or `bias` or `residual` does not fit.
+
+    Notes
+    -----
+    Every step is rounded to float32 (float64 for float64), and the result once to the dtype. The
+    activations at their limits are what they tend to: silu of -inf is -0.0. They use +, -, * and /
+    alone, in a fixed order, and so give the same bits on every machine. On a GPU the mask, the
+    identity and relu are the same bits; the other activations are CUDA's functions, and differ in
+    the last places.
+
+    References
+    ----------
+    .. [1] D. Hendrycks and K. Gimpel, "Gaussian error linear units (GELUs)", arXiv:1606.08415.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdrop as fd
+    >>> x, bias = np.arange(8.0).reshape(2, 4), np.ones(4)
+    >>> fd.bias_act_dropout_add(x, bias, "relu", 0.5, rng=42, residual=-x)
+    array([[ 2.,  3., -2., -3.],
+           [-4., -5.,  8., -7.]])
+    """
+    if unknown or x is MISSING:
+        refuse("bias_act_dropout_add", unknown, x=x)
+    backend = operand_backend_of(x)
+    xs = backend.array(x)
+    threshold, value, rng = law_in(training, arguments.probability(p), xs.dtype, scale, rng)
+    act = activation_name(act)
+    given = {"bias": bias, "residual": residual}
+    others = [operand(k, v, xs, backend) for k, v in given.items() if v is not None]
+    place = placement.place(xs.shape, None, offset, global_shape)
+    return backend.apply(
+        lambda driver: driver.bias_act_dropping(
+            xs.dtype, act, bias is not None, residual is not None
+        ),
+        xs, out, place, rng, threshold, value, others,
+    )  # fmt: skip
+
+
+@named
+def bias_act_dropout_add_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    bias: ArrayLike | None = None,
+    act: str = "identity",
+    p: float = 0.5,
+    *,
+    rng: AnyRNG = None,
+    training: Training = True,
+    scale: float | None = None,
+    offset: Offset = 0,
+    global_shape: ShapeLike | None = None,
+    out: Output = None,
+    **unknown: NoReturn,
+) -> tuple[Array, Array | None, Any]:
+    """Return the gradients of `bias_act_dropout_add` by x, bias and residual.
+
+    Parameters
+    ----------
+    dy : array_like
+        Gradient of the result: of the shape and dtype of `x`.
+    x, bias, act, p, rng, training, scale, offset, global_shape
+        Those of the forward. With the activation "identity", the numbers in `x` are not read.
+    out : ndarray, optional
+        Where to write the gradient by x: of the shape and dtype of `dy`. It may be `dy` or `x`, or
+        overlap anything that is read.
+
+    Returns
+    -------
+    dx : ndarray
+        Of the shape, dtype and memory layout of `dy`, or `out`; exactly 0 where the forward
+        dropped.
+    dbias : ndarray or None
+        Of the shape and dtype of `bias`: `dx` summed over what `bias` was broadcast along. None
+        without a bias.
+    dresidual : array_like
+        `dy` itself, the same object, which is the gradient of a residual of the shape of `x`. With
+        ``out=dy`` it has been written over.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `bias_act_dropout_add`.
+
+    Notes
+    -----
+    The elements of `dx`, as they are returned, are summed in float64, in an order that depends on
+    shapes and strides alone, and the sum is rounded once: the number of threads changes nothing.
+    With many threads, each part of the array may have sums of its own, of half a MiB at most
+    together. On a GPU, CuPy's reduction reads `dx` once more.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdrop as fd
+    >>> x, bias = np.arange(8.0).reshape(2, 4), np.ones(4)
+    >>> dy = np.ones_like(x)
+    >>> dx, dbias, _ = fd.bias_act_dropout_add_backward(dy, x, bias, "relu", 0.5, rng=42)
+    >>> dx
+    array([[2., 2., 0., 0.],
+           [0., 0., 2., 0.]])
+    >>> dbias
+    array([2., 2., 2., 0.])
+    """
+    if unknown or dy is MISSING or x is MISSING:
+        refuse("bias_act_dropout_add_backward", unknown, dy=dy, x=x)
+    backend = operand_backend_of(dy, "dy")
+    dys = backend.array(dy, "dy")
+    compute_type(dys.dtype, "dy")
+    threshold, value, rng = law_in(training, arguments.probability(p), dys.dtype, scale, rng)
+    act = activation_name(act)
+    xs = operand("x", x, dys, backend, "dy")
+    if xs.shape != dys.shape:
+        raise ValueError(f"dy has shape {dys.shape}, and x has {xs.shape}: give both of one")
+    shift = None if bias is None else operand("bias", bias, dys, backend, "dy")
+    place = placement.place(dys.shape, None, offset, global_shape, "dy")
+    if act == "identity":
+        others = []
+    else:
+        others = [xs] if shift is None else [xs, shift]
+    dx = backend.apply(
+        lambda driver: driver.bias_act_dropping_backward(dys.dtype, act, shift is not None)
+        if others
+        else driver.dropping(dys.dtype),
+        dys, out, place, rng, threshold, value, others,
+    )  # fmt: skip
+    return dx, _bias_gradient(backend, dx, shift, bias), dy
+
+
+def residual_gradient(dy: ArrayLike, shape: tuple[int, ...]) -> Any:
+    """Return the gradient of a residual of a shape: `dy` itself, or sums of it."""
+    backend = backend_of(dy)
+    dys = backend.array(dy)
+    return dy if dys.shape == shape else backend.summed(dys, shape)
+
+
+def _bias_gradient(backend: Backend, dx: Array, shift: Array | None, bias: Any) -> Array | None:
+    """Return the sums of dx over what the bias was broadcast along, with the labels of it."""
+    if shift is None:
+        return None
+    sums = backend.summed(backend.array(dx), shift.shape)
+    return labels.labelled(bias, sums) if labels.has_labels(bias) else sums

@@ -1,0 +1,165 @@
+"""Gaussian dropout and noise: a normal number for every element, drawn again from the key."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from .._arrays.dispatch import backend_of
+from .._call.coefficients import gaussian_law, noise_law
+from .._call.elementwise import ElementWise, element_wise
+from .._check import arguments
+from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
+from .._check.key import AnyRNG
+from .._check.keywords import MISSING, named, refuse
+
+
+def rate(p: Any) -> float:
+    """Return a drop probability in [0, 1)."""
+    return arguments.probability(p, below_one=True)  # of which the deviation is finite
+
+
+def deviation(stddev: Any) -> float:
+    """Return a standard deviation, which is not negative."""
+    number = arguments.real("stddev", stddev)
+    if number < 0.0:
+        raise ValueError(f"stddev={number!r} is negative: give 0 or more")
+    return number
+
+
+_GAUSSIAN_DROPOUT = ElementWise(
+    lambda driver, dtype: driver.gaussian_dropping(dtype),
+    lambda p, dtype, _: gaussian_law(p, dtype),
+    rate,
+)
+_GAUSSIAN_NOISE = ElementWise(
+    lambda driver, dtype: driver.gaussian_adding(dtype),
+    lambda stddev, dtype, _: noise_law(stddev, dtype),
+    deviation,
+)
+
+
+@named
+def gaussian_dropout(
+    x: ArrayLike,
+    p: float = 0.5,
+    *,
+    rng: AnyRNG = None,
+    training: Training = True,
+    noise_shape: NoiseShape = None,
+    offset: Offset = 0,
+    global_shape: ShapeLike | None = None,
+    out: Output = None,
+    **unknown: NoReturn,
+) -> Array:
+    """Multiply elements by normal numbers of mean 1 and deviation ``sqrt(p / (1 - p))``.
+
+    That is the deviation of dropout's factors, which are 0 or ``1 / (1 - p)``. Nothing is dropped
+    here. It is linear in `x` for a given key, so **the backward pass is the same call** on the
+    gradient.
+
+    Parameters
+    ----------
+    x : array_like
+        As in `dropout`, on the CPU or a GPU.
+    p : float
+        As in `dropout`, in [0, 1).
+    rng, training, noise_shape, offset, global_shape, out
+        As in `dropout`; elements that share a decision there share a number here.
+
+    Returns
+    -------
+    ndarray
+        As `dropout`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `dropout`; ValueError also for p = 1.
+
+    Notes
+    -----
+    ``x * (1 + z * sqrt(p / (1 - p)))`` [1]_, as Keras's GaussianDropout. An element's normal number
+    z is the standard normal quantile of ``(U + 0.5) / 2**32``, U the 32-bit uniform by which
+    `dropout` decides: from -6.34 to 6.34, computed in float32 [2]_ to within 4 units in the last
+    place whatever the dtype, and so the same bits for all of them, and on a GPU. Each product and
+    sum is rounded, of the half types in float32, and the result.
+
+    References
+    ----------
+    .. [1] N. Srivastava et al., "Dropout: a simple way to prevent neural networks from
+       overfitting", JMLR 15, 2014, section 10.
+    .. [2] M. Giles, "Approximating the erfinv function", GPU Computing Gems, 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdrop as fd
+    >>> x = np.ones(4, np.float32)
+    >>> fd.gaussian_dropout(x, 0.2, rng=42)
+    array([1.7722859, 1.1435046, 0.7175346, 0.9605877], dtype=float32)
+    """
+    if unknown or x is MISSING:
+        refuse("gaussian_dropout", unknown, x=x)
+    return element_wise(
+        _GAUSSIAN_DROPOUT, x, p, None, rng, training, noise_shape, offset, global_shape, out
+    )
+
+
+@named
+def gaussian_noise(
+    x: ArrayLike,
+    stddev: float,
+    *,
+    rng: AnyRNG = None,
+    training: Training = True,
+    noise_shape: NoiseShape = None,
+    offset: Offset = 0,
+    global_shape: ShapeLike | None = None,
+    out: Output = None,
+    **unknown: NoReturn,
+) -> Array:
+    """Add normal numbers of mean 0 to elements.
+
+    The gradient with respect to `x` is that of the result, unchanged.
+
+    Parameters
+    ----------
+    x : array_like
+        As in `dropout`, on the CPU or a GPU.
+    stddev : float
+        Standard deviation of the numbers, finite and not negative.
+    rng, training, noise_shape, offset, global_shape, out
+        As in `gaussian_dropout`.
+
+    Returns
+    -------
+    ndarray
+        As `dropout`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `dropout`; ValueError also if `stddev` is negative, or too large for what is computed in.
+
+    Notes
+    -----
+    ``x + z * stddev``, as Keras's GaussianNoise, with the normal numbers z of `gaussian_dropout`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdrop as fd
+    >>> fd.gaussian_noise(np.zeros(4, np.float32), 0.1, rng=42)
+    array([ 0.1544572 ,  0.02870092, -0.05649308, -0.00788246], dtype=float32)
+    """
+    if unknown or x is MISSING or stddev is MISSING:
+        refuse("gaussian_noise", unknown, x=x, stddev=stddev)
+    return element_wise(
+        _GAUSSIAN_NOISE, x, stddev, None, rng, training, noise_shape, offset, global_shape, out
+    )
+
+
+def noise_backward(dy: ArrayLike, **settings: Any) -> Array:
+    """Return the gradient of `gaussian_noise`: `dy` itself, if it is an array that is taken."""
+    backend = backend_of(dy)
+    return backend.untouched(dy, backend.array(dy, "dy"), None)

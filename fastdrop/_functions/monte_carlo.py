@@ -1,0 +1,232 @@
+"""Monte Carlo dropout: the mean and spread of a stochastic function over many passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from .._check import arguments, detect, labels
+from .._check.arguments import Array
+from .._check.detect import namespace
+from .._check.key import RNG, Key, as_key
+from .._check.keywords import MISSING, named, refuse
+from .progress import shown_as
+
+
+class MonteCarlo(NamedTuple):
+    """What `mc_dropout` returns.
+
+    Attributes
+    ----------
+    mean : ndarray
+        Mean over the passes, in float64, of the shape of one pass's result.
+    variance : ndarray
+        Variance over the passes, in float64, of the same shape.
+    samples : ndarray or None
+        All results, pass t at index t of axis 0, if they were asked for.
+    """
+
+    mean: Array
+    variance: Array
+    samples: Array | None
+
+
+@named
+def mc_dropout(
+    fn: Callable[..., Any],
+    x: Any,
+    n_samples: int,
+    *,
+    rng: RNG = None,
+    batch_size: int | None = None,
+    ddof: int = 0,
+    return_samples: bool = False,
+    progress: bool | str | None = False,
+    **unknown: NoReturn,
+) -> MonteCarlo:
+    """Run a stochastic function many times, and return the mean and variance of its results.
+
+    Pass t calls ``fn(x, key.fold_in(t))``, so its result depends on `rng` and t alone: a longer
+    run begins with the passes of a shorter one, and any pass can be had again. A function that
+    drops out more than once derives a key for each: ``key.fold_in(0)``, ``key.fold_in(1)``.
+
+    Parameters
+    ----------
+    fn : callable
+        ``fn(x, key)`` returns an array of real numbers, each time of the same shape. With
+        `batch_size`, ``fn(x, keys)`` is given several passes' keys, a list, and returns their
+        results along a new axis 0: one call of a matrix product, say, can serve all of them.
+    x : object
+        Handed to `fn` as it is.
+    n_samples : int
+        Number of passes.
+    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
+        What the passes' keys are derived from, see `as_key`.
+    batch_size : int, optional
+        Hand `fn` the keys of so many passes at once (of fewer, the last time). Each sample is what
+        it is without, if `fn` computes it alike.
+    ddof : int
+        The variance is the sum of squared deviations divided by ``n_samples - ddof``: 0 is the
+        variance of the passes, as in [1]_, and 1 the unbiased estimate.
+    return_samples : bool
+        Whether to keep all results. Without, memory does not grow with `n_samples`.
+    progress : bool, "rich", "tqdm" or None
+        Show a progress bar, by one of these packages; True takes the one that is installed. None
+        shows one if this takes long, in a terminal where rich is installed.
+
+    Returns
+    -------
+    MonteCarlo
+        The named tuple ``(mean, variance, samples)``. Mean and variance are accumulated in float64,
+        in the order of the passes, by Welford's method [2]_, which does not cancel. Infinite
+        samples of one sign have that as their mean, and NaN as their variance. Where `fn` returns
+        objects of pandas or xarray, mean and variance have the labels of the first of them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or makes no sense, or `fn` returns no real numbers, or
+        another shape than before, or, where samples are kept, another dtype.
+    ImportError
+        If the progress bar's package is not installed.
+
+    Notes
+    -----
+    This is the spread by the weights alone. What is observed scatters by its noise too, whose
+    variance (``1 / tau`` in [1]_) has to be added for an interval of predictions.
+
+    References
+    ----------
+    .. [1] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian approximation", ICML 2016.
+    .. [2] B. P. Welford, "Note on a method for calculating corrected sums of squares and products",
+       Technometrics 4(3), 1962.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdrop as fd
+    >>> weights = np.random.default_rng(0).standard_normal((64, 1))
+    >>> def net(x, key):
+    ...     return fd.dropout(x, 0.2, rng=key) @ weights
+    >>> mean, variance, _ = fd.mc_dropout(net, np.ones((5, 64)), 1000, rng=7)
+    >>> bool(np.allclose(variance, 0.25 * (weights**2).sum(), rtol=0.2))  # p / (1 - p) is 0.25
+    True
+
+    Many passes in one matrix product:
+
+    >>> def batched(x, keys):
+    ...     return np.stack([fd.dropout(x, 0.2, rng=key) for key in keys]) @ weights
+    >>> same = fd.mc_dropout(batched, np.ones((5, 64)), 1000, rng=7, batch_size=50)
+    >>> bool(np.allclose(same.mean, mean))
+    True
+    """
+    if unknown or fn is MISSING or x is MISSING or n_samples is MISSING:
+        refuse("mc_dropout", unknown, fn=fn, x=x, n_samples=n_samples)
+    if not callable(fn):
+        raise TypeError(f"fn={fn!r} cannot be called: give a function of x and a key")
+    n = arguments.whole("n_samples", n_samples, 1)
+    size = None if batch_size is None else arguments.whole("batch_size", batch_size, 1)
+    freedom = arguments.whole("ddof", ddof, 0)
+    if freedom >= n:
+        raise ValueError(f"ddof={freedom} leaves nothing of n_samples={n}: give more samples")
+    keep = arguments.flag("return_samples", return_samples)
+    shown = shown_as(progress, "Monte Carlo dropout")
+    spread = _Welford()
+    samples: Any = None
+    like: Any = None  # the first result, of which mean and variance have the labels
+    for t, result in enumerate(shown(_passes(fn, x, n, as_key(rng), size), n)):
+        like = result if like is None else like
+        y = _result(result)
+        spread.add(y)
+        if keep:
+            if samples is None:
+                samples = namespace(y).empty((n, *y.shape), y.dtype)
+            elif y.dtype != samples.dtype:
+                raise TypeError(
+                    f"fn returned dtype {y.dtype} in pass {t}, before {samples.dtype}: return one"
+                )
+            samples[t] = y
+    mean, variance = spread.mean, spread.variance(freedom)
+    if labels.has_labels(like):
+        mean, variance = labels.labelled(like, mean), labels.labelled(like, variance)
+    return MonteCarlo(mean, variance, samples)
+
+
+def _passes(fn: Callable[..., Any], x: Any, n: int, key: Key, size: int | None) -> Iterator[Any]:
+    """Yield the results of the passes, one by one."""
+    if size is None:
+        for t in range(n):
+            yield fn(x, key.fold_in(t))
+        return
+    for first in range(0, n, size):
+        keys = [key.fold_in(t) for t in range(first, min(first + size, n))]
+        given = fn(x, keys)
+        if labels.has_labels(given):
+            raise TypeError(
+                f"fn returned a {detect.kind_of(given)} for {len(keys)} keys: return its "
+                ".to_numpy()"
+            )
+        results = _result(given)
+        if results.shape[:1] != (len(keys),):
+            raise ValueError(
+                f"fn returned shape {results.shape} for {len(keys)} keys: with batch_size, axis 0 "
+                "has a result for each key"
+            )
+        yield from results
+
+
+def _result(y: Any) -> Any:
+    """Return a result as an array of real numbers, wherever it lives."""
+    if not detect.is_cupy(y):
+        y = arguments.array(y, "fn's result")
+    # bfloat16 is of kind V to NumPy, and converts all the same.
+    if y.dtype.kind not in "biuf" and not arguments.is_bfloat16(y.dtype):
+        raise TypeError(f"fn returned dtype {y.dtype}, and mc_dropout averages real numbers")
+    return y
+
+
+class _Welford:
+    """Running mean, and sum of squared deviations from it, in float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Any = None
+        self.deviations: Any = None
+
+    def add(self, y: Any) -> None:
+        """Take in a result."""
+        with np.errstate(all="ignore"):
+            self._add(y)
+
+    def _add(self, y: Any) -> None:
+        self.count += 1
+        if self.mean is None:
+            self.mean = y.astype(np.float64)
+            # Not zeros: what is infinite or NaN in one sample has no variance.
+            self.deviations = self.mean - self.mean
+            return
+        if y.shape != self.mean.shape:
+            raise ValueError(
+                f"fn returned shape {y.shape} in pass {self.count - 1}, before {self.mean.shape}"
+            )
+        step = y - self.mean
+        mean = self.mean + step / self.count
+        xp = namespace(mean)
+        finite = xp.isfinite(mean)
+        if xp is not np or not finite.all():
+            # Where the step is infinite or NaN, the mean is not: infinite samples of one sign have
+            # that as their mean, and a step between finite ones may be too large for a number.
+            weighted = (
+                self.mean * ((self.count - 1) / self.count) + y.astype(np.float64) / self.count
+            )
+            mean = xp.where(finite, mean, weighted)
+        self.mean = xp.asarray(mean)
+        self.deviations += step * (y - mean)
+
+    def variance(self, freedom: int) -> Any:
+        """Return the variance, by that many samples less."""
+        with np.errstate(all="ignore"):
+            # NumPy makes numbers of what has no axes.
+            return namespace(self.mean).asarray(self.deviations / (self.count - freedom))

@@ -1,0 +1,284 @@
+"""What all layers have in common: a mode, a key, a count of forwards, and forwards to go back.
+
+`_function_layer` builds layers of functions on it, `_input_layers` those that keep their input, and
+`_rnn` one for recurrent cells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, TypeVar
+
+from .._check import arguments, detect
+from .._check.arguments import Training
+from .._check.key import RNG, Key, as_key
+from .._check.keywords import MISSING, refuse
+from .history import Memories, Memory, Run, Turn
+from .settings import Absent, Setting, Settings, from_config, kept, shown, to_config
+
+_L = TypeVar("_L", bound="Layer")
+
+
+class Layer:
+    """A mode, a key, a count of forwards, and settings: what a layer saves, and what it shows.
+
+    Threads may share a layer. Each training forward takes a number of its own from the count, and
+    what has to go back is remembered by thread.
+    """
+
+    # So that an attribute that no layer has cannot be set by mistake.
+    __slots__ = ("__weakref__", "_key", "_memories", "_numbers", "_settings", "_training")
+
+    _declared: ClassVar[Mapping[str, Setting[Any]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        """Collect the settings of a class, and let its call be its forward."""
+        super().__init_subclass__()
+        cls._declared = {
+            name: value
+            for parent in reversed(cls.__mro__)
+            for name, value in vars(parent).items()
+            if isinstance(value, Setting)
+        }
+        if "forward" in vars(cls) and "__call__" not in vars(cls):
+            cls.__call__ = vars(cls)["forward"]  # type: ignore[method-assign]
+
+    def __init__(self, rng: RNG, unknown: Mapping[str, Any], **settings: Any) -> None:
+        if unknown:
+            refuse(self._public_name(), unknown)
+        declared = self._declared
+        for name, value in settings.items():
+            setting = declared[name]
+            if value is not setting.default:
+                if value is MISSING:
+                    refuse(self._public_name(), unknown, **settings)
+                settings[name] = kept(setting.check(value))
+        self._settings, self._key = Settings(settings), as_key(rng)
+        self._numbers = itertools.count()  # the next is taken atomically
+        self._memories, self._training = Memories(), True
+
+    keep_prob = Absent("p is the probability of dropping, 1 - keep_prob")
+    rate = Absent("p is the probability of dropping")
+    drop_prob = Absent("p is the probability of dropping")
+    prob = Absent("p is the probability of dropping")
+    mask = Absent(
+        "it is not stored: that of the last forward is dropout_mask(x.shape, layer.p, "
+        "rng=layer.key.advanced(layer.forwards - 1))"
+    )
+
+    @classmethod
+    def _public_name(cls) -> str:
+        """Return the name of the layer of ours that this is, or is derived from."""
+        return next(filter(_is_ours, cls.__mro__)).__name__
+
+    @property
+    def training(self) -> bool:
+        """The mode: whether forwards drop out; True in a new layer."""
+        return self._training
+
+    @training.setter
+    def training(self, mode: Training) -> None:
+        self._training = arguments.in_training(mode)
+
+    @property
+    def key(self) -> Key:
+        """What the masks are drawn from; anything that `as_key` takes may be set."""
+        return self._key
+
+    @key.setter
+    def key(self, rng: RNG) -> None:
+        self._key = as_key(rng)
+
+    @property
+    def forwards(self) -> int:
+        """Training forwards so far."""
+        # A count says what comes next in its representation alone.
+        return int(repr(self._numbers)[len("count(") : -1])
+
+    @forwards.setter
+    def forwards(self, number: int) -> None:
+        self._numbers = itertools.count(arguments.whole("forwards", number, 0))
+
+    def train(self: _L, mode: Training = True) -> _L:
+        """Set training mode (or evaluation, if `mode` is False), and return the layer."""
+        self._training = arguments.flag("mode", mode)
+        return self
+
+    def eval(self: _L) -> _L:
+        """Set evaluation mode, in which nothing is dropped, and return the layer."""
+        self._training = False
+        return self
+
+    @contextlib.contextmanager
+    def fixed(self: _L, n: int | None = None) -> Iterator[_L]:
+        """Return a context in which all training forwards of this thread draw one mask.
+
+        For numerical gradients, which need the same function at each evaluation::
+
+            with layer.fixed():
+                loss(x)
+                dx = layer.backward(dy)
+                numerical = (loss(x + h) - loss(x - h)) / (2 * h)
+
+        Other threads draw their own masks meanwhile. Forwards in the context go back in it; those
+        that have not are forgotten at its end, and the ones before it are as they were.
+
+        Parameters
+        ----------
+        n : int, optional
+            Number of the forward whose mask is drawn, from 0: ``layer.forwards - 1`` is the last
+            one. Without it, that is the next forward, and the count moves on by one in all.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `n` is not an integer, or negative.
+        """
+        number = next(self._numbers) if n is None else arguments.whole("n", n, 0)
+        memory = self._memories.own()
+        before, epoch = (memory.fixed, memory.runs, memory.last), memory.epoch
+        memory.fixed, memory.runs, memory.last = self._key.advanced(number), [], None
+        try:
+            yield self
+        finally:
+            memory = self._memories.own()
+            memory.fixed, memory.runs, memory.last = before
+            if memory.epoch is not epoch:  # all was forgotten meanwhile
+                memory.clear(memory.epoch)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return what has to be saved so that a resumed run draws the same masks.
+
+        Returns
+        -------
+        dict
+            The integers ``seed``, ``stream`` and ``forwards``; JSON holds them exactly.
+        """
+        return {"seed": self.key.seed, "stream": self.key.stream, "forwards": self.forwards}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from a state that `state_dict` returned; forwards not gone back are forgotten.
+
+        Raises
+        ------
+        ValueError
+            If the entries are not those of `state_dict`, or out of range.
+        TypeError
+            If they are no integers.
+        """
+        expected = {"seed", "stream", "forwards"}
+        if not isinstance(state, dict) or set(state) != expected:
+            given = sorted(map(str, state)) if isinstance(state, dict) else detect.kind_of(state)
+            raise ValueError(f"state has {given}, and a state_dict has {sorted(expected)}")
+        forwards = arguments.whole("forwards", state["forwards"], 0)
+        self._key = Key(state["seed"], state["stream"])
+        self.forwards = forwards
+        self.forget()
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that make a layer like this one, as `from_config` takes them.
+
+        Returns
+        -------
+        dict
+            The settings, and the integers ``seed`` and ``stream`` of the key. JSON holds all of
+            it: arrays of p are lists. The count of forwards is in `state_dict`.
+        """
+        settings = {name: to_config(value) for name, value in self._settings.items()}
+        return {**settings, "seed": self._key.seed, "stream": self._key.stream}
+
+    @classmethod
+    def from_config(cls: type[_L], config: Mapping[str, Any]) -> _L:
+        """Return a new layer from what `get_config` returned.
+
+        Raises
+        ------
+        ValueError
+            If an entry is missing that the layer needs, or is none that it has.
+        TypeError, ValueError
+            If a value is none that the layer takes.
+        """
+        return cls(**from_config(cls._declared, config))
+
+    def forget(self) -> None:
+        """Forget the forwards of all threads that have not gone back; the count stays."""
+        self._memories.forget()
+
+    def _mode(self, training: Training | None) -> bool:
+        return self._training if training is None else arguments.in_training(training)
+
+    def _turn(self, memory: Memory) -> Turn:
+        """Return the key of the next forward, which takes its number when it is asked for."""
+        return Turn(self._key, self._numbers, memory.fixed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy needs: of the forwards to go back, those of this thread."""
+        others = dict(getattr(self, "__dict__", {}))  # of a class that is not ours
+        for cls in type(self).__mro__:
+            if not _is_ours(cls):
+                for name in _slots_of(cls):
+                    if hasattr(self, name):
+                        others[name] = getattr(self, name)
+        return {
+            "settings": self._settings,
+            "key": self._key,
+            "forwards": self.forwards,
+            "training": self._training,
+            "memory": self._memories.own(),
+            "others": others,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make a copy of what `__getstate__` returned."""
+        self._settings, self._key = state["settings"], state["key"]
+        self._numbers, self._training = itertools.count(state["forwards"]), state["training"]
+        self._memories = Memories()
+        self._memories.own().take_over(state["memory"])
+        for name, value in state["others"].items():
+            setattr(self, name, value)
+
+    def __repr__(self) -> str:
+        """Show the layer as it can be written in code."""
+        always: list[str] = []
+        seldom: list[str] = []
+        for name, value in self._settings.items():
+            setting = self._declared[name]
+            if setting.is_shown(value):
+                (always if setting.is_required else seldom).append(f"{name}={shown(value)}")
+        return f"{type(self).__name__}({', '.join([*always, f'rng={self.key}', *seldom])})"
+
+
+def _is_ours(cls: type) -> bool:
+    """Say whether a class is of this package; `object` is nobody's, and has nothing to copy."""
+    return cls.__module__.partition(".")[0] in (__name__.partition(".")[0], "builtins")
+
+
+def _slots_of(cls: type) -> list[str]:
+    slots = vars(cls).get("__slots__", ())
+    names = [slots] if isinstance(slots, str) else list(slots)
+    return [name for name in names if name not in ("__dict__", "__weakref__")]
+
+
+class PairedLayer(Layer):
+    """A layer whose forwards are remembered until they go back, the last one first."""
+
+    __slots__ = ()
+
+    @property
+    def _pending(self) -> list[Run]:
+        """The forwards of this thread that have not gone back."""
+        return self._memories.own().runs
+
+    def _remember(
+        self,
+        memory: Memory,
+        turn: Turn,
+        shape: tuple[int, ...],
+        settings: Settings,
+        kept: tuple[Any, ...] = (),
+        more: Any = None,
+    ) -> None:
+        turn.key()  # nothing was drawn of an empty array
+        memory.remember(Run(turn.number, shape, turn.base, settings, kept, more, turn.step))

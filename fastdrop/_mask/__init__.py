@@ -1,0 +1,1 @@
+"""`Mask`: a mask as an object that multiplies arrays."""

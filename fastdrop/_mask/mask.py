@@ -1,0 +1,436 @@
+"""A mask as an object: what a NumPy loop stores and multiplies by, in the 16 bytes of its key."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NoReturn
+
+import numpy as np
+
+from fastdrop_kernels import contract
+
+from .._call.coefficients import EXPRESS
+from .._check import arguments, detect
+from .._check.arguments import Array, ShapeLike
+from .._check.key import RNG, Key, as_key
+from .._check.keywords import MISSING, named, refuse
+from .._check.placement import INDEX_LIMIT
+from . import layout as layouts
+from .as_array import StandsForArray, overrides, without_masks
+from .layout import Layout
+from .product import product
+
+
+class Mask(StandsForArray):
+    """A dropout mask that is drawn again wherever it is used: 16 bytes, whatever its shape.
+
+    A training loop that stores ``mask = (np.random.rand(*x.shape) < q) / q`` and multiplies by it,
+    forward and backward, stores ``mask = fd.Mask(x.shape, 1 - q)`` instead, and nothing else in it
+    changes: ``x * mask``, ``mask * x``, ``x *= mask`` and ``np.multiply(x, mask, out=y)`` run the
+    kernel of `dropout`, on NumPy and CuPy arrays.
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+        Shape of the mask. It broadcasts against arrays as an array of that shape does.
+    p : float
+        Probability of **dropping** an element, in [0, 1]: one number. Where elements have their
+        own, see `dropout`.
+    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
+        What the mask is drawn from, see `as_key`. It is asked for a key here and no more, so that
+        all products with this mask drop the same elements. None draws fresh entropy.
+    scale : float, optional
+        Factor of the kept elements, instead of ``1 / (1 - p)``: 1.0 is "vanilla" dropout.
+
+    Attributes
+    ----------
+    shape, ndim, size, dtype
+        Those of the array that the mask stands for; `dtype` is float64.
+    nbytes : int
+        16, the bytes of the key.
+    p, key, scale : float, Key, float
+        What the elements are drawn from, and the factor of the kept ones.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If an argument has a value that makes no sense.
+
+    See Also
+    --------
+    dropout : The same product as a function, with `out`, `noise_shape`, and arrays of p.
+    dropout_mask : The mask as an array of bool, or of bits.
+
+    Notes
+    -----
+    **Products.** ``x * mask`` is ``fd.dropout(x, mask.p, rng=mask.key, scale=mask.scale)``: floats
+    keep their dtype, as beside a Python float (float16, bfloat16, float32, float64; complex numbers
+    too, real and imaginary part sharing a decision), and integers and bools become float64. Dropped
+    elements are exactly +0.0, whatever they were: a stored mask gives NaN for NaN and infinities,
+    and -0.0 for negative numbers. Other dtypes (longdouble, objects), and ``np.multiply`` with
+    ``where=``, ``dtype=`` or ``casting=``, multiply by the stored mask. A number
+    gives a new mask, whose scale it multiplies: ``mask / q``, ``2 * mask``. ``x *= mask`` for an
+    `x` of integers raises NumPy's error, as a stored mask does.
+
+    **Views.** Integers, slices, ``...`` and ``None`` in an index, ``mask.T`` and
+    ``mask.transpose`` give views: masks of the same key, and where in it they lie. A product with
+    ``mask[2:4]`` drops what ``mask`` drops there. So does ``mask.reshape`` where elements follow
+    each other in C order. As in an array, integers along all axes give a number.
+
+    **As an array.** ``np.asarray(mask)`` draws the stored mask, in float64, and ``mask.astype``
+    one of another dtype; so do other operators, other NumPy functions, and indexing by arrays.
+
+    **Comparison.** ``mask == other`` says of two masks whether they are the same draw: equal
+    shape, p, scale, key and place. Their hashes agree then, and a mask is equal to its pickled copy
+    and to what its repr evaluates to. With arrays and numbers it compares by element, as an array
+    does.
+
+    **Other detect.** A mask is drawn where a CuPy array lies, for ``x * mask``, ``x *= mask``
+    and ``cupy.multiply``. In HIPS autograd it is a constant like any array, for derivatives of any
+    order. Objects that compute with arrays, such as xarray's, multiply by it; pandas multiplies by
+    the stored mask (``x = x * mask``, for pandas knows no ``x *= mask`` of other libraries'
+    objects), and so do subclasses of ndarray other than memmap.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdrop as fd
+    >>> x = np.ones((2, 4), np.float32)
+    >>> mask = fd.Mask(x.shape, 0.5, rng=42)
+    >>> mask
+    Mask((2, 4), 0.5, rng=Key(seed=42, stream=0))
+    >>> x * mask
+    array([[2., 2., 0., 0.],
+           [0., 0., 2., 0.]], dtype=float32)
+    >>> mask.nbytes
+    16
+
+    The backward pass multiplies by the same mask, and a part of it by a part:
+
+    >>> dy = np.full((1, 4), 3.0)
+    >>> dy * mask[1:]
+    array([[0., 0., 6., 0.]])
+    >>> np.asarray(mask[:, ::2])
+    array([[2., 0.],
+           [0., 2.]])
+    """
+
+    __slots__ = ("_first", "_flat", "_key", "_p", "_scale", "_shape", "_steps", "_view")
+
+    __array_priority__ = 1000.0  # over CuPy's arrays, where these still ask
+    __pandas_priority__ = 5000  # over DataFrame's 4000, which takes a mask for a list
+
+    _shape: tuple[int, ...]
+    _p: float
+    _scale: float | None  # as given
+    _key: Key
+    _view: Layout | None  # None for a mask that is no view
+    # The shape, if indices follow each other from the first on: what the fast path asks for. None
+    # too without axes, where NumPy returns numbers.
+    _flat: tuple[int, ...] | None
+    _first: int
+    _steps: tuple[Any, ...]  # equal for masks of one layout but for the first index
+
+    @named
+    def __new__(
+        cls,
+        shape: ShapeLike,
+        p: float = 0.5,
+        *,
+        rng: RNG = None,
+        scale: float | None = None,
+        **unknown: NoReturn,
+    ) -> Mask:
+        """Check the arguments, and ask `rng` for a key."""
+        if unknown or shape is MISSING:
+            refuse("Mask", unknown, shape=shape)
+        if type(shape) is not tuple or type(p) is not float:
+            _check_kinds(shape, p)
+        lengths = arguments.lengths("shape", shape)
+        if math.prod(lengths) >= INDEX_LIMIT:
+            raise ValueError(f"shape={lengths} has 2**63 elements or more: give a smaller one")
+        chance = arguments.probability(p) + 0.0  # no -0.0
+        factor = None if scale is None else arguments.real("scale", scale)
+        return _made(lengths, chance, factor, as_key(rng), None)
+
+    @classmethod
+    def like(
+        cls,
+        x: Any,
+        p: float = 0.5,
+        *,
+        rng: RNG = None,
+        scale: float | None = None,
+        **unknown: NoReturn,
+    ) -> Mask:
+        """Return a mask of the shape of `x`.
+
+        Parameters
+        ----------
+        x : array_like
+            Anything that has a shape; it is not read.
+        p, rng, scale
+            As of `Mask`.
+
+        Returns
+        -------
+        Mask
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastdrop as fd
+        >>> fd.Mask.like(np.ones((2, 3)), 0.25, rng=1).shape
+        (2, 3)
+        """
+        if unknown:
+            refuse("Mask", unknown)
+        shape = getattr(x, "shape", None)
+        if shape is None and not isinstance(x, list | tuple | int | float | complex):
+            raise TypeError(f"{detect.described('x', x)}, which has no shape: give an array")
+        lengths = np.shape(x) if shape is None else tuple(shape)
+        return cls(lengths, p, rng=rng, scale=scale)
+
+    # What it is.
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array that the mask stands for."""
+        return self._shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self._shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self._shape)
+
+    @property
+    def dtype(self) -> np.dtype[np.float64]:
+        """That of the array that the mask stands for: float64."""
+        return _FLOAT64
+
+    @property
+    def nbytes(self) -> int:
+        """What is kept of it: the 16 bytes of the key."""
+        return 16
+
+    @property
+    def p(self) -> float:
+        """Probability of dropping an element."""
+        return self._p
+
+    @property
+    def key(self) -> Key:
+        """What the mask is drawn from."""
+        return self._key
+
+    @property
+    def scale(self) -> float:
+        """Factor of the kept elements."""
+        return contract.scale(self._p) if self._scale is None else self._scale
+
+    @property
+    def _layout(self) -> Layout:
+        return layouts.whole(self._shape) if self._view is None else self._view
+
+    def _identity(self) -> tuple[Any, ...]:
+        layout = self._layout
+        return layout[:3], self._p, self.scale, self._key
+
+    def __eq__(self, other: object) -> Any:
+        """Say whether another mask is the same draw; compare with arrays by element."""
+        if isinstance(other, Mask):
+            return self._identity() == other._identity()
+        return self._equal(other)
+
+    def __ne__(self, other: object) -> Any:
+        """Say whether another mask is another draw; compare with arrays by element."""
+        if isinstance(other, Mask):
+            return self._identity() != other._identity()
+        return self._not_equal(other)
+
+    def __hash__(self) -> int:
+        """Return a hash of what `==` compares."""
+        return hash(self._identity())
+
+    def __repr__(self) -> str:
+        """Return an expression that makes an equal mask of `Mask` and `Key`."""
+        shape, behind = layouts.as_expression(self._layout)
+        scale = "" if self._scale is None else f", scale={self._scale!r}"
+        return f"Mask({shape!r}, {self._p!r}, rng={self._key!r}{scale}){behind}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the constructor, and what view it is."""
+        make = functools.partial(Mask, rng=self._key, scale=self._scale)
+        whole = self._shape if self._view is None else (0,)
+        return make, (whole, self._p), self._view and tuple(self._view)
+
+    def __setstate__(self, view: tuple[Any, ...]) -> None:
+        """Become the view that was pickled."""
+        self._become(Layout(*view))
+
+    def __copy__(self) -> Mask:
+        """Return itself, which never changes."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Mask:
+        """Return itself, which never changes."""
+        return self
+
+    # Products.
+
+    def _fast(self, x: Array, out: Any) -> Any:
+        """Multiply an array of NumPy's, in one call of compiled code if it is plain."""
+        if x.shape == self._flat and (found := _express.get((self._p, self._scale, x.dtype))):
+            kernel, record_at = found.kernel(x.nbytes), found.record_at
+            if kernel is not None:
+                y = _empty(x.shape, x.dtype) if out is None else out
+                if type(y) is _ndarray:
+                    if kernel(id(x), id(y), record_at, self._first, *self._key):
+                        return y
+        return product(self, x, out)
+
+    def __mul__(self, other: Any) -> Any:
+        """Multiply an array; a number gives a mask of another scale."""
+        if type(other) is _ndarray:
+            return self._fast(other, None)
+        made = self._multiplied(other)
+        return super().__mul__(other) if made is None else made
+
+    def __rmul__(self, other: Any) -> Any:
+        """Multiply an array; a number gives a mask of another scale."""
+        if type(other) is _ndarray:
+            return self._fast(other, None)
+        made = self._multiplied(other)
+        return super().__rmul__(other) if made is None else made
+
+    def _multiplied(self, other: Any) -> Any:
+        """Return the product with a number, or by the kernel; None by no kernel."""
+        number = _number(other)
+        if number is not None:
+            return self._scaled(self.scale * number)
+        if type(other) in _AS_ARRAYS:
+            return product(self, np.asarray(other))
+        if isinstance(other, np.ndarray | np.generic | Mask):
+            return None
+        if detect.on_gpu(other):
+            return product(self, other)
+        if detect.is_tensor(other):
+            arguments.array(other)  # which says so
+        return None
+
+    def __truediv__(self, other: Any) -> Any:
+        """Divide by an array; a number gives a mask of another scale."""
+        if number := _number(other):
+            made = self._scaled(self.scale / number)
+            if made is not None:
+                return made
+        return super().__truediv__(other)
+
+    def _scaled(self, scale: float) -> Mask | None:
+        """Return a mask of another scale; None for one that is not finite."""
+        if not math.isfinite(scale):
+            return None
+        return _made(self._shape, self._p, scale, self._key, self._view)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """Multiply by the kernel; compute anything else with the stored mask."""
+        if ufunc is _multiply and method == "__call__":
+            x, other = inputs
+            if other is not self:
+                x, other = other, x
+            out = None
+            if kwargs:
+                out = kwargs["out"][0] if "out" in kwargs and len(kwargs) == 1 else _NO_KERNEL
+            if out is not _NO_KERNEL:
+                if type(x) is _ndarray:
+                    return self._fast(x, out)
+                if out is None and _number(x) is not None:
+                    return self * x
+                if type(x) in _AS_ARRAYS:
+                    return product(self, np.asarray(x), out)
+                if detect.is_cupy(x):
+                    return product(self, x, out)
+        for given in kwargs.get("out", ()):
+            if isinstance(given, Mask):
+                raise TypeError("out is a Mask, which cannot be written to: give an array")
+        for x in inputs:
+            if overrides(x):  # and so may compute with what it holds
+                result = x.__array_ufunc__(ufunc, method, *inputs, **kwargs)
+                if result is not NotImplemented:
+                    return result
+        return getattr(ufunc, method)(*without_masks(inputs), **kwargs)
+
+    def __cupy_override_elementwise_kernel__(self, kernel: Any, *args: Any, **kwargs: Any) -> Any:
+        """Do as `__array_ufunc__` for a kernel of CuPy's, which asks its arguments for this."""
+        import cupy
+
+        if kernel is cupy.multiply and not kwargs.keys() - {"out"}:
+            x, other, *rest = args
+            if other is not self:
+                x = other
+            if detect.is_cupy(x):
+                return product(self, x, rest[0] if rest else kwargs.get("out"))
+        return kernel(*without_masks(args), **kwargs)
+
+    def _stored(self) -> Array:
+        ones = np.ones(self._shape)
+        made: Array = product(self, ones, ones)
+        return made
+
+    def _viewed(self, layout: Layout) -> Mask:
+        return _made(layout.shape, self._p, self._scale, self._key, layout)
+
+    def _become(self, view: Layout) -> None:
+        self._view, self._shape, self._first = view, view.shape, view.first
+        self._flat = view.shape if view.shape and view.is_contiguous else None
+        self._steps = view.shape, view.strides
+
+
+def _made(
+    shape: tuple[int, ...], p: float, scale: float | None, key: Key, view: Layout | None
+) -> Mask:
+    """Make a mask of what has been checked."""
+    mask = object.__new__(Mask)
+    mask._p, mask._scale, mask._key = p, scale, key
+    if view is None:
+        mask._view, mask._shape, mask._first, mask._flat = None, shape, 0, shape or None
+        mask._steps = shape
+    else:
+        mask._become(view)
+    return mask
+
+
+def _check_kinds(shape: Any, p: Any) -> None:
+    """Refuse a key, which is a tuple of numbers, and an array of p."""
+    for name, value in (("shape", shape), ("p", p)):
+        if isinstance(value, Key):
+            raise TypeError(f"{name} is a Key: give rng={value!r}")
+    if isinstance(p, np.ndarray) and not p.shape:
+        raise TypeError("p is an array without axes: give p.item()")
+    if isinstance(p, np.ndarray | list | tuple):
+        raise TypeError(
+            f"p has shape {np.shape(p)}, and a Mask has one p for all elements: give one number, "
+            "or take fastdrop.dropout, whose p may be an array"
+        )
+
+
+def _number(value: Any) -> float | None:
+    """Return a real number as a float; None for anything else, and for longer floats."""
+    if type(value) in _FLOATS or isinstance(value, int | np.integer | np.bool_):
+        return float(value)
+    return None
+
+
+_FLOAT64 = np.dtype(np.float64)
+_FLOATS = frozenset((float, np.float64, np.float32, np.float16))
+_AS_ARRAYS = frozenset((list, tuple, np.memmap))  # NumPy gives arrays and not maps itself
+_NO_KERNEL = object()
+_ndarray, _empty, _multiply, _express = np.ndarray, np.empty, np.multiply, EXPRESS

@@ -1,0 +1,1 @@
+"""What a user calls beside the functions: warm-up, threads, the self-check."""

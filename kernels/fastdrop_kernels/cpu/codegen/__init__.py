@@ -1,0 +1,1 @@
+"""Code generation: traced vectors, LLVM intrinsics, the compiler and its cache."""

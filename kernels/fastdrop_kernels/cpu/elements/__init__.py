@@ -1,0 +1,1 @@
+"""What happens to elements, traced: the sampler, operations, storage types, mathematics."""

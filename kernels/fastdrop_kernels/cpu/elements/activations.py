@@ -1,0 +1,114 @@
+"""Activations, traced: functions of what is computed with, and what passes back through them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..codegen.vectors import Lanes, select
+from . import math as el
+from .operations import Operation
+from .storage import Storage
+
+
+class Activation(NamedTuple):
+    """A function of one number, and ``(g, t) -> g`` times its derivative at t."""
+
+    of: Callable[[Lanes], Lanes]
+    back: Callable[[Lanes, Lanes], Lanes]
+
+
+def _relu(t: Lanes) -> Lanes:
+    return select(t.constant(0.0) >= t, t.constant(0.0), t)  # NaN stays NaN
+
+
+def _relu_back(g: Lanes, t: Lanes) -> Lanes:
+    return select(t.constant(0.0) >= t, g.constant(0.0), g)
+
+
+def _bounded(t: Lanes) -> Lanes:
+    """Return t, or what is so far out that all functions here have reached their limits."""
+    return el.limited(t, -el.FAR[t.element], el.FAR[t.element])
+
+
+def _above(t: Lanes) -> Lanes:
+    """Return t, bounded below: infinity times what is 0 there would be NaN, and not 0."""
+    least = -el.FAR[t.element]
+    return select(t < least, t.constant(least), t)
+
+
+def _silu(t: Lanes) -> Lanes:
+    return el.gated(_above(t), t)
+
+
+def _silu_back(g: Lanes, t: Lanes) -> Lanes:
+    t = _bounded(t)
+    share, other = el.sigmoid_parts(t)
+    return g * (share * (t * other + 1.0))
+
+
+# gelu by tanh, 0.5 * t * (1 + tanh(u)), is t times the logistic function of 2u.
+_LINEAR = 1.5957691216057308  # 2 * sqrt(2 / pi)
+_CUBIC = 0.044715 * _LINEAR
+
+
+def _gelu_tanh(t: Lanes) -> Lanes:
+    near = _bounded(t)
+    return el.gated(_above(t), near * (near * near * _CUBIC + _LINEAR))
+
+
+def _gelu_tanh_back(g: Lanes, t: Lanes) -> Lanes:
+    t = _bounded(t)
+    square = t * t
+    share, other = el.sigmoid_parts(t * (square * _CUBIC + _LINEAR))
+    slope = square * (3.0 * _CUBIC) + _LINEAR
+    return g * (share * (t * slope * other + 1.0))
+
+
+def _gelu(t: Lanes) -> Lanes:
+    lost = el.times_lower_tail(_bounded(t), el.absolute(t))
+    return select(t > 0.0, t - lost, lost)
+
+
+def _gelu_back(g: Lanes, t: Lanes) -> Lanes:
+    t = _bounded(t)
+    share, density = el.normal_parts(t)
+    return g * (t * density + share)
+
+
+ACTIVATIONS = {
+    "identity": Activation(lambda t: t, lambda g, t: g),
+    "relu": Activation(_relu, _relu_back),
+    "gelu": Activation(_gelu, _gelu_back),
+    "gelu_tanh": Activation(_gelu_tanh, _gelu_tanh_back),
+    "silu": Activation(_silu, _silu_back),
+    "tanh": Activation(el.tanh, lambda g, t: g * el.tanh_slope(t)),
+}
+
+
+def bias_act_drop(name: str, kind: Storage, act: str, bias: bool, residual: bool) -> Operation:
+    """Dropout of an activation of x plus a bias, plus a residual: either may be missing."""
+    of = ACTIVATIONS[act].of
+
+    def kept(x: Lanes, *others: Lanes) -> Lanes:
+        y = of(x + others[0] if bias else x) * others[-1]
+        return y + others[-2] if residual else y
+
+    def dropped(x: Lanes, *others: Lanes) -> Lanes | int:
+        return others[-2] + 0.0 if residual else 0
+
+    parts = "bias" * bias + "add" * residual
+    operands = (kind,) * (bias + residual)
+    return Operation(f"{act}-{parts}-{name}", kind, kind, kept, dropped, operands=operands)
+
+
+def bias_act_drop_backward(name: str, kind: Storage, act: str, bias: bool) -> Operation:
+    """Return its gradient by x, of dy; the operands are x and the bias, which may be missing."""
+    back = ACTIVATIONS[act].back
+
+    def kept(dy: Lanes, x: Lanes, *others: Lanes) -> Lanes:
+        return back(dy * others[-1], x + others[0] if bias else x)
+
+    operands = (kind,) * (1 + bias)
+    named = f"{act}-{'bias' * bias}-back-{name}"
+    return Operation(named, kind, kind, kept, lambda *lanes: 0, operands=operands)

@@ -1,0 +1,40 @@
+"""Keys: the contract's `fold_in`, compiled, for `fastdrop.Key`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from numba import types
+
+from ... import contract
+from ...shielded import made_apart
+from ..codegen.compiler import kernel
+from ..codegen.intrinsics import intrinsic
+from ..codegen.vectors import Lanes
+from ..elements.sampler import U64
+
+_WORDS = types.UniTuple(U64, 2)
+
+
+@intrinsic
+def _fold_in(typingctx: Any, seed: Any, stream: Any, n: Any) -> Any:
+    """Derive a key. Traced, not compiled by Numba, which takes a second for Philox."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        words = contract.fold_in(*(Lanes(builder, a) for a in args))
+        return context.make_tuple(builder, signature.return_type, [word.value for word in words])
+
+    return _WORDS(U64, U64, U64), codegen
+
+
+@functools.cache
+@made_apart
+def fold_in_kernel() -> Callable[[int, int, int], tuple[int, int]]:
+    """Kernel ``(seed, stream, n) -> (seed, stream)`` of the n-th key derived from a key."""
+
+    def run(seed: Any, stream: Any, n: Any) -> Any:
+        return _fold_in(seed, stream, n)
+
+    return kernel("fold-in", run, _WORDS(U64, U64, U64))

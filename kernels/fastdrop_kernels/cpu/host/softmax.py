@@ -1,0 +1,287 @@
+"""The driver of kernels over rows: how an array of any layout becomes rows, and who treats which.
+
+Where rows are neighbours in memory and in the mask, and follow each other at one step, kernels take
+them as they lie. All else goes by slabs: some rows are copied together, a kernel makes numbers of
+them, and `driver.apply` drops those on their way to where they belong (in the backward, the other
+way round), with its own kernels for every layout. The result is the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import array
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...contract import ALWAYS
+from ...layout import c_strides, merged_axes
+from ...threads import run_together
+from ..codegen.ndarray_layout import slot
+from ..elements.operations import Operation
+from ..elements.storage import FLOAT64
+from ..loops.call_descriptor import Descriptor
+from ..loops.softmax import WORDS, Kind, gradient_kernel, kind_of, row_numbers, softmax_kernel
+from ..loops.softmax_rows import computed
+from . import driver
+from .catalogue import FLOATS
+from .chunks import pieces
+from .driver import Array, shares
+
+# How much longer than dropout's an element takes, so that threads come in sooner: rows of 512 take
+# 5 times as long, and 7 in the backward.
+_COST = 5.0
+# Elements of a slab: some hundred KiB, which the second-level cache holds. And rows, which may be
+# neighbours across: a cache line of them at least.
+_SLAB = 1 << 16
+_LEAST_ROWS = 16
+_ALL_KEPT = 0  # a threshold
+
+
+class Law(NamedTuple):
+    """A key, a threshold, and the factor of kept elements."""
+
+    seed: int
+    stream: int
+    threshold: int
+    scale: Array
+
+
+class _Rows(NamedTuple):
+    """Arrays whose last axis is that of the rows, the output the last of them, and their mask."""
+
+    arrays: tuple[Array, ...]
+    first: int  # mask index
+    index_strides: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        shape: tuple[int, ...] = self.arrays[-1].shape
+        return shape
+
+    def part(self, places: tuple[slice, ...]) -> _Rows:
+        """Return some of the rows."""
+        starts = sum(p.start * step for p, step in zip(places, self.index_strides, strict=False))
+        arrays = tuple(array[places] for array in self.arrays)
+        return _Rows(arrays, self.first + starts, self.index_strides)
+
+    def steps(self) -> list[int] | None:
+        """Return number and steps of rows that a kernel can take as they lie; None for others."""
+        n = self.shape[-1]
+        if n > 1 and not (
+            all(array.strides[-1] == array.itemsize for array in self.arrays)
+            and self.index_strides[-1] == 1
+        ):
+            return None
+        strides = [array.strides[:-1] for array in self.arrays]
+        axes = merged_axes(self.shape[:-1], *strides, self.index_strides[:-1])
+        if len(axes) > 1:
+            return None
+        return list(axes[0]) if axes else [1, *[0 for _ in self.arrays], 0]
+
+
+@functools.cache
+def _kind(dtype: np.dtype[Any]) -> Kind:
+    return kind_of(dtype.name, FLOATS[dtype.name], driver.dropping(dtype))
+
+
+@functools.cache
+def _number(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    is_double = computed(_kind(dtype).storage) is FLOAT64
+    return np.dtype(np.float64 if is_double else np.float32)
+
+
+def prepare(dtype: np.dtype[Any], backward: bool) -> None:
+    """Compile, or load from the cache, all that one of these functions may call."""
+    kind, number = _kind(dtype), driver.dropping(_number(dtype))
+    make, treated = (
+        (gradient_kernel, kind.dropped_in) if backward else (softmax_kernel, kind.dropped_out)
+    )
+    for operation in {treated, number}:
+        make(kind, operation)
+    driver.prepare([treated])  # of slabs
+
+
+def softmax_dropout(
+    x: Array,
+    y: Array,
+    axis: int,
+    index: int,
+    index_strides: tuple[int, ...] | None,
+    seed: int,
+    stream: int,
+    threshold: int,
+    scale: Array,
+) -> None:
+    """Write the softmax of x along an axis, dropped and scaled; y may be x.
+
+    `index_strides` None means those of C order. The scale is of the type that is computed with.
+    """
+    law = Law(seed, stream, threshold, scale)
+    _over_rows(_rows((x, y), axis, index, index_strides), law, _forward, _slab_forward)
+
+
+def softmax_dropout_backward(
+    x: Array,
+    dy: Array,
+    dx: Array,
+    axis: int,
+    index: int,
+    index_strides: tuple[int, ...] | None,
+    seed: int,
+    stream: int,
+    threshold: int,
+    scale: Array,
+) -> None:
+    """Write the gradient of x, given that of the result; dx may be either."""
+    law = Law(seed, stream, threshold, scale)
+    _over_rows(_rows((x, dy, dx), axis, index, index_strides), law, _backward, _slab_backward)
+
+
+def _rows(
+    arrays: tuple[Array, ...], axis: int, index: int, index_strides: tuple[int, ...] | None
+) -> _Rows:
+    """Bring the axis of the rows to the end, and order the others as the output has them."""
+    y = arrays[-1]
+    steps = c_strides(y.shape) if index_strides is None else index_strides
+    outer = [a for a in range(y.ndim) if a != axis]
+    order = [*sorted(outer, key=lambda a: -abs(y.strides[a])), axis]
+    return _Rows(tuple(a.transpose(order) for a in arrays), index, tuple(steps[a] for a in order))
+
+
+# (rows, number and steps of rows, law, whether alone)
+_Direct = Callable[[_Rows, list[int], Law, bool], None]
+_Slab = Callable[[_Rows, Law], None]
+
+
+def _over_rows(rows: _Rows, law: Law, direct: _Direct, copied: _Slab) -> None:
+    if not rows.arrays[-1].size:
+        return
+    if (steps := rows.steps()) is not None:
+        direct(rows, steps, law, False)
+        return
+    count, places = _slabs(rows.shape)
+    _, threads = shares(count, int(_COST * math.prod(rows.shape)), 1)
+    numbers = list(range(count))
+
+    def work() -> None:
+        while True:
+            try:
+                part = rows.part(places(numbers.pop()))  # which threads can do at once
+            except IndexError:
+                return
+            if (steps := part.steps()) is not None:
+                direct(part, steps, law, True)
+            else:
+                copied(part, law)
+
+    run_together(work, threads)
+
+
+def _slabs(shape: tuple[int, ...]) -> tuple[int, Callable[[int], tuple[slice, ...]]]:
+    """Cut rows into slabs: how many, and where the n-th is."""
+    *outer, n = shape
+    return pieces(tuple(outer), max(_LEAST_ROWS, _SLAB // n))
+
+
+def _shared(steps: list[int], rows: _Rows, alone: bool) -> tuple[int, int]:
+    n = rows.shape[-1]
+    return (steps[0], 1) if alone else shares(steps[0], int(_COST * steps[0] * n), 1)
+
+
+def _descriptor(rows: _Rows, steps: list[int], law: Law) -> Descriptor:
+    """Return a descriptor of rows, see `loops.softmax`."""
+    count, *through, index_step = steps
+    scale_slot = slot(law.scale)
+    words = [count, rows.shape[-1], rows.first, index_step, law.threshold, scale_slot]
+    words += [step % 2**64 for step in through]
+    memory = array.array("Q", words + [0] * (WORDS - len(words)))
+    return Descriptor(memory.buffer_info()[0], (memory, law.scale, scale_slot))
+
+
+def _forward(rows: _Rows, steps: list[int], law: Law, alone: bool) -> None:
+    x, y = rows.arrays
+    kind = _kind(y.dtype)
+    _run_softmax(kind, kind.dropped_out, rows, steps, law, alone)
+
+
+def _run_softmax(
+    kind: Kind, out: Operation, rows: _Rows, steps: list[int], law: Law, alone: bool
+) -> None:
+    x, y = rows.arrays
+    kernel = softmax_kernel(kind, out)
+    n, counter = rows.shape[-1], np.zeros(1, np.uint64)
+    chunk, threads = _shared(steps, rows, alone)
+    told = _descriptor(rows, steps, law)
+
+    def work() -> None:
+        e = np.empty(row_numbers(n), law.scale.dtype)
+        kernel(slot(x), slot(y), slot(e), told.at, law.seed, law.stream, slot(counter), chunk)
+
+    run_together(work, threads)
+
+
+def _backward(rows: _Rows, steps: list[int], law: Law, alone: bool) -> None:
+    kind = _kind(rows.arrays[-1].dtype)
+    _run_gradient(kind, kind.dropped_in, rows, steps, law, alone)
+
+
+def _run_gradient(
+    kind: Kind, into: Operation, rows: _Rows, steps: list[int], law: Law, alone: bool
+) -> None:
+    x, dy, dx = rows.arrays
+    kernel = gradient_kernel(kind, into)
+    n, counter = rows.shape[-1], np.zeros(1, np.uint64)
+    chunk, threads = _shared(steps, rows, alone)
+    told, slots = _descriptor(rows, steps, law), [slot(x), slot(dy), slot(dx)]
+    arrays = np.array(slots, np.uint64)
+
+    def work() -> None:
+        e = np.empty(2 * row_numbers(n), law.scale.dtype)
+        kernel(slot(arrays), slot(e), told.at, law.seed, law.stream, slot(counter), chunk)
+
+    run_together(work, threads)
+
+
+def _together(*arrays: Array) -> _Rows:
+    """Return rows of a mask of their own, all of them kept, in C order."""
+    return _Rows(arrays, 0, c_strides(arrays[-1].shape))
+
+
+def _steps(rows: _Rows) -> list[int]:
+    steps = rows.steps()
+    assert steps is not None
+    return steps
+
+
+def _slab_forward(rows: _Rows, law: Law) -> None:
+    x, y = rows.arrays
+    kind, number = _kind(y.dtype), _number(y.dtype)
+    made = np.empty(y.shape, number)
+    given = made if number == x.dtype else np.empty(y.shape, x.dtype)
+    np.copyto(given, x)
+    between = _together(given, made)
+    kept = law._replace(threshold=_ALL_KEPT)
+    # A certain decision to drop has no need of numbers.
+    if law.threshold != ALWAYS:
+        _run_softmax(kind, driver.dropping(number), between, _steps(between), kept, True)
+    one = np.ones((), number)
+    seed, stream, threshold, _ = law
+    place = rows.first, rows.index_strides
+    driver.apply(kind.dropped_out, made, y, *place, seed, stream, threshold, one)
+
+
+def _slab_backward(rows: _Rows, law: Law) -> None:
+    x, dy, dx = rows.arrays
+    kind, number = _kind(dx.dtype), _number(dx.dtype)
+    g, given = np.empty(dx.shape, number), np.ascontiguousarray(x)
+    seed, stream, threshold, scale = law
+    place = rows.first, rows.index_strides
+    driver.apply(kind.dropped_in, dy, g, *place, seed, stream, threshold, scale)
+    made = g if number == dx.dtype else np.empty(dx.shape, dx.dtype)
+    between = _together(given, g, made)
+    kept = Law(seed, stream, _ALL_KEPT, np.ones((), number))
+    _run_gradient(kind, driver.dropping(number), between, _steps(between), kept, True)
+    np.copyto(dx, made)

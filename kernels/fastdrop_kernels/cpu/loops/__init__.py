@@ -1,0 +1,1 @@
+"""Compiled loops over arrays, and the kernels that are called from Python."""

@@ -1,0 +1,163 @@
+"""Nontemporal stores write what the plain kernel writes, and no more, wherever the output lies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import fastdrop as fd
+from fastdrop._call import coefficients as _laws
+from fastdrop._functions import dropout as _functions
+from fastdrop_kernels import contract
+from fastdrop_kernels.cpu.elements import operations, storage
+from fastdrop_kernels.cpu.elements.operations import Operation
+from fastdrop_kernels.cpu.elements.sampler import GROUP
+from fastdrop_kernels.cpu.host import catalogue, driver
+from fastdrop_kernels.cpu.loops.contiguous import NEAR, NONTEMPORAL, has_nontemporal
+from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
+from tests.support.direct import treat
+from tests.support.oracle import POISON, affine, applied, assert_same, data, mask, misaligned
+from tests.support.thinning import thinned
+
+pytestmark = pytest.mark.skipif(
+    not has_nontemporal(operations.drop("float32", storage.FLOAT32)),
+    reason="nontemporal stores are for AVX-512BW on x86-64, which this processor lacks",
+)
+
+KINDS: dict[str, tuple[Operation, Any]] = {
+    "float16": (operations.drop("float16", storage.FLOAT16), np.float16),
+    "bfloat16": (operations.drop("bfloat16", storage.BFLOAT16), ml_dtypes.bfloat16),
+    "float32": (operations.drop("float32", storage.FLOAT32), np.float32),
+    "float64": (operations.drop("float64", storage.FLOAT64), np.float64),
+    "fill-2": (operations.fill(storage.MOVED[2]), np.uint16),
+    "fill-4": (operations.fill(storage.MOVED[4]), np.uint32),
+    "fill-8": (operations.fill(storage.MOVED[8]), np.uint64),
+    "fill-16": (operations.fill(storage.MOVED[16]), np.complex128),
+}
+QUICK = ("float16", "bfloat16", "float32", "float64", "fill-16")
+every_kind = pytest.mark.parametrize("kind", thinned(lambda kind: kind in QUICK, KINDS))
+KEY = fd.Key(2**63 + 5, 2**40 + 1)
+T = contract.threshold(0.37)
+
+
+def compare(
+    kind: str, n: int, x_by: int, y_by: int, index: int, threshold: int = T, key: fd.Key = KEY
+) -> None:
+    """Compare with the plain kernel, also around the output."""
+    operation, dtype = KINDS[kind]
+    x = misaligned((np.arange(n) % 251 + 1).astype(dtype), x_by)
+    value = np.array(3, np.float32 if kind in ("float16", "bfloat16") else dtype)
+    results = []
+    for way in (NEAR, NONTEMPORAL):
+        memory = np.full(x.nbytes + 512, POISON, np.uint8)
+        start = -memory.__array_interface__["data"][0] % 64 + 192 + y_by
+        y = memory[start : start + x.nbytes].view(dtype)
+        treat(operation, x, y, value, threshold, key, index, way)
+        results.append(memory[start - 192 - y_by :][: 448 + x.nbytes].tobytes())
+    assert results[0] == results[1], (kind, n, x_by, y_by, index, threshold)
+    inside = slice(192 + y_by, 192 + y_by + x.nbytes)
+    around = np.frombuffer(results[1], np.uint8).copy()
+    around[inside] = POISON
+    assert (around == POISON).all()  # nothing else is written
+
+
+@every_kind
+def test_every_alignment_of_the_output(kind: str) -> None:
+    """Those too that no element of its dtype has, where stores are ordinary ones."""
+    for y_by in range(64):
+        for x_by in (0, 16, y_by, 63 - y_by):
+            for index in (0, 5 * y_by + 1):
+                compare(kind, 4 * GROUP + 37, x_by, y_by, index)
+
+
+@every_kind
+@pytest.mark.parametrize("index", [0, 1, 31, 100, 255, 2**32 - 300, 2**35 - 513])
+def test_every_length_near_whole_groups(index: int, kind: str) -> None:
+    first = -index % GROUP
+    for groups in (0, 1, 2, 3, 5):
+        for more in (-33, -32, -1, 0, 1, 31, 32, 100):
+            for y_by in (0, 16, 48):
+                compare(kind, max(0, first + groups * GROUP + more), 16, y_by, index)
+
+
+@every_kind
+def test_ties_at_every_place_of_a_group(kind: str) -> None:
+    """Each element of the third group, and some before, is decided by its lower 16 bits."""
+    places = np.arange(3 * GROUP, dtype=np.uint64)
+    drawn = contract.uniform32(np.uint64(KEY.seed), np.uint64(KEY.stream), places)
+    for place in [*range(GROUP - 70, GROUP + 70, 23), *range(2 * GROUP, 3 * GROUP, 7)]:
+        for threshold in (int(drawn[place]), int(drawn[place]) + 1):
+            compare(kind, 4 * GROUP, 16, 16, 0, threshold)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_it_gives_what_the_reference_gives(kind: str, rng: np.random.Generator) -> None:
+    operation, dtype = KINDS[kind]
+    x = rng.standard_normal(20_001).astype(dtype)
+    y = misaligned(np.empty_like(x), 40)
+    treat(operation, x, y, np.array(1 / 0.63, dtype), T, KEY, 77, NONTEMPORAL)
+    assert_same(y, applied(mask(x.shape, 0.37, KEY, offset=77), x, 1 / 0.63))
+
+
+def test_alpha_dropout(rng: np.random.Generator) -> None:
+    operation = catalogue.alpha_dropping(np.dtype(np.float32))
+    x = rng.standard_normal(9999).astype(np.float32)
+    y = misaligned(np.empty_like(x), 16)
+    numbers = np.array([0.5, 0.25, -1.5], np.float32)
+    treat(operation, x, y, numbers, T, KEY, 3, NONTEMPORAL)
+    kept = mask(x.shape, 0.37, KEY, offset=3)
+    assert_same(y, affine(kept, x, 0.5, 0.25, -1.5))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_large_calls_write_past_the_caches(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by cut parts, of which each begins inside a line, but not in place."""
+    ways: list[str] = []
+
+    def noted(operation: Operation, way: str) -> Any:
+        ways.append(way)
+        return flat(operation, way)
+
+    monkeypatch.setattr(driver, "flat", noted)
+    laws: dict[Any, Any] = {}
+    monkeypatch.setattr(_functions, "_express", laws)
+    monkeypatch.setattr(_laws, "EXPRESS", laws)
+    limits = {"PARALLEL_FROM": 500, "_PART": 1500, "NEAR_BYTES": 256, "_NONTEMPORAL_FROM": 1 << 16}
+    for name, number in limits.items():
+        monkeypatch.setattr(driver, name, number)
+    before = fd.get_num_threads()
+    fd.set_num_threads(threads)
+    try:
+        x = misaligned(np.arange(1, 50_001, dtype=np.float32), 16)
+        want = applied(mask(x.shape, 0.37, KEY, offset=77), x, 1 / 0.63)
+        for _ in range(3):  # the second call may be planned, the third follows the plan
+            y = misaligned(np.zeros_like(x), 16)
+            for out in (y, x.copy()):
+                given = x if out is y else out
+                ways.clear()
+                fd.dropout(given, 0.37, rng=KEY, offset=77, out=out)
+                assert_same(out, want)
+                assert (NONTEMPORAL in ways) == (out is y)
+            small = x[:9999]
+            ways.clear()
+            assert_same(fd.dropout(small, 0.37, rng=KEY, offset=77), want[:9999])
+            assert NONTEMPORAL not in ways
+            filled = fd.masked_fill(x.view(np.int32), 0.37, -7, rng=KEY, offset=77)
+            assert data(filled) == data(np.where(want != 0, x.view(np.int32), np.int32(-7)))
+    finally:
+        fd.set_num_threads(before)
+
+
+def test_which_operations_have_such_kernels() -> None:
+    assert has_nontemporal(catalogue.dropping(np.dtype(np.float32)))
+    assert has_nontemporal(catalogue.filling(np.dtype(np.int16)))
+    assert not has_nontemporal(catalogue.filling(np.dtype(np.int8)))
+    assert not has_nontemporal(catalogue.marking())
+    assert not has_nontemporal(catalogue.packing())
+    assert not has_nontemporal(catalogue.gaussian_dropping(np.dtype(np.float32)))
+    tabled = catalogue.dropping_each(np.dtype(np.float32), True).tabled
+    assert tabled is not None
+    assert not has_nontemporal(tabled)

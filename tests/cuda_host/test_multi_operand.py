@@ -1,0 +1,339 @@
+"""Operations of several operands in CUDA C++, compiled for the host, against plain NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastdrop._check import placement
+from fastdrop_kernels import contract, reference
+from fastdrop_kernels.cuda import driver, launch
+from fastdrop_kernels.cuda.operations import Operation
+from fastdrop_kernels.layout import c_strides
+from tests.support import joint
+from tests.support.cuda_host.cases import (
+    ALWAYS,
+    FLOATS,
+    KEY,
+    WIDE,
+    Made,
+    assert_same_numbers,
+    kept_at,
+    made,
+    numbers,
+    settings_of_launches,
+    tied_threshold,
+)
+from tests.support.cuda_host.host import HostLauncher
+from tests.support.oracle import POISON, Array, poisoned
+from tests.support.thinning import thinned
+
+EXACT = [
+    *(f"each {dtype}" for dtype in FLOATS),
+    *(f"{act} bias residual {dtype}" for act in ("identity", "relu") for dtype in FLOATS),
+    *(f"identity{parts} float32" for parts in ("", " bias", " residual")),
+    *(f"back relu bias {dtype}" for dtype in FLOATS),
+    "back relu float32",
+]
+QUICK = ["each float32", "identity bias residual float32", "back relu bias float32"]
+DTYPES = {str(dtype): dtype for dtype in FLOATS}
+
+
+pytestmark = pytest.mark.usefixtures("cuda_on_host")
+
+
+def operation_of(what: str) -> Operation:
+    *words, name = what.split()
+    dtype = DTYPES[name]
+    if "each" in words:
+        return driver.dropping_each(dtype)
+    bias, residual = "bias" in words, "residual" in words
+    if "back" in words:
+        return driver.bias_act_dropping_backward(dtype, words[1], bias)
+    return driver.bias_act_dropping(dtype, words[0], bias, residual)
+
+
+def computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def uniforms(place: dict[str, Any], shape: tuple[int, ...]) -> Array:
+    index = reference.mask_index(shape, **place)
+    words: Any = np.uint64(KEY.seed), np.uint64(KEY.stream), index
+    return np.asarray(contract.uniform32(*words), np.uint64)
+
+
+def thresholds_near(u: Array, rng: np.random.Generator) -> Array:
+    """Thresholds of which many are settled by the second 16 bits, or by the last one."""
+    near = u.astype(np.int64) + rng.integers(-2, 3, u.shape)
+    any_other = rng.integers(0, 2**32, u.shape)
+    chosen = np.where(rng.random(u.shape) < 0.5, near, any_other)
+    edges = np.array([0, 1, 2**16 - 1, 2**16, 2**31, 2**32 - 1])[rng.integers(0, 6, u.shape)]
+    chosen = np.where(rng.random(u.shape) < 0.2, edges, chosen)
+    return np.clip(chosen, 0, 2**32 - 1).astype(np.uint32)
+
+
+def filled_with(memory: Made, values: Array) -> Array:
+    """Write to an array that may repeat its elements, and return what is there then."""
+    memory.array.setflags(write=True)
+    memory.array[...] = values
+    memory.array.setflags(write=False)
+    copied: Array = memory.array.copy()
+    return copied
+
+
+def check(
+    what: str,
+    out: Made,
+    inputs: list[Made],
+    threshold: int,
+    rng: np.random.Generator,
+    **place: Any,
+) -> None:
+    """Run an operation; y must be what NumPy says, and no other byte may change."""
+    y, operation = out.array, operation_of(what)
+    dtype, scale = y.dtype, 1.4375123
+    value = np.array(scale, computed(dtype))
+    if operation.own:
+        threshold = 1
+        given_thresholds = thresholds_near(uniforms(place, y.shape), rng)
+        factors = numbers(y.shape, computed(dtype), rng)
+        factors[rng.random(y.shape) < 0.1] = np.inf
+        x, t, factor = (
+            filled_with(memory, values)
+            for memory, values in zip(
+                inputs, (numbers(y.shape, dtype, rng), given_thresholds, factors), strict=True
+            )
+        )
+        kept = (uniforms(place, y.shape) >= t) & np.isfinite(factor)
+        with np.errstate(all="ignore"):
+            product = x.astype(value.dtype) * factor
+            result = np.where(kept, product, value.dtype.type(0)).astype(dtype)
+    else:
+        kept = kept_at(place, y.shape, threshold)
+        arrays: list[Array | None] = [
+            filled_with(memory, numbers(y.shape, dtype, rng)) for memory in inputs
+        ]
+        words = what.split()
+        if "back" in words:
+            there = [*arrays, *[None] * (3 - len(arrays))]
+            result = joint.bias_act_dropped_backward(kept, words[1], scale, *there)  # type: ignore[arg-type]
+        else:
+            first, *rest = arrays
+            bias = rest.pop(0) if "bias" in words else None
+            residual = rest.pop(0) if "residual" in words else None
+            assert first is not None
+            result = joint.bias_act_dropped(kept, words[0], scale, first, bias, residual)
+        with np.errstate(all="ignore"):
+            result = result.astype(dtype)
+    index, strides = placement.place(
+        y.shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
+    )
+    source, *operands = (memory.array for memory in inputs)
+    driver.apply(
+        operation, source, y, index, strides, *KEY, threshold, value, operands=tuple(operands)
+    )
+    assert_same_numbers(y.copy("C"), result)
+    y[...] = np.frombuffer(bytes([POISON]) * dtype.itemsize, dtype)[0]
+    assert (out.memory == POISON).all()
+
+
+def dtypes_of(what: str) -> list[np.dtype[Any]]:
+    operation, dtype = operation_of(what), DTYPES[what.split()[-1]]
+    if operation.own:
+        return [dtype, np.dtype(np.uint32), computed(dtype)]
+    return [dtype] * len(operation.operands)
+
+
+@st.composite
+def cases(draw: Callable[..., Any], operations: list[str]) -> dict[str, Any]:
+    rank = draw(st.integers(0, 4))
+    most = {0: 1, 1: 5000, 2: 70, 3: 16, 4: 8}[rank]
+    shape = tuple(draw(st.integers(1, most)) for _ in range(rank))
+    axes = st.permutations(range(rank)).map(tuple)
+    plain = st.tuples(st.just(tuple(range(rank))), st.just((1,) * rank))
+    stepped = st.tuples(axes, st.tuples(*(st.sampled_from([1, 1, 1, 2, -1]) for _ in shape)))
+    repeated = st.tuples(axes, st.tuples(*(st.sampled_from([0, 0, 1, 1, -1]) for _ in shape)))
+    place: dict[str, Any] = {}
+    full = shape
+    where = draw(st.sampled_from(["whole", "offset", "shard"]))
+    if where == "offset":
+        place["offset"] = draw(st.integers(0, 2**62))
+    elif where == "shard":
+        start = tuple(draw(st.integers(0, 9)) for _ in shape)
+        full = tuple(s + n + draw(st.integers(0, 9)) for s, n in zip(start, shape, strict=True))
+        place |= {"offset": start, "global_shape": full}
+    if draw(st.booleans()):
+        place["noise_shape"] = tuple(draw(st.sampled_from([1, n])) for n in full)
+    by = st.sampled_from([0, 0, 0, 4, 8, 1, 2, 6, 12])
+    return {
+        "what": draw(st.sampled_from(operations)),
+        "shape": shape,
+        "place": place,
+        "y": (draw(by), *draw(st.one_of(plain, stepped))),
+        "inputs": [(draw(by), *draw(st.one_of(plain, stepped, repeated))) for _ in range(3)],
+        "threshold": draw(
+            st.one_of(st.sampled_from([0, 1, 1 << 31, ALWAYS - 1, ALWAYS]), st.integers(0, ALWAYS))
+        ),
+        "tie": draw(st.sampled_from([None, 0, 1])),
+        "seed": draw(st.integers(0, 10**6)),
+        "wide": draw(st.booleans()),
+        "few_blocks": draw(st.booleans()),
+    }
+
+
+def check_case(case: dict[str, Any]) -> None:
+    shape, place, what, threshold = (case[k] for k in ("shape", "place", "what", "threshold"))
+    rng = np.random.default_rng(case["seed"])
+    if case["tie"] is not None:
+        threshold = tied_threshold(place, shape, case["seed"], case["tie"])
+    dtypes = dtypes_of(what)
+    out = made(shape, dtypes[0], *case["y"])
+    inputs = [made(shape, d, *how) for d, how in zip(dtypes, case["inputs"], strict=False)]
+    with settings_of_launches(
+        **(WIDE if case["wide"] else {}), **({"MAX_BLOCKS": 2} if case["few_blocks"] else {})
+    ):
+        check(what, out, inputs, threshold, rng, **place)
+
+
+@settings(max_examples=80)
+@given(case=cases(QUICK))
+def test_anything_is_treated(case: dict[str, Any]) -> None:
+    check_case(case)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000)
+@given(case=cases(EXACT))
+def test_anything_at_all_is_treated(case: dict[str, Any]) -> None:
+    check_case(case)
+
+
+@pytest.mark.parametrize("what", thinned(lambda what: what in QUICK, EXACT))
+def test_operands_of_every_alignment_are_treated(what: str, rng: np.random.Generator) -> None:
+    dtypes = dtypes_of(what)
+    for by in range(0, 16, 3):
+        out = made((4200,), dtypes[0], by)
+        inputs = [made((4200,), d, (by * k + k) % 16) for k, d in enumerate(dtypes)]
+        check(what, out, inputs, 0x4CCC8123, rng, offset=by)
+
+
+# Strides of operands beside x of shape (6, 8, 16), by name: 1 an axis of their own, 0 one repeated.
+SPREADS = {
+    "dense": (1, 1, 1),
+    "a row": (0, 0, 1),
+    "a channel": (0, 1, 0),
+    "a sample": (1, 0, 0),
+    "one": (0, 0, 0),
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "spread"),
+    thinned(
+        lambda what, spread: what in QUICK,
+        ["each float32", "each bfloat16", "each float64", "relu bias residual float16"],
+        SPREADS,
+    ),
+)
+def test_dense_arrays_are_one_line_and_repeated_ones_rows(
+    what: str, spread: str, cuda_on_host: HostLauncher, rng: np.random.Generator
+) -> None:
+    shape, steps = (6, 8, 16), SPREADS[spread]
+    first, *others = dtypes_of(what)
+    inputs = [made(shape, first), *(made(shape, d, 0, None, steps) for d in others)]
+    check(what, made(shape, first), inputs, 0x4CCC8123, rng)
+    form = "flat" if spread == "dense" else "line"
+    assert cuda_on_host.names[-1] == f"{operation_of(what).name}_{form}_32"
+
+
+@pytest.mark.parametrize(
+    ("what", "widths"),
+    [
+        # Of a group of 8 elements: 16 bytes, and 32 in two accesses.
+        ("each float16", (16, 16, 16)),
+        # Of one of 2 elements, thresholds are 8 bytes.
+        ("each float64", (16, 8, 16)),
+        ("identity bias residual float32", (16, 16, 16)),
+    ],
+)
+def test_rows_are_loaded_as_widely_as_they_lie(what: str, widths: tuple[int, ...]) -> None:
+    operation = operation_of(what)
+    sizes = [operation.storage.itemsize, *(storage.itemsize for storage in operation.operands)]
+    for repeated, moved in ((False, 0), (True, 0), (False, 4)):
+        strides = [(32 * size, size) for size in sizes]
+        if repeated:
+            strides[2:] = [(0, size) for size in sizes[2:]]
+        phases = (0, 0, *[moved] * (len(sizes) - 2))
+        (piece,) = launch.pieces(operation, (50, 32), tuple(strides), c_strides((50, 32)), phases)
+        assert ("flat" in piece.kernel) is not repeated
+        *_, y, x, a, b = launch.LAYOUT.unpack(piece.layout[: launch.LAYOUT.size])[6:14]
+        assert y == 0
+        assert (x, a, b) == (widths if not moved else (16, *(min(4, w) for w in widths[1:])))
+
+
+def test_thresholds_that_are_uniforms_are_settled(rng: np.random.Generator) -> None:
+    n, dtype = 5003, np.dtype(np.float32)
+    u = uniforms({}, (n,)).astype(np.int64)
+    x, one = np.ones(n, dtype), np.broadcast_to(np.float32(1), (n,))
+    for by, kept in ((0, True), (1, False), (-1, True)):
+        t = np.clip(u + by, 0, 2**32 - 1).astype(np.uint32)
+        y = poisoned((n,), dtype)
+        driver.apply(
+            driver.dropping_each(dtype), x, y, 0, None, *KEY, 1, np.zeros(()), operands=(t, one)
+        )
+        assert (y == np.float32(kept)).all()
+
+
+@pytest.mark.parametrize("dtype", thinned(lambda dtype: dtype == np.float32, FLOATS), ids=str)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_nan_and_infinity_vanish_where_dropped(dtype: np.dtype[Any], order: Any) -> None:
+    shape = (40, 41)
+    t = np.full(shape, 1 << 31, np.uint32)
+    factor = np.full(shape, 2, computed(dtype))
+    factor[::3], t[::3] = np.inf, 0  # all of it dropped
+    kept = kept_at({}, shape, 1 << 31)
+    kept[::3] = False
+    for bad in (np.nan, np.inf, -np.inf, -1.0):
+        x, y = np.full(shape, bad, dtype, order=order), poisoned(shape, dtype)
+        operation = driver.dropping_each(dtype)
+        driver.apply(operation, x, y, 0, None, *KEY, 1, np.zeros(()), operands=(t, factor))
+        assert_same_numbers(y, np.where(kept, x * dtype.type(2), dtype.type(0)))
+        assert not np.signbit(y[~kept]).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_relu_of_zeros_and_of_what_is_no_number(dtype: np.dtype[Any]) -> None:
+    info = np.finfo(np.float32) if dtype.name == "bfloat16" else np.finfo(dtype)
+    t = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, info.tiny, -info.tiny], dtype)
+    least = np.array([1], f"u{dtype.itemsize}").view(dtype)
+    t = np.concatenate([t, least, -least])
+    zeros = np.zeros_like(t)
+    with np.errstate(invalid="ignore"):  # of which bfloat16's comparison warns
+        positive = np.where(t <= 0, zeros, t)
+    one = np.ones((), computed(dtype))
+    y, dx = poisoned(t.shape, dtype), poisoned(t.shape, dtype)
+    relu = driver.bias_act_dropping(dtype, "relu", True, True)
+    driver.apply(relu, t, y, 0, None, *KEY, 0, one, operands=(zeros, zeros))
+    assert_same_numbers(y, positive)
+    back = driver.bias_act_dropping_backward(dtype, "relu", True)
+    driver.apply(back, t, dx, 0, None, *KEY, 0, one, operands=(t, zeros))
+    assert_same_numbers(dx, positive)
+
+
+def test_nothing_is_drawn_where_all_is_certain(
+    cuda_on_host: HostLauncher, rng: np.random.Generator
+) -> None:
+    shape, dtype = (40, 50), np.dtype(np.float32)
+    for threshold in (0, ALWAYS):
+        inputs = [made(shape, dtype), made(shape, dtype, 0, None, (0, 1)), made(shape, dtype)]
+        check("identity bias residual float32", made(shape, dtype), inputs, threshold, rng)
+        assert cuda_on_host.names[-1] == "identity_bias_residual_drop_float32_runs_32"
+    with pytest.raises(KeyError):
+        driver.dropping_each(np.dtype(np.int32))

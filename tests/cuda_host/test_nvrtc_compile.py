@@ -1,0 +1,81 @@
+"""The CUDA C++ compiles for every architecture, without a GPU, and no kernel uses local memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastdrop_kernels.cuda import modules, operations
+from tests.support import nvrtc
+from tests.support.cuda_host.functors import FUNCTORS
+
+pytestmark = pytest.mark.skipif(nvrtc.library() is None, reason=nvrtc.ABSENT)
+
+# Of the operations of several operands, those that need the most registers or instructions.
+JOINT = (
+    operations.bias_act_drop("bfloat16", "gelu", True, True),
+    operations.bias_act_drop("float32", "relu", True, True),
+    operations.bias_act_drop_backward("float16", "gelu", True),
+    operations.bias_act_drop_backward("float64", "gelu", True),
+)
+# Each module takes a compiler some seconds. `python -m tests.support.nvrtc` has all for all
+# architectures; here are dropout, masks and fills, and of the others those with the fewest
+# registers to spare.
+PLAIN = (*operations.DROPS.values(), *operations.FILLS.values(), operations.MARK, operations.PACK)
+TIGHT = (
+    operations.ALPHAS["bfloat16"],
+    operations.GAUSSIAN_DROPS["float16"],
+    operations.GAUSSIAN_ADDS["bfloat16"],
+    operations.DROPS_EACH["float16"],
+    operations.FILLS_EACH[1],
+)
+ENDS = nvrtc.ARCHITECTURES[0], nvrtc.ARCHITECTURES[-1]
+
+
+def architectures(operation: operations.Operation) -> tuple[str, ...]:
+    """Those that an operation is compiled for here.
+
+    Half types are rounded in other ways on each architecture; fills, which only move, are alike.
+    """
+    if operation in operations.FILLS.values():
+        return ENDS[1:]
+    return nvrtc.ARCHITECTURES if "float16" in operation.name else ENDS
+
+
+CASES = [
+    *((o, a) for o in PLAIN for a in architectures(o)),
+    *((o, "sm_90") for o in (*TIGHT, *FUNCTORS, *JOINT)),
+]
+# Two to three seconds each.
+QUICK = [("drop_bfloat16", "sm_75"), ("drop_float16", "sm_80"), ("drop_bfloat16", "sm_90")]
+
+
+@pytest.mark.parametrize(
+    ("operation", "architecture"),
+    [
+        pytest.param(
+            o, a, id=f"{o.name}-{a}", marks=[] if (o.name, a) in QUICK else pytest.mark.slow
+        )
+        for o, a in CASES
+    ],
+)
+def test_a_module_compiles_to_kernels_that_stay_in_registers(
+    operation: operations.Operation, architecture: str
+) -> None:
+    module = operation.module
+    cubin, ptx, reports = nvrtc.compiled(module, architecture)
+    assert cubin.startswith(b"\x7fELF")
+    assert set(reports) == {
+        modules.kernel_name(module, form, narrow)
+        for form in module.forms
+        for narrow in (False, True)
+    }
+    for kernel, report in reports.items():
+        assert report.stack == report.spilled == 0, kernel
+        assert report.registers <= 65536 // modules.THREADS // 2, kernel  # two blocks at once
+    if operation in operations.EVERY or "relu" in operation.name:
+        assert ".ftz" not in ptx, "subnormal numbers would be taken for zeros"
+        assert "fma." not in ptx, "products would not be rounded before they are added to"
+
+
+def test_the_module_that_advances_keys_compiles() -> None:
+    assert set(nvrtc.compiled(modules.ADVANCE, "sm_90").reports) == {"advance"}

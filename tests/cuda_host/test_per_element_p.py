@@ -1,0 +1,115 @@
+"""A p of each element in CUDA C++, compiled for the host: what compares, and fills and marks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastdrop._check import placement
+from fastdrop_kernels import contract
+from fastdrop_kernels import probabilities as chances
+from fastdrop_kernels.cuda import driver
+from tests.cuda_host.test_multi_operand import SPREADS, filled_with, thresholds_near, uniforms
+from tests.support.cuda_host.cases import KEY, Made, made
+from tests.support.cuda_host.host import HostLauncher
+from tests.support.oracle import POISON, Array
+from tests.support.thinning import thinned
+
+FILLED = [np.dtype(d) for d in (np.uint8, np.uint16, np.float32, np.float64, np.complex128)]
+MARKED = np.dtype(np.bool_)
+WIDE = np.dtype(np.uint64)
+
+
+def check(out: Made, inputs: list[Made], rng: np.random.Generator, **place: Any) -> None:
+    """Fill, or mark where there is no x; y must be what NumPy says, and no other byte change."""
+    y = out.array
+    drawn = uniforms(place, y.shape)
+    near = thresholds_near(drawn, rng).astype(np.uint64)
+    # At 2**32 an element is dropped whatever is drawn.
+    near = np.where(rng.random(y.shape) < 0.1, np.uint64(2**32), near)
+    *xs, last = inputs
+    t = filled_with(last, near)
+    index, strides = placement.place(
+        y.shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
+    )
+    if xs:
+        value = np.array(77, y.dtype)
+        x = filled_with(xs[0], rng.integers(0, 77, y.shape).astype(y.dtype))
+        operation, source = driver.filling_each(y.dtype), xs[0].array
+    else:
+        value, x = np.zeros((), np.uint8), np.ones(y.shape, np.bool_)
+        operation, source = driver.marking_each(), y
+    driver.apply(
+        operation, source, y, index, strides, *KEY, 1, value, operands=(last.array,)
+    )  # fmt: skip
+    expected = np.where(drawn >= t, x, value.astype(y.dtype))
+    assert np.ascontiguousarray(y).tobytes() == expected.tobytes()
+    y.view(np.uint8 if y.dtype == MARKED else y.dtype)[...] = np.frombuffer(
+        bytes([POISON]) * y.itemsize, np.uint8 if y.dtype == MARKED else y.dtype
+    )[0]
+    assert (out.memory == POISON).all()
+
+
+def arrays(dtype: np.dtype[Any], shape: tuple[int, ...], *how: Any) -> tuple[Made, list[Made]]:
+    """Return y, and x, where there is one, and thresholds that are laid as they are told to be."""
+    own = made(shape, WIDE, *how)
+    plain = made(shape, dtype)
+    return plain, [own] if dtype == MARKED else [made(shape, dtype, 4), own]
+
+
+@pytest.mark.parametrize(
+    "dtype", thinned(lambda dtype: dtype in (FILLED[0], MARKED), [*FILLED, MARKED]), ids=str
+)
+def test_filling_and_marking_by_thresholds_of_the_elements_own(
+    dtype: np.dtype[Any], cuda_on_host: HostLauncher, rng: np.random.Generator
+) -> None:
+    shape, forms = (6, 8, 16), set()
+    places: list[dict[str, Any]] = [
+        {"offset": 2**35 - 3},
+        {"noise_shape": (6, 1, 16)},
+        {"offset": (1, 2, 3), "global_shape": (9, 11, 21)},
+    ]
+    for spread in SPREADS.values():
+        for place in places:
+            check(*arrays(dtype, shape, 0, None, spread), rng, **place)
+            forms.add(cuda_on_host.names[-1].split("_")[-2])
+    check(*arrays(dtype, (5003,), 8), rng, offset=5)
+    # Fortran order, and neither: rows of what is across, and elements one by one.
+    for axes, steps in (((2, 1, 0), (1, 1, 1)), ((1, 2, 0), (2, -1, 1))):
+        out = made(shape, dtype, 0, axes, steps)
+        _, inputs = arrays(dtype, shape)
+        check(out, inputs, rng, noise_shape=(6, 8, 16) if axes[0] == 2 else (6, 1, 1))
+        forms.add(cuda_on_host.names[-1].split("_")[-2])
+    assert forms >= {"flat", "line", "panel", "any"}, forms
+
+
+def test_thresholds_and_factors_are_those_of_a_number(rng: np.random.Generator) -> None:
+    ties = (rng.integers(0, 2**32, 500) + 0.5) * 2.0**-32
+    edges = [0.0, -0.0, 1.0, 1 - 2**-53, 1 - 2**-33, 1 - 2**-32, 2**-33, 1.5 * 2**-32, 5e-324]
+    p = np.concatenate([rng.random(500), ties, edges])
+    assert chances.thresholds(p).tolist() == [contract.threshold(v) for v in p.tolist()]
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+        own = chances.factors(p, None, dtype)
+        scales = [np.inf if v == 1 else contract.scale(v) for v in p.tolist()]
+        assert own.tobytes() == np.array(scales, dtype).tobytes()
+        given = chances.factors(p, np.array(-1.5, dtype), dtype)
+        assert given.tobytes() == np.where(p == 1, np.inf, -1.5).astype(dtype).tobytes()
+
+
+def operands(operation: Any) -> list[Array]:
+    return list(driver.own_operands(operation, np.array([[0.5], [1.0]]), None))
+
+
+def test_operations_have_the_operands_that_they_read() -> None:
+    for dtype in FILLED:
+        (t,) = operands(driver.filling_each(dtype))
+        assert (t.dtype, t.tolist()) == (WIDE, [[2**31], [2**32]])
+    (t,) = operands(driver.marking_each())
+    assert (t.dtype, t.tolist()) == (WIDE, [[2**31], [2**32]])
+    half, double = np.dtype(np.float16), np.dtype(np.float64)
+    for dtype, computed in ((half, np.dtype(np.float32)), (double, double)):
+        t, factor = operands(driver.dropping_each(dtype, False))
+        assert (t.dtype, t.tolist()) == (np.dtype(np.uint32), [[2**31], [2**32 - 1]])
+        assert (factor.dtype, factor.tolist()) == (computed, [[2.0], [np.inf]])

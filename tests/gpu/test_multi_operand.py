@@ -1,0 +1,80 @@
+"""On a GPU: functions that read several arrays, beside the CPU's, and operations with p arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastdrop_kernels import contract, reference
+from tests.support import gpu_cases, joint_cases, oracle
+from tests.support.devices import Device, need_a_gpu
+from tests.support.gpu_cases import KEY, LAYOUTS
+
+need_a_gpu()
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize("dtype", gpu_cases.FLOATS, ids=lambda dtype: str(np.dtype(dtype)))
+@pytest.mark.parametrize("act", joint_cases.ACTIVATIONS)
+def test_the_epilogue_and_its_gradient(gpu: Device, dtype: Any, act: str) -> None:
+    if not gpu.takes(dtype):
+        pytest.skip(f"CuPy takes no {np.dtype(dtype)}")
+    for layout in LAYOUTS:
+        joint_cases.check_epilogue(gpu, dtype, act, layout)
+
+
+@pytest.mark.parametrize("parts", range(len(joint_cases.PARTS)))
+def test_epilogues_with_and_without_their_parts(gpu: Device, parts: int) -> None:
+    for act in ("identity", "relu", "gelu"):
+        for p in (0.0, 0.3, 1.0):
+            joint_cases.check_epilogue(gpu, "float32", act, LAYOUTS[0], parts, p)
+
+
+def test_an_epilogue_may_be_written_over_what_it_reads(gpu: Device) -> None:
+    joint_cases.check_overlap(gpu)
+
+
+@pytest.mark.parametrize("dtype", gpu_cases.FLOATS, ids=lambda dtype: str(np.dtype(dtype)))
+@pytest.mark.parametrize("spread", [(1, 1), (0, 1), (1, 0), (0, 0)], ids=str)
+def test_elements_have_thresholds_and_factors_of_their_own(
+    gpu: Device, dtype: Any, spread: tuple[int, int]
+) -> None:
+    if not gpu.takes(dtype):
+        pytest.skip(f"CuPy takes no {np.dtype(dtype)}")
+    from fastdrop_kernels.cuda import driver
+
+    rng = np.random.default_rng()
+    shape = (300, 410)
+    x = joint_cases.numbers(shape, dtype)
+    computed = np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
+    small = tuple(n if s else 1 for n, s in zip(shape, spread, strict=True))
+    index = reference.mask_index(shape)
+    words: Any = np.uint64(KEY.seed), np.uint64(KEY.stream), index
+    u = np.asarray(contract.uniform32(*words))
+    t = u[: small[0], : small[1]].astype(np.int64) + rng.integers(-1, 2, small)
+    t = np.clip(t, 0, 2**32 - 1).astype(np.uint32)
+    factor = rng.standard_normal(small).astype(computed)
+    factor[rng.random(small) < 0.1] = np.inf
+    kept = (u >= t) & np.isfinite(factor)
+    wide = np.broadcast_to(factor, shape)
+    operands = tuple(gpu.cupy.broadcast_to(gpu.put(a), shape) for a in (t, factor))
+    for transposed in (False, True):
+        given = gpu.put(np.ascontiguousarray(x.T)).T if transposed else gpu.put(x)
+        y = gpu.cupy.empty_like(given)
+        operation, nothing = driver.dropping_each(np.dtype(dtype)), np.zeros(())
+        driver.apply(operation, given, y, 0, None, *KEY, 1, nothing, operands=operands)
+        with np.errstate(all="ignore"):
+            product = (x.astype(computed) * wide).astype(dtype)
+        expected = np.where(kept, product, np.zeros((), dtype))
+        oracle.assert_same(np.ascontiguousarray(gpu.get(y)), expected)
+
+
+@pytest.mark.parametrize("dtype", gpu_cases.FLOATS, ids=lambda dtype: str(np.dtype(dtype)))
+@pytest.mark.parametrize("of_p", joint_cases.OF_P, ids=str)
+def test_a_p_of_each_element(gpu: Device, dtype: Any, of_p: tuple[int, ...]) -> None:
+    if not gpu.takes(dtype):
+        pytest.skip(f"CuPy takes no {np.dtype(dtype)}")
+    for layout in LAYOUTS:
+        joint_cases.check_each(gpu, dtype, layout, of_p)
