@@ -136,6 +136,26 @@ def is_step(one: Check) -> Check:
     return check
 
 
+def kept_or_lost(kept: Array, lost: Array, independent: float) -> Check:
+    """Check that each element is what is kept or what is lost, and how many are lost.
+
+    Where the two are alike, nothing can be told. Fewer decisions are independent if shared.
+    """
+
+    def check(x: Array, y: Any, p: float) -> str:
+        y = np.asarray(y[0] if isinstance(y, tuple) else y)
+        if (y.shape, y.dtype) != (kept.shape, kept.dtype):
+            return f"{y.dtype} of shape {y.shape}"
+        close = 1e-5 * float(np.abs(kept).max())
+        is_lost, is_kept = np.abs(y - lost) <= close, np.abs(y - kept) <= close
+        if wrong := int(np.count_nonzero(~(is_lost | is_kept))):  # so that NaN counts as wrong
+            return f"{wrong} elements are wrong"
+        told = is_lost[np.abs(kept - lost) > 2 * close]
+        return share(told, p, SIGMAS * math.sqrt(p / independent) * (independent < kept.size))
+
+    return check
+
+
 def has_moments(right: Array, independent: float) -> Check:
     """Check mean and deviation against those of a result with as many independent values."""
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import cpu, report, timing
 from .cases import CASES, Contender
-from .check import Check, has_moments, nothing
+from .check import Check, has_moments, kept_or_lost, nothing
 from .common import (
     MI,
     Array,
@@ -135,13 +135,16 @@ kept = {"draw()" if stored else "None"}
     if name.startswith("gaussian"):
         call = "rng.standard_normal(out=y, dtype=np.float32)"
         yield replace(usual, name="normals", label=LABELS["normals"], role="roof", call=call)
-    right = usual.calls(x, x)["call"]()
-    right = right[0] if isinstance(right, tuple) else right
     # Decisions that are shared, and blocks, make fewer independent values.
-    independent = (
-        right.size if noise == "x.shape" else eval(f"math.prod({noise})", {"math": math, "x": x})
-    )
-    like_usual = has_moments(right, independent / (343 if name.startswith("drop_block") else 1))
+    independent = math.prod(eval(noise, {"x": x})) / row.get("block", 1)
+    made = [
+        replace(usual, call=f"define({kept})").make(x, x)()
+        for kept in ("np.True_", "np.False_", "draw()")
+    ]
+    kept, lost, right = (each[0] if isinstance(each, tuple) else each for each in made)
+    like_usual = has_moments(right, independent)
+    if row.get("draws", True) and "probabilities" not in setup:
+        like_usual = kept_or_lost(kept, lost, independent)
     ours = replace(usual, call=row["ours"], role="ours", check=like_usual)
     if row.get("exact", True):
         mask = f"fd.dropout_mask({noise}, {'rates' if 'rates' in row else 'p'}, rng=key)"

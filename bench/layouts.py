@@ -205,7 +205,8 @@ def main(args: argparse.Namespace) -> int:
     sizes = usual if steady else args.sizes or usual
     if not names or any(n % MULTIPLE for n in sizes):
         raise BenchError(f"sizes have to be multiples of {MULTIPLE}" if names else "no such layout")
-    passes = (2 if args.check else PROCESSES) if steady else PASSES if args.against else 1
+    passes = (PROCESSES if steady else PASSES) if steady or args.against else 1
+    passes = min(passes, 2) if args.check else passes
     seconds = STEADY_SECONDS if steady else args.seconds or SECONDS
     cells = [(name, n) for n in sizes for name in names]
     found = _passes(trees, cells, passes, 0.0 if args.check else seconds)

@@ -71,12 +71,13 @@ def _memory_here(name: str, elements: int, step: bool) -> list[Row]:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         before = _status("VmRSS")
         output, kept = calls["there"]() if step else (calls["call"](), None)
+        result = min(x.nbytes, _new_bytes(output, y))  # peaks are beyond one output like x
         if not step:
-            return {"forward": _status("VmHWM") - before - _new_bytes(output, y)}
+            return {"forward": _status("VmHWM") - before - result}
         time.sleep(FREED_SECONDS)
         held = _status("VmRSS") - before - _new_bytes(output, y)
-        new = _new_bytes(output, y) + _new_bytes(calls["back"](kept), dx)
-        return {"step": _status("VmHWM") - before - new, "kept": held}
+        result += min(x.nbytes, _new_bytes(calls["back"](kept), dx))
+        return {"step": _status("VmHWM") - before - result, "kept": held}
 
     # At a part of the size, where what a library's own allocator keeps of a warm-up would not show.
     own = {"torch", "jax", "tensorflow"} & {*contender.needs}
