@@ -24,7 +24,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "output": {"type": Path, "metavar": "FILE", "help": "where to write (default: bench/results)"},
     "results": {"type": Path, "metavar": "FILE", "help": "results file (default: all)"},
     "threshold": {"type": parse_positive, "help": "least change that counts (default: 0.1)"},
-    "all": {"action": "store_true", "help": "show every figure"},
     "fail": {"action": "store_true", "help": "exit 1 where something is slower or gone"},
 }
 # Command: module, options, help.
@@ -38,7 +37,7 @@ COMMANDS = {
     "start": ("processes", "only check output", "the first call of fresh processes"),
     "steady": ("layouts", "check output", "the plain calls in many fresh processes"),
     "gpu": ("gpu", "first quick only sizes dtypes output", "the same on a GPU"),
-    "compare": ("compare", "old new threshold all fail", "what is slower in a newer file"),
+    "compare": ("compare", "old new threshold fail", "what is slower in a newer file"),
     "readme": ("readme", "check", "write the tables of the pages from the results"),
     "plot": ("plot", "results output", "draw the results"),
 }

@@ -70,12 +70,11 @@ def drop_in_chunks(x: Array, s: Any, y: Array, mask: Array, keep: Any = None) ->
     return y
 
 
-def taped(tf: Any, x: Any, forward: Callable[[], Any]) -> tuple[Any, Any]:
-    """Go forward under a gradient tape of TensorFlow, which keeps what it needs."""
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = forward()
-    return y, (tape, y)
+def softmax(x: Array) -> Array:
+    """Return the softmax along the last axis."""
+    odds: Array = np.exp(x - x.max(axis=-1, keepdims=True))
+    odds /= odds.sum(axis=-1, keepdims=True)
+    return odds
 
 
 @functools.lru_cache(maxsize=1)
@@ -87,7 +86,7 @@ def rates(*shape: int) -> Array:
 
 # What snippets see, beside the libraries that they need.
 _NAMES = {"np": np, "itertools": itertools, "math": math, "CHUNK": CHUNK}
-_NAMES |= {f.__name__: f for f in (keeper, drop_in_chunks, taped, rates, placed, fresh_output)}
+_NAMES |= {f.__name__: f for f in (keeper, drop_in_chunks, softmax, rates, placed, fresh_output)}
 _NAMES |= {"normal": functools.partial(fresh_input, seed=0)}
 _NAMES |= {"draw": checks.draw, "scaled": checks.scaled}
 _LIBRARIES = {
@@ -196,13 +195,7 @@ class Contender:
         return step
 
     def validate(self, x: Array, y: Array) -> None:
-        """Make one call and check all of its result; y is poisoned first.
-
-        Raises
-        ------
-        Wrong
-            Naming the contender, the size and what is wrong.
-        """
+        """Make one call and check all of its result; y is poisoned first."""
         y.fill(np.nan)
         self.set_threads()
         if self.right:

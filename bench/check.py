@@ -5,6 +5,7 @@ A check takes the input, what the contender returned and p, and says what is wro
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -104,9 +105,7 @@ def is_dropout(x: Array, y: Any, p: float, rate: float | None = None) -> str:
     return share(zero, rate, RATE_ROUNDING if rate else 0.0)
 
 
-def is_scaled(x: Array, y: Any, p: float) -> str:
-    """Check the roof: every element is x / (1 - p)."""
-    return is_dropout(x, y, p, rate=0.0)
+is_scaled = functools.partial(is_dropout, rate=0.0)  # the roof drops nothing
 
 
 def is_ours(x: Array, y: Any, p: float) -> str:
@@ -177,5 +176,4 @@ def nothing(x: Array, y: Any, p: float) -> str:
     return ""
 
 
-CHECKS: dict[str, Check] = {"dropout": is_dropout, "scaled": is_scaled, "ours": is_ours}
-CHECKS["nothing"] = nothing
+CHECKS = {"dropout": is_dropout, "scaled": is_scaled, "ours": is_ours, "nothing": nothing}

@@ -78,10 +78,9 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 def parse_positive(text: str) -> float:
     """Read a positive, finite number."""
-    with contextlib.suppress(ValueError):
-        if 0 < (value := float(text)) < float("inf"):
-            return value
-    raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    if not 0 < (value := float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
 
 
 def chosen(names: Sequence[str] | None, known: Sequence[str], what: str) -> tuple[str, ...]:
@@ -166,9 +165,8 @@ def usable_cpus() -> int:
 
 def version(package: str) -> str | None:
     """Version of a package; None if it is not installed."""
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(package)
-    return None
+    found = [d.version for d in importlib.metadata.distributions(name=package)]
+    return found[0] if found else None
 
 
 def hardware() -> dict[str, Any]:

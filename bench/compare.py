@@ -37,22 +37,13 @@ class Change(NamedTuple):
 def figures(results: Results) -> dict[Place, tuple[float, float, float]]:
     """Return ratios with their quartiles, and bytes of memory with their grain, by place."""
     found = {}
-    for row in results["rows"]:
-        variant = row.get("variant", row.get("measure"))
-        place = (
-            row["section"],
-            row.get("contender"),
-            row.get("dtype"),
-            variant,
-            row.get("elements"),
-        )
-        if "bytes" in row:
-            grain = MEMORY_GRAIN / 2
-            found[place] = (row["bytes"], row["bytes"] - grain, row["bytes"] + grain)
-        elif "base" in row:
-            low, high = (row[q] or row["ratio"] for q in ("ratio_q1", "ratio_q3"))
-            found[place] = (row["ratio"], low, high)
-    return found  # type: ignore[return-value]
+    for row in (row for row in results["rows"] if "contender" in row):
+        variant = str(row.get("variant", row.get("measure")))
+        ratio, grain = float(row["ratio" if "base" in row else "bytes"]), MEMORY_GRAIN / 2
+        low, high = row.get("ratio_q1", ratio - grain), row.get("ratio_q3", ratio + grain)
+        place = (row["section"], row["contender"], row["dtype"], variant, row["elements"])
+        found[place] = (ratio, ratio if low is None else low, ratio if high is None else high)
+    return found
 
 
 def compare(old: Results, new: Results) -> list[Change]:
@@ -67,10 +58,9 @@ def compare(old: Results, new: Results) -> list[Change]:
 
 def gone(old: Results, new: Results) -> list[tuple[str, str]]:
     """List contenders of ours that have no figure any more in a section that was run."""
-    left = {place[:2] for place in figures(new)}
+    left, about = {place[:2] for place in figures(new)}, old["contenders"]
     lost = {place[:2] for place in figures(old)} - left
-    sections, about = {section for section, _ in left}, old["contenders"]
-    return sorted(p for p in lost if p[0] in sections and about[p[1]]["role"] == "ours")
+    return sorted(p for p in lost if p[0] in dict(left) and about[p[1]]["role"] == "ours")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -94,13 +84,12 @@ def main(args: argparse.Namespace) -> int:
     # More memory is never noise. 10% less than it was is what takes 1 / 1.1 of the time.
     worse = [c for c in ours if c.moved > limit or (c.moved > 0 and c.place[0] == "memory")]
     better = [c for c in reversed(ours) if c.moved < 1 / (1 + limit) - 1]
-    shown = {"Regressions": worse, "Improvements": better} | ({"All": changes} if args.all else {})
-    for title, found in shown.items():
+    for title, found in (("Regressions", worse), ("Improvements", better)):
         heads = ("section", "contender", "dtype", "variant", "elements", "old", "new", "change")
         table = Table(*heads)
         for change in found:
-            moved = f"{change.moved:+.0%}" if change.place[0] != "memory" else ""
             cells = (*change.place[:4], size_label(change.place[4]))
+            moved = f"{change.moved:+.0%}" if change.place[0] != "memory" else ""
             table.add_row(*map(Text, cells), f"{change.old:.3g}", f"{change.new:.3g}", moved)
         if found:
             out.print(Text(title, style="bold"), table, sep="\n")

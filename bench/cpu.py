@@ -11,24 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import cases, processes, report, results, timing
+from . import cases, common, processes, report, results, timing
 from .cases import BY_NAME, CASES, CONTENDERS, ROOF, Contender, as_step, available, in_dtype
 from .check import Wrong
-from .common import (
-    KI,
-    Array,
-    BenchError,
-    P,
-    Tell,
-    chosen,
-    default_threads,
-    failure,
-    fresh_input,
-    fresh_output,
-    progress,
-    size_label,
-    usable_cpus,
-)
+from .common import KI, Array, BenchError, P, Tell, chosen, failure
 
 SECONDS, QUICK_SECONDS = 180.0, 4.0
 LIMIT_SECONDS = 6.0  # a contender whose call would take longer is left out at that size
@@ -58,7 +44,7 @@ def contenders(name: str) -> Iterator[Contender]:
         more = section["more"].get(dtype, ())
         yield from (in_dtype(BY_NAME[who], dtype) for who in (*section["contenders"], *more))
     if name == "threads":
-        for n in thread_counts(usable_cpus()):
+        for n in thread_counts(common.usable_cpus()):
             variant = f"{n} thread{'s' if n > 1 else ''}"
             yield replace(BY_NAME["fastdrop"], threads=n, variant=variant)
 
@@ -122,15 +108,15 @@ def _section(
         limit = LIMIT_SECONDS / elements
         late = [i for i, r in slow.items() if r["seconds"] / r["elements"] > limit and i != ROOF.id]
         if late:
-            where = f"{name}, {size_label(elements)}: left out, for a call would take over"
+            where = f"{name}, {common.size_label(elements)}: left out, for a call would take over"
             notes.append(f"{where} {LIMIT_SECONDS:g} s: {', '.join(late)}")
 
         def doing(part: float, done: int = done, elements: int = elements) -> None:
-            tell(f"{name}, {size_label(elements)}", (done + part) / len(sizes))
+            tell(f"{name}, {common.size_label(elements)}", (done + part) / len(sizes))
 
         def operands(dtype: str, elements: int = elements) -> tuple[Array, Array]:
-            x = fresh_input(elements, dtype)
-            return x, fresh_output(x)
+            x = common.fresh_input(elements, dtype)
+            return x, common.fresh_output(x)
 
         doing(0.0)
         here = [c for c in members if c.id not in late]
@@ -145,7 +131,7 @@ def collect(args: argparse.Namespace, names: Sequence[str]) -> results.Results:
     seconds = args.seconds or (QUICK_SECONDS if args.quick else SECONDS)
     shares = {name: SECTIONS[name]["share"] for name in names if name != MEMORY}
     rows, notes = list[results.Row](), list[str]()
-    with progress() as tell:
+    with common.progress() as tell:
         for done, name in enumerate(names):
 
             def doing(what: str, part: float, done: int = done) -> None:
@@ -167,7 +153,7 @@ def collect(args: argparse.Namespace, names: Sequence[str]) -> results.Results:
     present = {row["contender"] for row in rows}
     entrants = [c for c in cases.EVERYONE if c.name in present]
     libraries = {c.needs[0]: c.threads for c in entrants if c.needs and c.threads}
-    threads = {n: t if t == "own" else default_threads(n) for n, t in libraries.items()}
+    threads = {n: t if t == "own" else common.default_threads(n) for n, t in libraries.items()}
     settings = {"p": P, "seconds": seconds, "threads": threads, "check": args.check}
     labels = {c.name: {"label": c.label, "role": c.role} for c in entrants}
     return results.made(rows, settings, labels, notes)

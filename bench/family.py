@@ -7,7 +7,6 @@ validates and times those.
 from __future__ import annotations
 
 import argparse
-import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,20 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from . import cpu, report, timing
+from . import common, cpu, report, timing
 from .cases import CASES, Contender
 from .check import Check, has_moments, kept_or_lost, nothing
-from .common import (
-    MI,
-    Array,
-    BenchError,
-    P,
-    chosen,
-    fresh_input,
-    fresh_output,
-    progress,
-    size_label,
-)
+from .common import MI, Array, BenchError, P, chosen
 from .results import Row, made
 
 SECONDS, SIZES = 90.0, (MI, 16 * MI)
@@ -45,30 +34,16 @@ MEMBERS: dict[str, dict[str, Any]] = {row["name"]: row for row in CASES["family"
 _rng = np.random.default_rng()
 
 
-@functools.lru_cache(maxsize=4)
-def _given(name: str, shape: tuple[int, ...]) -> Array:
-    rng = np.random.default_rng([*name.encode(), *shape])
-    if name == "rates":  # P on average, from half of it to half more
-        return np.asarray(P * (np.float32(0.5) + rng.random(shape, np.float32)))
-    return rng.standard_normal(shape, np.float32)
-
-
 def like(x: Any, name: str) -> Array:
-    """Return an array of that name and x's shape, or a bias, alike for all who ask."""
-    return _given(name, tuple(x.shape[-1:] if name == "bias" else x.shape))
+    """Return normal numbers of x's shape, or a bias, alike for all who ask by that name."""
+    shape = tuple(x.shape[-1:] if name == "bias" else x.shape)
+    return np.random.default_rng([*name.encode(), *shape]).standard_normal(shape, np.float32)
 
 
 def alpha(x: Array, kept: Array, p: float) -> Any:
     """Return alpha dropout, as SELUs need it."""
     a = ((ALPHA**2 * p + 1) * (1 - p)) ** -0.5
     return np.float32(a) * np.where(kept, x, np.float32(-ALPHA)) + np.float32(a * ALPHA * p)
-
-
-def softmax(x: Array) -> Array:
-    """Return the softmax along the last axis."""
-    e: Array = np.exp(x - x.max(axis=-1, keepdims=True))
-    e /= e.sum(axis=-1, keepdims=True)
-    return e
 
 
 def gelu_tanh(t: Array) -> Array:
@@ -99,7 +74,7 @@ def refreshed(work: Any, source: Any, turn: Callable[[], int]) -> Any:
     return work
 
 
-_NAMES = {f.__name__: f for f in (like, alpha, softmax, gelu_tanh, blocks, refreshed)}
+_NAMES = {f.__name__: f for f in (like, alpha, gelu_tanh, blocks, refreshed)}
 _NAMES |= {"one": np.float32(1), "zero": np.float32(0)}
 
 
@@ -170,14 +145,14 @@ def main(args: argparse.Namespace) -> int:
     seconds = args.seconds or SECONDS
     rows: list[Row] = []
     notes: list[str] = []
-    with progress() as tell:
+    with common.progress() as tell:
         for done, (name, n) in enumerate(groups):
-            tell(f"{name}, {size_label(n)}", done / len(groups))
+            tell(f"{name}, {common.size_label(n)}", done / len(groups))
             shape = eval(MEMBERS[name].get("shape", "(n,)"), {"n": n})
-            x = fresh_input(n, seed=0).reshape(shape)
+            x = common.fresh_input(n, seed=0).reshape(shape)
             effort = timing.ONCE if args.check else timing.FULL
             ways, part = contenders(name, x), seconds / len(groups)
-            operands = lambda dtype, x=x: (x, fresh_output(x))  # noqa: E731
+            operands = lambda dtype, x=x: (x, common.fresh_output(x))  # noqa: E731
             rows += cpu.timed("family", ways, operands, part, notes, effort)
     labels = {way: {"label": label, "role": "peer"} for way, label in LABELS.items()}
     for way in labels:

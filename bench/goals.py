@@ -32,10 +32,9 @@ class Verdict:
         """Held, acceptable, MISSED, or not measured."""
         if self.value is None:
             return "not measured"
+        sign = -1 if self.at_least else 1
         for bound, state in ((self.limit, "held"), (self.acceptable, "acceptable")):
-            if bound is not None and (
-                self.value >= bound if self.at_least else self.value <= bound
-            ):
+            if bound is not None and sign * self.value <= sign * bound:
                 return state
         return "MISSED"
 
@@ -68,9 +67,7 @@ def values(results: Results) -> dict[str, Any]:
         sizes = sorted({n for _, n in by if low <= n <= high})
         return [(by[mine, n], by[other, n]) for n in sizes if {(mine, n), (other, n)} <= set(by)]
 
-    def times(
-        section: str, mine: str, other: str, low: int = 0, high: float = float("inf")
-    ) -> list[float]:
+    def times(section: str, mine: str, other: str, low: int = 0, high: float = 1e99) -> list[float]:
         return [a["ratio"] / b["ratio"] for a, b in pairs(section, mine, other, low, high)]
 
     def both(section: str, mine: str, other: str, **limits: Any) -> list[float]:

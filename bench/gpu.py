@@ -1,4 +1,4 @@
-"""``python -m bench gpu``: dropout on a GPU beside copying, torch, Triton, JAX and the CuPy idiom.
+"""``python -m bench gpu``: dropout on a GPU beside copying, torch, JAX and the CuPy idiom.
 
 Every contender (`cases.toml` has them) is validated first: fastdrop exactly, peers by what they
 drop. Each call is timed by CUDA events (`cupyx.profiler`), over inputs that are rotated so that
@@ -10,7 +10,6 @@ runs the tests marked gpu, and a sanitizer where there is one, and measures a fe
 from __future__ import annotations
 
 import argparse
-import functools
 import gc
 import importlib.util
 import itertools
@@ -24,29 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from . import report
+from . import common, report
 from .cases import CASES, Calls, compiled
 from .check import Wrong, is_dropout, key, same_bits, scaled
-from .common import (
-    HALF,
-    KI,
-    MI,
-    ROOT,
-    Array,
-    BenchError,
-    P,
-    chosen,
-    dtype_of,
-    failure,
-    load,
-    progress,
-    size_label,
-    version,
-)
+from .common import KI, MI, Array, BenchError, P, chosen, load
 from .results import Results, Row, made
 from .timing import summarise
 
-DTYPES = (*HALF, "float32", "float64")
+DTYPES = (*common.HALF, "float32", "float64")
 SIZES, QUICK = tuple(64 * KI << 2 * n for n in range(8)), (64 * KI, 16 * MI, 256 * MI)
 ROUNDS, QUICK_ROUNDS = 15, 5
 BATCH_SECONDS, MOST_CALLS = 3e-3, 200
@@ -60,8 +44,7 @@ def load_cupy() -> Any:
     """Import CuPy, and see that there is a device; without one a BenchError says why."""
     try:
         cupy = load("cupy")
-        if not cupy.cuda.runtime.getDeviceCount():
-            raise BenchError("no GPU")
+        cupy.cuda.Device().compute_capability  # noqa: B018 - which fails without one
     except ImportError as error:
         raise BenchError(f"CuPy cannot be imported ({error}): pip install -e '.[cuda13]'") from None
     except Exception as error:
@@ -83,28 +66,6 @@ def facts(cupy: Any) -> dict[str, Any]:
     }
 
 
-def _seeded(x, y, n, p, scale, seed, BLOCK: "tl.constexpr"):  # type: ignore  # noqa
-    """Drop as Triton users write it: a uniform an element from a seed and the element's index."""
-    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)  # type: ignore  # noqa
-    inside = index < n
-    values = tl.load(x + index, mask=inside)  # type: ignore  # noqa
-    kept = tl.rand(seed, index) >= p  # type: ignore  # noqa
-    tl.store(y + index, tl.where(kept, values * scale, 0.0), mask=inside)  # type: ignore  # noqa
-
-
-@functools.cache
-def _triton_kernel() -> Any:
-    globals()["tl"] = load("triton.language")
-    return load("triton").jit(_seeded)
-
-
-def triton_dropout(x: Any, y: Any, p: float) -> Any:
-    """Write dropout of a tensor to another, and return that."""
-    n, block = x.numel(), 1024
-    _triton_kernel()[(-(-n // block),)](x, y, n, p, 1 / (1 - p), 2026, BLOCK=block)
-    return y
-
-
 def sets_needed(set_bytes: int, l2_bytes: int) -> int:
     """Return how many sets of arrays are needed so that none is found in the L2 cache again."""
     return max(1, math.ceil(COLD * l2_bytes / set_bytes))
@@ -121,7 +82,7 @@ class Sets:
         part = np.random.default_rng().uniform(1, 2, min(elements, MI))
         part[::2] *= -1
         self.whole = {
-            n: cupy.empty((count, elements), dtype_of(dtype)) for n in "X Y DY DX".split()
+            n: cupy.empty((count, elements), common.dtype_of(dtype)) for n in "X Y DY DX".split()
         }
         for name in ("X", "DY"):  # a part drawn on the host, repeated
             array = self.whole[name]
@@ -137,10 +98,11 @@ class Sets:
         code["view(made)"] = row.get("view", "made")
         code["allocated()"] = row.get("allocated", "cupy.get_default_memory_pool().used_bytes()")
         code["done()"] = row.get("done", "cupy.cuda.Device().synchronize()")
-        needs = [need for need in row.get("needs", ()) if need != "triton"]
-        names = {"cupy": self.cupy, "triton_dropout": triton_dropout, "n": self.count, "p": P}
+        names = {"cupy": self.cupy, "n": self.count, "p": P}
         lists = {name: list(whole) for name, whole in self.whole.items()}
-        return compiled("X, Y, DY, DX", row.get("setup", ""), code, needs, names)(**lists)
+        return compiled("X, Y, DY, DX", row.get("setup", ""), code, row.get("needs", ()), names)(
+            **lists
+        )
 
 
 def complaint(role: str, x: Array, y: Array, first: int) -> str:
@@ -155,13 +117,7 @@ def complaint(role: str, x: Array, y: Array, first: int) -> str:
 
 
 def check(row: dict[str, Any], sets: Sets, calls: Calls) -> None:
-    """Validate a step of a contender, on memory that was poisoned, at both ends and in the middle.
-
-    Raises
-    ------
-    Wrong
-        Naming contender, dtype, size and what is wrong.
-    """
+    """Validate a step of a contender on poisoned memory, at both ends and in the middle."""
     n = sets.elements
     for name in ("Y", "DX"):
         sets.whole[name].view(np.uint8).fill(0xAB)
@@ -172,15 +128,15 @@ def check(row: dict[str, Any], sets: Sets, calls: Calls) -> None:
             piece = slice(start, start + PIECE)
             x, y = sets.whole[source][0][piece].get(), result[piece].get()
             if wrong := complaint(row["role"], x, y, start):
-                raise Wrong(f"{row['label']}, {sets.dtype}, {size_label(n)}, {source}: {wrong}")
+                raise Wrong(
+                    f"{row['label']}, {sets.dtype}, {common.size_label(n)}, {source}: {wrong}"
+                )
 
 
 class Run:
     """A contender that is timed, with the next of its sets at each call."""
 
-    def __init__(
-        self, row: dict[str, Any], call: Callable[[int], Any], calls: Calls, n: int
-    ) -> None:
+    def __init__(self, row: Row, call: Callable[[int], Any], calls: Calls, n: int) -> None:
         done, turn = calls["done"], itertools.count()
         # New outputs are kept for as long as inputs are, so that they are as cold.
         ring: list[Any] = [None] * (n if row.get("fresh") else 1)
@@ -199,8 +155,8 @@ class Run:
         start = time.perf_counter()
         next_call()
         done()
-        calls_a_batch = math.ceil(BATCH_SECONDS / (time.perf_counter() - start))
-        self.calls = max(3, min(MOST_CALLS, calls_a_batch))
+        fill = math.ceil(BATCH_SECONDS / (time.perf_counter() - start))
+        self.calls = max(3, min(MOST_CALLS, fill))
 
     def time(self) -> tuple[float, float]:
         """Return median seconds of a batch of calls: done, and on the host until they return."""
@@ -224,16 +180,9 @@ def memory(row: dict[str, Any], calls: Calls, itemsize: int) -> Row:
 class Collector:
     """Validates, times and measures contenders on the current device."""
 
-    def __init__(self, rows: list[dict[str, Any]], rounds: int) -> None:
-        self.cupy, self.rounds = load_cupy(), rounds
-        self.facts, self.notes = facts(self.cupy), list[str]()
-        self.members: list[dict[str, Any]] = []
-        for row in rows:
-            try:
-                list(map(load, row.get("needs", ())))
-                self.members.append({"role": "peer", **row})
-            except ImportError as error:
-                self.notes.append(f"left out, not importable: {row['label']} ({error})")
+    def __init__(self, members: list[dict[str, Any]], rounds: int) -> None:
+        self.cupy, self.members, self.rounds, self.notes = load_cupy(), members, rounds, list[str]()
+        self.facts = facts(self.cupy)
 
     def timed(self, dtype: str, elements: int) -> Iterator[Row]:
         """Validate, then time in rounds, each beginning with the next contender."""
@@ -241,7 +190,10 @@ class Collector:
         self.cupy.get_default_memory_pool().free_all_blocks()
         if torch := sys.modules.get("torch"):
             torch.cuda.empty_cache()
-        one, where = 4 * elements * dtype_of(dtype).itemsize, f"{size_label(elements)} {dtype}"
+        one, where = (
+            4 * elements * common.dtype_of(dtype).itemsize,
+            f"{common.size_label(elements)} {dtype}",
+        )
         count = sets_needed(one, self.facts["l2_kib"] * 1024)
         # New outputs are kept as long as inputs are, a mask or uniforms beside them.
         if one * count * 2 + elements * 16 > SPARE * self.cupy.cuda.runtime.memGetInfo()[0]:
@@ -252,14 +204,14 @@ class Collector:
             if dtype not in row.get("dtypes", DTYPES):
                 continue
             try:
-                calls = sets.calls(row)
+                calls = sets.calls(row)  # which imports what it needs
                 check(row, sets, calls)
                 for section, name in (("forward", "call"), ("step", "whole")):
                     runs[section].append(Run(row, calls[name], calls, count))
             except Exception as error:  # of a peer's library: the others are timed all the same
                 if row["role"] != "peer":
                     raise
-                self.notes.append(failure(where, row["label"], error))
+                self.notes.append(common.failure(where, row["label"], error))
                 continue
             if (dtype, elements) == ("float32", KEPT) and "back" in row and row["role"] != "roof":
                 yield memory(row, calls, 4)
@@ -283,12 +235,13 @@ def collect(args: argparse.Namespace) -> Results:
     sizes = args.sizes or (QUICK if args.quick else SIZES)
     if any(n % 16 for n in sizes):
         raise BenchError("sizes have to be multiples of 16, which the copies move")
-    members = [r for r in CASES["gpu"] if r["name"] in names or r.get("role") == "roof"]
+    rows_of = ({"role": "peer", **row} for row in CASES["gpu"])
+    members = [row for row in rows_of if row["name"] in names or row["role"] == "roof"]
     collector = Collector(members, QUICK_ROUNDS if args.quick else ROUNDS)
     groups, rows = list(itertools.product(chosen(args.dtypes, DTYPES, "dtype"), sizes)), list[Row]()
-    with progress() as tell:
+    with common.progress() as tell:
         for done, (dtype, n) in enumerate(groups):
-            tell(f"{size_label(n)} {dtype}", done / len(groups))
+            tell(f"{common.size_label(n)} {dtype}", done / len(groups))
             rows += collector.timed(dtype, n)
     labels = {
         row["name"]: {"label": row["label"], "role": row["role"]} for row in collector.members
@@ -296,8 +249,10 @@ def collect(args: argparse.Namespace) -> Results:
     settings = {"p": P, "rounds": collector.rounds, "quick": args.quick}
     found = made(rows, settings, labels, collector.notes)
     found["hardware"] = collector.facts | {"os": found["hardware"]["os"]}
-    found["versions"] |= {name: version(name) for name in ("triton", "numba-cuda")}
-    found["versions"]["cupy"] = collector.cupy.__version__
+    found["versions"] |= {
+        "cupy": collector.cupy.__version__,
+        "numba-cuda": common.version("numba-cuda"),
+    }
     return found
 
 
@@ -308,21 +263,16 @@ def first_run() -> None:
     tests += ["-p", "no:benchmark", "-o", "filterwarnings=default", "--durations=6"]
     if importlib.util.find_spec("xdist"):
         tests += ["-n", str(min(12, os.cpu_count() or 1))]
-    sanitizer = ["compute-sanitizer", "--tool"]
-    steps = {
-        "device": (["nvidia-smi"], 30),
-        "packages": ([python, "-m", "pip", "list"], 60),
-        "tests": (tests, 300),
-        "races": ([*sanitizer, "racecheck", python, "-c", races], 60),
-        "memory": ([*sanitizer, "memcheck", python, "-c", races], 60),
-    }
-    for name, (command, limit) in steps.items():
-        print(f"== {name}", flush=True)
+    steps = [(["nvidia-smi"], 30), ([python, "-m", "pip", "list"], 60), (tests, 300)]
+    for tool in ("racecheck", "memcheck"):
+        steps.append((["compute-sanitizer", "--tool", tool, python, "-c", races], 60))
+    for command, limit in steps:
+        print(f"== {' '.join(command)[:60]}", flush=True)
         try:  # whatever comes of it, the next step is worth its time
-            status = subprocess.run(command, cwd=ROOT, timeout=limit).returncode
+            status = subprocess.run(command, cwd=common.ROOT, timeout=limit).returncode
             print(f"exit status {status}", flush=True)
         except (OSError, subprocess.TimeoutExpired) as error:
-            print(f"{name}: {error}", flush=True)
+            print(error, flush=True)
 
 
 def main(args: argparse.Namespace) -> int:

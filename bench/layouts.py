@@ -1,9 +1,8 @@
 """``python -m bench layouts``: rates of other ways to call fastdrop over the plain call's.
 
-It measures float32 on one thread with ``out=``, and prints beside each layout what `numpy.multiply`
-keeps of its own plain rate in it, and the goal. With ``--against PATH`` a second checkout of the
-project is measured by turns with this one. Each checkout has a worker process; all workers are
-pinned to one CPU and use the public API of fastdrop alone.
+float32, one thread, ``out=``; beside each layout is what `numpy.multiply` keeps of its own plain
+rate in it, and the goal. With ``--against PATH`` a second checkout is measured by turns with this
+one. Each has a worker process; all are pinned to one CPU and use fastdrop's public API alone.
 
 Where the memory of a process lies is chance, and moves a ratio of two processes by some percent
 (9% at 1,024 x 1,024 between equal checkouts, Zen 5, 2026). So the whole table is measured in
@@ -22,7 +21,7 @@ import sys
 import time
 import zlib
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,72 +73,41 @@ class Cell:
         return taken
 
 
-def serve(tree: str, pipe: Connection[Any, Any]) -> None:
-    """Answer requests of a worker's parent: prepare a cell, or time it."""
+# Of a worker, which measures one checkout in a process of its own.
+_cell: list[Cell] = []
+
+
+def _start(tree: str) -> None:
     # `bench` comes from this checkout, fastdrop from the one measured.
     sys.path[:0] = [tree, f"{tree}/kernels"]
     found = Path(load("fastdrop").__file__)
     assert found.is_relative_to(tree), found
     load("fastdrop").set_num_threads(1)
-    cell: Cell | None = None
-    with contextlib.suppress(EOFError):
-        while True:
-            request = pipe.recv()
-            try:
-                if request:
-                    cell = None  # its arrays go before others are made
-                    cell = Cell(*request)
-                assert cell is not None
-                pipe.send(cell.digest if request else cell.round())
-            except Exception as error:
-                pipe.send(BenchError(f"{tree}: {error}"))
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
-class Worker:
-    """A process that measures one checkout."""
-
-    def __init__(self, tree: Path) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(str(tree), other), daemon=True)
-        self.process.start()
-        other.close()
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(self.process.pid or 0, {max(os.sched_getaffinity(0))})
-
-    def ask(self, *request: object) -> Any:
-        """Send a request and wait for the answer."""
-        self.pipe.send(request)
-        try:
-            answer = self.pipe.recv()
-        except EOFError:
-            raise BenchError("a process that measures has ended, as said above") from None
-        if isinstance(answer, BenchError):
-            raise answer
-        return answer
-
-    def close(self) -> None:
-        """End the process."""
-        self.pipe.close()
-        self.process.join()
+def prepare(name: str, n: int) -> int:
+    """Make a cell ready in a worker; returns a digest of what the layout gives."""
+    _cell.clear()  # its arrays go before others are made
+    _cell.append(Cell(name, n))
+    return _cell[0].digest
 
 
-def measure(workers: Sequence[Worker], name: str, n: int, seconds: float) -> dict[str, Any]:
-    """Measure a layout at a size in every checkout by turns; returns medians of each.
+def _round() -> list[float]:
+    return _cell[0].round()
 
-    Raises
-    ------
-    BenchError
-        Where a checkout computes wrong values, or another result than the other one.
-    """
-    if len({worker.ask(name, n) for worker in workers}) > 1:
+
+def measure(workers: Sequence[Executor], name: str, n: int, seconds: float) -> dict[str, Any]:
+    """Measure a layout at a size in every checkout by turns; returns medians of each."""
+    if len({worker.submit(prepare, name, n).result() for worker in workers}) > 1:
         raise BenchError(f"{name}, {n} elements: the checkouts give different results")
     samples: list[list[list[float]]] = [[] for _ in workers]
     end, over = time.perf_counter() + seconds * len(workers), False
     while not over:
         turn = list(range(len(workers)))
         for at in turn if len(samples[0]) % 2 else turn[::-1]:
-            samples[at].append(workers[at].ask())
+            samples[at].append(workers[at].submit(_round).result())
         rounds = len(samples[0])
         over = time.perf_counter() >= end and rounds >= (LEAST_ROUNDS if seconds else 1)
         over |= rounds == MOST_ROUNDS
@@ -161,17 +129,16 @@ def _passes(
 ) -> dict[tuple[str, int], dict[str, list[Any]]]:
     """Measure layouts at sizes so many times, each time in fresh processes."""
     found: dict[tuple[str, int], list[Any]] = {cell: [] for cell in cells}
+    context = multiprocessing.get_context("spawn")
     with progress() as tell:
         for turn in range(passes):
-            workers = [Worker(tree) for tree in trees]
-            try:
+            with contextlib.ExitStack() as stack:
+                pools = (ProcessPoolExecutor(1, context, _start, (str(tree),)) for tree in trees)
+                workers = [stack.enter_context(pool) for pool in pools]
                 for done, (name, n) in enumerate(cells):
                     part = (turn + done / len(cells)) / passes
                     tell(f"pass {turn + 1} of {passes}: {name}, {n} elements", part)
                     found[name, n].append(measure(workers, name, n, seconds))
-            finally:
-                for worker in workers:
-                    worker.close()
     return {cell: {k: [each[k] for each in all_] for k in all_[0]} for cell, all_ in found.items()}
 
 

@@ -1,6 +1,6 @@
 """``python -m bench loops``: dropout in real training steps.
 
-The networks of `bench.nets` are trained without dropout, with the usual stored mask, with an
+The networks of `cases.toml` are trained without dropout, with the usual stored mask, with an
 `fd.Mask` in its place, and with a layer, by turns, on scikit-learn's data, which need no download.
 """
 
@@ -9,14 +9,15 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from . import nets, report, timing
+from . import report, timing
+from .cases import CASES, softmax
 from .check import Wrong
 from .common import Array, chosen, load, progress
 from .results import Row, made
@@ -25,27 +26,10 @@ SECONDS = 60.0
 LEAST, MOST, WARM = 20, 400, 3  # rounds of a loop, and steps of each before the first
 NONE, STORED, MASK, LAYER = "none", "stored mask", "fd.Mask", "fd.Dropout layer"
 VARIANTS = (NONE, STORED, MASK, LAYER)
+LOOPS: dict[str, dict[str, Any]] = {row["name"]: row for row in CASES["loop"]}
 
 Make = Callable[[tuple[int, ...]], Any]
-
-
-@dataclass(frozen=True)
-class Spot:
-    """A place in a network where elements are dropped, by the mask that public loops draw there.
-
-    `in_place` is whether they multiply ``h *= mask``, as CS231n's notes do.
-    """
-
-    p: float
-    binomial: bool = False
-    in_place: bool = False
-
-    def mask(self, shape: tuple[int, ...]) -> Array:
-        """Draw a mask in the idiom."""
-        q = 1 - self.p
-        if self.binomial:
-            return np.random.binomial(1, q, shape) / q  # noqa: NPY002 - that is the idiom
-        return (np.random.rand(*shape) < q) / q  # noqa: NPY002 - that is the idiom
+Params = dict[str, Array]
 
 
 class Site:
@@ -54,8 +38,8 @@ class Site:
     Of several forwards the backwards come in reverse order, as in backpropagation through time.
     """
 
-    def __init__(self, spot: Spot, make: Make | None = None, layer: Any = None) -> None:
-        self.in_place, self.make, self.layer = spot.in_place, make, layer
+    def __init__(self, in_place: bool, make: Make | None = None, layer: Any = None) -> None:
+        self.in_place, self.make, self.layer = in_place, make, layer
         self.masks: list[Any] = []
         self.seconds, self.kept = 0.0, 0  # of all calls, and the most bytes of masks
         self.forward = functools.partial(self._timed, there=True)
@@ -80,140 +64,125 @@ class Site:
         return x
 
 
-def _site(variant: str, spot: Spot, number: int) -> Site:
-    fd = load("fastdrop")
+def site(variant: str, spot: Sequence[Any], number: int) -> Site:
+    """Return what stands in a network's n-th spot."""
+    fd, (p, idiom, in_place) = load("fastdrop"), spot
     if variant == LAYER:
-        return Site(spot, layer=fd.Dropout(spot.p, rng=fd.Key(2026).fold_in(number)))
-    # A Mask from the global state that the idiom draws from.
-    makes = {STORED: spot.mask, MASK: lambda shape: fd.Mask(shape, spot.p, rng=np.random)}
-    return Site(spot, makes.get(variant))
+        return Site(in_place, layer=fd.Dropout(p, rng=fd.Key(2026).fold_in(number)))
+    random: Any = np.random  # noqa: NPY002 - whose global state the idioms draw from
+    masks: dict[str, Make] = {
+        "rand": lambda shape: (random.rand(*shape) < 1 - p) / (1 - p),
+        "binomial": lambda shape: random.binomial(1, 1 - p, shape) / (1 - p),
+    }
+    makes = {STORED: masks[idiom], MASK: lambda shape: fd.Mask(shape, p, rng=random)}
+    return Site(in_place, makes.get(variant))
 
 
-def _digits() -> tuple[Array, Array]:
-    data = load("sklearn.datasets").load_digits()
-    return data.images / 16.0, data.target
+class Network:
+    """A network of a loop, always of the same first weights, with its step and update."""
 
-
-def _cells() -> tuple[Array, Array]:
-    data = load("sklearn.datasets").load_breast_cancer()
-    return (data.data - data.data.mean(axis=0)) / data.data.std(axis=0), data.target
-
-
-def _large(images: Array) -> Array:
-    """Enlarge images of 8 x 8 to 32 x 32, a row each."""
-    large: Array = np.kron(images, np.ones((1, 4, 4))).reshape(len(images), -1)
-    return large
-
-
-@dataclass(frozen=True)
-class Loop:
-    """A training loop: a network, its data, samples of a batch, widths, and where dropout is."""
-
-    text: str
-    network: type[nets.Network]
-    data: Callable[[], tuple[Array, Array]]
-    shaped: Callable[[Array], Array]
-    samples: int
-    inputs: int
-    hidden: int
-    spots: tuple[Spot, ...]
-    dtypes: tuple[str, ...]  # that people run it in
-
-    def batches(self, dtype: Any, seed: int) -> Iterator[tuple[Array, Array]]:
-        """Yield batches without end: samples drawn anew, each with noise of its own."""
-        rng, (x, labels) = np.random.default_rng(seed), self.data()
-        while True:
-            chosen = rng.integers(len(x), size=self.samples)
-            given = self.shaped(x[chosen])
-            noise = rng.standard_normal(given.shape, np.float32) * np.float32(0.05)
-            yield (given + noise).astype(dtype), labels[chosen]
-
-    def build(self, sites: Sequence[Site], dtype: Any) -> nets.Network:
-        """Return a new network, always of the same weights."""
+    def __init__(self, loop: dict[str, Any], sites: Sequence[Site], dtype: Any) -> None:
+        code, scope = CASES["network"][loop["network"]], dict[str, Any](np=np, softmax=softmax)
+        for name, given, result in (("forward", "x", "scores"), ("backward", "dscores", "found")):
+            body = textwrap.indent(f"p = self.params\n{code[name]}\nreturn {result}", " ")
+            exec(f"{code.get('setup', '')}\ndef {name}(self, {given}):\n{body}", scope)
+        self.forward: Callable[[Array], Array] = functools.partial(scope["forward"], self)
+        self.backward: Callable[[Array], Params] = functools.partial(scope["backward"], self)
+        self.sites, self.rate, self.adam = sites, loop.get("rate", 0.05), loop.get("adam", False)
+        self.params, self.moments, self.steps = Params(), dict[str, tuple[Array, Array]](), 0
         rng = np.random.default_rng(0)
-        return self.network(sites, np.dtype(dtype), self.inputs, self.hidden, rng)
+        widths = {"inputs": loop["inputs"], "hidden": loop["hidden"]}
+        for name, shape in eval(code["shapes"], widths).items():  # He et al., 2015, and zeros
+            drawn = rng.standard_normal(shape) * np.sqrt(2 / shape[0])
+            self.params[name] = (drawn if len(shape) > 1 else np.zeros(shape)).astype(dtype)
+
+    def loss_and_gradients(self, x: Array, labels: Array) -> tuple[float, Params]:
+        """Go forward and backward; what sites keep is then at its most in between."""
+        scores, rows = self.forward(x), np.arange(len(x))
+        self.activations, odds = scores.dtype, softmax(scores)
+        loss = float(-np.log(odds[rows, labels]).mean())
+        odds[rows, labels] -= 1
+        odds /= len(scores)
+        return loss, self.backward(odds)
+
+    def step(self, x: Array, labels: Array) -> float:
+        """Do a training step, by gradient descent or by Adam; returns the loss."""
+        loss, gradients = self.loss_and_gradients(x, labels)
+        self.steps += 1
+        of_means, of_squares = 1 - 0.9**self.steps, 1 - 0.999**self.steps
+        for name, param in self.params.items():
+            if not self.adam:
+                param -= self.rate * gradients[name]
+                continue
+            mean, square = self.moments.get(name, (param * 0, param * 0))
+            mean = 0.9 * mean + 0.1 * gradients[name]
+            square = 0.999 * square + 0.001 * gradients[name] ** 2
+            self.moments[name] = mean, square
+            param -= 1e-3 * (mean / of_means) / (np.sqrt(square / of_squares) + 1e-7)
+        return loss
 
 
-LOOPS = {
-    "cs231n": Loop(
-        "CS231n's two hidden layers of 500, batches of 100",
-        *(nets.NETWORKS["dense"], _digits, _large, 100, 1024, 500),
-        *((Spot(0.5, in_place=True),) * 2, ("float64", "float32")),
-    ),
-    "layers": Loop(
-        "layer objects, binomial masks and Adam, 2 x 512, batches of 256",
-        *(nets.NETWORKS["adam"], _cells, np.asarray, 256, 30, 512),
-        *((Spot(0.1, binomial=True),) * 2, ("float32",)),
-    ),
-    "lstm": Loop(
-        "an LSTM of 128 over 8 rows, batches of 64",
-        *(
-            nets.NETWORKS["lstm"],
-            _digits,
-            np.asarray,
-            64,
-            8,
-            128,
-            (Spot(0.1), Spot(0.5)),
-            ("float64",),
-        ),
-    ),
-}
+def batches(loop: dict[str, Any], dtype: Any, seed: int) -> Iterator[tuple[Array, Array]]:
+    """Yield batches without end: samples drawn anew, each with noise of its own."""
+    datasets, rng = load("sklearn.datasets"), np.random.default_rng(seed)
+    scope = {"digits": datasets.load_digits(), "cells": datasets.load_breast_cancer()}
+    exec(loop["data"], scope)
+    while True:
+        at = rng.integers(len(scope["images"]), size=loop["samples"])
+        given = eval(loop.get("shaped", "x"), {"np": np, "x": scope["images"][at]})
+        noise = rng.standard_normal(given.shape, np.float32) * np.float32(0.05)
+        yield (given + noise).astype(dtype), scope["labels"][at]
 
 
-def validate(loop: Loop, dtype: str) -> None:
-    """Check that the same masks give the same gradients, however they are kept.
+def validate(loop: dict[str, Any], dtype: str) -> None:
+    """Check that the same masks give the same gradients, however they are kept."""
+    fd, batch = load("fastdrop"), next(batches(loop, dtype, 0))
 
-    Raises
-    ------
-    Wrong
-        Naming the loop, the variant and the parameters.
-    """
-    fd, batch = load("fastdrop"), next(loop.batches(dtype, 0))
-
-    def site(kind: str, spot: Spot, number: int) -> Site:
+    def one(kind: str, spot: Sequence[Any], number: int) -> Site:
         # A layer's n-th forward is n streams further on.
-        key, ahead = fd.Key(3).fold_in(number), itertools.count()
+        key, ahead, (p, _, in_place) = fd.Key(3).fold_in(number), itertools.count(), spot
 
         def mask(shape: tuple[int, ...]) -> Any:
-            drawn = fd.Mask(shape, spot.p, rng=key.advanced(next(ahead)))
+            drawn = fd.Mask(shape, p, rng=key.advanced(next(ahead)))
             return drawn.astype(dtype) if kind == STORED else drawn
 
-        return Site(spot, layer=fd.Dropout(spot.p, rng=key)) if kind == LAYER else Site(spot, mask)
+        return (
+            Site(in_place, layer=fd.Dropout(p, rng=key)) if kind == LAYER else Site(in_place, mask)
+        )
 
-    loss, right = None, dict[str, Array]()
+    loss, right = None, Params()
     for kind in (STORED, MASK, LAYER):
-        sites = [site(kind, spot, number) for number, spot in enumerate(loop.spots)]
-        given = loop.build(sites, dtype).loss_and_gradients(*batch)
+        sites = [one(kind, spot, number) for number, spot in enumerate(loop["spots"])]
+        given = Network(loop, sites, dtype).loss_and_gradients(*batch)
         if loss is None:
             loss, right = given
         wrong = [name for name in right if given[1][name].tobytes() != right[name].tobytes()]
         if given[0] != loss or wrong:
-            raise Wrong(f"{loop.text}, {dtype}: {kind} has another loss, or gradient of {wrong}")
+            raise Wrong(f"{loop['text']}, {dtype}: {kind} has another loss, or gradient of {wrong}")
 
 
 def measure(
-    name: str, loop: Loop, dtype: str, seconds: float, tell: Callable[[float], object]
+    loop: dict[str, Any], dtype: str, seconds: float, tell: Callable[[float], object]
 ) -> Iterator[Row]:
     """Time steps of all variants in turn, each with a batch of its own."""
-    spots = list(enumerate(loop.spots))
-    networks = {v: loop.build([_site(v, spot, n) for n, spot in spots], dtype) for v in VARIANTS}
-    batches, samples = loop.batches(dtype, 1), {variant: list[Any]() for variant in VARIANTS}
+    spots, given = list(enumerate(loop["spots"])), batches(loop, dtype, 1)
+    networks = {v: Network(loop, [site(v, spot, n) for n, spot in spots], dtype) for v in VARIANTS}
+    samples = {variant: list[Any]() for variant in VARIANTS}
     np.random.seed(1)  # noqa: NPY002 - what public loops draw their masks from
     for network in (*networks.values(),) * WARM:
-        network.step(*next(batches))
+        network.step(*next(given))
     start, used = time.perf_counter(), 0.0
     with timing.quiet_gc():
         while used < 1 or len(samples[NONE]) < (LEAST if seconds else 1):
             turn = len(samples[NONE])
             for variant in (*VARIANTS[turn % 4 :], *VARIANTS[: turn % 4]):
-                batch, network = next(batches), networks[variant]
-                for site in network.sites:
-                    site.seconds = 0.0
+                batch, network = next(given), networks[variant]
+                for each in network.sites:
+                    each.seconds = 0.0
                 begin = time.perf_counter()
                 network.step(*batch)
                 taken = time.perf_counter() - begin
-                samples[variant].append((taken, sum(site.seconds for site in network.sites)))
+                samples[variant].append((taken, sum(each.seconds for each in network.sites)))
             used = max((time.perf_counter() - start) / (seconds or 1e-9), turn / MOST)
             tell(min(1.0, used))
     shapes: list[tuple[int, ...]] = []  # of what a step drops from
@@ -222,19 +191,19 @@ def measure(
         shapes.append(shape)
         return np.ones(shape)
 
-    loop.build([Site(spot, counted) for _, spot in spots], dtype).forward(next(batches)[0])
+    Network(loop, [Site(False, counted) for _ in spots], dtype).forward(next(given)[0])
     stored = np.asarray(samples[STORED])[:, 0]
     for variant, network in networks.items():
         steps, dropout = np.asarray(samples[variant]).T
         q1, median, q3 = np.percentile(steps, (25, 50, 75)).tolist()
         yield {
-            **{"section": "loops", "loop": name, "dtype": dtype, "variant": variant},
+            **{"section": "loops", "loop": loop["name"], "dtype": dtype, "variant": variant},
             **{"steps": len(steps), "step": median, "step_q1": q1, "step_q3": q3},
             "ratio": float(np.median(steps / stored)),
             "dropout": float(np.median(dropout)),
             "share": float(np.median(dropout / steps)),
             "elements": sum(int(np.prod(shape)) for shape in shapes),
-            **{"masks": len(shapes), "kept": sum(site.kept for site in network.sites)},
+            **{"masks": len(shapes), "kept": sum(each.kept for each in network.sites)},
             "activations": network.activations.name,
         }
 
@@ -242,19 +211,21 @@ def measure(
 def main(args: argparse.Namespace) -> int:
     """Print the tables; the exit status is 0 whatever they say: benchmarks inform, tests decide."""
     names, rows = chosen(args.only, list(LOOPS), "loop"), list[Row]()
-    cases = [(name, LOOPS[name], dtype) for name in names for dtype in LOOPS[name].dtypes]
+    cases = [(LOOPS[name], dtype) for name in names for dtype in LOOPS[name]["dtypes"]]
     seconds = 0.0 if args.check else (args.seconds or SECONDS) / len(cases)
     # A second thread of BLAS gains little at these sizes, and spins when it has nothing to do.
     with progress() as tell, load("threadpoolctl").threadpool_limits(1, user_api="blas"):
-        for done, (name, loop, dtype) in enumerate(cases):
+        for done, (loop, dtype) in enumerate(cases):
 
-            def doing(part: float, done: int = done, what: str = f"{name}, {dtype}") -> None:
+            def doing(
+                part: float, done: int = done, what: str = f"{loop['name']}, {dtype}"
+            ) -> None:
                 tell(what, (done + part) / len(cases))
 
-            loop = replace(loop, samples=4, hidden=16) if args.check else loop
+            loop = loop | {"samples": 4, "hidden": 16} if args.check else loop
             validate(loop, dtype)
-            rows += measure(name, loop, dtype, seconds, doing)
+            rows += measure(loop, dtype, seconds, doing)
     settings = {"seconds": seconds * len(cases), "check": args.check, "blas_threads": 1}
-    labels = {name: {"label": loop.text, "role": ""} for name, loop in LOOPS.items()}
+    labels = {name: {"label": loop["text"], "role": ""} for name, loop in LOOPS.items()}
     report.finish(made(rows, settings, labels), args, "loops")
     return 0

@@ -21,7 +21,7 @@ STYLES = {
     **{"fastdrop": ("#D55E00", "o"), "fastdrop-1": ("#E69F00", "o")},
     **{"numpy-best": ("#0072B2", "s"), "randomgen": ("#56B4E9", "v"), "cs231n": ("#009E73", "D")},
     **{"binomial": ("#117733", "P"), "torch": ("#CC79A7", "^"), "jax": ("#332288", "X")},
-    **{"tensorflow": ("#882255", "*"), "triton": ("#0072B2", "s"), "cupy": ("#009E73", "D")},
+    **{"tensorflow": ("#882255", "*"), "cupy": ("#009E73", "D")},
 }
 PLOTS = {"forward": "a forward call", "step": "forward and backward"}
 

@@ -17,27 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import report
+from . import common, report
 from .cases import BY_NAME, CASES, Contender
-from .common import (
-    MI,
-    BenchError,
-    P,
-    child,
-    chosen,
-    fresh_input,
-    fresh_output,
-    load,
-    progress,
-    size_label,
-    usable_cpus,
-)
+from .common import MI, BenchError, P, chosen, load
 from .results import Row, made
 
 ELEMENTS = 16 * MI  # of which memory is measured
@@ -63,7 +50,7 @@ def _memory_here(name: str, elements: int, step: bool) -> list[Row]:
     contender.set_threads()
 
     def run(n: int) -> dict[str, float]:
-        x = fresh_input(n)
+        x = common.fresh_input(n)
         y, dx = np.ones_like(x), np.ones_like(x)  # ones: their pages have to be resident
         calls = contender.calls(x, y, dx if step else None)
         gc.collect()
@@ -98,7 +85,7 @@ def memory(contender: Contender, elements: int = ELEMENTS) -> list[Row]:
         command = ["-m", "bench.processes", contender.name, str(elements), step]
         # glibc keeps freed blocks of up to 32 MiB, so that memory which the warm-up had used would
         # not show as growth. With a fixed threshold larger blocks go back to the system at once.
-        rows += child(command, MALLOC_MMAP_THRESHOLD_="65536")
+        rows += common.child(command, MALLOC_MMAP_THRESHOLD_="65536")
     return rows
 
 
@@ -130,13 +117,13 @@ def start(args: argparse.Namespace) -> int:
     rounds = [warm] * (1 + (1 if args.check else SAMPLES[WARM]))
     todo = [*itertools.chain(*rounds), *empty * (0 if args.check else SAMPLES[EMPTY])]
     found: dict[tuple[str, str | None], list[dict[str, float]]] = {}
-    with progress() as tell, tempfile.TemporaryDirectory() as folder:
+    with common.progress() as tell, tempfile.TemporaryDirectory() as folder:
         for done, (name, cache) in enumerate(todo):
             tell(f"{name}, {cache} cache" if cache else name, done / len(todo))
             mine = found.setdefault((name, cache), [])
             if cache == EMPTY and mine and "before" in FIRST[name]:
                 continue  # compiling all the kernels of a function takes as long as all else here
-            timed = child(
+            timed = common.child(
                 ["-c", first_code(name)],
                 FASTDROP_CACHE_DIR=f"{folder}/{done if cache == EMPTY else WARM}",
                 # Where Python may write none, or is told not to, each process compiles every module
@@ -163,18 +150,6 @@ TURN = 0.25  # seconds of one number of threads before the other has its turn
 _BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n sum(range(100000))"
 
 
-@contextlib.contextmanager
-def _busy(n: int) -> Iterator[None]:
-    processes = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(n)]
-    try:
-        time.sleep(0.5 if n else 0)  # until they run
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
 def latency(args: argparse.Namespace) -> int:
     """Time single calls by one thread and by all in turn, alone and beside busy processes."""
     library, clock, rows = load("fastdrop"), time.perf_counter, list[Row]()
@@ -182,17 +157,21 @@ def latency(args: argparse.Namespace) -> int:
     if threads == 1:
         raise BenchError("fastdrop has one thread: give it more, as in FASTDROP_NUM_THREADS=2")
     # Threads share both sizes: 1 Mi only just, so that one that waits for another loses most.
-    settings = list(itertools.product((MI, 2 * MI), (0, usable_cpus())))
+    settings = list(itertools.product((MI, 2 * MI), (0, common.usable_cpus())))
     seconds = 0.01 if args.check else (args.seconds or 24.0) / len(settings)
-    with progress() as tell:
+    with common.progress() as tell:
         for done, (elements, busy) in enumerate(settings):
-            tell(f"{size_label(elements)} beside {busy} busy", done / len(settings))
-            x = fresh_input(elements)
-            y = fresh_output(x)
+            tell(f"{common.size_label(elements)} beside {busy} busy", done / len(settings))
+            x = common.fresh_input(elements)
+            y = common.fresh_output(x)
             for name in ("fastdrop-1", "fastdrop"):
                 BY_NAME[name].validate(x, y)
             call, samples = BY_NAME["fastdrop"].make(x, y), {1: list[float](), threads: []}
-            with _busy(busy):
+            with contextlib.ExitStack() as stack:
+                for _ in range(busy):
+                    process = stack.enter_context(subprocess.Popen([sys.executable, "-c", _BUSY]))
+                    stack.callback(process.kill)
+                time.sleep(0.5 if busy else 0)  # until they run
                 end = clock() + seconds
                 while clock() < end:
                     for n, mine in samples.items():

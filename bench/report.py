@@ -122,8 +122,7 @@ def tables(results: Results) -> Iterator[Table]:
             for part in dict.fromkeys(row[split] for row in found) if split else [None]:
                 here = [row for row in found if part is None or row[split] == part]
                 of = size_label(part) if isinstance(part, int) else part
-                table = _table(results, spec, here, section=section, of=of)
-                if table:
+                if table := _table(results, spec, here, section=section, of=of):
                     unusual = split and part not in (found[0][split], "float32")
                     yield replace(table, folded=True) if unusual else table
 
@@ -144,10 +143,9 @@ def headline(results: Results) -> Table:
     """Return the few figures that the README shows: of forward plus backward, and what is kept."""
     spec = next(spec for spec in SPECS if "headline" in spec)
     words = {**results["hardware"], "date": results["date"][:10]}
-    table = _table(results, spec, rows(results, "step"), **words)
-    if table is None:
-        raise BenchError("the results have no section step, which the README shows")
-    return table
+    if table := _table(results, spec, rows(results, "step"), **words):
+        return table
+    raise BenchError("the results have no section step, which the README shows")
 
 
 # Sections in which peers are compared with every way of ours, and what is added to a loss.
@@ -200,17 +198,14 @@ def machine(results: Results) -> str:
     parts = [about.get("gpu") or about["cpu"], about.get("simd")]
     parts += [f"{name} {size} KiB" for name, size in caches if size]
     parts += [f"{about['usable_cpus']} usable CPUs"] if "usable_cpus" in about else []
-    parts += [f"driver {about['driver']}"] if about.get("driver") else []
-    text = ", ".join(
-        str(part) for part in (*parts, f"{about['memory_gib']} GiB", about["os"]) if part
-    )
+    parts += [f"{about['memory_gib']} GiB", about["os"]]
+    text = ", ".join(str(part) for part in parts if part)
     return f"Measured {results['date'][:10]} on {text}; {packages}."
 
 
 def console() -> Console:
     """Return a console that cuts nothing off in a file or a pipe."""
-    made = Console()
-    return made if made.is_terminal else Console(width=240)
+    return Console() if Console().is_terminal else Console(width=240)
 
 
 def show(results: Results, out: Console) -> None:
@@ -241,17 +236,16 @@ def finish(results: Results, args: argparse.Namespace, name: str | None) -> None
     if check:
         # Everything that shows results works too.
         show(results, Console(file=io.StringIO(), width=240))
-        for note in results["notes"]:
+        for note in (*results["notes"], f"All works: {len(results['rows'])} rows."):
             out.print(Text(note))
-        out.print(f"All works: {len(results['rows'])} rows. Nothing was judged.")
+        out.print("Nothing was judged.")
     else:
         show(results, out)
     part = check or any(getattr(args, key, None) for key in ("only", "sizes", "sections", "quick"))
     output = args.output or (RESULTS / f"{name}.json" if name and not part else None)
-    if output is None:
-        out.print("Part of a benchmark: nothing written; --output FILE writes it.")
-        return
-    if output.is_dir():
+    if output is not None and output.is_dir():
         raise BenchError(f"--output {output} is a folder, not a file")
-    save(results, output)
-    out.print(Text(f"Written to {output}"))
+    if output is not None:
+        save(results, output)
+    nothing = "Part of a benchmark: nothing written; --output FILE writes it."
+    out.print(Text(f"Written to {output}" if output else nothing))

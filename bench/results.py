@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, cast
 
 from .common import BenchError, conditions, identity
 
@@ -94,13 +94,10 @@ def load(path: Path) -> Results:
     """Read a results file; a BenchError says what of it is missing or unknown."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BenchError(f"no results in {path} ({error.strerror})") from None
-    except ValueError as error:
-        raise BenchError(f"{path} is not JSON: {error}") from error
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if schema != SCHEMA:
-        raise BenchError(f"{path} has results schema {schema!r}; this code reads {SCHEMA}")
+    except (OSError, ValueError) as error:
+        raise BenchError(f"no results in {path} ({error})") from None
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise BenchError(f"{path} has no results of schema {SCHEMA}, which this code reads")
     if set(data) != set(Results.__annotations__):
         raise BenchError(f"{path} has {sorted(data)}, not {sorted(Results.__annotations__)}")
     for number, row in enumerate(data["rows"]):
@@ -109,5 +106,4 @@ def load(path: Path) -> Results:
             raise BenchError(f"{path}: row {number} has or lacks what others do not: {wrong}")
         if row.get("contender", "") not in {*data["contenders"], ""}:
             raise BenchError(f"{path}: row {number} is of {row['contender']!r}, which is unknown")
-    results: Results = data
-    return results
+    return cast(Results, data)

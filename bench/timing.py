@@ -8,7 +8,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,7 @@ WARM_SECONDS = 4e-3
 Call = Callable[[], object]
 
 
-@dataclass(frozen=True)
-class Effort:
+class Effort(NamedTuple):
     """How much is done to get a figure.
 
     A batch lasts so many seconds at least, so that the clock and the loop cost below 1%. Between
@@ -38,8 +37,7 @@ FULL = Effort()
 ONCE = Effort(batch=0.0, settle=0.0, least=1, most=1)
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A call made ready to be timed, `calls` in a batch; one took `seconds`.
 
     `ready` is called untimed before each batch, and `spins` names the library whose threads may be
@@ -66,7 +64,6 @@ def batch(call: Call, calls: int) -> float:
 @contextlib.contextmanager
 def quiet_gc() -> Iterator[None]:
     """Turn automatic collection off; collecting by hand is quick, for it skips what is old."""
-    enabled = gc.isenabled()
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -74,8 +71,7 @@ def quiet_gc() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-        if enabled:
-            gc.enable()
+        gc.enable()
 
 
 def prepare(

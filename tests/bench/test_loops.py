@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,21 +9,21 @@ import pytest
 
 from bench import loops
 from bench.check import Wrong
-from bench.loops import LAYER, LOOPS, MASK, STORED, VARIANTS, Loop, Site, Spot
+from bench.loops import LAYER, LOOPS, MASK, STORED, VARIANTS, Network, Site
 
-SMALL = {name: replace(loop, samples=4, hidden=16) for name, loop in LOOPS.items()}
-CASES = [(name, dtype) for name, loop in LOOPS.items() for dtype in loop.dtypes]
+SMALL = {name: loop | {"samples": 4, "hidden": 16} for name, loop in LOOPS.items()}
+CASES = [(name, dtype) for name, loop in LOOPS.items() for dtype in loop["dtypes"]]
 
 
 @pytest.mark.parametrize("name", LOOPS)
 def test_gradients_are_those_of_central_differences(name: str) -> None:
     loop = SMALL[name]
-    network = loop.build([Site(spot) for spot in loop.spots], np.float64)
-    x, labels = next(loop.batches(np.float64, 0))
+    network = Network(loop, [Site(False) for _ in loop["spots"]], np.float64)
+    x, labels = next(loops.batches(loop, np.float64, 0))
     gradients = network.loss_and_gradients(x, labels)[1]
     rng = np.random.default_rng(0)
     for param_name, param in network.params.items():
-        for at in rng.integers(param.size, size=3):
+        for at in rng.integers(param.size, size=2):
             losses = []
             for step in (1e-5, -1e-5):
                 param.flat[at] += step
@@ -34,14 +33,14 @@ def test_gradients_are_those_of_central_differences(name: str) -> None:
             assert abs(gradients[param_name].flat[at] - slope) < 1e-6 + 1e-5 * abs(slope)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOOPS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_networks_learn_with_any_dropout(name: str, variant: str) -> None:
-    loop = replace(LOOPS[name], samples=16, hidden=16)
-    sites = [
-        loops._site(variant, Spot(0.1, s.binomial, s.in_place), n) for n, s in enumerate(loop.spots)
-    ]
-    network, batch = loop.build(sites, "float32"), next(loop.batches("float32", 0))
+    loop = LOOPS[name] | {"samples": 16, "hidden": 16}
+    spots = [(0.1, idiom, in_place) for _, idiom, in_place in loop["spots"]]
+    sites = [loops.site(variant, spot, n) for n, spot in enumerate(spots)]
+    network, batch = Network(loop, sites, "float32"), next(loops.batches(loop, "float32", 0))
     first = network.step(*batch)
     for _ in range(40):
         last = network.step(*batch)
@@ -65,8 +64,7 @@ def test_another_mask_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rows_say_what_was_kept_and_computed_in() -> None:
-    loop: Loop = SMALL["layers"]
-    rows = list(loops.measure("layers", loop, "float32", 0.0, lambda part: None))
+    rows = list(loops.measure(SMALL["layers"], "float32", 0.0, lambda part: None))
     by = {row["variant"]: row for row in rows}
     assert list(by) == list(VARIANTS)
     assert by[STORED]["activations"] == "float64" and by[MASK]["activations"] == "float32"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from bench import layouts, processes
 from bench.__main__ import main
 from bench.cases import BY_NAME, CASES
 from bench.common import MI, ROOT, BenchError, child
-from bench.layouts import Cell, Worker
+from bench.layouts import Cell
 from bench.results import load
 
 
@@ -85,16 +85,12 @@ def test_a_layout_with_wrong_values_is_not_timed(monkeypatch: pytest.MonkeyPatch
         Cell("Fortran order", 8192)
 
 
-def test_checkouts_that_differ_are_not_timed() -> None:
-    class Fake(Worker):
-        def __init__(self, answer: int) -> None:
-            self.answer = answer
-
-        def ask(self, *request: object) -> Any:
-            return self.answer
-
-    with pytest.raises(BenchError, match="the checkouts give different results"):
-        layouts.measure([Fake(1), Fake(2)], "plain", 8192, 0.0)
+def test_checkouts_that_differ_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = iter((1, 2))
+    monkeypatch.setattr(layouts, "prepare", lambda name, n: next(digests))
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        with pytest.raises(BenchError, match="the checkouts give different results"):
+            layouts.measure([one, other], "plain", 8192, 0.0)
 
 
 def test_every_layout_with_a_goal_has_one_for_each_size() -> None:

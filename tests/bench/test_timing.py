@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -22,7 +23,7 @@ def test_the_ratio_is_the_median_of_ratios_within_rounds() -> None:
 
 def test_rounds_are_interleaved_and_rotated() -> None:
     calls: list[str] = []
-    entries = [Entry(name, lambda name=name: calls.append(name), 1, 1.0) for name in "abc"]
+    entries = [Entry(name, functools.partial(calls.append, name), 1, 1.0) for name in "abc"]
     samples = measure(entries, 1e-9, effort=Effort(least=3, most=3, settle=0.0))
     assert calls == list("abcbcacab")
     assert [len(samples[name]) for name in "abc"] == [3, 3, 3]
@@ -36,7 +37,7 @@ def test_short_calls_are_timed_in_batches_that_last() -> None:
 
 def test_threads_settle_before_another_library_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(timing.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     spins = [
         Entry(n, lambda: None, 1, 1.0, spins=s) for n, s in (("a", "x"), ("b", "x"), ("c", ""))
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import cpu, family
+from bench import cpu, family, timing
 from bench.cases import BY_NAME, FORMS, Contender, as_step, available, form, in_dtype
 from bench.check import STREAM, STREAM_WITHOUT_TIES, Wrong, draw, key
 from bench.common import KI, Array, BenchError, fresh_input, fresh_output
@@ -38,7 +38,7 @@ def test_every_contender_passes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*FORMS, *STEADY])
-@pytest.mark.parametrize("elements", [8192, N])
+@pytest.mark.parametrize("elements", [8192, pytest.param(N, marks=pytest.mark.slow)])
 def test_every_way_to_call_passes(name: str, elements: int) -> None:
     validate(form(name), elements)
 
@@ -126,7 +126,13 @@ def of(name: str) -> tuple[Array, list[Contender]]:
     return x, list(family.contenders(name, x))
 
 
-@pytest.mark.parametrize("name", family.MEMBERS)
+QUICK = ("alpha_dropout", "gaussian_noise", "drop_block2d", "softmax_dropout backward")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in family.MEMBERS],
+)
 def test_members_of_the_family_pass_and_wrong_ones_are_refused(name: str) -> None:
     x, contenders = of(name)
     for contender in available(contenders)[0]:
@@ -154,7 +160,7 @@ def test_a_peer_that_fails_is_noted_and_ours_is_not_forgiven() -> None:
     notes: list[str] = []
     failing: Any = {"call": "1 / 0"}
     peer = replace(BY_NAME["torch"], needs=("fastdrop",), threads=None, setup="", **failing)
-    rows = cpu.timed("forward", [ROOF, peer], operands, 1e-9, notes, cpu.timing.ONCE)
+    rows = cpu.timed("forward", [ROOF, peer], operands, 1e-9, notes, timing.ONCE)
     assert [row["contender"] for row in rows] == ["multiply"] and "ZeroDivisionError" in notes[0]
     with pytest.raises(ZeroDivisionError):
-        cpu.timed("forward", [ROOF, replace(OURS, **failing)], operands, 1e-9, [], cpu.timing.ONCE)
+        cpu.timed("forward", [ROOF, replace(OURS, **failing)], operands, 1e-9, [], timing.ONCE)
