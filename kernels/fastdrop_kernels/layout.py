@@ -27,7 +27,6 @@ RUNS = "runs"  # index step 1, and 0 inside
 REPEATS = "repeats"  # index step 0, and 1 inside
 AXES = {LINE: 1, PANEL: 2, RUNS: 2, REPEATS: 2}
 ROWS = "rows"  # any two, of any number of inputs
-NEIGHBOURS = "neighbours"  # a line that is contiguous in memory and in the mask
 
 # Lines so short gain as panels even if they could be drawn together: columns of all but one take
 # 2.7 ns an element and not 9.6 in lines of 4, and 2.2 and not 5.6 of 8.
@@ -110,42 +109,6 @@ def _few(columns: int) -> int:
     return _FEW if columns > _SHORT else _FEWEST
 
 
-@functools.lru_cache(maxsize=512)
-def line_plan(shape: tuple[int, ...], *strides: tuple[int, ...]) -> Plan | None:
-    """Return a plan in which what is treated at once has no steps through the first input, if any.
-
-    None if there is none.
-    """
-    axes, form = _boxed(shape, *strides)
-    if AXES[form] == 2 and axes[-2][1]:
-        if form == PANEL:  # then its columns come one by one
-            axes.insert(-1, _alone(strides, 1))
-        else:
-            form = LINE
-    return None if axes[-1][1] else _made(axes, form)
-
-
-@functools.lru_cache(maxsize=512)
-def neighbours_plan(
-    shape: tuple[int, ...], itemsizes: tuple[int, int], *strides: tuple[int, ...]
-) -> tuple[Plan, int] | None:
-    """Return a plan whose innermost axis are neighbours in the first input too, and its period.
-
-    Neighbours are one element apart there, so many bytes in the second input and in the output, and
-    one in the mask. After a period, the same is found in the first input again. None if there is no
-    such axis.
-    """
-    axes = merged_axes(shape, *strides)
-    if not axes or axes[-1][1:] != (1, *itemsizes, 1):
-        return None
-    period, outer = axes[-1][0], axes[:-1]
-    if any(axis[1] for axis in outer):
-        period = 0
-    elif outer and _continues((outer[-1][0], *outer[-1][2:]), (period, *axes[-1][2:])):
-        axes[-2:] = [(outer[-1][0] * period, *axes[-1][1:])]
-    return _made(axes, NEIGHBOURS), period
-
-
 def _made(axes: list[Axis], form: str) -> Plan:
     assert len(axes) <= MAX_AXES
     table = np.array(axes, np.int64).view(np.uint64)
@@ -182,13 +145,14 @@ def _boxed(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[Axis
 
 
 @functools.lru_cache(maxsize=512)
-def rows_plan(shape: tuple[int, ...], *strides: tuple[int, ...]) -> Plan:
+def rows_plan(shape: tuple[int, ...], *strides: tuple[int, ...], packed: bool = False) -> Plan:
     """Order and merge the axes of arrays of one shape, at least two axes; see `merged_axes`.
 
-    Innermost is one along which decisions are consecutive or shared, if there is any.
+    Innermost is one along which decisions are consecutive or shared, if there is any; but if the
+    output is packed, the one along which that is.
     """
     axes = merged_axes(shape, *strides)
-    if axes and axes[-1][-1] > 1:
+    if axes and axes[-1][-1] > 1 and not packed:
         consecutive = next((axis for axis in axes if axis[-1] == 1), None)
         if consecutive is not None:
             axes.remove(consecutive)
