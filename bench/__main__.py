@@ -41,7 +41,7 @@ COMMANDS = {
     "readme": ("readme", "check", "write the tables of the pages from the results"),
     "plot": ("plot", "results output", "draw the results"),
 }
-EXTRA = ("matplotlib", "rich", "sklearn", "tomli")
+EXTRA = ("matplotlib", "rich", "sklearn", "threadpoolctl", "tomli")
 INTERRUPTED = 130  # what a shell gives a process that Ctrl-C ended
 
 
