@@ -54,6 +54,7 @@ def _memory_here(name: str, elements: int, step: bool) -> list[Row]:
         y, dx = np.ones_like(x), np.ones_like(x)  # ones: their pages have to be resident
         calls = contender.calls(x, y, dx if step else None)
         gc.collect()
+        time.sleep(FREED_SECONDS)  # libraries may copy x and the gradient in the background
         # Sets the peak back to the present, and so forgets the warm-up and the compilers.
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         before = _status("VmRSS")
