@@ -1,4 +1,4 @@
-"""Entry point of ``python -m bench``: picks the command and hands over to its module."""
+"""Entry point of ``python -m bench``: reads the command and its options, and calls its module."""
 
 from __future__ import annotations
 
@@ -6,49 +6,69 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from .common import BenchError
+from .common import BenchError, parse_names, parse_positive, parse_sizes
 
-# Each is a module here with add_arguments(parser) and main(args) -> exit status.
-COMMANDS = {
-    "run": "validate, time, print tables, write results (what is done when no command is given)",
-    "small": "time calls of 10 to 4,096 elements, what is made beside them, and where time goes",
-    "family": "time the family beside the usual NumPy way and PyTorch's",
-    "loops": "time dropout in real training steps: stored mask, fd.Mask, layer",
-    "latency": "time single calls beside busy processes, threaded and serial",
-    "start": "time the first call of fresh processes, from warm and empty caches",
-    "steady": "time the plain calls in many fresh processes: is any of them slower?",
-    "gpu": "the same on a GPU, beside copies, torch, Triton, JAX and the CuPy idiom",
-    "compare": "show what is slower in a results file than in an older one",
-    "readme": "write the README's tables from the results, or --check them",
-    "plot": "draw throughput, memory, steps and threads from the results",
+OPTIONS: dict[str, dict[str, Any]] = {
+    "sections": {"type": parse_names, "metavar": "NAMES", "help": "what to run (default: all)"},
+    "only": {"type": parse_names, "metavar": "NAMES", "help": "only these, by name"},
+    "sizes": {"type": parse_sizes, "help": "element counts, such as 1Ki,64Ki,16Mi"},
+    "dtypes": {"type": parse_names, "metavar": "NAMES", "help": "data types (default: all)"},
+    "seconds": {"type": parse_positive, "help": "time for timing; some rounds are always made"},
+    "against": {"type": Path, "metavar": "PATH", "help": "another checkout, measured by turns"},
+    "first": {"action": "store_true", "help": "a first run: device, tests and some sizes too"},
+    "quick": {"action": "store_true", "help": "fewer sizes and rounds; figures are rough"},
+    "check": {"action": "store_true", "help": "make every call once, to see that all works"},
+    "output": {"type": Path, "metavar": "FILE", "help": "where to write (default: bench/results)"},
+    "results": {"type": Path, "metavar": "FILE", "help": "results file (default: all)"},
+    "threshold": {"type": parse_positive, "help": "least change that counts (default: 0.1)"},
+    "fail": {"action": "store_true", "help": "exit 1 where something is slower or gone"},
 }
-EXTRA = ("matplotlib", "rich", "sklearn", "threadpoolctl")
+# Command: module, options, help.
+COMMANDS = {
+    "run": ("cpu", "sections only sizes seconds quick check output", "all of it; the default"),
+    "small": ("cpu", "only sizes seconds quick check output", "calls of 10 to 4,096 elements"),
+    "layouts": ("layouts", "against only sizes seconds check output", "other ways to call it"),
+    "family": ("family", "only sizes seconds check output", "the other functions"),
+    "loops": ("loops", "only seconds check output", "dropout in real training steps"),
+    "latency": ("processes", "seconds check output", "single calls beside busy processes"),
+    "start": ("processes", "only check output", "the first call of fresh processes"),
+    "steady": ("layouts", "check output", "the plain calls in many fresh processes"),
+    "gpu": ("gpu", "first quick only sizes dtypes output", "the same on a GPU"),
+    "compare": ("compare", "old new threshold fail", "what is slower in a newer file"),
+    "readme": ("readme", "check", "write the tables of the pages from the results"),
+    "plot": ("plot", "results output", "draw the results"),
+}
+EXTRA = ("matplotlib", "rich", "sklearn", "threadpoolctl", "tomli")
 INTERRUPTED = 130  # what a shell gives a process that Ctrl-C ended
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; without a command it is ``run``."""
+    argv = list(argv)
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
+        argv.insert(0, "run")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Benchmarks of fastdrop.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (_, options, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        for option in options.split():
+            if option in OPTIONS:
+                command.add_argument(f"--{option}", **OPTIONS[option])
+            else:
+                command.add_argument(option, type=Path)
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; returns the exit status."""
-    argv = list(argv)
-    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
-        argv.insert(0, "run")
-    top = argparse.ArgumentParser(
-        prog="python -m bench",
-        description="Benchmarks of fastdrop.",
-        epilog="\n".join(f"  {name:8}{text}" for name, text in COMMANDS.items())
-        + "\n\nOptions of a command: python -m bench COMMAND --help",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    top.add_argument("command", choices=COMMANDS, help="run, where it is left out")
-    command = top.parse_args(argv[:1]).command
+    args = parse(argv)
     try:
-        # Only now: reading results needs no rich, timing no matplotlib.
-        module = importlib.import_module(f"bench.{command}")
-        parser = argparse.ArgumentParser(
-            prog=f"python -m bench {command}", description=module.__doc__
-        )
-        module.add_arguments(parser)
-        status: int = module.main(parser.parse_args(argv[1:]))
+        # Only now: reading results needs no matplotlib.
+        module = importlib.import_module(f"bench.{COMMANDS[args.command][0]}")
+        status: int = module.main(args)
     except ModuleNotFoundError as error:
         if error.name not in EXTRA:
             raise

@@ -1,227 +1,162 @@
-"""Time the family beside the usual NumPy way and PyTorch's; all of it is validated before that."""
+"""``python -m bench family``: the other functions beside the usual NumPy way and PyTorch's.
+
+The members are rows of `cases.toml`. This module makes contenders of them, and `bench.cpu.timed`
+validates and times those.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from rich.text import Text
 
-from . import machine, timing
-from .check import Wrong
-from .common import (
-    MI,
-    Array,
-    BenchError,
-    P,
-    fresh_input,
-    fresh_output,
-    parse_names,
-    parse_seconds,
-    parse_sizes,
-    size_label,
-)
-from .contender import Call, default_threads, load
-from .family_report import (
-    MEMBERS,
-    RESULTS,
-    SCHEMA,
-    FamilyResults,
-    FamilyRow,
-    losses,
-    tables,
-    verdicts,
-)
-from .members import ALL, MULTIPLE, NORMALS, ONE, USUAL, Member, normals_alone
-from .results import save
-from .show import console, progress, show_tables
+from . import common, cpu, report, timing
+from .cases import CASES, Contender
+from .check import Check, has_moments, kept_or_lost, nothing
+from .common import MI, Array, BenchError, P, chosen
+from .results import Row, made
 
-SECONDS = 90.0
-SIZES = (MI, 16 * MI)
-TINY = (MULTIPLE,)
+SECONDS, SIZES = 90.0, (MI, 16 * MI)
+MULTIPLE = 1 << 16  # of which sizes are multiples: an image of 64 channels of 32 x 32
+ALPHA = 1.7580993408473766
+REFRESH = 32  # calls after which what is dropped in place is brought back
+LABELS = {
+    **{"numpy": "NumPy", "normals": "normals alone"},
+    **{"fastdrop-1": "fastdrop, 1 thread", "fastdrop": "fastdrop, all threads"},
+    **{"torch-1": "torch, 1 thread", "torch": "torch, all threads"},
+}
+MEMBERS: dict[str, dict[str, Any]] = {row["name"]: row for row in CASES["family"]}
+
+_rng = np.random.default_rng()
 
 
-@dataclass(frozen=True)
-class Runner:
-    """A way to call a member: its name, its call, and what makes it ready."""
-
-    name: str
-    call: Call
-    ready: Callable[[], object] = lambda: None
-    spins: str = ""
+def like(x: Any, name: str) -> Array:
+    """Return normal numbers of x's shape, or a bias, alike for all who ask by that name."""
+    shape = tuple(x.shape[-1:] if name == "bias" else x.shape)
+    return np.random.default_rng([*name.encode(), *shape]).standard_normal(shape, np.float32)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    names = ", ".join(member.name for member in MEMBERS)
-    parser.add_argument(
-        "--only", type=parse_names, metavar="NAMES", help=f"members (default: all): {names}"
-    )
-    parser.add_argument(
-        "--sizes",
-        type=parse_sizes,
-        help=f"multiples of {MULTIPLE} elements (default: 1Mi,16Mi, and those of goals)",
-    )
-    parser.add_argument(
-        "--seconds",
-        type=parse_seconds,
-        default=SECONDS,
-        help=f"time for timing, shared between members and sizes (default: {SECONDS:g})",
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="make every call once, at a tiny size; no times"
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="results file (default: bench/results/family.json for a full run, none for a part)",
-    )
+def alpha(x: Array, kept: Array, p: float) -> Any:
+    """Return alpha dropout, as SELUs need it."""
+    a = ((ALPHA**2 * p + 1) * (1 - p)) ** -0.5
+    return np.float32(a) * np.where(kept, x, np.float32(-ALPHA)) + np.float32(a * ALPHA * p)
 
 
-def chosen(names: Sequence[str] | None) -> tuple[Member, ...]:
-    """Return the members of these names, or all."""
-    known = {member.name: member for member in MEMBERS}
-    if unknown := [name for name in names or () if name not in known]:
-        raise BenchError(f"no member {unknown[0]!r}; there are {', '.join(known)}")
-    return tuple(member for member in MEMBERS if names is None or member.name in names)
+def gelu_tanh(t: Array) -> Array:
+    """Return GELU by tanh; t**3, as it is often written, takes NumPy longer."""
+    made: Array = 0.5 * t * (1 + np.tanh(math.sqrt(2 / math.pi) * (t + 0.044715 * t * t * t)))
+    return made
 
 
-def _threads(module: str, count: int | None) -> Callable[[], object]:
-    number = default_threads(module) if count is None else count
-    return lambda: load(module).set_num_threads(number)
+def blocks(x: Array, block: int, p: float) -> Any:
+    """Draw where blocks begin, let them grow along each axis, and scale by what is left."""
+    lengths = x.shape[2:]
+    grid = tuple(n - block + 1 for n in lengths)
+    gamma = np.float32(p * math.prod(lengths) / block ** len(lengths) / math.prod(grid))
+    lost = _rng.random((*x.shape[:2], *grid), np.float32) < gamma
+    for axis, length in enumerate(lengths, 2):
+        grown = np.zeros((*lost.shape[:axis], length, *lost.shape[axis + 1 :]), np.bool_)
+        for k in range(block):
+            place = (*[slice(None)] * axis, slice(k, k + lost.shape[axis]))
+            grown[place] |= lost
+        lost = grown
+    return x * (~lost * np.float32(lost.size / (lost.size - np.count_nonzero(lost))))
 
 
-def runners(member: Member, x: Array, out: Array, torch: Any) -> Iterator[Runner]:
+def refreshed(work: Any, source: Any, turn: Callable[[], int]) -> Any:
+    """Bring back what is dropped in place, every few calls."""
+    if turn() % REFRESH == 0:
+        work[...] = source
+    return work
+
+
+_NAMES = {f.__name__: f for f in (like, alpha, gelu_tanh, blocks, refreshed)}
+_NAMES |= {"one": np.float32(1), "zero": np.float32(0)}
+
+
+def _equals(right: Any) -> Check:
+    """Check a result, or the results of a tuple, to what rounding may differ by."""
+    parts = right if isinstance(right, tuple) else (right,)
+
+    def check(x: Array, made: Any, p: float) -> str:
+        for y, part in zip(made if isinstance(made, tuple) else (made,), parts, strict=True):
+            if not np.allclose(y, part, 1e-4, 1e-5 * float(np.abs(part).max())):
+                return "computes wrong values"
+        return ""
+
+    return check
+
+
+def contenders(name: str, x: Array) -> Iterator[Contender]:
     """Yield the ways to call a member: the usual one first, which ratios are to."""
-    yield Runner(USUAL, member.usual(x, P, out))
-    if member.goal is not None and member.goal.base == NORMALS:
-        yield Runner(NORMALS, normals_alone(x, P, out))
-    for name, count in ((ONE, 1), (ALL, None)):
-        yield Runner(name, member.ours(x, P, out), _threads("fastdrop", count))
-    if torch is not None and member.torch is not None:
-        tensor = torch.from_numpy(x)
-        for name, count in (("1 thread", 1), ("all threads", None)):
-            call, ready = member.torch(tensor, P, out), _threads("torch", count)
-            yield Runner(f"torch, {name}", call, ready, "torch" if count is None else "")
-
-
-def validate(member: Member, ways: Sequence[Runner], x: Array, out: Array) -> None:
-    """Check what every way computes; ours must be the same for any number of threads."""
-    ours = b""
-    for way in ways:
-        if way.name == NORMALS:
-            continue
-        out.fill(np.nan)
-        way.ready()
-        made = way.call()
-        y, *sums = map(np.asarray, made if isinstance(made, tuple) else (made,))
-        where = f"{member.name}, {way.name}, {size_label(x.size)} elements"
-        if (y.shape, y.dtype) != (x.shape, x.dtype):
-            raise Wrong(f"{where}: {y.dtype} of shape {y.shape}")
-        if wrong := member.check(x, y, P):
-            raise Wrong(f"{where}: {wrong}")
-        for given in sums:  # what comes with a gradient is its sum over rows, a bias's
-            right = y.sum(axis=0, dtype=np.float64)
-            if given.shape != right.shape or not np.allclose(given, right, 1e-4, 1e-5 * len(y)):
-                raise Wrong(f"{where}: sums over rows are wrong")
-        if way.name in (ONE, ALL):
-            if ours and y.tobytes() != ours:
-                raise Wrong(f"{where}: differs from one thread's")
-            ours = y.tobytes()
-
-
-def timed(
-    member: Member,
-    elements: int,
-    seconds: float,
-    effort: timing.Effort,
-    torch: Any,
-    tell: Callable[[float], object],
-) -> list[FamilyRow]:
-    """Validate a member, and time its ways side by side."""
-    x = fresh_input(elements).reshape(member.shape(elements))
-    out = fresh_output(x)
-    ways = list(runners(member, x, out, torch))
-    validate(member, ways, x, out)
-    entries = [timing.prepare(w.name, w.call, w.ready, w.spins, effort) for w in ways]
-    samples = timing.measure(entries, seconds, tell, effort)
-    made = timing.summarise(samples, dict.fromkeys(samples, USUAL))
-    return [
-        {
-            "member": member.name,
-            "way": name,
-            "elements": elements,
-            "seconds": summary.seconds,
-            "q1": summary.q1,
-            "q3": summary.q3,
-            "faster": 1 / summary.ratio,
-            "rounds": summary.rounds,
-        }
-        for name, summary in made.items()
+    row = MEMBERS[name]
+    noise, stored = row.get("noise", "x.shape"), row.get("stored", False)
+    draw = f"rng.random({noise}, np.float32) < q" if row.get("draws", True) else "None"
+    setup = f"""
+rates = {row.get("rates", "np.float32(p)")}
+q = 1 - rates
+{row.get("setup", "")}
+define, draw = (lambda kept: ({row.get("define", "x * (kept / q)")})), (lambda: {draw})
+kept = {"draw()" if stored else "None"}
+"""
+    call = "define(kept)" if stored else "define(draw())"
+    usual = Contender("numpy", LABELS["numpy"], call, setup=setup, check=nothing, variant=name)
+    usual = replace(usual, base=f"numpy/{name}", needs=("fastdrop",), names=_NAMES)
+    yield usual
+    if name.startswith("gaussian"):
+        call = "rng.standard_normal(out=y, dtype=np.float32)"
+        yield replace(usual, name="normals", label=LABELS["normals"], role="roof", call=call)
+    # Decisions that are shared, and blocks, make fewer independent values.
+    independent = math.prod(eval(noise, {"x": x})) / row.get("block", 1)
+    made = [
+        replace(usual, call=f"define({kept})").make(x, x)()
+        for kept in ("np.True_", "np.False_", "draw()")
     ]
-
-
-def groups_of(members: Sequence[Member], sizes: Sequence[int] | None) -> list[tuple[Member, int]]:
-    """Return what is timed: members at sizes, in rising order of these."""
-    groups = {
-        (member, elements)
-        for member in members
-        for elements in sizes or (*SIZES, *(member.goal.sizes if member.goal else ()))
-    }
-    return sorted(groups, key=lambda group: (group[1], members.index(group[0])))
-
-
-def collect(
-    groups: Sequence[tuple[Member, int]], seconds: float, effort: timing.Effort
-) -> list[FamilyRow]:
-    """Time all, under a progress bar."""
-    try:
-        torch = load("torch")
-    except ImportError:
-        torch = None
-    rows: list[FamilyRow] = []
-    with progress() as bar:
-        task = bar.add_task("", total=len(groups))
-        for done, (member, elements) in enumerate(groups):
-            name = f"{member.name}, {size_label(elements)}"
-
-            def tell(part: float, done: int = done, name: str = name) -> None:
-                bar.update(task, completed=done + part, description=name)
-                bar.refresh()
-
-            tell(0.0)
-            rows += timed(member, elements, seconds / len(groups), effort, torch, tell)
-    return rows
+    kept, lost, right = (each[0] if isinstance(each, tuple) else each for each in made)
+    like_usual = has_moments(right, independent)
+    if row.get("draws", True) and "probabilities" not in setup:
+        like_usual = kept_or_lost(kept, lost, independent)
+    ours = replace(usual, call=row["ours"], role="ours", check=like_usual)
+    if row.get("exact", True):
+        mask = f"fd.dropout_mask({noise}, {'rates' if 'rates' in row else 'p'}, rng=key)"
+        ours = replace(ours, check=_equals(replace(usual, call=f"define({mask})").make(x, x)()))
+    setup += f"x = torch.from_numpy(x)\n{row.get('torch_setup', '')}"
+    torch = replace(usual, call=row.get("torch", ""), setup=setup, check=like_usual)
+    torch = replace(torch, needs=("torch", "fastdrop"))
+    for way, threads in (("fastdrop-1", "one"), ("fastdrop", "all")):
+        yield replace(ours, name=way, label=LABELS[way], threads=threads)  # type: ignore[arg-type]
+    for way, threads in (("torch-1", "one"), ("torch", "all")):
+        if "torch" in row:
+            yield replace(torch, name=way, label=LABELS[way], threads=threads)  # type: ignore[arg-type]
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the tables; the exit status is 0 whatever they say."""
-    sizes = args.sizes or (TINY if args.check else None)
+    names = chosen(args.only, list(MEMBERS), "member")
+    sizes = args.sizes or ((MULTIPLE,) if args.check else None)
     if wrong := [n for n in sizes or () if n % MULTIPLE]:
         raise BenchError(f"{wrong[0]} elements are no multiple of {MULTIPLE}")
-    effort = timing.ONCE if args.check else timing.FULL
-    groups = groups_of(chosen(args.only), sizes)
-    rows = collect(groups, 1e-9 if args.check else args.seconds, effort)
-    out = console()
-    if args.check:
-        out.print(f"All works: {len(rows)} calls validated and made. Nothing was judged.")
-    else:
-        show_tables(tables(rows), out)
-        for line in (*losses(rows), *verdicts(rows)):
-            out.print(Text(line))
-    part = args.check or args.sizes or args.only
-    output = args.output or (None if part else RESULTS)
-    if output is not None:
-        results: FamilyResults = {
-            "schema": SCHEMA,
-            **machine.conditions({"p": P, "seconds": args.seconds, "check": args.check}),
-            "rows": rows,
-        }
-        save(results, output)
-        out.print(Text(f"Written to {output}"))
+    groups = [(name, n) for n in sizes or SIZES for name in names]
+    groups += [(m, n) for m in names for n in MEMBERS[m].get("sizes", ()) if not sizes]
+    seconds = args.seconds or SECONDS
+    rows: list[Row] = []
+    notes: list[str] = []
+    with common.progress() as tell:
+        for done, (name, n) in enumerate(groups):
+            tell(f"{name}, {common.size_label(n)}", done / len(groups))
+            shape = eval(MEMBERS[name].get("shape", "(n,)"), {"n": n})
+            x = common.fresh_input(n, seed=0).reshape(shape)
+            effort = timing.ONCE if args.check else timing.FULL
+            ways, part = contenders(name, x), seconds / len(groups)
+            operands = lambda dtype, x=x: (x, common.fresh_output(x))  # noqa: E731
+            rows += cpu.timed("family", ways, operands, part, notes, effort)
+    labels = {way: {"label": label, "role": "peer"} for way, label in LABELS.items()}
+    for way in labels:
+        labels[way]["role"] = "ours" if way.startswith("fastdrop") else "peer"
+    settings = {"p": P, "seconds": seconds, "check": args.check}
+    report.finish(made(rows, settings, labels, notes), args, "family")
     return 0

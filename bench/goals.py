@@ -1,372 +1,125 @@
-"""The speed and memory that fastdrop promises itself, as data, and how results compare."""
+"""The goals of `goals.toml`, and whether results meet them.
+
+A value of a goal is an expression over the functions of `values`; the report shows the verdicts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import statistics
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any
 
-from . import small_report
-from .common import HALF, KI, MI, figure
-from .report import seen_bytes
-from .results import Results, Row, find, rows, sizes
+from .common import KI, MI, dtype_of, figure, toml
+from .results import Results, Row, place, rows
 
-Measure: TypeAlias = Callable[[Results], float | None]
-State: TypeAlias = Literal["held", "acceptable", "MISSED", "not measured"]
-R = TypeVar("R")  # what a results file holds
-
-
-@dataclass(frozen=True)
-class Goal(Generic[R]):
-    """A figure to reach: at most `limit`, or at least, where `at_least` is set.
-
-    Where there is an `acceptable` figure too, missing the first and reaching that is no miss.
-    """
-
-    text: str
-    unit: str
-    limit: float
-    measure: Callable[[R], float | None]
-    acceptable: float | None = None
-    at_least: bool = False
-
-    def state(self, value: float | None) -> State:
-        """Say what a figure makes of the goal."""
-        if value is None:
-            return "not measured"
-        if self.reaches(value, self.limit):
-            return "held"
-        if self.acceptable is not None and self.reaches(value, self.acceptable):
-            return "acceptable"
-        return "MISSED"
-
-    def reaches(self, value: float, bound: float) -> bool:
-        """Say whether a figure is as good as a bound."""
-        return value >= bound if self.at_least else value <= bound
+GOALS = toml("goals")["goal"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a goal."""
+    """A goal, its figure (None: not measured), and what became of it."""
 
-    goal: Goal[Any]
+    text: str
     value: float | None
+    limit: float
+    at_least: bool = False
+    acceptable: float | None = None
+    unit: str = ""
 
     @property
-    def state(self) -> State:
-        """Held, acceptable, missed, or not measured."""
-        return self.goal.state(self.value)
+    def state(self) -> str:
+        """Held, acceptable, MISSED, or not measured."""
+        if self.value is None:
+            return "not measured"
+        sign = -1 if self.at_least else 1
+        for bound, state in ((self.limit, "held"), (self.acceptable, "acceptable")):
+            if bound is not None and sign * self.value <= sign * bound:
+                return state
+        return "MISSED"
 
     def __str__(self) -> str:
         """Write the verdict first, then the goal and the figure."""
-        goal = self.goal
-        line = f"{self.state}: {goal.text}: {'at least' if goal.at_least else 'at most'} "
-        line += f"{goal.limit:g}{goal.unit}"
-        if goal.acceptable is not None:
-            line += f" (acceptable: {goal.acceptable:g})"
+        line = f"{self.state}: {self.text}: {'at least' if self.at_least else 'at most'} "
+        line += f"{self.limit:g}{self.unit}"
+        if self.acceptable is not None:
+            line += f" (acceptable: {self.acceptable:g})"
         return line if self.value is None else f"{line}, is {figure(self.value)}"
 
 
-@dataclass(frozen=True)
-class Which:
-    """The row of a section, at each size."""
+def values(results: Results) -> dict[str, Any]:
+    """Return what the expressions of goals are made of.
 
-    section: str
-    contender: str
-    dtype: str = "float32"
-    variant: str = ""
-
-    def at(self, results: Results, elements: int) -> Row | None:
-        """Return the row at a size."""
-        return find(
-            results,
-            self.section,
-            self.contender,
-            elements,
-            dtype=self.dtype,
-            variant=self.variant,
-        )
-
-
-def _ratio(which: Which, elements: int) -> Measure:
-    def measure(results: Results) -> float | None:
-        row = which.at(results, elements)
-        return row["ratio"] if row else None
-
-    return measure
-
-
-def _microseconds(which: Which, elements: int) -> Measure:
-    def measure(results: Results) -> float | None:
-        row = which.at(results, elements)
-        return row["seconds"] * 1e6 if row else None
-
-    return measure
-
-
-def _over_roof(name: str, section: str) -> Measure:
-    """Microseconds over np.multiply, the most at any size."""
-
-    def measure(results: Results) -> float | None:
-        over = []
-        for elements in sizes(results, section):
-            roof = find(results, section, "multiply", elements)
-            row = find(results, section, name, elements)
-            if roof and row:
-                over.append((row["seconds"] - roof["seconds"]) * 1e6)
-        return max(over, default=None)
-
-    return measure
-
-
-def _relative(
-    pairs: Iterable[tuple[Which, Which]],
-    worst: Callable[..., float | None] = max,
-    smallest: int = 0,
-    largest: float = float("inf"),
-    rate: bool = False,
-) -> Measure:
-    """Time of the first over that of the second, or of rates: the worst of all pairs and sizes.
-
-    A time is its ratio to the base, in which what slows a whole round cancels.
+    Contenders are given by their ids. Times are ratios to the base of each, in which what slows a
+    whole round cancels; they come as lists, of all sizes from `low` to `high`.
     """
-    both = list(pairs)
+    ours = [name for name, about in results["contenders"].items() if about["role"] == "ours"]
 
-    def measure(results: Results) -> float | None:
-        found = []
-        for mine, other in both:
-            for elements in sizes(results, mine.section):
-                rows = mine.at(results, elements), other.at(results, elements)
-                if rows[0] and rows[1] and smallest <= elements <= largest:
-                    quotient = rows[0]["ratio"] / rows[1]["ratio"]
-                    found.append(1 / quotient if rate else quotient)
-        return worst(found, default=None)
+    def found(section: str, **wanted: Any) -> list[Row]:
+        return rows(results, section, **wanted)
 
-    return measure
+    def val(section: str, contender: str, elements: int, key: str = "ratio") -> float:
+        here = found(section, elements=elements)
+        return next(float(row[key]) for row in here if place(row) == contender)
 
+    def pairs(section: str, mine: str, other: str, low: int, high: float) -> list[tuple[Row, Row]]:
+        by = {(place(row), row["elements"]): row for row in found(section) if "base" in row}
+        sizes = sorted({n for _, n in by if low <= n <= high})
+        return [(by[mine, n], by[other, n]) for n in sizes if {(mine, n), (other, n)} <= set(by)]
 
-def _smallest_lead(peers: Sequence[str], ours: str, smallest: int) -> Measure:
-    """How many times slower a peer is: its best row, at its best size from `smallest` on."""
+    def times(section: str, mine: str, other: str, low: int = 0, high: float = 1e99) -> list[float]:
+        return [a["ratio"] / b["ratio"] for a, b in pairs(section, mine, other, low, high)]
 
-    def measure(results: Results) -> float | None:
-        leads = []
-        for elements in sizes(results):
-            mine = find(results, "forward", ours, elements)
-            theirs = [
-                row["ratio"] for peer in peers if (row := find(results, "forward", peer, elements))
-            ]
-            if mine and theirs and elements >= smallest:
-                leads.append(min(theirs) / mine["ratio"])
-        return min(leads, default=None)
+    def both(section: str, mine: str, other: str, **limits: Any) -> list[float]:
+        names = ("fastdrop-1", "fastdrop")  # which the ids begin with: of one thread and of all
+        return [t for n in names for t in times(section, n + mine, n + other, **limits)]
 
-    return measure
+    def over(section: str, mine: str, other: str, low: int = 0, high: float = 1e99) -> list[float]:
+        here = pairs(section, mine, other, low, high)
+        return [(a["seconds"] - b["seconds"]) * 1e6 for a, b in here]
 
+    def to_plain(begins: str | tuple[str, ...]) -> list[float]:
+        names = {row["variant"] for row in found("variants") if row["variant"].startswith(begins)}
+        return [t for name in names for t in both("variants", "", f"/{name}")]
 
-def _extra_memory(contender: str) -> Measure:
-    """Take the most that was seen: of a call, of a step, and between its passes."""
+    def to_idiom() -> list[float]:
+        sections = ("small", "forward", "small-step", "step")
+        return [t for s in sections for name in ours for t in times(s, name, "cs231n")]
 
-    def measure(results: Results) -> float | None:
-        found = [
-            seen_bytes(row["traced"], row["resident"])
-            for row in results["memory"]
-            if row["contender"] == contender
-        ]
-        value = seen_bytes(*found)
-        return None if value is None else max(0.0, value)
+    def loops(one: str, other: str) -> Iterator[tuple[Row, Row]]:
+        for a in found("loops", variant=one):
+            for b in found("loops", variant=other, loop=a["loop"], dtype=a["dtype"]):
+                yield a, b
 
-    return measure
+    def latency(elements: int) -> Iterator[tuple[Row, Row]]:
+        for a in found("latency", elements=elements, threads=1):
+            for b in found("latency", elements=elements, busy=a["busy"]):
+                if b["threads"] > 1:
+                    yield a, b
 
+    def large(section: str, dtype: str, name: str) -> list[float]:  # from 256 MiB up
+        end = "" if dtype == "float32" else f"/{dtype}"
+        low = (256 << 20) // dtype_of(dtype).itemsize
+        return times(section, name + end, f"fastdrop{end}", low=low)
 
-def _variant(name: str, contender: str) -> Which:
-    return Which("variants", contender, variant=name)
-
-
-def _to_plain(*prefixes: str) -> Measure:
-    """Rate of variants, named by how they begin, relative to the plain call: the lowest."""
-
-    def measure(results: Results) -> float | None:
-        names = {r["variant"] for r in rows(results, "variants") if r["variant"]}
-        pairs = [
-            (_variant(name, ours), _variant("", ours))
-            for name in sorted(names)
-            if name.startswith(prefixes)
-            for ours in (ONE.contender, ALL.contender)
-        ]
-        return _relative(pairs, min, rate=True)(results)
-
-    return measure
-
-
-ONE, ALL = Which("forward", "fastdrop-1"), Which("forward", "fastdrop")
-# Of the section over threads: all threads are two on some machines only.
-BY_ONE, BY_TWO = (Which("threads", "fastdrop", variant=text) for text in ("1 thread", "2 threads"))
-BOTH = (ONE.contender, ALL.contender)
-OURS = ("fastdrop", *(f"fastdrop-{how}" for how in ("new", "layer", "generator", "unseeded")))
-OURS += ("fastdrop-mask", "fastdrop-layer-step", "fastdrop-mask-step")
-# Figures that differ by less are the same, on a machine that is not quiet.
-SAME = small_report.SAME
-
-
-def _in_dtype(dtype: str, contender: str = ONE.contender) -> Which:
-    return Which("dtypes", contender, dtype)
-
-
-def _ratios() -> list[Goal[Results]]:
-    figures = (
-        ("64 Ki", 64 * KI, (3.0, 4.0), None),
-        ("1 Mi", MI, (1.8, 2.2), (1.0, 1.3)),
-        ("16 Mi", 16 * MI, (0.85, 1.0), (0.5, 0.6)),
-        ("64 Mi", 64 * MI, (0.85, 1.0), (0.5, 0.6)),
-    )
-    goals = []
-    for label, elements, one, two in figures:
-        text = f"ratio at {label} elements"
-        goals.append(Goal(f"{text}, 1 thread", "", one[0], _ratio(ONE, elements), one[1]))
-        if two:
-            goals.append(Goal(f"{text}, 2 threads", "", two[0], _ratio(BY_TWO, elements), two[1]))
-    return goals
-
-
-def _half(dtype: str) -> list[Goal[Results]]:
-    pairs = [(_in_dtype(dtype, name), _in_dtype("float32", name)) for name in BOTH]
-    return [
-        Goal(
-            f"{dtype}, time over float32's in cache (64 Ki and 1 Mi), the most",
-            "",
-            1.0,
-            _relative(pairs, largest=MI),
-            SAME,
-        ),
-        Goal(
-            f"{dtype}, rate over float32's from 64 Mi up, the least",
-            " times",
-            1.5,
-            _relative(pairs, min, smallest=64 * MI, rate=True),
-            at_least=True,
-        ),
-    ]
-
-
-GOALS = (
-    *_ratios(),
-    Goal(
-        "2 threads, time over 1 thread's at 64 Ki",
-        "",
-        1.0,
-        _relative([(BY_TWO, BY_ONE)], largest=64 * KI),
-        SAME,
-    ),
-    Goal(
-        "dropout_mask at 64 Ki, time over np.multiply's of float32",
-        "",
-        3.5,
-        _ratio(_variant("dropout_mask", ONE.contender), 64 * KI),
-    ),
-    Goal(
-        "packed dropout_mask, time over the bool one's, the most",
-        "",
-        1.0,
-        _relative(
-            (_variant("dropout_mask, packed", name), _variant("dropout_mask", name))
-            for name in BOTH
-        ),
-        SAME,
-    ),
-    *(goal for dtype in HALF for goal in _half(dtype)),
-    Goal(
-        "float64, ratio to its np.multiply over float32's to its, 1 thread, the most",
-        "",
-        1.0,
-        _relative([(_in_dtype("float64"), _in_dtype("float32"))]),
-        SAME,
-    ),
-    Goal(
-        "p = 0.5, time over p = 0.1's, the most",
-        "",
-        1.05,
-        _relative((_variant("p = 0.5", name), _variant("", name)) for name in BOTH),
-    ),
-    Goal(
-        "ties: time over that of a key without any, at 64 Ki",
-        "",
-        1.05,
-        _relative(
-            [(_variant("", ONE.contender), _variant("no tie up to 64 Ki", ONE.contender))],
-            largest=64 * KI,
-        ),
-    ),
-    Goal(
-        "ties: time of p = 0.1 over p = 0.125's, whose ties need no more bits, the most",
-        "",
-        1.05,
-        _relative((_variant("", name), _variant("p = 0.125", name)) for name in BOTH),
-    ),
-    Goal(
-        "noise_shape, runs of 4,096, rate over the plain call's, the least",
-        "",
-        0.8,
-        _to_plain("long noise_shape"),
-        at_least=True,
-    ),
-    Goal(
-        "offset and shards, runs of 4,096, rate over the plain call's, the least",
-        "",
-        0.8,
-        _to_plain("offset", "shard of rows", "long shard"),
-        at_least=True,
-    ),
-    Goal(
-        "Fortran order, rate over C order's, the least",
-        "",
-        0.7,
-        _to_plain("Fortran"),
-        at_least=True,
-    ),
-    Goal(
-        "calls of 10 to 4 Ki elements, over np.multiply, the most",
-        " us",
-        3.0,
-        _over_roof("fastdrop", "small"),
-    ),
-    # The roof writes to a given output here too: making the array counts.
-    Goal(
-        "calls of 10 to 4 Ki elements, new array, over np.multiply, the most",
-        " us",
-        3.0,
-        _over_roof("fastdrop-new", "small"),
-    ),
-    Goal(
-        "time over the cs231n idiom's, the most at any size from 10 elements up",
-        "",
-        1.0,
-        _relative(
-            (Which(section, name), Which(section, "cs231n"))
-            for section in ("small", "forward", "small-step", "step")
-            for name in OURS
-        ),
-    ),
-    Goal(
-        # torch's better row: on a busy machine its threads wait for each other for milliseconds.
-        "torch F.dropout (1 or all threads) slower than fastdrop, least lead from 64 Ki up",
-        " times",
-        20,
-        _smallest_lead(("torch", "torch-1"), "fastdrop", 64 * KI),
-        at_least=True,
-    ),
-    *(Goal(*goal) for goal in small_report.GOALS),
-    Goal("a call at 1 Ki elements", " us", 6.0, _microseconds(ALL, KI)),
-    # Not 0: Linux counts resident pages in lumps of some 100 KiB a thread. A stored mask would be
-    # 1 byte, and 0.125 even as bits.
-    Goal("memory beyond the results, out=y", " bytes an element", 0.05, _extra_memory("fastdrop")),
-    Goal(
-        "memory beyond the results, new array",
-        " bytes an element",
-        0.05,
-        _extra_memory("fastdrop-new"),
-    ),
-)
+    return {"KI": KI, "MI": MI, "statistics": statistics, **locals()}
 
 
 def judge(results: Results) -> list[Verdict]:
     """Compare every goal with the results."""
-    return [Verdict(goal, goal.measure(results)) for goal in GOALS]
+    names, verdicts = values(results), []
+    for goal in GOALS:
+        least = "least" in goal
+        for item in goal.get("each", [[]]):
+            try:
+                value = None
+                if goal["text"].startswith("GPU:") == ("gpu" in results["hardware"]):
+                    value = float(eval(goal["value"].format(*item), names))
+            except (StopIteration, ValueError):  # max() of nothing is a ValueError
+                pass
+            # Of a list an integer is the place of the bound in an item.
+            bounds = (goal["least" if least else "limit"], goal.get("acceptable"))
+            limit, acceptable = (item[b] if isinstance(b, int) and item else b for b in bounds)
+            more = (least, acceptable, goal.get("unit", ""))
+            verdicts.append(Verdict(goal["text"].format(*item), value, limit, *more))
+    return verdicts

@@ -1,232 +1,231 @@
-"""Time dropout in real training steps: none, the usual stored mask, fd.Mask, and a layer."""
+"""``python -m bench loops``: dropout in real training steps.
+
+The networks of `cases.toml` are trained without dropout, with the usual stored mask, with an
+`fd.Mask` in its place, and with a layer, by turns, on scikit-learn's data, which need no download.
+"""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
+import textwrap
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from rich.text import Text
 
-from . import loops_report, machine, report, show, timing
+from . import report, timing
+from .cases import CASES, softmax
 from .check import Wrong
-from .common import Array, BenchError, parse_names, parse_seconds
-from .contender import load
-from .loop_cases import BY_NAME, CASES, Loop
-from .loop_nets import Network
-from .loop_sites import LAYER, MASK, STORED, VARIANTS, Layer, Multiplied, Site, site
-from .loops_report import LoopResults, LoopRow
-from .results import save
+from .common import Array, chosen, load, progress
+from .results import Row, made
 
 SECONDS = 60.0
-LEAST, MOST = 20, 400  # rounds of a loop
-WARM = 3  # steps of each before the first that is timed
+LEAST, MOST, WARM = 20, 400, 3  # rounds of a loop, and steps of each before the first
+NONE, STORED, MASK, LAYER = "none", "stored mask", "fd.Mask", "fd.Dropout layer"
+VARIANTS = (NONE, STORED, MASK, LAYER)
+LOOPS: dict[str, dict[str, Any]] = {row["name"]: row for row in CASES["loop"]}
+
+Make = Callable[[tuple[int, ...]], Any]
+Params = dict[str, Array]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument(
-        "--only",
-        type=parse_names,
-        metavar="NAMES",
-        help=f"loops (default: all): {', '.join(BY_NAME)}",
-    )
-    parser.add_argument(
-        "--seconds",
-        type=parse_seconds,
-        default=SECONDS,
-        help=f"time for timing, split evenly between the loops (default: {SECONDS:g})",
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="tiny networks, a step of each; judges no times"
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="results file (default: bench/results/loops.json for a full run, none for a part)",
-    )
+class Site:
+    """What stands in a spot: no dropout, a mask that `make` makes, or a layer; and what it costs.
 
-
-def chosen(names: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
-    """Return the loops of these names, with their dtypes, or all."""
-    if unknown := [name for name in names or () if name not in BY_NAME]:
-        raise BenchError(f"no loop {unknown[0]!r}; there are {', '.join(BY_NAME)}")
-    return tuple(case for case in CASES if names is None or case[0] in names)
-
-
-def validate(loop: Loop, dtype: str) -> None:
-    """Check that the same masks give the same gradients, however they are kept.
-
-    Raises
-    ------
-    Wrong
-        Naming the loop, the variant and the parameter.
+    Of several forwards the backwards come in reverse order, as in backpropagation through time.
     """
-    library = load("fastdrop")
-    batch = next(loop.batches(dtype, np.random.default_rng(0)))
-    keys = [library.Key(3).fold_in(n) for n in range(len(loop.spots))]
 
-    def masks(number: int) -> Callable[[tuple[int, ...]], Any]:
+    def __init__(self, in_place: bool, make: Make | None = None, layer: Any = None) -> None:
+        self.in_place, self.make, self.layer = in_place, make, layer
+        self.masks: list[Any] = []
+        self.seconds, self.kept = 0.0, 0  # of all calls, and the most bytes of masks
+        self.forward = functools.partial(self._timed, there=True)
+        self.backward = functools.partial(self._timed, there=False)
+
+    def _timed(self, x: Array, there: bool) -> Array:
+        if self.make is None and self.layer is None:
+            return x
+        start = time.perf_counter()
+        if self.make is None:
+            x = self.layer.forward(x) if there else self.layer.backward(x)
+        else:
+            mask = self.make(x.shape) if there else self.masks.pop()
+            if self.in_place:
+                x *= mask
+            else:
+                x = x * mask
+            if there:
+                self.masks.append(mask)
+        self.seconds += time.perf_counter() - start
+        self.kept = max(self.kept, sum(mask.nbytes for mask in self.masks))
+        return x
+
+
+def site(variant: str, spot: Sequence[Any], number: int) -> Site:
+    """Return what stands in a network's n-th spot."""
+    fd, (p, idiom, in_place) = load("fastdrop"), spot
+    if variant == LAYER:
+        return Site(in_place, layer=fd.Dropout(p, rng=fd.Key(2026).fold_in(number)))
+    random: Any = np.random  # noqa: NPY002 - whose global state the idioms draw from
+    masks: dict[str, Make] = {
+        "rand": lambda shape: (random.rand(*shape) < 1 - p) / (1 - p),
+        "binomial": lambda shape: random.binomial(1, 1 - p, shape) / (1 - p),
+    }
+    makes = {STORED: masks[idiom], MASK: lambda shape: fd.Mask(shape, p, rng=random)}
+    return Site(in_place, makes.get(variant))
+
+
+class Network:
+    """A network of a loop, always of the same first weights, with its step and update."""
+
+    def __init__(self, loop: dict[str, Any], sites: Sequence[Site], dtype: Any) -> None:
+        code, scope = CASES["network"][loop["network"]], dict[str, Any](np=np, softmax=softmax)
+        for name, given, result in (("forward", "x", "scores"), ("backward", "dscores", "found")):
+            body = textwrap.indent(f"p = self.params\n{code[name]}\nreturn {result}", " ")
+            exec(f"{code.get('setup', '')}\ndef {name}(self, {given}):\n{body}", scope)
+        self.forward: Callable[[Array], Array] = functools.partial(scope["forward"], self)
+        self.backward: Callable[[Array], Params] = functools.partial(scope["backward"], self)
+        self.sites, self.rate, self.adam = sites, loop.get("rate", 0.05), loop.get("adam", False)
+        self.params, self.moments, self.steps = Params(), dict[str, tuple[Array, Array]](), 0
+        rng = np.random.default_rng(0)
+        widths = {"inputs": loop["inputs"], "hidden": loop["hidden"]}
+        for name, shape in eval(code["shapes"], widths).items():  # He et al., 2015, and zeros
+            drawn = rng.standard_normal(shape) * np.sqrt(2 / shape[0])
+            self.params[name] = (drawn if len(shape) > 1 else np.zeros(shape)).astype(dtype)
+
+    def loss_and_gradients(self, x: Array, labels: Array) -> tuple[float, Params]:
+        """Go forward and backward; what sites keep is then at its most in between."""
+        scores, rows = self.forward(x), np.arange(len(x))
+        self.activations, odds = scores.dtype, softmax(scores)
+        loss = float(-np.log(odds[rows, labels]).mean())
+        odds[rows, labels] -= 1
+        odds /= len(scores)
+        return loss, self.backward(odds)
+
+    def step(self, x: Array, labels: Array) -> float:
+        """Do a training step, by gradient descent or by Adam; returns the loss."""
+        loss, gradients = self.loss_and_gradients(x, labels)
+        self.steps += 1
+        of_means, of_squares = 1 - 0.9**self.steps, 1 - 0.999**self.steps
+        for name, param in self.params.items():
+            if not self.adam:
+                param -= self.rate * gradients[name]
+                continue
+            mean, square = self.moments.get(name, (param * 0, param * 0))
+            mean = 0.9 * mean + 0.1 * gradients[name]
+            square = 0.999 * square + 0.001 * gradients[name] ** 2
+            self.moments[name] = mean, square
+            param -= 1e-3 * (mean / of_means) / (np.sqrt(square / of_squares) + 1e-7)
+        return loss
+
+
+def batches(loop: dict[str, Any], dtype: Any, seed: int) -> Iterator[tuple[Array, Array]]:
+    """Yield batches without end: samples drawn anew, each with noise of its own."""
+    datasets, rng = load("sklearn.datasets"), np.random.default_rng(seed)
+    scope = {"digits": datasets.load_digits(), "cells": datasets.load_breast_cancer()}
+    exec(loop["data"], scope)
+    while True:
+        at = rng.integers(len(scope["images"]), size=loop["samples"])
+        given = eval(loop.get("shaped", "x"), {"np": np, "x": scope["images"][at]})
+        noise = rng.standard_normal(given.shape, np.float32) * np.float32(0.05)
+        yield (given + noise).astype(dtype), scope["labels"][at]
+
+
+def validate(loop: dict[str, Any], dtype: str) -> None:
+    """Check that the same masks give the same gradients, however they are kept."""
+    fd, batch = load("fastdrop"), next(batches(loop, dtype, 0))
+
+    def one(kind: str, spot: Sequence[Any], number: int) -> Site:
         # A layer's n-th forward is n streams further on.
-        ahead, p = itertools.count(), loop.spots[number].p
-        return lambda shape: library.Mask(shape, p, rng=keys[number].advanced(next(ahead)))
+        key, ahead, (p, _, in_place) = fd.Key(3).fold_in(number), itertools.count(), spot
 
-    def arrays(number: int) -> Callable[[tuple[int, ...]], Any]:
-        make = masks(number)
-        return lambda shape: make(shape).astype(dtype)
+        def mask(shape: tuple[int, ...]) -> Any:
+            drawn = fd.Mask(shape, p, rng=key.advanced(next(ahead)))
+            return drawn.astype(dtype) if kind == STORED else drawn
 
-    spots = list(enumerate(loop.spots))
-    kinds: dict[str, list[Site]] = {
-        STORED: [Multiplied(arrays(n), spot.in_place) for n, spot in spots],
-        MASK: [Multiplied(masks(n), spot.in_place) for n, spot in spots],
-        LAYER: [Layer(spot.p, keys[n]) for n, spot in spots],
-    }
-    found = {
-        kind: loop.build(sites, dtype).loss_and_gradients(batch) for kind, sites in kinds.items()
-    }
-    loss, expected = found[STORED]
-    for kind in (MASK, LAYER):
-        if found[kind][0] != loss:
-            raise Wrong(f"{loop.name}, {dtype}: {kind} has another loss than its mask stored")
-        for name, gradient in found[kind][1].items():
-            if gradient.dtype != dtype or gradient.tobytes() != expected[name].tobytes():
-                raise Wrong(
-                    f"{loop.name}, {dtype}: {kind} has another gradient of {name} than its mask "
-                    "stored"
-                )
+        return (
+            Site(in_place, layer=fd.Dropout(p, rng=key)) if kind == LAYER else Site(in_place, mask)
+        )
+
+    loss, right = None, Params()
+    for kind in (STORED, MASK, LAYER):
+        sites = [one(kind, spot, number) for number, spot in enumerate(loop["spots"])]
+        given = Network(loop, sites, dtype).loss_and_gradients(*batch)
+        if loss is None:
+            loss, right = given
+        wrong = [name for name in right if given[1][name].tobytes() != right[name].tobytes()]
+        if given[0] != loss or wrong:
+            raise Wrong(f"{loop['text']}, {dtype}: {kind} has another loss, or gradient of {wrong}")
 
 
 def measure(
-    loop: Loop, dtype: str, seconds: float, rounds: tuple[int, int], tell: Callable[[float], object]
-) -> list[LoopRow]:
+    loop: dict[str, Any], dtype: str, seconds: float, tell: Callable[[float], object]
+) -> Iterator[Row]:
     """Time steps of all variants in turn, each with a batch of its own."""
-    networks: dict[str, Network] = {
-        variant: loop.build([site(variant, spot, n) for n, spot in enumerate(loop.spots)], dtype)
-        for variant in VARIANTS
-    }
-    batches = loop.batches(dtype, np.random.default_rng(1))
+    spots, given = list(enumerate(loop["spots"])), batches(loop, dtype, 1)
+    networks = {v: Network(loop, [site(v, spot, n) for n, spot in spots], dtype) for v in VARIANTS}
+    samples = {variant: list[Any]() for variant in VARIANTS}
     np.random.seed(1)  # noqa: NPY002 - what public loops draw their masks from
-    samples: dict[str, list[tuple[float, float]]] = {variant: [] for variant in VARIANTS}
-    least, most = rounds
-    for _ in range(WARM):
-        for network in networks.values():
-            network.step(next(batches))
-    start = time.perf_counter()
+    for network in (*networks.values(),) * WARM:
+        network.step(*next(given))
+    start, used = time.perf_counter(), 0.0
     with timing.quiet_gc():
-        for turn in range(most):
-            order = [VARIANTS[(turn + k) % len(VARIANTS)] for k in range(len(VARIANTS))]
-            for variant in order:
-                batch, network = next(batches), networks[variant]
+        while used < 1 or len(samples[NONE]) < (LEAST if seconds else 1):
+            turn = len(samples[NONE])
+            for variant in (*VARIANTS[turn % 4 :], *VARIANTS[: turn % 4]):
+                batch, network = next(given), networks[variant]
                 for each in network.sites:
                     each.seconds = 0.0
                 begin = time.perf_counter()
-                network.step(batch)
+                network.step(*batch)
                 taken = time.perf_counter() - begin
                 samples[variant].append((taken, sum(each.seconds for each in network.sites)))
-            part = (time.perf_counter() - start) / seconds
-            tell(min(1.0, max(part, (turn + 1) / most)))
-            if part >= 1 and turn + 1 >= least:
-                break
-    counts = _counted(loop, dtype)
-    stored = np.asarray(samples[STORED])[:, 0]
-    return [_row(loop, dtype, v, samples[v], stored, networks[v], *counts) for v in VARIANTS]
+            used = max((time.perf_counter() - start) / (seconds or 1e-9), turn / MOST)
+            tell(min(1.0, used))
+    shapes: list[tuple[int, ...]] = []  # of what a step drops from
 
-
-def _counted(loop: Loop, dtype: str) -> tuple[int, int]:
-    """Count the elements that a step drops from, and its masks."""
-    shapes: list[tuple[int, ...]] = []
-
-    def ones(shape: tuple[int, ...]) -> Any:
+    def counted(shape: tuple[int, ...]) -> Array:
         shapes.append(shape)
-        return np.ones(shape, dtype)
+        return np.ones(shape)
 
-    sites = [Multiplied(ones, spot.in_place) for spot in loop.spots]
-    loop.build(sites, dtype).step(next(loop.batches(dtype, np.random.default_rng(1))))
-    return sum(int(np.prod(shape)) for shape in shapes), len(shapes)
-
-
-def _row(
-    loop: Loop,
-    dtype: str,
-    variant: str,
-    samples: list[tuple[float, float]],
-    stored: Array,
-    network: Network,
-    elements: int,
-    masks: int,
-) -> LoopRow:
-    steps, dropout = np.asarray(samples).T
-    q1, median, q3 = map(float, np.percentile(steps, (25, 50, 75)))
-    return {
-        "loop": loop.name,
-        "dtype": dtype,
-        "variant": variant,
-        "steps": len(samples),
-        "step": median,
-        "step_q1": q1,
-        "step_q3": q3,
-        "ratio": float(np.median(steps / stored)),
-        "dropout": float(np.median(dropout)),
-        "share": float(np.median(dropout / steps)),
-        "elements": elements,
-        "masks": masks,
-        "kept": sum(each.kept for each in network.sites),
-        "activations": network.activations.name,
-    }
-
-
-def collect(cases: Sequence[tuple[str, str]], seconds: float, check: bool = False) -> list[LoopRow]:
-    """Validate and time loops, under a progress bar."""
-    rows: list[LoopRow] = []
-    with show.progress() as bar, timing.one_blas_thread():
-        task = bar.add_task("", total=len(cases))
-        for done, (name, dtype) in enumerate(cases):
-
-            def tell(part: float, done: int = done, doing: str = f"{name}, {dtype}") -> None:
-                bar.update(task, completed=done + part, description=doing)
-                bar.refresh()
-
-            loop = replace(BY_NAME[name], samples=4, hidden=16) if check else BY_NAME[name]
-            tell(0.0)
-            validate(loop, dtype)
-            rounds = (1, 1) if check else (LEAST, MOST)
-            rows += measure(loop, dtype, seconds / len(cases), rounds, tell)
-        bar.update(task, completed=len(cases), description="done")
-        bar.refresh()
-    return rows
-
-
-def output_path(args: argparse.Namespace) -> Path | None:
-    """Choose where to write: a part of a measurement only where it is told to."""
-    output: Path | None = args.output
-    if output is not None and output.is_dir():
-        raise BenchError(f"--output {output} is a folder, not a file")
-    return output or (None if args.check or args.only else loops_report.RESULTS)
+    Network(loop, [Site(False, counted) for _ in spots], dtype).forward(next(given)[0])
+    stored = np.asarray(samples[STORED])[:, 0]
+    for variant, network in networks.items():
+        steps, dropout = np.asarray(samples[variant]).T
+        q1, median, q3 = np.percentile(steps, (25, 50, 75)).tolist()
+        yield {
+            **{"section": "loops", "loop": loop["name"], "dtype": dtype, "variant": variant},
+            **{"steps": len(steps), "step": median, "step_q1": q1, "step_q3": q3},
+            "ratio": float(np.median(steps / stored)),
+            "dropout": float(np.median(dropout)),
+            "share": float(np.median(dropout / steps)),
+            "elements": sum(int(np.prod(shape)) for shape in shapes),
+            **{"masks": len(shapes), "kept": sum(each.kept for each in network.sites)},
+            "activations": network.activations.name,
+        }
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the tables; the exit status is 0 whatever they say: benchmarks inform, tests decide."""
-    output, cases = output_path(args), chosen(args.only)
-    rows = collect(cases, args.seconds, args.check)
-    settings = {"seconds": args.seconds, "check": args.check, "blas_threads": 1}
-    conditions = machine.conditions(settings)
-    conditions["versions"]["scikit-learn"] = machine.version("scikit-learn")
-    results: LoopResults = {"schema": loops_report.SCHEMA, **conditions, "rows": rows}
-    out = show.console()
-    if args.check:
-        out.print(f"All works: {len(rows)} training steps made. Nothing was judged.")
-    else:
-        show.show_tables([loops_report.summary(results), loops_report.every(results)], out)
-        for verdict in loops_report.judge(results):
-            out.print(Text(str(verdict), style=show.STYLES[verdict.state]))
-        out.print(Text("\n" + report.machine(results)))
-    if output is not None:
-        save(results, output)
-        out.print(Text(f"Written to {output}"))
+    names, rows = chosen(args.only, list(LOOPS), "loop"), list[Row]()
+    cases = [(LOOPS[name], dtype) for name in names for dtype in LOOPS[name]["dtypes"]]
+    seconds = 0.0 if args.check else (args.seconds or SECONDS) / len(cases)
+    # A second thread of BLAS gains little at these sizes, and spins when it has nothing to do.
+    with progress() as tell, load("threadpoolctl").threadpool_limits(1, user_api="blas"):
+        for done, (loop, dtype) in enumerate(cases):
+
+            def doing(
+                part: float, done: int = done, what: str = f"{loop['name']}, {dtype}"
+            ) -> None:
+                tell(what, (done + part) / len(cases))
+
+            loop = loop | {"samples": 4, "hidden": 16} if args.check else loop
+            validate(loop, dtype)
+            rows += measure(loop, dtype, seconds, doing)
+    settings = {"seconds": seconds * len(cases), "check": args.check, "blas_threads": 1}
+    labels = {name: {"label": loop["text"], "role": ""} for name, loop in LOOPS.items()}
+    report.finish(made(rows, settings, labels), args, "loops")
     return 0

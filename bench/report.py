@@ -1,259 +1,251 @@
-"""Results as tables, for the terminal and for the README alike."""
+"""Results as tables and sentences, for the terminal and for the pages alike.
+
+`report.toml` lists the tables; each is made of the results that have its rows. `finish` is the end
+of every command that measures: it prints them, with what is lost and the goals, and writes a file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import argparse
+import io
+import itertools
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
-from .common import HALF, figure, size_label
-from .contenders import ROOF
-from .memory import WARM_UP_PART
-from .results import Conditions, Results, Row, find, rows, sizes
-from .table import Table as Table
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
 
-# One a library, and each by its best way to call it.
-HEADLINE = ("fastdrop", "numpy-best", "cs231n", "torch", "jax", "tensorflow")
+from .cases import CASES
+from .common import RESULTS, BenchError, dtype_of, figure, identity, size_label, toml
+from .goals import judge
+from .results import Results, Row, rows, save, sizes
 
-
-def _unique(items: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(items))
-
-
-def _by_size(
-    results: Results, section: str, title: str, note: str, cell: Callable[[Row], str]
-) -> Table | None:
-    """One row a contender, one column a size; empty cells where nothing was measured."""
-    columns = sizes(results, section)
-    names = _unique(row["contender"] for row in rows(results, section))
-    lines = []
-    for name in names:
-        found = [find(results, section, name, elements) for elements in columns]
-        label = results["contenders"][name]["label"]
-        lines.append([label, *(cell(row) if row else "" for row in found)])
-    head = ["elements", *map(size_label, columns)]
-    return Table(title, head, lines, note) if lines else None
+SPECS = toml("report")["table"]
+STYLES = {"held": "green", "acceptable": "yellow", "MISSED": "bold red"}
+NOISE = 1.05  # smaller differences are noise on a shared machine, not a loss
+# What a row is of; its other keys are figures.
+_PLACE = ("contender", "variant", "dtype", "elements", "loop", "first", "busy", "threads", "layout")
+_STANDARD = (256**2, 1024**2, 4096**2)  # the sizes that goals of layouts are of
 
 
-def _microseconds(row: Row) -> str:
-    return figure(row["seconds"] * 1e6)
+@dataclass(frozen=True)
+class Table:
+    """A title, column heads, rows of text, and a sentence on how to read them."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+    note: str
+    folded: bool = False
 
 
-def _billions(row: Row) -> str:
-    return figure(row["elements"] / row["seconds"] / 1e9)
+def gigabytes(row: Row) -> float:
+    """Gigabytes a second, by the bytes that any dropout has to read and write."""
+    moved = {"forward": 2, "step": 4}[row["section"]] * dtype_of(row["dtype"]).itemsize
+    return float(moved * row["elements"] / row["seconds"] / 1e9)
 
 
-def ratios(results: Results) -> Table | None:
-    """Time of a call over the roof's."""
-    return _by_size(
-        results,
-        "forward",
-        "Time of a call, relative to multiplying by a constant",
-        f"1.00 is as fast as {ROOF.label} by one thread, which reads and writes the same memory "
-        "and draws nothing; lower is faster. Each is the median over rounds of the ratio within a "
-        f"round. float32, p = {results['settings']['p']:g}. An empty cell: see the notes.",
-        lambda row: figure(row["ratio"]),
-    )
-
-
-def times(results: Results) -> Table | None:
-    """Microseconds of a call."""
-    return _by_size(
-        results,
-        "forward",
-        "Microseconds a call",
-        "Median over rounds; lower is faster.",
-        _microseconds,
-    )
-
-
-def throughput(results: Results) -> Table | None:
-    """Elements a nanosecond."""
-    return _by_size(
-        results, "forward", "Billions of elements a second", "Higher is faster.", _billions
-    )
-
-
-def profile(results: Results) -> Table | None:
-    """Where a small call's time goes: the functions from call to kernel, each alone."""
-    found = results["profile"]
-    columns = sorted({row["elements"] for row in found})
-    steps = [[row for row in found if row["elements"] == elements] for elements in columns]
-    if not found or len({len(step) for step in steps}) != 1:
-        return None
-    lines = []
-    for across in zip(*steps, strict=True):
-        cells = [f"{row[key] * 1e6:.2f}" for row in across for key in ("seconds", "own")]
-        lines.append(["· " * across[0]["depth"] + across[0]["step"], *cells])
-    return Table(
-        "From call to kernel, microseconds",
-        [
-            "function",
-            *(f"{size_label(n)}, {part}" for n in columns for part in ("alone", "itself")),
-        ],
-        lines,
-        "fastdrop.dropout(x, p, rng=key, out=y). Alone: the function, called again with the "
-        "arguments it was given, which costs up to 0.1 us by itself. Itself: without the functions "
-        "below it.",
-    )
-
-
-def variants(results: Results) -> Table | None:
-    """Rates of the other ways to call fastdrop, relative to the plain call."""
-    columns = sizes(results, "variants")
-    names = _unique(row["variant"] for row in rows(results, "variants") if row["variant"])
-    ours = _unique(row["contender"] for row in rows(results, "variants") if row["variant"])
-
-    def cell(variant: str, elements: int, name: str) -> str:
-        plain = find(results, "variants", name, elements)
-        row = find(results, "variants", name, elements, variant=variant)
-        return f"{plain['ratio'] / row['ratio']:.0%}" if plain and row else ""
-
-    lines = [
-        [variant, *(cell(variant, elements, name) for elements in columns for name in ours)]
-        for variant in names
-    ]
-    threads = {"fastdrop-1": "1 thread", "fastdrop": "all threads"}
-    head = [f"{size_label(n)}, {threads.get(name, name)}" for n in columns for name in ours]
-    return _filled(
-        "Other ways to call it: rate relative to the plain call",
-        ["variant", *head],
-        lines,
-        "Elements a second, against fastdrop.dropout(x, 0.1, rng=key, out=y) with as many threads; "
-        "more than 100% is faster.",
-    )
-
-
-def dtypes(results: Results) -> Table | None:
-    """Rates in other dtypes, and ratios to each dtype's roof."""
-    columns = sizes(results, "dtypes")
-    lines = []
-    for dtype, name in dict.fromkeys(
-        (row["dtype"], row["contender"]) for row in rows(results, "dtypes")
-    ):
-        found = [find(results, "dtypes", name, n, dtype=dtype) for n in columns]
-        rates = [_billions(row) if row else "" for row in found]
-        ratios = [figure(row["ratio"]) if row else "" for row in found]
-        label = results["contenders"][name]["label"]
-        lines.append([f"{dtype}: {label}", *rates, *ratios])
-    heads = [f"{size_label(n)}, {unit}" for unit in ("billions a second", "ratio") for n in columns]
-    return _filled(
-        "Other dtypes: billions of elements a second, and time relative to multiplying",
-        ["dtype", *heads],
-        lines,
-        f"The ratio of float64 is to {ROOF.label} in float64, that of {' and '.join(HALF)} to the "
-        "same in float32, for NumPy multiplies half types one by one.",
-    )
-
-
-def step(results: Results) -> Table | None:
-    """Time of forward plus backward over the roof's."""
-    return _by_size(
-        results,
-        "step",
-        "Forward plus backward, relative to multiplying twice by a constant",
-        "The dropout of a training step, float32; each contender keeps for the backward pass what "
-        "it needs. Lower is faster.",
-        lambda row: figure(row["ratio"]),
-    )
-
-
-def headline(results: Results) -> Table | None:
-    """Return the few figures that the README shows: of forward plus backward, and what is kept."""
-    columns = sizes(results, "step")
-    kept = {
-        row["contender"]: seen_bytes(row["traced"], row["resident"])
-        for row in results["memory"]
-        if row["measure"] == "kept"
-    }
-    lines = []
-    for name in HEADLINE:
-        found = [find(results, "step", name, elements) for elements in columns]
-        if any(found):
-            label = results["contenders"][name]["label"]
-            cells = [figure(row["ratio"]) if row else "" for row in found]
-            lines.append([label, *cells, bytes_label(kept[name]) if name in kept else ""])
-    cpu, count = results["hardware"]["cpu"], results["hardware"]["usable_cpus"]
-    head = [f"{size_label(n)} elements" for n in columns]
-    return _filled(
-        "Time of dropout, forward plus backward, and what is kept in between",
-        ["", *head, "kept, bytes an element"],
-        lines,
-        f"float32, p = {results['settings']['p']:g}. Times are relative to multiplying twice by a "
-        f"constant ({ROOF.label}, one thread): lower is faster. Measured {results['date'][:10]} on "
-        f"{cpu}, {count} CPUs.",
-    )
-
-
-def threads(results: Results) -> Table | None:
-    """Time by the number of threads."""
-    columns = sizes(results, "threads")
-    names = _unique(row["variant"] for row in rows(results, "threads") if row["variant"])
-    lines = []
-    for name in names:
-        found = [find(results, "threads", "fastdrop", n, variant=name) for n in columns]
-        lines.append([name, *(figure(row["ratio"]) if row else "" for row in found)])
-    return _filled(
-        "Threads: time of a call, relative to multiplying by a constant on one thread",
-        ["fastdrop", *map(size_label, columns)],
-        lines,
-        "Lower is faster.",
-    )
-
-
-def memory(results: Results) -> Table | None:
-    """Extra memory of a call and of a step."""
-    measures = ("forward", "kept", "step")
-    names = _unique(row["contender"] for row in results["memory"])
-    by = {(row["contender"], row["measure"]): row for row in results["memory"]}
-
-    def cell(name: str, measure: str) -> str:
-        row = by.get((name, measure))
-        return "" if row is None else bytes_label(seen_bytes(row["traced"], row["resident"]))
-
-    lines = [
-        [results["contenders"][name]["label"], *(cell(name, measure) for measure in measures)]
-        for name in names
-    ]
-    if not lines:
-        return None
-    return Table(
-        "Memory beyond the results, bytes an element",
-        ["contender", "forward, peak", "kept for backward", "forward and backward, peak"],
-        lines,
-        f"{size_label(results['memory'][0]['elements'])} float32 elements, each contender in a "
-        "fresh process; by the resident set, or by tracemalloc where that sees more. Peaks are "
-        "beyond one output, or output and gradient, of x's size; what is kept is beyond the "
-        f"output. jax and TensorFlow, which are warmed up at a {WARM_UP_PART}th of the size, "
-        "compile meanwhile: some 0.5 bytes.",
-    )
-
-
-def seen_bytes(*seen: float | None) -> float | None:
-    """Return the most that was seen."""
-    return max((value for value in seen if value is not None), default=None)
-
-
-def bytes_label(value: float | None) -> str:
+def bytes_label(value: float) -> str:
     """Write bytes an element; slightly below zero is the grain of the kernel's page counts."""
-    if value is None:
-        return "not seen"
     return f"{abs(value) if -0.005 < value < 0 else value:.2f}"
 
 
-def _filled(title: str, head: list[str], lines: list[list[str]], note: str) -> Table | None:
-    return Table(title, head, lines, note) if lines else None
+def met(row: Row) -> str:
+    """Say whether a layout meets its goal at a size."""
+    goals = next(form.get("goals", ()) for form in CASES["form"] if form["name"] == row["layout"])
+    goal = dict(zip(_STANDARD, goals, strict=False)).get(row["elements"])
+    if goal is None:
+        return ""
+    return f"{goal:g} {'met' if row['rate'][0] >= goal else 'MISSED'}"
 
 
-def machine(results: Conditions) -> str:
+_NAMES: dict[str, Any] = {
+    **{f.__name__: f for f in (gigabytes, bytes_label, met, figure, size_label)},
+    "statistics": statistics,
+    "big": lambda value: f"{value:,}",
+    "spread": lambda values: (values[0], statistics.median(values), values[-1]),
+    "threads": {"fastdrop-1": "1 thread", "fastdrop": "all threads"},
+    "measures": {
+        **{"forward": "forward, peak", "kept": "kept for backward"},
+        "step": "forward and backward, peak",
+    },
+}
+
+
+def _text(results: Results, expression: str, row: Row) -> Any:
+    """Evaluate an expression of `report.toml`; what it needs and is not there makes it empty."""
+
+    def at(section: str = row["section"], **other: Any) -> Row:
+        wanted = {key: row[key] for key in _PLACE if key in row} | other
+        given = [found for found in results["rows"] if found["section"] == section]
+        return next(r for r in given if all(r.get(k, v) == v for k, v in wanted.items()))
+
+    labels = {name: about["label"] for name, about in results["contenders"].items()}
+    label = labels.get(str(row.get("contender", row.get("loop"))))
+    try:
+        return eval(expression, {"row": row, "at": at, "label": label, **_NAMES})
+    except (LookupError, StopIteration):
+        return ""
+
+
+def _table(results: Results, spec: dict[str, Any], here: list[Row], **words: Any) -> Table | None:
+    here = [row for row in here if _text(results, spec.get("where", "True"), row)]
+    if not here:
+        return None
+    ends, lines = spec.get("ends", {}), dict[str, dict[str, str]]()
+    heads: dict[str, None] = {}
+    for row in here:
+        column = _text(results, spec.get("column", "''"), row)
+        line = lines.setdefault(_text(results, spec.get("line", "label"), row), {})
+        for cell, expression in spec["cells"].items():
+            head = ", ".join(filter(None, (column, cell)))
+            line[head] = _text(results, expression, row)
+            heads[head] = None
+        line |= {head: _text(results, expression, row) for head, expression in ends.items()}
+    shown = [head for head in (*heads, *ends) if any(line.get(head) for line in lines.values())]
+    cells = [[name, *(line.get(head, "") for head in shown)] for name, line in lines.items()]
+    title, note = (spec[key].format(**words) for key in ("title", "note"))
+    return Table(title, [spec.get("corner", ""), *shown], cells, note, spec.get("folded", False))
+
+
+def tables(results: Results) -> Iterator[Table]:
+    """Yield the tables that there are rows for, split as they say."""
+    gpu = "gpu" in results["hardware"]
+    for spec in SPECS:
+        if "headline" in spec or (gpu != spec.get("gpu", False) and spec["section"] != "memory"):
+            continue
+        for section in spec.get("each", [spec["section"]]):
+            found, split = rows(results, section), spec.get("split")
+            for part in dict.fromkeys(row[split] for row in found) if split else [None]:
+                here = [row for row in found if part is None or row[split] == part]
+                of = size_label(part) if isinstance(part, int) else part
+                if table := _table(results, spec, here, section=section, of=of):
+                    unusual = split and part not in (found[0][split], "float32")
+                    yield replace(table, folded=True) if unusual else table
+
+
+def fastest_peer(results: Results) -> list[str]:
+    """Say how far the fastest peer is behind, at each size."""
+    found = []
+    for n in sizes(results):
+        here = {row["contender"]: row["ratio"] for row in rows(results, "forward", elements=n)}
+        peers = [r for name, r in here.items() if results["contenders"][name]["role"] == "peer"]
+        if peers and "fastdrop" in here:
+            found.append(f"{figure(min(peers) / here['fastdrop'])} at {size_label(n)}")
+    text = "The fastest peer takes so many times as long as fastdrop with all threads: "
+    return [f"{text}{', '.join(found)}."] if found and "gpu" not in results["hardware"] else []
+
+
+def headline(results: Results) -> Table:
+    """Return the few figures that the README shows: of forward plus backward, and what is kept."""
+    spec = next(spec for spec in SPECS if "headline" in spec)
+    words = {**results["hardware"], "date": results["date"][:10]}
+    if table := _table(results, spec, rows(results, "step"), **words):
+        return table
+    raise BenchError("the results have no section step, which the README shows")
+
+
+# Sections in which peers are compared with every way of ours, and what is added to a loss.
+COMPARED = {"forward": "", "small": ", of small calls", "step": ", forward plus backward"}
+COMPARED["family"] = ""
+ASIDES = {
+    ("fastdrop", "fastdrop-1"): "All threads: slower than 1 thread",
+    ("fastdrop-new", "fastdrop"): "New array: slower than out=y",
+    ("fastdrop-1", "multiply"): "1 thread: slower than multiplying by a constant",
+    ("fastdrop", "multiply"): "All threads: slower than multiplying by a constant",
+}
+
+
+def _slower(results: Results, section: str, mine: str, other: str, text: str) -> list[str]:
+    """Say at which sizes a contender is slower than another, by dtype and variant."""
+    keys, where = ("dtype", "variant", "elements"), dict[str, list[str]]()
+    theirs = {tuple(r[k] for k in keys): r for r in rows(results, section, contender=other)}
+    for row in rows(results, section, contender=mine):
+        peer = theirs.get(tuple(row[key] for key in keys))
+        if peer and row["ratio"] > NOISE * peer["ratio"]:
+            of = identity("", row["dtype"], row["variant"])
+            factor = figure(row["ratio"] / peer["ratio"])
+            where.setdefault(of, []).append(f"{size_label(row['elements'])} ({factor} times)")
+    return [f"{of}{': ' * bool(of)}{text} at {', '.join(at)}." for of, at in where.items()]
+
+
+def losses(results: Results) -> list[str]:
+    """Say where fastdrop is slower than a peer, than another way to call it, or than the roof."""
+    about, found = results["contenders"], list[str]()
+    for (section, aside), mine, peer in itertools.product(COMPARED.items(), about, about):
+        # Of the family those with as many threads.
+        alike = section != "family" or mine.endswith("-1") == peer.endswith("-1")
+        if (about[mine]["role"], about[peer]["role"]) == ("ours", "peer") and alike:
+            text = f"{about[mine]['label']}{aside}: slower than {about[peer]['label']}"
+            found += _slower(results, section, mine, peer, text)
+    if not found and any(rows(results, section) for section in COMPARED):
+        found = ["No peer is faster than fastdrop at any size measured."]
+    if "gpu" not in results["hardware"]:
+        found += [
+            t for names, text in ASIDES.items() for t in _slower(results, "forward", *names, text)
+        ]
+    return found
+
+
+def machine(results: Results) -> str:
     """Describe hardware, versions and date in a line."""
-    hardware, versions = results["hardware"], results["versions"]
-    caches = ", ".join(
-        f"{name} {hardware[key]} KiB"
-        for name, key in (("L1d", "l1d_kib"), ("L2", "l2_kib"), ("L3", "l3_kib"))
-        if hardware.get(key)
-    )
+    about, versions = results["hardware"], results["versions"]
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-    cpu = ", ".join(filter(None, [str(hardware["cpu"]), str(hardware["simd"] or ""), caches]))
-    return (
-        f"Measured {results['date'][:10]} on {cpu}, {hardware['usable_cpus']} usable CPUs, "
-        f"{hardware['memory_gib']} GiB, {hardware['os']}; {packages}."
-    )
+    caches = [(name, about.get(f"{name.lower()}_kib")) for name in ("L1d", "L2", "L3")]
+    parts = [about.get("gpu") or about["cpu"], about.get("simd")]
+    parts += [f"{name} {size} KiB" for name, size in caches if size]
+    parts += [f"{about['usable_cpus']} usable CPUs"] if "usable_cpus" in about else []
+    parts += [f"{about['memory_gib']} GiB", about["os"]]
+    text = ", ".join(str(part) for part in parts if part)
+    return f"Measured {results['date'][:10]} on {text}; {packages}."
+
+
+def console() -> Console:
+    """Return a console that cuts nothing off in a file or a pipe."""
+    return Console() if Console().is_terminal else Console(width=240)
+
+
+def show(results: Results, out: Console) -> None:
+    """Print tables, losses, notes, goals and the machine."""
+    for table in tables(results):
+        out.print(Text(table.title, style="bold"))  # a table's own title wraps at its width
+        rich = RichTable()
+        for column, head in enumerate(table.head):
+            rich.add_column(head, justify="right" if column else "left", no_wrap=True)
+        for line in table.rows:
+            rich.add_row(*map(Text, line))  # Text: brackets in labels are not markup
+        out.print(rich, Text(table.note + "\n"), sep="\n")
+    for sentence in (*results["notes"], *fastest_peer(results), *losses(results)):
+        out.print(Text(sentence))
+    for verdict in judge(results):
+        if verdict.value is not None:
+            out.print(Text(f"  {verdict}", style=STYLES[verdict.state]))
+    out.print(Text("\n" + machine(results)))
+
+
+def finish(results: Results, args: argparse.Namespace, name: str | None) -> None:
+    """Show results, and write them: to ``--output``, or to the file of that name if all was run.
+
+    A part of a benchmark is written only where ``--output`` says so: it must not silently replace
+    the file that tables are made from.
+    """
+    out, check = console(), getattr(args, "check", False)
+    if check:
+        # Everything that shows results works too.
+        show(results, Console(file=io.StringIO(), width=240))
+        for note in (*results["notes"], f"All works: {len(results['rows'])} rows."):
+            out.print(Text(note))
+        out.print("Nothing was judged.")
+    else:
+        show(results, out)
+    part = check or any(getattr(args, key, None) for key in ("only", "sizes", "sections", "quick"))
+    output = args.output or (RESULTS / f"{name}.json" if name and not part else None)
+    if output is not None and output.is_dir():
+        raise BenchError(f"--output {output} is a folder, not a file")
+    if output is not None:
+        save(results, output)
+    nothing = "Part of a benchmark: nothing written; --output FILE writes it."
+    out.print(Text(f"Written to {output}" if output else nothing))

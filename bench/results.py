@@ -1,117 +1,70 @@
-"""The results file: its schema, and reading and writing it."""
+"""The results file: its format, reading and writing it.
+
+All commands write one format: the conditions, the contenders, and rows, each of a section. The
+report, the goals, the plots and the comparison read it.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypeAlias, TypedDict, cast
 
-from .common import BenchError
+from .common import BenchError, conditions, identity
 
-SCHEMA = 2
+SCHEMA = 3
 
+Row: TypeAlias = dict[str, Any]
 
-class Row(TypedDict):
-    """One contender at one size: seconds a call and ratio to the base, medians and quartiles."""
-
-    contender: str
-    dtype: str
-    variant: str
-    elements: int
-    seconds: float
-    q1: float
-    q3: float
-    base: str
-    ratio: float
-    ratio_q1: float
-    ratio_q3: float
-    rounds: int
-    calls: int
+_TIMED = "contender variant dtype elements base seconds q1 q3 rounds ratio ratio_q1 ratio_q3"
+# The keys of a section's rows, beside `section`. Times are seconds, and medians where nothing else
+# is said; `ratio` is to `base` in the same rounds. Memory is bytes an element.
+KEYS = {
+    "memory": "contender dtype elements measure bytes",
+    "loops": "loop dtype variant steps step step_q1 step_q3 ratio dropout share elements masks "
+    "kept activations",
+    "start": "first cache samples median worst call",
+    "latency": "elements busy threads calls median p99 worst",
+    "steady": "dtype elements processes seconds ratios",
+    # Lists have an item for each checkout, but `faster` one for each pass.
+    "layouts": "layout elements seconds rate multiply faster",
+}
 
 
-class MemoryRow(TypedDict):
-    """Bytes an element that a contender takes; None where unseen.
-
-    `measure` is what was measured: "forward", the peak of a call beyond an output like x; "step",
-    the peak of forward and backward beyond an output and a gradient; "kept", what is held between
-    them beyond the output.
-    """
-
-    contender: str
-    dtype: str
-    elements: int
-    measure: str
-    traced: float | None
-    resident: float | None
-
-
-class ProfileRow(TypedDict):
-    """A step on the way from call to kernel: seconds alone, and without the steps below it."""
-
-    elements: int
-    step: str
-    depth: int
-    seconds: float
-    own: float
-
-
-class Entrant(TypedDict):
-    """How tables show a contender."""
-
-    label: str
-    role: str
-
-
-class Versioned(TypedDict):
-    """What every results file begins with."""
+class Results(TypedDict):
+    """What a results file holds; `contenders` has label and role of each by name."""
 
     schema: int
-
-
-class Conditions(TypedDict):
-    """When, with what, on what, and how something was measured."""
-
     date: str
     versions: dict[str, str | None]
-    hardware: dict[str, str | int | float | None]
+    hardware: dict[str, Any]
     settings: dict[str, Any]
-
-
-class Measured(Versioned, Conditions):
-    """What results files say of which all was measured at once."""
-
-
-class Results(Measured):
-    """A whole results file; `timings` has the rows of each section."""
-
     notes: list[str]
-    contenders: dict[str, Entrant]
-    timings: dict[str, list[Row]]
-    memory: list[MemoryRow]
-    profile: list[ProfileRow]
+    contenders: dict[str, dict[str, str]]
+    rows: list[Row]
 
 
-def rows(results: Results, section: str) -> list[Row]:
-    """Return the rows of a section, none where it was not run."""
-    return results["timings"].get(section, [])
+def made(
+    rows: Iterable[Row],
+    settings: dict[str, Any],
+    contenders: dict[str, dict[str, str]] | None = None,
+    notes: Iterable[str] = (),
+) -> Results:
+    """Return results that were measured now and here."""
+    more = {"notes": list(dict.fromkeys(notes)), "contenders": contenders or {}, "rows": list(rows)}
+    return {"schema": SCHEMA, **conditions(settings), **more}  # type: ignore[typeddict-item]
 
 
-def find(
-    results: Results,
-    section: str,
-    contender: str,
-    elements: int,
-    *,
-    dtype: str = "float32",
-    variant: str = "",
-) -> Row | None:
-    """Return the row of a contender at a size, if it was measured."""
-    wanted = (contender, elements, dtype, variant)
-    for row in rows(results, section):
-        if (row["contender"], row["elements"], row["dtype"], row["variant"]) == wanted:
-            return row
-    return None
+def rows(results: Results, section: str, **wanted: Any) -> list[Row]:
+    """Return the rows of a section that have these values."""
+    wanted["section"] = section
+    return [row for row in results["rows"] if all(row.get(k) == v for k, v in wanted.items())]
+
+
+def place(row: Row) -> str:
+    """Return the id of a row's contender."""
+    return identity(row["contender"], row["dtype"], row["variant"])
 
 
 def sizes(results: Results, section: str = "forward") -> list[int]:
@@ -125,83 +78,32 @@ def _rounded(value: Any) -> Any:
         return float(f"{value:.4g}")
     if isinstance(value, Mapping):
         return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return value
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
-def _json(value: Any, indent: str) -> str:
-    """Write mappings and lists over several lines, but what is in a list on a line each."""
-    deeper = indent + " "
-    if isinstance(value, list) and value:
-        lines = ",\n".join(deeper + json.dumps(item) for item in value)
-        return f"[\n{lines}\n{indent}]"
-    if isinstance(value, dict) and value:
-        lines = ",\n".join(f"{deeper}{json.dumps(k)}: {_json(v, deeper)}" for k, v in value.items())
-        return f"{{\n{lines}\n{indent}}}"
-    return json.dumps(value)
-
-
-def dumps(results: Mapping[str, object]) -> str:
-    """Write results as JSON with one line a row, so that a diff shows what moved."""
-    return _json(_rounded(results), "") + "\n"
-
-
-def save(results: Mapping[str, object], path: Path) -> None:
-    """Write a results file, making its folder where that is missing."""
+def save(results: Results, path: Path) -> None:
+    """Write a results file, one line a row, so that a diff shows what moved."""
+    given = _rounded(results)
+    lines = ",\n".join("  " + json.dumps(row) for row in given["rows"])
+    head = json.dumps({**given, "rows": []}, indent=1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(dumps(results), encoding="utf-8")
-
-
-def read(path: Path, expected: int, command: str) -> Any:
-    """Return what a file of a schema holds.
-
-    Raises
-    ------
-    BenchError
-        Where it is missing, is not JSON, or has another schema.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BenchError(f"no results in {path}; {command} writes them") from None
-    except IsADirectoryError:
-        raise BenchError(f"{path} is a folder, not a results file") from None
-    except ValueError as error:
-        raise BenchError(f"{path} is not JSON: {error}") from error
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if schema != expected:
-        raise BenchError(f"{path} has results schema {schema!r}; this code reads {expected}")
-    return data
+    path.write_text(head.removesuffix("[]\n}") + f"[\n{lines}\n ]\n}}\n", encoding="utf-8")
 
 
 def load(path: Path) -> Results:
-    """Read a results file.
-
-    Raises
-    ------
-    BenchError
-        Where it is missing, is not JSON, has another schema version, or lacks something.
-    """
-    data = read(path, SCHEMA, "python -m bench")
-    check_keys(path, "the file", data, Results)
-    parts: list[tuple[str, Any, Any]] = [
-        ("memory", data["memory"], MemoryRow),
-        ("profile", data["profile"], ProfileRow),
-        *((f"timings.{name}", found, Row) for name, found in data["timings"].items()),
-    ]
-    for name, found, kind in parts:
-        for number, row in enumerate(found):
-            check_keys(path, f"{name}[{number}]", row, kind)
-            if kind is not ProfileRow and row["contender"] not in data["contenders"]:
-                raise BenchError(f"{path}: {name}[{number}] names no contender of the file")
-    results: Results = data
-    return results
-
-
-def check_keys(path: Path, where: str, given: Any, kind: Any) -> None:
-    """Raise a BenchError unless a mapping has the keys of a TypedDict, and no others."""
-    expected, found = set(kind.__annotations__), set(given) if isinstance(given, dict) else set()
-    if expected != found:
-        missing, foreign = sorted(expected - found), sorted(found - expected)
-        raise BenchError(f"{path}: {where} lacks {missing} and has {foreign} that nobody knows")
+    """Read a results file; a BenchError says what of it is missing or unknown."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BenchError(f"no results in {path} ({error})") from None
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise BenchError(f"{path} has no results of schema {SCHEMA}, which this code reads")
+    if set(data) != set(Results.__annotations__):
+        raise BenchError(f"{path} has {sorted(data)}, not {sorted(Results.__annotations__)}")
+    for number, row in enumerate(data["rows"]):
+        keys = {"section", *KEYS.get(row.get("section"), _TIMED).split()}
+        if wrong := sorted(keys ^ set(row)):
+            raise BenchError(f"{path}: row {number} has or lacks what others do not: {wrong}")
+        if row.get("contender", "") not in {*data["contenders"], ""}:
+            raise BenchError(f"{path}: row {number} is of {row['contender']!r}, which is unknown")
+    return cast(Results, data)
