@@ -24,10 +24,12 @@ from . import overlap
 # ``driver -> operation``: what the kernels are to do, picked when their driver is loaded
 Operation = Callable[[Any], Any]
 # ``(x, out, rng, offset) -> result``, or None for what has to go the long way: nothing is written
-# then, and rng not asked. In the place of x, a mask has what it is to lie like, if anything.
-Again = Callable[[Any, Any, AnyRNG, Any], Array | None]
+# then, and rng not asked. In the place of x, a mask has what it is to lie like, if anything. A call
+# by a p of each element has p behind x.
+Again = Callable[..., Array | None]
 
 BOOL, BYTE = np.dtype(np.bool_), np.dtype(np.uint8)
+DOUBLE, FLOAT = np.dtype(np.float64), np.dtype(np.float32)
 NO_VALUE = np.zeros((), BYTE)  # a parameter for operations that have none
 
 
@@ -180,6 +182,22 @@ class Backend(abc.ABC):
         """
         return None
 
+    def repeatable_by_p(
+        self,
+        operation: Operation,
+        x: Array,
+        p: Array,
+        out: Any,
+        place: Place,
+        value: Array,
+        index_of: IndexOf,
+    ) -> Again | None:
+        """Return what `apply` comes to by a p of each element, for plain arrays of such layouts.
+
+        None where there is nothing quicker than that.
+        """
+        return None
+
     def softmax(
         self, x: Array, out: Any, axis: int, place: Place, rng: AnyRNG, threshold: int, value: Array
     ) -> Array:
@@ -286,7 +304,7 @@ class Backend(abc.ABC):
     def pack_each(
         self, target: Array, shape: tuple[int, ...], place: Place, rng: AnyRNG, p: Array
     ) -> None:
-        """Draw a mask of 8 elements to a byte by a p of each element, NumPy's in float64."""
+        """Draw a mask of 8 elements to a byte by a p of each element, NumPy's."""
 
     def untouched(self, x: Any, xs: Array, out: Any) -> Array:
         """Return x itself, or copy it to `out`."""
@@ -327,9 +345,10 @@ class Backend(abc.ABC):
     def own_operands(
         self, operation: Operation, p: Array, factor: Array | None, near: Array
     ) -> Sequence[Array]:
-        """Return what kernels read of a p of each element, NumPy's in float64: where `near` lies.
+        """Return what kernels read of a p of each element, where `near` lies.
 
-        `factor` is that of all kept elements; None, where an operation has any, makes them of p.
+        p is NumPy's, in float64 or float32. `factor` is that of all kept elements; None, where an
+        operation has any, makes them of p.
         """
         return (p,)
 

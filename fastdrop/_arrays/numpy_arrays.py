@@ -125,6 +125,23 @@ class NumpyBackend(Backend):
         ready = driver.repeatable(operation(driver), x.shape, *strides, *place, threshold, value)
         return ready and _again(ready, index_of)
 
+    def repeatable_by_p(
+        self,
+        operation: Operation,
+        x: Array,
+        p: Array,
+        out: Any,
+        place: Place,
+        value: Array,
+        index_of: IndexOf,
+    ) -> Again | None:
+        if not x.size or not p.flags.forc or (out is not None and overlap.within(out)):
+            return None
+        driver = self.driver
+        strides = x.strides, (np.empty_like(x) if out is None else out).strides
+        ready = driver.repeatable_by_p(operation(driver), p, x.shape, *strides, *place, value)
+        return ready and _again_by_p(ready, index_of)
+
     def repeatable_mask(
         self,
         shape: tuple[int, ...],
@@ -182,6 +199,31 @@ def _again(
                 raise RuntimeError("x or out was changed while rng was asked for a key")
             return out
         several(x if reads else out, out, index, seed, stream)
+        return out
+
+    return again
+
+
+def _again_by_p(ready: Any, index_of: IndexOf) -> Again:
+    """Return the calls by a p of each element of what the driver made ready."""
+    run, record_at, several, alive = ready
+
+    def again(x: Any, p: Any, out: Any, rng: AnyRNG, offset: Any, alive: Any = alive) -> Any:
+        index = index_of(offset)
+        if index is None:
+            return None
+        if out is None:
+            out = np.empty_like(x)
+        arrays = id(x), id(out), id(p), record_at, index
+        if type(rng) is Key and several is None:
+            return out if run(*arrays, *rng, 1) else None
+        if not run(*arrays, 0, 0, 0):
+            return None
+        key = as_key(rng)  # type: ignore[arg-type]
+        if several is not None:
+            several(x, out, p, index, *key)
+        elif not run(*arrays, *key, 1):
+            raise RuntimeError("x, p or out was changed while rng was asked for a key")
         return out
 
     return again

@@ -32,6 +32,8 @@ class ElementWise:
     law: Callable[[float, np.dtype[Any], Any], tuple[int, Array]]
     # Returns p, or raises: p may be another number than a probability.
     checked: Callable[[Any], float] = arguments.probability
+    # (driver, dtype, parameter) -> the driver's operation by a p of each element, if there is one
+    by_p: Callable[[Any, np.dtype[Any], Any], Any] | None = None
 
     def operation_on(self, dtype: np.dtype[Any]) -> Operation:
         """Return what a driver is asked for arrays of a dtype."""

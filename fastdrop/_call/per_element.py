@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,9 @@ from .._check import arguments, detect, labels, placement
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
 from .._check.placement import Place
+from .._check.shard_offsets import index_of, plain
+from . import plan_cache as repeats
+from .elementwise import ElementWise
 from .operands import fits
 
 NO_THRESHOLD = 1  # which elements do not share
@@ -34,7 +36,7 @@ def chances(p: Any) -> Any:
     """Return a probability as a float, or an array of them as a copy in float64."""
     if type(p) is float and 0.0 <= p <= 1.0:
         return p
-    return np.array(_in_float64(p)) if is_each(p) else arguments.probability(p)
+    return np.array(_checked(p), np.float64) if is_each(p) else arguments.probability(p)
 
 
 def _are_probabilities(p: Array) -> bool:
@@ -55,8 +57,8 @@ _BITS_OF_ONE = {
 }
 
 
-def _in_float64(p: Any) -> Array:
-    """Return an array of probabilities, in [0, 1]."""
+def _checked(p: Any) -> Array:
+    """Return an array of probabilities, in [0, 1], in float64 or float32."""
     if detect.on_gpu(p):
         raise TypeError(
             f"p is a {detect.kind_of(p)}, which lies on a GPU, and checking it would wait for "
@@ -68,7 +70,7 @@ def _in_float64(p: Any) -> Array:
     if given.dtype.kind not in "fiu" and not arguments.is_bfloat16(given.dtype):
         raise TypeError(f"p has dtype {given.dtype}: give floats, the probabilities of dropping")
     with np.errstate(all="ignore"):  # a signalling NaN is an invalid operand
-        result = given.astype(np.float64, copy=False)
+        result = given if given.dtype == np.float32 else given.astype(np.float64, copy=False)
     if not _are_probabilities(given):
         bad = tuple(int(k) for k in np.argwhere(~((result >= 0.0) & (result <= 1.0)))[0])
         where = f"p[{', '.join(map(str, bad))}]" if bad else "p"
@@ -80,8 +82,8 @@ def _in_float64(p: Any) -> Array:
 
 
 def probabilities(p: Any, shape: tuple[int, ...], place: Place) -> Array:
-    """Return probabilities as float64, that broadcast to the mask of an array."""
-    result = _in_float64(p)
+    """Return probabilities, float64 or float32, that broadcast to the mask of an array."""
+    result = _checked(p)
     mask = shape
     if place.strides is not None:  # what shares a decision shares its p
         mask = tuple([n if s else 1 for n, s in zip(shape, place.strides, strict=True)])
@@ -93,12 +95,10 @@ def probabilities(p: Any, shape: tuple[int, ...], place: Place) -> Array:
 
 
 def element_wise_each(
+    function: ElementWise,
     x: ArrayLike,
     p: Any,
-    operation: Callable[[Any, np.dtype[Any]], Any],
-    parameter: Callable[[np.dtype[Any]], Array],
-    *,
-    scaled: bool = False,
+    parameter: Any,
     rng: AnyRNG,
     training: Training,
     noise_shape: NoiseShape,
@@ -106,21 +106,36 @@ def element_wise_each(
     global_shape: ShapeLike | None,
     out: Output,
 ) -> Array:
-    """Do `element_wise` with a p of each element.
-
-    ``parameter(dtype)`` gives the operation's parameter; it raises where the dtype is none that the
-    function takes. If `scaled`, it is the factor of kept elements; else p gives them their own.
-    """
+    """Do `element_wise` with a p of each element."""
+    known, what = repeats.calls, None
+    if type(offset) is not int:
+        offset = plain(offset)
+    if training is True and type(p) is np.ndarray:
+        what = repeats.asked_by_p(function, x, p, parameter, noise_shape, offset, global_shape, out)
+        if what is not None and (again := known.get(what)):
+            result = again(x, p, out, rng, offset)
+            if result is not None:
+                return result
     backend = operand_backend_of(x)
     xs = backend.array(x)
-    value = parameter(xs.dtype)
+    dtype = xs.dtype
+    value = function.law(0.0, dtype, parameter)[1]
     place = placement.place(xs.shape, noise_shape, offset, global_shape)
     chances = probabilities(p, xs.shape, place)
     if not arguments.in_training(training):
         return backend.untouched(x, xs, out)
 
     def chosen(driver: Any) -> Any:
-        return operation(driver, xs.dtype)
+        assert function.by_p is not None
+        return function.by_p(driver, dtype, parameter)
 
-    operands = backend.own_operands(chosen, chances, value if scaled else None, xs)
-    return backend.apply(chosen, xs, out, place, rng, NO_THRESHOLD, value, operands)
+    if what is not None and repeats.comes_again(known, what):
+        find = index_of(xs.shape, place, noise_shape, offset, global_shape)
+        ready = backend.repeatable_by_p(chosen, xs, p, out, place, value, find)
+        result = repeats.remember(known, what, ready)(xs, p, out, rng, offset)
+        if result is not None:
+            return result
+    operands = backend.own_operands(chosen, chances, None if parameter is None else value, xs)
+    result = backend.apply(chosen, xs, out, place, rng, NO_THRESHOLD, value, operands)
+    repeats.succeeded(what)
+    return result

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.adapter import BOOL, BYTE, Again
+from .._arrays.adapter import BOOL, BYTE, DOUBLE, FLOAT, Again
 from .._arrays.dispatch import plain_arrays
 from .._check.arguments import Array
-from .._check.key import AnyRNG
 
 Asked = tuple[Any, ...]
 Calls = dict[Asked, Again]
@@ -74,6 +73,24 @@ def asked(
         function, kind, shape, dtype, x.strides, strides, chance, p, more, parameter, where,
         noise_shape, global_shape,
     )  # fmt: skip
+
+
+def asked_by_p(
+    function: Any,
+    x: Any,
+    p: Array,
+    parameter: Any,
+    noise_shape: Any,
+    offset: Any,
+    global_shape: Any,
+    out: Any,
+) -> Asked | None:
+    """Return what a call by a p of each element is remembered by; None if it is not."""
+    dtype = p.dtype
+    if type(x) is not np.ndarray or not p.size or (dtype is not DOUBLE and dtype is not FLOAT):
+        return None
+    what = asked(function, x, 0.5, parameter, noise_shape, offset, global_shape, out)
+    return what and (what, dtype, p.shape, p.strides)
 
 
 def asked_mask(
@@ -167,5 +184,5 @@ def _is_plain(numbers: Any) -> bool:
     return True
 
 
-def _not_again(x: Array | None, out: Array | None, rng: AnyRNG, offset: Any) -> None:
+def _not_again(*arguments: Any) -> None:
     """Go the long way."""

@@ -21,10 +21,15 @@ from .._check.key import AnyRNG, Key, as_key
 from .._check.keywords import MISSING, named, refuse
 from .._check.shard_offsets import index_of, plain
 
-_DROPOUT = ElementWise(lambda driver, dtype: driver.dropping(dtype), law_of)
+_DROPOUT = ElementWise(
+    lambda driver, dtype: driver.dropping(dtype),
+    law_of,
+    by_p=lambda driver, dtype, scale: driver.dropping_each(dtype, scale is not None),
+)
 _MASKED_FILL = ElementWise(
     lambda driver, dtype: driver.filling(dtype),
     lambda p, dtype, value: (contract.threshold(p), filling(value, dtype)),
+    by_p=lambda driver, dtype, value: driver.filling_each(dtype),
 )
 
 
@@ -160,17 +165,7 @@ def dropout(
         refuse("dropout", unknown, x=x)
     if is_each(p):
         return element_wise_each(
-            x,
-            p,
-            lambda driver, dtype: driver.dropping_each(dtype, scale is not None),
-            lambda dtype: law_of(0.0, dtype, scale)[1],
-            scaled=scale is not None,
-            rng=rng,
-            training=training,
-            noise_shape=noise_shape,
-            offset=offset,
-            global_shape=global_shape,
-            out=out,
+            _DROPOUT, x, p, scale, rng, training, noise_shape, offset, global_shape, out
         )
     return element_wise(
         _DROPOUT, x, p, scale, rng, training, noise_shape, offset, global_shape, out
@@ -233,16 +228,7 @@ def masked_fill(
         refuse("masked_fill", unknown, x=x, p=p, value=value)
     if is_each(p):
         return element_wise_each(
-            x,
-            p,
-            lambda driver, dtype: driver.filling_each(dtype),
-            lambda dtype: filling(value, dtype),
-            rng=rng,
-            training=training,
-            noise_shape=noise_shape,
-            offset=offset,
-            global_shape=global_shape,
-            out=out,
+            _MASKED_FILL, x, p, value, rng, training, noise_shape, offset, global_shape, out
         )
     return element_wise(
         _MASKED_FILL, x, p, value, rng, training, noise_shape, offset, global_shape, out

@@ -97,6 +97,7 @@ def own_operands(
 
     `factor` is that of all kept elements; None gives each ``1 / (1 - p)``.
     """
+    p = p.astype(np.float64, copy=False)
     thresholds, last = chances.thresholds(p), operation.operands[-1]
     if last is MOVED[8]:
         return (thresholds,)

@@ -18,20 +18,26 @@ from numba import types
 from numba.core import cgutils
 
 from ...shielded import made_apart
-from ..codegen.compiler import address_of_kernel, kernel
-from ..codegen.intrinsics import address_of, intrinsic, pointer_at, pointer_in
+from ..codegen.compiler import address_of_kernel, device, kernel, routine
+from ..codegen.intrinsics import address_of, intrinsic, pointer_at, pointer_in, wide_vectors
 from ..codegen.ndarray_layout import DATA, FLAGS
-from ..elements.sampler import U64, load32, load64, store8
-from ..loops.call_descriptor import ALL, Descriptor
+from ..elements.sampler import POINTER, U64, load32, load64, store8
+from ..loops.call_descriptor import ALL, Descriptor, copy_descriptor, descriptor_scratch
 from ..loops.contiguous_kernels import Kernel
 
 _DATA, _FLAGS = np.uint64(DATA), np.uint64(FLAGS)
 _WRITEABLE = np.uint32(0x400)  # NumPy's flag
-_ZERO, _ONE = np.uint64(0), np.uint64(1)
+_ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
+_NOTHING = np.uint32(0)
 _ALL = np.uint64(ALL)
 # Where in a record the words lie: kernel, what it is told, from where to where y lies behind x
 # without touching it, whether it may lie where x does, and how many bytes of it are set to 0 first.
-_KERNEL, _TOLD, _BEHIND, _BEFORE, _IN_PLACE, _CLEARED = (np.uint64(8 * k) for k in range(6))
+# By a p of each element also: from where to where y lies behind p, how many numbers p has, and the
+# bytes of each.
+_KERNEL, _TOLD, _BEHIND, _BEFORE, _IN_PLACE, _CLEARED, _P_BEHIND, _P_BEFORE, _P_COUNT, _P_BYTES = (
+    np.uint64(8 * k) for k in range(10)
+)
+_ONE_IN_FLOAT, _ONE_IN_DOUBLE = np.uint32(0x3F80 << 16), np.uint64(0x3FF0 << 48)  # their bits
 
 
 class Prepared(NamedTuple):
@@ -49,6 +55,19 @@ class Prepared(NamedTuple):
     # without `go` says that the arrays fit.
     several: Callable[[Any, Any, int, int, int], None] | None
     alive: tuple[Any, ...]  # what lies at the addresses
+
+
+class PreparedByP(NamedTuple):
+    """A call by a p of each element: ``run(x, y, p, record_at, index, seed, stream, go) -> fits``.
+
+    As `Prepared`. p is the id() of an array, and nothing is written either if it meets y, or has
+    numbers that are not in [0, 1] (or are -0.0).
+    """
+
+    run: Callable[..., int]
+    record_at: int
+    several: Callable[[Any, Any, Any, int, int, int], None] | None  # with p behind y
+    alive: tuple[Any, ...]
 
 
 def prepared(
@@ -84,6 +103,17 @@ def _call(typingctx: Any, address: Any, arguments: Any) -> Any:
     return types.void(types.uint64, arguments), codegen
 
 
+@device
+def _fit(x: Any, y_id: Any, y: Any, record: Any) -> Any:
+    """Say whether y may be written to, and lies where it does not disturb x."""
+    # Modulo 2**64: in front of x is far behind it.
+    distance, behind = y - x, load64(record, _BEHIND)
+    apart = distance - behind <= load64(record, _BEFORE) - behind
+    if not apart and (distance or not load64(record, _IN_PLACE)):
+        return False
+    return load32(pointer_at(y_id), _FLAGS) & _WRITEABLE != _NOTHING
+
+
 @functools.cache
 @made_apart
 def starter() -> Any:
@@ -94,13 +124,7 @@ def starter() -> Any:
     ) -> Any:
         x_slot, y_slot, record = x_id + _DATA, y_id + _DATA, pointer_at(record_at)
         y = address_of(pointer_in(y_slot))
-        distance = y - address_of(pointer_in(x_slot))
-        # Modulo 2**64: in front of x is far behind it.
-        behind = load64(record, _BEHIND)
-        apart = distance - behind <= load64(record, _BEFORE) - behind
-        if not apart and (distance or not load64(record, _IN_PLACE)):
-            return _ZERO
-        if not load32(pointer_at(y_id), _FLAGS) & _WRITEABLE:
+        if not _fit(address_of(pointer_in(x_slot)), y_id, y, record):
             return _ZERO
         if not go:
             return _ONE
@@ -112,3 +136,90 @@ def starter() -> Any:
         return _ONE
 
     return kernel("start", run, U64(*[U64] * 7))
+
+
+def prepared_by_p(
+    kernel: Kernel,
+    told: Descriptor,
+    distances: tuple[int, int],
+    in_place: bool,
+    p_distances: tuple[int, int],
+    p_count: int,
+    p_bytes: int,
+    several: Callable[[Any, Any, Any, int, int, int], None] | None,
+) -> PreparedByP:
+    """Make a call ready by a p of each element, so many contiguous numbers of so many bytes each.
+
+    The rest is as in `prepared`; `p_distances` are from p to y.
+    """
+    bounds = [distance % 2**64 for distance in (*distances, *p_distances)]
+    words = array.array(
+        "Q",
+        (
+            address_of_kernel(kernel),
+            told.at,
+            *bounds[:2],
+            in_place,
+            0,
+            *bounds[2:],
+            p_count,
+            p_bytes,
+        ),
+    )
+    return PreparedByP(starter_by_p(), words.buffer_info()[0], several, (words, told))
+
+
+@functools.cache
+def _above_one() -> Any:
+    """Routine ``(p, n, bytes)``: whether any of n numbers is not in [0, 1]; or -0.0, which is."""
+
+    def above_one(p: Any, n: Any, nbytes: Any) -> Any:
+        wide_vectors()
+        # As integers, numbers from +0.0 to 1 are those up to 1's.
+        if nbytes == _FOUR:
+            most = types.uint32(0)
+            for t in range(n):
+                most = max(most, load32(p, _FOUR * t))
+            return U64(most > _ONE_IN_FLOAT)
+        largest = _ZERO
+        for t in range(n):
+            largest = max(largest, load64(p, _EIGHT * t))
+        return U64(largest > _ONE_IN_DOUBLE)
+
+    return routine("above-one", above_one, U64(POINTER, U64, U64))
+
+
+@functools.cache
+@made_apart
+def starter_by_p() -> Any:
+    """Kernel of `PreparedByP`: one for all calls."""
+    above_one = _above_one()
+
+    def run(
+        x_id: Any,
+        y_id: Any,
+        p_id: Any,
+        record_at: Any,
+        index: Any,
+        seed: Any,
+        stream: Any,
+        go: Any,
+    ) -> Any:
+        x_slot, y_slot, record = x_id + _DATA, y_id + _DATA, pointer_at(record_at)
+        y, p = address_of(pointer_in(y_slot)), pointer_in(p_id + _DATA)
+        if not _fit(address_of(pointer_in(x_slot)), y_id, y, record):
+            return _ZERO
+        distance, behind = y - address_of(p), load64(record, _P_BEHIND)
+        if distance - behind > load64(record, _P_BEFORE) - behind:
+            return _ZERO
+        if above_one(p, load64(record, _P_COUNT), load64(record, _P_BYTES)):
+            return _ZERO
+        if not go:
+            return _ONE
+        told = descriptor_scratch()
+        copy_descriptor(told, pointer_at(load64(record, _TOLD)), address_of(p))
+        given = (x_slot, y_slot, address_of(told), index, seed, stream, _ZERO, _ALL)
+        _call(load64(record, _KERNEL), given)
+        return _ONE
+
+    return kernel("start-by-p", run, U64(*[U64] * 8))

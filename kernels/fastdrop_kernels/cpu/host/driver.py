@@ -28,7 +28,7 @@ from ..loops.contiguous_kernels import Kernel, flat
 from ..loops.stream_kernels import by_streams
 from ..loops.strided_kernels import box
 from . import fast_call as whole_calls
-from .call_plan import Prepared, prepared, starter
+from .call_plan import Prepared, PreparedByP, prepared, prepared_by_p, starter, starter_by_p
 from .catalogue import (
     DROPS,
     FLOATS,
@@ -81,6 +81,7 @@ __all__ = [
     "packing",
     "prepare",
     "repeatable",
+    "repeatable_by_p",
     "sum_to",
 ]
 
@@ -144,6 +145,8 @@ def prepare(operations: Iterable[Operation | PerElement]) -> None:
         starter()
     for operation in operations:
         if isinstance(operation, PerElement):
+            if LAYOUT_IS_KNOWN:
+                starter_by_p()
             for way in (NEAR, FAR):
                 by_streams(operation.operation, way)
             continue
@@ -316,6 +319,40 @@ def _job(
     input_strides = input_strides_of(operation, input_strides)
     layout = layout_of(operation, shape, input_strides, output_strides, index_strides, threshold)
     return _walk(operation, layout, index, threshold, value)
+
+
+def repeatable_by_p(
+    by_p: PerElement,
+    p: Array,
+    shape: tuple[int, ...],
+    input_strides: tuple[int, ...],
+    output_strides: tuple[int, ...],
+    index: int,
+    index_strides: tuple[int, ...] | None,
+    value: Array,
+) -> PreparedByP | None:
+    """Return what `apply` does by another p of the layout of p, which is contiguous."""
+    if not LAYOUT_IS_KNOWN:
+        return None
+    own, itemsize = np.broadcast_to(p, shape), by_p.operation.target.itemsize
+    layouts = shape, input_strides, output_strides
+    job = _by_p(by_p, own, *layouts, index, index_strides, value)
+
+    def several(x: Array, y: Array, p: Array, index: int, seed: int, stream: int) -> None:
+        own = np.broadcast_to(p, shape)
+        _do(_by_p(by_p, own, *layouts, index, index_strides, value), x, y, seed, stream)
+
+    assert job.kernel is not None
+    return prepared_by_p(
+        job.kernel,
+        job.told,
+        apart_from(shape, input_strides, output_strides, itemsize),
+        input_strides == output_strides,
+        apart_from(shape, own.strides, output_strides, max(itemsize, p.itemsize)),
+        p.size,
+        p.itemsize,
+        several if job.weight >= PARALLEL_FROM and thread_count() > 1 else None,
+    )
 
 
 def _by_p(

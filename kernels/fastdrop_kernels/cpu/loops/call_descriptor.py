@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..codegen.compiler import device
-from ..codegen.intrinsics import pointer_at, pointer_in, scratch, take
+from ..codegen.intrinsics import copy_bytes, pointer_at, pointer_in, scratch, take
 from ..codegen.ndarray_layout import slot
 from ..codegen.vectors import I64, load
 from ..elements.sampler import load64, store64
@@ -33,6 +33,7 @@ _ALL, _ZERO = np.uint64(ALL), np.uint64(0)
 _LENGTH, _THRESHOLD, _VALUE, _SPLIT, _AXES, _P, _P_BYTES, _IS_GIVEN = (
     np.uint64(8 * k) for k in range(8)
 )
+_DESCRIPTOR_BYTES = np.uint64(8 * 8)
 
 # Byte offsets in a call state: the key, the threshold, the address of the operation's parameters;
 # the mask buffer, and which elements' noise it holds, from FIRST on and below END; whether no
@@ -154,6 +155,16 @@ def set_p(call: Any, descriptor: Any) -> None:
     """Write to a call state what there is to know of p, but where it is."""
     store64(call, P_BYTES, load64(descriptor, _P_BYTES))
     store64(call, IS_GIVEN, load64(descriptor, _IS_GIVEN))
+
+
+descriptor_scratch = scratch(8 * 8)
+
+
+@device
+def copy_descriptor(target: Any, source: Any, p: Any) -> None:
+    """Copy a descriptor, with the address of another array of p."""
+    copy_bytes(target, source, _DESCRIPTOR_BYTES)
+    store64(target, _P, p)
 
 
 @device
