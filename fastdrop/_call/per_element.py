@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._arrays.dispatch import operand_backend_of
-from .._check import arguments, detect, labels, placement
+from .._check import arguments, detect, labels
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
-from .._check.placement import Place
-from .._check.shard_offsets import index_of, plain
-from . import plan_cache as repeats
-from .elementwise import ElementWise
+from .._check.placement import Placement, placement_of
+from .._check.shard_offsets import index_of
+from . import plan_cache
 from .operands import fits
+from .plan_cache import per_element_key, remember
+
+if TYPE_CHECKING:
+    from .elementwise import ElementWise
 
 NO_THRESHOLD = 1  # which elements do not share
 
 
-def is_each(p: Any) -> bool:
+def is_per_element(p: Any) -> bool:
     """Say whether p is an array of any kind, or a list, and not a number."""
     return (
         type(p) is not float
@@ -32,11 +35,11 @@ def _is_foreign(p: Any) -> bool:
     return detect.on_gpu(p) or detect.is_array(p)
 
 
-def chances(p: Any) -> Any:
+def checked_p(p: Any) -> Any:
     """Return a probability as a float, or an array of them as a copy in float64."""
     if type(p) is float and 0.0 <= p <= 1.0:
         return p
-    return np.array(_checked(p), np.float64) if is_each(p) else arguments.probability(p)
+    return np.array(_checked(p), np.float64) if is_per_element(p) else arguments.probability(p)
 
 
 def _are_probabilities(p: Array) -> bool:
@@ -81,7 +84,7 @@ def _checked(p: Any) -> Array:
     return result
 
 
-def probabilities(p: Any, shape: tuple[int, ...], place: Place) -> Array:
+def probabilities(p: Any, shape: tuple[int, ...], place: Placement) -> Array:
     """Return probabilities, float64 or float32, that broadcast to the mask of an array."""
     result = _checked(p)
     mask = shape
@@ -107,35 +110,31 @@ def element_wise_each(
     out: Output,
 ) -> Array:
     """Do `element_wise` with a p of each element."""
-    known, what = repeats.calls, None
-    if type(offset) is not int:
-        offset = plain(offset)
-    if training is True and type(p) is np.ndarray:
-        what = repeats.asked_by_p(function, x, p, parameter, noise_shape, offset, global_shape, out)
-        if what is not None and (again := known.get(what)):
-            result = again(x, p, out, rng, offset)
+    known, key = plan_cache.plans, None
+    if training is True:
+        key = per_element_key(function, x, p, parameter, noise_shape, offset, global_shape, out)
+        if key is not None and (plan := known.get(key)):
+            result = plan(x, p, out, rng, offset)
             if result is not None:
                 return result
     backend = operand_backend_of(x)
     xs = backend.array(x)
-    dtype = xs.dtype
-    value = function.law(0.0, dtype, parameter)[1]
-    place = placement.place(xs.shape, noise_shape, offset, global_shape)
-    chances = probabilities(p, xs.shape, place)
+    value = function.coefficients(0.0, xs.dtype, parameter)[1]
+    placement = placement_of(xs.shape, noise_shape, offset, global_shape)
+    own = probabilities(p, xs.shape, placement)
     if not arguments.in_training(training):
-        return backend.untouched(x, xs, out)
+        return backend.identity(x, xs, out)
+    scaled = function.parameter_is_factor and parameter is not None
 
-    def chosen(driver: Any) -> Any:
-        assert function.by_p is not None
-        return function.by_p(driver, dtype, parameter)
+    def operation(driver: Any) -> Any:
+        assert function.per_element is not None
+        return function.per_element(driver, xs.dtype, scaled)
 
-    if what is not None and repeats.comes_again(known, what):
-        find = index_of(xs.shape, place, noise_shape, offset, global_shape)
-        ready = backend.repeatable_by_p(chosen, xs, p, out, place, value, find)
-        result = repeats.remember(known, what, ready)(xs, p, out, rng, offset)
+    if key is not None and key not in known:
+        find = index_of(xs.shape, placement, noise_shape, offset, global_shape)
+        made = backend.per_element_plan(operation, xs, p, out, placement, value, find)
+        result = remember(known, key, made)(xs, p, out, rng, offset)
         if result is not None:
             return result
-    operands = backend.own_operands(chosen, chances, None if parameter is None else value, xs)
-    result = backend.apply(chosen, xs, out, place, rng, NO_THRESHOLD, value, operands)
-    repeats.succeeded(what)
-    return result
+    operands = backend.per_element_operands(operation, own, value if scaled else None, xs)
+    return backend.apply(operation, xs, out, placement, rng, NO_THRESHOLD, value, operands)

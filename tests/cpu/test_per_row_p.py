@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.host import driver
 from tests.functions.test_per_element_p import KEY, chances, expected, kept_by
+from tests.support.limits import set_limits
 from tests.support.oracle import assert_same
 
 PLACES: list[dict[str, Any]] = [{"offset": o} for o in (0, 5, 2**35 - 999, 2**62 + 1)]
@@ -73,7 +73,7 @@ def test_fills_and_marks(rng: np.random.Generator) -> None:
 def test_threads_and_shards_change_no_bit(
     set_threads: Callable[[int], None], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 12)
+    set_limits(monkeypatch, PARALLEL_FROM=1 << 12)
     x, p = rng.standard_normal((40, 8, 300)).astype(np.float32), chances((8, 1), rng)
     want = expected(x, p)
     for threads in (1, 2, 5):

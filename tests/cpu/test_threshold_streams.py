@@ -11,8 +11,8 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import reference
-from fastdrop_kernels.cpu.host import driver
 from tests.functions.test_per_element_p import KEY, chances, expected, kept_by
+from tests.support.limits import set_limits
 from tests.support.normals import uniforms
 from tests.support.oracle import POISON, Array, assert_same, misaligned, poisoned
 from tests.support.thinning import thinned
@@ -22,7 +22,7 @@ SPECIAL = [0.0, 1.0, 5e-324, 1e-310, 2.0**-33, 1.5 * 2.0**-32, 2.0**-16, 1 - 2.0
            1 - 2.0**-32, 1 - 2.0**-16, 0.5]  # fmt: skip
 DTYPES = [np.dtype(d) for d in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)]
 every_dtype = pytest.mark.parametrize(
-    "dtype", thinned(lambda dtype: dtype == np.float32, DTYPES), ids=str
+    "dtype", thinned(lambda dtype: dtype in (np.float32, ml_dtypes.bfloat16), DTYPES), ids=str
 )
 # Shapes, and those of p: short, long, of many axes; of columns, of rows, and of every element.
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
@@ -163,7 +163,7 @@ def test_a_last_axis_of_one_and_shared_decisions(rng: np.random.Generator) -> No
 def test_threads_and_large_arrays_change_no_bit(
     set_threads: Callable[[int], None], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 12)
+    set_limits(monkeypatch, PARALLEL_FROM=1 << 12)
     for shape, of_p in (((300, 1000), (1000,)), ((40000, 9), (9,)), ((40, 9, 300), (40, 1, 300))):
         x, p = rng.standard_normal(shape).astype(np.float32), special_chances(of_p, rng)
         want = expected(x, p)

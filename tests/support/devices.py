@@ -20,6 +20,7 @@ import pytest
 from fastdrop._arrays import overlap
 from fastdrop._arrays.dispatch import backend_of
 from fastdrop_kernels.cpu.host import driver as cpu
+from fastdrop_kernels.cpu.host.catalogue import PerElement
 from fastdrop_kernels.cuda import driver as cuda
 from tests.support.oracle import Array
 
@@ -112,7 +113,9 @@ class HostDriver:
         words = (ctypes.c_uint64 * 2).from_address(pointer)
         return words[0], words[1]
 
-    def own_operands(self, operation: Any, p: Array, factor: Array | None) -> tuple[Array, ...]:
+    def per_element_operands(
+        self, operation: Any, p: Array, factor: Array | None
+    ) -> tuple[Array, ...]:
         return (p,)  # of which the CPU's kernels make the rest
 
     def apply(
@@ -131,13 +134,14 @@ class HostDriver:
         key_pointer: int | None = None,
     ) -> None:
         assert type(value) is np.ndarray and value.flags.c_contiguous
-        self.calls.append(operation.name)
+        plain = operation.operation if isinstance(operation, PerElement) else operation
+        self.calls.append(plain.name)
         seed, stream = self._key(seed, stream, key_pointer)
         place = index, index_strides, seed, stream, threshold
         others = tuple(map(seen, operands))
         cpu.apply(operation, seen(x), seen(y), *place, value, operands=others)
 
-    def repeatable(
+    def layout_call(
         self,
         operation: Any,
         shape: tuple[int, ...],
@@ -190,7 +194,7 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
     """Let CuPy arrays lie in the host's memory, and kernels be those of a driver, for a while."""
     cupy = cupy_or_skip()
     from fastdrop._arrays import cupy_arrays as _gpu
-    from fastdrop._call import plan_cache as _repeats
+    from fastdrop._call import plan_cache
 
     def allocated(size: int) -> Any:
         memory = np.empty(max(size, 1), np.uint8)
@@ -227,8 +231,7 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
         patch.setattr(_gpu, "cuda_driver", lambda: driver)
         patch.setattr(_gpu, "_summed", summed)
         patch.setattr(_gpu, "_packed", packed)
-        # What was prepared for another driver, and what only waits for a second call.
-        patch.setattr(_repeats, "calls", {})
-        patch.setattr(_repeats, "_seen", set())
+        # Plans for another driver.
+        patch.setattr(plan_cache, "plans", {})
         with cupy.cuda.using_allocator(allocated):
             yield HostDevice(), driver

@@ -43,7 +43,7 @@ _UNIFORMS = VECTOR_BYTES
 # Elements that are drawn together, from a multiple on.
 GROUP = _CHAINS * BLOCKS * contract.BLOCK
 
-is_certain = device(contract.is_certain)
+is_degenerate = device(contract.is_degenerate)
 
 load8, store8 = loader(types.uint8), storer(types.uint8)
 load16, store16 = loader(types.uint16), storer(types.uint16)

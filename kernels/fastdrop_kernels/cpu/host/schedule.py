@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from ...contract import is_certain
+from ...contract import is_degenerate
 from ...layout import PANEL, Axis, Plan, c_strides, plan
 from ...threads import thread_count
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP
 from ..loops.streams import TILE
 from ..loops.tile_pipeline import RUN_ROWS
+from .work_sharing import CHUNKS_PER_THREAD
 
-PARTS_PER_THREAD = 16  # at most
 _RUN = int(RUN_ROWS)
 
 # Rows that are worth a panel of normal numbers, which draws 32 at once (on a Cascade Lake), wanted
@@ -27,7 +27,7 @@ _EXACT_NARROW = 128
 def _index_strides(
     shape: tuple[int, ...], index_strides: tuple[int, ...] | None, threshold: int
 ) -> tuple[int, ...]:
-    if is_certain(threshold):  # one decision for all, however they are indexed
+    if is_degenerate(threshold):  # one decision for all, however they are indexed
         return (0,) * len(shape)
     return c_strides(shape) if index_strides is None else index_strides
 
@@ -102,7 +102,7 @@ def split_of(axes: list[Axis], form: str, packed: bool) -> tuple[int, int]:
             return longest, _RUN
         # A part's first and last pillar have none beside them.
         return longest, 128 if columns >= 4 * 128 * thread_count() else 64
-    outer = (a for a in range(len(axes) - 1) if axes[a][0] >= PARTS_PER_THREAD)
+    outer = (a for a in range(len(axes) - 1) if axes[a][0] >= CHUNKS_PER_THREAD)
     split = next(outer, longest)
     return split, 64 if split == len(axes) - 1 else 1
 

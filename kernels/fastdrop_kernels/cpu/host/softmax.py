@@ -27,7 +27,8 @@ from ..loops.softmax import WORDS, Kind, gradient_kernel, kind_of, row_numbers, 
 from ..loops.softmax_rows import computed
 from . import driver
 from .catalogue import FLOATS
-from .driver import Array, shares
+from .driver import Array
+from .work_sharing import shares
 
 # How much longer than dropout's an element takes, so that threads come in sooner: rows of 512 take
 # 5 times as long, and 7 in the backward.

@@ -98,6 +98,24 @@ def descriptor(
     return Descriptor(words.buffer_info()[0], (words, value, axes, slots))
 
 
+descriptor_scratch = scratch(int(_DESCRIPTOR_BYTES))
+
+
+@device
+def copy_with_length(descriptor: Any, target: Any, length: Any) -> None:
+    """Copy a descriptor, with another number of elements."""
+    for word in (_THRESHOLD, _VALUE, _SPLIT, _AXES):
+        store64(target, word, load64(descriptor, word))
+    store64(target, _LENGTH, length)
+
+
+@device
+def copy_with_p(descriptor: Any, target: Any, p: Any) -> None:
+    """Copy a descriptor, with the address of another array of p."""
+    copy_bytes(target, descriptor, _DESCRIPTOR_BYTES)
+    store64(target, _P, p)
+
+
 @device
 def set_key(call: Any, seed: Any, stream: Any) -> None:
     """Write the key to a call state, and that its mask buffer is empty."""
@@ -155,16 +173,6 @@ def set_p(call: Any, descriptor: Any) -> None:
     """Write to a call state what there is to know of p, but where it is."""
     store64(call, P_BYTES, load64(descriptor, _P_BYTES))
     store64(call, IS_GIVEN, load64(descriptor, _IS_GIVEN))
-
-
-descriptor_scratch = scratch(8 * 8)
-
-
-@device
-def copy_descriptor(target: Any, source: Any, p: Any) -> None:
-    """Copy a descriptor, with the address of another array of p."""
-    copy_bytes(target, source, _DESCRIPTOR_BYTES)
-    store64(target, _P, p)
 
 
 @device

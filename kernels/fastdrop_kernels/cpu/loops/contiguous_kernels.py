@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numba import types
 
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import kernel
 from ..codegen.fp_environment import round_as_before, round_by_default
 from ..codegen.intrinsics import address_of, advance, pointer_at, pointer_in
@@ -44,7 +44,7 @@ _ONE, _GROUP = np.uint64(1), np.uint64(GROUP)
 
 
 @functools.cache
-@made_apart
+@shielded
 def flat(operation: Operation, way: str) -> Kernel:
     """Kernel over contiguous elements with consecutive mask indices, in one of the ways of `span`.
 

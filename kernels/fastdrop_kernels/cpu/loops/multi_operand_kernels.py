@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import kernel
 from ..codegen.fp_environment import round_as_before, round_by_default
 from ..codegen.intrinsics import address_of, pointer_at, pointer_in, scratch
@@ -36,7 +36,7 @@ _INNER = np.uint64(2)  # axes that are treated at once
 
 
 @functools.cache
-@made_apart
+@shielded
 def walk(form: Form) -> Kernel:
     """Kernel over a box of axes of any steps, of any number of inputs.
 

@@ -15,7 +15,7 @@ from numba import types
 from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import advance, pointer_at, scratch, wide_vectors
 from ..elements.operations import MARKS, UNIFORMS
-from ..elements.sampler import POINTER, U64, is_certain, load64, store16
+from ..elements.sampler import POINTER, U64, is_degenerate, load64, store16
 from .call_descriptor import BUFFER, FIRST, THRESHOLD, VALUE
 from .copy import mover
 from .loop_nest import length_of, step_of
@@ -78,7 +78,7 @@ def rows_loop(form: Form) -> Any:
         together = joined_step(n, row_step, n) if index_step == _CONSECUTIVE else _ZERO
         if index_step > _CONSECUTIVE:
             most = _COUNT
-        certain = decides and is_certain(threshold)
+        certain = decides and is_degenerate(threshold)
         if certain:
             mark = _ALL_KEPT if threshold == _ZERO else _ZERO
             for t in range(_COUNT):

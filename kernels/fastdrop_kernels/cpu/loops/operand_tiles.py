@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import (
     address_of,
@@ -82,7 +82,7 @@ def call_tile(
 
 
 @functools.cache
-@made_apart
+@shielded
 def tile_address(operation: Operation) -> int:
     """Return where the routine of `tile_loop` is."""
     address: int = llvm.address_of_symbol(tile_loop(operation).symbol)

@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import kernel, routine
 from ..codegen.fp_environment import round_as_before, round_by_default
 from ..codegen.intrinsics import advance, intrinsic, pointer_at, pointer_in, scratch, wide_vectors
@@ -98,7 +98,7 @@ def _line(name: str, kind: Storage) -> Any:
 
 
 @functools.cache
-@made_apart
+@shielded
 def sum_kernel(name: str, kind: Storage) -> Kernel:
     """Kernel that adds elements to sums.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import kernel
 from ..codegen.fp_environment import round_as_before, round_by_default
 from ..codegen.intrinsics import address_of, pointer_at, pointer_in, scratch
@@ -44,7 +44,7 @@ _memory, _set_up, _axis_at, _next_part, _count_on, _ = odometer(COLUMNS)
 
 
 @functools.cache
-@made_apart
+@shielded
 def by_streams(operation: Operation, way: str) -> Kernel:
     """Kernel over a box of at least two axes of any steps, in one of the ways of `span_loop`."""
     rows, units = stream_rows(operation, way), units_of(operation)

@@ -10,7 +10,7 @@ import numpy as np
 from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import advance, pointer_at, scratch
 from ..elements.operations import Operation, drawn_for
-from ..elements.sampler import GROUP, U64, is_certain, load16, load32, load64, store64
+from ..elements.sampler import GROUP, U64, is_degenerate, load16, load32, load64, store64
 from .apply import any_loop, noise_bytes, shared_loop, sizes
 from .call_descriptor import BUFFER, END, FIRST, ONCE, REACH, THRESHOLD, VALUE
 from .contiguous import NEAR, span_loop
@@ -58,7 +58,7 @@ def line_loop(operation: Operation, way: str) -> Any:
         n, xs, ys, step = length_of(axis), step_of(axis, X), step_of(axis, Y), step_of(axis, INDEX)
         threshold, value = load64(call, THRESHOLD), pointer_at(load64(call, VALUE))
         reach = load64(call, REACH)
-        if decides and is_certain(threshold):
+        if decides and is_degenerate(threshold):
             apply_shared(x, xs, y, ys, n, U64(threshold == _ZERO), value)
             return
         contiguous = step == _CONSECUTIVE and xs == in_size and ys == out_size

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...layout import AXES, LINE, PANEL, REPEATS, RUNS
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import kernel
 from ..codegen.fp_environment import round_as_before, round_by_default
 from ..codegen.intrinsics import address_of, pointer_at, pointer_in, scratch
@@ -57,7 +57,7 @@ _memory, _set_up, _axis_at, _next_part, _count_on, _left = odometer(4)
 
 
 @functools.cache
-@made_apart
+@shielded
 def box(operation: Operation, form: str, way: str) -> Kernel:
     """Kernel over a box of axes of any steps, cut along the axis that the descriptor names.
 
