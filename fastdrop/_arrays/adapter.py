@@ -40,9 +40,11 @@ class Operation(NamedTuple):
 
 # A call plan, ``(x, out, rng, offset) -> result``. None is returned for calls that have to take the
 # general path: nothing is written then, and rng not asked. Of a mask, x is what it is to lie like.
-Plan = Callable[[Any, Any, AnyRNG, Any], Array | None]
+# By an array of p, that is given behind x.
+Plan = Callable[..., Array | None]
 
 BOOL, BYTE = np.dtype(np.bool_), np.dtype(np.uint8)
+DOUBLE, FLOAT = np.dtype(np.float64), np.dtype(np.float32)
 NO_VALUE = np.zeros((), BYTE)  # a parameter for operations that have none
 
 
@@ -183,6 +185,19 @@ class Backend(abc.ABC):
         index_of: IndexOf,
     ) -> Plan | None:
         """Return a plan of `apply` for arrays of the layouts of x and `out`, if there is one."""
+        return None
+
+    def per_element_plan(
+        self,
+        operation: Operation,
+        x: Array,
+        p: Array,
+        out: Any,
+        placement: Placement,
+        value: Array,
+        index_of: IndexOf,
+    ) -> Plan | None:
+        """Return a plan of `apply` by arrays of the layout of p, float64 or float32, if any."""
         return None
 
     def mask_plan(
@@ -353,9 +368,10 @@ class Backend(abc.ABC):
     def per_element_operands(
         self, operation: Operation, p: Array, factor: Array | None, near: Array
     ) -> Sequence[Array]:
-        """Return what kernels read of a p of each element, NumPy's in float64: where `near` lies.
+        """Return what kernels read of a p of each element, where `near` lies.
 
-        `factor` is that of all kept elements; None, where an operation has any, makes them of p.
+        p is NumPy's, in float64 or float32. `factor` is that of all kept elements; None, where an
+        operation has any, makes them of p.
         """
         return (p,)
 

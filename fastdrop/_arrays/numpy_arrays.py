@@ -136,6 +136,24 @@ class NumpyBackend(Backend):
         ready = driver.layout_call(operation.of(driver), x.shape, *strides, *where)
         return ready and _layout_plan(ready, index_of)
 
+    def per_element_plan(
+        self,
+        operation: Operation,
+        x: Array,
+        p: Array,
+        out: Any,
+        placement: Placement,
+        value: Array,
+        index_of: IndexOf,
+    ) -> Plan | None:
+        if not x.size or not p.flags.forc or (out is not None and overlap.overlaps_itself(out)):
+            return None
+        driver = self.driver
+        strides = x.strides, (np.empty_like(x) if out is None else out).strides
+        where = *strides, *placement, value
+        ready = driver.per_element_call(operation.of(driver), p, x.shape, *where)
+        return ready and _per_element_plan(ready, index_of)
+
     def mask_plan(
         self,
         shape: tuple[int, ...],
@@ -218,6 +236,34 @@ def _layout_plan(
             large(source, out, index, seed, stream)
             return out
         return out if _with_other_rng(ready, source, out, index, rng) else None
+
+    return plan
+
+
+def _per_element_plan(ready: Any, index_of: IndexOf) -> Plan:
+    """Return the plan of a fast call by an array of p, which is given behind x."""
+    run, record_at, large, alive = ready
+
+    def plan(x: Any, p: Any, out: Any, rng: AnyRNG, offset: Any, alive: Any = alive) -> Any:
+        index = index_of(offset)
+        if index is None:
+            return None
+        if out is None:
+            out = np.empty_like(x)
+        has_key = type(rng) is Key
+        if not has_key:  # a generator moves on only if the call will succeed
+            if not run(id(x), id(out), id(p), record_at, LOOK, 0, 0):
+                return None
+        key = as_key(rng)  # type: ignore[arg-type]
+        status = run(id(x), id(out), id(p), record_at, index, *key)
+        if status == DONE:
+            return out
+        if not status:
+            if has_key:
+                return None
+            raise RuntimeError("x, p or out was changed while rng was asked for a key")
+        large(x, out, p, index, *key)
+        return out
 
     return plan
 

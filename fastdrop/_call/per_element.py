@@ -12,7 +12,10 @@ from .._check import arguments, detect, labels
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
 from .._check.placement import Placement, placement_of
+from .._check.shard_offsets import index_of
+from . import plan_cache
 from .operands import fits
+from .plan_cache import per_element_key, remember
 
 if TYPE_CHECKING:
     from .elementwise import ElementWise
@@ -37,7 +40,7 @@ def checked_p(p: Any) -> Any:
     """Return a probability as a float, or an array of them as a copy in float64."""
     if type(p) is float and 0.0 <= p <= 1.0:
         return p
-    return np.array(_in_float64(p)) if is_per_element(p) else arguments.probability(p)
+    return np.array(_checked(p), np.float64) if is_per_element(p) else arguments.probability(p)
 
 
 def _are_probabilities(p: Array) -> bool:
@@ -58,8 +61,8 @@ _BITS_OF_ONE = {
 }
 
 
-def _in_float64(p: Any) -> Array:
-    """Return an array of probabilities, in [0, 1]."""
+def _checked(p: Any) -> Array:
+    """Return an array of probabilities, in [0, 1], in float64 or float32."""
     if detect.on_gpu(p):
         raise TypeError(
             f"p is a {detect.kind_of(p)}, which lies on a GPU, and checking it would wait for "
@@ -71,7 +74,7 @@ def _in_float64(p: Any) -> Array:
     if given.dtype.kind not in "fiu" and not arguments.is_bfloat16(given.dtype):
         raise TypeError(f"p has dtype {given.dtype}: give floats, the probabilities of dropping")
     with np.errstate(all="ignore"):  # a signalling NaN is an invalid operand
-        result = given.astype(np.float64, copy=False)
+        result = given if given.dtype == np.float32 else given.astype(np.float64, copy=False)
     if not _are_probabilities(given):
         bad = tuple(int(k) for k in np.argwhere(~((result >= 0.0) & (result <= 1.0)))[0])
         where = f"p[{', '.join(map(str, bad))}]" if bad else "p"
@@ -83,8 +86,8 @@ def _in_float64(p: Any) -> Array:
 
 
 def probabilities(p: Any, shape: tuple[int, ...], placement: Placement) -> Array:
-    """Return probabilities as float64, that broadcast to the mask of an array."""
-    result = _in_float64(p)
+    """Return probabilities, float64 or float32, that broadcast to the mask of an array."""
+    result = _checked(p)
     mask = shape
     if placement.strides is not None:  # what shares a decision shares its p
         mask = tuple([n if s else 1 for n, s in zip(shape, placement.strides, strict=True)])
@@ -108,15 +111,28 @@ def element_wise_each(
     out: Output,
 ) -> Array:
     """Do `element_wise` with a p of each element."""
+    known, key = plan_cache.plans, None
+    if training is True:
+        key = per_element_key(function, x, p, parameter, noise_shape, offset, global_shape, out)
+        if key is not None and (plan := known.get(key)):
+            result = plan(x, p, out, rng, offset)
+            if result is not None:
+                return result
     backend = operand_backend_of(x)
     xs = backend.array(x)
     value = function.coefficients(0.0, xs.dtype, parameter)[1]
     placement = placement_of(xs.shape, noise_shape, offset, global_shape)
-    p = probabilities(p, xs.shape, placement)
+    own = probabilities(p, xs.shape, placement)
     if not arguments.in_training(training):
         return backend.identity(x, xs, out)
     given = parameter is not None or not function.row.is_scaled
     factor = value if given and function.row.is_scaled else None
     operation = Operation(function.operation, xs.dtype, given=given)
-    operands = backend.per_element_operands(operation, p, factor, xs)
+    if key is not None and key not in known:
+        find = index_of(xs.shape, placement, noise_shape, offset, global_shape)
+        made = backend.per_element_plan(operation, xs, p, out, placement, value, find)
+        result = remember(known, key, made)(xs, p, out, rng, offset)
+        if result is not None:
+            return result
+    operands = backend.per_element_operands(operation, own, factor, xs)
     return backend.apply(operation, xs, out, placement, rng, NO_THRESHOLD, value, operands)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .._arrays.adapter import BOOL, BYTE, Plan
+from .._arrays.adapter import BOOL, BYTE, DOUBLE, FLOAT, Plan
 from .._arrays.dispatch import plain_arrays
 
 PlanKey: TypeAlias = tuple[Any, ...]
@@ -95,6 +95,26 @@ def layout_key(
     )  # fmt: skip
 
 
+def per_element_key(
+    function: Any,
+    x: Any,
+    p: Any,
+    parameter: Any,
+    noise_shape: Any,
+    offset: Any,
+    global_shape: Any,
+    out: Any,
+) -> PlanKey | None:
+    """Return the key of calls by arrays of p of one layout, and on arrays of one; None if none."""
+    if type(p) is not _ndarray or type(x) is not _ndarray:
+        return None
+    dtype = p.dtype
+    if not p.size or (dtype is not DOUBLE and dtype is not FLOAT):
+        return None
+    key = layout_key(function, x, 0.5, parameter, noise_shape, offset, global_shape, out)
+    return key and (key, dtype, p.shape, p.strides)
+
+
 def mask_key(
     shape: Any,
     p: Any,
@@ -173,5 +193,5 @@ def _is_plain(numbers: Any) -> bool:
     return True
 
 
-def _fits_none(x: Any, out: Any, rng: Any, offset: Any) -> None:
+def _fits_none(*arguments: Any) -> None:
     """Leave a call to the general path."""

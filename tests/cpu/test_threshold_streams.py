@@ -22,7 +22,7 @@ SPECIAL = [0.0, 1.0, 5e-324, 1e-310, 2.0**-33, 1.5 * 2.0**-32, 2.0**-16, 1 - 2.0
            1 - 2.0**-32, 1 - 2.0**-16, 0.5]  # fmt: skip
 DTYPES = [np.dtype(d) for d in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)]
 every_dtype = pytest.mark.parametrize(
-    "dtype", slow_unless(lambda dtype: dtype == np.float32, DTYPES), ids=str
+    "dtype", slow_unless(lambda dtype: dtype in (np.float32, ml_dtypes.bfloat16), DTYPES), ids=str
 )
 # Shapes of x and of p: short and long rows, many axes; p of columns, of rows, and of every element.
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [

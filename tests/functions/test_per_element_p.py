@@ -140,3 +140,48 @@ def test_a_bad_p_is_named_before_anything_is_written(
     with pytest.raises(error, match=match):
         fd.dropout_mask((4, 3), p, rng=1)
     assert out.tobytes() == before
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("of_p", [(40, 30), (40, 1), (30,)], ids=str)
+def test_repeated_calls_look_at_p_again(
+    of_p: tuple[int, ...], dtype: Any, rng: np.random.Generator
+) -> None:
+    x, p = rng.standard_normal((40, 30)).astype(np.float32), probabilities(of_p, rng).astype(dtype)
+    out = poisoned(x.shape, np.float32)
+    for _ in range(4):
+        p.flat[int(rng.integers(p.size))] = rng.random()
+        for given in (p, p.copy()):
+            want = expected(x, given.astype(np.float64))
+            assert_same(fd.dropout(x, given, rng=KEY), want)
+            assert fd.dropout(x, given, rng=KEY, out=out) is out
+            assert_same(out, want)
+            filled = fd.masked_fill(x, given, -2.0, rng=KEY)
+            assert_same(filled, np.where(kept_by(given, x.shape), x, np.float32(-2.0)))
+        drawn = fd.dropout(x, p, rng=np.random.default_rng(5))
+        key = fd.as_key(np.random.default_rng(5))
+        assert_same(drawn, fd.dropout(x, p, rng=key))
+    p.flat[3] = -0.0
+    assert_same(fd.dropout(x, p, rng=KEY), expected(x, p.astype(np.float64)))
+
+
+def test_a_bad_p_is_refused_in_repeated_calls(rng: np.random.Generator) -> None:
+    x, p = rng.standard_normal((40, 30)), rng.random((40, 30))
+    out = poisoned(x.shape, np.float64)
+    for _ in range(3):
+        fd.dropout(x, p, rng=KEY, out=out)
+    before, state = out.tobytes(), rng.bit_generator.state
+    for bad in (1.5, -0.1, np.nan, -np.nan, np.inf):
+        p[7, 8] = bad
+        with pytest.raises(ValueError, match=r"p\[7, 8\]"):
+            fd.dropout(x, p, rng=rng, out=out)
+    assert out.tobytes() == before
+    assert rng.bit_generator.state == state
+
+
+def test_out_may_meet_p_in_repeated_calls(rng: np.random.Generator) -> None:
+    x, p = rng.standard_normal((40, 30)), rng.random((40, 30))
+    apart = np.empty_like(x)
+    for _ in range(3):
+        fd.dropout(x, p, rng=KEY, out=apart)
+    assert_same(fd.dropout(x, p, rng=KEY, out=p), apart)

@@ -61,6 +61,7 @@ def per_element_operands(
 
     `factor` is that of all kept elements; None gives each ``1 / (1 - p)``.
     """
+    p = p.astype(np.float64, copy=False)
     thresholds, last = probabilities.thresholds(p), operation.operands[-1]
     if last is RAW[8]:
         return (thresholds,)

@@ -25,7 +25,17 @@ from ..loops.strided_kernels import box
 from ..loops.tile_transpose import tiled_bytes
 from . import call_plan, work_sharing
 from .catalogue import FLOATS, PACK, PerElement, operation, per_element
-from .fast_call import DONE, LOOK, FastCall, fast_call, for_contiguous, for_layout
+from .fast_call import (
+    DONE,
+    LOOK,
+    FastCall,
+    PerElementCall,
+    fast_call,
+    for_contiguous,
+    for_layout,
+    for_per_element,
+    per_element_fast_call,
+)
 from .multi_operand import apply_jointly, prepare_jointly, sums
 from .schedule import are_contiguous
 from .work_sharing import shares, weight
@@ -41,6 +51,7 @@ __all__ = [
     "pack",
     "pack_each",
     "per_element",
+    "per_element_call",
     "prepare",
     "sum_to",
 ]
@@ -62,6 +73,8 @@ def prepare(operations: Iterable[Operation | PerElement]) -> None:
         fast_call()
     for each in operations:
         if isinstance(each, PerElement):
+            if LAYOUT_IS_KNOWN:
+                per_element_fast_call()
             for way in (NEAR, FAR):
                 by_streams(each.operation, way)
             continue
@@ -142,6 +155,43 @@ def layout_call(
         in_place=read == output_strides,
         cleared=cleared,
         large=plan.__call__,
+    )
+
+
+def per_element_call(
+    by_p: PerElement,
+    p: Array,
+    shape: tuple[int, ...],
+    input_strides: tuple[int, ...],
+    output_strides: tuple[int, ...],
+    index: int,
+    index_strides: tuple[int, ...] | None,
+    value: Array,
+) -> PerElementCall | None:
+    """Return what `apply` does by arrays of the layout of p, which is contiguous.
+
+    The calls' index may be another. None where NumPy's arrays are laid out in an unknown way.
+    """
+    if not LAYOUT_IS_KNOWN:
+        return None
+    own, itemsize = np.broadcast_to(p, shape), by_p.operation.target.itemsize
+    layouts = shape, input_strides, output_strides, index_strides, value
+    plan = call_plan.of_per_element(by_p, own, *layouts)
+
+    def large(x: Array, y: Array, p: Array, index: int, seed: int, stream: int) -> None:
+        plan = call_plan.of_per_element(by_p, np.broadcast_to(p, shape), *layouts)
+        plan(x, y, index, seed, stream)
+
+    return for_per_element(
+        plan.kernel if plan.weight < work_sharing.PARALLEL_FROM else None,
+        plan.descriptor,
+        disjoint_distances(shape, input_strides, output_strides, itemsize),
+        in_place=input_strides == output_strides,
+        p_distances=disjoint_distances(
+            shape, own.strides, output_strides, max(itemsize, p.itemsize)
+        ),
+        p_layout=(p.size, p.itemsize),
+        large=large,
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..codegen.compiler import device
-from ..codegen.intrinsics import pointer_at, pointer_in, scratch, take
+from ..codegen.intrinsics import copy_bytes, pointer_at, pointer_in, scratch, take
 from ..codegen.ndarray_layout import slot
 from ..codegen.vectors import I64, load
 from ..elements.sampler import load64, store64
@@ -33,6 +33,7 @@ _ALL, _ZERO = np.uint64(ALL), np.uint64(0)
 _LENGTH, _THRESHOLD, _VALUE, _SPLIT, _AXES, _P, _P_BYTES, _IS_GIVEN = (
     np.uint64(8 * k) for k in range(8)
 )
+_DESCRIPTOR_BYTES = np.uint64(8 * 8)
 
 # Byte offsets in a call state: the key, the threshold, the address of the operation's parameters;
 # the mask buffer, and which elements' noise it holds, from FIRST on and below END; whether no
@@ -97,7 +98,7 @@ def descriptor(
     return Descriptor(words.buffer_info()[0], (words, value, axes, slots))
 
 
-descriptor_scratch = scratch(8 * 5)
+descriptor_scratch = scratch(int(_DESCRIPTOR_BYTES))
 
 
 @device
@@ -106,6 +107,13 @@ def copy_with_length(descriptor: Any, target: Any, length: Any) -> None:
     for word in (_THRESHOLD, _VALUE, _SPLIT, _AXES):
         store64(target, word, load64(descriptor, word))
     store64(target, _LENGTH, length)
+
+
+@device
+def copy_with_p(descriptor: Any, target: Any, p: Any) -> None:
+    """Copy a descriptor, with the address of another array of p."""
+    copy_bytes(target, descriptor, _DESCRIPTOR_BYTES)
+    store64(target, _P, p)
 
 
 @device

@@ -99,12 +99,14 @@ def law_of(operation: Operation, streams: bool, builder: Any, state: State) -> L
     return Law(*key, state.threshold)
 
 
-def _own_factors(
+def _factors(
     operation: Operation, law: Law | StreamLaw, place: Any, k: int, count: int
 ) -> list[Lanes]:
-    """Return the factors that a stream gives elements, in the order in which these are loaded."""
-    factors = law.factors(operation.factor, place, k, count)
-    return [operation.source.arranged(factor) for factor in factors]
+    """Return the factors that streams give the k-th `count` elements, in the order of these."""
+    return [
+        operation.source.arranged(factors)
+        for factors in law.factors(operation.factor, place, k, count)
+    ]
 
 
 def _paired(vectors: Iterable[Lanes]) -> Iterator[Lanes]:
@@ -160,7 +162,7 @@ def _groups(operation: Operation, way: str, streams: bool) -> Any:
                 source, target = fetched or sides[0], sides[1]
                 for k, vector in enumerate(noise):
                     n = vector.count
-                    own = _own_factors(operation, law, place, k, n) or parameters
+                    own = _factors(operation, law, place, k, n) or parameters
                     apply_vector(operation, vector, source, target, k, n, own)
                 if streams:
                     builder.store(_after_group(builder, state, place), next_place)
@@ -210,7 +212,7 @@ def _part(operation: Operation, way: str, streams: bool) -> Any:
             place = builder.sub(state.place, lane)
             for k, kept in enumerate(law.decided(group_at(builder, block), between, place)):
                 there = iota(builder, I16, HALVES) + k * HALVES - begin < length
-                own = _own_factors(operation, law, place, k, HALVES) or parameters
+                own = _factors(operation, law, place, k, HALVES) or parameters
                 apply_vector(operation, kept, source, target, k, HALVES, own, there)
             return context.get_dummy_value()
 

@@ -17,7 +17,15 @@ from numba.core import cgutils
 
 from ... import contract
 from ..codegen.compiler import device, routine
-from ..codegen.intrinsics import address_of, advance, intrinsic, pointer_at, scratch, wide_vectors
+from ..codegen.intrinsics import (
+    address_of,
+    advance,
+    intrinsic,
+    pointer_at,
+    prefetch,
+    scratch,
+    wide_vectors,
+)
 from ..codegen.vectors import BIT, DOUBLE, FLOAT, I8, I64, Lanes, load
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP, HALVES, POINTER, U64, load64, store64
@@ -30,7 +38,7 @@ from ..elements.threshold_streams import (
     repeat_stream,
     write_stream,
 )
-from .apply import shared_loop, sizes
+from .apply import LINE_BYTES, shared_loop, sizes
 from .call_descriptor import (
     IS_GIVEN,
     P_BYTES,
@@ -46,8 +54,8 @@ from .contiguous import span_loop
 from .copy import mover
 from .loop_nest import INNER, length_of, step_of
 
-COUNT = 16  # elements of a stream that are made at once
-TILE = 1024  # of those that are used once and then made anew: 14 KiB, in the first-level cache
+COUNT = HALVES  # elements of a stream that are made at once: a vector of upper halves
+TILE = 512  # of those that are used once and then made anew: 7 KiB, in the first-level cache
 # Columns of the table of axes: the steps through p, x and y, and through the mask.
 P_STEP, X, Y, INDEX = (np.uint64(c) for c in range(4))
 COLUMNS = 4
@@ -77,7 +85,10 @@ def _writer(factor: Storage | None, element: Any, count: int) -> Any:
             with cgutils.for_range(builder, n) as loop:
                 done = builder.mul(loop.index, ir.Constant(I64, max(1, count)))
                 distance = builder.mul(done, ir.Constant(I64, size))
-                vector = load(builder, builder.gep(p, [distance]), 0, element, count)
+                given_p = builder.gep(p, [distance])
+                for line in range(0, count * size, LINE_BYTES):
+                    prefetch(builder, given_p, line + 1024 * size, False)
+                vector = load(builder, given_p, 0, element, count)
                 if element is FLOAT:
                     vector = vector.convert(DOUBLE)
                 at = builder.add(place, done)
