@@ -20,13 +20,10 @@ Axis = tuple[int, ...]
 # and others are dropped; one of length 1 may be added to those.
 MAX_AXES = 64
 
-# What a kernel treats at once: the innermost axis, or the two innermost.
-LINE = "line"  # index step 0 or 1
+# What a kernel treats at once: so many innermost axes.
+LINE = "line"  # index step 0 or 1, and any two outside; of any number of inputs any three
 PANEL = "panel"  # index step 1, and more inside
-RUNS = "runs"  # index step 1, and 0 inside
-REPEATS = "repeats"  # index step 0, and 1 inside
-AXES = {LINE: 1, PANEL: 2, RUNS: 2, REPEATS: 2}
-ROWS = "rows"  # any two, of any number of inputs
+AXES = {LINE: 3, PANEL: 2}
 NEIGHBOURS = "neighbours"  # a line that is contiguous in memory and in the mask
 
 # Lines so short gain as panels even if they could be drawn together: columns of all but one take
@@ -117,12 +114,15 @@ def line_plan(shape: tuple[int, ...], *strides: tuple[int, ...]) -> Plan | None:
     None if there is none.
     """
     axes, form = _boxed(shape, *strides)
-    if AXES[form] == 2 and axes[-2][1]:
-        if form == PANEL:  # then its columns come one by one
-            axes.insert(-1, _alone(strides, 1))
-        else:
-            form = LINE
-    return None if axes[-1][1] else _made(axes, form)
+    if form == PANEL and axes[-2][1]:
+        axes.insert(-1, _alone(strides, 1))  # then its columns come one by one
+    if axes[-1][1]:
+        return None
+    at = len(axes) - AXES[form]
+    stepping = [a for a in range(max(0, at), len(axes)) if axes[a][1]]
+    if stepping:
+        axes[stepping[-1] + 1 : stepping[-1] + 1] = [_alone(strides, 0)] * (stepping[-1] + 1 - at)
+    return _made(axes, form)
 
 
 @functools.lru_cache(maxsize=512)
@@ -147,6 +147,8 @@ def neighbours_plan(
 
 
 def _made(axes: list[Axis], form: str) -> Plan:
+    missing = AXES.get(form, 1) - len(axes)
+    axes[:0] = [(1, *[0] * (len(axes[0]) - 1))] * missing
     assert len(axes) <= MAX_AXES
     table = np.array(axes, np.int64).view(np.uint64)
     table.flags.writeable = False
@@ -163,12 +165,7 @@ def _boxed(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[Axis
     if not merged:
         return [_alone(strides, 0)], LINE
     if merged[-1][-1] <= 1:
-        steps = [axis[-1] for axis in merged[-2:]]
-        if steps == [1, 0]:
-            return merged, RUNS
-        # Under an axis that repeats them too, lines keep the decisions for longer.
-        once = all(axis[-1] for axis in merged[:-2])
-        return merged, REPEATS if steps == [0, 1] and once else LINE
+        return merged, LINE
     # The axis that is contiguous in memory jumps through the mask: a Fortran-ordered array. With
     # the axis along which the mask is contiguous it makes a panel, where a Philox call serves 8
     # elements again and not one.
@@ -183,7 +180,7 @@ def _boxed(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[Axis
 
 @functools.lru_cache(maxsize=512)
 def rows_plan(shape: tuple[int, ...], *strides: tuple[int, ...]) -> Plan:
-    """Order and merge the axes of arrays of one shape, at least two axes; see `merged_axes`.
+    """Order and merge the axes of arrays of one shape; see `merged_axes`.
 
     Innermost is one along which decisions are consecutive or shared, if there is any.
     """
@@ -193,9 +190,7 @@ def rows_plan(shape: tuple[int, ...], *strides: tuple[int, ...]) -> Plan:
         if consecutive is not None:
             axes.remove(consecutive)
             axes.append(consecutive)
-    while len(axes) < 2:
-        axes.insert(0, _alone(strides, 0))
-    return _made(axes, ROWS)
+    return _made(axes or [_alone(strides, 0)], LINE)
 
 
 def merged_axes(shape: tuple[int, ...], *strides: tuple[int, ...]) -> list[Axis]:

@@ -17,7 +17,7 @@ from fastdrop_kernels.cpu.elements.operations import Operation
 from fastdrop_kernels.cpu.elements.sampler import GROUP
 from fastdrop_kernels.cpu.host import catalogue, driver
 from fastdrop_kernels.cpu.loops.contiguous import NEAR, NONTEMPORAL, has_nontemporal
-from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
+from fastdrop_kernels.cpu.loops.kernels import flat
 from tests.support.direct import treat
 from tests.support.oracle import POISON, affine, applied, assert_same, data, mask, misaligned
 from tests.support.thinning import thinned

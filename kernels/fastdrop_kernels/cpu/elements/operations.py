@@ -138,6 +138,7 @@ def mark() -> Operation:
     return Operation("mark", NOTHING, BOOL, _itself, _itself)
 
 
+@functools.cache  # it draws the mask buffer too
 def pack() -> Operation:
     """Mark as `mark` does, eight elements to a byte, in memory that was zero."""
     return Operation("pack", NOTHING, BITS, _itself, _itself)
@@ -207,5 +208,10 @@ UNIFORMS = _NOISES[_itself]
 
 
 def drawn_for(operation: Operation) -> Operation:
-    """Return what draws the noise of an operation to memory, where loops find it."""
+    """Return what draws the noise of an operation to memory, where transposed tiles find it."""
     return _NOISES[operation.noise] if operation.exact else MARKS
+
+
+def buffered_for(operation: Operation) -> Operation:
+    """Return what draws the mask buffer: keep bits, or what exact operations need."""
+    return _NOISES[operation.noise] if operation.exact else pack()

@@ -23,7 +23,7 @@ from ..codegen.intrinsics import address_of, intrinsic, pointer_at, pointer_in
 from ..codegen.ndarray_layout import DATA, FLAGS
 from ..elements.sampler import U64, load32, load64, store8
 from ..loops.call_descriptor import ALL, Descriptor
-from ..loops.contiguous_kernels import Kernel
+from ..loops.loop_nest import Kernel
 
 _DATA, _FLAGS = np.uint64(DATA), np.uint64(FLAGS)
 _WRITEABLE = np.uint32(0x400)  # NumPy's flag

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract import is_certain
-from ...layout import AXES, LINE, NEIGHBOURS, PANEL, Plan, apart_from, c_strides
+from ...layout import AXES, LINE, NEIGHBOURS, Plan, apart_from, c_strides
 from ...threads import run_together, thread_count
 from ..codegen.ndarray_layout import LAYOUT_IS_KNOWN, slot
 from ..codegen.target import NONTEMPORAL as NONTEMPORAL_IS_FAST
@@ -24,9 +24,9 @@ from ..elements.operations import Operation
 from ..elements.sampler import GROUP
 from ..loops.call_descriptor import ALL, Descriptor, descriptor
 from ..loops.contiguous import FAR, NEAR, NEAR_BYTES, NONTEMPORAL, has_nontemporal
-from ..loops.contiguous_kernels import Kernel, flat
-from ..loops.strided_kernels import box
-from ..loops.table_kernels import along
+from ..loops.kernels import along, box, flat
+from ..loops.loop_nest import Kernel
+from ..loops.tiles import program
 from . import fast_call as whole_calls
 from .call_plan import Prepared, prepared, starter
 from .catalogue import (
@@ -153,19 +153,15 @@ def prepare(operations: Iterable[Operation]) -> None:
         if operation in DROPS.values() and LAYOUT_IS_KNOWN:
             for way in (NEAR, FAR):
                 whole_calls.express(operation, way)
-        if operation is PACK:
-            ways, forms = [NEAR], [LINE, PANEL]
-        else:
-            ways, forms = [NEAR, FAR], [LINE, PANEL] if operation.exact else list(AXES)
-            for form in (LINE, PANEL):
-                if form in forms:
-                    box(operation, form, FAR)
+        ways = [NEAR] if operation is PACK else [NEAR, FAR]
+        for way in ways:
+            program(operation, way)
+            for form in AXES:
+                box(operation, form, way)
         if _is_nontemporal(operation, 1 << 62):
             ways.append(NONTEMPORAL)
         for way in ways:
             flat(operation, way)
-        for form in forms:
-            box(operation, form, NEAR)
 
 
 def express(operation: Operation, nbytes: int) -> Any:
@@ -373,26 +369,22 @@ def _do(job: Job, x: Array, y: Array, seed: int, stream: int) -> None:
 
 
 def _walk(operation: Operation, layout: Plan, index: int, threshold: int, value: Array) -> Job:
-    kernel, split, multiple = _kernel_of(operation, layout)
-    told = descriptor(len(layout.axes), threshold, value, split, layout.table)
+    kernel, its_program, split, multiple = _kernel_of(operation, layout)
+    told = descriptor(len(layout.axes), threshold, value, split, layout.table, its_program)
     weight = _weight(operation) * layout.elements
     return Job(operation, kernel, told, index, layout.axes[split][0], weight, multiple)
 
 
-_FAR_FORMS = (LINE, PANEL, NEIGHBOURS)
-
-
-def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:
-    """Return the kernel for a box, the axis along which threads share it, and of what multiples."""
+def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, Array | None, int, int]:
+    """Return the kernel for a box, its program, the axis that threads share, and what multiples."""
     axes, form, _, n = layout
     packed = operation is PACK
-    if packed and form != PANEL:  # bits are no bytes that could be written alone
-        form = LINE
-    # What is shared leaves the hardware the time to ask ahead.
-    far = form in _FAR_FORMS and not packed and n * operation.target.bits > 8 * NEAR_BYTES
+    far = not packed and n * operation.target.bits > 8 * NEAR_BYTES
     way = FAR if far else NEAR
-    found = along(operation, way) if form == NEIGHBOURS else box(operation, form, way)
-    return found, *split_of(axes, form, packed)
+    split = split_of(axes, form, packed)
+    if form == NEIGHBOURS:
+        return along(operation, way), None, *split
+    return box(operation, form, way), program(operation, way) if form == LINE else None, *split
 
 
 def _weight(operation: Operation) -> int:

@@ -21,7 +21,7 @@ from ..elements.operations import Operation
 from ..elements.sampler import GROUP
 from ..elements.threshold_tables import laid
 from ..loops.call_descriptor import ALL
-from ..loops.strided_kernels import LAWS
+from ..loops.kernels import LAWS
 from .per_row import laws_of, own_numbers
 
 Array: TypeAlias = npt.NDArray[Any]

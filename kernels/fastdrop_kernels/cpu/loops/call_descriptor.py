@@ -27,9 +27,9 @@ ALL = 1 << 62  # a chunk that no array is larger than
 _ALL, _ZERO = np.uint64(ALL), np.uint64(0)
 
 # Byte offsets in a descriptor: how many elements there are (or axes), the threshold of all
-# elements, the slots of the operation's parameters and of the table of axes, and the axis that is
-# cut into chunks.
-_LENGTH, _THRESHOLD, _VALUE, _SPLIT, _AXES = (np.uint64(8 * k) for k in range(5))
+# elements, the slots of the operation's parameters and of the table of axes, the axis that is cut
+# into chunks, and where the operation's program is (see `tiles`).
+_LENGTH, _THRESHOLD, _VALUE, _SPLIT, _AXES, _PROGRAM = (np.uint64(8 * k) for k in range(6))
 
 # Byte offsets in a call state: the key, the threshold, the address of the operation's parameters;
 # where the element treated next is in threshold tables; the mask buffer, and which elements' noise
@@ -74,12 +74,14 @@ def descriptor(
     value: npt.NDArray[Any],
     split: int = 0,
     axes: npt.NDArray[np.uint64] | None = None,
+    program: npt.NDArray[np.uint64] | None = None,
 ) -> Descriptor:
     """Return the descriptor of calls on so many elements, or axes."""
     slots = slot(value), slot(value if axes is None else axes)
     # Python's array says where it is in 0.1 us; NumPy's in 1.5.
-    words = array.array("Q", (length, threshold, slots[0], split, slots[1]))
-    return Descriptor(words.buffer_info()[0], (words, value, axes, slots))
+    at = 0 if program is None else program.__array_interface__["data"][0]
+    words = array.array("Q", (length, threshold, slots[0], split, slots[1], at))
+    return Descriptor(words.buffer_info()[0], (words, value, axes, slots, program))
 
 
 @device
@@ -132,6 +134,12 @@ def split_in(descriptor: Any) -> Any:
 def axes_in(descriptor: Any) -> Any:
     """Return where the table of axes is."""
     return pointer_in(load64(descriptor, _AXES))
+
+
+@device
+def program_in(descriptor: Any) -> Any:
+    """Return where the operation's program is."""
+    return pointer_at(load64(descriptor, _PROGRAM))
 
 
 # What a kernel sets aside for a counter of its own.
