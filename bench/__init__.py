@@ -10,6 +10,6 @@ calls beside the usual idiom, what is made beside them (keys, layers, masks, sha
 time goes, ``python -m bench start`` the first call of a process, and ``python -m bench latency``
 single calls beside busy processes. ``python -m bench compare OLD NEW`` shows what became slower.
 ``python -m bench readme`` and ``python -m bench plot`` make the tables of README.md and
-docs/benchmarks.md, and the plots, from the results.
+docs/performance.md, and the plots, from the results.
 ``python -m pytest bench --benchmark-only`` times the same contenders under pytest-benchmark.
 """

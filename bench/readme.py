@@ -1,4 +1,8 @@
-"""Write the tables of README.md and docs/benchmarks.md from the results, or check them."""
+"""Write the tables of README.md and docs/performance.md from the results, or check them.
+
+The README has one small table, and the page has all of them. ``python -m bench readme`` calls it;
+it reads the results and asks the report modules for the tables.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,10 @@ PLOTS: dict[str, tuple[str, Callable[[Results], object]]] = {
     "memory": ("Memory beyond the results", lambda results: results["memory"]),
     "threads": ("Rates by the number of threads", lambda results: rows(results, "threads")),
 }
-README, PAGE = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
+README, PAGE = ROOT / "README.md", ROOT / "docs" / "performance.md"
+PLOT_FOLDER = "../bench/results"  # as the page sees it
 Markers = tuple[str, str]
+HEADLINE: Markers = ("<!-- bench:headline:start -->", "<!-- bench:headline:end -->")
 CPU: Markers = ("<!-- bench:cpu:start -->", "<!-- bench:cpu:end -->")
 FAMILY: Markers = ("<!-- bench:family:start -->", "<!-- bench:family:end -->")
 PROCESS: Markers = ("<!-- bench:process:start -->", "<!-- bench:process:end -->")
@@ -77,6 +83,12 @@ def _goals(verdicts: list[str]) -> str:
     )
 
 
+def headline_region(results: Results) -> str:
+    """Build the README's table: one row a library, the time and memory of a training step."""
+    table = report.headline(results)
+    return "Nothing has been measured yet." if table is None else _markdown(table)
+
+
 def region(results: Results) -> str:
     """Build the text between the markers: tables, losses, goals, machine.
 
@@ -97,7 +109,7 @@ def region(results: Results) -> str:
     )
     parts = [_markdown(made, folded) for table, folded in tables if (made := table(results))]
     plots = {
-        name: f"![{text}](bench/results/cpu-{name}.svg)"
+        name: f"![{text}]({PLOT_FOLDER}/cpu-{name}.svg)"
         for name, (text, present) in PLOTS.items()
         if present(results)
     }
@@ -157,7 +169,7 @@ def loops_region(results_file: Path) -> str:
     return "\n\n".join(
         [
             _markdown(loops_report.summary(results)),
-            f"![Time of training steps](bench/results/{results_file.stem}.svg)",
+            f"![Time of training steps]({PLOT_FOLDER}/{results_file.stem}.svg)",
             _markdown(loops_report.every(results), folded=True),
             _goals([str(verdict) for verdict in loops_report.judge(results)]),
             report.machine(results),
@@ -176,7 +188,7 @@ def gpu_region(results_file: Path) -> str:
             "Plots",
             "\n\n".join(
                 f"![Gigabytes a second, {gpu_report.TITLES[section]}]"
-                f"(bench/results/{results_file.stem}-{section}.svg)"
+                f"({PLOT_FOLDER}/{results_file.stem}-{section}.svg)"
                 for section in gpu_report.PASSES
                 if rows(results, section)
             ),
@@ -212,6 +224,7 @@ def replaced(text: str, new: str, where: str = "README.md", markers: Markers = C
 def renewed(text: str, args: argparse.Namespace, where: str) -> str:
     """Return a page with all the regions that it has renewed."""
     made: dict[Markers, Callable[[], str]] = {
+        HEADLINE: lambda: headline_region(load(args.results)),
         CPU: lambda: region(load(args.results)),
         LOOPS: lambda: loops_region(args.loop_results),
         FAMILY: lambda: family_region(family_report.load(args.family_results)),
@@ -226,9 +239,7 @@ def renewed(text: str, args: argparse.Namespace, where: str) -> str:
 
 def main(args: argparse.Namespace) -> int:
     """Rewrite the regions of all pages, or with --check only compare them."""
-    pages = {args.readme: CPU}
-    if args.readme == README:
-        pages[PAGE] = FAMILY
+    pages = {README: HEADLINE, PAGE: CPU} if args.readme == README else {args.readme: CPU}
     stale = False
     for page, first in pages.items():
         try:

@@ -10,6 +10,9 @@ from .memory import WARM_UP_PART
 from .results import Conditions, Results, Row, find, rows, sizes
 from .table import Table as Table
 
+# One a library, and each by its best way to call it.
+HEADLINE = ("fastdrop", "numpy-best", "cs231n", "torch", "jax", "tensorflow")
+
 
 def _unique(items: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(items))
@@ -150,6 +153,33 @@ def step(results: Results) -> Table | None:
         "The dropout of a training step, float32; each contender keeps for the backward pass what "
         "it needs. Lower is faster.",
         lambda row: figure(row["ratio"]),
+    )
+
+
+def headline(results: Results) -> Table | None:
+    """Return the few figures that the README shows: of forward plus backward, and what is kept."""
+    columns = sizes(results, "step")
+    kept = {
+        row["contender"]: seen_bytes(row["traced"], row["resident"])
+        for row in results["memory"]
+        if row["measure"] == "kept"
+    }
+    lines = []
+    for name in HEADLINE:
+        found = [find(results, "step", name, elements) for elements in columns]
+        if any(found):
+            label = results["contenders"][name]["label"]
+            cells = [figure(row["ratio"]) if row else "" for row in found]
+            lines.append([label, *cells, bytes_label(kept[name]) if name in kept else ""])
+    cpu, count = results["hardware"]["cpu"], results["hardware"]["usable_cpus"]
+    head = [f"{size_label(n)} elements" for n in columns]
+    return _filled(
+        "Time of dropout, forward plus backward, and what is kept in between",
+        ["", *head, "kept, bytes an element"],
+        lines,
+        f"float32, p = {results['settings']['p']:g}. Times are relative to multiplying twice by a "
+        f"constant ({ROOF.label}, one thread): lower is faster. Measured {results['date'][:10]} on "
+        f"{cpu}, {count} CPUs.",
     )
 
 

@@ -90,7 +90,7 @@ class DeviceKey(KeyOnDevice):
         """
         from ._arrays.cupy_arrays import cuda_driver, cupy_backend
 
-        with cupy_backend().where(self.words):
+        with cupy_backend().on_device(self.words):
             cuda_driver().advance(self.pointer)
 
     def key(self) -> Key:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._call import plan_cache as _repeats
+from fastdrop._call import plan_cache
 from tests.support.devices import Device, HostDevice, host_device, need_a_gpu
 
 if importlib.util.find_spec("hypothesis"):  # which tests on a GPU do without
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def nothing_is_prepared() -> None:
     """Forget the calls of other tests, which may have been prepared under other settings."""
-    _repeats.forget()
+    plan_cache.forget()
 
 
 @pytest.fixture(scope="session")

@@ -178,7 +178,7 @@ def test_the_readme_has_the_results_or_says_that_there_are_none(tmp_path: Path) 
     for part in (
         "Measured 2020-01-02 on one A GPU",
         "- held: bfloat16 from 256 MiB up",
-        "](bench/results/gpu-forward.svg)",
+        "](../bench/results/gpu-forward.svg)",
         "| torch F.dropout |",
         "left out, not importable: somebody",
     ):

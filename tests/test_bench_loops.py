@@ -192,7 +192,7 @@ def test_results_survive_the_file_the_readme_and_the_plot(tmp_path: Path) -> Non
     save(made_up(), saved)
     assert loops_report.load(saved) == made_up()
     region = readme.loops_region(saved)
-    assert "| times cheaper |" in region and "(bench/results/loops.svg)" in region
+    assert "| times cheaper |" in region and "(../bench/results/loops.svg)" in region
     assert "Nothing has been measured" in readme.loops_region(tmp_path / "other.json")
     start, end = readme.LOOPS
     assert readme.replaced(f"a {start} b {end} c", region, markers=readme.LOOPS).count(region) == 1

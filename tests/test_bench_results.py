@@ -338,8 +338,10 @@ def test_both_pages_are_renewed_and_checked(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    first, second = Path(files[-1]), tmp_path / "benchmarks.md"
-    second.write_text("\n".join(["# More", *readme.FAMILY, *readme.PROCESS, ""]), "utf-8")
+    first, second = Path(files[-1]), tmp_path / "performance.md"
+    first.write_text("\n".join(["# Title", *readme.HEADLINE, ""]), "utf-8")
+    regions = (*readme.CPU, *readme.FAMILY, *readme.PROCESS)
+    second.write_text("\n".join(["# More", *regions, ""]), "utf-8")
     monkeypatch.setattr(readme, "README", first)
     monkeypatch.setattr(readme, "PAGE", second)
     arguments = files[:3]
@@ -347,6 +349,8 @@ def test_both_pages_are_renewed_and_checked(
     assert capsys.readouterr().err.count("does not show the results") == 2
     assert main(arguments) == 0
     assert main([*arguments, "--check"]) == 0
+    shown = first.read_text("utf-8")
+    assert f"| {LABELS['fastdrop']} | 2.00 | 0.00 |" in shown
     text = second.read_text("utf-8")
     assert text.startswith("# More") and "Times faster than the usual NumPy way" in text
     assert "The first call in a process" in text
@@ -356,6 +360,6 @@ def test_both_pages_are_renewed_and_checked(
     assert main([*arguments, "--check"]) == 1
     second.write_text("nothing", "utf-8")
     assert main(arguments) == 2
-    assert "benchmarks.md has no marker" in capsys.readouterr().err
+    assert "performance.md has no marker" in capsys.readouterr().err
     second.unlink()
     assert main(arguments) == 2

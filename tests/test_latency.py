@@ -17,7 +17,7 @@ pytest.importorskip("bench.latency", reason="bench or its libraries are not here
 from bench import latency, process_report
 from bench.__main__ import main
 from bench.common import BenchError
-from fastdrop_kernels.cpu.host import driver
+from fastdrop_kernels.cpu.host import work_sharing
 
 
 @pytest.mark.slow
@@ -61,7 +61,7 @@ def test_the_check_mode_writes_every_setting(
 
 def test_threads_share_what_is_timed() -> None:
     # Else both settings are the serial kernel, and every ratio is 1.
-    assert min(latency.SIZES) >= driver.PARALLEL_FROM
+    assert min(latency.SIZES) >= work_sharing.PARALLEL_FROM
     assert process_report.AT == min(latency.SIZES)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastdrop._call import plan_cache as _repeats
+from fastdrop._call import plan_cache
 
 from ..common import MI, size_label
 from .collect import Plan, _Run, check
@@ -34,7 +34,7 @@ def settings(threads: int, in_flight: int) -> Iterator[None]:
             module.THREADS, module.IN_FLIGHT = values
         for cached in (modules.header, modules.source, launch.pieces):
             cached.cache_clear()
-        _repeats.forget()
+        plan_cache.forget()
         driver._launcher = launcher  # which keeps compiled kernels
 
     before, launcher = (modules.THREADS, modules.IN_FLIGHT), driver._launcher

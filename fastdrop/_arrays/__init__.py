@@ -1,1 +1,1 @@
-"""The array libraries: how each one's arrays are made, viewed, and given to kernels."""
+"""Backends: one adapter for each array library, which allocates, views, and calls the kernels."""

@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 
 from fastdrop_kernels import forks
-from fastdrop_kernels.shielded import is_being_imported, uninterrupted
+from fastdrop_kernels.shielded import import_in_progress, run_shielded
 
 from .._check import arguments
 from .._check.arguments import Array
 from .._check.key import AnyRNG, as_key
-from .._check.placement import Place
+from .._check.placement import Placement
 from .._check.shard_offsets import IndexOf
 from . import overlap
 
 # ``driver -> operation``: what the kernels are to do, picked when their driver is loaded
 Operation = Callable[[Any], Any]
-# ``(x, out, rng, offset) -> result``, or None for what has to go the long way: nothing is written
-# then, and rng not asked. In the place of x, a mask has what it is to lie like, if anything.
-Again = Callable[[Any, Any, AnyRNG, Any], Array | None]
+# A call plan, ``(x, out, rng, offset) -> result``. None is returned for calls that have to take the
+# general path: nothing is written then, and rng not asked. Of a mask, x is what it is to lie like.
+Plan = Callable[[Any, Any, AnyRNG, Any], Array | None]
 
 BOOL, BYTE = np.dtype(np.bool_), np.dtype(np.uint8)
 NO_VALUE = np.zeros((), BYTE)  # a parameter for operations that have none
@@ -50,16 +50,16 @@ class Backend(abc.ABC):
     def array(self, x: Any, name: str = "x") -> Array:
         """Return x, so called in errors, as the kernels read it, without copying an array."""
 
-    def where(self, x: Array) -> contextlib.AbstractContextManager[Any]:
+    def on_device(self, x: Array) -> contextlib.AbstractContextManager[Any]:
         """Let new arrays lie where x does, for a while."""
         return contextlib.nullcontext()
 
-    def there(self, out: Any, like: Array | None) -> contextlib.AbstractContextManager[Any]:
+    def on_device_of(self, out: Any, like: Array | None) -> contextlib.AbstractContextManager[Any]:
         """Let a mask lie where `out` does or, without one, where `like` does, for a while."""
         return contextlib.nullcontext()
 
     @abc.abstractmethod
-    def given(self, out: Any) -> Array:
+    def writable(self, out: Any) -> Array:
         """Return `out` as the kernels write it, if it may be written to."""
 
     @abc.abstractmethod
@@ -79,7 +79,7 @@ class Backend(abc.ABC):
         """Return a NumPy array of the same addresses, see `_overlap`."""
 
     @abc.abstractmethod
-    def apart(self, x: Array, y: Array) -> bool:
+    def no_overlap(self, x: Array, y: Array) -> bool:
         """Say whether it is quickly seen that writing y disturbs neither x nor itself."""
 
     def key(self, rng: AnyRNG, y: Array) -> tuple[int, int, dict[str, Any]]:
@@ -99,7 +99,7 @@ class Backend(abc.ABC):
         self, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], x: Array | None = None
     ) -> Array:
         """Return `out` as the kernels write it; it must fit, and lie where x lies."""
-        return arguments.fitting(self.given(out), shape, dtype)
+        return arguments.fitting(self.writable(out), shape, dtype)
 
     def operands(self, x: Array, out: Any) -> tuple[Array, Array, Array]:
         """Return what to read, what to write, and what the result is to be in.
@@ -110,12 +110,12 @@ class Backend(abc.ABC):
             target = self.empty_like(x)
             return x, target, target
         result = self.output(out, x.shape, x.dtype, x)
-        if self.apart(x, result):
+        if self.no_overlap(x, result):
             return x, result, result
         read, written = self.addresses(x), self.addresses(result)
-        if overlap.within(written):
+        if overlap.overlaps_itself(written):
             return x, self.empty_like(result), result
-        if overlap.disturbs(written, read):
+        if overlap.may_clobber(written, read):
             source = self.empty_like(x)
             self.copy(x, source)
             return source, result, result
@@ -126,7 +126,7 @@ class Backend(abc.ABC):
         operation: Operation,
         x: Array,
         out: Any,
-        place: Place,
+        place: Placement,
         rng: AnyRNG,
         threshold: int,
         value: Array,
@@ -148,40 +148,50 @@ class Backend(abc.ABC):
         driver.apply(chosen, source, target, *place, seed, stream, *law, **more_inputs, **more)
         return self._finished(target, result, out)
 
-    def repeatable(
+    def contiguous_plan(
+        self, operation: Operation, dtype: np.dtype[Any], threshold: int, value: Array
+    ) -> Plan | None:
+        """Return a plan of `apply` for contiguous arrays of a dtype and any shape, if there is one.
+
+        Its calls have an `out` of the very type of x, or none, and an offset that is an index.
+        """
+        return None
+
+    def plan(
         self,
         operation: Operation,
         x: Array,
         out: Any,
-        place: Place,
+        placement: Placement,
         threshold: int,
         value: Array,
         index_of: IndexOf,
-    ) -> Again | None:
-        """Return what `apply` comes to for plain arrays of the layouts of x and `out`.
-
-        None where there is nothing quicker than that.
-        """
+    ) -> Plan | None:
+        """Return a plan of `apply` for arrays of the layouts of x and `out`, if there is one."""
         return None
 
-    def repeatable_mask(
+    def mask_plan(
         self,
         shape: tuple[int, ...],
         out: Any,
-        place: Place,
+        placement: Placement,
         threshold: int,
         like: Array | None = None,
         packed: bool = False,
         index_of: IndexOf | None = None,
-    ) -> Again | None:
-        """Return what `mask` comes to for an `out` of the same layout, with one p.
-
-        None where there is nothing quicker than that.
-        """
+    ) -> Plan | None:
+        """Return a plan of `mask` with one p, for an `out` of the same layout, if there is one."""
         return None
 
     def softmax(
-        self, x: Array, out: Any, axis: int, place: Place, rng: AnyRNG, threshold: int, value: Array
+        self,
+        x: Array,
+        out: Any,
+        axis: int,
+        place: Placement,
+        rng: AnyRNG,
+        threshold: int,
+        value: Array,
     ) -> Array:
         """Take the softmax of x along an axis, drop and scale it, and return the result."""
         source, target, result = self.operands(x, out)
@@ -197,7 +207,7 @@ class Backend(abc.ABC):
         dy: Array,
         out: Any,
         axis: int,
-        place: Place,
+        place: Placement,
         rng: AnyRNG,
         threshold: int,
         value: Array,
@@ -205,7 +215,7 @@ class Backend(abc.ABC):
         """Return the gradient by x of `softmax`, dy being that of its result."""
         source, target, result = self.operands(x, out)
         given = dy
-        if out is not None and overlap.disturbs(self.addresses(target), self.addresses(dy)):
+        if out is not None and overlap.may_clobber(self.addresses(target), self.addresses(dy)):
             given = self.empty_like(dy)
             self.copy(dy, given)
         driver = self.softmax_driver
@@ -218,7 +228,7 @@ class Backend(abc.ABC):
         self,
         shape: tuple[int, ...],
         out: Any,
-        place: Place,
+        place: Placement,
         rng: AnyRNG,
         threshold: int,
         like: Array | None = None,
@@ -229,7 +239,7 @@ class Backend(abc.ABC):
 
         If `packed`, of 8 elements to a byte.
         """
-        with self.there(out, like):
+        with self.on_device_of(out, like):
             draw = self._packed_mask if packed else self._mask
             return draw(shape, out, place, rng, threshold, like, p)
 
@@ -237,14 +247,14 @@ class Backend(abc.ABC):
         self,
         shape: tuple[int, ...],
         out: Any,
-        place: Place,
+        place: Placement,
         rng: AnyRNG,
         threshold: int,
         like: Array | None,
         p: Array | None,
     ) -> Array:
         result = self.empty(shape, BOOL) if out is None else self.output(out, shape, BOOL, like)
-        apart = out is None or not overlap.within(self.addresses(result))
+        apart = out is None or not overlap.overlaps_itself(self.addresses(result))
         target = result if apart else self.empty_like(result)
         driver, marks = self.driver, (target, target)
         seed, stream, more = self.key(rng, target)
@@ -252,7 +262,7 @@ class Backend(abc.ABC):
             marking = driver.marking()
         else:
             marking, there = driver.marking_each(), self.addresses(target)
-            own = self.own_operands(lambda _: marking, p, None, target)
+            own = self.per_element_operands(lambda _: marking, p, None, target)
             more = {**more, "operands": tuple([self._undisturbed(o, there) for o in own])}
         driver.apply(marking, *marks, *place, seed, stream, threshold, NO_VALUE, **more)
         return self._finished(target, result, out)
@@ -261,7 +271,7 @@ class Backend(abc.ABC):
         self,
         shape: tuple[int, ...],
         out: Any,
-        place: Place,
+        place: Placement,
         rng: AnyRNG,
         threshold: int,
         like: Array | None,
@@ -284,11 +294,11 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def pack_each(
-        self, target: Array, shape: tuple[int, ...], place: Place, rng: AnyRNG, p: Array
+        self, target: Array, shape: tuple[int, ...], place: Placement, rng: AnyRNG, p: Array
     ) -> None:
         """Draw a mask of 8 elements to a byte by a p of each element, NumPy's in float64."""
 
-    def untouched(self, x: Any, xs: Array, out: Any) -> Array:
+    def identity(self, x: Any, xs: Array, out: Any) -> Array:
         """Return x itself, or copy it to `out`."""
         if out is None:
             same: Array = x
@@ -300,16 +310,16 @@ class Backend(abc.ABC):
     def _undisturbed(self, operand: Array, written: Array) -> Array:
         """Return a view of an operand in the shape of what is written, which does not change it."""
         view = self.broadcast(operand, written.shape)
-        if not overlap.disturbs(written, self.addresses(view)):
+        if not overlap.may_clobber(written, self.addresses(view)):
             return view
         kept = self.empty_like(operand)
         self.copy(operand, kept)
         return self.broadcast(kept, written.shape)
 
-    def beside(self, name: str, operand: Array, x: Array) -> None:  # noqa: B027
+    def check_same_device(self, name: str, operand: Array, x: Array) -> None:  # noqa: B027
         """Refuse an operand that does not lie where x does, though of the same kind."""
 
-    def lifted(self, value: Array, x: Array) -> Array:
+    def to_device(self, value: Array, x: Array) -> Array:
         """Return a NumPy array of the kind of x, where x lies."""
         return value
 
@@ -317,14 +327,14 @@ class Backend(abc.ABC):
         """Return an operand as a view of a shape."""
         return np.broadcast_to(operand, shape)
 
-    def summed(self, x: Array, shape: tuple[int, ...]) -> Array:
+    def sum_to(self, x: Array, shape: tuple[int, ...]) -> Array:
         """Return the sums of x over what broadcasts to it from a shape, in its dtype."""
         full = (1,) * (x.ndim - len(shape)) + shape
         with np.errstate(all="ignore"):
             sums: Array = self.driver.sum_to(x, full).reshape(shape).astype(x.dtype)
         return sums
 
-    def own_operands(
+    def per_element_operands(
         self, operation: Operation, p: Array, factor: Array | None, near: Array
     ) -> Sequence[Array]:
         """Return what kernels read of a p of each element, NumPy's in float64: where `near` lies.
@@ -341,14 +351,14 @@ class Backend(abc.ABC):
 
 def imported(name: str) -> Any:
     """Return a module of the kernels; while one is imported, no process is forked."""
-    if (loaded := sys.modules.get(name)) and not is_being_imported(name):
+    if (loaded := sys.modules.get(name)) and not import_in_progress(name):
         return loaded
 
     def load() -> Any:
         with forks.importing:
             return importlib.import_module(name)
 
-    return uninterrupted(load)
+    return run_shielded(load)
 
 
 def copy_by_filling(driver: Any, source: Array, target: Array) -> None:

@@ -1,7 +1,8 @@
-"""Arrays on a GPU: CuPy's, and those of other libraries that CuPy can view.
+"""The backend of arrays on a GPU: CuPy arrays, and arrays that CuPy can view.
 
-CuPy and Numba's CUDA target are imported when an array asks for them, and no sooner. Nothing here
-waits for the device: kernels are put on the current stream, in order with what is there.
+`dispatch.backend_of` returns it, and the public functions call it; it calls the driver of the CUDA
+kernels. CuPy and Numba's CUDA target are imported on first use. Nothing here waits for the device:
+kernels are launched on the current stream.
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ from typing import Any
 
 import numpy as np
 
-from fastdrop_kernels import layout as plan
+from fastdrop_kernels.layout import c_strides
 
 from .._check import detect
 from .._check.arguments import Array
 from .._check.key import AnyRNG, KeyOnDevice, as_key
-from .._check.placement import Place
+from .._check.placement import Placement
 from .._check.shard_offsets import IndexOf
 from . import overlap
-from .adapter import Again, Backend, Operation, copy_by_filling, imported
-from .cupy_plans import repeatable, repeatable_mask
+from .adapter import Backend, Operation, Plan, copy_by_filling, imported
+from .cupy_plans import layout_plan, mask_plan
 from .numba_arrays import numba_backend
 
-_HERE = contextlib.nullcontext()
-_NO_THRESHOLD = 1  # which elements do not share
+_CURRENT_DEVICE = contextlib.nullcontext()
+_NO_THRESHOLD = 1  # placeholder: each element has its own threshold
 _WAYS_OUT = {"torch": ": give x.detach(), or x.contiguous()"}
 
 
 class CupyBackend(Backend):
-    """CuPy arrays, and what CuPy can view as such without copying it."""
+    """Backend of CuPy arrays, and of arrays that CuPy can view without a copy."""
 
     takes_operands = True
 
@@ -47,14 +48,14 @@ class CupyBackend(Backend):
 
     @property
     def softmax_driver(self) -> Any:
-        """The driver of the kernels over rows."""
+        """The driver of the softmax kernels."""
         return imported("fastdrop_kernels.cuda.softmax_driver")
 
     def array(self, x: Any, name: str = "x") -> Array:
         """Return x, or a view of it."""
         return self._viewed(name, x)
 
-    def given(self, out: Any) -> Array:
+    def writable(self, out: Any) -> Array:
         """Return `out`, or a view of it."""
         if isinstance(out, self.cupy.ndarray):
             return out  # type: ignore[no-any-return]
@@ -71,7 +72,7 @@ class CupyBackend(Backend):
         if isinstance(x, self.cupy.ndarray):
             return x  # type: ignore[no-any-return]
         try:
-            # DLPack orders the streams of both libraries, and knows bfloat16.
+            # DLPack synchronises the two libraries' streams, and supports bfloat16.
             see = self.cupy.from_dlpack if hasattr(x, "__dlpack__") else self.cupy.asarray
             view: Array = see(x)
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
@@ -83,7 +84,7 @@ class CupyBackend(Backend):
     def output(
         self, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], x: Array | None = None
     ) -> Array:
-        """Return `out`, or a view of it; it must be on the device of x."""
+        """Return `out`, or a view of it, which must be on the device of x."""
         result = super().output(out, shape, dtype, x)
         if x is not None and _device_of(result) != _device_of(x):
             raise ValueError(
@@ -92,17 +93,17 @@ class CupyBackend(Backend):
             )
         return result
 
-    def beside(self, name: str, operand: Array, x: Array) -> None:
-        """Refuse an operand that is not on the device of x."""
+    def check_same_device(self, name: str, operand: Array, x: Array) -> None:
+        """Raise ValueError for an operand that is not on the device of x."""
         if _device_of(operand) != _device_of(x):
             raise ValueError(
                 f"{name} lies on device {_device_of(operand)}, and x on device {_device_of(x)}: "
                 "bring it there"
             )
 
-    def lifted(self, value: Array, x: Array) -> Array:
+    def to_device(self, value: Array, x: Array) -> Array:
         """Return a copy of a NumPy array on the device of x."""
-        with self.where(x):
+        with self.on_device(x):
             copied: Array = self.cupy.array(value)
         return copied
 
@@ -111,19 +112,19 @@ class CupyBackend(Backend):
         view: Array = self.cupy.broadcast_to(operand, shape)
         return view
 
-    def own_operands(
+    def per_element_operands(
         self, operation: Operation, p: Array, factor: Array | None, near: Array
     ) -> Sequence[Array]:
-        """Return thresholds and factors of p, which are made on the host, where `near` lies."""
+        """Compute thresholds and factors on the host, and copy them to the device of `near`."""
         driver = self.driver
-        own = driver.own_operands(operation(driver), p, factor)
-        return [self.lifted(operand, near) for operand in own]
+        operands = driver.per_element_operands(operation(driver), p, factor)
+        return [self.to_device(operand, near) for operand in operands]
 
-    def summed(self, x: Array, shape: tuple[int, ...]) -> Array:
-        """Return sums by CuPy's reduction, in float64, whose order is a matter of the layout."""
+    def sum_to(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """Sum by CuPy's reduction in float64; the order depends on the layout."""
         full = (1,) * (x.ndim - len(shape)) + shape
         axes = tuple(axis for axis, length in enumerate(full) if length == 1)
-        with self.where(x):
+        with self.on_device(x):
             if axes:
                 sums: Array = _summed(x, axes)
             else:
@@ -131,7 +132,7 @@ class CupyBackend(Backend):
         return sums.reshape(shape)
 
     def key(self, rng: AnyRNG, y: Array) -> tuple[int, int, dict[str, int]]:
-        """Return seed and stream, and the address of a key on the device."""
+        """Return seed, stream, and the address of a `DeviceKey`."""
         if not isinstance(rng, KeyOnDevice):
             return *as_key(rng), {}
         if rng.device != _device_of(y):
@@ -152,112 +153,115 @@ class CupyBackend(Backend):
         return made
 
     def copy(self, source: Array, target: Array) -> None:
-        """Copy by the kernel that fills nothing: it takes any dtype, and any strides."""
+        """Copy by the fill kernel with p = 0, which takes any dtype and any strides."""
         copy_by_filling(self.driver, source, target)
 
     def addresses(self, x: Array) -> Array:
-        """Return where x lies. CuPy's own answer knows only memory that CuPy allocated."""
+        """Return a NumPy array of the same addresses.
+
+        `cupy.may_share_memory` knows only memory that CuPy allocated.
+        """
         return overlap.addresses(_pointer(x), x.shape, x.strides, x.itemsize)
 
-    def apart(self, x: Array, y: Array) -> bool:
-        """Say whether both are contiguous, and the same or apart."""
+    def no_overlap(self, x: Array, y: Array) -> bool:
+        """Return whether both are C-contiguous, and identical or disjoint."""
         strides = y.strides
-        # CuPy takes longer to say that an array is contiguous.
-        if x.strides != strides or not _are_plain(y.shape, strides, y.itemsize):
+        # Faster than CuPy's `flags.c_contiguous`.
+        if x.strides != strides or not _are_c_contiguous(y.shape, strides, y.itemsize):
             return False
         start, other, size = _pointer(x), _pointer(y), y.nbytes
         return start == other or start + size <= other or other + size <= start
 
     def apply(self, operation: Operation, x: Array, *rest: Any) -> Array:
-        """Apply an operation to x, on its device."""
+        """Apply an operation to x, on the device of x."""
         device = _device_of(x)
-        if device == self.cupy.cuda.runtime.getDevice():  # as it mostly is
+        if device == self.cupy.cuda.runtime.getDevice():  # the common case
             return super().apply(operation, x, *rest)
         with self.cupy.cuda.Device(device):
             return super().apply(operation, x, *rest)
 
-    def repeatable(
+    def plan(
         self,
         operation: Operation,
         x: Array,
         out: Any,
-        place: Place,
+        placement: Placement,
         threshold: int,
         value: Array,
         index_of: IndexOf,
-    ) -> Again | None:
-        """Return what `apply` comes to on the device that is current at each call."""
-        return repeatable(self, operation, x, out, place, threshold, value)
+    ) -> Plan | None:
+        """Return a cached form of `apply`, for arrays on the current device."""
+        return layout_plan(self, operation, x, out, placement, threshold, value)
 
-    def repeatable_mask(
+    def mask_plan(
         self,
         shape: tuple[int, ...],
         out: Any,
-        place: Place,
+        placement: Placement,
         threshold: int,
         like: Array | None = None,
         packed: bool = False,
         index_of: IndexOf | None = None,
-    ) -> Again | None:
-        """Return what `mask` comes to on the device that is current at each call."""
-        return repeatable_mask(self, shape, out, place, threshold, packed)
+    ) -> Plan | None:
+        """Return a cached form of `mask`, on the current device."""
+        return mask_plan(self, shape, out, placement, threshold, packed)
 
     def softmax(self, x: Array, *rest: Any) -> Array:
-        """Take a softmax, and drop some of it, on the device of x."""
-        with self.where(x):
+        """Compute softmax and dropout on the device of x."""
+        with self.on_device(x):
             return super().softmax(x, *rest)
 
     def softmax_gradient(self, x: Array, dy: Array, *rest: Any) -> Array:
-        """Return its gradient, on the device of both."""
+        """Compute the gradient of `softmax` on the device of x and dy."""
         if _device_of(dy) != _device_of(x):
             raise ValueError(
                 f"dy lies on device {_device_of(dy)}, and x on device {_device_of(x)}: give both "
                 "on one"
             )
-        with self.where(x):
+        with self.on_device(x):
             return super().softmax_gradient(x, dy, *rest)
 
-    def untouched(self, x: Any, xs: Array, out: Any) -> Array:
-        """Return x itself, or copy it to `out`, on its device."""
-        with self.where(xs):
-            return super().untouched(x, xs, out)
+    def identity(self, x: Any, xs: Array, out: Any) -> Array:
+        """Return x itself, or copy it to `out`, on the device of x."""
+        with self.on_device(xs):
+            return super().identity(x, xs, out)
 
     def pack_each(
-        self, target: Array, shape: tuple[int, ...], place: Place, rng: AnyRNG, p: Array
+        self, target: Array, shape: tuple[int, ...], placement: Placement, rng: AnyRNG, p: Array
     ) -> None:
-        """Draw marks, a byte each, and pack them: a byte of bits may have elements of many p."""
-        marks = self.mask(shape, None, place, rng, _NO_THRESHOLD, target, p)
-        if marks.size:
-            self.copy(_packed(marks), target)
+        """Draw an unpacked mask and pack it: no kernel packs bits with several thresholds."""
+        kept = self.mask(shape, None, placement, rng, _NO_THRESHOLD, target, p)
+        if kept.size:
+            self.copy(_packed(kept), target)
 
-    def there(self, out: Any, like: Array | None) -> Any:
-        """Make the device of `out` or of `like` the current one, for a while."""
-        near = like if out is None else self.given(out)
-        assert near is not None, "a GPU is asked for by an array on it"
-        return self.where(near)
+    def on_device_of(self, out: Any, like: Array | None) -> Any:
+        """Return a context in which the device of `out`, or else of `like`, is the current one."""
+        near = like if out is None else self.writable(out)
+        assert near is not None, "this backend was chosen for one of these arrays"
+        return self.on_device(near)
 
-    def where(self, x: Array) -> Any:
-        """Make the device of x the current one, for a while."""
+    def on_device(self, x: Array) -> Any:
+        """Return a context in which the device of x is the current one."""
         device = _device_of(x)
         if device == self.cupy.cuda.runtime.getDevice():
-            return _HERE
+            return _CURRENT_DEVICE
         return self.cupy.cuda.Device(device)
 
 
 @functools.lru_cache(maxsize=512)
-def _are_plain(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
-    """Say whether these are the strides of a contiguous array in C order."""
-    return strides == tuple(step * itemsize for step in plan.c_strides(shape))
+def _are_c_contiguous(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
+    """Return whether these are the strides in bytes of a C-contiguous array."""
+    return strides == tuple(step * itemsize for step in c_strides(shape))
 
 
 def _summed(x: Any, axes: tuple[int, ...]) -> Any:
     return x.sum(axes, np.float64, keepdims=True).astype(x.dtype)
 
 
-def _packed(marks: Any) -> Any:
+def _packed(kept: Any) -> Any:
     import cupy
 
-    return cupy.packbits(marks.ravel(), bitorder="little")
+    return cupy.packbits(kept.ravel(), bitorder="little")
 
 
 def _device_of(x: Any) -> int:
@@ -276,22 +280,22 @@ def cuda_driver() -> Any:
 
 
 class NumbaThroughCupy(CupyBackend):
-    """Device arrays of Numba, which CuPy views: the result is one of Numba's again."""
+    """Backend of Numba device arrays that CuPy views; results are Numba device arrays."""
 
     def result(self, made: Array, out: Any) -> Array:
-        """Return `out`, or what was made as an array of Numba's, which keeps it alive."""
+        """Return `out`, or a Numba device array that views the new CuPy array."""
         if out is not None:
             return super().result(made, out)
         from numba import cuda
 
-        # It knows CuPy's current stream, in whose order it was made.
+        # The interface passes on CuPy's current stream, so no synchronisation is needed.
         view: Array = cuda.as_cuda_array(made, sync=False)
         return view
 
 
 @functools.cache
 def cupy_backend() -> CupyBackend:
-    """Return the backend of CuPy arrays; imports CuPy."""
+    """Return the backend of CuPy arrays; imports CuPy on first use."""
     return CupyBackend()
 
 
@@ -300,8 +304,8 @@ def _numba_through_cupy() -> NumbaThroughCupy:
     return NumbaThroughCupy()
 
 
-def _of_numbas(x: Any) -> Backend:
-    if ".simulator." in type(x).__module__:  # which CuPy cannot see
+def _backend_of_numba(x: Any) -> Backend:
+    if ".simulator." in type(x).__module__:  # CuPy cannot view the simulator's arrays
         return numba_backend()
     try:
         return _numba_through_cupy()
@@ -310,9 +314,9 @@ def _of_numbas(x: Any) -> Backend:
 
 
 def backend_of_foreign(x: Any) -> Backend:
-    """Return who computes on an array on a GPU that is not CuPy's."""
+    """Return the backend of an array on a GPU that is not a CuPy array."""
     if detect.is_numbas(x):
-        return _of_numbas(x)
+        return _backend_of_numba(x)
     try:
         return cupy_backend()
     except ImportError as error:

@@ -1,7 +1,7 @@
-"""Backends: who computes on which arrays.
+"""Dispatch: choose the backend for an array by its type.
 
-A public function checks what it was given, asks `backend_of` who computes on it, and hands over.
-The libraries of other arrays are recognised without being imported.
+The public functions call `backend_of`. It recognises arrays of other libraries without importing
+them, and imports CuPy or Numba's CUDA target only when such an array comes.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from .._check import detect, labels
 from .adapter import Backend
 from .numpy_arrays import NUMPY, LabelledBackend
 
-# Whose arrays, of these very types, need not be looked at twice.
+# Backends of arrays of exactly these types, which need no further checks.
 plain_arrays: dict[type, Backend] = {np.ndarray: NUMPY}
 _by_type: dict[type, Backend] = {np.ndarray: NUMPY, type(None): NUMPY}
 
 
 def operand_backend_of(x: Any, name: str = "x") -> Backend:
-    """Return who computes on x with other arrays beside it."""
+    """Return the backend of x, which must be able to read further operands."""
     backend = backend_of(x)
     if not backend.takes_operands:
         raise TypeError(
@@ -31,18 +31,18 @@ def operand_backend_of(x: Any, name: str = "x") -> Backend:
 
 
 def axes_of(x: Any, name: str = "x") -> int:
-    """Return how many axes x, so called in errors, has as an array."""
+    """Return the number of axes of x as an array; errors call it `name`."""
     axes: int = x.ndim if type(x) in plain_arrays else backend_of(x).array(x, name).ndim
     return axes
 
 
 def backend_of(x: Any) -> Backend:
-    """Return who computes on x, of any kind.
+    """Return the backend of x, an array-like of any kind.
 
     Raises
     ------
     TypeError
-        If it lies on a GPU, and nothing that is installed computes there.
+        If x lies on a GPU and no installed library serves it.
     """
     kind = type(x)
     if known := _by_type.get(kind):

@@ -1,4 +1,8 @@
-"""Device arrays of Numba's where there is no CuPy."""
+"""The backend of Numba device arrays where CuPy is not installed.
+
+`cupy_arrays.backend_of_foreign` returns it; it calls the driver of the kernels that Numba compiles
+for a GPU.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,15 @@ import numpy as np
 from .._check import detect
 from .._check.arguments import Array
 from .._check.key import AnyRNG, KeyOnDevice, as_key
-from .._check.placement import Place
+from .._check.placement import Placement
 from . import overlap
 from .adapter import Backend, copy_by_filling, imported
 
 
 class NumbaBackend(Backend):
-    """Device arrays of Numba where there is no CuPy, by the kernels that Numba compiles.
+    """Backend of Numba device arrays without CuPy.
 
-    They must lie on the current device; kernels go to the default stream.
+    The arrays must be on the current device; kernels are launched on the default stream.
     """
 
     def __init__(self) -> None:
@@ -33,7 +37,7 @@ class NumbaBackend(Backend):
 
     @property
     def softmax_driver(self) -> Any:
-        """None: Numba compiles no kernels over rows."""
+        """Raise TypeError: there is no softmax kernel for Numba."""
         raise TypeError(
             "x is one of Numba's on a GPU, and CuPy, through which a softmax is computed there, "
             "cannot be imported: pip install 'fastdrop-kernels[cuda13]', or bring it to the host"
@@ -44,8 +48,8 @@ class NumbaBackend(Backend):
         device_array: Array = x
         return device_array
 
-    def given(self, out: Any) -> Array:
-        """Return `out`, which must be one of Numba's too."""
+    def writable(self, out: Any) -> Array:
+        """Return `out`, which must be a Numba device array too."""
         if not detect.is_numbas(out):
             raise TypeError(
                 f"out is a {detect.kind_of(out)}, and x is one of Numba's on a GPU: give a "
@@ -55,7 +59,7 @@ class NumbaBackend(Backend):
         return device_array
 
     def key(self, rng: AnyRNG, y: Array) -> tuple[int, int, dict[str, int]]:
-        """Return seed and stream; no key on the device, which is CuPy's to make."""
+        """Return seed and stream; raise TypeError for a `DeviceKey`, which needs CuPy."""
         if isinstance(rng, KeyOnDevice):
             raise TypeError(
                 "rng is a DeviceKey, which kernels of Numba do not read: give rng.key()"
@@ -73,17 +77,17 @@ class NumbaBackend(Backend):
         return made
 
     def pack_each(
-        self, target: Array, shape: tuple[int, ...], place: Place, rng: AnyRNG, p: Array
+        self, target: Array, shape: tuple[int, ...], placement: Placement, rng: AnyRNG, p: Array
     ) -> None:
-        """Draw nothing: see `takes_operands`."""
-        raise AssertionError("kernels of Numba read no p of each element")
+        """Fail: callers check `takes_operands` before."""
+        raise AssertionError("kernels of Numba take no per-element p")
 
     def copy(self, source: Array, target: Array) -> None:
-        """Copy by the kernel that fills nothing."""
+        """Copy by the fill kernel with p = 0."""
         copy_by_filling(self.driver, source, target)
 
     def addresses(self, x: Array) -> Array:
-        """Return where x lies; arrays of Numba's simulator are NumPy's, in a shell."""
+        """Return a NumPy array of the same addresses; the simulator's arrays wrap NumPy arrays."""
         if (simulated := getattr(x, "_ary", None)) is not None:
             inside: Array = simulated
             return inside
@@ -91,12 +95,12 @@ class NumbaBackend(Backend):
         strides = about.get("strides")
         return overlap.addresses(about["data"][0], x.shape, strides, x.dtype.itemsize)
 
-    def apart(self, x: Array, y: Array) -> bool:
-        """Leave it to the addresses."""
+    def no_overlap(self, x: Array, y: Array) -> bool:
+        """Return False: the callers then compare addresses."""
         return False
 
 
 @functools.cache
 def numba_backend() -> NumbaBackend:
-    """Return the backend of these arrays; imports Numba's CUDA target."""
+    """Return the backend of Numba device arrays; imports Numba's CUDA target on first use."""
     return NumbaBackend()

@@ -12,15 +12,15 @@ import numpy as np
 
 from fastdrop_kernels import forks
 from fastdrop_kernels.layout import c_strides
-from fastdrop_kernels.shielded import uninterrupted
+from fastdrop_kernels.shielded import run_shielded
 
 from .._check import arguments, detect, labels
 from .._check.arguments import Array
 from .._check.key import AnyRNG, Key, as_key
-from .._check.placement import Place
+from .._check.placement import Placement
 from .._check.shard_offsets import IndexOf
 from . import overlap
-from .adapter import BOOL, BYTE, NO_VALUE, Again, Backend, Operation, imported
+from .adapter import BOOL, BYTE, NO_VALUE, Backend, Operation, Plan, imported
 
 _loaded_driver: Any = None
 
@@ -30,7 +30,7 @@ def cpu_driver() -> Any:
     # Imported at the first call: Numba takes half a second.
     global _loaded_driver
     if _loaded_driver is None:
-        _loaded_driver = uninterrupted(_load_driver)
+        _loaded_driver = run_shielded(_load_driver)
     return _loaded_driver
 
 
@@ -72,7 +72,7 @@ class NumpyBackend(Backend):
     def is_like(self, other: Backend) -> bool:
         return isinstance(other, NumpyBackend)
 
-    def given(self, out: Any) -> Array:
+    def writable(self, out: Any) -> Array:
         if not isinstance(out, np.ndarray) or detect.is_masked(out):
             where = " on a GPU, where x is not" if detect.on_gpu(out) else ""
             raise TypeError(f"out is a {detect.kind_of(out)}{where}: give a numpy.ndarray")
@@ -98,43 +98,54 @@ class NumpyBackend(Backend):
     def addresses(self, x: Array) -> Array:
         return x
 
-    def apart(self, x: Array, y: Array) -> bool:
+    def no_overlap(self, x: Array, y: Array) -> bool:
         return y.flags.forc and x.flags.owndata and y.flags.owndata
 
     def pack_each(
-        self, target: Array, shape: tuple[int, ...], place: Place, rng: AnyRNG, p: Array
+        self, target: Array, shape: tuple[int, ...], place: Placement, rng: AnyRNG, p: Array
     ) -> None:
         seed, stream, _ = self.key(rng, target)
         own = np.broadcast_to(p.copy() if np.may_share_memory(p, target) else p, shape)
         self.driver.pack_each(target, shape, *place, seed, stream, own)
 
-    def repeatable(
+    def contiguous_plan(
+        self, operation: Operation, dtype: np.dtype[Any], threshold: int, value: Array
+    ) -> Plan | None:
+        # Other dtypes that look alike to compiled code may differ in size or unit.
+        if dtype.kind not in "biufc" and not arguments.is_bfloat16(dtype):
+            return None
+        driver = self.driver
+        ready = driver.contiguous_call(operation(driver), dtype, threshold, value)
+        return ready and _contiguous_plan(ready, dtype)
+
+    def plan(
         self,
         operation: Operation,
         x: Array,
         out: Any,
-        place: Place,
+        placement: Placement,
         threshold: int,
         value: Array,
         index_of: IndexOf,
-    ) -> Again | None:
-        if not x.size or (out is not None and overlap.within(out)):
+    ) -> Plan | None:
+        if not x.size or (out is not None and overlap.overlaps_itself(out)):
             return None
         driver = self.driver
         strides = x.strides, (np.empty_like(x) if out is None else out).strides
-        ready = driver.repeatable(operation(driver), x.shape, *strides, *place, threshold, value)
-        return ready and _again(ready, index_of)
+        where = *placement, threshold, value
+        ready = driver.layout_call(operation(driver), x.shape, *strides, *where)
+        return ready and _layout_plan(ready, index_of)
 
-    def repeatable_mask(
+    def mask_plan(
         self,
         shape: tuple[int, ...],
         out: Any,
-        place: Place,
+        placement: Placement,
         threshold: int,
         like: Array | None = None,
         packed: bool = False,
         index_of: IndexOf | None = None,
-    ) -> Again | None:
+    ) -> Plan | None:
         driver, elements = self.driver, math.prod(shape)
         if packed:
             operation, steps = driver.packing(), c_strides(shape)
@@ -143,49 +154,94 @@ class NumpyBackend(Backend):
         else:
             operation, steps = driver.marking(), c_strides(shape) if out is None else out.strides
             new = shape, BOOL
-            fits = out is None or not overlap.within(out)
+            fits = out is None or not overlap.overlaps_itself(out)
         if not elements or not fits:
             return None
-        ready = driver.repeatable(operation, shape, None, steps, *place, threshold, NO_VALUE)
-        first = place.first
-        return ready and _again(ready, index_of or (lambda offset: first), *new)
+        ready = driver.layout_call(operation, shape, None, steps, *placement, threshold, NO_VALUE)
+        first = placement.first
+        return ready and _layout_plan(ready, index_of or (lambda offset: first), *new)
 
 
-def _again(
+def _contiguous_plan(ready: Any, dtype: np.dtype[Any]) -> Plan:
+    """Return the plan of a fast call on contiguous arrays of a dtype."""
+    run, record_at, large, alive = ready
+    empty = np.empty
+
+    # What the record names lives as long as this does. A layer gives its key, and the number n of
+    # its forward, so that no key has to be made: 0.1 us.
+    def plan(x: Any, out: Any, rng: AnyRNG, offset: Any, n: int = 0, alive: Any = alive) -> Any:
+        if out is None:
+            out = empty(x.shape, x.dtype)
+        if type(rng) is Key:
+            seed, stream = rng
+            if n:
+                stream = (stream + n) & _WORD
+            status = run(id(x), id(out), record_at, offset, seed, stream)
+            if status == DONE:
+                return out
+            if not status:
+                return None
+            large(x, out, offset, seed, stream)
+            return out
+        return out if _with_other_rng(ready, x, out, offset, rng) else None
+
+    return plan
+
+
+def _layout_plan(
     ready: Any,
     index_of: IndexOf,
     shape: tuple[int, ...] = (),
     dtype: np.dtype[Any] | None = None,
-) -> Again:
-    """Return the calls of what the driver made ready; of a mask, with what a new one is like."""
-    run, record_at, several, alive = ready
+) -> Plan:
+    """Return the plan of a fast call on arrays of one layout; of a mask, with that of a new one."""
+    run, record_at, large, alive = ready
     reads, empty, empty_like = dtype is None, np.empty, np.empty_like
 
-    # What the record names lives as long as this does.
-    def again(x: Any, out: Any, rng: AnyRNG, offset: Any, alive: Any = alive) -> Any:
+    def plan(x: Any, out: Any, rng: AnyRNG, offset: Any, n: int = 0, alive: Any = alive) -> Any:
         index = index_of(offset)
         if index is None:
             return None
         if out is None:
             out = empty_like(x) if reads else empty(shape, dtype)
-        target = id(out)
-        source = id(x) if reads else target
-        if type(rng) is Key and several is None:
+        source = x if reads else out
+        if type(rng) is Key:
             seed, stream = rng
-            return out if run(source, target, record_at, index, seed, stream, 1) else None
-        # What has to go the long way must not have asked rng.
-        if not run(source, target, record_at, index, 0, 0, 0):
-            return None
-        seed, stream = as_key(rng)  # type: ignore[arg-type]
-        if several is None:
-            if not run(source, target, record_at, index, seed, stream, 1):
-                raise RuntimeError("x or out was changed while rng was asked for a key")
+            if n:
+                stream = (stream + n) & _WORD
+            status = run(id(source), id(out), record_at, index, seed, stream)
+            if status == DONE:
+                return out
+            if not status:
+                return None
+            large(source, out, index, seed, stream)
             return out
-        several(x if reads else out, out, index, seed, stream)
-        return out
+        return out if _with_other_rng(ready, source, out, index, rng) else None
 
-    return again
+    return plan
 
+
+def _with_other_rng(ready: Any, x: Any, y: Any, index: int, rng: AnyRNG) -> bool:
+    """Make a fast call with the key of a generator, say; False where the arrays do not fit.
+
+    A generator moves on only if the call will succeed.
+    """
+    run, record_at, large, _ = ready
+    if not run(id(x), id(y), record_at, LOOK, 0, 0):
+        return False
+    key = as_key(rng)  # type: ignore[arg-type]
+    status = run(id(x), id(y), record_at, index, *key)
+    if not status:
+        raise RuntimeError("x or out was changed while rng was asked for a key")
+    if status != DONE:
+        large(x, y, index, *key)
+    return True
+
+
+# What the driver's fast calls return, and take (see `fastdrop_kernels.cpu.host.fast_call`), known
+# here without importing Numba.
+DONE, LOOK = 1, 1 << 63
+_WORD = (1 << 64) - 1
 
 NUMPY = NumpyBackend()
 

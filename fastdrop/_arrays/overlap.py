@@ -1,7 +1,7 @@
-"""Overlap: whether writing to one array can be seen in another, or twice in itself.
+"""Overlap of arrays in memory: of an output with an input, and of an output with itself.
 
-Both questions are about addresses alone. Arrays of a GPU are asked for as NumPy arrays of the same
-addresses, which nothing reads or writes.
+The backends call this module before a kernel runs. Only addresses matter; an array on a GPU is
+represented by a NumPy array of the same addresses, which is never read or written.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 from .._check.arguments import Array
 
 
-class _Somewhere:
-    """What NumPy asks an object that says where its elements lie."""
+class _ArrayInterface:
+    """An object with the array interface of an array at a given address."""
 
     def __init__(self, pointer: int, shape: tuple[int, ...], strides: Any, itemsize: int) -> None:
         self.__array_interface__ = {
@@ -27,28 +27,28 @@ class _Somewhere:
 
 
 def addresses(pointer: int, shape: tuple[int, ...], strides: Any, itemsize: int) -> Array:
-    """Return an array of these addresses, wherever they are: only to be asked where it lies."""
-    return np.asarray(_Somewhere(pointer, shape, strides, itemsize))
+    """Return a NumPy array at these addresses, which may be on a device: never dereference it."""
+    return np.asarray(_ArrayInterface(pointer, shape, strides, itemsize))
 
 
 def same(x: Array, y: Array) -> bool:
-    """Say whether two arrays of one shape have their elements at the same places."""
+    """Return whether two arrays of the same shape have the same pointer and strides."""
     return (
         x.__array_interface__["data"][0] == y.__array_interface__["data"][0]
         and x.strides == y.strides
     )
 
 
-def disturbs(y: Array, x: Array) -> bool:
-    """Say whether writing y element by element may change elements of x that are yet to be read."""
+def may_clobber(y: Array, x: Array) -> bool:
+    """Return whether writing y element by element may change elements of x before they are read."""
     if not np.may_share_memory(x, y) or same(x, y):
         return False
-    # Their bounds overlap. A little work shows that interleaved views still do not meet.
+    # Their bounds overlap. With max_work=1, NumPy still finds that interleaved views are disjoint.
     return np.may_share_memory(x, y, max_work=1)  # type: ignore[arg-type]
 
 
-def within(x: Array) -> bool:
-    """Say whether elements of an array may share memory, as in a view with a stride of 0."""
+def overlaps_itself(x: Array) -> bool:
+    """Return whether elements of an array may share memory, as in a view with stride 0."""
     if x.flags.forc or x.size < 2:
         return False
     reach = x.itemsize

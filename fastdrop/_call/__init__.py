@@ -1,1 +1,1 @@
-"""The way of a call from a checked function to the kernels: coefficients, operands, plans."""
+"""The path of a call from a public function to the kernels: coefficients, operands, call plans."""

@@ -4,62 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastdrop_kernels import contract
 
-from .._arrays.numpy_arrays import cpu_driver
 from .._check import arguments
 from .._check.arguments import Array
 from .._check.key import AnyRNG, Key
-
-
-class ExpressLaw:
-    """What a usual call needs beside arrays and key: a kernel, and a record that it reads."""
-
-    __slots__ = ("_for_large", "dtype", "near", "near_bytes", "record", "record_at")
-
-    def __init__(self, driver: Any, dtype: np.dtype[Any], threshold: int, factor: Array) -> None:
-        self.dtype, self.near_bytes = dtype, driver.NEAR_BYTES
-        self.record = driver.express_record(dtype, threshold, factor)
-        self.record_at: int = self.record.ctypes.data
-        self._for_large = functools.partial(driver.express, driver.dropping(dtype))
-        self.near: Callable[..., int] = self._first
-
-    def _first(self, *call: int) -> int:
-        """Compile the kernel of small arrays when the first one comes."""
-        self.near = self._for_large(0)
-        return self.near(*call)
-
-    def kernel(self, nbytes: int) -> Callable[..., int] | None:
-        """Return the kernel for arrays so large; None for those that go the long way."""
-        return self.near if nbytes <= self.near_bytes else self._for_large(nbytes)
-
-
-EXPRESS: dict[tuple[float, float | None, np.dtype[Any]], ExpressLaw] = {}
-_MOST_LAWS = 256
-
-
-def new_law(p: float, scale: float | None, x: Array) -> ExpressLaw | None:
-    """Make the law of a p, a scale and x's dtype, for calls to come too; None goes the long way.
-
-    Raises what the long way raises.
-    """
-    if not x.flags.c_contiguous:  # and so nothing is compiled for it in vain
-        return None
-    dtype = x.dtype
-    threshold, factor = law_of(arguments.probability(p), dtype, scale)
-    driver = cpu_driver()
-    # What is certain is not drawn, and 0.0 and -0.0 are one key but two factors.
-    if contract.is_certain(threshold) or scale == 0.0 or not driver.LAYOUT_IS_KNOWN:
-        return None
-    if len(EXPRESS) >= _MOST_LAWS:
-        EXPRESS.clear()
-    made = EXPRESS[p, scale, dtype] = ExpressLaw(driver, dtype, threshold, factor)
-    return made
 
 
 def compute_type(dtype: np.dtype[Any], name: str = "x") -> np.dtype[Any]:

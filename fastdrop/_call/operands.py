@@ -19,7 +19,7 @@ def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x"
     `beside` is what errors call x.
     """
     if isinstance(value, int | float | np.generic | list | tuple):
-        value = backend.lifted(_numbers(name, value, x.dtype), x)
+        value = backend.to_device(_numbers(name, value, x.dtype), x)
     own = backend_of(value)
     if not backend.is_like(own):
         raise TypeError(
@@ -28,8 +28,8 @@ def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x"
         )
     result = own.array(value, name)
     if isinstance(backend, LabelledBackend):
-        labels.refuse_other_labels(value, backend.x, name, beside)
-    backend.beside(name, result, x)
+        labels.reject_other_labels(value, backend.x, name, beside)
+    backend.check_same_device(name, result, x)
     if result.dtype != x.dtype:
         raise TypeError(
             f"{name} has dtype {result.dtype}, and {beside} has {x.dtype}: give "
@@ -46,7 +46,7 @@ def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x"
 def _numbers(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     """Return numbers that have no array of their own yet, rounded to a dtype."""
     try:
-        arguments.refuse_rng(name, value)
+        arguments.reject_rng(name, value)
         given = np.asarray(value)
     except ValueError:  # rows of several lengths
         given = np.asarray(None)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._arrays.dispatch import operand_backend_of
-from .._check import arguments, detect, labels, placement
+from .._check import arguments, detect, labels
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
-from .._check.placement import Place
+from .._check.placement import Placement, placement_of
 from .operands import fits
+
+if TYPE_CHECKING:
+    from .elementwise import ElementWise
 
 NO_THRESHOLD = 1  # which elements do not share
 
 
-def is_each(p: Any) -> bool:
+def is_per_element(p: Any) -> bool:
     """Say whether p is an array of any kind, or a list, and not a number."""
     return (
         type(p) is not float
@@ -30,11 +32,11 @@ def _is_foreign(p: Any) -> bool:
     return detect.on_gpu(p) or detect.is_array(p)
 
 
-def chances(p: Any) -> Any:
+def checked_p(p: Any) -> Any:
     """Return a probability as a float, or an array of them as a copy in float64."""
     if type(p) is float and 0.0 <= p <= 1.0:
         return p
-    return np.array(_in_float64(p)) if is_each(p) else arguments.probability(p)
+    return np.array(_in_float64(p)) if is_per_element(p) else arguments.probability(p)
 
 
 def _are_probabilities(p: Array) -> bool:
@@ -79,7 +81,7 @@ def _in_float64(p: Any) -> Array:
     return result
 
 
-def probabilities(p: Any, shape: tuple[int, ...], place: Place) -> Array:
+def probabilities(p: Any, shape: tuple[int, ...], place: Placement) -> Array:
     """Return probabilities as float64, that broadcast to the mask of an array."""
     result = _in_float64(p)
     mask = shape
@@ -93,12 +95,10 @@ def probabilities(p: Any, shape: tuple[int, ...], place: Place) -> Array:
 
 
 def element_wise_each(
+    function: ElementWise,
     x: ArrayLike,
     p: Any,
-    operation: Callable[[Any, np.dtype[Any]], Any],
-    parameter: Callable[[np.dtype[Any]], Array],
-    *,
-    scaled: bool = False,
+    parameter: Any,
     rng: AnyRNG,
     training: Training,
     noise_shape: NoiseShape,
@@ -106,21 +106,19 @@ def element_wise_each(
     global_shape: ShapeLike | None,
     out: Output,
 ) -> Array:
-    """Do `element_wise` with a p of each element.
-
-    ``parameter(dtype)`` gives the operation's parameter; it raises where the dtype is none that the
-    function takes. If `scaled`, it is the factor of kept elements; else p gives them their own.
-    """
+    """Do `element_wise` with a p of each element."""
     backend = operand_backend_of(x)
     xs = backend.array(x)
-    value = parameter(xs.dtype)
-    place = placement.place(xs.shape, noise_shape, offset, global_shape)
-    chances = probabilities(p, xs.shape, place)
+    value = function.coefficients(0.0, xs.dtype, parameter)[1]
+    placement = placement_of(xs.shape, noise_shape, offset, global_shape)
+    p = probabilities(p, xs.shape, placement)
     if not arguments.in_training(training):
-        return backend.untouched(x, xs, out)
+        return backend.identity(x, xs, out)
+    scaled = function.parameter_is_factor and parameter is not None
 
-    def chosen(driver: Any) -> Any:
-        return operation(driver, xs.dtype)
+    def operation(driver: Any) -> Any:
+        assert function.per_element is not None
+        return function.per_element(driver, xs.dtype, scaled)
 
-    operands = backend.own_operands(chosen, chances, value if scaled else None, xs)
-    return backend.apply(chosen, xs, out, place, rng, NO_THRESHOLD, value, operands)
+    operands = backend.per_element_operands(operation, p, value if scaled else None, xs)
+    return backend.apply(operation, xs, out, placement, rng, NO_THRESHOLD, value, operands)

@@ -1,30 +1,31 @@
-"""Calls like earlier ones: training loops come with arrays of the same few layouts again and again.
+"""The cache of call plans: training loops come with arrays of the same few layouts again and again.
 
-What a call needs beside the arrays and the key does not depend on them. It is prepared once, by
-whose arrays they are, and kept under all that it does depend on. A call that succeeded had no
-argument that is refused, so that of equal ones nothing is checked again but what may differ.
+What a call needs beside the arrays and the key does not depend on them. It is planned once, by the
+adapter of the arrays' library, and cached under all that it depends on. A call that succeeded had
+no argument that is refused, so that of equal calls nothing is checked again but what may differ.
+`elementwise`, `Mask` and `dropout_mask` look plans up here and add new ones; layers keep the plans
+that served them.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from .._arrays.adapter import BOOL, BYTE, Again
+from .._arrays.adapter import BOOL, BYTE, Plan
 from .._arrays.dispatch import plain_arrays
-from .._check.arguments import Array
-from .._check.key import AnyRNG
 
-Asked = tuple[Any, ...]
-Calls = dict[Asked, Again]
+PlanKey: TypeAlias = tuple[Any, ...]
+Plans: TypeAlias = dict[PlanKey, Plan]
 
-calls: Calls = {}  # another one after `forget`
-_seen: set[int] = set()  # hashes of calls: one that is another's only prepares too early
-_MOST_CALLS = 512
+plans: Plans = {}  # another one after `forget`
+_MOST_PLANS = 512
+_EVICTED = 64  # at once, the oldest
 
-# Of these types, numbers of one type and value are the same argument.
+# Of these types, numbers of one type and value are the same argument. A bool is refused as p.
+PROBABILITIES = frozenset({float, int, np.float64, np.float32, np.float16})
 _NUMBERS = frozenset(
     {
         type(None), float, int, bool, np.bool_, np.float16, np.float32, np.float64,
@@ -32,11 +33,30 @@ _NUMBERS = frozenset(
     }
 )  # fmt: skip
 _MASK = "mask"
-_nothing = type(None)
+_nothing, _ndarray = type(None), np.ndarray
 _bytes_of = struct.Struct("d").pack
 
 
-def asked(
+def contiguous_key(function: Any, x: Any, p: Any, parameter: Any, out: Any) -> PlanKey | None:
+    """Return the key of calls of an element-wise function on contiguous arrays of any shape.
+
+    None where `out` or the parameter is of a kind that has none. p is of `PROBABILITIES`.
+    """
+    if out is not None and type(out) is not _ndarray:
+        return None
+    if not p:  # zeros of both signs are equal, but two deviations
+        p = _exactly(p)
+    if parameter is None:
+        return function, p, x.dtype
+    kind = type(parameter)
+    if kind not in _NUMBERS:
+        return None
+    if not (parameter and parameter == parameter):  # a NaN is no number's equal
+        parameter = _exactly(parameter)
+    return function, p, x.dtype, kind, parameter
+
+
+def layout_key(
     function: Any,
     x: Any,
     p: Any,
@@ -45,8 +65,8 @@ def asked(
     offset: Any,
     global_shape: Any,
     out: Any,
-) -> Asked | None:
-    """Return what a call is remembered by, of a function of elements; None if it is not."""
+) -> PlanKey | None:
+    """Return the key of calls of an element-wise function on arrays of one layout; None if none."""
     kind, chance, more = type(x), type(p), type(parameter)
     if kind not in plain_arrays or chance not in _NUMBERS or more not in _NUMBERS:
         return None
@@ -63,20 +83,19 @@ def asked(
         and (global_shape is None or _is_plain(global_shape))
     ):
         return None
-    # Zeros of both signs are equal, and a NaN is no number's equal.
     if not (p and p == p):
         p = _exactly(p)
     if parameter is not None and not (parameter and parameter == parameter):
         parameter = _exactly(parameter)
-    # What is prepared for NumPy's arrays serves any offset, see `_moving`.
-    where = type(offset) if kind is np.ndarray else offset
+    # A plan for NumPy's arrays serves any offset, see `shard_offsets`.
+    where = type(offset) if kind is _ndarray else offset
     return (
         function, kind, shape, dtype, x.strides, strides, chance, p, more, parameter, where,
         noise_shape, global_shape,
     )  # fmt: skip
 
 
-def asked_mask(
+def mask_key(
     shape: Any,
     p: Any,
     noise_shape: Any,
@@ -85,14 +104,14 @@ def asked_mask(
     packed: Any,
     out: Any,
     like: Any,
-) -> Asked | None:
-    """Return what a call of `dropout_mask` is remembered by; None if it is not."""
+) -> PlanKey | None:
+    """Return the key of calls of `dropout_mask`; None if there is none."""
     chance = type(p)
     if chance not in _NUMBERS or type(packed) is not bool:
         return None
     kind = type(out if like is None else like)
     if kind is _nothing:
-        kind = np.ndarray
+        kind = _ndarray
     elif kind not in plain_arrays:
         return None
     if out is None:
@@ -111,43 +130,30 @@ def asked_mask(
         return None
     if not (p and p == p):
         p = _exactly(p)
-    # Of packed masks, whether blocks begin where bytes do depends on the offset.
-    where = type(offset) if kind is np.ndarray and not packed else offset
+    # Whether blocks of a packed mask begin where bytes do depends on the offset.
+    where = type(offset) if kind is _ndarray and not packed else offset
     return (
         _MASK, kind, shape, packed, form, chance, p, where, noise_shape, global_shape,
     )  # fmt: skip
 
 
-def comes_again(known: Calls, what: Asked | None) -> bool:
-    """Say whether a call has been made before and is not known yet.
+def remember(known: Plans, key: PlanKey, plan: Plan | None) -> Plan:
+    """Cache a plan, and return it; None is a plan that no call fits.
 
-    Preparing takes as long as some calls. So it waits for a second call: there may never be one,
-    where a large array is treated part by part, say.
+    `known` is what `plans` was when the call began: what is planned while `forget` is called is
+    forgotten, too.
     """
-    return what is not None and hash(what) in _seen and what not in known
-
-
-def remember(known: Calls, what: Asked, again: Again | None) -> Again:
-    """Return what does a call from now on; None goes the long way."""
-    if len(known) >= _MOST_CALLS:
-        known.clear()
-    ready = known[what] = again or _not_again
-    return ready
-
-
-def succeeded(what: Asked | None) -> None:
-    """Remember that a call was made."""
-    if what is not None:
-        if len(_seen) >= _MOST_CALLS:
-            _seen.clear()
-        _seen.add(hash(what))
+    if len(known) >= _MOST_PLANS:
+        for old in list(known)[:_EVICTED]:
+            known.pop(old, None)
+    added = known[key] = plan or _fits_none
+    return added
 
 
 def forget() -> None:
-    """Forget all calls, those too that are being prepared: kernels may have changed."""
-    global calls
-    calls = {}
-    _seen.clear()
+    """Forget all plans, those too that are being made: kernels may have changed."""
+    global plans
+    plans = {}
 
 
 def _exactly(number: Any) -> Any:
@@ -167,5 +173,5 @@ def _is_plain(numbers: Any) -> bool:
     return True
 
 
-def _not_again(x: Array | None, out: Array | None, rng: AnyRNG, offset: Any) -> None:
-    """Go the long way."""
+def _fits_none(x: Any, out: Any, rng: Any, offset: Any) -> None:
+    """Leave a call to the general path."""

@@ -1,6 +1,8 @@
-"""Checking of arguments: each function returns the argument in its normal form, or raises.
+"""Argument checks: each function returns an argument in its normal form, or raises.
 
-Errors name the argument, its value, and the way out. Nothing has been written when one is raised.
+The public functions and the layers' settings call these before any output is written. Errors name
+the argument, its value, and what to pass instead. Arrays of other libraries are described by
+`foreign` and `labels`.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 class OnGPU(Protocol):
-    """An array on a CUDA device: CuPy's, PyTorch's, Numba's."""
+    """An array on a CUDA device, of CuPy, PyTorch, Numba or another library."""
 
     @property
     def __cuda_array_interface__(self) -> Mapping[str, Any]:
-        """Where it lies."""
+        """The array's pointer, shape, strides and dtype."""
 
 
 ArrayLike: TypeAlias = npt.ArrayLike | OnGPU
@@ -42,14 +44,14 @@ def probability(p: Any, name: str = "p", below_one: bool = False) -> float:
         number: float = p
     else:
         if _is_several(p) and (shape := foreign.shape_of(p)) != ():
-            refuse_rng(name, p)
+            reject_rng(name, p)
             raise TypeError(
                 f"{name} has shape {shape}, and this takes one number for all elements: give that, "
                 "or call it for each part of x; arrays are taken by dropout, dropout_mask, "
                 "masked_fill, feature_dropout and drop_path"
             )
         number = _as_float(name, p, "the probability of dropping")
-    if not 0.0 <= number <= 1.0 or (below_one and number == 1.0):  # so that NaN is refused too
+    if not 0.0 <= number <= 1.0 or (below_one and number == 1.0):  # written so that NaN fails
         raise ValueError(
             f"{name}={number!r} is not in [0, 1{')' if below_one else ']'}: {name} is the "
             "probability of dropping an element"
@@ -57,8 +59,11 @@ def probability(p: Any, name: str = "p", below_one: bool = False) -> float:
     return number
 
 
-def refuse_rng(name: str, value: Any) -> None:
-    """Refuse what belongs into `rng`: a Key is a tuple of two numbers to all that takes tuples."""
+def reject_rng(name: str, value: Any) -> None:
+    """Raise TypeError for a key or generator given as another argument.
+
+    Without this check, a Key would pass for a tuple of two integers.
+    """
     if isinstance(value, Key):
         raise TypeError(f"{name} is a Key: give rng={value!r}")
     if detect.is_rng(value):
@@ -68,34 +73,34 @@ def refuse_rng(name: str, value: Any) -> None:
 def integer(name: str, value: Any) -> int:
     """Return an integer."""
     if type(value) is not int:
-        refuse_rng(name, value)
+        reject_rng(name, value)
     return as_integer(name, value)
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return a truth value; what says whether to train may be 0 or 1 too."""
+    """Return a truth value as a bool; ``training`` and ``mode`` may also be 0 or 1."""
     if isinstance(value, bool | np.bool_):
         return bool(value)
     if type(value) is int and value in (0, 1) and name in ("training", "mode"):
         return value == 1
-    refuse_rng(name, value)
+    reject_rng(name, value)
     raise TypeError(f"{detect.described(name, value)}: give True or False")
 
 
 def in_training(training: Any) -> bool:
-    """Say whether a call is one in training."""
+    """Return the argument `training` as a bool."""
     return training is True or flag("training", training)
 
 
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    """Return a string that is one of several."""
+    """Return a string that must be one of `choices`."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={value!r}: give {' or '.join(map(repr, choices))}")
     return value
 
 
 def whole(name: str, value: Any, least: int) -> int:
-    """Return an integer that is not below `least`."""
+    """Return an integer that must be at least `least`."""
     number = integer(name, value)
     if number < least:
         raise ValueError(f"{name}={number} is below {least}: give {least} or more")
@@ -103,7 +108,7 @@ def whole(name: str, value: Any, least: int) -> int:
 
 
 def axis(value: Any, axes: int) -> int:
-    """Return the number of an axis of an array that has so many, counted from the first."""
+    """Return an axis of an array with `axes` axes as a non-negative number."""
     number = integer("axis", value)
     if not -axes <= number < axes:
         raise np.exceptions.AxisError(number, axes)
@@ -111,16 +116,16 @@ def axis(value: Any, axes: int) -> int:
 
 
 def array(x: Any, name: str = "x") -> Array:
-    """Return an array-like, called `name` in errors, as an array of NumPy."""
+    """Return an array-like as a NumPy array; errors call it `name`."""
     if type(x) is np.ndarray:
         return x
     if not isinstance(x, detect.ON_THE_HOST):
         if labels.has_labels(x):
             return labels.values(x, name)
-        foreign.refuse(x, name)
+        foreign.reject(x, name)
     elif x is None:
         raise TypeError(f"{name} is None: give an array")
-    refuse_rng(name, x)
+    reject_rng(name, x)
     if detect.is_masked(x):
         raise TypeError(
             f"{name} is a masked array, whose mask would be lost: give {name}.filled() or "
@@ -131,12 +136,12 @@ def array(x: Any, name: str = "x") -> Array:
     except ValueError as error:  # rows of several lengths
         raise ValueError(f"{name} is no array: {error}") from None
     if result.dtype.hasobject and not isinstance(x, np.ndarray):
-        foreign.refuse_objects(x, result, name)
+        foreign.reject_objects(x, result, name)
     return result
 
 
 def dtype(value: Any) -> np.dtype[Any]:
-    """Return a dtype, which may be given by its name; that of bfloat16 is known to ml_dtypes."""
+    """Return a dtype given as such or by name; "bfloat16" needs ml_dtypes."""
     if isinstance(value, str) and value == "bfloat16":
         try:
             from ml_dtypes import bfloat16
@@ -151,7 +156,7 @@ def dtype(value: Any) -> np.dtype[Any]:
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """Say whether a dtype is that of ml_dtypes, which does not have to be installed."""
+    """Return whether a dtype is bfloat16 of ml_dtypes; does not import ml_dtypes."""
     return dtype.name == "bfloat16" and dtype.type.__module__.partition(".")[0] == "ml_dtypes"
 
 
@@ -161,7 +166,7 @@ def _as_float(name: str, value: Any, wanted: str) -> float:
     else:
         fits = isinstance(value, int | float) and not isinstance(value, bool)
     if not fits:
-        refuse_rng(name, value)
+        reject_rng(name, value)
         way = f"one number, {wanted}"
         if _is_several(value) and foreign.shape_of(value) == ():
             way = f"the number that it holds, float({name})"
@@ -173,7 +178,7 @@ def _as_float(name: str, value: Any, wanted: str) -> float:
 
 
 def _is_several(value: Any) -> bool:
-    """Say whether a value is an array of any library, or a list."""
+    """Return whether a value is a list, a tuple, or an array of any library."""
     if isinstance(value, np.ndarray | list | tuple):
         return True
     return not isinstance(value, np.generic) and detect.is_array(value)
@@ -193,9 +198,9 @@ def lengths(name: str, value: Any) -> tuple[int, ...]:
         for item in value:
             if type(item) is not int or item < 0:
                 break
-        else:  # as most are: the rest of this takes several microseconds
+        else:  # the common case: the checks below take several microseconds
             return value
-    refuse_rng(name, value)
+    reject_rng(name, value)
     items = value if isinstance(value, tuple | list) else None
     if items is None:
         many = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim)
@@ -207,7 +212,7 @@ def lengths(name: str, value: Any) -> tuple[int, ...]:
 
 
 def fitting(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Return `out`, which must have that shape and dtype."""
+    """Return `out`, which must have the given shape and dtype."""
     if out.dtype != dtype:
         raise TypeError(f"out has dtype {out.dtype}, and the result has {dtype}: give one of that")
     if out.shape != shape:

@@ -1,4 +1,8 @@
-"""Fill values: what `masked_fill` writes, checked against the dtype and made what kernels read."""
+"""Check the fill value of `masked_fill` against the dtype of x, and convert it for the kernels.
+
+`masked_fill`, the products of a `Mask` and warm-up call `filling`; it calls `arguments` and
+`detect`.
+"""
 
 from __future__ import annotations
 
@@ -10,30 +14,30 @@ import numpy as np
 from . import arguments, detect
 from .arguments import Array
 
-_MOVED_SIZES = (1, 2, 4, 8, 16)
+_ITEMSIZES = (1, 2, 4, 8, 16)  # of elements that the kernels can copy
 
 
 def filling(value: Any, dtype: np.dtype[Any]) -> Array:
-    """Return a fill value as kernels read it: an array of no axes, of the dtype of x."""
-    # Zeros of both signs are equal, and so cannot be told apart by what remembers.
+    """Return a fill value as a 0-dimensional array of the dtype of x, as kernels read it."""
+    # 0.0 and -0.0 are equal, so a cache would confuse them.
     if type(value) in (int, bool) or (type(value) is float and value != 0.0):
-        return _remembered(value, dtype)
+        return _cached_filling(value, dtype)
     return _filling(value, dtype)
 
 
 @functools.lru_cache(maxsize=256, typed=True)
-def _remembered(value: Any, dtype: np.dtype[Any]) -> Array:
+def _cached_filling(value: Any, dtype: np.dtype[Any]) -> Array:
     return _filling(value, dtype)
 
 
-def movable(dtype: np.dtype[Any]) -> None:
-    """Refuse a dtype whose elements cannot be moved."""
+def check_fillable(dtype: np.dtype[Any]) -> None:
+    """Raise TypeError for a dtype whose elements the kernels cannot copy."""
     if dtype.hasobject:
         raise TypeError(
             f"x has dtype {dtype}, and masked_fill does not move Python objects: use "
             "numpy.where(dropout_mask(x.shape, p, rng=key), x, value)"
         )
-    if dtype.itemsize not in _MOVED_SIZES:
+    if dtype.itemsize not in _ITEMSIZES:
         raise TypeError(
             f"x has dtype {dtype} of {dtype.itemsize} bytes, and masked_fill takes elements of 1, "
             "2, 4, 8 or 16: use numpy.where(dropout_mask(x.shape, p, rng=key), x, value)"
@@ -41,7 +45,7 @@ def movable(dtype: np.dtype[Any]) -> None:
 
 
 def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
-    movable(dtype)
+    check_fillable(dtype)
     if detect.is_masked(value):
         raise TypeError("value is masked: give a value")
     if detect.on_gpu(value):
@@ -54,7 +58,7 @@ def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
             f"value is a {detect.kind_of(value)}, and is not converted in silence: give a "
             "number, such as value.item()"
         )
-    arguments.refuse_rng("value", value)
+    arguments.reject_rng("value", value)
     given = np.asarray(value)
     if given.ndim:
         raise ValueError(f"value has shape {given.shape}: give a single value")
@@ -71,8 +75,8 @@ def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
 
 
 def _cast(value: Any, given: Array, dtype: np.dtype[Any]) -> Array:
-    """Return a value in a dtype, of the same kind, where nothing of it is lost but digits."""
-    if arguments.is_bfloat16(dtype):  # whose conversions NumPy has no rules for
+    """Convert a value to a dtype of the same kind; only precision may be lost."""
+    if arguments.is_bfloat16(dtype):  # NumPy has no casting rules for it
         if given.dtype.kind not in "biuf" and given.dtype != dtype:
             raise TypeError
         result = given.astype(dtype)
@@ -85,7 +89,7 @@ def _cast(value: Any, given: Array, dtype: np.dtype[Any]) -> Array:
         if dtype.kind not in next(k for t, k in kinds.items() if isinstance(value, t)):
             raise TypeError
         return np.array(value, dtype)
-    if given.dtype.hasobject and dtype.kind in "mM":  # datetime.datetime and its kin
+    if given.dtype.hasobject and dtype.kind in "mM":  # datetime.datetime and the like
         return np.array(value, dtype)
     if dtype.kind in "mM" and given.dtype.kind in "biuf":
         raise TypeError

@@ -1,7 +1,8 @@
-"""Objects of other libraries that are not computed with: errors say what to give in their place.
+"""Errors for objects of other libraries that fastdrop does not accept: what to pass instead.
 
-Nothing that has ``__array__`` is converted in silence: it may lie on disk, belong to a graph that
-would be cut, or have labels. What an error shows as code can be run as it stands.
+Objects with ``__array__`` are not converted implicitly: they may be stored on disk, be part of an
+autograd graph that a conversion would cut, or have labels. `arguments.array` calls `reject`. Code
+in the messages can be run as it is.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from . import detect
 _CALLED_X = re.compile(r"\bx\b")
 
 
-def refuse(x: Any, name: str) -> None:
-    """Raise TypeError if x, so called in errors, is not to be made an array of."""
-    way = way_out(x)
+def reject(x: Any, name: str) -> None:
+    """Raise TypeError if x must not be converted to an array; the error calls it `name`."""
+    way = advice(x)
     if way:
         if name != "x":
             way = _CALLED_X.sub(name if name.isidentifier() else "it", way)
         raise TypeError(f"{name} is a {detect.kind_of(x)}{way}")
 
 
-def way_out(x: Any) -> str:
-    """Return what an error says of an object called x, after its kind; nothing of what is taken."""
+def advice(x: Any) -> str:
+    """Return what an error says after the type of an object called x; "" if it is accepted."""
     for package in dict.fromkeys(detect.roots(x)):
         if package in _WAYS and (way := _WAYS[package](x)):
             return way
@@ -47,8 +48,8 @@ def way_out(x: Any) -> str:
     return ""
 
 
-def refuse_objects(x: Any, made: Any, name: str) -> NoReturn:
-    """Raise TypeError for what NumPy made an array of Python objects of."""
+def reject_objects(x: Any, made: Any, name: str) -> NoReturn:
+    """Raise TypeError for a value that NumPy converted to an array of Python objects."""
     kind = detect.kind_of(x)
     if not made.ndim:
         raise TypeError(f"{name} is a {kind}: give an array of numbers")
@@ -60,12 +61,12 @@ def refuse_objects(x: Any, made: Any, name: str) -> NoReturn:
 
 
 def shape_of(x: Any) -> Any:
-    """Return the shape of an array of any library, converting nothing; None if it has none."""
+    """Return the shape of an array of any library without converting it; None if it has none."""
     if isinstance(x, list | tuple):
         return np.shape(x)
     try:
         return tuple(x.shape)
-    except (AttributeError, TypeError):  # TypeError: of a rank that is not known yet
+    except (AttributeError, TypeError):  # TypeError: the rank is not known yet
         return None
 
 
@@ -178,7 +179,7 @@ def _of_xarray(x: Any) -> str:
 
 
 def _of_variable(x: Any) -> str:
-    """Say what to give for a variable of a from-scratch framework: an array and its gradient."""
+    """Return the advice for a variable of an autograd framework: a wrapped array with a grad."""
     if not hasattr(x, "grad"):
         return ""
     for name in ("data", "_value", "value"):

@@ -1,6 +1,6 @@
-"""Integers from what callers give as such.
+"""Convert an argument to a Python integer.
 
-Keys and all other argument checks use it. It calls nothing of the package.
+Keys and all other argument checks call `as_integer`; it calls nothing of the package.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def as_integer(name: str, value: Any) -> int:
-    """Return an integer; a bool, which Python counts among them, is refused."""
+    """Return an integer; raise TypeError for a bool, although Python's bool is an int."""
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}={value!r} is a bool: give an integer")
     try:

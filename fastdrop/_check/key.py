@@ -1,4 +1,8 @@
-"""Keys: the two 64-bit integers that a mask is drawn from."""
+"""Keys: the two 64-bit integers, seed and stream, that a mask is drawn from.
+
+`as_key` converts every kind of `rng` argument to a `Key`; the backends call it when a kernel is
+about to run. Derived keys come from `fold_in`.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +63,7 @@ class Key(_Words):
 
     @classmethod
     def _make(cls, iterable: Iterable[Any]) -> Key:  # type: ignore[override]
-        # `_replace` comes here too, and is checked so.
+        # `_replace` calls this method; so its arguments are checked too.
         return cls(*iterable)
 
     def fold_in(self, n: int) -> Key:
@@ -88,9 +92,9 @@ class Key(_Words):
         return _new(Key, folding.fold_in(*self, n))
 
     def advanced(self, n: int) -> Key:
-        """Return the key `n` streams further on, modulo ``2**64``: that of a layer's n-th forward.
+        """Return the key with ``stream + n``, modulo ``2**64``, as a layer's n-th forward uses it.
 
-        Much cheaper than `fold_in`. Keys so made collide with those of a key whose stream is near.
+        Much cheaper than `fold_in`. The result may equal one derived from a key of a near stream.
 
         Raises
         ------
@@ -99,43 +103,44 @@ class Key(_Words):
         """
         if type(n) is not int:
             n = as_integer("n", n)
-        return _made(self.seed, (self.stream + n) % _WORD)
+        return made_key(self.seed, (self.stream + n) % _WORD)
 
 
 _new = tuple.__new__
 
 
-def _made(seed: int, stream: int) -> Key:
-    """Make a key of what is known to be two words: 4 times quicker than with the checks."""
+def made_key(seed: int, stream: int) -> Key:
+    """Make a key of two valid words, without the checks; 4 times faster."""
     return _new(Key, (seed, stream))
 
 
-# A string, because NumPy imports numpy.random, 30 ms, when it is first named.
+# A string, because evaluating `np.random` would import numpy.random, which takes 30 ms.
 RNG: TypeAlias = (
     "Key | int | np.integer[Any] | Sequence[int] | np.ndarray[Any, Any] | np.random.Generator | "
     "np.random.BitGenerator | np.random.SeedSequence | np.random.RandomState | ModuleType | "
-    "Deferred | None"
+    "LazyKey | None"
 )
 
 
-class Deferred:
-    """A key that is made when a kernel is about to read it, and then remembered.
+class LazyKey:
+    """A key that is made when a kernel needs it, and then cached.
 
-    Functions ask for the key last, when nothing can be refused any more. So a call that is refused
-    takes no number from a layer's count, and moves no generator.
+    Functions ask for the key after all checks. So a call that raises takes no number from a layer's
+    count and draws nothing from a generator.
 
     Attributes
     ----------
-    prepared : callable or None
-        What was prepared for calls like the one that asked (see `_repeats`), if anything was: its
-        caller may go there himself the next time.
+    contiguous_plan, plan : callable or None
+        The cached plan that served the call, if one did: for contiguous arrays of any shape, or of
+        one layout. A layer keeps it for its next forward.
     """
 
-    __slots__ = ("_key", "_make", "prepared")
+    __slots__ = ("_key", "_make", "contiguous_plan", "plan")
 
     def __init__(self, make: Callable[[], Key]) -> None:
         self._make = make
-        self.prepared: Any = None
+        self.contiguous_plan: Any = None
+        self.plan: Any = None
         self._key: Key | None = None
 
     def key(self) -> Key:
@@ -146,11 +151,11 @@ class Deferred:
 
 
 class KeyOnDevice:
-    """Base of keys in the memory of a GPU, which its kernels read (`fastdrop.cuda.DeviceKey`)."""
+    """Base class of keys in GPU memory, which kernels read there (`fastdrop.cuda.DeviceKey`)."""
 
     @property
     def pointer(self) -> int:
-        """Address of seed and stream there."""
+        """Device address of seed and stream."""
         raise NotImplementedError
 
     @property
@@ -159,7 +164,7 @@ class KeyOnDevice:
         raise NotImplementedError
 
     def key(self) -> Key:
-        """Return the key, which waits for the device."""
+        """Return the key as a `Key`; waits for the device."""
         raise NotImplementedError
 
 
@@ -203,20 +208,20 @@ def as_key(rng: RNG = None) -> Key:
             return _fresh.pop()
         except IndexError:
             return _fresh_key()
-    if isinstance(rng, Deferred):
+    if isinstance(rng, LazyKey):
         return rng.key()
     if type(rng) is int or isinstance(rng, np.integer):  # without importing numpy.random
         return _seeded(int(rng))
     bits = _bit_generator(rng)
     if bits is not None:
-        # What `_two_words` would draw, in 0.4 us and not 10.
+        # The same values as from `_two_words`, in 0.4 us instead of 10.
         raw_bits = _raw_bits().get(type(bits))
         if raw_bits == 64:
             return _new(Key, (bits.random_raw(), bits.random_raw()))
         if raw_bits == 32:
             a, b, c, d = bits.random_raw(4).tolist()
             return _new(Key, (a << 32 | b, c << 32 | d))
-        return _made(*_two_words(bits))
+        return made_key(*_two_words(bits))
     if isinstance(rng, np.random.SeedSequence):
         return Key(*map(int, rng.generate_state(2, np.uint64)))
     if _are_integers(rng):
@@ -229,7 +234,7 @@ def as_key(rng: RNG = None) -> Key:
 
 def _seeded(number: int) -> Key:
     if 0 <= number < _WORD:
-        return _made(number, 0)
+        return made_key(number, 0)
     if number < 0:
         shown = f"rng={number}" if number.bit_length() < 200 else "rng"
         raise ValueError(f"{shown} is negative: as an integer it is a seed, of 0 or more")
@@ -237,7 +242,7 @@ def _seeded(number: int) -> Key:
 
 
 def _bit_generator(rng: Any) -> Any:
-    """Return the bit generator of what draws; None if it is nothing that draws."""
+    """Return the bit generator of a NumPy generator; None if `rng` is not one."""
     random = np.random
     if rng is random:
         return random.get_bit_generator()
@@ -249,7 +254,7 @@ def _bit_generator(rng: Any) -> Any:
 
 
 def _are_integers(rng: Any) -> bool:
-    """Say whether this is a sequence of integers, or an array of them."""
+    """Return whether `rng` is a sequence or an array of integers."""
     if isinstance(rng, np.ndarray):
         return rng.dtype.kind in "iu" and rng.ndim == 1
     return isinstance(rng, list | tuple) and all(
@@ -258,7 +263,7 @@ def _are_integers(rng: Any) -> bool:
 
 
 def _of_sequence(entropy: Any) -> Key:
-    """Return what `numpy.random.SeedSequence` makes of an integer, or of several."""
+    """Return the key that `numpy.random.SeedSequence` derives from one integer or several."""
     try:
         sequence = np.random.SeedSequence(entropy)
     except ValueError:
@@ -281,25 +286,25 @@ def _refusal(rng: Any) -> TypeError:
     )
 
 
-# Keys of fresh entropy that nobody has had. Asking the operating system for each took 0.7 us of
-# 0.9. Taking one from a list is atomic, so that no two threads get the same.
+# Unused keys of fresh entropy. One system call per key took 0.7 us of the 0.9 us of `as_key(None)`.
+# list.pop is atomic, so no two threads get the same key.
 _fresh: list[Key] = []
-_MOST_FRESH = 64
+_MAX_FRESH = 64
 
 
 def _fresh_key() -> Key:
-    words = struct.unpack(f"={2 * _MOST_FRESH}Q", os.urandom(16 * _MOST_FRESH))
-    key, *others = map(_made, words[::2], words[1::2])
+    words = struct.unpack(f"={2 * _MAX_FRESH}Q", os.urandom(16 * _MAX_FRESH))
+    key, *others = map(made_key, words[::2], words[1::2])
     _fresh.extend(others)
     return key
 
 
-if hasattr(os, "register_at_fork"):  # a child must not draw what its parent draws
+if hasattr(os, "register_at_fork"):  # a child must not use the same keys as its parent
     os.register_at_fork(after_in_child=_fresh.clear)
 
 
 def _two_words(bits: Any) -> list[int]:
-    """Return what ``Generator.integers`` draws of all uint64, and leave the same state."""
+    """Return two uint64 drawn by ``Generator.integers``."""
     generator = np.random.Generator(bits)
     words: list[int] = generator.integers(0, _WORD - 1, 2, np.uint64, endpoint=True).tolist()
     return words
@@ -307,7 +312,7 @@ def _two_words(bits: Any) -> list[int]:
 
 @functools.cache
 def _raw_bits() -> dict[type, int]:
-    """Return the bits of raw words, of NumPy's generators."""
+    """Return the width in bits of the raw output of NumPy's bit generators."""
     random = np.random
     whole = random.PCG64, random.PCG64DXSM, random.SFC64, random.Philox
     return {**dict.fromkeys(whole, 64), random.MT19937: 32}

@@ -1,8 +1,9 @@
-"""Keywords of other libraries: an error says which argument of ours they mean.
+"""Errors for unknown keywords: the message names the argument that other libraries' keyword means.
 
-A public function that is marked by `named` takes ``**unknown: NoReturn``: type checkers refuse
-every keyword that is not its own, and a call that has one all the same comes to `refuse`. That
-costs a call 20 to 30 ns; a wrapper that catches the TypeError of a call costs 110 (CPython 3.11).
+Public functions and layer constructors are decorated with `checks_keywords` and take
+``**unknown: NoReturn``, so that type checkers reject unknown keywords. At run time such a call gets
+to `raise_argument_error`. This costs a call 20 to 30 ns; a wrapper that catches the TypeError of
+the call would cost 110 ns (CPython 3.11). The module calls `detect` to describe values.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from . import detect
 from .key import Key
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_SHOWN = (bool, int, float, str, tuple)  # whose values are shown as code
-_MOST_SHOWN = 40  # characters of a value
+_SHOWN = (bool, int, float, str, tuple)  # types whose values messages show as code
+_MAX_SHOWN = 40  # characters
 
 
 class _Missing:
-    """What stands for a required argument that was not given."""
+    """Sentinel: the default of a required argument that was not given."""
 
     def __repr__(self) -> str:
         return "<required>"
@@ -33,12 +34,13 @@ class _Missing:
 MISSING: Any = _Missing()
 
 
-def named(function: _F) -> _F:
-    """Let a function see keywords that it does not have, and required arguments that are missing.
+def checks_keywords(function: _F) -> _F:
+    """Let a function report unknown keywords and missing required arguments itself.
 
-    Python refuses a call without a required argument before the function can say what another
-    library calls it. So those get a default, which the function hands to `refuse`. It is the same
-    function, as quick as before, and `inspect.signature` shows what it was written with.
+    Python rejects a call without a required argument before the function runs, so the function
+    could not explain a keyword that replaces it. Required arguments therefore get the default
+    `MISSING`, which the function passes to `raise_argument_error`. The function object is the same,
+    without a wrapper, and `inspect.signature` shows the signature as written.
     """
     assert isinstance(function, FunctionType)
     signature = inspect.signature(function)
@@ -52,19 +54,19 @@ def named(function: _F) -> _F:
     return function
 
 
-def refuse(name: str, unknown: Mapping[str, Any], **required: Any) -> NoReturn:
-    """Raise TypeError for keywords that a public function or layer does not have.
+def raise_argument_error(name: str, unknown: Mapping[str, Any], **required: Any) -> NoReturn:
+    """Raise TypeError for unknown keywords of a public function or layer.
 
-    Without any, one of the required arguments is missing.
+    Without unknown keywords, the error names the required arguments that are missing.
 
     Parameters
     ----------
     name : str
         Name of the function or the layer, as in ``fastdrop.name``.
     unknown : mapping
-        The keywords, and what was given.
+        The unknown keywords and their values.
     **required
-        The required arguments, as they were given.
+        The required arguments and their values, `MISSING` where not given.
     """
     if not unknown:
         missing = [repr(key) for key, value in required.items() if value is MISSING]
@@ -77,37 +79,37 @@ def refuse(name: str, unknown: Mapping[str, Any], **required: Any) -> NoReturn:
     parameters = inspect.signature(target).parameters.values()
     own = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
     is_layer = isinstance(target, type) and name != "Mask"
-    told = [_told(_Call(name, own, is_layer, key, value)) for key, value in unknown.items()]
-    plural, article = ("s", "") if len(told) > 1 else ("", "an ")
+    advice = [_advice(_Call(name, own, is_layer, key, value)) for key, value in unknown.items()]
+    plural, article = ("s", "") if len(advice) > 1 else ("", "an ")
     raise TypeError(
-        f"{name}() got {article}unexpected keyword argument{plural} " + "; and ".join(told)
+        f"{name}() got {article}unexpected keyword argument{plural} " + "; and ".join(advice)
     )
 
 
 class _Call:
-    """A keyword that a function or a layer does not have."""
+    """An unknown keyword, with the function or layer that was called."""
 
     def __init__(self, name: str, own: list[str], is_layer: bool, key: str, value: Any) -> None:
         self.name, self.own, self.is_layer = name, own, is_layer
         self.key, self.value = key, value
 
     def has(self, *names: str) -> str:
-        """Return the first of some arguments that the function has; nothing if it has none."""
+        """Return the first of these names that is an argument of the function, or ""."""
         return next((name for name in names if name in self.own), "")
 
     def shown(self) -> str:
-        """Return the value as code, or the keyword in its place."""
+        """Return the value as code; the keyword itself if that is long or no code."""
         value = self.value.item() if isinstance(self.value, np.generic) else self.value
         text = repr(value) if isinstance(value, _SHOWN) or value is None else self.key
-        return text if len(text) <= _MOST_SHOWN else self.key
+        return text if len(text) <= _MAX_SHOWN else self.key
 
     @property
     def first(self) -> str:
-        """The array that the function is called with first."""
+        """The name of the function's first array argument."""
         return self.has("dy", "x")
 
 
-def _told(call: _Call) -> str:
+def _advice(call: _Call) -> str:
     meaning = _MEANINGS.get(call.key.lower().strip("_"))
     if meaning and (text := meaning(call)):
         return f"{call.key!r}: {text}"
@@ -137,7 +139,7 @@ def _keep(call: _Call) -> str:
 
 
 def _parts(key: str) -> tuple[str, ...]:
-    """Return the p of a cell's input, output or state that a keyword names."""
+    """Return the arguments of `RNNDropout` that a keyword such as ``input_dropout`` may mean."""
     return tuple(f"{part}_p" for part in ("input", "output", "state") if part in key)
 
 
@@ -223,7 +225,7 @@ def _axis(call: _Call) -> str:
 
 
 def _renamed(*names: str, more: str = "") -> Callable[[_Call], str]:
-    """Return what says that one of our arguments has another name."""
+    """Return the advice for a keyword that is one of our arguments under another name."""
 
     def meaning(call: _Call) -> str:
         name = call.has(*names)

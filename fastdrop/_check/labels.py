@@ -1,6 +1,7 @@
-"""Labelled arrays: those of pandas and xarray, whose values are computed with and labels kept.
+"""Labelled arrays (pandas, xarray): take their values, and put their labels on a result.
 
-They are recognised without importing either library, and nothing that is lazy is computed.
+The backend of labelled arrays calls this module. Neither library is imported to recognise them, and
+lazy arrays are never computed.
 """
 
 from __future__ import annotations
@@ -17,45 +18,45 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 def is_pandas(x: Any) -> bool:
-    """Say whether x is a Series or a DataFrame."""
-    # While another thread imports pandas, the classes may not be there yet, and x not be one.
+    """Return whether x is a Series or a DataFrame."""
+    # While another thread is importing pandas, the classes may be missing; then x is no instance.
     pandas = sys.modules.get("pandas")
     return isinstance(x, (getattr(pandas, "Series", ()), getattr(pandas, "DataFrame", ())))
 
 
 def is_xarray(x: Any) -> bool:
-    """Say whether x is a DataArray."""
+    """Return whether x is a DataArray."""
     return isinstance(x, getattr(sys.modules.get("xarray"), "DataArray", ()))
 
 
 def has_labels(x: Any) -> bool:
-    """Say whether x is an array with labels whose values can be computed with."""
+    """Return whether x is an array with labels."""
     return is_pandas(x) or is_xarray(x)
 
 
 def values(x: Any, name: str) -> Array:
-    """Return the values of an array with labels, so called in errors, without a copy if possible.
+    """Return the values of an array with labels, without a copy if possible.
 
     Raises
     ------
     TypeError
-        If they are no NumPy array of one dtype in memory.
+        If the values are not a NumPy array of one dtype in memory. The error calls x `name`.
     """
     return _of_pandas(x, name) if is_pandas(x) else _of_xarray(x, name)
 
 
 def labelled(x: Any, made: Array) -> Any:
-    """Return an array with the labels, the names and the attributes of x, of the same shape."""
+    """Return an array of the shape of x with the labels, names and attributes of x."""
     if is_xarray(x):
         return x.copy(deep=False, data=made)
     axes = {"index": x.index} if made.ndim == 1 else {"index": x.index, "columns": x.columns}
     return x._constructor(made, copy=False, **axes).__finalize__(x)
 
 
-def refuse_other_labels(operand: Any, x: Any, name: str, beside: str) -> None:
-    """Refuse an operand whose labels are not those of what it broadcasts to by its position.
+def reject_other_labels(operand: Any, x: Any, name: str, beside: str) -> None:
+    """Raise ValueError if an operand's labels differ from those of the x that it broadcasts to.
 
-    pandas and xarray bring labels into line; here elements meet by position, as in NumPy.
+    pandas and xarray would align the labels; here operands broadcast by position, as in NumPy.
     """
     if is_pandas(operand) and is_pandas(x):
         given = [operand.index] if operand.ndim == 1 else [operand.index, operand.columns]
@@ -85,7 +86,7 @@ def _of_pandas(x: Any, name: str) -> Array:
     if len(dtypes) == 1 and isinstance(dtypes[0], np.dtype):
         result: Array = x.to_numpy()
         return result
-    if not dtypes:  # of a DataFrame without columns
+    if not dtypes:  # a DataFrame without columns
         return np.empty(x.shape)
     numeric = [getattr(dtype, "kind", "O") in "biuf" for dtype in dtypes]
     if all(numeric):
@@ -108,7 +109,7 @@ def _of_xarray(x: Any, name: str) -> Array:
             f"{name} is a {kind} of a Dask array, which would have to be computed: give "
             f"{name}.compute(), or a part of it, {part}.compute()"
         )
-    # What is there, without reading it: of both there is no public form.
+    # The stored array, without reading it. There is no public way to ask for either.
     held = getattr(x.variable, "_data", np.empty(0))
     if detect.roots(held)[0] == "xarray" and not getattr(x.variable, "_in_memory", True):
         raise TypeError(

@@ -1,7 +1,7 @@
-"""Where an array lies in its mask: its first index, and the index steps along its axes.
+"""Placement: where an array lies in its mask, as a first index and a stride along each axis.
 
-Functions call `place` with their noise shape, offset and global shape, and hand the result on to
-the kernels. It calls the checks of `arguments`.
+Functions call `placement_of` with their noise shape, offset and global shape, and pass the result
+to the kernels. It calls the checks of `arguments`.
 """
 
 from __future__ import annotations
@@ -13,38 +13,44 @@ import numpy as np
 from . import arguments, detect
 from .arguments import NoiseShape, Offset, ShapeLike
 
-INDEX_LIMIT = 1 << 63  # the contract's: indices lie below it
+INDEX_LIMIT = 1 << 63  # of the contract: mask indices are below it
 
 
-class Place(NamedTuple):
-    """Where an array lies in its mask: its first index, and the steps along its axes.
+class Placement(NamedTuple):
+    """Where an array lies in its mask.
 
-    `strides` is None where they are those of the array in C order.
+    Attributes
+    ----------
+    first : int
+        Mask index of the first element.
+    strides : tuple of int or None
+        Mask index strides along the axes, 0 where a decision is shared. None means those of the
+        array in C order.
     """
 
     first: int
     strides: tuple[int, ...] | None
 
 
-_WHOLE = Place(0, None)
+_WHOLE = Placement(0, None)
 
 
-def place(
+def placement_of(
     shape: tuple[int, ...],
     noise_shape: NoiseShape = None,
     offset: Offset = 0,
     global_shape: ShapeLike | None = None,
     name: str = "x",
-) -> Place:
-    """Return where an array of `shape`, so called in errors, lies in its mask."""
+) -> Placement:
+    """Return the placement of an array of a shape; errors call the array `name`."""
     if noise_shape is None and global_shape is None and type(offset) is int and offset == 0:
         return _WHOLE
     start, full = _shard(shape, offset, global_shape, name)
     noise = full if noise_shape is None else _noise(noise_shape, full)
     strides, index, step = [], 0, 1
     for length, first in zip(reversed(noise), reversed(start), strict=True):
-        # A length of 1 shares its one decision, unless it is a real axis of that length, where it
-        # makes no difference.
+        # A length of 1 shares the decision along the axis. For an axis of length 1, stride 0 makes
+        # no difference.
         strides.append(0 if length == 1 else step)
         index += strides[-1] * first
         step *= length
@@ -59,8 +65,8 @@ def place(
             "or global_shape"
         )
     if noise_shape is None and global_shape is None:
-        return Place(index, None)
-    return Place(index, tuple(reversed(strides)))
+        return Placement(index, None)
+    return Placement(index, tuple(reversed(strides)))
 
 
 def _shard(
@@ -68,7 +74,7 @@ def _shard(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if global_shape is None:
         if not isinstance(offset, int | np.integer):
-            arguments.refuse_rng("offset", offset)
+            arguments.reject_rng("offset", offset)
             raise TypeError(
                 f"offset={offset!r} is not an integer: starts along the axes need global_shape too"
             )
@@ -98,7 +104,7 @@ def _shard(
 
 
 def noise_shape(value: Any) -> tuple[int | None, ...] | None:
-    """Return a noise shape as a tuple, for an array whose shape is not known yet."""
+    """Return a noise shape as a tuple; the array's shape is not known yet."""
     entries = None if value is None else _entries(value)
     for axis, n in enumerate(entries or ()):
         if n is not None and n < 1:
@@ -110,7 +116,7 @@ def noise_shape(value: Any) -> tuple[int | None, ...] | None:
 
 
 def _entries(value: Any) -> tuple[int | None, ...]:
-    arguments.refuse_rng("noise_shape", value)
+    arguments.reject_rng("noise_shape", value)
     given = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(given, tuple | list):
         raise TypeError(

@@ -1,7 +1,8 @@
-"""Shards that move: the mask index of a call that is like an earlier one but for its offset.
+"""The first mask index of a call that differs from an earlier one in its offset only.
 
-What is prepared for a call holds for any offset, so that a loop over the shards of an array
-prepares one call, and each takes 0.5 us to find where it begins.
+A call plan serves any offset. So a loop over the shards of an array needs one plan, and each call
+takes 0.5 us to compute its first index. The element-wise functions and `dropout_mask` call
+`index_of` when they make a plan, and `plain` on the arguments of each call.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .placement import INDEX_LIMIT, Place
+from .placement import INDEX_LIMIT, Placement
 
-# Returns the first mask index of a call with an offset; None for one that has to be looked at.
+# ``offset -> first mask index``; None for an offset that must go through the full checks.
 IndexOf: TypeAlias = Callable[[Any], int | None]
 
 
 def plain(numbers: Any) -> Any:
-    """Return integers and None in a list, an array or a tuple as a tuple of Python's.
+    """Return a list, array or tuple of integers and None as a tuple of Python objects.
 
-    Anything else is returned as it is, for whoever checks it.
+    Anything else is returned as it is; the argument checks reject it later.
     """
     kind = type(numbers)
     if kind is np.ndarray:
@@ -40,40 +41,40 @@ def plain(numbers: Any) -> Any:
 
 def index_of(
     shape: tuple[int, ...],
-    place: Place,
+    placement: Placement,
     noise_shape: Any,
     offset: Any,
     global_shape: Any,
 ) -> IndexOf:
-    """Return what finds the first index of calls that differ in the offset alone.
+    """Return a function from an offset to the first mask index, for otherwise equal calls.
 
-    The arguments have been checked, and `place` is where they put the array.
+    The arguments have been checked, and `placement` is what `placement_of` returned for them.
     """
     if global_shape is None:
         elements = math.prod(shape)
-        if place.strides is not None:
+        if placement.strides is not None:
             elements = math.prod(
-                [n for n, step in zip(shape, place.strides, strict=True) if step or n == 1]
+                [n for n, step in zip(shape, placement.strides, strict=True) if step or n == 1]
             )
         last = INDEX_LIMIT - elements
 
-        def behind(offset: Any) -> int | None:
+        def of_scalar(offset: Any) -> int | None:
             return offset if 0 <= offset <= last else None
 
-        return behind
-    if type(offset) is int and len(shape) != 1:  # which is the origin, and no other place
+        return of_scalar
+    if type(offset) is int and len(shape) != 1:  # 0, the origin: other integers were rejected
         return lambda offset: 0 if offset == 0 else None
     full: tuple[int, ...] = (global_shape,) if type(global_shape) is int else global_shape
-    steps = place.strides
-    assert steps is not None, "a shard of a shape has steps"
+    steps = placement.strides
+    assert steps is not None, "a shard of a global shape has strides"
     if type(offset) is int:
         (step,), last = steps, full[0] - shape[0]
         return lambda offset: offset * step if 0 <= offset <= last else None
-    if len(steps) == 2:  # as most have
+    if len(steps) == 2:  # the common case, unrolled
         down, along = steps
         rows, columns = full[0] - shape[0], full[1] - shape[1]
 
-        def in_two(offset: Any) -> int | None:
+        def of_pair(offset: Any) -> int | None:
             if len(offset) != 2:
                 return None
             i, j = offset
@@ -81,17 +82,17 @@ def index_of(
                 return None
             return int(i * down + j * along)
 
-        return in_two
-    rooms = [m - n for m, n in zip(full, shape, strict=True)]
+        return of_pair
+    largest = [m - n for m, n in zip(full, shape, strict=True)]
 
-    def in_many(offset: Any) -> int | None:
+    def of_tuple(offset: Any) -> int | None:
         index = 0
-        if len(offset) != len(rooms):
+        if len(offset) != len(largest):
             return None
-        for begin, room, step in zip(offset, rooms, steps, strict=True):
-            if begin is None or not 0 <= begin <= room:
+        for begin, last, step in zip(offset, largest, steps, strict=True):
+            if begin is None or not 0 <= begin <= last:
                 return None
             index += begin * step
         return index
 
-    return in_many
+    return of_tuple

@@ -1,1 +1,1 @@
-"""The public functions, a file for each family, and what ties results to their backwards."""
+"""The public functions, one file for each family, and their ``_vjp`` forms."""

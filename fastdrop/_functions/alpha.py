@@ -1,4 +1,7 @@
-"""Alpha dropout: for networks of SELUs, whose mean and variance it leaves as they are."""
+"""Alpha dropout for networks of SELUs: it preserves mean 0 and variance 1.
+
+The forwards are element-wise functions, run by `element_wise`; the backwards call `dropout`.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from .._call.elementwise import ElementWise, element_wise
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
-from .._check.keywords import MISSING, named, refuse
-from .dropout import dropout
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
+from .dropout import DROPOUT
 from .structured import channels
 
 _ALPHA_DROPOUT = ElementWise(
@@ -19,7 +22,7 @@ _ALPHA_DROPOUT = ElementWise(
 )
 
 
-@named
+@checks_keywords
 def alpha_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -32,12 +35,12 @@ def alpha_dropout(
     out: Output = None,
     **unknown: NoReturn,
 ) -> Array:
-    """Set elements at random to where SELU saturates, and keep mean 0 and variance 1.
+    """Set elements at random to the saturation value of SELU, and preserve mean 0 and variance 1.
 
-    A network of SELUs normalises itself, and zeros would disturb that. Here a dropped element
-    becomes -1.758..., the least that SELU gives, and then all are scaled and shifted: kept ones are
+    A network of SELUs normalises itself, and zeros would disturb that. A dropped element becomes
+    -1.758..., the infimum of SELU, and then all elements are scaled and shifted: kept ones are
     ``a * x + b``, with ``a = ((A**2 * p + 1) * (1 - p)) ** -0.5``, ``b = a * A * p`` and
-    ``A = 1.7580993408473766``; dropped ones ``b - a * A``. The backward is
+    ``A = 1.7580993408473766``; dropped ones are ``b - a * A``. The backward is
     `alpha_dropout_backward`.
 
     Parameters
@@ -61,9 +64,9 @@ def alpha_dropout(
 
     Notes
     -----
-    torch.nn.functional.alpha_dropout, with its values for p = 0 (`x`, in a new array) and p = 1
-    (zeros). Of the half types, float32 is computed with; a product and a sum are rounded, and the
-    result.
+    As torch.nn.functional.alpha_dropout, also for p = 0 (`x`, in a new array) and p = 1 (zeros).
+    The half types are computed in float32. The product and the sum are rounded, and the result is
+    rounded to the dtype.
 
     References
     ----------
@@ -78,13 +81,13 @@ def alpha_dropout(
     array([-0.10721093,  0.77919394, -0.77919394, -0.77919394], dtype=float32)
     """
     if unknown or x is MISSING:
-        refuse("alpha_dropout", unknown, x=x)
+        raise_argument_error("alpha_dropout", unknown, x=x)
     return element_wise(
         _ALPHA_DROPOUT, x, p, None, rng, training, noise_shape, offset, global_shape, out
     )
 
 
-@named
+@checks_keywords
 def alpha_dropout_backward(
     dy: ArrayLike,
     p: float = 0.5,
@@ -97,7 +100,7 @@ def alpha_dropout_backward(
     out: Output = None,
     **unknown: NoReturn,
 ) -> Array:
-    """Return the gradient of `alpha_dropout`: ``a * dy`` where it kept, and 0 where it dropped.
+    """Return the gradient of `alpha_dropout`: ``a * dy`` where kept, and 0 where dropped.
 
     Parameters
     ----------
@@ -126,22 +129,15 @@ def alpha_dropout_backward(
     array([0.8864049, 0.8864049, 0.       , 0.       ], dtype=float32)
     """
     if unknown or dy is MISSING:
-        refuse("alpha_dropout_backward", unknown, dy=dy)
+        raise_argument_error("alpha_dropout_backward", unknown, dy=dy)
     compute_type(backend_of(dy).array(dy, "dy").dtype, "dy")
-    return dropout(
-        dy,
-        p,
-        rng=rng,
-        training=training,
-        scale=alpha_scale(arguments.probability(p)),
-        noise_shape=noise_shape,
-        offset=offset,
-        global_shape=global_shape,
-        out=out,
+    scale = alpha_scale(arguments.probability(p))
+    return element_wise(
+        DROPOUT, dy, p, scale, rng, training, noise_shape, offset, global_shape, out
     )
 
 
-@named
+@checks_keywords
 def feature_alpha_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -154,9 +150,9 @@ def feature_alpha_dropout(
     out: Output = None,
     **unknown: NoReturn,
 ) -> Array:
-    """Do `alpha_dropout` of whole channels of each sample.
+    """Apply `alpha_dropout` to whole channels of each sample.
 
-    Its backward is `feature_alpha_dropout_backward`.
+    The backward is `feature_alpha_dropout_backward`.
 
     Parameters
     ----------
@@ -192,7 +188,7 @@ def feature_alpha_dropout(
            [ 0.77919394, -0.77919394,  0.77919394]], dtype=float32)
     """
     if unknown or x is MISSING:
-        refuse("feature_alpha_dropout", unknown, x=x)
+        raise_argument_error("feature_alpha_dropout", unknown, x=x)
     return alpha_dropout(
         x,
         p,
@@ -205,7 +201,7 @@ def feature_alpha_dropout(
     )
 
 
-@named
+@checks_keywords
 def feature_alpha_dropout_backward(
     dy: ArrayLike,
     p: float = 0.5,
@@ -240,7 +236,7 @@ def feature_alpha_dropout_backward(
         As `feature_dropout`.
     """
     if unknown or dy is MISSING:
-        refuse("feature_alpha_dropout_backward", unknown, dy=dy)
+        raise_argument_error("feature_alpha_dropout_backward", unknown, dy=dy)
     return alpha_dropout_backward(
         dy,
         p,

@@ -1,6 +1,7 @@
-"""The backward of one forward as an object, and the check of the gradient that it is given.
+"""`Backward`, the backward of one forward as an object, and the check of a gradient's shape.
 
-`vjp` returns it beside a function's result, and layers' own ``vjp`` do, too.
+The functions of `vjp` and the layers' ``vjp`` methods return a `Backward` next to their result; it
+calls the gradient function of that forward.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ from .._check.arguments import Array, ArrayLike
 
 
 def check_gradient(dy: Any, shape: tuple[int, ...], forward: str, floats: bool = True) -> None:
-    """Refuse a gradient of another shape than the result of a forward, so called in the error.
+    """Raise ValueError unless dy has the shape of a forward's result; errors call that `forward`.
 
-    If `floats`, refuse one of a dtype that is not computed with, too.
+    If `floats`, also raise TypeError for a dtype that `dropout` does not take.
     """
-    given = backend_of(dy).array(dy, "dy")
-    if given.shape != shape:
-        raise ValueError(f"dy has shape {given.shape}, and {forward} had {shape}")
+    array = backend_of(dy).array(dy, "dy")
+    if array.shape != shape:
+        raise ValueError(f"dy has shape {array.shape}, and {forward} had {shape}")
     if floats:
-        compute_type(given.dtype, "dy")
+        compute_type(array.dtype, "dy")
 
 
 class Backward:
-    """The backward of one forward: ``backward(dy)`` returns the gradient, as often as it is asked.
+    """The backward of one forward: ``backward(dy)`` returns the gradient; it can be called again.
 
-    It holds the key and the settings of its forward, and so meets its mask, whatever other forwards
-    and backwards come between.
+    It holds the key and the settings of its forward, so it uses the same mask, whatever other
+    forwards and backwards run in between.
     """
 
     __slots__ = ("_floats", "_gradient", "_shape")
@@ -39,20 +40,20 @@ class Backward:
         self._gradient, self._shape, self._floats = gradient, shape, floats
 
     def __call__(self, dy: ArrayLike, *, out: Any = None) -> Any:
-        """Return the gradient by x.
+        """Return the gradient with respect to x.
 
         Parameters
         ----------
         dy : array_like
-            Gradient of the forward's result: of its shape.
+            Gradient with respect to the forward's result, of its shape.
         out : ndarray, optional
-            Where to write, as in the function.
+            Output array, as in the function.
 
         Returns
         -------
         ndarray
-            Gradient of the forward's input. Of `bias_act_dropout_add`, the tuple of the gradients
-            of x, bias and residual.
+            Gradient with respect to the forward's input. For `bias_act_dropout_add`, the tuple of
+            the gradients with respect to x, bias and residual.
 
         Raises
         ------
@@ -65,5 +66,5 @@ class Backward:
         return gradient
 
     def __repr__(self) -> str:
-        """Show the shape that it takes."""
+        """Show the shape of the result."""
         return f"<backward of a result of shape {self._shape}>"

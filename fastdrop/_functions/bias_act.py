@@ -1,4 +1,7 @@
-"""The epilogue of a linear layer: bias, activation, dropout and residual in one pass."""
+"""The epilogue of a linear layer (bias, activation, dropout, residual) in one pass; its gradients.
+
+The functions check their arguments and operands, and call the backend's `apply`.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ from .._arrays.adapter import Backend
 from .._arrays.dispatch import backend_of, operand_backend_of
 from .._call.coefficients import compute_type, law_in
 from .._call.operands import operand
-from .._check import arguments, labels, placement
+from .._check import arguments, labels
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
-from .._check.keywords import MISSING, named, refuse
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
+from .._check.placement import placement_of
 
 ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh")
 
@@ -21,7 +25,7 @@ def activation_name(value: Any) -> str:
     return arguments.choice("act", value, ACTIVATIONS)
 
 
-@named
+@checks_keywords
 def bias_act_dropout_add(
     x: ArrayLike,
     bias: ArrayLike | None = None,
@@ -39,13 +43,13 @@ def bias_act_dropout_add(
 ) -> Array:
     """Return ``dropout(act(x + bias), p) + residual``, in one pass over memory.
 
-    What follows the matrix product of a layer in most networks. Nothing is stored for the
-    backward, `bias_act_dropout_add_backward`, which takes x.
+    This is the epilogue of a linear layer in most networks. Nothing is stored for the backward,
+    `bias_act_dropout_add_backward`, which takes x again.
 
     Parameters
     ----------
     x : array_like
-        As in `dropout`, on the CPU or a GPU, where bias and residual must be too.
+        As in `dropout`, on the CPU or a GPU; bias and residual must be on the same device.
     bias : array_like, optional
         Of the dtype of `x`; broadcasts to it, as ``(C,)`` does for features along the last axis.
     act : {"identity", "relu", "gelu", "gelu_tanh", "silu", "tanh"}
@@ -54,15 +58,15 @@ def bias_act_dropout_add(
     p : float
         Probability of **dropping** an element, in [0, 1].
     rng, scale, offset, global_shape
-        As in `dropout`, and the elements dropped are those that `dropout` drops. `bias` and
-        `residual` are those of the part that `x` is.
+        As in `dropout`; the same elements are dropped. For a shard, `bias` and `residual` are
+        those of the shard.
     residual : array_like, optional
-        What to add in the end: of the dtype of `x`, and broadcasts to it.
+        Added last; of the dtype of `x`, and broadcasts to it.
     training : bool
-        False leaves out the dropout, and nothing else.
+        False omits the dropout only.
     out : ndarray, optional
-        Where to write: of the shape and dtype of `x`. It may be `x` or `residual`, or overlap
-        anything that is read.
+        Output array of the shape and dtype of `x`. It may be `x` or `residual`, or overlap any
+        input.
 
     Returns
     -------
@@ -73,15 +77,15 @@ def bias_act_dropout_add(
     Raises
     ------
     TypeError, ValueError
-        As `dropout`; also if `act` is none of these, or `bias` or `residual` does not fit.
+        As `dropout`; also if `act` is not one of these, or `bias` or `residual` does not fit.
 
     Notes
     -----
-    Every step is rounded to float32 (float64 for float64), and the result once to the dtype. The
-    activations at their limits are what they tend to: silu of -inf is -0.0. They use +, -, * and /
-    alone, in a fixed order, and so give the same bits on every machine. On a GPU the mask, the
-    identity and relu are the same bits; the other activations are CUDA's functions, and differ in
-    the last places.
+    Every step is rounded to float32 (float64 for float64), and the result once to the dtype. At
+    infinities the activations return their limits: silu of -inf is -0.0. On the CPU they use only
+    +, -, * and /, in a fixed order, and so give the same bits on every machine. On a GPU the mask,
+    the identity and relu have the same bits; the other activations call CUDA's functions, and
+    differ by a few ulp.
 
     References
     ----------
@@ -97,23 +101,23 @@ def bias_act_dropout_add(
            [-4., -5.,  8., -7.]])
     """
     if unknown or x is MISSING:
-        refuse("bias_act_dropout_add", unknown, x=x)
+        raise_argument_error("bias_act_dropout_add", unknown, x=x)
     backend = operand_backend_of(x)
     xs = backend.array(x)
     threshold, value, rng = law_in(training, arguments.probability(p), xs.dtype, scale, rng)
     act = activation_name(act)
-    given = {"bias": bias, "residual": residual}
-    others = [operand(k, v, xs, backend) for k, v in given.items() if v is not None]
-    place = placement.place(xs.shape, None, offset, global_shape)
+    optional = {"bias": bias, "residual": residual}
+    operands = [operand(k, v, xs, backend) for k, v in optional.items() if v is not None]
+    placement = placement_of(xs.shape, None, offset, global_shape)
     return backend.apply(
         lambda driver: driver.bias_act_dropping(
             xs.dtype, act, bias is not None, residual is not None
         ),
-        xs, out, place, rng, threshold, value, others,
+        xs, out, placement, rng, threshold, value, operands,
     )  # fmt: skip
 
 
-@named
+@checks_keywords
 def bias_act_dropout_add_backward(
     dy: ArrayLike,
     x: ArrayLike,
@@ -129,17 +133,17 @@ def bias_act_dropout_add_backward(
     out: Output = None,
     **unknown: NoReturn,
 ) -> tuple[Array, Array | None, Any]:
-    """Return the gradients of `bias_act_dropout_add` by x, bias and residual.
+    """Return the gradients of `bias_act_dropout_add` with respect to x, bias and residual.
 
     Parameters
     ----------
     dy : array_like
-        Gradient of the result: of the shape and dtype of `x`.
+        Gradient with respect to the result: of the shape and dtype of `x`.
     x, bias, act, p, rng, training, scale, offset, global_shape
-        Those of the forward. With the activation "identity", the numbers in `x` are not read.
+        Those of the forward. With the activation "identity", the elements of `x` are not read.
     out : ndarray, optional
-        Where to write the gradient by x: of the shape and dtype of `dy`. It may be `dy` or `x`, or
-        overlap anything that is read.
+        Output array for the gradient with respect to x: of the shape and dtype of `dy`. It may be
+        `dy` or `x`, or overlap any input.
 
     Returns
     -------
@@ -147,11 +151,11 @@ def bias_act_dropout_add_backward(
         Of the shape, dtype and memory layout of `dy`, or `out`; exactly 0 where the forward
         dropped.
     dbias : ndarray or None
-        Of the shape and dtype of `bias`: `dx` summed over what `bias` was broadcast along. None
-        without a bias.
+        Of the shape and dtype of `bias`: `dx` summed over the axes that `bias` was broadcast
+        along. None without a bias.
     dresidual : array_like
-        `dy` itself, the same object, which is the gradient of a residual of the shape of `x`. With
-        ``out=dy`` it has been written over.
+        `dy` itself, the same object: the gradient with respect to a residual of the shape of `x`.
+        With ``out=dy`` it has been overwritten.
 
     Raises
     ------
@@ -160,10 +164,10 @@ def bias_act_dropout_add_backward(
 
     Notes
     -----
-    The elements of `dx`, as they are returned, are summed in float64, in an order that depends on
-    shapes and strides alone, and the sum is rounded once: the number of threads changes nothing.
-    With many threads, each part of the array may have sums of its own, of half a MiB at most
-    together. On a GPU, CuPy's reduction reads `dx` once more.
+    The rounded elements of `dx` are summed in float64, in an order that depends on shapes and
+    strides only, and the sum is rounded once: it does not depend on the number of threads. With
+    many threads, chunks of the array have their own partial sums, of at most half a MiB together.
+    On a GPU, CuPy's reduction reads `dx` once more.
 
     Examples
     --------
@@ -179,7 +183,7 @@ def bias_act_dropout_add_backward(
     array([2., 2., 2., 0.])
     """
     if unknown or dy is MISSING or x is MISSING:
-        refuse("bias_act_dropout_add_backward", unknown, dy=dy, x=x)
+        raise_argument_error("bias_act_dropout_add_backward", unknown, dy=dy, x=x)
     backend = operand_backend_of(dy, "dy")
     dys = backend.array(dy, "dy")
     compute_type(dys.dtype, "dy")
@@ -188,31 +192,31 @@ def bias_act_dropout_add_backward(
     xs = operand("x", x, dys, backend, "dy")
     if xs.shape != dys.shape:
         raise ValueError(f"dy has shape {dys.shape}, and x has {xs.shape}: give both of one")
-    shift = None if bias is None else operand("bias", bias, dys, backend, "dy")
-    place = placement.place(dys.shape, None, offset, global_shape, "dy")
+    biases = None if bias is None else operand("bias", bias, dys, backend, "dy")
+    placement = placement_of(dys.shape, None, offset, global_shape, "dy")
     if act == "identity":
-        others = []
+        operands = []
     else:
-        others = [xs] if shift is None else [xs, shift]
+        operands = [xs] if biases is None else [xs, biases]
     dx = backend.apply(
-        lambda driver: driver.bias_act_dropping_backward(dys.dtype, act, shift is not None)
-        if others
+        lambda driver: driver.bias_act_dropping_backward(dys.dtype, act, biases is not None)
+        if operands
         else driver.dropping(dys.dtype),
-        dys, out, place, rng, threshold, value, others,
+        dys, out, placement, rng, threshold, value, operands,
     )  # fmt: skip
-    return dx, _bias_gradient(backend, dx, shift, bias), dy
+    return dx, _bias_gradient(backend, dx, biases, bias), dy
 
 
 def residual_gradient(dy: ArrayLike, shape: tuple[int, ...]) -> Any:
-    """Return the gradient of a residual of a shape: `dy` itself, or sums of it."""
+    """Return the gradient with respect to a residual of a shape: `dy` itself, or sums of it."""
     backend = backend_of(dy)
     dys = backend.array(dy)
-    return dy if dys.shape == shape else backend.summed(dys, shape)
+    return dy if dys.shape == shape else backend.sum_to(dys, shape)
 
 
-def _bias_gradient(backend: Backend, dx: Array, shift: Array | None, bias: Any) -> Array | None:
-    """Return the sums of dx over what the bias was broadcast along, with the labels of it."""
-    if shift is None:
+def _bias_gradient(backend: Backend, dx: Array, biases: Array | None, bias: Any) -> Array | None:
+    """Return dx summed to the shape of the bias, with the labels of the bias."""
+    if biases is None:
         return None
-    sums = backend.summed(backend.array(dx), shift.shape)
+    sums = backend.sum_to(backend.array(dx), biases.shape)
     return labels.labelled(bias, sums) if labels.has_labels(bias) else sums

@@ -10,25 +10,32 @@ import numpy as np
 from fastdrop_kernels import contract
 
 from .._arrays.dispatch import backend_of, operand_backend_of
-from .._call import plan_cache as repeats
-from .._call.coefficients import EXPRESS, law_of, new_law
+from .._call import plan_cache
+from .._call.coefficients import law_of
 from .._call.elementwise import ElementWise, element_wise
-from .._call.per_element import NO_THRESHOLD, element_wise_each, is_each, probabilities
-from .._check import arguments, placement
+from .._call.per_element import NO_THRESHOLD, is_per_element, probabilities
+from .._check import arguments
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.fill_values import filling
-from .._check.key import AnyRNG, Key, as_key
-from .._check.keywords import MISSING, named, refuse
+from .._check.key import AnyRNG
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
+from .._check.placement import placement_of
 from .._check.shard_offsets import index_of, plain
 
-_DROPOUT = ElementWise(lambda driver, dtype: driver.dropping(dtype), law_of)
+DROPOUT = ElementWise(
+    lambda driver, dtype: driver.dropping(dtype),
+    law_of,
+    per_element=lambda driver, dtype, scaled: driver.dropping_each(dtype, scaled),
+    parameter_is_factor=True,
+)
 _MASKED_FILL = ElementWise(
     lambda driver, dtype: driver.filling(dtype),
     lambda p, dtype, value: (contract.threshold(p), filling(value, dtype)),
+    per_element=lambda driver, dtype, scaled: driver.filling_each(dtype),
 )
 
 
-@named
+@checks_keywords
 def dropout(
     x: ArrayLike,
     p: float | ArrayLike = 0.5,
@@ -128,56 +135,12 @@ def dropout(
     >>> fd.dropout(x, 0.5, rng=42)
     array([2., 2., 0., 0., 0., 0., 2., 0.], dtype=float32)
     """
-    if unknown:
-        refuse("dropout", unknown)
-    # Small calls are mostly Python's time: the usual ones are recognised here and go straight to
-    # compiled code, which looks at the arrays itself and returns 0 if they are not plain.
-    if (
-        type(x) is _ndarray
-        and training is True
-        and noise_shape is None
-        and global_shape is None
-        and type(offset) is int
-        and 0 <= offset < _NEAR
-        and (type(p) is float or (type(p) in _NUMBERS and 0 <= p <= 1))  # type: ignore[operator]
-        and (scale is None or type(scale) is float or type(scale) in _NUMBERS)
-        and (law := _express.get((p, scale, x.dtype)) or _new_law(p, scale, x))  # type: ignore[arg-type]
-    ):
-        run, record_at = law.kernel(x.nbytes), law.record_at
-        if run is not None:
-            y = _empty(x.shape, x.dtype) if out is None else out
-            if type(y) is _ndarray:
-                if type(rng) is Key:
-                    if run(id(x), id(y), record_at, offset, *rng):
-                        return y
-                # A generator moves on only if the call will succeed.
-                elif run(id(x), id(y), record_at, _LOOK, 0, 0):
-                    rng = as_key(rng)  # type: ignore[arg-type]
-                    if run(id(x), id(y), record_at, offset, *rng):
-                        return y
-            del y
-    if x is MISSING:
-        refuse("dropout", unknown, x=x)
-    if is_each(p):
-        return element_wise_each(
-            x,
-            p,
-            lambda driver, dtype: driver.dropping_each(dtype, scale is not None),
-            lambda dtype: law_of(0.0, dtype, scale)[1],
-            scaled=scale is not None,
-            rng=rng,
-            training=training,
-            noise_shape=noise_shape,
-            offset=offset,
-            global_shape=global_shape,
-            out=out,
-        )
-    return element_wise(
-        _DROPOUT, x, p, scale, rng, training, noise_shape, offset, global_shape, out
-    )
+    if unknown or x is MISSING:
+        raise_argument_error("dropout", unknown, x=x)
+    return element_wise(DROPOUT, x, p, scale, rng, training, noise_shape, offset, global_shape, out)
 
 
-@named
+@checks_keywords
 def masked_fill(
     x: ArrayLike,
     p: float | ArrayLike,
@@ -230,26 +193,13 @@ def masked_fill(
     (8,)
     """
     if unknown or x is MISSING or p is MISSING or value is MISSING:
-        refuse("masked_fill", unknown, x=x, p=p, value=value)
-    if is_each(p):
-        return element_wise_each(
-            x,
-            p,
-            lambda driver, dtype: driver.filling_each(dtype),
-            lambda dtype: filling(value, dtype),
-            rng=rng,
-            training=training,
-            noise_shape=noise_shape,
-            offset=offset,
-            global_shape=global_shape,
-            out=out,
-        )
+        raise_argument_error("masked_fill", unknown, x=x, p=p, value=value)
     return element_wise(
         _MASKED_FILL, x, p, value, rng, training, noise_shape, offset, global_shape, out
     )
 
 
-@named
+@checks_keywords
 def dropout_mask(
     shape: ShapeLike,
     p: float | ArrayLike = 0.5,
@@ -300,46 +250,34 @@ def dropout_mask(
     array([1, 1, 0, 0, 0, 0, 1, 0])
     """
     if unknown or shape is MISSING:
-        refuse("dropout_mask", unknown, shape=shape)
-    known = repeats.calls
+        raise_argument_error("dropout_mask", unknown, shape=shape)
+    known = plan_cache.plans
     if type(noise_shape) is list or type(noise_shape) is np.ndarray:
         noise_shape = plain(noise_shape)
     if type(offset) is not int:
         offset = plain(offset)
-    what = repeats.asked_mask(shape, p, noise_shape, offset, global_shape, packed, out, like)
-    if what is not None and (again := known.get(what)):
-        result = again(like, out, rng, offset)
+    key = plan_cache.mask_key(shape, p, noise_shape, offset, global_shape, packed, out, like)
+    if key is not None and (plan := known.get(key)):
+        result = plan(like, out, rng, offset)
         if result is not None:
             return result
     size = arguments.lengths("shape", shape)
-    chance = None if is_each(p) else arguments.probability(p)
-    place = placement.place(size, noise_shape, offset, global_shape, "the mask")
+    chance = None if is_per_element(p) else arguments.probability(p)
+    placement = placement_of(size, noise_shape, offset, global_shape, "the mask")
     name, lies_there = ("out", out) if like is None else ("like", like)
     backend = backend_of(lies_there) if chance is not None else operand_backend_of(lies_there, name)
     near = None if like is None else backend.array(like, "like")
     packed = arguments.flag("packed", packed)
-    threshold, each = NO_THRESHOLD, None
     if chance is None:
-        each = probabilities(p, size, place)
-    else:
-        threshold = contract.threshold(chance)
-    # That another call has the same hash is all that is asked, and it may have had another `out`.
+        each = probabilities(p, size, placement)
+        return backend.mask(size, out, placement, rng, NO_THRESHOLD, near, each, packed)
+    threshold = contract.threshold(chance)
     whole = ((math.prod(size) + 7) // 8,) if packed else size
     fits = out is None or getattr(out, "shape", None) == whole
-    if what is not None and fits and repeats.comes_again(known, what):
-        find = None if packed else index_of(size, place, noise_shape, offset, global_shape)
-        ready = backend.repeatable_mask(size, out, place, threshold, near, packed, find)
-        result = repeats.remember(known, what, ready)(near, out, rng, offset)
+    if key is not None and key not in known and fits:
+        find = None if packed else index_of(size, placement, noise_shape, offset, global_shape)
+        made = backend.mask_plan(size, out, placement, threshold, near, packed, find)
+        result = plan_cache.remember(known, key, made)(near, out, rng, offset)
         if result is not None:
             return result
-    result = backend.mask(size, out, place, rng, threshold, near, each, packed)
-    repeats.succeeded(what)
-    return result
-
-
-_ndarray, _empty = np.ndarray, np.empty
-_express, _new_law = EXPRESS, new_law
-_NEAR, _LOOK = 1 << 62, 1 << 63  # offsets that `express` takes, and one that only asks it
-# What p and scale may be beside floats; a bool is refused. Those that are equal, and hashed alike,
-# are the same number, and have one law.
-_NUMBERS = frozenset((int, np.float64, np.float32, np.float16))
+    return backend.mask(size, out, placement, rng, threshold, near, None, packed)

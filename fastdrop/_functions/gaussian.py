@@ -1,4 +1,7 @@
-"""Gaussian dropout and noise: a normal number for every element, drawn again from the key."""
+"""Gaussian dropout and Gaussian noise: one normal number per element, drawn from the key.
+
+Both are element-wise functions, run by `element_wise`.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,16 @@ from .._call.elementwise import ElementWise, element_wise
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
-from .._check.keywords import MISSING, named, refuse
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 
 
 def rate(p: Any) -> float:
-    """Return a drop probability in [0, 1)."""
-    return arguments.probability(p, below_one=True)  # of which the deviation is finite
+    """Return a drop probability in [0, 1), where the standard deviation is finite."""
+    return arguments.probability(p, below_one=True)
 
 
-def deviation(stddev: Any) -> float:
-    """Return a standard deviation, which is not negative."""
+def standard_deviation(stddev: Any) -> float:
+    """Return a standard deviation, which must not be negative."""
     number = arguments.real("stddev", stddev)
     if number < 0.0:
         raise ValueError(f"stddev={number!r} is negative: give 0 or more")
@@ -34,11 +37,11 @@ _GAUSSIAN_DROPOUT = ElementWise(
 _GAUSSIAN_NOISE = ElementWise(
     lambda driver, dtype: driver.gaussian_adding(dtype),
     lambda stddev, dtype, _: noise_law(stddev, dtype),
-    deviation,
+    standard_deviation,
 )
 
 
-@named
+@checks_keywords
 def gaussian_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -51,10 +54,10 @@ def gaussian_dropout(
     out: Output = None,
     **unknown: NoReturn,
 ) -> Array:
-    """Multiply elements by normal numbers of mean 1 and deviation ``sqrt(p / (1 - p))``.
+    """Multiply elements by normal numbers of mean 1 and standard deviation ``sqrt(p / (1 - p))``.
 
-    That is the deviation of dropout's factors, which are 0 or ``1 / (1 - p)``. Nothing is dropped
-    here. It is linear in `x` for a given key, so **the backward pass is the same call** on the
+    That is the standard deviation of dropout's factors 0 and ``1 / (1 - p)``; no element is
+    dropped. Linear in `x` for a given key, so **the backward pass is the same call** on the
     gradient.
 
     Parameters
@@ -99,13 +102,13 @@ def gaussian_dropout(
     array([1.7722859, 1.1435046, 0.7175346, 0.9605877], dtype=float32)
     """
     if unknown or x is MISSING:
-        refuse("gaussian_dropout", unknown, x=x)
+        raise_argument_error("gaussian_dropout", unknown, x=x)
     return element_wise(
         _GAUSSIAN_DROPOUT, x, p, None, rng, training, noise_shape, offset, global_shape, out
     )
 
 
-@named
+@checks_keywords
 def gaussian_noise(
     x: ArrayLike,
     stddev: float,
@@ -120,14 +123,14 @@ def gaussian_noise(
 ) -> Array:
     """Add normal numbers of mean 0 to elements.
 
-    The gradient with respect to `x` is that of the result, unchanged.
+    The gradient with respect to `x` is the gradient with respect to the result.
 
     Parameters
     ----------
     x : array_like
         As in `dropout`, on the CPU or a GPU.
     stddev : float
-        Standard deviation of the numbers, finite and not negative.
+        Standard deviation of the noise, finite and not negative.
     rng, training, noise_shape, offset, global_shape, out
         As in `gaussian_dropout`.
 
@@ -139,7 +142,7 @@ def gaussian_noise(
     Raises
     ------
     TypeError, ValueError
-        As `dropout`; ValueError also if `stddev` is negative, or too large for what is computed in.
+        As `dropout`; ValueError also if `stddev` is negative, or too large for the compute type.
 
     Notes
     -----
@@ -153,13 +156,13 @@ def gaussian_noise(
     array([ 0.1544572 ,  0.02870092, -0.05649308, -0.00788246], dtype=float32)
     """
     if unknown or x is MISSING or stddev is MISSING:
-        refuse("gaussian_noise", unknown, x=x, stddev=stddev)
+        raise_argument_error("gaussian_noise", unknown, x=x, stddev=stddev)
     return element_wise(
         _GAUSSIAN_NOISE, x, stddev, None, rng, training, noise_shape, offset, global_shape, out
     )
 
 
 def noise_backward(dy: ArrayLike, **settings: Any) -> Array:
-    """Return the gradient of `gaussian_noise`: `dy` itself, if it is an array that is taken."""
+    """Return the gradient of `gaussian_noise`, `dy` itself, or raise for an unsupported `dy`."""
     backend = backend_of(dy)
-    return backend.untouched(dy, backend.array(dy, "dy"), None)
+    return backend.identity(dy, backend.array(dy, "dy"), None)

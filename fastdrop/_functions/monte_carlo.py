@@ -1,4 +1,7 @@
-"""Monte Carlo dropout: the mean and spread of a stochastic function over many passes."""
+"""Monte Carlo dropout: mean and variance of a stochastic function over many passes.
+
+`mc_dropout` derives a key for each pass, calls the user's function, and accumulates the results.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from .._check import arguments, detect, labels
 from .._check.arguments import Array
 from .._check.detect import namespace
 from .._check.key import RNG, Key, as_key
-from .._check.keywords import MISSING, named, refuse
-from .progress import shown_as
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
+from .progress import progress_bar
 
 
 class MonteCarlo(NamedTuple):
-    """What `mc_dropout` returns.
+    """The result of `mc_dropout`.
 
     Attributes
     ----------
@@ -25,7 +28,7 @@ class MonteCarlo(NamedTuple):
     variance : ndarray
         Variance over the passes, in float64, of the same shape.
     samples : ndarray or None
-        All results, pass t at index t of axis 0, if they were asked for.
+        With ``return_samples=True``, all results, pass t at index t of axis 0.
     """
 
     mean: Array
@@ -33,7 +36,7 @@ class MonteCarlo(NamedTuple):
     samples: Array | None
 
 
-@named
+@checks_keywords
 def mc_dropout(
     fn: Callable[..., Any],
     x: Any,
@@ -48,54 +51,54 @@ def mc_dropout(
 ) -> MonteCarlo:
     """Run a stochastic function many times, and return the mean and variance of its results.
 
-    Pass t calls ``fn(x, key.fold_in(t))``, so its result depends on `rng` and t alone: a longer
-    run begins with the passes of a shorter one, and any pass can be had again. A function that
-    drops out more than once derives a key for each: ``key.fold_in(0)``, ``key.fold_in(1)``.
+    Pass t calls ``fn(x, key.fold_in(t))``, so its result depends on `rng` and t only: a longer run
+    begins with the passes of a shorter one, and any pass can be repeated. A function that applies
+    dropout more than once derives a key for each: ``key.fold_in(0)``, ``key.fold_in(1)``.
 
     Parameters
     ----------
     fn : callable
-        ``fn(x, key)`` returns an array of real numbers, each time of the same shape. With
-        `batch_size`, ``fn(x, keys)`` is given several passes' keys, a list, and returns their
-        results along a new axis 0: one call of a matrix product, say, can serve all of them.
+        ``fn(x, key)`` returns an array of real numbers, of the same shape in each pass. With
+        `batch_size`, ``fn(x, keys)`` gets a list of the keys of several passes, and returns their
+        results along a new axis 0, so that one matrix product, for example, serves all of them.
     x : object
-        Handed to `fn` as it is.
+        Passed to `fn` as it is.
     n_samples : int
         Number of passes.
-    rng : Key, int, Generator, numpy.random, or what else `as_key` takes
-        What the passes' keys are derived from, see `as_key`.
+    rng : Key, int, Generator, numpy.random, or anything else that `as_key` takes
+        The passes' keys are derived from it, see `as_key`.
     batch_size : int, optional
-        Hand `fn` the keys of so many passes at once (of fewer, the last time). Each sample is what
-        it is without, if `fn` computes it alike.
+        Number of keys to pass to `fn` at once (the last batch may be smaller). The samples do not
+        change if `fn` computes each of them the same way.
     ddof : int
         The variance is the sum of squared deviations divided by ``n_samples - ddof``: 0 is the
         variance of the passes, as in [1]_, and 1 the unbiased estimate.
     return_samples : bool
-        Whether to keep all results. Without, memory does not grow with `n_samples`.
+        Whether to keep all results. If False, memory does not grow with `n_samples`.
     progress : bool, "rich", "tqdm" or None
-        Show a progress bar, by one of these packages; True takes the one that is installed. None
-        shows one if this takes long, in a terminal where rich is installed.
+        Whether to show a progress bar, or of which package; True takes the one that is installed.
+        None shows a bar of rich, if installed, in a terminal, after one second.
 
     Returns
     -------
     MonteCarlo
         The named tuple ``(mean, variance, samples)``. Mean and variance are accumulated in float64,
-        in the order of the passes, by Welford's method [2]_, which does not cancel. Infinite
-        samples of one sign have that as their mean, and NaN as their variance. Where `fn` returns
-        objects of pandas or xarray, mean and variance have the labels of the first of them.
+        in the order of the passes, by Welford's method [2]_, which avoids cancellation. Infinite
+        samples of one sign have an infinite mean of that sign, and the variance NaN. If `fn`
+        returns objects of pandas or xarray, mean and variance have the labels of the first result.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind or makes no sense, or `fn` returns no real numbers, or
-        another shape than before, or, where samples are kept, another dtype.
+        If an argument is invalid, or `fn` does not return real numbers, or returns another shape
+        than before, or, with ``return_samples=True``, another dtype.
     ImportError
         If the progress bar's package is not installed.
 
     Notes
     -----
-    This is the spread by the weights alone. What is observed scatters by its noise too, whose
-    variance (``1 / tau`` in [1]_) has to be added for an interval of predictions.
+    The variance is that due to the weights only. For prediction intervals, add the variance of the
+    observation noise (``1 / tau`` in [1]_).
 
     References
     ----------
@@ -123,23 +126,23 @@ def mc_dropout(
     True
     """
     if unknown or fn is MISSING or x is MISSING or n_samples is MISSING:
-        refuse("mc_dropout", unknown, fn=fn, x=x, n_samples=n_samples)
+        raise_argument_error("mc_dropout", unknown, fn=fn, x=x, n_samples=n_samples)
     if not callable(fn):
         raise TypeError(f"fn={fn!r} cannot be called: give a function of x and a key")
     n = arguments.whole("n_samples", n_samples, 1)
     size = None if batch_size is None else arguments.whole("batch_size", batch_size, 1)
-    freedom = arguments.whole("ddof", ddof, 0)
-    if freedom >= n:
-        raise ValueError(f"ddof={freedom} leaves nothing of n_samples={n}: give more samples")
+    ddof = arguments.whole("ddof", ddof, 0)
+    if ddof >= n:
+        raise ValueError(f"ddof={ddof} leaves nothing of n_samples={n}: give more samples")
     keep = arguments.flag("return_samples", return_samples)
-    shown = shown_as(progress, "Monte Carlo dropout")
-    spread = _Welford()
+    track = progress_bar(progress, "Monte Carlo dropout")
+    moments = _Welford()
     samples: Any = None
-    like: Any = None  # the first result, of which mean and variance have the labels
-    for t, result in enumerate(shown(_passes(fn, x, n, as_key(rng), size), n)):
+    like: Any = None  # the first result; mean and variance get its labels
+    for t, result in enumerate(track(_passes(fn, x, n, as_key(rng), size), n)):
         like = result if like is None else like
         y = _result(result)
-        spread.add(y)
+        moments.add(y)
         if keep:
             if samples is None:
                 samples = namespace(y).empty((n, *y.shape), y.dtype)
@@ -148,27 +151,27 @@ def mc_dropout(
                     f"fn returned dtype {y.dtype} in pass {t}, before {samples.dtype}: return one"
                 )
             samples[t] = y
-    mean, variance = spread.mean, spread.variance(freedom)
+    mean, variance = moments.mean, moments.variance(ddof)
     if labels.has_labels(like):
         mean, variance = labels.labelled(like, mean), labels.labelled(like, variance)
     return MonteCarlo(mean, variance, samples)
 
 
 def _passes(fn: Callable[..., Any], x: Any, n: int, key: Key, size: int | None) -> Iterator[Any]:
-    """Yield the results of the passes, one by one."""
+    """Yield the result of each pass."""
     if size is None:
         for t in range(n):
             yield fn(x, key.fold_in(t))
         return
     for first in range(0, n, size):
         keys = [key.fold_in(t) for t in range(first, min(first + size, n))]
-        given = fn(x, keys)
-        if labels.has_labels(given):
+        returned = fn(x, keys)
+        if labels.has_labels(returned):
             raise TypeError(
-                f"fn returned a {detect.kind_of(given)} for {len(keys)} keys: return its "
+                f"fn returned a {detect.kind_of(returned)} for {len(keys)} keys: return its "
                 ".to_numpy()"
             )
-        results = _result(given)
+        results = _result(returned)
         if results.shape[:1] != (len(keys),):
             raise ValueError(
                 f"fn returned shape {results.shape} for {len(keys)} keys: with batch_size, axis 0 "
@@ -178,10 +181,10 @@ def _passes(fn: Callable[..., Any], x: Any, n: int, key: Key, size: int | None) 
 
 
 def _result(y: Any) -> Any:
-    """Return a result as an array of real numbers, wherever it lives."""
+    """Return a result as a NumPy or CuPy array of real numbers, or raise TypeError."""
     if not detect.is_cupy(y):
         y = arguments.array(y, "fn's result")
-    # bfloat16 is of kind V to NumPy, and converts all the same.
+    # The dtype of bfloat16 has kind "V", but converts to float64.
     if y.dtype.kind not in "biuf" and not arguments.is_bfloat16(y.dtype):
         raise TypeError(f"fn returned dtype {y.dtype}, and mc_dropout averages real numbers")
     return y
@@ -196,7 +199,7 @@ class _Welford:
         self.deviations: Any = None
 
     def add(self, y: Any) -> None:
-        """Take in a result."""
+        """Add one result."""
         with np.errstate(all="ignore"):
             self._add(y)
 
@@ -204,7 +207,7 @@ class _Welford:
         self.count += 1
         if self.mean is None:
             self.mean = y.astype(np.float64)
-            # Not zeros: what is infinite or NaN in one sample has no variance.
+            # Zeros, except NaN where the first sample is infinite or NaN.
             self.deviations = self.mean - self.mean
             return
         if y.shape != self.mean.shape:
@@ -216,8 +219,8 @@ class _Welford:
         xp = namespace(mean)
         finite = xp.isfinite(mean)
         if xp is not np or not finite.all():
-            # Where the step is infinite or NaN, the mean is not: infinite samples of one sign have
-            # that as their mean, and a step between finite ones may be too large for a number.
+            # The step can overflow or be inf - inf although the mean is a number or an infinity:
+            # then compute the mean as a weighted sum.
             weighted = (
                 self.mean * ((self.count - 1) / self.count) + y.astype(np.float64) / self.count
             )
@@ -225,8 +228,8 @@ class _Welford:
         self.mean = xp.asarray(mean)
         self.deviations += step * (y - mean)
 
-    def variance(self, freedom: int) -> Any:
-        """Return the variance, by that many samples less."""
+    def variance(self, ddof: int) -> Any:
+        """Return the variance with `ddof` degrees of freedom subtracted."""
         with np.errstate(all="ignore"):
-            # NumPy makes numbers of what has no axes.
-            return namespace(self.mean).asarray(self.deviations / (self.count - freedom))
+            # For 0-dimensional arrays the quotient is a NumPy scalar.
+            return namespace(self.mean).asarray(self.deviations / (self.count - ddof))

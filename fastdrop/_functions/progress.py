@@ -1,4 +1,7 @@
-"""Progress bars, by packages that are imported only if one is shown."""
+"""Progress bars of rich or tqdm, which are imported only if a bar is shown.
+
+`mc_dropout` calls `progress_bar`.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,21 @@ from typing import Any, TypeAlias, TypeVar
 from .._check import arguments
 
 _T = TypeVar("_T")
-Shown: TypeAlias = Callable[[Iterable[Any], int], Iterable[Any]]
+# ``(items, number of items) -> items``, with a bar that advances as they are consumed
+Tracked: TypeAlias = Callable[[Iterable[Any], int], Iterable[Any]]
 
 _PACKAGES = ("rich", "tqdm")
-_LONG = 1.0  # seconds
+_DELAY = 1.0  # seconds before a bar of progress=None appears
 
 
-def shown_as(progress: Any, title: str) -> Shown:
-    """Return what wraps so many items in a progress bar of a title, or in none.
+def progress_bar(progress: Any, title: str) -> Tracked:
+    """Return a function that wraps an iterable of n items in a progress bar, or in none.
 
-    `progress` is True, False, the name of a package, or None: by rich where that is installed, in a
-    terminal, if it takes long.
+    `progress` is True, False, or the name of a package. None means a bar of rich, if that is
+    installed and stderr is a terminal, once the loop has run for a second.
     """
     if progress is None:
-        return lambda items, n: _if_it_takes_long(items, n, title)
+        return lambda items, n: _with_delayed_bar(items, n, title)
     if isinstance(progress, str):
         names: tuple[str, ...] = (arguments.choice("progress", progress, _PACKAGES),)
     else:
@@ -44,19 +48,19 @@ def shown_as(progress: Any, title: str) -> Shown:
     raise ImportError(f"progress={progress!r} needs {' or '.join(names)}: pip install {names[0]}")
 
 
-def _if_it_takes_long(items: Iterable[_T], n: int, title: str) -> Iterator[_T]:
+def _with_delayed_bar(items: Iterable[_T], n: int, title: str) -> Iterator[_T]:
     begun, bar = time.monotonic(), None
-    with ExitStack() as end:
+    with ExitStack() as stack:
         for done, item in enumerate(items):
-            if bar is None and time.monotonic() - begun > _LONG:
-                bar = _bar_in_a_terminal(title, n, end)
+            if bar is None and time.monotonic() - begun > _DELAY:
+                bar = _terminal_bar(title, n, stack)
             if bar:
                 bar(done)
             yield item
 
 
-def _bar_in_a_terminal(title: str, n: int, end: ExitStack) -> Any:
-    """Show a bar, to the end, and return what is told how many are done; False if none is shown."""
+def _terminal_bar(title: str, n: int, stack: ExitStack) -> Any:
+    """Show a bar until `stack` closes, and return ``update(done)``; False if none can be shown."""
     if not getattr(sys.stderr, "isatty", bool)():
         return False
     try:
@@ -64,6 +68,6 @@ def _bar_in_a_terminal(title: str, n: int, end: ExitStack) -> Any:
         from rich.progress import Progress
     except ImportError:
         return False
-    bar = end.enter_context(Progress(console=Console(stderr=True), transient=True))
+    bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
     task = bar.add_task(title, total=n)
     return lambda done: bar.update(task, completed=done)

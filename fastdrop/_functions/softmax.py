@@ -1,4 +1,7 @@
-"""Softmax and dropout in one pass: attention's probabilities, made and dropped."""
+"""Softmax and dropout in one pass, as attention applies them to its scores; and the gradient.
+
+The functions check their arguments and call the backend's `softmax` and `softmax_gradient`.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,19 @@ from typing import Any, NoReturn
 
 from .._arrays.dispatch import backend_of
 from .._call.coefficients import law_in
-from .._check import arguments, detect, labels, placement
+from .._check import arguments, detect, labels
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
-from .._check.keywords import MISSING, named, refuse
-from .._check.placement import Place
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
+from .._check.placement import Placement, placement_of
 
 
 def axis_number(value: Any) -> int:
-    """Return the number of an axis, of an array that is not known yet."""
+    """Return an axis as an integer; the array is not known yet."""
     return arguments.integer("axis", value)
 
 
-@named
+@checks_keywords
 def softmax_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -32,37 +35,37 @@ def softmax_dropout(
     out: Output = None,
     **unknown: NoReturn,
 ) -> Array:
-    """Take the softmax along an axis, and drop elements of it at random, in one pass.
+    """Compute the softmax along an axis, and drop elements of it at random, in one pass.
 
-    That is ``dropout(softmax(x, axis), p)``, as attention does to its scores: the same elements are
-    dropped for the same key. Neither mask nor probabilities are stored: the backward,
-    `softmax_dropout_backward`, makes them again from the scores.
+    The result is ``dropout(softmax(x, axis), p)``, as attention computes from its scores, with the
+    same elements dropped for the same key. Neither mask nor probabilities are stored: the backward,
+    `softmax_dropout_backward`, recomputes them from the scores.
 
     Parameters
     ----------
     x : array_like
-        Scores: as in `dropout`, but with one axis at least. What must get no weight, the future in
-        causal attention say, is -inf in them.
+        Scores, as in `dropout`, with at least one axis. Masked positions, such as the future in
+        causal attention, are -inf.
     p : float
         Probability of **dropping** an element, in [0, 1].
     axis : int
-        Axis that the softmax adds up to 1 along.
-    rng : Key, int, Generator, numpy.random, DeviceKey, or what else `as_key` takes
-        As in `dropout`; the backward wants the same key.
+        Axis of the softmax, along which it sums to 1.
+    rng : Key, int, Generator, numpy.random, DeviceKey, or anything else that `as_key` takes
+        As in `dropout`; the backward needs the same key.
     training : bool
-        False gives the softmax alone, in a new array or in `out`.
+        False returns the softmax alone, in a new array or in `out`.
     scale : float, optional
         As in `dropout`.
     offset, global_shape
-        As in `dropout`; the axis must be whole in `x`.
+        As in `dropout`; `x` must contain the whole axis.
     out : ndarray, optional
-        Where to write, as in `dropout`; it may be `x`.
+        Output array, as in `dropout`; it may be `x`.
 
     Returns
     -------
     ndarray
-        As `dropout`. Along the axis, what was not dropped is ``exp(x - max(x))`` times ``scale /
-        sum(exp(x - max(x)))``.
+        As `dropout`. Kept elements are ``exp(x - max(x))`` times
+        ``scale / sum(exp(x - max(x)))``, with max and sum along the axis.
 
     Raises
     ------
@@ -73,13 +76,12 @@ def softmax_dropout(
 
     Notes
     -----
-    Of the half types, float32 is computed with: each element is rounded once, after it is scaled.
-    exp is right to within 1 unit in the last place; sums are made in an order that depends on
-    nothing but the length of the axis. A place of -inf becomes +0.0, and so does
-    everything along the axis where all of it is -inf: what may attend to nothing gets nothing. NaN
-    or +inf make NaN of all that is kept along the axis.
+    The half types are computed in float32; each element is rounded once, after scaling. exp is
+    accurate to 1 ulp. The order of summation depends on the length of the axis only. An element of
+    -inf gives +0.0; where all elements along the axis are -inf, all results are +0.0. A NaN or
+    +inf makes all kept elements along the axis NaN.
 
-    Contiguous arrays are the quick way, with the last axis; others are copied piece by piece.
+    Contiguous arrays with the last axis are the fastest case; other layouts are copied in chunks.
 
     References
     ----------
@@ -98,14 +100,14 @@ def softmax_dropout(
            [0. , 0. , 0.5, 0. ]], dtype=float32)
     """
     if unknown or x is MISSING:
-        refuse("softmax_dropout", unknown, x=x)
+        raise_argument_error("softmax_dropout", unknown, x=x)
     backend = backend_of(x)
     xs = backend.array(x)
-    law = _law(xs, p, axis, rng, training, scale, offset, global_shape)
-    return backend.softmax(xs, out, *law)
+    call = _checked_call(xs, p, axis, rng, training, scale, offset, global_shape)
+    return backend.softmax(xs, out, *call)
 
 
-@named
+@checks_keywords
 def softmax_dropout_backward(
     dy: ArrayLike,
     x: ArrayLike,
@@ -120,22 +122,22 @@ def softmax_dropout_backward(
     out: Output = None,
     **unknown: NoReturn,
 ) -> Array:
-    """Return the gradient of `softmax_dropout` by its scores.
+    """Return the gradient of `softmax_dropout` with respect to its scores.
 
-    The softmax s is made again from the scores, and the mask from the key. With g the gradient that
-    dropout lets through, ``scale * dy`` where it kept and 0 where it dropped, this is
-    ``s * (g - sum(g * s))``, the sum along the axis.
+    The softmax s is recomputed from the scores, and the mask from the key. With g the gradient of
+    the softmax, ``scale * dy`` where kept and 0 where dropped, the result is
+    ``s * (g - sum(g * s))``, with the sum along the axis.
 
     Parameters
     ----------
     dy : array_like
-        Gradient of the result: of the shape and dtype of `x`, and where `x` is.
+        Gradient with respect to the result: of the shape and dtype of `x`, on its device.
     x : array_like
         The scores that the forward was given.
     p, axis, rng, training, scale, offset, global_shape
         Those of the forward.
     out : ndarray, optional
-        Where to write, as in `dropout`; it may be `dy` or `x`.
+        Output array, as in `dropout`; it may be `dy` or `x`.
 
     Returns
     -------
@@ -145,12 +147,12 @@ def softmax_dropout_backward(
     Raises
     ------
     TypeError, ValueError
-        As `softmax_dropout`; also if `dy` and `x` are not alike.
+        As `softmax_dropout`; also if shape, dtype or device of `dy` and `x` differ.
 
     Notes
     -----
-    As of `softmax_dropout`. The gradient of a score of -inf is 0; where all along the axis is -inf,
-    it is +0.0 whatever `dy` is.
+    As for `softmax_dropout`. The gradient of a score of -inf is 0; where all scores along the axis
+    are -inf, it is +0.0 whatever `dy` is.
 
     Examples
     --------
@@ -161,17 +163,17 @@ def softmax_dropout_backward(
     array([ 0.375, -0.125, -0.125, -0.125])
     """
     if unknown or dy is MISSING or x is MISSING:
-        refuse("softmax_dropout_backward", unknown, dy=dy, x=x)
+        raise_argument_error("softmax_dropout_backward", unknown, dy=dy, x=x)
     backend = backend_of(x)
     xs = backend.array(x)
-    law = _law(xs, p, axis, rng, training, scale, offset, global_shape)
+    call = _checked_call(xs, p, axis, rng, training, scale, offset, global_shape)
     if not backend.is_like(backend_of(dy)):
         raise TypeError(
             f"dy is a {detect.kind_of(dy)}, and x a {detect.kind_of(x)}: bring one to where "
             "the other is"
         )
     gradient = backend.array(dy, "dy")
-    labels.refuse_other_labels(dy, x, "dy", "x")
+    labels.reject_other_labels(dy, x, "dy", "x")
     for name, ours, its in (
         ("dtype", gradient.dtype, xs.dtype),
         ("shape", gradient.shape, xs.shape),
@@ -179,10 +181,10 @@ def softmax_dropout_backward(
         if ours != its:
             kind = TypeError if name == "dtype" else ValueError
             raise kind(f"dy has {name} {ours}, and x has {its}: give a dy of that")
-    return backend.softmax_gradient(xs, gradient, out, *law)
+    return backend.softmax_gradient(xs, gradient, out, *call)
 
 
-def _law(
+def _checked_call(
     x: Array,
     p: Any,
     axis: Any,
@@ -191,11 +193,11 @@ def _law(
     scale: Any,
     offset: Offset,
     global_shape: ShapeLike | None,
-) -> tuple[int, Place, AnyRNG, int, Array]:
-    """Return the axis, where x lies in its mask, the key, the threshold, and the factor."""
+) -> tuple[int, Placement, AnyRNG, int, Array]:
+    """Return axis, placement, rng, threshold and scale factor of a call, or raise."""
     threshold, factor, rng = law_in(training, arguments.probability(p), x.dtype, scale, rng)
     axis = arguments.axis(axis, x.ndim)
-    place = placement.place(x.shape, None, offset, global_shape)
+    placement = placement_of(x.shape, None, offset, global_shape)
     if global_shape is not None:
         full = arguments.lengths("global_shape", global_shape)
         if full[axis] != x.shape[axis]:
@@ -203,4 +205,4 @@ def _law(
                 f"x has length {x.shape[axis]} along axis {axis}, and global_shape={full} has "
                 f"{full[axis]}: a softmax needs the whole axis, so cut along others"
             )
-    return axis, place, rng, threshold, factor
+    return axis, placement, rng, threshold, factor

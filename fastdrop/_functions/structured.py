@@ -1,4 +1,7 @@
-"""Dropout of whole parts of a batch: channels, and samples."""
+"""Structured dropout: whole channels (`feature_dropout`), or whole samples (`drop_path`).
+
+Both are `dropout` with a noise shape.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import functools
 from typing import Any, NoReturn
 
 from .._arrays.dispatch import axes_of
+from .._call.elementwise import element_wise
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
-from .._check.keywords import MISSING, named, refuse
-from .dropout import dropout
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
+from .dropout import DROPOUT
 
 _FIRST, _LAST = "channels_first", "channels_last"
 _ROW, _BATCH = "row", "batch"
@@ -29,9 +33,9 @@ def path_mode(value: Any) -> str:
 def channels(
     function: str, x: Any, data_format: Any, training: Any, name: str = "x"
 ) -> tuple[int | None, ...] | None:
-    """Return the noise shape of decisions that each channel of each sample shares.
+    """Return the noise shape with one decision for each channel of each sample.
 
-    None in evaluation, where nothing is decided: arrays of any shape are taken then.
+    None in evaluation, where arrays of any shape are accepted.
     """
     first = data_format_name(data_format) == _FIRST
     if training is not True and not arguments.in_training(training):
@@ -51,7 +55,7 @@ def _channels(axes: int, first: bool) -> tuple[int | None, ...]:
     return (None, None, *inner) if first else (None, *inner, None)
 
 
-@named
+@checks_keywords
 def feature_dropout(
     x: ArrayLike,
     p: float | ArrayLike = 0.5,
@@ -66,16 +70,17 @@ def feature_dropout(
 ) -> Array:
     """Drop whole channels of each sample at random, and scale the others.
 
-    Neighbours in a feature map are alike, and dropping one of them removes little; so each channel
-    of each sample is kept or dropped as a whole. This is `dropout` with the `noise_shape`
+    Neighbouring elements of a feature map are correlated, so dropping single ones removes little
+    information. Each channel of each sample is kept or dropped as a whole instead. This is
+    `dropout` with the `noise_shape`
     ``(None, None, 1, ...)``, or ``(None, 1, ..., None)`` for channels last, and **the backward pass
     is the same call** on the gradient.
 
     Parameters
     ----------
     x : array_like
-        Samples along axis 0, channels along axis 1 or the last, and any number of other axes. A
-        sample alone needs an axis before its own: ``x[None]``.
+        Samples along axis 0, channels along axis 1 or the last, and any number of other axes. For
+        a single sample, pass ``x[None]``.
     p : float or array_like
         Probability of **dropping** a channel, in [0, 1]; an array broadcasts to
         ``(N, C, 1, ...)``, or ``(N, 1, ..., C)`` for channels last.
@@ -116,20 +121,12 @@ def feature_dropout(
            [2., 0., 2.]], dtype=float32)
     """
     if unknown or x is MISSING:
-        refuse("feature_dropout", unknown, x=x)
-    return dropout(
-        x,
-        p,
-        rng=rng,
-        training=training,
-        noise_shape=channels("feature_dropout", x, data_format, training),
-        offset=offset,
-        global_shape=global_shape,
-        out=out,
-    )
+        raise_argument_error("feature_dropout", unknown, x=x)
+    noise_shape = channels("feature_dropout", x, data_format, training)
+    return element_wise(DROPOUT, x, p, None, rng, training, noise_shape, offset, global_shape, out)
 
 
-@named
+@checks_keywords
 def drop_path(
     x: ArrayLike,
     p: float | ArrayLike = 0.5,
@@ -157,10 +154,10 @@ def drop_path(
         Probability of **dropping** a sample's path, in [0, 1]; an array broadcasts to
         ``(N, 1, ...)``, or to ones for a batch.
     mode : {"row", "batch"}
-        Whether each sample is decided on by itself, or the batch as a whole.
+        Whether there is a decision for each sample, or one for the whole batch.
     scale_by_keep : bool
-        Whether kept paths are scaled by ``1 / (1 - p)``. False leaves them as they are, and is for
-        nets that are scaled by ``1 - p`` at test time, as in [1]_.
+        Whether kept paths are scaled by ``1 / (1 - p)``. False is for networks that are scaled by
+        ``1 - p`` at test time, as in [1]_.
     rng, training, out
         As in `dropout`.
     offset, global_shape
@@ -196,19 +193,11 @@ def drop_path(
            [2., 2.]], dtype=float32)
     """
     if unknown or x is MISSING:
-        refuse("drop_path", unknown, x=x)
+        raise_argument_error("drop_path", unknown, x=x)
     by_row = path_mode(mode) == _ROW
     axes = axes_of(x)
     if by_row and not axes and arguments.in_training(training):
         raise ValueError('x has no axes, and mode="row" needs one of samples: give mode="batch"')
-    return dropout(
-        x,
-        p,
-        rng=rng,
-        training=training,
-        scale=None if arguments.flag("scale_by_keep", scale_by_keep) else 1.0,
-        noise_shape=(None, *(1,) * (axes - 1))[:axes] if by_row else (1,) * axes,
-        offset=offset,
-        global_shape=global_shape,
-        out=out,
-    )
+    scale = None if arguments.flag("scale_by_keep", scale_by_keep) else 1.0
+    noise_shape = (None, *(1,) * (axes - 1))[:axes] if by_row else (1,) * axes
+    return element_wise(DROPOUT, x, p, scale, rng, training, noise_shape, offset, global_shape, out)

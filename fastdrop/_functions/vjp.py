@@ -1,7 +1,8 @@
 """Functions that return their result and its backward: ``y, backward = dropout_vjp(x, p)``.
 
-One mechanism makes all of them: the function is called with a key that is resolved once, and its
-gradient is tied to that key. A row of the list at the end says what a function's gradient is.
+`_vjp_of` derives each of them from a public function: it calls the function with a key that is
+resolved once, and binds the gradient to that key. The list at the end names each function's
+gradient.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from .._arrays.dispatch import backend_of
 from .._check import detect
 from .._check.arguments import Array, in_training
-from .._check.key import Deferred, Key, KeyOnDevice, as_key
+from .._check.key import Key, KeyOnDevice, LazyKey, as_key
 from .alpha import (
     alpha_dropout,
     alpha_dropout_backward,
@@ -33,18 +34,19 @@ from .structured import drop_path, feature_dropout
 P = ParamSpec("P")
 _Arguments = tuple[Any, ...]
 _Keywords = dict[str, Any]
-# ``(x, args, keywords) -> gradient``: the forward was ``function(x, *args, **keywords)``, with the
-# key as `rng`, and ``gradient(dy, **out)`` is its backward. It holds x only if it reads it.
+# ``(x, args, keywords) -> gradient``: for the forward ``function(x, *args, **keywords)``, with the
+# resolved key as `rng`, returns its backward ``gradient(dy, **out)``. That references x only if it
+# reads x.
 _GradientOf = Callable[[Any, _Arguments, _Keywords], Callable[..., Any]]
 
-_DOC = """Return ``{name}(...)``, and the backward of this very call.
+_DOC = """Return ``{name}(...)`` and the backward of this call.
 
-    For loops that keep a closure for the backward pass, and for backwards in any order.
+    For training loops that keep a closure for the backward pass, and for backwards in any order.
 
     Parameters
     ----------
     x, ...
-        Those of `{name}`. `rng` is resolved once, so that None and a Generator serve, too.
+        Those of `{name}`. `rng` is resolved once, so None and a Generator work too.
 
     Returns
     -------
@@ -72,41 +74,41 @@ _DOC = """Return ``{name}(...)``, and the backward of this very call.
     """
 
 
-def _tied(
+def _vjp_of(
     function: Callable[P, Array],
     gradient_of: _GradientOf,
     example: str = "0.5",
-    gradient: str = "the gradient by x",
+    gradient: str = "the gradient with respect to x",
     held: str = "no array",
     more_axes: str = "",
     floats: bool = True,
 ) -> Callable[P, tuple[Array, Backward]]:
-    """Return the ``_vjp`` of a function.
+    """Return the ``_vjp`` form of a function.
 
-    `held` says in the docstring what the gradient reads of the call's arrays, and `floats` whether
-    it takes no gradients but of floats.
+    `example` to `more_axes` complete the docstring; `held` names the arrays that the backward
+    reads. `floats` says whether dy must have a floating-point dtype.
     """
     reads = held != "no array"
 
     def vjp(*args: P.args, **keywords: P.kwargs) -> tuple[Array, Backward]:
         given: _Keywords = dict(keywords)
         rng, training = given.pop("rng", None), given.pop("training", True)
-        # Else it is resolved by the function, after all that may be refused has been checked.
+        # A generator is asked by the function, after all checks.
         is_key = isinstance(rng, Key | KeyOnDevice)
-        deferred: Any = rng if is_key else Deferred(lambda: as_key(rng))
+        lazy_key: Any = rng if is_key else LazyKey(lambda: as_key(rng))
         if not in_training(training):
-            deferred = None
+            lazy_key = None
         if reads:
-            _refuse_to_write_over(name, given.get("out"), *args, *given.values())
-        else:  # what the caller does to them before the backward must not change it
+            _reject_shared_out(name, given.get("out"), *args, *given.values())
+        else:  # copied, because the caller may change lists and arrays before the backward
             args = tuple([args[0], *map(_copied, args[1:])]) if args else args  # type: ignore[assignment]
             given = {key: v if key in ("x", "out") else _copied(v) for key, v in given.items()}
-        y = function(*args, **given, rng=deferred, training=training)
-        if isinstance(deferred, Deferred):
-            deferred = deferred.key()
+        y = function(*args, **given, rng=lazy_key, training=training)
+        if isinstance(lazy_key, LazyKey):
+            lazy_key = lazy_key.key()
         given.pop("out", None)
         x, rest = (args[0], args[1:]) if args else (given.pop("x"), ())
-        call = {**given, "rng": deferred, "training": training}
+        call = {**given, "rng": lazy_key, "training": training}
         shape = y.shape if hasattr(y, "shape") else np.shape(y)
         return y, Backward(gradient_of(x, rest, call), shape, floats)
 
@@ -128,20 +130,20 @@ def _tied(
 
 
 def _copied(argument: Any) -> Any:
-    """Return a copy of what can be changed: an array or a list of p, or of lengths."""
+    """Return a copy of a list or an array (of p, or of lengths); other arguments as they are."""
     if type(argument) is list:
         return list(argument)
     return argument.copy() if isinstance(argument, np.ndarray) else argument
 
 
-def _refuse_to_write_over(name: str, out: Any, *arrays: Any) -> None:
-    """Refuse an `out` that shares memory with what the backward has to read."""
+def _reject_shared_out(name: str, out: Any, *arrays: Any) -> None:
+    """Raise ValueError if `out` shares memory with an array that the backward reads."""
     if out is None:
         return
     written = backend_of(out)
     for array in arrays:
         if array is out and sum(other is out for other in arrays) == 1:
-            continue  # `out` itself, among the keywords
+            continue  # the keyword `out` itself
         if isinstance(array, np.ndarray) or detect.on_gpu(array):
             backend = backend_of(array)
             theirs = backend.addresses(backend.array(array))
@@ -153,7 +155,7 @@ def _refuse_to_write_over(name: str, out: Any, *arrays: Any) -> None:
 
 
 def _by(backward: Callable[..., Any]) -> _GradientOf:
-    """Return the gradient of a function whose backward takes dy in the place of x."""
+    """Return the gradient of a function whose backward takes dy in place of x."""
 
     def gradient_of(x: Any, args: _Arguments, keywords: _Keywords) -> Callable[..., Any]:
         return lambda dy, **out: backward(dy, *args, **keywords, **out)
@@ -183,7 +185,7 @@ def _of_epilogue(x: Any, args: _Arguments, keywords: _Keywords) -> Callable[...,
     read = None if given.get("act", "identity") == "identity" else x  # its derivative is 1
 
     def gradients(dy: Any, **out: Any) -> tuple[Array, Array | None, Any]:
-        # Before dy, which may be `out`, is written over.
+        # First, because `out` may be dy.
         dresidual = None if shape is None else residual_gradient(dy, shape)
         dx, dbias, _ = bias_act_dropout_add_backward(
             dy, dy if read is None else read, **given, **out
@@ -193,21 +195,21 @@ def _of_epilogue(x: Any, args: _Arguments, keywords: _Keywords) -> Callable[...,
     return gradients
 
 
-dropout_vjp = _tied(dropout, _by(dropout))
-masked_fill_vjp = _tied(masked_fill, _of_fill, "0.5, 7.0", floats=False)
-feature_dropout_vjp = _tied(feature_dropout, _by(feature_dropout))
-drop_path_vjp = _tied(drop_path, _by(drop_path))
-drop_block2d_vjp = _tied(drop_block2d, _by(drop_block2d), "0.1, 3", more_axes=", 8, 8")
-drop_block3d_vjp = _tied(drop_block3d, _by(drop_block3d), "0.1, 3", more_axes=", 8, 8, 8")
-alpha_dropout_vjp = _tied(alpha_dropout, _by(alpha_dropout_backward))
-feature_alpha_dropout_vjp = _tied(feature_alpha_dropout, _by(feature_alpha_dropout_backward))
-gaussian_dropout_vjp = _tied(gaussian_dropout, _by(gaussian_dropout))
-gaussian_noise_vjp = _tied(gaussian_noise, _of_noise, "0.1")
-softmax_dropout_vjp = _tied(softmax_dropout, _of_softmax, held="the scores x, by reference")
-bias_act_dropout_add_vjp = _tied(
+dropout_vjp = _vjp_of(dropout, _by(dropout))
+masked_fill_vjp = _vjp_of(masked_fill, _of_fill, "0.5, 7.0", floats=False)
+feature_dropout_vjp = _vjp_of(feature_dropout, _by(feature_dropout))
+drop_path_vjp = _vjp_of(drop_path, _by(drop_path))
+drop_block2d_vjp = _vjp_of(drop_block2d, _by(drop_block2d), "0.1, 3", more_axes=", 8, 8")
+drop_block3d_vjp = _vjp_of(drop_block3d, _by(drop_block3d), "0.1, 3", more_axes=", 8, 8, 8")
+alpha_dropout_vjp = _vjp_of(alpha_dropout, _by(alpha_dropout_backward))
+feature_alpha_dropout_vjp = _vjp_of(feature_alpha_dropout, _by(feature_alpha_dropout_backward))
+gaussian_dropout_vjp = _vjp_of(gaussian_dropout, _by(gaussian_dropout))
+gaussian_noise_vjp = _vjp_of(gaussian_noise, _of_noise, "0.1")
+softmax_dropout_vjp = _vjp_of(softmax_dropout, _of_softmax, held="the scores x, by reference")
+bias_act_dropout_add_vjp = _vjp_of(
     bias_act_dropout_add,
     _of_epilogue,
     'None, "relu"',
-    "the tuple of the gradients by x, bias and residual, None for those that were not given",
+    "the tuple of the gradients with respect to x, bias and residual (None if not given)",
     "x and the bias, by reference",
 )

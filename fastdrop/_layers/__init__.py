@@ -1,1 +1,1 @@
-"""The layers: modes, keys, settings, and what a forward leaves for its backward."""
+"""The layers: mode, key, settings, and the history of forwards that backwards need."""

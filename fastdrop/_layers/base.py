@@ -14,8 +14,8 @@ from typing import Any, ClassVar, TypeVar
 from .._check import arguments, detect
 from .._check.arguments import Training
 from .._check.key import RNG, Key, as_key
-from .._check.keywords import MISSING, refuse
-from .history import Memories, Memory, Run, Turn
+from .._check.keywords import MISSING, raise_argument_error
+from .history import ForwardKey, ForwardRun, History, ThreadHistory
 from .settings import Absent, Setting, Settings, from_config, kept, shown, to_config
 
 _L = TypeVar("_L", bound="Layer")
@@ -29,7 +29,7 @@ class Layer:
     """
 
     # So that an attribute that no layer has cannot be set by mistake.
-    __slots__ = ("__weakref__", "_key", "_memories", "_numbers", "_settings", "_training")
+    __slots__ = ("__weakref__", "_key", "_history", "_numbers", "_settings", "_training")
 
     _declared: ClassVar[Mapping[str, Setting[Any]]] = {}
 
@@ -47,17 +47,17 @@ class Layer:
 
     def __init__(self, rng: RNG, unknown: Mapping[str, Any], **settings: Any) -> None:
         if unknown:
-            refuse(self._public_name(), unknown)
+            raise_argument_error(self._public_name(), unknown)
         declared = self._declared
         for name, value in settings.items():
             setting = declared[name]
             if value is not setting.default:
                 if value is MISSING:
-                    refuse(self._public_name(), unknown, **settings)
+                    raise_argument_error(self._public_name(), unknown, **settings)
                 settings[name] = kept(setting.check(value))
         self._settings, self._key = Settings(settings), as_key(rng)
         self._numbers = itertools.count()  # the next is taken atomically
-        self._memories, self._training = Memories(), True
+        self._history, self._training = History(), True
 
     keep_prob = Absent("p is the probability of dropping, 1 - keep_prob")
     rate = Absent("p is the probability of dropping")
@@ -137,16 +137,16 @@ class Layer:
             If `n` is not an integer, or negative.
         """
         number = next(self._numbers) if n is None else arguments.whole("n", n, 0)
-        memory = self._memories.own()
-        before, epoch = (memory.fixed, memory.runs, memory.last), memory.epoch
-        memory.fixed, memory.runs, memory.last = self._key.advanced(number), [], None
+        history = self._history.of_this_thread()
+        before, epoch = (history.fixed, history.runs, history.last), history.epoch
+        history.fixed, history.runs, history.last = self._key.advanced(number), [], None
         try:
             yield self
         finally:
-            memory = self._memories.own()
-            memory.fixed, memory.runs, memory.last = before
-            if memory.epoch is not epoch:  # all was forgotten meanwhile
-                memory.clear(memory.epoch)
+            history = self._history.of_this_thread()
+            history.fixed, history.runs, history.last = before
+            if history.epoch is not epoch:  # all was forgotten meanwhile
+                history.clear(history.epoch)
 
     def state_dict(self) -> dict[str, int]:
         """Return what has to be saved so that a resumed run draws the same masks.
@@ -204,14 +204,14 @@ class Layer:
 
     def forget(self) -> None:
         """Forget the forwards of all threads that have not gone back; the count stays."""
-        self._memories.forget()
+        self._history.forget()
 
     def _mode(self, training: Training | None) -> bool:
         return self._training if training is None else arguments.in_training(training)
 
-    def _turn(self, memory: Memory) -> Turn:
+    def _next_key(self, history: ThreadHistory) -> ForwardKey:
         """Return the key of the next forward, which takes its number when it is asked for."""
-        return Turn(self._key, self._numbers, memory.fixed)
+        return ForwardKey(self._key, self._numbers, history.fixed)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy needs: of the forwards to go back, those of this thread."""
@@ -226,7 +226,7 @@ class Layer:
             "key": self._key,
             "forwards": self.forwards,
             "training": self._training,
-            "memory": self._memories.own(),
+            "history": self._history.of_this_thread(),
             "others": others,
         }
 
@@ -234,8 +234,8 @@ class Layer:
         """Make a copy of what `__getstate__` returned."""
         self._settings, self._key = state["settings"], state["key"]
         self._numbers, self._training = itertools.count(state["forwards"]), state["training"]
-        self._memories = Memories()
-        self._memories.own().take_over(state["memory"])
+        self._history = History()
+        self._history.of_this_thread().copy_from(state["history"])
         for name, value in state["others"].items():
             setattr(self, name, value)
 
@@ -267,18 +267,22 @@ class PairedLayer(Layer):
     __slots__ = ()
 
     @property
-    def _pending(self) -> list[Run]:
+    def _pending(self) -> list[ForwardRun]:
         """The forwards of this thread that have not gone back."""
-        return self._memories.own().runs
+        return self._history.of_this_thread().runs
 
-    def _remember(
+    def _record(
         self,
-        memory: Memory,
-        turn: Turn,
+        history: ThreadHistory,
+        forward_key: ForwardKey,
         shape: tuple[int, ...],
         settings: Settings,
         kept: tuple[Any, ...] = (),
         more: Any = None,
     ) -> None:
-        turn.key()  # nothing was drawn of an empty array
-        memory.remember(Run(turn.number, shape, turn.base, settings, kept, more, turn.step))
+        forward_key.key()  # nothing was drawn of an empty array
+        history.record(
+            ForwardRun(
+                forward_key.number, shape, forward_key.base, settings, kept, more, forward_key.step
+            )
+        )

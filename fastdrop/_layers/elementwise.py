@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from .._call.per_element import chances
+from .._call.per_element import checked_p
 from .._check import arguments, placement
 from .._check.arguments import ArrayLike, NoiseShape
 from .._check.key import RNG
-from .._check.keywords import named
+from .._check.keywords import checks_keywords
 from .._functions.alpha import alpha_dropout, alpha_dropout_backward
 from .._functions.dropout import dropout
-from .._functions.gaussian import deviation, gaussian_dropout, gaussian_noise, noise_backward, rate
+from .._functions.gaussian import (
+    gaussian_dropout,
+    gaussian_noise,
+    noise_backward,
+    rate,
+    standard_deviation,
+)
 from .function_layer import FunctionLayer
-from .settings import Setting, Settings
+from .settings import Setting
 
 
 def _scale(value: Any) -> float | None:
@@ -35,7 +41,7 @@ class _PlacedByP(_Placed):
 
     p = Setting(arguments.probability)
 
-    @named
+    @checks_keywords
     def __init__(
         self,
         p: float = 0.5,
@@ -117,11 +123,11 @@ class Dropout(_Placed):
 
     __slots__ = ()
 
-    p = Setting(chances)
+    p = Setting(checked_p)
     scale = Setting(_scale, default=None)
     _function = staticmethod(dropout)
 
-    @named
+    @checks_keywords
     def __init__(
         self,
         p: float | ArrayLike = 0.5,
@@ -133,12 +139,6 @@ class Dropout(_Placed):
         **unknown: NoReturn,
     ) -> None:
         super().__init__(rng, unknown, p=p, noise_shape=noise_shape, scale=scale, inplace=inplace)
-
-    def _plain(self, settings: Settings) -> tuple[float, float | None] | None:
-        p = settings["p"]
-        if type(p) is not float or settings["noise_shape"] is not None or settings["inplace"]:
-            return None
-        return p, settings["scale"]
 
 
 class AlphaDropout(_PlacedByP):
@@ -237,11 +237,11 @@ class GaussianNoise(_Placed):
 
     __slots__ = ()
 
-    stddev = Setting(deviation)
+    stddev = Setting(standard_deviation)
     _function = staticmethod(gaussian_noise)
     _backward_function = staticmethod(noise_backward)
 
-    @named
+    @checks_keywords
     def __init__(
         self,
         stddev: float,

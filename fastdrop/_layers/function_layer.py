@@ -11,17 +11,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._call.coefficients import EXPRESS
 from .._check import arguments, detect
 from .._check.arguments import Array, ArrayLike, Training
-from .._check.key import Deferred, Key
+from .._check.key import Key, LazyKey
 from .._functions.backward import Backward
 from .base import PairedLayer
-from .history import Memory, Run, Turn
-from .settings import Prepared, Setting, Settings, keep_prepared
+from .history import ForwardKey, ForwardRun, ThreadHistory
+from .settings import Plans, Setting, Settings, keep_plan
 
-_WORD = (1 << 64) - 1
-_ndarray, _empty = np.ndarray, np.empty
+_ndarray = np.ndarray
 
 
 class FunctionLayer(PairedLayer):
@@ -55,50 +53,39 @@ class FunctionLayer(PairedLayer):
             A new array of the shape and dtype of `x`; `x` if the layer is `inplace`, and in
             evaluation.
         """
-        settings, memory = self._settings, self._memories.own()
+        settings, memory = self._settings, self._history.of_this_thread()
         training = self._training if training is None else arguments.in_training(training)
         if training and type(x) is _ndarray and memory.fixed is None:
-            y = self._quickly(x, memory, settings)
+            y = self._by_plan(x, memory, settings)
             if y is not None:
                 return y
         if not training:
             return self._function(x, rng=None, training=False, **settings.arguments)
-        return self._drop(x, memory, self._turn(memory))
+        return self._drop(x, memory, self._next_key(memory))
 
     __call__ = forward
 
-    def _quickly(self, x: Any, memory: Memory, settings: Settings) -> Array | None:
-        """Make a call like an earlier one; None for what has to go the long way.
-
-        A plain call of `dropout` goes straight to compiled code, as it does from there, and others
-        to what was prepared for them.
-        """
-        law, key = settings.laws.get(x.dtype), self._key
-        y: Array | None = None
-        if law is not None and x.flags.c_contiguous:
-            run = law.kernel(x.nbytes)
-            if run is None:
-                return None
-            y, n = _empty(x.shape, law.dtype), next(self._numbers)
-            if not run(id(x), id(y), law.record_at, 0, key[0], (key[1] + n) & _WORD):
-                y = None
-        else:
-            again = settings.forwards.get((x.shape, x.strides, x.dtype))
-            out = x if settings["inplace"] else None
-            if again is None or not (out is None or x.flags.writeable):
-                return None
-            n = next(self._numbers)
-            y = again(x, out, key.advanced(n), 0)
+    def _by_plan(self, x: Array, memory: ThreadHistory, settings: Settings) -> Array | None:
+        """Make a call whose plan is known; None if there is none."""
+        plans, key = settings.forward_plans, self._key
+        plan = plans.get(x.dtype) or plans.get((x.shape, x.strides, x.dtype))
+        out = x if settings.inplace else None
+        if plan is None or not (out is None or x.flags.writeable):
+            return None
+        n = next(self._numbers)
+        y: Array | None = plan(x, out, key, 0, n)
+        if y is None and (plan := plans.get((x.shape, x.strides, x.dtype))) is not None:
+            y = plan(x, out, key, 0, n)
         if y is None:
-            return self._drop(x, memory, Turn(key, iter((n,))))
-        memory.remember_plain(n, y.shape, key, settings)
+            return self._drop(x, memory, ForwardKey(key, iter((n,))))
+        memory.record_plain(n, y.shape, key, settings)
         return y
 
-    def _drop(self, x: ArrayLike, memory: Memory, turn: Turn) -> Array:
+    def _drop(self, x: ArrayLike, memory: ThreadHistory, turn: ForwardKey) -> Array:
         """Apply the function in training, and remember that."""
         settings = self._settings
         out = {}
-        if settings["inplace"]:
+        if settings.inplace:
             if not (isinstance(x, _ndarray) or detect.on_gpu(x)):
                 raise TypeError(
                     f"x is a {detect.kind_of(x)}, and a layer with inplace=True writes to it: "
@@ -106,13 +93,9 @@ class FunctionLayer(PairedLayer):
                 )
             out = {"out": x}
         y = self._function(x, rng=turn, training=True, **settings.arguments, **out)
-        self._remember(memory, turn, y.shape, settings)
-        self._learn(x, turn, settings, settings.forwards)
+        self._record(memory, turn, y.shape, settings)
+        self._learn(x, turn, settings.forward_plans)
         return y
-
-    def _plain(self, settings: Settings) -> tuple[float, float | None] | None:
-        """Return p and scale where forward and backward are plain calls of `dropout`."""
-        return None
 
     def backward(self, dy: ArrayLike) -> Array:
         """Return the gradient of this thread's last training forward that has not yet gone back.
@@ -139,51 +122,41 @@ class FunctionLayer(PairedLayer):
         ValueError
             If `dy` has another shape than that forward's output.
         """
-        memory = self._memories.own()
+        memory = self._history.of_this_thread()
         if not memory.runs:
             return self._in_evaluation(dy)
         run = memory.runs[-1]
         if type(dy) is _ndarray and run.step and dy.shape == run.shape:
-            dx = self._quickly_back(dy, run)
+            dx = self._back_by_plan(dy, run)
             if dx is not None:
-                memory.went_back()
+                memory.pop_last()
                 return dx
         run.check(dy)
-        last = run.last_key()
-        turn = Deferred(lambda: last)  # type: ignore[arg-type,return-value]
+        last = run.key_of_last()
+        turn = LazyKey(lambda: last)  # type: ignore[arg-type,return-value]
         dx = self._gradient(run.settings)(dy, rng=turn)
-        memory.went_back()
-        self._learn(dy, turn, run.settings, run.settings.backwards)
+        memory.pop_last()
+        self._learn(dy, turn, run.settings.backward_plans)
         return dx
 
-    def _quickly_back(self, dy: Array, run: Run) -> Array | None:
-        """Make a backward like an earlier one; None for what has to go the long way."""
-        settings, key, n = run.settings, run.key, run.stop - 1
-        assert key is not None, "a training forward has a key"
-        law = settings.laws.get(dy.dtype)
-        if law is not None and dy.flags.c_contiguous:
-            if (kernel := law.kernel(dy.nbytes)) is not None:
-                dx = _empty(run.shape, law.dtype)
-                words = key[0], (key[1] + n) & _WORD
-                if kernel(id(dy), id(dx), law.record_at, 0, *words):
-                    return dx
-        elif settings.backwards:
-            again = settings.backwards.get((dy.shape, dy.strides, dy.dtype))
-            if again is not None:
-                made: Array | None = again(dy, None, key.advanced(n), 0)
-                return made
-        return None
+    def _back_by_plan(self, dy: Array, run: ForwardRun) -> Array | None:
+        """Make a backward whose plan is known; None if there is none."""
+        plans, n = run.settings.backward_plans, run.stop - 1
+        made: Array | None = None
+        if (plan := plans.get(dy.dtype)) is not None:
+            made = plan(dy, None, run.key, 0, n)
+        if made is None and (plan := plans.get((dy.shape, dy.strides, dy.dtype))) is not None:
+            made = plan(dy, None, run.key, 0, n)
+        return made
 
-    def _learn(self, x: Any, turn: Deferred, settings: Settings, calls: Prepared) -> None:
-        """Remember, of a call that went the long way, how the next one like it may go."""
+    def _learn(self, x: Any, key: LazyKey, plans: Plans) -> None:
+        """Keep the plan that served a call, for the next one like it."""
         if type(x) is not _ndarray:
             return
-        if turn.prepared is not None:
-            keep_prepared(calls, (x.shape, x.strides, x.dtype), turn.prepared)
-        elif (plain := self._plain(settings)) is not None:
-            law = EXPRESS.get((*plain, x.dtype))
-            if law is not None:
-                settings.laws[x.dtype] = law
+        if key.contiguous_plan is not None:
+            keep_plan(plans, x.dtype, key.contiguous_plan)
+        elif key.plan is not None:
+            keep_plan(plans, (x.shape, x.strides, x.dtype), key.plan)
 
     def _in_evaluation(self, dy: ArrayLike) -> Array:
         if not self._training:
@@ -232,13 +205,17 @@ class FunctionLayer(PairedLayer):
                 f"{type(self).__name__} has a forward of its own, and the vjp of "
                 f"{self._public_name()} would not make it: give it a vjp too"
             )
-        memory, settings, mode = self._memories.own(), self._settings, self._mode(training)
+        memory, settings, mode = (
+            self._history.of_this_thread(),
+            self._settings,
+            self._mode(training),
+        )
         y = self.forward(x, mode)
         key: Key | None = None
         if mode:
             run = memory.runs[-1]
-            key, settings = run.last_key(), run.settings
-            memory.went_back()  # so that `backward` does not meet it
+            key, settings = run.key_of_last(), run.settings
+            memory.pop_last()  # so that `backward` does not meet it
         gradient = self._gradient(settings)
 
         def back(dy: ArrayLike, **out: Any) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, Training
 from .._check.key import RNG
-from .._check.keywords import named
+from .._check.keywords import checks_keywords
 from .._functions.backward import Backward
 from .._functions.bias_act import (
     activation_name,
@@ -21,7 +21,7 @@ from .._functions.bias_act import (
 from .._functions.softmax import axis_number, softmax_dropout, softmax_dropout_backward
 from .._functions.vjp import bias_act_dropout_add_vjp, softmax_dropout_vjp
 from .base import PairedLayer
-from .history import Run
+from .history import ForwardRun
 from .settings import Setting
 
 _T = TypeVar("_T")
@@ -46,27 +46,35 @@ class InputLayer(PairedLayer):
         **others: Any,
     ) -> Array:
         """Return ``function(x, *, rng, training, **others, **settings)``, and remember the call."""
-        memory, settings = self._memories.own(), self._settings
+        history, settings = self._history.of_this_thread(), self._settings
         if not self._mode(training):
             y = function(x, rng=None, training=False, **others, **settings)
-            memory.last = Run(0, y.shape, None, settings, kept, more)
+            history.last = ForwardRun(0, y.shape, None, settings, kept, more)
             return y
-        turn = self._turn(memory)
-        y = function(x, rng=turn, training=True, **others, **settings)
-        memory.last = None
+        forward_key = self._next_key(history)
+        y = function(x, rng=forward_key, training=True, **others, **settings)
+        history.last = None
         if self._training:
-            self._remember(memory, turn, y.shape, settings, kept, more)
+            self._record(history, forward_key, y.shape, settings, kept, more)
         else:
-            turn.key()
-            memory.last = Run(turn.number, y.shape, turn.base, settings, kept, more, turn.step)
+            forward_key.key()
+            history.last = ForwardRun(
+                forward_key.number,
+                y.shape,
+                forward_key.base,
+                settings,
+                kept,
+                more,
+                forward_key.step,
+            )
         return y
 
-    def _go_back(self, dy: ArrayLike, gradient: Callable[[Run], _T]) -> _T:
+    def _go_back(self, dy: ArrayLike, gradient: Callable[[ForwardRun], _T]) -> _T:
         """Return the gradient of a forward of this thread, and forget it."""
-        memory = self._memories.own()
-        run = memory.runs[-1] if memory.runs else None
-        if memory.last is not None and (run is None or not self._training):
-            run = memory.last
+        history = self._history.of_this_thread()
+        run = history.runs[-1] if history.runs else None
+        if history.last is not None and (run is None or not self._training):
+            run = history.last
         if run is None:
             raise RuntimeError(
                 "backward without a forward: each goes back once, in the thread that it was made "
@@ -74,10 +82,10 @@ class InputLayer(PairedLayer):
             )
         run.check(dy)
         result = gradient(run)
-        if run is memory.last:
-            memory.last = None
+        if run is history.last:
+            history.last = None
         else:
-            memory.went_back()
+            history.pop_last()
         return result
 
     def _tied(
@@ -89,7 +97,7 @@ class InputLayer(PairedLayer):
     ) -> tuple[Array, Backward]:
         """Return what a function's ``_vjp`` makes of the next forward."""
         mode = self._mode(training)
-        rng = self._turn(self._memories.own()) if mode else None
+        rng = self._next_key(self._history.of_this_thread()) if mode else None
         return function(x, rng=rng, training=mode, **others, **self._settings)
 
 
@@ -140,7 +148,7 @@ class SoftmaxDropout(InputLayer):
     p = Setting(arguments.probability)
     axis = Setting(axis_number, default=-1)
 
-    @named
+    @checks_keywords
     def __init__(
         self, p: float = 0.5, *, axis: int = -1, rng: RNG = None, **unknown: NoReturn
     ) -> None:
@@ -195,8 +203,8 @@ class SoftmaxDropout(InputLayer):
             If `dy` has another shape or dtype than that forward's output.
         """
 
-        def gradient(run: Run) -> Array:
-            key = run.last_key()
+        def gradient(run: ForwardRun) -> Array:
+            key = run.key_of_last()
             (x,) = run.kept
             return softmax_dropout_backward(
                 dy, x, rng=key, training=key is not None, **run.settings
@@ -244,7 +252,7 @@ class BiasActDropoutAdd(InputLayer):
     act = Setting(activation_name)
     p = Setting(arguments.probability)
 
-    @named
+    @checks_keywords
     def __init__(
         self, act: str = "identity", p: float = 0.5, *, rng: RNG = None, **unknown: NoReturn
     ) -> None:
@@ -328,8 +336,8 @@ class BiasActDropoutAdd(InputLayer):
             If `dy` has another shape or dtype than that forward's output.
         """
 
-        def gradients(run: Run) -> tuple[Array, Array | None, Any]:
-            key = run.last_key()
+        def gradients(run: ForwardRun) -> tuple[Array, Array | None, Any]:
+            key = run.key_of_last()
             x, bias = run.kept
             dx, dbias, _ = bias_act_dropout_add_backward(
                 dy, dy if x is None else x, bias, rng=key, training=key is not None, **run.settings

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from .._check.arguments import ArrayLike
-from .._check.key import Deferred, Key
+from .._check.key import Key, LazyKey
 from .._functions.backward import check_gradient
 from .settings import Settings
 
 
-class Turn(Deferred):
+class ForwardKey(LazyKey):
     """The key of one forward: the number is taken from the count when the key is asked for.
 
     `key` is the layer's key. Where `fixed` is given, it is the key of all forwards, and none of
@@ -38,7 +38,7 @@ class Turn(Deferred):
         super().__init__(make)
 
 
-class Run:
+class ForwardRun:
     """Consecutive forwards that are alike, from start to stop - 1: what their backwards need.
 
     The n-th of them drew from ``key.advanced(n * step)``; without a key, they are forwards in
@@ -62,7 +62,7 @@ class Run:
         self.shape, self.key, self.settings = shape, key, settings
         self.kept, self.more, self.step = kept, more, step
 
-    def goes_on_as(self, other: Run) -> bool:
+    def continues_with(self, other: ForwardRun) -> bool:
         """Say whether another begins where this one stops, and is like it."""
         mine = self.shape, self.key, self.more, self.step
         return (
@@ -72,7 +72,7 @@ class Run:
             and all(one is its for one, its in zip(self.kept, other.kept, strict=True))
         )
 
-    def last_key(self) -> Key | None:
+    def key_of_last(self) -> Key | None:
         """Return what the last of them drew from."""
         return None if self.key is None else self.key.advanced((self.stop - 1) * self.step)
 
@@ -81,7 +81,7 @@ class Run:
         check_gradient(dy, self.shape, "the last forward that has not gone back")
 
 
-class Memory:
+class ThreadHistory:
     """What one thread has to remember of one layer."""
 
     __slots__ = ("begun", "epoch", "fixed", "last", "runs", "spare")
@@ -89,13 +89,15 @@ class Memory:
     def __init__(self, epoch: object = None) -> None:
         # Training forwards that have not gone back: runs of consecutive ones that are alike, so
         # that a layer does not grow when its forwards never go back (Monte Carlo dropout, say).
-        self.runs: list[Run] = []
+        self.runs: list[ForwardRun] = []
         # The run that went back last, to be used again: making one takes 0.3 us.
-        self.spare: Run | None = None
-        self.last: Run | None = None  # a forward in evaluation mode, of a layer that keeps one
+        self.spare: ForwardRun | None = None
+        self.last: ForwardRun | None = (
+            None  # a forward in evaluation mode, of a layer that keeps one
+        )
         self.fixed: Key | None = None  # what all forwards draw from, see `Layer.fixed`
         self.begun: Any = None  # the pass of an RNNDropout
-        self.epoch = epoch  # see `Memories.forget`
+        self.epoch = epoch  # see `History.forget`
 
     def clear(self, epoch: object) -> None:
         """Forget everything but the context that the thread is in."""
@@ -103,23 +105,23 @@ class Memory:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle what has to go back; a copy is not in a context of the other."""
-        return _memory, (self.runs, self.last, self.begun)
+        return _restored, (self.runs, self.last, self.begun)
 
-    def take_over(self, other: Memory) -> None:
+    def copy_from(self, other: ThreadHistory) -> None:
         """Remember what another one does."""
         # A run is counted down where it goes back, so that no two can share it.
         self.runs = [copy.copy(run) for run in other.runs]
         self.last, self.begun = other.last, other.begun
 
-    def remember(self, run: Run) -> None:
+    def record(self, run: ForwardRun) -> None:
         """Add a forward."""
         last = self.runs[-1] if self.runs else None
-        if last is not None and last.goes_on_as(run):
+        if last is not None and last.continues_with(run):
             last.stop += 1
         else:
             self.runs.append(run)
 
-    def remember_plain(
+    def record_plain(
         self, number: int, shape: tuple[int, ...], key: Key, settings: Settings
     ) -> None:
         """Do as `remember` for a call that has nothing to keep, 0.5 us faster."""
@@ -141,9 +143,9 @@ class Memory:
                 spare.stop = number + 1
                 self.runs.append(spare)
                 return
-        self.remember(Run(number, shape, key, settings))
+        self.record(ForwardRun(number, shape, key, settings))
 
-    def went_back(self) -> None:
+    def pop_last(self) -> None:
         """Forget the last forward."""
         run = self.runs[-1]
         run.stop -= 1
@@ -153,13 +155,13 @@ class Memory:
                 self.spare = run
 
 
-def _memory(runs: list[Run], last: Run | None, begun: Any) -> Memory:
-    memory = Memory()
-    memory.runs, memory.last, memory.begun = runs, last, begun
-    return memory
+def _restored(runs: list[ForwardRun], last: ForwardRun | None, begun: Any) -> ThreadHistory:
+    history = ThreadHistory()
+    history.runs, history.last, history.begun = runs, last, begun
+    return history
 
 
-class Memories:
+class History:
     """The memory of each thread that has used a layer; it ends with the thread."""
 
     __slots__ = ("_epoch", "_made")
@@ -170,22 +172,22 @@ class Memories:
         # of a new layer. Threads that make it at once all take the first.
         self._made: list[_Local] = []
 
-    def own(self) -> Memory:
+    def of_this_thread(self) -> ThreadHistory:
         """Return the memory of the calling thread."""
         made = self._made
         if not made:
             made.append(_Local(self._epoch))
-        memory = made[0].memory
-        if memory.epoch is not self._epoch:
-            memory.clear(self._epoch)
-        return memory
+        history = made[0].thread_history
+        if history.epoch is not self._epoch:
+            history.clear(self._epoch)
+        return history
 
     def forget(self) -> None:
         """Forget what all threads remember: the others find out when they come here again."""
         self._epoch = object()
-        self.own()
+        self.of_this_thread()
 
 
 class _Local(threading.local):
     def __init__(self, epoch: object) -> None:  # called in each thread that asks for what is here
-        self.memory = Memory(epoch)
+        self.thread_history = ThreadHistory(epoch)

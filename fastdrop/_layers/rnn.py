@@ -11,7 +11,7 @@ import numpy as np
 from .._check import arguments, detect
 from .._check.arguments import Array, ArrayLike, Training
 from .._check.key import RNG, Key
-from .._check.keywords import named
+from .._check.keywords import checks_keywords
 from .._functions.dropout import dropout
 from .base import Layer
 from .settings import Setting
@@ -106,7 +106,7 @@ class RNNDropout(Layer):
     share_batch = Setting(partial(arguments.flag, "share_batch"), default=False)
     drop_state = Setting(_drop_state, default=None)
 
-    @named
+    @checks_keywords
     def __init__(
         self,
         input_p: float = 0.0,
@@ -138,9 +138,9 @@ class RNNDropout(Layer):
         training : bool, optional
             Overrides the mode for this pass.
         """
-        memory = self._memories.own()
-        key = self._turn(memory).key() if self._mode(training) else None
-        memory.begun = _Pass(key, self._settings)
+        history = self._history.of_this_thread()
+        key = self._next_key(history).key() if self._mode(training) else None
+        history.begun = _Pass(key, self._settings)
 
     def input(self, x: ArrayLike, t: int) -> Array:
         """Return the cell's input of step t: `x`, of shape (batch, ...), dropped.
@@ -176,7 +176,7 @@ class RNNDropout(Layer):
         return self.state(dstate, t)
 
     def _begun(self) -> _Pass:
-        begun: _Pass | None = self._memories.own().begun
+        begun: _Pass | None = self._history.of_this_thread().begun
         if begun is None:
             raise RuntimeError(
                 "no pass has begun in this thread: call begin() before the first step of each one"

@@ -14,15 +14,15 @@ _REQUIRED: Any = object()
 _MOST_SHOWN = 8  # numbers of an array
 
 
-Prepared: TypeAlias = dict[tuple[Any, ...], Callable[..., Any]]
-_MOST_PREPARED = 64
+Plans: TypeAlias = dict[Any, Callable[..., Any]]
+_MOST_PLANS = 64
 
 
-def keep_prepared(calls: Prepared, layout: tuple[Any, ...], call: Callable[..., Any]) -> None:
-    """Keep what was prepared for arrays of a layout, one of not too many."""
-    if len(calls) >= _MOST_PREPARED:
-        calls.clear()
-    calls[layout] = call
+def keep_plan(plans: Plans, key: Any, plan: Callable[..., Any]) -> None:
+    """Keep a plan, one of not too many."""
+    if len(plans) >= _MOST_PLANS:
+        plans.clear()
+    plans[key] = plan
 
 
 class Settings(Mapping[str, Any]):
@@ -33,21 +33,20 @@ class Settings(Mapping[str, Any]):
 
     Attributes
     ----------
-    laws : dict
-        By dtype, what a plain call of `dropout` with these settings needs, once one was made.
-    forwards, backwards : dict
-        By shape, strides and dtype, what was prepared for other calls of the layer's functions.
+    forward_plans, backward_plans : dict
+        The plans of the calls of the layer's functions so far: by dtype for contiguous arrays, else
+        by shape, strides and dtype.
     """
 
     # Not a dict: making one of a dict takes 0.4 us, a fifth of a new layer.
-    __slots__ = ("_arguments", "_values", "backwards", "forwards", "laws")
+    __slots__ = ("_arguments", "_values", "backward_plans", "forward_plans", "inplace")
 
     def __init__(self, values: dict[str, Any]) -> None:
         self._values = values
+        self.inplace: bool = values.get("inplace", False)  # looked at in every forward
         self._arguments: dict[str, Any] | None = None
-        self.laws: dict[np.dtype[Any], Any] = {}
-        self.forwards: Prepared = {}
-        self.backwards: Prepared = {}
+        self.forward_plans: Plans = {}
+        self.backward_plans: Plans = {}
 
     def __getitem__(self, name: str) -> Any:
         """Return the value of one."""

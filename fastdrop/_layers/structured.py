@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import NoReturn
 
-from .._call.per_element import chances
+from .._call.per_element import checked_p
 from .._check import arguments
 from .._check.arguments import ArrayLike
 from .._check.key import RNG
-from .._check.keywords import named
+from .._check.keywords import checks_keywords
 from .._functions.alpha import feature_alpha_dropout, feature_alpha_dropout_backward
-from .._functions.drop_block import block_length, drop_block2d, drop_block3d, frequency, stabiliser
+from .._functions.drop_block import block_length, drop_block2d, drop_block3d, epsilon, gamma_factor
 from .._functions.structured import data_format_name, drop_path, feature_dropout, path_mode
 from .function_layer import FunctionLayer
 from .settings import Setting
@@ -24,7 +24,7 @@ class _OfChannels(FunctionLayer):
 
     data_format = Setting(data_format_name, default="channels_first")
 
-    @named
+    @checks_keywords
     def __init__(
         self,
         p: float | ArrayLike = 0.5,
@@ -67,7 +67,7 @@ class FeatureDropout(_OfChannels):
 
     __slots__ = ()
 
-    p = Setting(chances)
+    p = Setting(checked_p)
     _function = staticmethod(feature_dropout)
 
 
@@ -136,12 +136,12 @@ class DropPath(FunctionLayer):
 
     __slots__ = ()
 
-    p = Setting(chances)
+    p = Setting(checked_p)
     mode = Setting(path_mode, default="row")
     scale_by_keep = Setting(partial(arguments.flag, "scale_by_keep"), default=True)
     _function = staticmethod(drop_path)
 
-    @named
+    @checks_keywords
     def __init__(
         self,
         p: float | ArrayLike = 0.5,
@@ -190,13 +190,13 @@ class DropBlock2d(FunctionLayer):
 
     p = Setting(arguments.probability)
     block_size = Setting(block_length)
-    eps = Setting(stabiliser, default=1e-6)
+    eps = Setting(epsilon, default=1e-6)
     couple_channels = Setting(partial(arguments.flag, "couple_channels"), default=False)
-    gamma_scale = Setting(frequency, default=1.0)
+    gamma_scale = Setting(gamma_factor, default=1.0)
     scale_by_keep = Setting(partial(arguments.flag, "scale_by_keep"), default=True)
     _function = staticmethod(drop_block2d)
 
-    @named
+    @checks_keywords
     def __init__(
         self,
         p: float,

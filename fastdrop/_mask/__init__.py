@@ -1,1 +1,1 @@
-"""`Mask`: a mask as an object that multiplies arrays."""
+"""`Mask`: a mask as an object that is multiplied with arrays."""

@@ -89,7 +89,7 @@ class StandsForArray:
     def _stored_beside(self, other: Any) -> Any:
         """Return the array, where an array of CuPy's lies if the other is one."""
         stored = self._stored()
-        return backend_of(other).lifted(stored, other) if detect.is_cupy(other) else stored
+        return backend_of(other).to_device(stored, other) if detect.is_cupy(other) else stored
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         """Make the array; NumPy asks for it."""

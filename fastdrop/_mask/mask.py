@@ -10,12 +10,14 @@ import numpy as np
 
 from fastdrop_kernels import contract
 
-from .._call.coefficients import EXPRESS
+from .._call import plan_cache
+from .._call.plan_cache import contiguous_key
 from .._check import arguments, detect
 from .._check.arguments import Array, ShapeLike
 from .._check.key import RNG, Key, as_key
-from .._check.keywords import MISSING, named, refuse
+from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import INDEX_LIMIT
+from .._functions.dropout import DROPOUT
 from . import layout as layouts
 from .as_array import StandsForArray, overrides, without_masks
 from .layout import Layout
@@ -134,7 +136,7 @@ class Mask(StandsForArray):
     _first: int
     _steps: tuple[Any, ...]  # equal for masks of one layout but for the first index
 
-    @named
+    @checks_keywords
     def __new__(
         cls,
         shape: ShapeLike,
@@ -146,7 +148,7 @@ class Mask(StandsForArray):
     ) -> Mask:
         """Check the arguments, and ask `rng` for a key."""
         if unknown or shape is MISSING:
-            refuse("Mask", unknown, shape=shape)
+            raise_argument_error("Mask", unknown, shape=shape)
         if type(shape) is not tuple or type(p) is not float:
             _check_kinds(shape, p)
         lengths = arguments.lengths("shape", shape)
@@ -187,7 +189,7 @@ class Mask(StandsForArray):
         (2, 3)
         """
         if unknown:
-            refuse("Mask", unknown)
+            raise_argument_error("Mask", unknown)
         shape = getattr(x, "shape", None)
         if shape is None and not isinstance(x, list | tuple | int | float | complex):
             raise TypeError(f"{detect.described('x', x)}, which has no shape: give an array")
@@ -286,28 +288,27 @@ class Mask(StandsForArray):
 
     # Products.
 
-    def _fast(self, x: Array, out: Any) -> Any:
-        """Multiply an array of NumPy's, in one call of compiled code if it is plain."""
-        if x.shape == self._flat and (found := _express.get((self._p, self._scale, x.dtype))):
-            kernel, record_at = found.kernel(x.nbytes), found.record_at
-            if kernel is not None:
-                y = _empty(x.shape, x.dtype) if out is None else out
-                if type(y) is _ndarray:
-                    if kernel(id(x), id(y), record_at, self._first, *self._key):
-                        return y
+    def _times(self, x: Array, out: Any) -> Any:
+        """Multiply an array of NumPy's, by a known plan if it is as this mask."""
+        if x.shape == self._flat:
+            key = contiguous_key(DROPOUT, x, self._p, self._scale, out)
+            if plan := plan_cache.plans.get(key):  # type: ignore[arg-type]
+                y = plan(x, out, self._key, self._first)
+                if y is not None:
+                    return y
         return product(self, x, out)
 
     def __mul__(self, other: Any) -> Any:
         """Multiply an array; a number gives a mask of another scale."""
         if type(other) is _ndarray:
-            return self._fast(other, None)
+            return self._times(other, None)
         made = self._multiplied(other)
         return super().__mul__(other) if made is None else made
 
     def __rmul__(self, other: Any) -> Any:
         """Multiply an array; a number gives a mask of another scale."""
         if type(other) is _ndarray:
-            return self._fast(other, None)
+            return self._times(other, None)
         made = self._multiplied(other)
         return super().__rmul__(other) if made is None else made
 
@@ -351,7 +352,7 @@ class Mask(StandsForArray):
                 out = kwargs["out"][0] if "out" in kwargs and len(kwargs) == 1 else _NO_KERNEL
             if out is not _NO_KERNEL:
                 if type(x) is _ndarray:
-                    return self._fast(x, out)
+                    return self._times(x, out)
                 if out is None and _number(x) is not None:
                     return self * x
                 if type(x) in _AS_ARRAYS:
@@ -433,4 +434,4 @@ _FLOAT64 = np.dtype(np.float64)
 _FLOATS = frozenset((float, np.float64, np.float32, np.float16))
 _AS_ARRAYS = frozenset((list, tuple, np.memmap))  # NumPy gives arrays and not maps itself
 _NO_KERNEL = object()
-_ndarray, _empty, _multiply, _express = np.ndarray, np.empty, np.multiply, EXPRESS
+_ndarray, _multiply = np.ndarray, np.multiply

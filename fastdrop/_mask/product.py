@@ -8,12 +8,13 @@ import numpy as np
 
 from .._arrays.adapter import Backend
 from .._arrays.dispatch import backend_of, plain_arrays
-from .._call import plan_cache as repeats
+from .._call import plan_cache
 from .._call.coefficients import law_of
+from .._call.elementwise import element_wise
 from .._check import arguments, detect
 from .._check.arguments import Array
-from .._check.placement import Place
-from .._functions.dropout import dropout
+from .._check.placement import Placement
+from .._functions.dropout import DROPOUT
 
 if TYPE_CHECKING:
     from .mask import Mask
@@ -25,7 +26,7 @@ _FLIPPED, _ALL = slice(None, None, -1), slice(None)
 
 def product(mask: Mask, x: Any, out: Any = None) -> Any:
     """Return ``x * mask`` for an array of NumPy's or CuPy's, written to `out` if that is given."""
-    known, what = repeats.calls, None
+    known, what = plan_cache.plans, None
     if type(x) in plain_arrays and _alike(x, out):
         if x.shape == mask._flat and x.dtype.char in "fde" and x.dtype.isnative:
             return _by_dropout(mask, x, out)
@@ -33,8 +34,8 @@ def product(mask: Mask, x: Any, out: Any = None) -> Any:
             steps = None if out is None else out.strides
             where = _where(type(x), mask._first, mask._steps, mask)
             what = _MASK, type(x), x.shape, x.dtype, x.strides, steps, where
-            if again := known.get(what):
-                result = again(x, out, mask._key, mask._first)
+            if plan := known.get(what):
+                result = plan(x, out, mask._key, mask._first)
                 if result is not None:
                     return result
     backend = backend_of(x)
@@ -54,7 +55,7 @@ def product(mask: Mask, x: Any, out: Any = None) -> Any:
         y = _new(backend, xs, shape, dtype)
         _write(mask, backend, _converted(xs, dtype), y)
         return _without_axes(y)
-    target = backend.given(out)
+    target = backend.writable(out)
     _check_out(target, xs, shape, dtype)
     if target.dtype == dtype:
         _write(mask, backend, _converted(xs, dtype), target)
@@ -114,7 +115,7 @@ def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def _new(backend: Backend, x: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return a new array where x lies, of its layout if it has its shape."""
-    with backend.where(x):
+    with backend.on_device(x):
         if x.shape == shape and x.dtype == dtype:
             return backend.empty_like(x)
         if x.shape == shape and isinstance(x, np.ndarray):
@@ -148,7 +149,9 @@ def _fits(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
 
 def _by_dropout(mask: Mask, x: Array, out: Any) -> Array:
     """Multiply an array of the shape of the mask, whose elements follow each other."""
-    return dropout(x, mask._p, rng=mask._key, scale=mask._scale, offset=mask._first, out=out)
+    return element_wise(
+        DROPOUT, x, mask._p, mask._scale, mask._key, True, None, mask._first, None, out
+    )
 
 
 def _padded(strides: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -179,12 +182,12 @@ def _write(mask: Mask, backend: Backend, x: Array, y: Array) -> None:
     if mask._scale != 0.0 and type(x) is type(y):
         where = _where(type(x), first, (strides,), mask)
         what = _MASK, type(x), x.shape, x.dtype, x.strides, y.strides, where
-    _placed(repeats.calls, what, mask, backend, x, y, first, strides)
+    _placed(plan_cache.plans, what, mask, backend, x, y, first, strides)
 
 
 def _placed(
-    known: repeats.Calls,
-    what: repeats.Asked | None,
+    known: plan_cache.Plans,
+    what: plan_cache.PlanKey | None,
     mask: Mask,
     backend: Backend,
     x: Array,
@@ -193,24 +196,22 @@ def _placed(
     strides: tuple[int, ...],
 ) -> Array:
     """Return the product of x and a mask of its shape, in which it has a placement."""
-    if what is not None and (again := known.get(what)):
-        result = again(x, out, mask._key, first)
+    if what is not None and (plan := known.get(what)):
+        result = plan(x, out, mask._key, first)
         if result is not None:
             return result
     dtype = x.dtype
-    placement, law = Place(first, strides), law_of(mask._p, dtype, mask._scale)
+    placement, law = Placement(first, strides), law_of(mask._p, dtype, mask._scale)
 
     def operation(driver: Any) -> Any:
         return driver.dropping(dtype)
 
-    if what is not None and repeats.comes_again(known, what):
-        ready = backend.repeatable(operation, x, out, placement, *law, _itself)
-        result = repeats.remember(known, what, ready)(x, out, mask._key, first)
+    if what is not None and what not in known:
+        made = backend.plan(operation, x, out, placement, *law, _itself)
+        result = plan_cache.remember(known, what, made)(x, out, mask._key, first)
         if result is not None:
             return result
-    result = backend.apply(operation, x, out, placement, mask._key, *law)
-    repeats.succeeded(what)
-    return result
+    return backend.apply(operation, x, out, placement, mask._key, *law)
 
 
 def _assign(backend: Backend, y: Array, out: Any) -> None:
@@ -222,7 +223,7 @@ def _assign(backend: Backend, y: Array, out: Any) -> None:
 
 def _stored_product(mask: Mask, backend: Backend, x: Array, out: Any) -> Any:
     """Return the product with the stored mask: longer floats, objects, time differences."""
-    stored: Any = backend.lifted(mask._stored(), x)
+    stored: Any = backend.to_device(mask._stored(), x)
     y: Any = np.multiply(x, stored) if out is None else np.multiply(x, stored, out=out)
     if y.dtype.kind in "fc" and isinstance(y, np.ndarray):
         np.copyto(y, 0, where=stored == 0.0)  # NaN times 0 is NaN

@@ -1,1 +1,1 @@
-"""What a user calls beside the functions: warm-up, threads, the self-check."""
+"""Utilities beside the functions and layers: warm-up, thread count, self-check."""

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from .._arrays.numpy_arrays import NUMPY, cpu_driver
 from .._call.coefficients import compute_type
 from .._check import arguments
-from .._check.fill_values import movable
+from .._check.fill_values import check_fillable
 from .._functions.bias_act import ACTIVATIONS
-from .._functions.progress import shown_as
+from .._functions.progress import progress_bar
 
 _DType: TypeAlias = np.dtype[Any]
 # A step makes something ready; steps that are equal are made once.
@@ -76,10 +76,10 @@ def warmup(
     kinds = [arguments.dtype(item) for item in given]
     names = [arguments.choice("functions", name, FUNCTIONS) for name in _several(functions)]
     acts = [arguments.choice("activations", act, ACTIVATIONS) for act in _several(activations)]
-    each, shown = arguments.flag("p_arrays", p_arrays), shown_as(progress, "Compiling kernels")
+    each, shown = arguments.flag("p_arrays", p_arrays), progress_bar(progress, "Compiling kernels")
     for name, kind in product(names, kinds):
         if name != "dropout_mask":
-            (movable if name == "masked_fill" else compute_type)(kind)
+            (check_fillable if name == "masked_fill" else compute_type)(kind)
     steps = list(dict.fromkeys(_steps(names, kinds, acts, each)))
     for make, what in shown(steps, len(steps)):
         make(*what)

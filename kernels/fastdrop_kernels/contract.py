@@ -151,7 +151,7 @@ def threshold(p: float) -> int:
     return min(round(p * 4294967296.0), ALWAYS - 1)
 
 
-def is_certain(threshold: int) -> bool:
+def is_degenerate(threshold: int) -> bool:
     """Say whether one decision is that of all elements, so that nothing has to be drawn."""
     return threshold == 0 or threshold == ALWAYS
 

@@ -16,7 +16,7 @@ import os
 import sys
 from typing import Protocol
 
-from .shielded import is_being_imported
+from .shielded import import_in_progress
 
 
 class _Lock(Protocol):
@@ -38,7 +38,7 @@ _NEEDED = {"fastdrop", "fastdrop_kernels", "llvmlite", "numba"}  # by what a fir
 def _wait_for_imports() -> None:
     """Let other threads end their imports of what a child's first call needs."""
     for name in list(sys.modules):
-        if name.partition(".")[0] in _NEEDED and is_being_imported(name):
+        if name.partition(".")[0] in _NEEDED and import_in_progress(name):
             # Returns at once where it is this thread's own import that forks.
             with contextlib.suppress(Exception):
                 importlib.import_module(name)

@@ -24,7 +24,6 @@ MAX_AXES = 64
 LINE = "line"  # index step 0 or 1, and any two outside; of any number of inputs any three
 PANEL = "panel"  # index step 1, and more inside
 AXES = {LINE: 3, PANEL: 2}
-NEIGHBOURS = "neighbours"  # a line that is contiguous in memory and in the mask
 
 # Lines so short gain as panels even if they could be drawn together: columns of all but one take
 # 2.7 ns an element and not 9.6 in lines of 4, and 2.2 and not 5.6 of 8.
@@ -107,45 +106,6 @@ def _few(columns: int) -> int:
     return _FEW if columns > _SHORT else _FEWEST
 
 
-@functools.lru_cache(maxsize=512)
-def line_plan(shape: tuple[int, ...], *strides: tuple[int, ...]) -> Plan | None:
-    """Return a plan in which what is treated at once has no steps through the first input, if any.
-
-    None if there is none.
-    """
-    axes, form = _boxed(shape, *strides)
-    if form == PANEL and axes[-2][1]:
-        axes.insert(-1, _alone(strides, 1))  # then its columns come one by one
-    if axes[-1][1]:
-        return None
-    at = len(axes) - AXES[form]
-    stepping = [a for a in range(max(0, at), len(axes)) if axes[a][1]]
-    if stepping:
-        axes[stepping[-1] + 1 : stepping[-1] + 1] = [_alone(strides, 0)] * (stepping[-1] + 1 - at)
-    return _made(axes, form)
-
-
-@functools.lru_cache(maxsize=512)
-def neighbours_plan(
-    shape: tuple[int, ...], itemsizes: tuple[int, int], *strides: tuple[int, ...]
-) -> tuple[Plan, int] | None:
-    """Return a plan whose innermost axis are neighbours in the first input too, and its period.
-
-    Neighbours are one element apart there, so many bytes in the second input and in the output, and
-    one in the mask. After a period, the same is found in the first input again. None if there is no
-    such axis.
-    """
-    axes = merged_axes(shape, *strides)
-    if not axes or axes[-1][1:] != (1, *itemsizes, 1):
-        return None
-    period, outer = axes[-1][0], axes[:-1]
-    if any(axis[1] for axis in outer):
-        period = 0
-    elif outer and _continues((outer[-1][0], *outer[-1][2:]), (period, *axes[-1][2:])):
-        axes[-2:] = [(outer[-1][0] * period, *axes[-1][1:])]
-    return _made(axes, NEIGHBOURS), period
-
-
 def _made(axes: list[Axis], form: str) -> Plan:
     missing = AXES.get(form, 1) - len(axes)
     axes[:0] = [(1, *[0] * (len(axes[0]) - 1))] * missing
@@ -179,13 +139,14 @@ def _boxed(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[Axis
 
 
 @functools.lru_cache(maxsize=512)
-def rows_plan(shape: tuple[int, ...], *strides: tuple[int, ...]) -> Plan:
+def rows_plan(shape: tuple[int, ...], *strides: tuple[int, ...], packed: bool = False) -> Plan:
     """Order and merge the axes of arrays of one shape; see `merged_axes`.
 
-    Innermost is one along which decisions are consecutive or shared, if there is any.
+    Innermost is one along which decisions are consecutive or shared, if there is any; but if the
+    output is packed, the one along which that is.
     """
     axes = merged_axes(shape, *strides)
-    if axes and axes[-1][-1] > 1:
+    if axes and axes[-1][-1] > 1 and not packed:
         consecutive = next((axis for axis in axes if axis[-1] == 1), None)
         if consecutive is not None:
             axes.remove(consecutive)

@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 
-def is_being_imported(name: str) -> bool:
+def import_in_progress(name: str) -> bool:
     """Say whether the import of a module has begun and not ended."""
     spec = getattr(sys.modules.get(name), "__spec__", None)
     return bool(getattr(spec, "_initializing", False))
 
 
-def uninterrupted(work: Callable[[], Result]) -> Result:
+def run_shielded(work: Callable[[], Result]) -> Result:
     """Return what some work returns, or raise what it raises; it goes on if the caller is struck.
 
     The caller may hold no lock that the work takes. Inside an import it holds that module's, and
@@ -70,11 +70,11 @@ def _inside_an_import() -> bool:
     return False
 
 
-def made_apart(make: Callable[..., Result]) -> Callable[..., Result]:
+def shielded(make: Callable[..., Result]) -> Callable[..., Result]:
     """Let a function do its work uninterrupted."""
 
     @functools.wraps(make)
     def made(*which: Any) -> Result:
-        return uninterrupted(functools.partial(make, *which))
+        return run_shielded(functools.partial(make, *which))
 
     return made

@@ -292,7 +292,7 @@ def test_folds_are_the_same_before_and_after_the_kernel_is_there() -> None:
         for n in range(99):
             key.fold_in(n)
         from fastdrop._check import fold_in as _folding
-        assert _folding.fold_in is not _folding._by_the_text
+        assert _folding.fold_in is not _folding._interpreted
         print(before == [key.fold_in(n) for n in counts])
     """
     assert assert_succeeds(run_python(textwrap.dedent(script))) == "True\n"

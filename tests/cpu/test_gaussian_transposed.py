@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.host import driver
 from fastdrop_kernels.layout import LINE, PANEL, c_strides, plan
+from tests.support.limits import set_limits
 from tests.support.normals import expected
 from tests.support.oracle import Array, assert_same, poisoned
 
@@ -85,7 +85,7 @@ def test_shared_numbers(noise_shape: Any, rng: np.random.Generator) -> None:
 def test_threads_change_no_bit(
     set_threads: Callable[[int], None], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 12)
+    set_limits(monkeypatch, PARALLEL_FROM=1 << 12)
     for shape in ((700, 100), (20, 3001), (40, 7, 50)):
         x: Array = rng.standard_normal(shape).astype(np.float32)
         want = expected("plus", x, 0.3, KEY)

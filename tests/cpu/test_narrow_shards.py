@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.host import driver
 from fastdrop_kernels.layout import LINE, PANEL, c_strides, plan
+from tests.support.limits import set_limits
 from tests.support.normals import expected
 from tests.support.oracle import assert_same, dropped, mask, poisoned
 
@@ -141,8 +141,7 @@ def test_normal_numbers(rng: np.random.Generator) -> None:
 def test_threads_change_no_bit(
     set_threads: Callable[[int], None], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 12)
-    monkeypatch.setattr(driver, "_PART", 1 << 8)
+    set_limits(monkeypatch, PARALLEL_FROM=1 << 12, _CHUNK=1 << 8)
     for shape in ((5000, 2), (3000, 17), (300, 5, 8), (20, 90, 8)):
         x = rng.standard_normal(shape).astype(np.float32)
         where = {"offset": (1,) * x.ndim, "global_shape": (*[n + 2 for n in shape[:-1]], WIDE)}

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._call import coefficients as _laws
-from fastdrop._functions import dropout as _functions
 from fastdrop_kernels import contract
 from fastdrop_kernels.cpu.elements import operations, storage
 from fastdrop_kernels.cpu.elements.operations import Operation
 from fastdrop_kernels.cpu.elements.sampler import GROUP
-from fastdrop_kernels.cpu.host import catalogue, driver
+from fastdrop_kernels.cpu.host import call_plan, catalogue
 from fastdrop_kernels.cpu.loops.contiguous import NEAR, NONTEMPORAL, has_nontemporal
 from fastdrop_kernels.cpu.loops.kernels import flat
 from tests.support.direct import treat
+from tests.support.limits import set_limits
 from tests.support.oracle import POISON, affine, applied, assert_same, data, mask, misaligned
 from tests.support.thinning import thinned
 
@@ -121,13 +120,9 @@ def test_large_calls_write_past_the_caches(threads: int, monkeypatch: pytest.Mon
         ways.append(way)
         return flat(operation, way)
 
-    monkeypatch.setattr(driver, "flat", noted)
-    laws: dict[Any, Any] = {}
-    monkeypatch.setattr(_functions, "_express", laws)
-    monkeypatch.setattr(_laws, "EXPRESS", laws)
-    limits = {"PARALLEL_FROM": 500, "_PART": 1500, "NEAR_BYTES": 256, "_NONTEMPORAL_FROM": 1 << 16}
-    for name, number in limits.items():
-        monkeypatch.setattr(driver, name, number)
+    monkeypatch.setattr(call_plan, "flat", noted)
+    limits = {"PARALLEL_FROM": 500, "_CHUNK": 1500, "NEAR_BYTES": 256}
+    set_limits(monkeypatch, **limits, _NONTEMPORAL_FROM=1 << 16)
     before = fd.get_num_threads()
     fd.set_num_threads(threads)
     try:
@@ -158,6 +153,3 @@ def test_which_operations_have_such_kernels() -> None:
     assert not has_nontemporal(catalogue.marking())
     assert not has_nontemporal(catalogue.packing())
     assert not has_nontemporal(catalogue.gaussian_dropping(np.dtype(np.float32)))
-    tabled = catalogue.dropping_each(np.dtype(np.float32), True).tabled
-    assert tabled is not None
-    assert not has_nontemporal(tabled)

@@ -1,4 +1,4 @@
-"""p as an array that is the same along lines: each line is a plain call's, by a law of its own."""
+"""p as an array that is the same along lines: each line has one threshold."""
 
 from __future__ import annotations
 
@@ -9,32 +9,11 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.host import catalogue, driver
-from fastdrop_kernels.cpu.host.per_row import laws_of
-from fastdrop_kernels.layout import LINE, PANEL, c_strides
 from tests.functions.test_per_element_p import KEY, chances, expected, kept_by
-from tests.support.oracle import Array, assert_same
+from tests.support.limits import set_limits
+from tests.support.oracle import assert_same
 
 PLACES: list[dict[str, Any]] = [{"offset": o} for o in (0, 5, 2**35 - 999, 2**62 + 1)]
-
-
-def form_of(x: Array, of_p: tuple[int, ...], p: float = 0.3) -> str | None:
-    operation = catalogue.dropping_each(x.dtype, False)
-    own = np.full(of_p, p)
-    steps = x.strides, x.strides, c_strides(x.shape)
-    found = laws_of(operation, np.broadcast_to(own, x.shape), np.ones((), x.dtype), x.shape, *steps)
-    return found[0].form if found else None
-
-
-def test_what_is_long_enough_has_laws() -> None:
-    x = np.zeros((4, 5, 128), np.float32)
-    assert form_of(x, (5, 1)) == form_of(x, (4, 1, 1)) == form_of(x, (4, 5, 1)) == LINE
-    assert form_of(x, (128,)) is None
-    assert form_of(x[..., 1:], (5, 1)) is None
-    turned = np.zeros((200, 5, 6), np.float32, order="F")
-    assert form_of(turned, (5, 1)) == form_of(turned, (6,)) == PANEL
-    assert form_of(turned, (200, 1, 1)) is None
-    assert form_of(turned, (5, 1), 1.0) is None  # panels cannot drop all
 
 
 @pytest.mark.parametrize("n", [128, 255, 256, 257, 1025])
@@ -57,7 +36,7 @@ def test_ties_are_settled_by_each_line_s_own_threshold() -> None:
     assert_same(fd.dropout(x, p, rng=KEY), expected(x, p))
 
 
-def test_fortran_order_in_panels(rng: np.random.Generator) -> None:
+def test_fortran_order(rng: np.random.Generator) -> None:
     x = rng.standard_normal((150, 6, 7, 9)).astype(np.float32)
     for of_p in ((6, 1, 1), (7, 1), (9,), (6, 1, 9)):
         p = rng.random(of_p)
@@ -94,7 +73,7 @@ def test_fills_and_marks(rng: np.random.Generator) -> None:
 def test_threads_and_shards_change_no_bit(
     set_threads: Callable[[int], None], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 12)
+    set_limits(monkeypatch, PARALLEL_FROM=1 << 12)
     x, p = rng.standard_normal((40, 8, 300)).astype(np.float32), chances((8, 1), rng)
     want = expected(x, p)
     for threads in (1, 2, 5):

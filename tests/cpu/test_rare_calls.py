@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._call import coefficients as _laws
-from fastdrop._functions import dropout as _functions
+from fastdrop_kernels.contract import threshold
 from fastdrop_kernels.cpu.host import driver
+from fastdrop_kernels.cpu.host.fast_call import DONE, UNFIT
+from tests.support.limits import set_limits
 from tests.support.oracle import Array, applied, assert_same, data, mask, poison, poisoned
 from tests.support.subprocesses import assert_succeeds, run_python
 
@@ -60,6 +62,15 @@ def test_a_scale_of_minus_zero_is_not_that_of_zero(first: float) -> None:
             assert data(np.ascontiguousarray(y)) == data(want)
 
 
+def fast_call(x: Array, p: float) -> Callable[[Array, Array], int]:
+    """Return the compiled fast path of dropout on contiguous arrays, once its kernel is there."""
+    factor = np.array(1 / (1 - p), np.float64 if x.dtype == np.float64 else np.float32)
+    ready = driver.contiguous_call(driver.dropping(x.dtype), x.dtype, threshold(p), factor)
+    assert ready is not None
+    ready.large(x, np.empty_like(x), 0, *KEY)
+    return lambda x, y: ready.run(id(x), id(y), ready.record_at, 0, *KEY)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
 def test_equal_dtypes_are_one_dtype(dtype: Any) -> None:
     """An array that came through pickle has a dtype object of its own."""
@@ -68,21 +79,20 @@ def test_equal_dtypes_are_one_dtype(dtype: Any) -> None:
     if dtype is not ml_dtypes.bfloat16:
         arrays.append(x.astype(np.dtype(dtype, metadata={"unit": "m"})))
     want = fd.dropout(x, 0.25, rng=KEY)
-    law = _functions._express[0.25, None, x.dtype]
+    call = fast_call(x, 0.25)
     for a in arrays:
         out = poisoned(x.shape, dtype)
-        assert law.near(id(a), id(out), law.record_at, 0, *KEY) == 1
+        assert call(a, out) == DONE
         assert data(out) == data(want)
         assert data(fd.dropout(a, 0.25, rng=KEY)) == data(want)
     other = x.astype(np.dtype(dtype).newbyteorder()) if dtype is not ml_dtypes.bfloat16 else None
     if other is not None:
-        assert law.near(id(other), id(x), law.record_at, 0, *KEY) == 0
+        assert call(other, x) == UNFIT
 
 
 def test_the_short_way_leaves_alone_what_is_not_plain() -> None:
     x = np.ones((8, 8), np.float32)
-    fd.dropout(x, 0.5, rng=KEY)
-    law = _functions._express[0.5, None, x.dtype]
+    call = fast_call(x, 0.5)
     frozen = np.ones((8, 8), np.float32)
     frozen.flags.writeable = False
     memory = np.ones(100, np.float32)
@@ -99,9 +109,9 @@ def test_the_short_way_leaves_alone_what_is_not_plain() -> None:
     pairs: list[tuple[Array, Array]] = [(x, out) for out in outs]
     for x_, y in [*pairs, (a, b), (b, a), (x[:, ::2], x[:, 1::2])]:
         before = memory.tobytes(), y.tobytes()
-        assert law.near(id(x_), id(y), law.record_at, 0, *KEY) == 0
+        assert call(x_, y) == UNFIT
         assert (memory.tobytes(), y.tobytes()) == before
-    assert law.near(id(frozen), id(x), law.record_at, 0, *KEY) == 1  # reading is not writing
+    assert call(frozen, x) == DONE  # reading is not writing
 
 
 def layouts(x: Array) -> dict[str, Array]:
@@ -116,11 +126,7 @@ def layouts(x: Array) -> dict[str, Array]:
 def test_small_arrays_go_the_ways_of_large_ones(
     dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("PARALLEL_FROM", 500), ("_PART", 300), ("NEAR_BYTES", 256)):
-        monkeypatch.setattr(driver, name, value)
-    laws: dict[Any, Any] = {}
-    monkeypatch.setattr(_functions, "_express", laws)
-    monkeypatch.setattr(_laws, "EXPRESS", laws)
+    set_limits(monkeypatch, PARALLEL_FROM=500, _CHUNK=300, NEAR_BYTES=256)
     before = fd.get_num_threads()
     fd.set_num_threads(threads)
     try:

@@ -15,10 +15,11 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels import contract, threads
 from fastdrop_kernels.cpu.codegen.ndarray_layout import slot
-from fastdrop_kernels.cpu.host import driver
+from fastdrop_kernels.cpu.host import call_plan, driver, work_sharing
 from fastdrop_kernels.cpu.loops.call_descriptor import descriptor
 from fastdrop_kernels.cpu.loops.contiguous import NEAR
 from fastdrop_kernels.cpu.loops.kernels import flat
+from tests.support.limits import set_limits
 from tests.support.oracle import Array, applied, assert_same, data, mask, misaligned, poison
 from tests.support.thinning import thinned
 
@@ -62,8 +63,8 @@ def layouts(x: Array) -> dict[str, Array]:
 
 @pytest.fixture(autouse=True)
 def these_arrays_are_large_enough_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 18)
-    assert N > driver.PARALLEL_FROM
+    set_limits(monkeypatch, PARALLEL_FROM=1 << 18)
+    assert N > work_sharing.PARALLEL_FROM
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_parts_of_a_packed_mask_never_share_a_byte(
 ) -> None:
     # Two threads in one byte would lose bits only now and then, so the parts are looked at.
     parts: list[int] = []
-    made: dict[str, Any] = {name: vars(driver)[name] for name in ("flat", "box")}
+    made: dict[str, Any] = {name: vars(call_plan)[name] for name in ("flat", "box")}
 
     def watched(name: str) -> Callable[..., Any]:
         def make(*which: Any) -> Callable[..., None]:
@@ -167,7 +168,7 @@ def test_parts_of_a_packed_mask_never_share_a_byte(
         return make
 
     for name in made:
-        monkeypatch.setattr(driver, name, watched(name))
+        monkeypatch.setattr(call_plan, name, watched(name))
     set_threads(3)
     for shape in ((ROWS, COLUMNS), (COLUMNS, ROWS), (N // 3, 3)):
         bits = fd.dropout_mask(shape, P, rng=KEY, packed=True, **where)

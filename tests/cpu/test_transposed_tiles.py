@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.host import driver
 from fastdrop_kernels.cpu.host.schedule import split_of
 from fastdrop_kernels.cpu.loops.tile_pipeline import RUN_ROWS
 from fastdrop_kernels.layout import PANEL
+from tests.support.limits import set_limits
 from tests.support.normals import uniforms
 from tests.support.oracle import POISON, Array, applied, assert_same, filled, key_from, mask
 from tests.support.subprocesses import Process, assert_succeeds
@@ -71,7 +71,7 @@ ROWS = (
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small arrays go the way of large ones."""
-    monkeypatch.setattr(driver, "NEAR_BYTES", 0)
+    set_limits(monkeypatch, NEAR_BYTES=0)
 
 
 @pytest.mark.usefixtures("far")
@@ -151,7 +151,7 @@ def test_steps_back_through_the_mask(rng: np.random.Generator) -> None:
 def test_threads_share_panels(
     shape: tuple[int, int], threads: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 12)
+    set_limits(monkeypatch, PARALLEL_FROM=1 << 12)
     key, p, before = key_from(rng), 0.3, fd.get_num_threads()
     x = np.asfortranarray(rng.standard_normal(shape, np.float32))
     out = np.full(shape, np.nan, np.float32, order="F")

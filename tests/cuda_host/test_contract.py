@@ -52,7 +52,7 @@ def test_functions_of_the_contract_equal_the_reference(
 @pytest.mark.parametrize("v", VECTORS["masks"], ids=lambda v: f"{v['shape']}-{v['p_decimal']}")
 def test_mask_vectors_are_drawn(v: dict[str, Any]) -> None:
     shape, p, key, where = arguments_of(v)
-    place = placement.place(
+    place = placement.placement_of(
         shape, where.get("noise_shape"), where.get("offset", 0), where.get("global_shape")
     )
     threshold = contract.threshold(p)

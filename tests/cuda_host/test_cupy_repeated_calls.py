@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._call import plan_cache as _repeats
+from fastdrop._call import plan_cache
 from fastdrop_kernels.cuda import driver, launch, operations
 from tests.support import family_repeats as family
 from tests.support import oracle, repeat_cases
@@ -85,9 +85,9 @@ def test_no_mask_sees_that_equal_ones_were_drawn(host: HostDevice) -> None:
 
     first = []
     for given in calls:
-        _repeats.forget()
+        plan_cache.forget()
         first.append(make(given))
-    _repeats.forget()
+    plan_cache.forget()
     for _ in range(3):
         assert [make(given) for given in calls] == first
     for given in calls[:5]:
@@ -211,14 +211,14 @@ def test_arrays_are_not_kept_alive(host: HostDevice) -> None:
 def test_what_is_prepared_does_not_grow_without_end(
     host: HostDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_repeats, "_MOST_CALLS", 5)
+    monkeypatch.setattr(plan_cache, "_MOST_PLANS", 5)
     x = np.arange(1.0, 301.0)
     there = host.put(x)
     for n in range(280, 300):
         for _ in range(2):
             y = fd.dropout(there[:n], P, rng=KEY)
             oracle.assert_same(host.get(y), repeat_cases.dropped(x[:n]))
-            assert len(_repeats.calls) <= 5
+            assert len(plan_cache.plans) <= 5
     monkeypatch.undo()
 
 

@@ -152,7 +152,7 @@ def check_case(case: dict[str, Any]) -> None:
     ):
         check(what, y, x, threshold, rng, in_place=case["in_place"], **place)
         bits = made(((math.prod(shape) + 7) // 8,), np.dtype(np.uint8), case["y"][0])
-        index, strides = placement.place(
+        index, strides = placement.placement_of(
             shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
         )
         driver.pack(bits.array, shape, index, strides, *KEY, threshold)

@@ -131,7 +131,7 @@ def check(
             result = joint.bias_act_dropped(kept, words[0], scale, first, bias, residual)
         with np.errstate(all="ignore"):
             result = result.astype(dtype)
-    index, strides = placement.place(
+    index, strides = placement.placement_of(
         y.shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
     )
     source, *operands = (memory.array for memory in inputs)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from fastdrop._check import placement
-from fastdrop_kernels import contract
-from fastdrop_kernels import probabilities as chances
+from fastdrop_kernels import contract, probabilities
 from fastdrop_kernels.cuda import driver
 from tests.cuda_host.test_multi_operand import SPREADS, filled_with, thresholds_near, uniforms
 from tests.support.cuda_host.cases import KEY, Made, made
@@ -31,7 +30,7 @@ def check(out: Made, inputs: list[Made], rng: np.random.Generator, **place: Any)
     near = np.where(rng.random(y.shape) < 0.1, np.uint64(2**32), near)
     *xs, last = inputs
     t = filled_with(last, near)
-    index, strides = placement.place(
+    index, strides = placement.placement_of(
         y.shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
     )
     if xs:
@@ -89,17 +88,17 @@ def test_thresholds_and_factors_are_those_of_a_number(rng: np.random.Generator) 
     ties = (rng.integers(0, 2**32, 500) + 0.5) * 2.0**-32
     edges = [0.0, -0.0, 1.0, 1 - 2**-53, 1 - 2**-33, 1 - 2**-32, 2**-33, 1.5 * 2**-32, 5e-324]
     p = np.concatenate([rng.random(500), ties, edges])
-    assert chances.thresholds(p).tolist() == [contract.threshold(v) for v in p.tolist()]
+    assert probabilities.thresholds(p).tolist() == [contract.threshold(v) for v in p.tolist()]
     for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
-        own = chances.factors(p, None, dtype)
+        own = probabilities.factors(p, None, dtype)
         scales = [np.inf if v == 1 else contract.scale(v) for v in p.tolist()]
         assert own.tobytes() == np.array(scales, dtype).tobytes()
-        given = chances.factors(p, np.array(-1.5, dtype), dtype)
+        given = probabilities.factors(p, np.array(-1.5, dtype), dtype)
         assert given.tobytes() == np.where(p == 1, np.inf, -1.5).astype(dtype).tobytes()
 
 
 def operands(operation: Any) -> list[Array]:
-    return list(driver.own_operands(operation, np.array([[0.5], [1.0]]), None))
+    return list(driver.per_element_operands(operation, np.array([[0.5], [1.0]]), None))
 
 
 def test_operations_have_the_operands_that_they_read() -> None:

@@ -42,7 +42,7 @@ def factor(x: Array, p: float = P) -> Array:
 
 
 def made(x: Array, y: Array, axis: int, threshold: int = THRESHOLD, **place: Any) -> Array:
-    where = placement.place(x.shape, None, **place)
+    where = placement.placement_of(x.shape, None, **place)
     softmax_driver.softmax_dropout(x, y, axis % x.ndim, *where, *KEY, threshold, factor(x))
     return y
 

@@ -1,4 +1,4 @@
-"""Every line of the README's "Coming from": ours runs, and does what theirs does."""
+"""Every line of docs/migrating.md: ours runs, and does what theirs does."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 import fastdrop as fd
 from tests.support.oracle import ROOT, Array
 
-README = Path(ROOT, "README.md")
-pytestmark = pytest.mark.skipif(not README.exists(), reason="the source tree is not here")
+PAGE = Path(ROOT, "docs", "migrating.md")
+pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the source tree is not here")
 
 LIBRARIES = {"tf": "tensorflow", "torch": "torch", "torchvision": "torchvision"}
 W = np.random.default_rng(0).uniform(0.5, 1.5, (40, 30)).astype(np.float32)
@@ -27,9 +27,9 @@ class Line(NamedTuple):
 
 
 def lines() -> list[Line]:
-    if not README.exists():
+    if not PAGE.exists():
         return []
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     region = re.search(r"<!-- coming-from:start -->(.*)<!-- coming-from:end -->", text, re.S)
     assert region
     rows = re.findall(r"^\| (.+?) \| `(.+?)` \| `(.+?)` \|$", region[1], re.M)

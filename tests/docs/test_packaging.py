@@ -82,16 +82,6 @@ def test_type_information_is_shipped() -> None:
         assert (Path(package.__file__).parent / "py.typed").exists()
 
 
-@pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="the source tree is not here")
-def test_the_readme_runs() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) >= 2
-    namespace: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), namespace)
-
-
 @pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="the source tree is not here")
 def test_versions_agree() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.host import driver
+from tests.support.limits import set_limits
 from tests.support.oracle import Array, affine, alpha_numbers, assert_same, mask, misaligned
 from tests.support.thinning import thinned
 
@@ -73,7 +73,7 @@ def test_any_size_and_number_of_threads(
     rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 17)
+    set_limits(monkeypatch, PARALLEL_FROM=1 << 17)
     x = rng.standard_normal(n).astype(dtype)
     want = expected(x, 0.1, offset=n % 19)
     for threads in (1, 2):

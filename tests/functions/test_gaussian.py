@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import fastdrop as fd
 from fastdrop_kernels.cpu.elements import operations, storage
-from fastdrop_kernels.cpu.host import driver
 from fastdrop_kernels.cpu.loops.contiguous import FAR, NEAR
 from tests.functions.test_overlap import OVERLAPS, overlapping
 from tests.support.direct import treat
+from tests.support.limits import set_limits
 from tests.support.normals import FUNCTIONS, expected
 from tests.support.oracle import Array, assert_same, data, misaligned, poison, poisoned
 from tests.support.thinning import thinned
@@ -172,7 +172,7 @@ def test_any_size_and_number_of_threads(
     rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 17)
+    set_limits(monkeypatch, PARALLEL_FROM=1 << 17)
     x = rng.standard_normal(n).astype(dtype)
     want = expected("plus", x, 0.3, KEY, offset=n % 19)
     for threads in (1, 2, 3):
@@ -187,7 +187,7 @@ def test_threads_share_what_does_not_lie_in_a_row(
     rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 17)
+    set_limits(monkeypatch, PARALLEL_FROM=1 << 17)
     x = rng.standard_normal((800, 700)).astype(np.float32)
     for noise_shape in (None, (None, 1), (1, None)):
         results = []

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._check import keywords as _neighbours
+from fastdrop._check import keywords
 from tests.support.oracle import ROOT, data
 
 X = np.random.default_rng(0).standard_normal((2, 3, 4, 4), np.float32)
@@ -288,13 +288,13 @@ def test_every_public_function_of_masks_is_here() -> None:
             if "p" in given or "seed" in wrong:
                 with pytest.raises(TypeError, match=says):
                     getattr(fd, name)(**without(given, "p"), **wrong)
-    assert all(getattr(fd, name).__defaults__[0] is _neighbours.MISSING for name in CALLS)
+    assert all(getattr(fd, name).__defaults__[0] is keywords.MISSING for name in CALLS)
 
 
 def test_keywords_of_layers_are_translated() -> None:
     def refuse(name: str, /, **unknown: Any) -> str:
         with pytest.raises(TypeError) as caught:
-            _neighbours.refuse(name, unknown)
+            keywords.raise_argument_error(name, unknown)
         return str(caught.value)
 
     cases: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -326,10 +326,10 @@ def test_keywords_of_layers_are_translated() -> None:
 
 def test_constructors_can_be_marked_too() -> None:
     class Layer:
-        @_neighbours.named
+        @keywords.checks_keywords
         def __init__(self, p: float, size: int = 3, *, rng: Any = None, **unknown: Any) -> None:
-            if unknown or p is _neighbours.MISSING:
-                _neighbours.refuse("Dropout", unknown, p=p)
+            if unknown or p is keywords.MISSING:
+                keywords.raise_argument_error("Dropout", unknown, p=p)
 
     make: Callable[..., Any] = Layer
     assert str(inspect.signature(Layer)) in (

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.host import chunks as pieces
 from tests.functions.test_per_element_p import KEY, chances, kept_by
 from tests.support.oracle import Array, assert_same, poisoned
 
@@ -31,16 +30,10 @@ def packed(kept: Array) -> Array:
     return np.packbits(kept, axis=None, bitorder="little")
 
 
-@pytest.mark.parametrize("room", [3, 8, 50, 1 << 20])
 @pytest.mark.parametrize(("shape", "of_p"), SHAPES, ids=str)
-def test_it_is_the_mask_packed_however_it_is_cut(
-    shape: tuple[int, ...],
-    of_p: tuple[int, ...],
-    room: int,
-    rng: np.random.Generator,
-    monkeypatch: pytest.MonkeyPatch,
+def test_it_is_the_mask_packed(
+    shape: tuple[int, ...], of_p: tuple[int, ...], rng: np.random.Generator
 ) -> None:
-    monkeypatch.setattr(pieces, "_PIECE", room)
     p = chances(of_p, rng)
     true = packed(kept_by(p, shape))
     assert_same(fd.dropout_mask(shape, p, rng=KEY, packed=True), true)
@@ -49,18 +42,7 @@ def test_it_is_the_mask_packed_however_it_is_cut(
         assert_same(np.ascontiguousarray(out), true)
 
 
-def test_pieces_follow_each_other_and_leave_nothing_out() -> None:
-    for shape in ((7,), (3, 5, 4), (2, 1, 9), ()):
-        index = np.arange(np.prod(shape, dtype=int)).reshape(shape)
-        for room in (1, 2, 4, 11, 20, 100):
-            count, places = pieces.pieces(shape, room)
-            parts = [index[places(n)].ravel() for n in range(count)]
-            assert max(part.size for part in parts) <= room
-            assert_same(np.concatenate(parts), index.ravel())
-
-
-def test_noise_shape_and_shards(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "_PIECE", 100)
+def test_noise_shape_and_shards(rng: np.random.Generator) -> None:
     p = chances((30, 1), rng)
     noise: Any = (None, None, 1)
     places: list[dict[str, Any]] = [

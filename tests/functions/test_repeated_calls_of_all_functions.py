@@ -14,8 +14,8 @@ import pytest
 
 import fastdrop as fd
 from fastdrop._arrays import numpy_arrays as _numpy
-from fastdrop._call import plan_cache as _repeats
-from fastdrop_kernels.cpu.host import driver
+from fastdrop._call import plan_cache
+from fastdrop_kernels.cpu.host import call_plan
 from fastdrop_kernels.threads import run_together
 from tests.support import family_repeats as family
 from tests.support import normals
@@ -30,6 +30,7 @@ from tests.support.family_repeats import (
     numbers,
     outcome,
 )
+from tests.support.limits import set_limits
 from tests.support.oracle import Array, assert_same, filled, mask, poisoned
 from tests.support.repeat_cases import short_ways_only
 from tests.support.thinning import thinned
@@ -120,16 +121,16 @@ def check_history(calls: list[tuple[Callable[..., Any], Make]]) -> None:
     """What a call does must not depend on the calls before it."""
 
     def alone(call: Callable[..., Any], make: Make) -> Any:
-        _repeats.forget()
+        plan_cache.forget()
         return outcome(HOST, call, **make())
 
     first = [alone(*each) for each in calls]
-    _repeats.forget()
+    plan_cache.forget()
     for _ in range(3):
         for (call, make), want in zip(calls, first, strict=True):
             given = make()
             assert outcome(HOST, call, **given) == want, given
-    assert _repeats.calls
+    assert plan_cache.plans
 
 
 def functions(x: Array) -> dict[str, Callable[..., Any]]:
@@ -282,7 +283,7 @@ def test_what_overlaps_itself_goes_the_long_way_every_time() -> None:
         fd.dropout_mask((4, 8), P, rng=KEY, out=marks)
         results.add(memory.tobytes())
     assert len(results) == 2
-    assert not any(again is not _repeats._not_again for again in _repeats.calls.values())
+    assert not any(plan is not plan_cache._fits_none for plan in plan_cache.plans.values())
 
 
 def test_a_read_only_output_stays_as_it_is_after_calls_that_wrote_to_it() -> None:
@@ -317,55 +318,45 @@ def test_arrays_of_equal_dtypes_are_alike() -> None:
         assert (fd.masked_fill(swapped, P, 3.0, rng=KEY) == filled(x, P, 3.0, KEY)).all()
 
 
-def test_calls_that_are_made_once_are_not_prepared() -> None:
-    x = np.ones(100, np.float32)
-    for k in range(1, 100):
-        p = k / 100
-        assert_same(fd.masked_fill(x, p, 7.0, rng=KEY), filled(x, p, 7.0, KEY))
-        assert (fd.dropout_mask(100, p, rng=KEY) == mask((100,), p, KEY)).all()
-    assert not _repeats.calls
-
-
 def test_calls_that_differ_in_the_offset_are_prepared_once() -> None:
     x = np.ones(100, np.float32)
     for k in range(100):
         assert_same(fd.masked_fill(x, P, 7.0, rng=KEY, offset=k), filled(x, P, 7.0, KEY, offset=k))
         assert (fd.dropout_mask(100, P, rng=KEY, offset=k) == mask((100,), P, KEY, offset=k)).all()
-    assert len(_repeats.calls) == 2
+    assert len(plan_cache.plans) == 2
 
 
 def test_what_is_remembered_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_repeats, "_MOST_CALLS", 5)
+    monkeypatch.setattr(plan_cache, "_MOST_PLANS", 5)
     x = np.ones(100, np.float32)
     for k in range(1, 30):
         for _ in range(3):
             y = fd.masked_fill(x, k / 30, 7.0, rng=KEY)
             assert_same(y, filled(x, k / 30, 7.0, KEY))
             fd.dropout_mask(k, P, rng=KEY)
-            assert len(_repeats.calls) <= 5
-            assert len(_repeats._seen) <= 5
+            assert len(plan_cache.plans) <= 5
 
 
 def test_nothing_is_left_after_forgetting(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.ones(100, np.float32)
     backend = type(_numpy.NUMPY)
-    prepare = backend.repeatable
+    prepare = backend.contiguous_plan
 
     def forgetting(*given: Any) -> Any:
-        _repeats.forget()
+        plan_cache.forget()
         return prepare(*given)
 
     for _ in range(3):
         fd.masked_fill(x, P, 7.0, rng=KEY)
         fd.dropout_mask(100, P, rng=KEY)
-    assert len(_repeats.calls) == 2
-    _repeats.forget()
-    assert not _repeats.calls
+    assert len(plan_cache.plans) == 2
+    plan_cache.forget()
+    assert not plan_cache.plans
     # What was begun before is not remembered either.
-    monkeypatch.setattr(backend, "repeatable", forgetting)
+    monkeypatch.setattr(backend, "contiguous_plan", forgetting)
     for _ in range(3):
         assert_same(fd.masked_fill(x, P, 7.0, rng=KEY), filled(x, P, 7.0, KEY))
-    assert not _repeats.calls
+    assert not plan_cache.plans
 
 
 def test_arrays_are_not_kept_alive() -> None:
@@ -382,15 +373,14 @@ def test_arrays_are_not_kept_alive() -> None:
 def test_threads_share_large_calls_that_are_prepared(
     monkeypatch: pytest.MonkeyPatch, set_threads: Any
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 10)
-    monkeypatch.setattr(driver, "_PART", 1 << 8)
+    set_limits(monkeypatch, PARALLEL_FROM=1 << 10, _CHUNK=1 << 8)
     helped: list[int] = []
 
     def counted(work: Any, threads: int) -> None:
         helped.append(threads)
         run_together(work, threads)
 
-    monkeypatch.setattr(driver, "run_together", counted)
+    monkeypatch.setattr(call_plan, "run_together", counted)
     shape = 5000, 3
     for member in (NAMES["masked_fill"], NAMES["dropout_mask"], NAMES["packed mask"]):
         first = numbers(member, shape)
@@ -409,7 +399,7 @@ def test_threads_share_large_calls_that_are_prepared(
 
 
 def test_many_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_repeats, "_MOST_CALLS", 7)
+    monkeypatch.setattr(plan_cache, "_MOST_PLANS", 7)
     members = [NAMES[name] for name in ("masked_fill", "dropout_mask", "packed mask")]
     sizes, key = range(90, 100), KEYS[1]
     x = {n: numbers(members[0], (n,)) for n in sizes}
@@ -428,7 +418,7 @@ def test_many_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             except BaseException as error:
                 wrong.append(error)
             if k % 97 == 0:
-                _repeats.forget()
+                plan_cache.forget()
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(5)]
     for thread in threads:

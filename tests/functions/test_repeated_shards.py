@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop._call import plan_cache as _repeats
+from fastdrop._call import plan_cache
 from tests.support.oracle import assert_same, dropped, mask
 
 KEY = fd.Key(3, 2**40)
@@ -20,11 +20,11 @@ X = np.random.default_rng(0).standard_normal(SHAPE)
 
 @pytest.fixture(autouse=True)
 def forgotten() -> None:
-    _repeats.forget()
+    plan_cache.forget()
 
 
 def prepared() -> int:
-    return len(_repeats.calls)
+    return len(plan_cache.plans)
 
 
 @pytest.mark.parametrize("x", [X, np.asfortranarray(X)], ids=["C", "F"])

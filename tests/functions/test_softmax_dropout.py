@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.host import driver
 from fastdrop_kernels.cpu.host import softmax as softmax_driver
 from tests.support.gradients import assert_backward_is_the_gradient
+from tests.support.limits import set_limits
 from tests.support.oracle import Array, assert_same, mask, misaligned, poisoned
 from tests.support.softmaxes import (
     KEY,
@@ -59,7 +59,7 @@ def test_every_element_is_softmax_times_mask_in_every_layout_and_on_threads(
     set_threads: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1)
+    set_limits(monkeypatch, PARALLEL_FROM=1)
     x, dy = numbers(shape, dtype, rng), numbers(shape, dtype, rng)
     for axis in (-1, 0) if x.size < 10_000 else (-1,):
         set_threads(1)

@@ -133,7 +133,7 @@ def test_a_progress_bar_changes_nothing(progress: Any) -> None:
     if isinstance(progress, str) or progress:
         pytest.importorskip("rich" if progress is True else progress)
     fd.warmup([], ["dropout"], progress=progress)
-    assert list(_progress.shown_as(progress, "counting")([1, 2, 3], 3)) == [1, 2, 3]
+    assert list(_progress.progress_bar(progress, "counting")([1, 2, 3], 3)) == [1, 2, 3]
 
 
 class Terminal:
@@ -174,7 +174,7 @@ def test_a_bar_comes_by_itself_if_it_takes_long_in_a_terminal(
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     done = []
-    for item in _progress.shown_as(None, "counting")(range(4), 4):
+    for item in _progress.progress_bar(None, "counting")(range(4), 4):
         done.append(item)
         seconds(each)
     assert done == [0, 1, 2, 3]
@@ -188,6 +188,6 @@ def test_without_rich_there_is_no_bar(
     monkeypatch.setattr(sys, "stderr", terminal)
     for name in ("rich.console", "rich.progress"):
         monkeypatch.setitem(sys.modules, name, None)
-    for _ in _progress.shown_as(None, "counting")(range(3), 3):
+    for _ in _progress.progress_bar(None, "counting")(range(3), 3):
         seconds(2.0)
     assert terminal.text == ""

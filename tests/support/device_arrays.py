@@ -107,7 +107,7 @@ def check_dropout(
     target = Placed(*empty(x.shape, x.dtype, to or layout))
     computed = np.float64 if x.dtype == np.float64 else np.float32
     factor = np.array(contract.scale(p), computed)
-    place = placement.place(x.shape, **where)
+    place = placement.placement_of(x.shape, **where)
     operation = driver.dropping(x.dtype)
     driver.apply(operation, source.array, target.array, *place, *parts(p, key), factor)
     memory, result = target.read()
@@ -215,7 +215,7 @@ def masks_and_packed_masks() -> None:
         {"offset": (2, 3), "global_shape": (11, 60)},
     ]
     for where in wheres:
-        place = placement.place(shape, **where)
+        place = placement.placement_of(shape, **where)
         expected = oracle.mask(shape, 0.3, KEY, **where)
         for layout in ("C", "F"):
             target = Placed(*empty(shape, np.uint8, layout))
@@ -275,7 +275,7 @@ def the_known_answers() -> None:
 
     count = 0
     for shape, p, key, where, digest in small_vectors():
-        place = placement.place(shape, **where)
+        place = placement.placement_of(shape, **where)
         target = Placed(*empty(shape, np.uint8, "C"))
         nothing = np.array(0, np.uint8)
         driver.apply(driver.marking(), target.array, target.array, *place, *parts(p, key), nothing)

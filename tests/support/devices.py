@@ -112,7 +112,9 @@ class HostDriver:
         words = (ctypes.c_uint64 * 2).from_address(pointer)
         return words[0], words[1]
 
-    def own_operands(self, operation: Any, p: Array, factor: Array | None) -> tuple[Array, ...]:
+    def per_element_operands(
+        self, operation: Any, p: Array, factor: Array | None
+    ) -> tuple[Array, ...]:
         return (p,)  # of which the CPU's kernels make the rest
 
     def apply(
@@ -137,7 +139,7 @@ class HostDriver:
         others = tuple(map(seen, operands))
         cpu.apply(operation, seen(x), seen(y), *place, value, operands=others)
 
-    def repeatable(
+    def layout_call(
         self,
         operation: Any,
         shape: tuple[int, ...],
@@ -190,7 +192,7 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
     """Let CuPy arrays lie in the host's memory, and kernels be those of a driver, for a while."""
     cupy = cupy_or_skip()
     from fastdrop._arrays import cupy_arrays as _gpu
-    from fastdrop._call import plan_cache as _repeats
+    from fastdrop._call import plan_cache
 
     def allocated(size: int) -> Any:
         memory = np.empty(max(size, 1), np.uint8)
@@ -227,8 +229,7 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
         patch.setattr(_gpu, "cuda_driver", lambda: driver)
         patch.setattr(_gpu, "_summed", summed)
         patch.setattr(_gpu, "_packed", packed)
-        # What was prepared for another driver, and what only waits for a second call.
-        patch.setattr(_repeats, "calls", {})
-        patch.setattr(_repeats, "_seen", set())
+        # Plans for another driver.
+        patch.setattr(plan_cache, "plans", {})
         with cupy.cuda.using_allocator(allocated):
             yield HostDevice(), driver

@@ -16,7 +16,7 @@ import pytest
 
 import fastdrop as fd
 from fastdrop._arrays.adapter import Backend
-from fastdrop._call import plan_cache as _repeats
+from fastdrop._call import plan_cache
 from tests.support import gpu_cases, oracle
 from tests.support.devices import Device
 from tests.support.gpu_cases import KEY, LAYOUTS, Board, Layout
@@ -223,7 +223,7 @@ def check_refusals(device: Device) -> None:
         oracle.assert_same(device.get(out), ones)
         return made
 
-    _repeats.forget()
+    plan_cache.forget()
     before = messages()
     wheres: list[dict[str, Any]] = [
         {},

@@ -14,8 +14,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .. import contract
-from .. import probabilities as chances
+from .. import contract, probabilities
 from ..layout import c_strides
 from .launch import Launch, advancing, launches
 from .launch import repeatable as planned
@@ -90,19 +89,19 @@ def marking_each() -> Operation:
     return MARK_EACH
 
 
-def own_operands(
+def per_element_operands(
     operation: Operation, p: npt.NDArray[Any], factor: npt.NDArray[Any] | None
 ) -> tuple[npt.NDArray[Any], ...]:
     """Return the operands of an operation by a p of each element, NumPy's, of the shape of p.
 
     `factor` is that of all kept elements; None gives each ``1 / (1 - p)``.
     """
-    thresholds, last = chances.thresholds(p), operation.operands[-1]
+    thresholds, last = probabilities.thresholds(p), operation.operands[-1]
     if last is MOVED[8]:
         return (thresholds,)
     computed = np.dtype(np.float64 if last is FLOAT64 else np.float32)
     limited = np.minimum(thresholds, np.uint64(contract.ALWAYS - 1)).astype(np.uint32)
-    return limited, chances.factors(p, factor, computed)
+    return limited, probabilities.factors(p, factor, computed)
 
 
 @functools.lru_cache(maxsize=256)
@@ -196,7 +195,7 @@ def apply(
         run.launch(launch)
 
 
-def repeatable(
+def layout_call(
     operation: Operation,
     shape: tuple[int, ...],
     input_strides: tuple[int, ...] | None,

@@ -255,7 +255,7 @@ FASTDROP_INLINE void treat_group(Index number, const Argument<AXES<FORM>>& p) {
     bool reads = true;
     if constexpr (FORM == RUNS) {
         u32 shared[1] = {};
-        if (!p.certain) draw(key, site, purpose_of<Operation>(p), shared);
+        if (!p.degenerate) draw(key, site, purpose_of<Operation>(p), shared);
 #pragma unroll
         for (int e = 0; e < E; ++e) noise[e] = shared[0];
         reads = Operation::reads(shared[0] >= p.threshold);
@@ -334,7 +334,7 @@ FASTDROP_INLINE void treat_any(const Argument<AXES<ANY>>& p) {
         place.begin(p);
         place.move_to(number * E + Index(e), p, 0);
         u32 own[1] = {};
-        if (!p.certain) draw(key, site_of(place.index), purpose_of<Operation>(p), own);
+        if (!p.degenerate) draw(key, site_of(place.index), purpose_of<Operation>(p), own);
         if constexpr (E == 1) {
             address = place.address[0];
             if (Operation::reads(own[0] >= p.threshold)) {

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from ..contract import is_certain
+from ..contract import is_degenerate
 from ..layout import Axis, merged_axes
 from .modules import (
     ADVANCE,
@@ -121,8 +121,8 @@ def repeatable(
     Without a key in device memory, its address is 0.
     """
     common = not (operation.exact or operation.own)
-    certain = common and is_certain(threshold)
-    if certain:  # one decision for all, however they are indexed
+    degenerate = common and is_degenerate(threshold)
+    if degenerate:  # one decision for all, however they are indexed
         index_strides = (0,) * len(shape)
         threshold = 1 if threshold else 0  # all noise is 0
     module, unused = operation.module, _UNUSED[len(strides)]
@@ -130,7 +130,7 @@ def repeatable(
 
     def ready_for(phases: tuple[int, ...]) -> list[_Ready]:
         found = known[phases] = [
-            (kernel, grid, shifts, LAW.pack(index + shift, value, threshold, certain) + layout)
+            (kernel, grid, shifts, LAW.pack(index + shift, value, threshold, degenerate) + layout)
             for kernel, grid, shifts, shift, layout in pieces(
                 operation, shape, strides, index_strides, phases
             )

@@ -43,7 +43,7 @@ struct Params {
     u64 index;     // mask index of the first element
     u64 value[4];  // what an operation needs besides: see `parameter`
     u32 threshold;
-    u32 certain;   // nothing is drawn and all noise is 0: below the threshold, or not
+    u32 degenerate;   // nothing is drawn: p is 0 or 1, and one decision holds for all
     // From here on it is the layout that speaks, which does not change from call to call.
     u64 groups;    // pieces of work, each of one thread
     u64 length;    // of the inner axis, or of all where every element has coordinates of its own

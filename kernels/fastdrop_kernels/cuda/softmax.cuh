@@ -103,7 +103,7 @@ struct Rows {
         const Key key = key_of(p);
         const Against purpose{p.threshold};
         const u64 step = p.slots.index_step;
-        if (p.certain) {
+        if (p.degenerate) {
 #pragma unroll
             for (int e = 0; e < E; ++e) noise[e] = 0;
         } else if (step == 1) {

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..contract import is_certain
+from ..contract import is_degenerate
 from ..layout import Axis, c_strides, merged_axes
 from . import driver
 from .driver import Array
@@ -91,7 +91,7 @@ def _run(
         return
     launcher = driver.current()
     steps = c_strides(shape) if index_strides is None else index_strides
-    certain = is_certain(threshold)
+    degenerate = is_degenerate(threshold)
     addresses = [launcher.address(array) for array in arrays]
     unused = [0] * (MAX_OPERANDS + 1 - len(arrays))
     name = np.dtype(arrays[0].dtype).name
@@ -100,13 +100,13 @@ def _run(
         FLOATS[name],
         shape,
         tuple(tuple(array.strides) for array in arrays),
-        (0,) * len(shape) if certain else tuple(steps),
+        (0,) * len(shape) if degenerate else tuple(steps),
         tuple(address % 16 for address in addresses),
         axis,
     )
     first = KEYED.pack(*addresses, *unused, seed, stream, key)
-    limit = (1 if threshold else 0) if certain else threshold
-    law = LAW.pack(index, scale.tobytes(), limit, certain)
+    limit = (1 if threshold else 0) if degenerate else threshold
+    law = LAW.pack(index, scale.tobytes(), limit, degenerate)
     launcher.launch(Launch(MODULES[name], kernel, grid, THREADS, first + law + layout))
 
 

@@ -117,7 +117,7 @@ def check(
     """Run an operation; y must be what the reference says, and no other byte may change."""
     y = out.array
     kept = kept_at(place, y.shape, threshold)
-    index, strides = placement.place(
+    index, strides = placement.placement_of(
         y.shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
     )
     value, source = np.zeros((), y.dtype), y

@@ -53,7 +53,7 @@ struct Field {
 using fastdrop::Params;
 HOST const Field FIELDS[] = {
     FIELD(address),   FIELD(seed),   FIELD(stream), FIELD(key),    FIELD(index),
-    FIELD(value),     FIELD(threshold), FIELD(certain), FIELD(groups), FIELD(length),
+    FIELD(value),     FIELD(threshold), FIELD(degenerate), FIELD(groups), FIELD(length),
     FIELD(step),      FIELD(whole),  FIELD(width),  FIELD(slots),  FIELD(axes),
     {"axis", sizeof(Params)}, AXIS_FIELD(length), AXIS_FIELD(index_step), AXIS_FIELD(step),
     AXIS_FIELD(magic), AXIS_FIELD(shift), {"axis.end", sizeof(fastdrop::Axis)}, {nullptr, 0}};

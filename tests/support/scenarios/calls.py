@@ -39,9 +39,9 @@ def mask_file() -> Path:
 
 def save_mask(file: Path) -> None:
     """Draw the mask of all calls by the reference."""
-    from fastdrop_kernels.cpu.host import driver
+    from fastdrop_kernels.cpu.host import work_sharing
 
-    assert driver.PARALLEL_FROM <= N  # else all of this shows nothing
+    assert work_sharing.PARALLEL_FROM <= N  # else all of this shows nothing
     np.save(file, mask(SHAPE, P, KEY))
 
 

@@ -15,7 +15,6 @@ from numba.core.registry import cpu_target
 
 import fastdrop as fd
 from fastdrop_kernels import contract
-from fastdrop_kernels.cpu.host import per_column as columns
 from fastdrop_kernels.cpu.loops.contiguous import NEAR_BYTES
 from tests.support import normals, oracle
 from tests.support import softmaxes as exact
@@ -136,7 +135,7 @@ def results(cpu: str) -> Iterator[tuple[str, tuple[Array, Array]]]:
     """Call everything, and yield what was called, its result, and what it must be."""
     for where in PLACES:
         if where.get("noise_shape") != (None, 1):  # what shares a decision shares its p
-            # Tables are read the same way for all dtypes, and each takes seconds to compile.
+            # Streams are read the same way for all dtypes, and each takes seconds to compile.
             for function, dtypes in (("dropout", ("float16", "float64")), ("fill", MOVED[cpu][:1])):
                 for dtype in dtypes:
                     got = by_columns(function, numbers(dtype), **where)
@@ -169,7 +168,6 @@ def main(cpu: str) -> None:
     name = cpu_target.target_context.codegen().magic_tuple()[1]
     assert name == cpu, f"Numba compiles for {name}, and not for {cpu}"
     count = 0
-    columns._LEAST, columns._TIMES = 1, 2  # such small arrays pay nothing
     for what, (actual, expected) in results(cpu):
         try:
             oracle.assert_same(actual, expected)

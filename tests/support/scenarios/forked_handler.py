@@ -19,7 +19,7 @@ from typing import Any
 
 import fastdrop as fd
 from fastdrop_kernels import threads
-from fastdrop_kernels.shielded import uninterrupted
+from fastdrop_kernels.shielded import run_shielded
 
 from .children import wait
 from .first_call import call
@@ -54,7 +54,7 @@ def main(which: str) -> None:
         if which == "call":
             threads.run_together(work, 2)
         else:
-            uninterrupted(work)
+            run_shielded(work)
     except RuntimeError as error:
         ended = children == [0] and "was forked inside" in str(error)
         if ended:

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ... import contract
-from ..codegen.vectors import FLOAT, I32, I64, Lanes, select
+from ..codegen.vectors import FLOAT, I32, Lanes
 from .normal import standard_normal
 from .storage import BITS, BOOL, FLOAT32, FLOAT64, MARK, MOVED, NOTHING, Storage
 
@@ -44,16 +43,9 @@ class Operation:
     # What else is read of every element: how it is stored. It is given to `kept` and `dropped`
     # behind x (and the noise), in front of the parameters.
     operands: tuple[Storage, ...] = ()
-    # (noise, *operands) -> what is kept, where an exact operation decides by itself.
-    keeps: Callable[..., Lanes] | None = None
-    # What does the same where p, the operand, is the same for all; and whether it is then told
-    # 1 / (1 - p), or the same parameter.
-    plain: Operation | None = None
-    inverse: bool = False
-    # Whether thresholds, and the operands, are found in tables (see `tables`), an element's next to
-    # its neighbour's; and what does so where p, the operand, is small.
-    tables: bool = False
-    tabled: Operation | None = None
+    # How factors of kept elements are stored, if the parameter is one: then a stream may give
+    # every element its own (see `threshold_streams`).
+    factor: Storage | None = None
 
     def parameters(self, builder: Any, pointer: Any) -> list[Lanes]:
         """Load the parameters, as they are computed with."""
@@ -106,7 +98,8 @@ def _second(x: Lanes, noise: Lanes) -> Lanes:
 
 def drop(name: str, kind: Storage) -> Operation:
     """Dropout: kept elements times the parameter, dropped ones +0.0."""
-    return Operation(f"drop-{name}", kind, kind, _scaled, _zero)
+    factor = FLOAT64 if kind is FLOAT64 else FLOAT32
+    return Operation(f"drop-{name}", kind, kind, _scaled, _zero, factor=factor)
 
 
 def fill(kind: Storage) -> Operation:
@@ -143,59 +136,6 @@ def pack() -> Operation:
     """Mark as `mark` does, eight elements to a byte, in memory that was zero."""
     return Operation("pack", NOTHING, BITS, _itself, _itself)
 
-
-def drop_each(name: str, kind: Storage, scaled: bool, plain: Operation) -> Operation:
-    """Dropout by a p of each element: kept ones times ``1 / (1 - p)``, or times the parameter."""
-
-    def kept(x: Lanes, u: Lanes, p: Lanes, factor: Lanes) -> Lanes:
-        return x * (factor if scaled else _like(x, 1.0 / (1.0 - p)))
-
-    how = "scaled" if scaled else "inverse"
-    named = f"drop-each-{how}-{name}"
-    instead: Any = {"plain": plain, "inverse": not scaled, "tabled": _drop_tabled(name, kind)}
-    return Operation(named, kind, kind, kept, _zero, **instead, **_BY_P)
-
-
-def fill_each(kind: Storage, plain: Operation) -> Operation:
-    """Masked fill by a p of each element."""
-
-    def dropped(x: Lanes, u: Lanes, p: Lanes, value: Lanes) -> Lanes:
-        return value
-
-    size = kind.itemsize
-    tabled = Operation(f"fill-tabled-{size}", kind, kind, _itself, _filling, tables=True)
-    instead: Any = {"plain": plain, "tabled": tabled}
-    return Operation(f"fill-each-{size}", kind, kind, _itself, dropped, **instead, **_BY_P)
-
-
-def mark_each(plain: Operation) -> Operation:
-    """Mark an element by a p of its own."""
-    tabled = Operation("mark-tabled", NOTHING, BOOL, _itself, _itself, tables=True)
-    return Operation(
-        "mark-each", NOTHING, BOOL, _itself, _itself, plain=plain, tabled=tabled, **_BY_P
-    )
-
-
-@functools.cache
-def _drop_tabled(name: str, kind: Storage) -> Operation:
-    """Dropout by tables: kept elements times their factors."""
-    factors = (FLOAT64 if kind is FLOAT64 else FLOAT32,)
-    named = f"drop-tabled-{name}"
-    return Operation(named, kind, kind, _scaled, _zero, 0, operands=factors, tables=True)
-
-
-def _kept_by_p(u: Lanes, p: Lanes) -> Lanes:
-    """Decide as the contract does, by the threshold that `contract.threshold` gives p."""
-    # So near 2**52 numbers have no fraction: the sum is rounded to an integer, ties to even.
-    rounder = p.constant(1.5 * 2.0**52)
-    threshold = (p * 2.0**32 + rounder).seen_as(I64) - rounder.seen_as(I64)
-    most = threshold.constant(contract.ALWAYS - 1)
-    limited = select((p < 1.0) & (threshold > most), most, threshold)
-    return u.converted(I64) >= limited
-
-
-# p is given in float64, as an operand.
-_BY_P: Any = {"exact": True, "operands": (FLOAT64,), "keeps": _kept_by_p}
 
 # The decisions themselves, for loops that come to an element by another way.
 MARKS = Operation("marks", NOTHING, MARK, _itself, _itself)

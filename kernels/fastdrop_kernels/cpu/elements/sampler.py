@@ -43,7 +43,7 @@ _UNIFORMS = VECTOR_BYTES
 # Elements that are drawn together, from a multiple on.
 GROUP = _CHAINS * BLOCKS * contract.BLOCK
 
-is_certain = device(contract.is_certain)
+is_degenerate = device(contract.is_degenerate)
 
 load8, store8 = loader(types.uint8), storer(types.uint8)
 load16, store16 = loader(types.uint16), storer(types.uint16)
@@ -184,7 +184,7 @@ class Draw:
         halves: list[Lanes],
         uppers: Sequence[Lanes],
         runs: list[Run],
-        thresholds: Callable[[], tuple[Any, int]],
+        thresholds: Callable[[], tuple[Any, Any]],
     ) -> list[Lanes]:
         """Settle the halves of runs of elements.
 
@@ -204,7 +204,7 @@ class Draw:
                 store(vector, memory, k * VECTOR_BYTES)
             begin, (first_threshold, apart) = memory, thresholds()
             for index, step, n in runs:
-                law = self.seed, self.stream, first_threshold, ir.Constant(I64, apart)
+                law = self.seed, self.stream, first_threshold, apart
                 arguments = begin, ir.Constant(I64, n), index, step, *law
                 kinds = ir.FunctionType(ir.VoidType(), [a.type for a in arguments])
                 settle = cgutils.get_or_insert_function(builder.module, kinds, settler().symbol)
@@ -242,15 +242,15 @@ class Law(Draw):
         """Settle the halves of runs of elements."""
         return self.settled_by(halves, [self._upper] * len(halves), runs, self._in_memory)
 
-    def _in_memory(self) -> tuple[Any, int]:
+    def _in_memory(self) -> tuple[Any, Any]:
         memory = scratch_in(self.builder, 8)
         store(Lanes(self.builder, self.threshold), memory, 0)
-        return memory, 0
+        return memory, ir.Constant(I64, 0)
 
-    def decided(self, block: Any, between: Between, behind: Any) -> Iterator[Lanes]:
+    def decided(self, block: Any, between: Between, place: Any) -> Iterator[Lanes]:
         """Yield what is kept of the group that begins at a block, vector by vector."""
         return (vector >= self.bound for vector in self.group(block, between))
 
-    def factors(self, kinds: Sequence[Storage], behind: Any, k: int, count: int) -> list[Lanes]:
-        """Return what tables say beside thresholds: there are none."""
+    def factors(self, kind: Storage | None, place: Any, k: int, count: int) -> list[Lanes]:
+        """Return the factors that threshold streams give elements of their own: none."""
         return []

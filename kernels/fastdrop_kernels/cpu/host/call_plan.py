@@ -1,114 +1,185 @@
-"""Prepared calls: small arrays of one layout again and again, each call one step of compiled code.
+"""Call plans: which kernel, over which parts of an array, for operations without operands.
 
-Python takes longer to ask two arrays where they lie, and to say so to a kernel, than a thousand
-elements take. Here all that a call needs beside arrays and key waits in a record, and what may
-differ between arrays of one layout is looked at where NumPy keeps it. As in `express`, it is read
-without the GIL.
+Planning looks at shapes, strides, threshold and parameters; what is left are the arrays and the
+key. `driver` makes plans, and runs them or has the compiled fast path run them. A plan is one call
+of a serial kernel, or a few over parts of the array. A part's result does not depend on the
+others', nor on who computes it: the mask is a function of the index.
 """
 
 from __future__ import annotations
 
-import array
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import math
+import os
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numba import types
-from numba.core import cgutils
+import numpy.typing as npt
 
-from ...shielded import made_apart
-from ..codegen.compiler import address_of_kernel, kernel
-from ..codegen.intrinsics import address_of, intrinsic, pointer_at, pointer_in
-from ..codegen.ndarray_layout import DATA, FLAGS
-from ..elements.sampler import U64, load32, load64, store8
-from ..loops.call_descriptor import ALL, Descriptor
+from ...contract import is_degenerate
+from ...layout import LINE, Plan, c_strides, rows_plan
+from ...threads import run_together
+from ..codegen.ndarray_layout import slot
+from ..codegen.target import NONTEMPORAL as NONTEMPORAL_IS_FAST
+from ..elements.operations import Operation
+from ..elements.sampler import GROUP
+from ..loops.call_descriptor import Descriptor, descriptor
+from ..loops.contiguous import FAR, NEAR, NEAR_BYTES, NONTEMPORAL, has_nontemporal
+from ..loops.kernels import box, by_streams, flat
 from ..loops.loop_nest import Kernel
+from ..loops.tiles import program
+from .catalogue import PACK, PerElement
+from .schedule import input_strides_of, layout_of, packed_layout, split_of, split_of_rows
+from .work_sharing import shares, weight
 
-_DATA, _FLAGS = np.uint64(DATA), np.uint64(FLAGS)
-_WRITEABLE = np.uint32(0x400)  # NumPy's flag
-_ZERO, _ONE = np.uint64(0), np.uint64(1)
-_ALL = np.uint64(ALL)
-# Where in a record the words lie: kernel, what it is told, from where to where y lies behind x
-# without touching it, whether it may lie where x does, and how many bytes of it are set to 0 first.
-_KERNEL, _TOLD, _BEHIND, _BEFORE, _IN_PLACE, _CLEARED = (np.uint64(8 * k) for k in range(6))
+Array: TypeAlias = npt.NDArray[Any]
 
 
-class Prepared(NamedTuple):
-    """A call that is ready: ``run(x, y, record_at, index, seed, stream, go) -> fits``.
+class CallPlan(NamedTuple):
+    """A call whose layouts, threshold and parameters are known; arrays and key are left."""
 
-    x and y are the id() of two arrays of the layouts that it was prepared for (of one, where no x
-    is read), and `index` is the mask index of the first element. Nothing is written, and 0
-    returned, if y is read-only, or where its bounds meet those of x in another way than each
-    element with its own; and nothing is written if `go` is 0.
-    """
+    operation: Operation
+    kernel: Kernel | None  # None: nontemporal, unless it is in place
+    descriptor: Descriptor
+    length: int  # of what threads share, in chunks that are multiples
+    weight: int
+    multiple: int
 
-    run: Callable[..., int]
-    record_at: int
-    # ``(x, y, index, seed, stream)``, where threads may share the work: to be called if `run`
-    # without `go` says that the arrays fit.
-    several: Callable[[Any, Any, int, int, int], None] | None
-    alive: tuple[Any, ...]  # what lies at the addresses
+    def __call__(self, x: Array, y: Array, index: int, seed: int, stream: int) -> None:
+        """Make the call on as many threads as pay; the first element has the mask index `index`."""
+        operation, kernel, told, length, weight, multiple = self
+        if kernel is None:
+            # What is read shortly before it is written is in the caches already.
+            in_place = operation.source.bits and np.may_share_memory(x, y)
+            kernel = flat(operation, FAR if in_place else NONTEMPORAL)
+        chunk, threads = shares(length, weight, multiple)
+        if operation is PACK:
+            y.fill(0)
+        if threads == 1:
+            kernel(slot(x), slot(y), told.at, index, seed, stream, 0, chunk)
+            return
+        counter = np.zeros(1, np.uint64)
 
+        def work() -> None:
+            # The arrays, and not their slots, so that they live as long as a thread is working.
+            kernel(slot(x), slot(y), told.at, index, seed, stream, slot(counter), chunk)
 
-def prepared(
-    kernel: Kernel | None,
-    told: Descriptor,
-    distances: tuple[int, int],
-    in_place: bool,
-    cleared: int,
-    several: Callable[[Any, Any, int, int, int], None] | None,
-) -> Prepared:
-    """Make a call ready, of a kernel of `flat` or `box`; it is not called if there is `several`.
-
-    `distances` are those of `plan.apart_from`, and `cleared` says how many bytes to set to 0.
-    """
-    at = 0 if several or kernel is None else address_of_kernel(kernel)
-    behind, before = (distance % 2**64 for distance in distances)
-    words = array.array("Q", (at, told.at, behind, before, in_place, cleared))
-    return Prepared(starter(), words.buffer_info()[0], several, (words, told))
+        run_together(work, threads)
 
 
-@intrinsic
-def _call(typingctx: Any, address: Any, arguments: Any) -> Any:
-    """Call the kernel at an address with a tuple of numbers."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        numbers = signature.args[1].types
-        pointer = context.call_conv.get_function_type(types.void, numbers).as_pointer()
-        callee = builder.inttoptr(args[0], pointer)
-        given = cgutils.unpack_tuple(builder, args[1])
-        context.call_conv.call_function(builder, callee, types.void, numbers, given)
-        return context.get_dummy_value()
-
-    return types.void(types.uint64, arguments), codegen
+def _last_level_cache() -> int:
+    try:
+        size = os.sysconf("SC_LEVEL3_CACHE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        size = 0
+    return size if size > 0 else 32 << 20
 
 
-@functools.cache
-@made_apart
-def starter() -> Any:
-    """Kernel of `Prepared`: one for all calls."""
+# Bytes of contiguous output from which it is written by nontemporal stores, if not in place: where
+# output and input together fill the last-level cache. Of 16 MiB (of 32) on a Zen 5, one thread,
+# float32 takes 0.75 of the time, float64 0.69; with a np.multiply of the output after each, 0.95
+# and 0.93. Of 4 MiB, which that finds in the cache otherwise, 1.17 and 1.40, of 8 MiB 1.03 and
+# 0.95.
+_NONTEMPORAL_FROM = _last_level_cache() // 2 if NONTEMPORAL_IS_FAST else 1 << 63
 
-    def run(
-        x_id: Any, y_id: Any, record_at: Any, index: Any, seed: Any, stream: Any, go: Any
-    ) -> Any:
-        x_slot, y_slot, record = x_id + _DATA, y_id + _DATA, pointer_at(record_at)
-        y = address_of(pointer_in(y_slot))
-        distance = y - address_of(pointer_in(x_slot))
-        # Modulo 2**64: in front of x is far behind it.
-        behind = load64(record, _BEHIND)
-        apart = distance - behind <= load64(record, _BEFORE) - behind
-        if not apart and (distance or not load64(record, _IN_PLACE)):
-            return _ZERO
-        if not load32(pointer_at(y_id), _FLAGS) & _WRITEABLE:
-            return _ZERO
-        if not go:
-            return _ONE
-        for k in range(load64(record, _CLEARED)):
-            store8(pointer_at(y), k, types.uint8(_ZERO))
-        # Alone, and so with no counter, and all in one chunk.
-        given = (x_slot, y_slot, load64(record, _TOLD), index, seed, stream, _ZERO, _ALL)
-        _call(load64(record, _KERNEL), given)
-        return _ONE
 
-    return kernel("start", run, U64(*[U64] * 7))
+def is_far(nbytes: int) -> bool:
+    """Say whether so many bytes of output are asked for ahead."""
+    return nbytes > NEAR_BYTES
+
+
+def is_nontemporal(operation: Operation, nbytes: int) -> bool:
+    """Say whether so many contiguous bytes are written by nontemporal stores, if not in place."""
+    return nbytes >= _NONTEMPORAL_FROM and has_nontemporal(operation)
+
+
+def nontemporal_from(operation: Operation) -> int:
+    """Return from how many contiguous elements on that is so."""
+    if not has_nontemporal(operation):
+        return 1 << 63
+    return max(1, _NONTEMPORAL_FROM // operation.target.itemsize)
+
+
+def of_contiguous(
+    operation: Operation, n: int, nbytes: int, threshold: int, value: Array
+) -> CallPlan:
+    """Return a plan for n elements that are contiguous in memory and in the mask."""
+    kernel = None
+    if not is_nontemporal(operation, nbytes):
+        kernel = flat(operation, FAR if is_far(nbytes) else NEAR)
+    told = descriptor(n, threshold, value)
+    return CallPlan(operation, kernel, told, n, weight(operation) * n, GROUP)
+
+
+def of_layout(
+    operation: Operation,
+    contiguous: bool,
+    shape: tuple[int, ...],
+    input_strides: tuple[int, ...],
+    output_strides: tuple[int, ...],
+    index_strides: tuple[int, ...] | None,
+    threshold: int,
+    value: Array,
+) -> CallPlan:
+    """Return a plan for arrays of a shape; `contiguous` says whether they are, in C order."""
+    if contiguous and index_strides is None and (operation.exact or not is_degenerate(threshold)):
+        n = math.prod(shape)
+        return of_contiguous(operation, n, n * operation.target.bits // 8, threshold, value)
+    input_strides = input_strides_of(operation, input_strides)
+    layout = layout_of(operation, shape, input_strides, output_strides, index_strides, threshold)
+    return of_axes(operation, layout, threshold, value)
+
+
+def of_packed(
+    shape: tuple[int, ...],
+    index: int,
+    index_strides: tuple[int, ...] | None,
+    threshold: int,
+    value: Array,
+) -> CallPlan:
+    """Return a plan for a mask of a shape whose bits are packed; `index` is that of its calls."""
+    if index_strides is None and not is_degenerate(threshold) and index % 8 == 0:
+        return of_contiguous(PACK, math.prod(shape), 0, threshold, value)
+    # Other chunks would share bytes, and those of axes are cut where they do not.
+    return of_axes(PACK, packed_layout(shape, index_strides, threshold), threshold, value)
+
+
+def of_axes(operation: Operation, layout: Plan, threshold: int, value: Array) -> CallPlan:
+    """Return a plan for a box of axes."""
+    axes, form, table, n = layout
+    packed = operation is PACK
+    way = FAR if n * operation.target.bits > 8 * NEAR_BYTES and not packed else NEAR
+    split, multiple = split_of(axes, form, packed)
+    its_program = program(operation, way) if form == LINE else None
+    told = descriptor(len(axes), threshold, value, split, table, its_program)
+    kernel, work = box(operation, form, way), weight(operation) * n
+    return CallPlan(operation, kernel, told, axes[split][0], work, multiple)
+
+
+_PER_ELEMENT_WEIGHT = 2  # what goes by a p of each element takes about twice as long
+
+
+def of_per_element(
+    by_p: PerElement,
+    p: Array,
+    shape: tuple[int, ...],
+    input_strides: tuple[int, ...],
+    output_strides: tuple[int, ...],
+    index_strides: tuple[int, ...] | None,
+    value: Array,
+) -> CallPlan:
+    """Return a plan by a p of each element, float64 or float32, a view of that shape."""
+    operation, given = by_p
+    packed = operation is PACK
+    strides = (
+        p.strides,
+        input_strides_of(operation, input_strides),
+        output_strides,
+        c_strides(shape) if index_strides is None else index_strides,
+    )
+    axes, _, table, n = rows_plan(shape, *strides, packed=packed)
+    way = FAR if n * operation.target.bits > 8 * NEAR_BYTES and not packed else NEAR
+    split, multiple = split_of_rows(axes, packed)
+    about_p = p.__array_interface__["data"][0], p.itemsize, given
+    told = descriptor(len(axes), 0, value, split, table, None, about_p)
+    work = _PER_ELEMENT_WEIGHT * n
+    return CallPlan(operation, by_streams(operation, way), told, axes[split][0], work, multiple)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,13 @@ _GAUSSIAN_ADDS = {name: operations.gaussian_add(name, kind) for name, kind in FL
 _FILLS = {size: operations.fill(kind) for size, kind in storage.MOVED.items()}
 _MARK = operations.mark()
 PACK = operations.pack()
+
+
+class PerElement(NamedTuple):
+    """An operation that decides by a p of each element."""
+
+    operation: Operation
+    given: bool  # whether its parameter is given, or the factor that p makes of it
 
 
 @functools.cache  # a dtype's name takes 5 us
@@ -85,24 +92,24 @@ def marking() -> Operation:
 
 
 @functools.cache
-def dropping_each(dtype: np.dtype[Any], scaled: bool) -> Operation:
-    """Return the operation of `dropping` by a p of each element, an operand in float64.
+def dropping_each(dtype: np.dtype[Any], scaled: bool) -> PerElement:
+    """Return `dropping` by a p of each element, an operand in float64 or float32.
 
     Kept elements are multiplied by the value if `scaled`, else by ``1 / (1 - p)``, rounded once.
     """
-    return operations.drop_each(dtype.name, FLOATS[dtype.name], scaled, dropping(dtype))
+    return PerElement(dropping(dtype), scaled)
 
 
 @functools.cache
-def filling_each(dtype: np.dtype[Any]) -> Operation:
-    """Return the operation of `filling` by a p of each element, an operand in float64."""
-    return operations.fill_each(storage.MOVED[dtype.itemsize], filling(dtype))
+def filling_each(dtype: np.dtype[Any]) -> PerElement:
+    """Return `filling` by a p of each element."""
+    return PerElement(filling(dtype), True)
 
 
 @functools.cache
-def marking_each() -> Operation:
-    """Return the operation of `marking` by a p of each element, an operand in float64."""
-    return operations.mark_each(_MARK)
+def marking_each() -> PerElement:
+    """Return `marking` by a p of each element."""
+    return PerElement(_MARK, True)
 
 
 def packing() -> Operation:

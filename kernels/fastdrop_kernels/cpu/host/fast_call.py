@@ -1,52 +1,136 @@
-"""Express: whole calls on plain arrays, checked and computed in one step of compiled code.
+"""The compiled fast path: one step of compiled code looks at the arrays and runs a plan's kernel.
 
-Asking an array in Python for its dtype, shape, flags and bounds takes longer than drawing the mask
-of a few thousand elements. This kernel reads them where NumPy keeps them, and does nothing, and
-says so, if the arrays are not of the plainest kind: then the long way looks again. A call at 1 Ki
-float32 takes 2.1 us, the long way 5.5, np.multiply 1.1. It reads without the GIL, as NumPy's loops
-do: nobody may give an array another shape while it is in a call.
+Python takes longer to ask two arrays for dtype, shape, flags and addresses, and to tell a kernel,
+than drawing the mask of a thousand elements takes. So all that a call needs beside the arrays and
+the key waits in a record, and compiled code reads where NumPy keeps it what may differ between
+calls. The public package calls it for every element-wise function; `driver` makes the records. It
+reads without the GIL, as NumPy's loops do: nobody may give an array another shape while it is in a
+call.
 """
 
 from __future__ import annotations
 
+import array
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numba import types
+from numba.core import cgutils
 
-from ...shielded import made_apart
-from ..codegen.compiler import device, kernel
-from ..codegen.fp_environment import round_as_before, round_by_default
-from ..codegen.intrinsics import address_of, pointer_at, pointer_in
-from ..codegen.ndarray_layout import AXES, DATA, DTYPE, DTYPE_WORD, FLAGS, LENGTHS, dtype_word
-from ..elements.operations import Operation
-from ..elements.sampler import U64, load32, load64
-from ..loops.call_descriptor import call_state, set_key, set_law
-from ..loops.contiguous import span_loop
+from ...shielded import shielded
+from ..codegen.compiler import address_of_kernel, device, kernel
+from ..codegen.intrinsics import address_of, intrinsic, pointer_at, pointer_in
+from ..codegen.ndarray_layout import AXES, DATA, DTYPE, DTYPE_WORD, FLAGS, LENGTHS
+from ..elements.sampler import U64, load32, load64, store8
+from ..loops.call_descriptor import ALL, Descriptor, copy_with_length, descriptor_scratch
+from ..loops.contiguous import NEAR_BYTES
+
+LOOK = 1 << 63  # a mask index that asks whether the arrays fit, and no more
+# What is returned: the arrays do not fit, or rng must not be asked: nothing was done; all was done;
+# or they fit, and the call has to be made by `FastCall.large`.
+UNFIT, DONE, FITS = 0, 1, 2
 
 _DATA, _AXES, _LENGTHS = np.uint64(DATA), np.uint64(AXES), np.uint64(LENGTHS)
-_DTYPE, _FLAGS = np.uint64(DTYPE), np.uint64(FLAGS)
-_DTYPE_WORD = np.uint64(DTYPE_WORD)
+_DTYPE, _FLAGS, _DTYPE_WORD = np.uint64(DTYPE), np.uint64(FLAGS), np.uint64(DTYPE_WORD)
 _C_CONTIGUOUS, _WRITEABLE = np.uint32(0x1), np.uint32(0x400)  # NumPy's flags
-_ZERO, _ONE, _EIGHT = np.uint64(0), np.uint64(1), np.uint64(8)
-_LOOK = np.uint64(1 << 63)
-_THRESHOLD, _VALUE = np.uint64(8), np.uint64(16)  # bytes in a record
+_ZERO, _ONE, _EIGHT, _LOOK = (np.uint64(n) for n in (0, 1, 8, LOOK))
+_UNFIT, _DONE, _FITS = (np.uint64(n) for n in (UNFIT, DONE, FITS))
+_ALL, _NEAR_BYTES, _INDEX_BITS = np.uint64(ALL), np.uint64(NEAR_BYTES), np.uint64(62)
+
+# Byte offsets in a record: what the dtype says (0 in a record for one layout), the descriptor, and
+# the address of the kernel, 0 where there is none yet.
+_WORD, _DESCRIPTOR, _KERNEL = (np.uint64(8 * k) for k in range(3))
+# In a record for contiguous arrays of any shape: the kernel for large ones, bytes of an element,
+# and from how many elements on `large` makes the call.
+_FAR_KERNEL, _ITEMSIZE, _LARGE_FROM = (np.uint64(8 * k) for k in range(3, 6))
+# In a record for one layout: from where to where y lies behind x without touching it, whether it
+# may lie where x does, and how many bytes of it are set to 0 first.
+_BEHIND, _BEFORE, _IN_PLACE, _CLEARED = (np.uint64(8 * k) for k in range(3, 7))
+
+
+class FastCall(NamedTuple):
+    """A call that is ready: ``run(id(x), id(y), record_at, index, seed, stream) -> status``.
+
+    Where nothing is read, y stands for x. Nothing is written, and `UNFIT` returned, if y is
+    read-only, or overlaps x in another way than each element its own.
+    """
+
+    run: Callable[..., int]
+    record_at: int
+    # ``(x, y, index, seed, stream)``, where `run` says that the arrays fit.
+    large: Callable[[Any, Any, int, int, int], None]
+    alive: tuple[Any, ...]  # what lies at the addresses
+
+
+def for_contiguous(
+    dtype_word: int,
+    itemsize: int,
+    descriptor: Descriptor,
+    large_from: int,
+    large: Callable[..., Any],
+) -> FastCall:
+    """Return the calls on contiguous arrays of a dtype and of any shape.
+
+    ``large(x, y, index, seed, stream)`` makes calls of `large_from` elements and more, and the
+    first one near and far: it returns the kernel that it used, and whether that is for far ones.
+    """
+    words = array.array("Q", (dtype_word, descriptor.at, 0, 0, itemsize, large_from))
+
+    def by_driver(x: Any, y: Any, index: int, seed: int, stream: int) -> None:
+        used, far = large(x, y, index, seed, stream)
+        if used is not None:
+            words[3 if far else 2] = address_of_kernel(used)
+
+    return FastCall(fast_call(), words.buffer_info()[0], by_driver, (words, descriptor))
+
+
+def for_layout(
+    kernel: Callable[..., None] | None,
+    descriptor: Descriptor,
+    distances: tuple[int, int],
+    in_place: bool,
+    cleared: int,
+    large: Callable[[Any, Any, int, int, int], None],
+) -> FastCall:
+    """Return the calls on arrays of one layout; without a kernel, `large` makes all of them.
+
+    `distances` are those of `layout.apart_from`, and `cleared` says how many bytes to set to 0.
+    """
+    at = 0 if kernel is None else address_of_kernel(kernel)
+    behind, before = (distance % 2**64 for distance in distances)
+    words = array.array("Q", (0, descriptor.at, at, behind, before, in_place, cleared))
+    return FastCall(fast_call(), words.buffer_info()[0], large, (words, descriptor))
+
+
+@intrinsic
+def _call(typingctx: Any, address: Any, arguments: Any) -> Any:
+    """Call the kernel at an address with a tuple of numbers."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        numbers = signature.args[1].types
+        pointer = context.call_conv.get_function_type(types.void, numbers).as_pointer()
+        callee = builder.inttoptr(args[0], pointer)
+        given = cgutils.unpack_tuple(builder, args[1])
+        context.call_conv.call_function(builder, callee, types.void, numbers, given)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, arguments), codegen
 
 
 @device
-def _dtype(x: Any) -> Any:
+def _dtype_word(x: Any) -> Any:
     return load64(pointer_at(load64(x, _DTYPE)), _DTYPE_WORD)
 
 
 @device
-def _elements(x: Any, y: Any, dtype: Any) -> Any:
-    """Return how many elements two plain arrays have, or 0 if they are not so plain."""
-    flags = load32(x, _FLAGS) & load32(y, _FLAGS)
+def _elements(x: Any, y: Any, word: Any) -> Any:
+    """Return how many elements two contiguous arrays of a dtype have, or 0 if they are none."""
     axes = load32(x, _AXES)
-    if not flags & _C_CONTIGUOUS or not load32(y, _FLAGS) & _WRITEABLE:
+    if not load32(x, _FLAGS) & load32(y, _FLAGS) & _C_CONTIGUOUS:
         return _ZERO
-    if load32(y, _AXES) != axes or _dtype(x) != dtype or _dtype(y) != dtype:
+    if load32(y, _AXES) != axes or _dtype_word(x) != word or _dtype_word(y) != word:
         return _ZERO
     n = _ONE
     mine, its = pointer_in(address_of(x) + _LENGTHS), pointer_in(address_of(y) + _LENGTHS)
@@ -59,45 +143,44 @@ def _elements(x: Any, y: Any, dtype: Any) -> Any:
 
 
 @functools.cache
-@made_apart
-def express(operation: Operation, way: str) -> Any:
-    """Kernel ``(x, y, record, index, seed, stream) -> done`` over whole arrays, C order.
-
-    x and y are the id() of two arrays, `record` the address of an `express_record`. Arrays that are
-    not both contiguous, alike, of the record's dtype, and apart or one and the same, are left
-    alone, and so are those whose indices would reach 2**63: then 0 is returned. So is 1 for the
-    index 2**63, if the arrays are, and nothing is done.
-    """
-    span = span_loop(operation, way)
-    itemsize = np.uint64(operation.target.itemsize)
+@shielded
+def fast_call() -> Any:
+    """Kernel of `FastCall`: one for all plans."""
 
     def run(x_id: Any, y_id: Any, record_at: Any, index: Any, seed: Any, stream: Any) -> Any:
         x, y, record = pointer_at(x_id), pointer_at(y_id), pointer_at(record_at)
-        n = _elements(x, y, load64(record, _ZERO))
-        nbytes = n * itemsize
-        if n == _ZERO or (index >> np.uint64(62) and index != _LOOK):
-            return _ZERO
-        source, target = pointer_in(x_id + _DATA), pointer_in(y_id + _DATA)
-        distance = address_of(target) - address_of(source)
-        if distance and (distance < nbytes or _ZERO - distance < nbytes):
-            return _ZERO
-        if index == _LOOK:
-            return _ONE
-        rounding, call = round_by_default(), call_state()
-        set_key(call, seed, stream)
-        set_law(call, load64(record, _THRESHOLD), record_at + _VALUE)
-        span(source, target, n, index, call)
-        round_as_before(rounding)
-        return _ONE
+        x_slot, y_slot, word = x_id + _DATA, y_id + _DATA, load64(record, _WORD)
+        if not load32(y, _FLAGS) & _WRITEABLE:
+            return _UNFIT
+        target = address_of(pointer_in(y_slot))
+        distance = target - address_of(pointer_in(x_slot))
+        descriptor, callee = load64(record, _DESCRIPTOR), load64(record, _KERNEL)
+        if word:
+            n = _elements(x, y, word)
+            nbytes = n * load64(record, _ITEMSIZE)
+            if n == _ZERO or (index >> _INDEX_BITS and index != _LOOK):
+                return _UNFIT
+            if distance and (distance < nbytes or _ZERO - distance < nbytes):
+                return _UNFIT
+            if nbytes > _NEAR_BYTES:
+                callee = load64(record, _FAR_KERNEL)
+            if callee == _ZERO or n >= load64(record, _LARGE_FROM) or index == _LOOK:
+                return _FITS
+            own = descriptor_scratch()
+            copy_with_length(pointer_at(descriptor), own, n)
+            descriptor = address_of(own)
+        else:
+            # Modulo 2**64: in front of x is far behind it.
+            behind = load64(record, _BEHIND)
+            apart = distance - behind <= load64(record, _BEFORE) - behind
+            if not apart and (distance or not load64(record, _IN_PLACE)):
+                return _UNFIT
+            if callee == _ZERO or index == _LOOK:
+                return _FITS
+            for k in range(load64(record, _CLEARED)):
+                store8(pointer_at(target), k, types.uint8(_ZERO))
+        # Alone, and so with no counter, and all in one chunk.
+        _call(callee, (x_slot, y_slot, descriptor, index, seed, stream, _ZERO, _ALL))
+        return _DONE
 
-    return kernel(f"{operation.name}-{way}-express", run, U64(*[U64] * 6))
-
-
-def express_record(
-    dtype: np.dtype[Any], threshold: int, value: npt.NDArray[Any]
-) -> npt.NDArray[np.uint64]:
-    """Return what `express` must know beside arrays and key; its data must outlive the calls."""
-    words = np.zeros(4, np.uint64)
-    words[0], words[1] = dtype_word(dtype), threshold
-    words[2:].view(np.uint8)[: value.nbytes] = np.frombuffer(value.tobytes(), np.uint8)
-    return words
+    return kernel("fast-call", run, U64(*[U64] * 6))

@@ -9,7 +9,7 @@ from typing import Any
 from numba import types
 
 from ... import contract
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import kernel
 from ..codegen.intrinsics import intrinsic
 from ..codegen.vectors import Lanes
@@ -30,7 +30,7 @@ def _fold_in(typingctx: Any, seed: Any, stream: Any, n: Any) -> Any:
 
 
 @functools.cache
-@made_apart
+@shielded
 def fold_in_kernel() -> Callable[[int, int, int], tuple[int, int]]:
     """Kernel ``(seed, stream, n) -> (seed, stream)`` of the n-th key derived from a key."""
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ...contract import is_certain
+from ...contract import is_degenerate
 from ...layout import PANEL, Axis, Plan, c_strides, plan
 from ...threads import thread_count
 from ..elements.operations import Operation
+from ..elements.sampler import GROUP
+from ..loops.streams import TILE
 from ..loops.tile_pipeline import RUN_ROWS
+from .work_sharing import CHUNKS_PER_THREAD
 
-PARTS_PER_THREAD = 16  # at most
 _RUN = int(RUN_ROWS)
 
 # Rows that are worth a panel of normal numbers, which draws 32 at once (on a Cascade Lake), wanted
@@ -25,7 +27,7 @@ _EXACT_NARROW = 128
 def _index_strides(
     shape: tuple[int, ...], index_strides: tuple[int, ...] | None, threshold: int
 ) -> tuple[int, ...]:
-    if is_certain(threshold):  # one decision for all, however they are indexed
+    if is_degenerate(threshold):  # one decision for all, however they are indexed
         return (0,) * len(shape)
     return c_strides(shape) if index_strides is None else index_strides
 
@@ -35,7 +37,7 @@ def packed_layout(
 ) -> Plan:
     """Return how to walk through the bits of a mask in C order."""
     bits, nothing = c_strides(shape), (0,) * len(shape)
-    return plan(shape, nothing, nothing, bits, _index_strides(shape, index_strides, threshold))
+    return plan(shape, nothing, bits, _index_strides(shape, index_strides, threshold))
 
 
 def layout_of(
@@ -47,15 +49,14 @@ def layout_of(
     threshold: int,
 ) -> Plan:
     """Return how to walk through arrays; `index_strides` None means those of C order."""
-    one_law = (0,) * len(shape)
     if operation.exact:
         # Certain at no threshold. Of the forms it goes in lines and panels: lines are right for
         # every layout, and slow where they are short or jump through the mask.
         steps = c_strides(shape) if index_strides is None else index_strides
-        strides = one_law, input_strides, output_strides, steps
+        strides = input_strides, output_strides, steps
         return plan(shape, *strides, panel_from=_EXACT_ROWS, narrow=_EXACT_NARROW)
     steps = _index_strides(shape, index_strides, threshold)
-    return plan(shape, one_law, input_strides, output_strides, steps, narrow=_NARROW)
+    return plan(shape, input_strides, output_strides, steps, narrow=_NARROW)
 
 
 def input_strides_of(operation: Operation, strides: tuple[int, ...]) -> tuple[int, ...]:
@@ -100,6 +101,19 @@ def split_of(axes: list[Axis], form: str, packed: bool) -> tuple[int, int]:
             return longest, _RUN
         # A part's first and last pillar have none beside them.
         return longest, 128 if columns >= 4 * 128 * thread_count() else 64
-    outer = (a for a in range(len(axes) - 1) if axes[a][0] >= PARTS_PER_THREAD)
+    outer = (a for a in range(len(axes) - 1) if axes[a][0] >= CHUNKS_PER_THREAD)
     split = next(outer, longest)
     return split, 64 if split == len(axes) - 1 else 1
+
+
+def split_of_rows(axes: list[Axis], packed: bool) -> tuple[int, int]:
+    """Return the axis that threads share, where two are treated at once, and of what multiples.
+
+    The longest, where rows are cut seldom.
+    """
+    last = len(axes) - 1
+    if packed:  # as above
+        split = next((a for a in range(last) if axes[a][0] > 1), last)
+        return split, GROUP if split == last else 64
+    split = max(range(len(axes)), key=lambda a: axes[a][0] if a < last else axes[a][0] // TILE)
+    return split, GROUP if split == last else 1

@@ -27,8 +27,8 @@ from ..loops.softmax import WORDS, Kind, gradient_kernel, kind_of, row_numbers, 
 from ..loops.softmax_rows import computed
 from . import driver
 from .catalogue import FLOATS
-from .chunks import pieces
-from .driver import Array, shares
+from .driver import Array
+from .work_sharing import shares
 
 # How much longer than dropout's an element takes, so that threads come in sooner: rows of 512 take
 # 5 times as long, and 7 in the backward.
@@ -181,9 +181,24 @@ def _over_rows(rows: _Rows, law: Law, direct: _Direct, copied: _Slab) -> None:
 
 
 def _slabs(shape: tuple[int, ...]) -> tuple[int, Callable[[int], tuple[slice, ...]]]:
-    """Cut rows into slabs: how many, and where the n-th is."""
+    """Cut rows into slabs that follow each other in C order: how many, and where the n-th is."""
     *outer, n = shape
-    return pieces(tuple(outer), max(_LEAST_ROWS, _SLAB // n))
+    lengths, room = [], max(_LEAST_ROWS, _SLAB // n)
+    for length in reversed(outer):
+        lengths.append(max(1, min(length, room)))
+        room //= length
+    lengths.reverse()
+    counts = [-(-whole // part) for whole, part in zip(outer, lengths, strict=True)]
+
+    def places(number: int) -> tuple[slice, ...]:
+        at: tuple[Any, ...] = np.unravel_index(number, counts) if counts else ()
+        starts = [int(k) * part for k, part in zip(at, lengths, strict=True)]
+        return tuple(
+            slice(start, min(start + part, whole))
+            for start, part, whole in zip(starts, lengths, outer, strict=True)
+        )
+
+    return math.prod(counts), places
 
 
 def _shared(steps: list[int], rows: _Rows, alone: bool) -> tuple[int, int]:

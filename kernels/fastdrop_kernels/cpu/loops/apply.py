@@ -92,9 +92,7 @@ def put_vector(
     """Write what becomes of elements that were loaded."""
     source = operation.source
     kept = noise
-    if operation.keeps:
-        kept = operation.keeps(noise, *operands)
-    elif operation.exact:
+    if operation.exact:
         kept = Lanes(noise.builder, ir.Constant(BIT, 1)).repeated(count)
     # Those that are stored as x is are in the order of x already.
     parameters = [

@@ -28,17 +28,25 @@ _ALL, _ZERO = np.uint64(ALL), np.uint64(0)
 
 # Byte offsets in a descriptor: how many elements there are (or axes), the threshold of all
 # elements, the slots of the operation's parameters and of the table of axes, the axis that is cut
-# into chunks, and where the operation's program is (see `tiles`).
-_LENGTH, _THRESHOLD, _VALUE, _SPLIT, _AXES, _PROGRAM = (np.uint64(8 * k) for k in range(6))
+# into chunks; where the operation's program is (see `tiles`); and if elements have their own p, the
+# address of p, the bytes of each, and whether the factor of kept elements is given and not made of
+# p.
+_LENGTH, _THRESHOLD, _VALUE, _SPLIT, _AXES, _PROGRAM, _P, _P_BYTES, _IS_GIVEN = (
+    np.uint64(8 * k) for k in range(9)
+)
 
 # Byte offsets in a call state: the key, the threshold, the address of the operation's parameters;
-# where the element treated next is in threshold tables; the mask buffer, and which elements' noise
-# it holds, from FIRST on and below END; whether no decision is asked for twice (ONCE), and how many
-# mask indices from here on will be asked for soon (REACH).
-SEED, STREAM, THRESHOLD, VALUE, PLACE, BUFFER, FIRST, END, ONCE, REACH = (
-    np.uint64(8 * k) for k in range(10)
-)
-call_state = scratch(8 * 10)
+# the mask buffer, and which elements' noise it holds, from FIRST on and below END; whether no
+# decision is asked for twice (ONCE), and how many mask indices from here on will be asked for soon
+# (REACH).
+# Of calls by a p of each element: p of the element treated next, its bytes, and whether factors are
+# given; the threshold streams, where in them the element treated next is (PLACE), behind how many
+# elements they are repeated (PERIOD), and their step, 0 or 1.
+(
+    SEED, STREAM, THRESHOLD, VALUE, BUFFER, FIRST, END, ONCE, REACH,
+    P, P_BYTES, IS_GIVEN, STREAMS, PLACE, PERIOD, STEP,
+) = (np.uint64(8 * k) for k in range(16))  # fmt: skip
+call_state = scratch(8 * 16)
 
 
 class State(NamedTuple):
@@ -48,7 +56,10 @@ class State(NamedTuple):
     stream: Any
     threshold: Any
     value: Any  # a pointer
+    streams: Any  # a pointer
     place: Any
+    period: Any
+    step: Any
 
 
 def loaded(builder: Any, call: Any) -> State:
@@ -57,8 +68,9 @@ def loaded(builder: Any, call: Any) -> State:
     def word(offset: np.uint64) -> Any:
         return load(builder, call, int(offset), I64, 0).value
 
-    value = builder.inttoptr(word(VALUE), call.type)
-    return State(word(SEED), word(STREAM), word(THRESHOLD), value, word(PLACE))
+    value, streams = (builder.inttoptr(word(offset), call.type) for offset in (VALUE, STREAMS))
+    of_stream = word(PLACE), word(PERIOD), word(STEP)
+    return State(word(SEED), word(STREAM), word(THRESHOLD), value, streams, *of_stream)
 
 
 class Descriptor(NamedTuple):
@@ -75,13 +87,28 @@ def descriptor(
     split: int = 0,
     axes: npt.NDArray[np.uint64] | None = None,
     program: npt.NDArray[np.uint64] | None = None,
+    p: tuple[int, int, bool] = (0, 0, True),
 ) -> Descriptor:
-    """Return the descriptor of calls on so many elements, or axes."""
+    """Return the descriptor of calls on so many elements, or axes.
+
+    `p` is the address of an array of p, the bytes of each, and whether the factor is given.
+    """
     slots = slot(value), slot(value if axes is None else axes)
     # Python's array says where it is in 0.1 us; NumPy's in 1.5.
     at = 0 if program is None else program.__array_interface__["data"][0]
-    words = array.array("Q", (length, threshold, slots[0], split, slots[1], at))
+    words = array.array("Q", (length, threshold, slots[0], split, slots[1], at, *p))
     return Descriptor(words.buffer_info()[0], (words, value, axes, slots, program))
+
+
+descriptor_scratch = scratch(8 * 5)
+
+
+@device
+def copy_with_length(descriptor: Any, target: Any, length: Any) -> None:
+    """Copy a descriptor, with another number of elements."""
+    for word in (_THRESHOLD, _VALUE, _SPLIT, _AXES):
+        store64(target, word, load64(descriptor, word))
+    store64(target, _LENGTH, length)
 
 
 @device
@@ -140,6 +167,19 @@ def axes_in(descriptor: Any) -> Any:
 def program_in(descriptor: Any) -> Any:
     """Return where the operation's program is."""
     return pointer_at(load64(descriptor, _PROGRAM))
+
+
+@device
+def set_p(call: Any, descriptor: Any) -> None:
+    """Write to a call state what there is to know of p, but where it is."""
+    store64(call, P_BYTES, load64(descriptor, _P_BYTES))
+    store64(call, IS_GIVEN, load64(descriptor, _IS_GIVEN))
+
+
+@device
+def p_in(descriptor: Any) -> Any:
+    """Return the address of an array of p."""
+    return load64(descriptor, _P)
 
 
 # What a kernel sets aside for a counter of its own.

@@ -31,10 +31,10 @@ from ..codegen.vectors import I16, I64, Lanes, iota, load, store
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP, HALVES, POINTER, ROUNDS, U64, Law, load64, settler, store64
 from ..elements.storage import BITS
-from ..elements.threshold_tables import Laws
+from ..elements.threshold_streams import StreamLaw
 from .apply import AHEAD_BYTES, LINE_BYTES, apply_vector, bit_copier, sizes
 from .apply import spread as spread
-from .call_descriptor import PLACE, State, loaded
+from .call_descriptor import PERIOD, PLACE, State, loaded
 from .nontemporal import nontemporal_span
 
 _GROUP = np.uint64(GROUP)
@@ -78,14 +78,15 @@ def _memory_for_input(operation: Operation, way: str, builder: Any) -> Any:
     return scratch_in(builder, GROUP * source.bits // 8)
 
 
-def law_of(operation: Operation, builder: Any, state: State) -> Law | Laws:
-    """Return what decides for an operation."""
-    if operation.tables:
-        return Laws(builder, state.seed, state.stream, state.place, state.value)
-    return Law(builder, state.seed, state.stream, state.threshold)
+def law_of(operation: Operation, streams: bool, builder: Any, state: State) -> Law | StreamLaw:
+    """Return what decides: one threshold, or threshold streams."""
+    key = builder, state.seed, state.stream
+    if streams:
+        return StreamLaw(*key, state.streams, state.step)
+    return Law(*key, state.threshold)
 
 
-def _groups(operation: Operation, way: str) -> Any:
+def _groups(operation: Operation, way: str, streams: bool) -> Any:
     """Intrinsic ``(x, y, block, count, call)``: whole groups."""
     in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
     wanted = _wanted(operation, way)
@@ -95,9 +96,10 @@ def _groups(operation: Operation, way: str) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, block, count, call = args
             state = loaded(builder, call)
-            law = law_of(operation, builder, state)
+            law = law_of(operation, streams, builder, state)
             parameters = operation.parameters(builder, state.value)
             fetched = _memory_for_input(operation, way, builder)
+            next_place = cgutils.alloca_once_value(builder, state.place)
             with cgutils.for_range(builder, count) as loop:
 
                 def behind(pointer: Any, size: int) -> Any:
@@ -114,18 +116,20 @@ def _groups(operation: Operation, way: str) -> Any:
                             store(vector, fetched, at, align=VECTOR_BYTES)
 
                 first = builder.add(block, builder.mul(loop.index, ir.Constant(I64, GROUP // 8)))
-                done = builder.mul(loop.index, ir.Constant(I64, GROUP))
+                place = builder.load(next_place)
                 # One by one, so that what is made for a vector is used up before the next.
                 noise: Iterable[Lanes]
                 if operation.exact:
                     noise = map(operation.noise, law.uniforms(first, between))
                 else:
-                    noise = law.decided(first, between, done)
+                    noise = law.decided(first, between, place)
                 source, target = fetched or sides[0], sides[1]
                 for k, vector in enumerate(noise):
                     n = vector.count
-                    factors = law.factors(operation.operands, done, k, n)
-                    apply_vector(operation, vector, source, target, k, n, parameters, None, factors)
+                    own = law.factors(operation.factor, place, k, n) or parameters
+                    apply_vector(operation, vector, source, target, k, n, own)
+                if streams:
+                    builder.store(_after_group(builder, state, place), next_place)
             return context.get_dummy_value()
 
         return types.void(POINTER, POINTER, U64, U64, POINTER), codegen
@@ -133,7 +137,14 @@ def _groups(operation: Operation, way: str) -> Any:
     return groups
 
 
-def _part(operation: Operation, way: str) -> Any:
+def _after_group(builder: Any, state: State, place: Any) -> Any:
+    """Return the place in streams behind a group: in the next period, if this one is over."""
+    after = builder.add(place, ir.Constant(I64, GROUP))
+    over = builder.icmp_signed(">=", after, state.period)
+    return builder.select(over, builder.sub(after, state.period), after)
+
+
+def _part(operation: Operation, way: str, streams: bool) -> Any:
     """Intrinsic ``(x, y, lane, n, block, call)``: n elements of a group.
 
     They begin at the element `lane` of the group that begins at a block; no others are touched.
@@ -147,7 +158,7 @@ def _part(operation: Operation, way: str) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, lane, n, block, call = args
             state = loaded(builder, call)
-            law = law_of(operation, builder, state)
+            law = law_of(operation, streams, builder, state)
             parameters = operation.parameters(builder, state.value)
 
             def before(pointer: Any, size: int) -> Any:
@@ -162,11 +173,11 @@ def _part(operation: Operation, way: str) -> Any:
                 for side, at in spread(wanted, ROUNDS - 1, r):
                     prefetch(builder, (x, y)[side], at + AHEAD_BYTES[side], side == 1)
 
-            back = builder.neg(lane)
-            for k, kept in enumerate(law.decided(block, between, back)):
-                behind = iota(builder, I16, HALVES) + k * HALVES - begin
-                there, factors = behind < length, law.factors(operation.operands, back, k, HALVES)
-                apply_vector(operation, kept, source, target, k, HALVES, parameters, there, factors)
+            place = builder.sub(state.place, lane)
+            for k, kept in enumerate(law.decided(block, between, place)):
+                there = iota(builder, I16, HALVES) + k * HALVES - begin < length
+                own = law.factors(operation.factor, place, k, HALVES) or parameters
+                apply_vector(operation, kept, source, target, k, HALVES, own, there)
             return context.get_dummy_value()
 
         return types.void(POINTER, POINTER, U64, U64, U64, POINTER), codegen
@@ -180,21 +191,21 @@ CONTIGUOUS = types.void(POINTER, POINTER, U64, U64, POINTER)
 
 
 @functools.cache
-def span_loop(operation: Operation, way: str) -> Any:
+def span_loop(operation: Operation, way: str, streams: bool = False) -> Any:
     """Routine over neighbours, see `CONTIGUOUS`.
 
-    If the operation has threshold tables, the state says where they are, and where in them the
-    first element is; PLACE is moved on.
+    With threshold streams, the state says where they are, and where in them the first element is;
+    PLACE is moved on.
     """
     if way == NEAR:
-        return _near_span(operation)
-    if operation.target is BITS:
-        return span_loop(operation, NEAR)  # there is little to write, and nothing to wait for
+        return _near_span(operation, streams)
+    if operation.target is BITS:  # there is little to write, and nothing to wait for
+        return span_loop(operation, NEAR, streams)
     if way == NONTEMPORAL:
         return nontemporal_span(operation, span_loop(operation, FAR))
     if by_masks(operation):
-        return _masked_span(operation, FAR)
-    return _far_span(operation)
+        return _masked_span(operation, FAR, streams)
+    return _far_span(operation, streams)
 
 
 def by_masks(operation: Operation) -> bool:
@@ -207,34 +218,42 @@ def has_nontemporal(operation: Operation) -> bool:
 
     Not for elements of one byte: drawing takes as long as memory does.
     """
-    return by_masks(operation) and IS_X86_64 and not operation.tables and operation.target.bits > 8
+    return by_masks(operation) and IS_X86_64 and operation.target.bits > 8
 
 
-def _mover(operation: Operation) -> Any:
-    """Inlined ``(call, n)``: move on by n elements in threshold tables; back, modulo 2**64."""
-    if not operation.tables:
+def _movers(streams: bool) -> tuple[Any, Any]:
+    """Inlined ``(call, n)``: move back by n elements in threshold streams, and on."""
+    if not streams:
 
         @device
         def stay(call: Any, n: Any) -> None:
             pass
 
-        return stay
+        return stay, stay
 
     @device
-    def move(call: Any, n: Any) -> None:
-        store64(call, PLACE, load64(call, PLACE) + n)
+    def back(call: Any, n: Any) -> None:  # to in front of the element 0 too
+        store64(call, PLACE, load64(call, PLACE) - n)
 
-    return move
+    @device
+    def on(call: Any, n: Any) -> None:
+        store64(call, PLACE, (load64(call, PLACE) + n) % load64(call, PERIOD))
+
+    return back, on
 
 
-def _near_span(operation: Operation) -> Any:
+def _named(operation: Operation, streams: bool) -> str:
+    return f"{operation.name}-streams" if streams else operation.name
+
+
+def _near_span(operation: Operation, streams: bool) -> Any:
     settler()  # known by its symbol
-    groups, move = _groups(operation, NEAR), _mover(operation)
+    groups, (back, move) = _groups(operation, NEAR, streams), _movers(streams)
     in_size, out_size = sizes(operation)
     packed = operation.target is BITS
     # What is exact draws so long that copies are nothing, and would be compiled twice.
     if by_masks(operation):
-        return _masked_span(operation, NEAR)
+        return _masked_span(operation, NEAR, streams)
     # What is no whole group is computed as one, in memory of our own: the elements that there are,
     # and zeros, copied in, and those that there are copied out.
     in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
@@ -273,7 +292,7 @@ def _near_span(operation: Operation) -> Any:
                     clear(given)
                     copy_bytes(advance(given, lane * in_size), x, m * in_size)
                 source, target = given, made
-            move(call, _ZERO - lane)
+            back(call, lane)
             groups(source, target, (index - lane) // _EIGHT, count, call)
             if not there:
                 copy_out(y, made, lane, m)
@@ -282,13 +301,13 @@ def _near_span(operation: Operation) -> Any:
             index += m
             n -= m
 
-    return routine(f"{operation.name}-span", span, CONTIGUOUS)
+    return routine(f"{_named(operation, streams)}-span", span, CONTIGUOUS)
 
 
-def _masked_span(operation: Operation, way: str) -> Any:
+def _masked_span(operation: Operation, way: str, streams: bool) -> Any:
     settler()  # known by its symbol
-    groups, part = _groups(operation, way), _part(operation, way)
-    move = _mover(operation)
+    groups, part = _groups(operation, way, streams), _part(operation, way, streams)
+    _, move = _movers(streams)
     in_size, out_size = sizes(operation)
 
     def span(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
@@ -306,12 +325,12 @@ def _masked_span(operation: Operation, way: str) -> Any:
             index += m
             n -= m
 
-    return routine(f"{operation.name}-span-{way}", span, CONTIGUOUS)
+    return routine(f"{_named(operation, streams)}-span-{way}", span, CONTIGUOUS)
 
 
-def _far_span(operation: Operation) -> Any:
-    near, groups = span_loop(operation, NEAR), _groups(operation, FAR)
-    move = _mover(operation)
+def _far_span(operation: Operation, streams: bool) -> Any:
+    near, groups = span_loop(operation, NEAR, streams), _groups(operation, FAR, streams)
+    _, move = _movers(streams)
     in_size, out_size = sizes(operation)
 
     def span(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
@@ -326,4 +345,4 @@ def _far_span(operation: Operation) -> Any:
         done = first + count * _GROUP
         near(advance(x, done * in_size), advance(y, done * out_size), n - done, index + done, call)
 
-    return routine(f"{operation.name}-span-{FAR}", span, CONTIGUOUS)
+    return routine(f"{_named(operation, streams)}-span-{FAR}", span, CONTIGUOUS)

@@ -15,43 +15,41 @@ from typing import Any
 import numpy as np
 
 from ...layout import AXES, LINE, PANEL
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import device, kernel
 from ..codegen.fp_environment import round_as_before, round_by_default
 from ..codegen.intrinsics import address_of, advance, pointer_at, pointer_in
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP, load64, store64
 from ..elements.storage import Storage
+from . import streams
 from .apply import sizes, units_of
 from .call_descriptor import (
-    PLACE,
-    VALUE,
+    P,
     call_state,
     counter_in,
     counter_scratch,
-    forget,
     length_in,
+    p_in,
     program_in,
     set_key,
     set_law,
+    set_p,
     take_chunk,
     threshold_in,
     value_in,
 )
 from .contiguous import span_loop
-from .loop_nest import INDEX, KERNEL, LAW, Kernel, X, Y, length_of, loop_nest, step_of
+from .loop_nest import COLUMNS, INDEX, KERNEL, Kernel, X, Y, length_of, loop_nest, step_of
 from .operands import tiles_loop
 from .reduce import sum_line
 from .transposed import panel_loop
 
 _ZERO, _ONE, _EIGHT, _GROUP = (np.uint64(n) for n in (0, 1, 8, GROUP))
-# Sentinel threshold: every row has its own (threshold, value) pair, stored consecutively.
-LAWS = 1 << 33
-_LAWS = np.uint64(LAWS)
 
 
 @functools.cache
-@made_apart
+@shielded
 def flat(operation: Operation, way: str) -> Kernel:
     """Kernel over contiguous elements with consecutive mask indices, in one of the ways of `span`.
 
@@ -91,27 +89,16 @@ def flat(operation: Operation, way: str) -> Kernel:
     return kernel(f"{operation.name}-{way}-flat", run, KERNEL)
 
 
-def _first_place(units: np.uint64, own_laws: bool = True) -> Any:
-    """Device function that writes the columns `LAW`, `X`, `Y` and `INDEX` of the first element."""
+def _first_place(units: np.uint64) -> Any:
+    """Device function that writes the columns `X`, `Y` and `INDEX` of the first element."""
 
     @device
     def begin_at(first: Any, x_slot: Any, y_slot: Any, index: Any, descriptor: Any) -> None:
-        store64(first, _EIGHT * LAW, value_in(descriptor) if own_laws else _ZERO)
         store64(first, _EIGHT * X, address_of(pointer_in(x_slot)))
         store64(first, _EIGHT * Y, address_of(pointer_in(y_slot)) * units)
         store64(first, _EIGHT * INDEX, index)
 
     return begin_at
-
-
-@device
-def _set_own_law(at: Any, call: Any, descriptor: Any) -> None:
-    """Where rows have laws of their own, go to that of the row at `at`."""
-    if threshold_in(descriptor) == _LAWS:
-        law = load64(at, _EIGHT * LAW)
-        if load64(call, VALUE) != law + _EIGHT:
-            set_law(call, load64(pointer_at(law), _ZERO), law + _EIGHT)
-            forget(call)
 
 
 @functools.cache
@@ -126,24 +113,22 @@ def box(operation: Operation, form: str, way: str) -> Kernel:
 
     @device
     def inner(at: Any, axes: Any, call: Any, descriptor: Any) -> None:
-        _set_own_law(at, call, descriptor)
         x, y = pointer_at(load64(at, _EIGHT * X)), pointer_at(load64(at, _EIGHT * Y))
         panel(x, y, axes, load64(at, _EIGHT * INDEX), call)
 
     begin_at = _first_place(units_of(operation))
-    return loop_nest(f"{operation.name}-{way}-panels", 4, AXES[PANEL], begin_at, inner)
+    return loop_nest(f"{operation.name}-{way}-panels", COLUMNS, AXES[PANEL], begin_at, inner)
 
 
 @functools.cache
 def _lines(units: int) -> Kernel:
-    tiles = tiles_loop(1, int(X))
+    tiles = tiles_loop(1)
 
     @device
     def inner(at: Any, axes: Any, call: Any, descriptor: Any) -> None:
-        _set_own_law(at, call, descriptor)
         tiles(at, axes, call, program_in(descriptor))
 
-    return loop_nest(f"lines-{units}", 4, AXES[LINE], _first_place(np.uint64(units)), inner)
+    return loop_nest(f"lines-{units}", COLUMNS, AXES[LINE], _first_place(np.uint64(units)), inner)
 
 
 @functools.cache
@@ -153,7 +138,7 @@ def operands_kernel(inputs: int) -> Kernel:
     x is the slot of the addresses of the inputs, of y, and of the mask index of the first element,
     of which the table of axes has the steps; y and `index` are 0. The descriptor has a program.
     """
-    tiles, columns = tiles_loop(inputs, 0), inputs + 2
+    tiles, columns = tiles_loop(inputs), inputs + 2
     words = np.uint64(columns)
 
     @device
@@ -169,35 +154,30 @@ def operands_kernel(inputs: int) -> Kernel:
 
 
 @functools.cache
-def along(operation: Operation, way: str) -> Kernel:
-    """Kernel over a box of axes of any steps, of which the last is contiguous, by threshold tables.
+def by_streams(operation: Operation, way: str) -> Kernel:
+    """Kernel over a box of axes of any steps by an array of p, which the descriptor tells.
 
-    The first steps are those through the operation's tables, which the value of the descriptor
-    tells (see `threshold_tables`), and its threshold is their period.
+    The first steps are those through p.
     """
-    span = span_loop(operation, way)
-    in_size, out_size = sizes(operation)
+    rows, units = streams.stream_rows(operation, way), units_of(operation)
+
+    @device
+    def begin_at(first: Any, x_slot: Any, y_slot: Any, index: Any, descriptor: Any) -> None:
+        store64(first, _EIGHT * streams.P_STEP, p_in(descriptor))
+        store64(first, _EIGHT * streams.X, address_of(pointer_in(x_slot)))
+        store64(first, _EIGHT * streams.Y, address_of(pointer_in(y_slot)) * units)
+        store64(first, _EIGHT * streams.INDEX, index)
 
     @device
     def inner(at: Any, axes: Any, call: Any, descriptor: Any) -> None:
-        x, y = pointer_at(load64(at, _EIGHT * X)), pointer_at(load64(at, _EIGHT * Y))
-        element, left, period = (
-            load64(at, _EIGHT * INDEX),
-            length_of(axes),
-            threshold_in(descriptor),
-        )
-        place = load64(at, _EIGHT * LAW) % period
-        while left:
-            m = min(period - place, left)
-            store64(call, PLACE, place)
-            span(x, y, m, element, call)
-            x, y = advance(x, m * in_size), advance(y, m * out_size)
-            element += m
-            left -= m
-            place = _ZERO
+        set_p(call, descriptor)
+        store64(call, P, load64(at, _EIGHT * streams.P_STEP))
+        x = pointer_at(load64(at, _EIGHT * streams.X))
+        y = pointer_at(load64(at, _EIGHT * streams.Y))
+        rows(x, y, axes, load64(at, _EIGHT * streams.INDEX), call)
 
-    begin_at = _first_place(np.uint64(1), own_laws=False)
-    return loop_nest(f"{operation.name}-{way}-along", 4, 1, begin_at, inner)
+    name = f"{operation.name}-{way}-by-streams"
+    return loop_nest(name, streams.COLUMNS, 2, begin_at, inner, buffer=counter_scratch)
 
 
 @functools.cache

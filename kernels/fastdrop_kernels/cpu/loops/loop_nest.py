@@ -16,7 +16,7 @@ import numpy as np
 from numba import types
 
 from ...layout import MAX_AXES
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import device, kernel
 from ..codegen.fp_environment import round_as_before, round_by_default
 from ..codegen.intrinsics import address_of, advance, copy_bytes, pointer_at, scratch
@@ -53,10 +53,10 @@ def step_of(axis: Any, column: Any) -> Any:
     return load64(axis, _EIGHT * column + _EIGHT)
 
 
-# Columns of the table of axes of kernels over one array: the steps through thresholds, through x
-# and y, and through the mask.
-LAW, X, Y, INDEX = (np.uint64(c) for c in range(4))
-AXIS_BYTES = np.uint64(8 * 5)  # of a row of that table
+# Columns of the table of axes of kernels over one array: the steps through x and y, and the mask.
+X, Y, INDEX = (np.uint64(c) for c in range(3))
+COLUMNS = 3
+AXIS_BYTES = np.uint64(8 * (COLUMNS + 1))  # of a row of that table
 # Of inner loops: (x, y, axis, index, call) treats the axis, or two, whose rows of that table begin
 # at `axis`, from the element that x, y and the mask index say; `call` is the call state.
 INNER = types.void(POINTER, POINTER, POINTER, U64, POINTER)
@@ -133,17 +133,23 @@ def _no_part(at: Any, start: Any, chunk: Any, y_slot: Any) -> None:
     pass
 
 
-@made_apart
+@shielded
 def loop_nest(
-    name: str, columns: int, inner_axes: int, begin_at: Any, inner: Any, begin_part: Any = _no_part
+    name: str,
+    columns: int,
+    inner_axes: int,
+    begin_at: Any,
+    inner: Any,
+    begin_part: Any = _no_part,
+    buffer: Any = buffer_scratch,
 ) -> Kernel:
     """Compile a kernel over a box of axes of so many steps each, the last through the mask.
 
-    All are device functions: ``begin_at(places, x_slot, y_slot, index, descriptor)`` writes where
-    the first element is; ``inner(at, axes, call, descriptor)`` treats the innermost axes, whose
-    rows of the table begin at `axes`, from the place at `at` on; ``begin_part(at, start, chunk,
-    y_slot)`` may change the place where a thread's part begins. The kernel is called as `KERNEL`
-    says; see `call_descriptor` for what else it is told.
+    Device functions: ``begin_at(places, x_slot, y_slot, index, descriptor)`` writes where the first
+    element is; ``inner(at, axes, call, descriptor)`` treats the innermost axes, whose rows of the
+    table begin at `axes`, from the place at `at` on; ``begin_part(at, start, chunk, y_slot)`` may
+    change the place where a thread's part begins. `buffer` sets the mask buffer aside. The kernel
+    is called as `KERNEL` says; see `call_descriptor` for what else it is told.
     """
     memory, set_up, axis_at, next_part, count_on = odometer(columns)
     first_scratch, innermost = scratch(8 * columns), np.uint64(inner_axes)
@@ -165,7 +171,7 @@ def loop_nest(
         n_axes, split, table = length_in(descriptor), split_in(descriptor), axes_in(descriptor)
         set_key(call, seed, stream)
         set_law(call, threshold_in(descriptor), value_in(descriptor))
-        store64(call, BUFFER, address_of(buffer_scratch()))
+        store64(call, BUFFER, address_of(buffer()))
         begin_at(first, x_slot, y_slot, index, descriptor)
         at, outer = memory(), n_axes - innermost
         axes = set_up(at, table, n_axes, outer)

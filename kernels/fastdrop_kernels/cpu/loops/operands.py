@@ -23,7 +23,7 @@ from ..codegen.intrinsics import (
     pointer_at,
     scratch,
 )
-from ..elements.sampler import GROUP, HALVES, POINTER, U64, is_certain, load64, store64
+from ..elements.sampler import GROUP, HALVES, POINTER, U64, is_degenerate, load64, store64
 from .call_descriptor import BUFFER, ONCE, REACH, THRESHOLD, VALUE
 from .copy import gather
 from .loop_nest import length_of, step_of
@@ -120,17 +120,16 @@ def _assembler() -> Any:
 
 
 @functools.cache
-def tiles_loop(inputs: int, first_column: int) -> Any:
+def tiles_loop(inputs: int) -> Any:
     """Routine ``(at, axes, call, program)``.
 
-    `at` says where the first element is: from the column `first_column` on the addresses of the
-    inputs, of y, and the mask index. The three axes are rows of a table of such steps, at `axes`.
-    The buffer of the call state is that of `mask_buffer`.
+    `at` says where the first element is: the addresses of the inputs, of y, and the mask index. The
+    three axes are rows of a table of such steps, at `axes`. The buffer of the call state is that of
+    `mask_buffer`.
     """
     assemble, fill = _assembler(), gather(4)
-    axis_bytes, count = np.uint64(8 * (first_column + inputs + 3)), np.uint64(inputs)
-    first = np.uint64(first_column)
-    out_column, index_column = first + count, first + count + _ONE
+    axis_bytes, count = np.uint64(8 * (inputs + 3)), np.uint64(inputs)
+    out_column, index_column = count, count + _ONE
     places, alone = offsets([TILE_BYTES] * (inputs + 1)), inputs == 1
     made_place = places[inputs]
     sides_scratch, buffers_scratch = scratch(16 * inputs), scratch(int(places[-1]))
@@ -157,13 +156,13 @@ def tiles_loop(inputs: int, first_column: int) -> Any:
         block_step = step_of(outer, index_column)
         # An axis of one element may have any steps.
         out_step = step_of(inner, out_column) if n > _ONE else out_size
-        certain, kept = noise_size == _ZERO and is_certain(threshold), U64(threshold == _ZERO)
+        certain, kept = noise_size == _ZERO and is_degenerate(threshold), U64(threshold == _ZERO)
         if certain:
             step, row_step, block_step = _SHARED, _SHARED, _SHARED
 
         # Rows of the middle axis make tiles, and those of both outer ones where memory goes on.
-        whole = goes_on(middle, inner, first) and goes_on(middle, inner, out_column)
-        over_blocks = whole and goes_on(outer, middle, first) and goes_on(outer, middle, out_column)
+        whole = goes_on(middle, inner, _ZERO) and goes_on(middle, inner, out_column)
+        over_blocks = whole and goes_on(outer, middle, _ZERO) and goes_on(outer, middle, out_column)
         follows = row_step == n * step
         joined = runs > _ONE or (over_blocks and blocks > _ONE)
         joined = joined and step <= _CONSECUTIVE and n <= min(_JOINED, most)
@@ -194,7 +193,7 @@ def tiles_loop(inputs: int, first_column: int) -> Any:
         if certain and row == _ZERO:
             _set_bits(bits, most, kept)
         near = whole or not joined
-        in_near = near and (n == _ONE or step_of(inner, first) == size)
+        in_near = near and (n == _ONE or step_of(inner, _ZERO) == size)
         out_near = near and out_step == out_size
         in_place = alone and in_near and out_near
         tile_rows = max(_ONE, most // n) if joined else _ONE
@@ -210,7 +209,7 @@ def tiles_loop(inputs: int, first_column: int) -> Any:
             store64(shape, _ROWS_FIRST, first_index)
             if in_place and not joined and (direct or (step == _SHARED and alike != _ZERO)):
                 # Whole rows, where they lie.
-                x = pointer_at(load64(at, _EIGHT * first) + block * step_of(outer, first))
+                x = pointer_at(load64(at, _ZERO) + block * step_of(outer, _ZERO))
                 y, element = pointer_at(first_y), first_index
                 for r in range(rows):
                     if direct:
@@ -220,7 +219,7 @@ def tiles_loop(inputs: int, first_column: int) -> Any:
                         its = ensure(provide, element, _ONE, (rows - r) * row_step, call)
                         one = bits_at(buffer, its, _ONE)
                         call_at(alike, (x, y, one, n, value))
-                    x = advance(x, step_of(middle, first))
+                    x = advance(x, step_of(middle, _ZERO))
                     y = advance(y, step_of(middle, out_column))
                     element += row_step
                 continue
@@ -277,7 +276,7 @@ def tiles_loop(inputs: int, first_column: int) -> Any:
 
                         # Inputs: where they lie, or gathered.
                         for k in range(count):
-                            column, words = first + k, _TWO_WORDS * k
+                            column, words = k, _TWO_WORDS * k
                             its_size = load64(program, SIZES + words)
                             its_gather = load64(program, GATHERS + words)
                             in_step = step_of(inner, column) if n > _ONE else its_size
@@ -340,4 +339,4 @@ def tiles_loop(inputs: int, first_column: int) -> Any:
                         done = stop if joined else done + m
                     r += its_rows
 
-    return routine(f"tiles-of-{inputs}-from-{first_column}", tiles, types.void(*[POINTER] * 4))
+    return routine(f"tiles-of-{inputs}", tiles, types.void(*[POINTER] * 4))

@@ -13,7 +13,7 @@ import numpy as np
 from numba import types
 
 from ... import contract
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import device, kernel
 from ..codegen.fp_environment import round_as_before, round_by_default
 from ..codegen.intrinsics import (
@@ -111,7 +111,7 @@ def _set_rows(call: Any, buffer: Any, seed: Any, stream: Any) -> None:
 
 
 @functools.cache
-@made_apart
+@shielded
 def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
     """Kernel over rows of neighbours, whose mask indices are consecutive.
 
@@ -164,7 +164,7 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
 
 
 @functools.cache
-@made_apart
+@shielded
 def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
     """Kernel over rows of neighbours, whose mask indices are consecutive.
 

@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ...shielded import made_apart
+from ...shielded import shielded
 from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import (
     address_of,
@@ -33,7 +33,7 @@ from ..codegen.intrinsics import (
 from ..codegen.target import MASKS
 from ..codegen.vectors import BIT, I16, I32, I64, Lanes, iota, load
 from ..elements.operations import Operation, buffered_for
-from ..elements.sampler import HALVES, POINTER, U64, is_certain, load64, store64
+from ..elements.sampler import HALVES, POINTER, U64, is_degenerate, load64, store64
 from ..elements.storage import BITS
 from .apply import apply_vector, ask_ahead, bit_copier, sizes, write_bits
 from .call_descriptor import BUFFER, FIRST, REACH, THRESHOLD, VALUE
@@ -306,7 +306,7 @@ def row_loop(operation: Operation, way: str) -> Any:
         sides = sides_scratch()
         threshold, reach = load64(call, THRESHOLD), load64(call, REACH)
         value = pointer_at(load64(call, VALUE))
-        if decides and is_certain(threshold):
+        if decides and is_degenerate(threshold):
             alike(x, y, U64(threshold == _ZERO), n, value)
             return
         if not reach:
@@ -330,7 +330,7 @@ def _address(found: Any) -> int:
 
 
 @functools.cache
-@made_apart
+@shielded
 def program(operation: Operation, way: str) -> npt.NDArray[np.uint64]:
     """Return an operation's program; it lives for as long as the process does."""
     kinds = operation.source, *operation.operands

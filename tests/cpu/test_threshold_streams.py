@@ -1,8 +1,8 @@
-"""p as an array that varies along lines: thresholds and factors lie in tables, as elements do."""
+"""p as an array: streams of thresholds and factors, made of a p that varies along some axes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -11,10 +11,8 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import reference
-from fastdrop_kernels.cpu.host import catalogue, driver
-from fastdrop_kernels.cpu.host import per_column as columns
-from fastdrop_kernels.layout import c_strides
 from tests.functions.test_per_element_p import KEY, chances, expected, kept_by
+from tests.support.limits import set_limits
 from tests.support.normals import uniforms
 from tests.support.oracle import POISON, Array, assert_same, misaligned, poisoned
 from tests.support.thinning import thinned
@@ -26,7 +24,7 @@ DTYPES = [np.dtype(d) for d in (np.float32, np.float64, np.float16, ml_dtypes.bf
 every_dtype = pytest.mark.parametrize(
     "dtype", thinned(lambda dtype: dtype == np.float32, DTYPES), ids=str
 )
-# Shapes, and those of p: short, long, of many axes, and of lines that have tables of their own.
+# Shapes, and those of p: short, long, of many axes; of columns, of rows, and of every element.
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((9000, 3), (3,)),
     ((300, 70), (70,)),
@@ -37,31 +35,17 @@ SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((6, 9, 300), (6, 1, 300)),
     ((6, 4, 300), (4, 300)),
     ((5, 3, 4, 257), (3, 1, 257)),
+    ((3, 9001), (9001,)),
+    ((2500, 9), (2500, 9)),
+    ((2500, 9), (2500, 1)),
+    ((12, 300), (12, 1)),
+    ((3, 2, 2100), (3, 2, 1)),
+    ((4, 2, 512), (2, 1)),
+    ((7, 5, 40), (7, 1, 40)),
+    ((7, 5, 40), (7, 5, 1)),
+    ((3, 40, 64), (40, 1)),
 ]
 OFFSETS = (0, 77, 2**32 - 999, 2**35 - 5, 2**60 - 1234)
-
-
-@pytest.fixture(autouse=True)
-def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "_LEAST", 1)
-    monkeypatch.setattr(columns, "_TIMES", 2)
-
-
-@pytest.fixture
-def used(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
-    """Say of each call whether it had tables, and check that all of a test had."""
-    found: list[bool] = []
-    tables_of = columns.tables_of
-
-    def counted(*arguments: Any) -> Any:
-        result = tables_of(*arguments)
-        found.append(result is not None)
-        return result
-
-    monkeypatch.setattr(columns, "tables_of", counted)
-    yield found
-    assert found
-    assert all(found)
 
 
 def special_chances(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
@@ -71,31 +55,8 @@ def special_chances(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     return p
 
 
-def test_what_pays_has_tables() -> None:
-    def period(x: Array, of_p: tuple[int, ...]) -> int | None:
-        operation = catalogue.dropping_each(x.dtype, False)
-        p = np.broadcast_to(np.full(of_p, 0.3), x.shape)
-        steps = x.strides, x.strides, c_strides(x.shape)
-        found = columns.tables_of(operation, p, np.ones((), x.dtype), x.shape, *steps)
-        return found.period if found else None
-
-    x = np.zeros((8, 16, 512), np.float32)
-    assert period(x, (512,)) == 4096
-    assert period(x, (16, 512)) == 8192
-    assert period(x, (8, 1, 512)) is not None
-    assert period(x[:, :, :400], (400,)) == 400  # lines that do not go on
-    assert period(x[:, :, :100], (100,)) is None
-    assert period(x[:, :, ::2], (256,)) is None
-    assert period(x.transpose(2, 1, 0), (16, 8)) is None
-    assert period(x, x.shape) is None
-    assert period(np.zeros((2 * columns._MOST + 2, 2), np.float32).T, (2, 1)) is None
-    assert period(np.zeros((2, columns._MOST + 1), np.float32), (columns._MOST + 1,)) is None
-
-
 @every_dtype
-def test_every_element_has_its_own(
-    dtype: np.dtype[Any], rng: np.random.Generator, used: list[bool]
-) -> None:
+def test_every_element_has_its_own(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     for shape, of_p in SHAPES:
         x, p = (3 * rng.standard_normal(shape)).astype(dtype), special_chances(of_p, rng)
         x.flat[::97] = np.nan
@@ -113,7 +74,7 @@ def test_every_element_has_its_own(
     "dtype",
     thinned(lambda dtype: dtype == "i2", ["u1", "i2", "f4", "i8", "c16"]),
 )
-def test_fills(dtype: str, rng: np.random.Generator, used: list[bool]) -> None:
+def test_fills(dtype: str, rng: np.random.Generator) -> None:
     for shape, of_p in SHAPES:
         x, p = rng.integers(0, 99, shape).astype(dtype), special_chances(of_p, rng)
         got = fd.masked_fill(x, p, 7, rng=KEY, offset=2**33 + 5)
@@ -121,7 +82,7 @@ def test_fills(dtype: str, rng: np.random.Generator, used: list[bool]) -> None:
         assert_same(got, np.where(kept, x, np.asarray(7, dtype)))
 
 
-def test_masks(rng: np.random.Generator, used: list[bool]) -> None:
+def test_masks(rng: np.random.Generator) -> None:
     for shape, of_p in SHAPES:
         p = special_chances(of_p, rng)
         for offset in OFFSETS:
@@ -133,7 +94,7 @@ def test_masks(rng: np.random.Generator, used: list[bool]) -> None:
 
 @pytest.mark.parametrize("offset", OFFSETS)
 def test_ties_are_settled_by_every_element_s_own_threshold(
-    offset: int, rng: np.random.Generator, used: list[bool]
+    offset: int, rng: np.random.Generator
 ) -> None:
     """Every p is tied with an element: it is the uniform of one, or near it."""
     for shape in ((400, 7), (64, 300), (5, 2000)):
@@ -150,7 +111,7 @@ def test_ties_are_settled_by_every_element_s_own_threshold(
 
 
 @pytest.mark.parametrize("level_0", [0, 0xFFFF])
-def test_ties_in_the_outermost_halves(level_0: int, used: list[bool]) -> None:
+def test_ties_in_the_outermost_halves(level_0: int) -> None:
     """Next to p of 0 and 1, and of these, whose upper halves are the same."""
     index = np.arange(2**19, dtype=np.uint64)
     u = uniforms(index, KEY).astype(np.int64)
@@ -166,7 +127,7 @@ def test_ties_in_the_outermost_halves(level_0: int, used: list[bool]) -> None:
             assert_same(fd.dropout_mask((2, 256), p, rng=KEY, offset=first), kept)
 
 
-def test_parts_and_alignments(rng: np.random.Generator, used: list[bool]) -> None:
+def test_parts_and_alignments(rng: np.random.Generator) -> None:
     full, p = (40, 700), special_chances((700,), rng)
     x = rng.standard_normal(full).astype(np.float32)
     want = expected(x, p)
@@ -202,7 +163,7 @@ def test_a_last_axis_of_one_and_shared_decisions(rng: np.random.Generator) -> No
 def test_threads_and_large_arrays_change_no_bit(
     set_threads: Callable[[int], None], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "PARALLEL_FROM", 1 << 12)
+    set_limits(monkeypatch, PARALLEL_FROM=1 << 12)
     for shape, of_p in (((300, 1000), (1000,)), ((40000, 9), (9,)), ((40, 9, 300), (40, 1, 300))):
         x, p = rng.standard_normal(shape).astype(np.float32), special_chances(of_p, rng)
         want = expected(x, p)
@@ -213,7 +174,7 @@ def test_threads_and_large_arrays_change_no_bit(
             assert_same(out, want)
 
 
-def test_nothing_around_the_result_is_written(rng: np.random.Generator, used: list[bool]) -> None:
+def test_nothing_around_the_result_is_written(rng: np.random.Generator) -> None:
     for n, rows in ((257, 3), (1000, 3), (5, 999)):
         memory = np.full(4 * n * rows + 256, POISON, np.uint8)
         out = memory[128:-128].view(np.float32).reshape(rows, n)
@@ -224,7 +185,7 @@ def test_nothing_around_the_result_is_written(rng: np.random.Generator, used: li
         assert (memory[-128:] == POISON).all()
 
 
-def test_a_p_that_changed_is_seen(rng: np.random.Generator, used: list[bool]) -> None:
+def test_a_p_that_changed_is_seen(rng: np.random.Generator) -> None:
     x, p = rng.standard_normal((30, 300)), chances((300,), rng)
     for change in range(3):
         p[change + 10] = rng.random()
@@ -234,7 +195,7 @@ def test_a_p_that_changed_is_seen(rng: np.random.Generator, used: list[bool]) ->
         assert_same(fill, np.where(kept_by(p, x.shape), x, float(change)))
 
 
-def test_out_may_be_the_memory_of_p(rng: np.random.Generator, used: list[bool]) -> None:
+def test_out_may_be_the_memory_of_p(rng: np.random.Generator) -> None:
     x, memory = rng.standard_normal((30, 300)), np.zeros((30, 300))
     p = memory[4]
     p[:] = rng.random(300)
