@@ -40,7 +40,7 @@ from .call_descriptor import (
     value_in,
 )
 from .contiguous import span_loop
-from .loop_nest import COLUMNS, INDEX, KERNEL, Kernel, X, Y, length_of, loop_nest, step_of
+from .loop_nest import COLUMNS, INDEX, KERNEL, Kernel, X, Y, length_of, loop_nest, no_part, step_of
 from .operands import tiles_loop
 from .reduce import sum_line
 from .transposed import panel_loop
@@ -177,7 +177,7 @@ def by_streams(operation: Operation, way: str) -> Kernel:
         rows(x, y, axes, load64(at, _EIGHT * streams.INDEX), call)
 
     name = f"{operation.name}-{way}-by-streams"
-    return loop_nest(name, streams.COLUMNS, 2, begin_at, inner, buffer=counter_scratch)
+    return loop_nest(name, streams.COLUMNS, 2, begin_at, inner, no_part, counter_scratch)
 
 
 @functools.cache

@@ -129,8 +129,8 @@ def odometer(columns: int) -> Odometer:
 
 
 @device
-def _no_part(at: Any, start: Any, chunk: Any, y_slot: Any) -> None:
-    pass
+def no_part(at: Any, start: Any, chunk: Any, y_slot: Any) -> None:
+    """Leave the place where a part begins as it is."""
 
 
 @shielded
@@ -140,7 +140,7 @@ def loop_nest(
     inner_axes: int,
     begin_at: Any,
     inner: Any,
-    begin_part: Any = _no_part,
+    begin_part: Any = no_part,
     buffer: Any = buffer_scratch,
 ) -> Kernel:
     """Compile a kernel over a box of axes of so many steps each, the last through the mask.
