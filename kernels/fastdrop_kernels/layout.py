@@ -21,16 +21,12 @@ Axis = tuple[int, ...]
 # longer than 1; others are dropped, and an axis of length 1 may be added.
 MAX_AXES = 64
 
-# The schedule of a plan: the index strides of the innermost axis, or of the two innermost, that a
-# kernel's inner loop processes.
-LINE = "line"  # 0 or 1
+# The schedule of a plan: the index strides of the innermost axes that a kernel's inner loop treats.
+LINE = "line"  # 0 or 1, and any two axes outside; for any number of inputs any three
 PANEL = "panel"  # 1, and larger than 1 in the innermost axis: a transposed tile
-RUNS = "runs"  # 1, and 0 in the innermost axis
-REPEATS = "repeats"  # 0, and 1 in the innermost axis
 # 1, and larger than 1: one array is contiguous along the first axis, the other along the second
 TILED = "tiled"
-AXES = {LINE: 1, PANEL: 2, RUNS: 2, REPEATS: 2, TILED: 2}
-ROWS = "rows"  # any two axes, for any number of inputs
+AXES = {LINE: 3, PANEL: 2, TILED: 2}
 
 # Lines of at most this length are faster as panels even if they could be drawn together: blocks of
 # columns take 2.7 instead of 9.6 ns per element for a width of 4, and 2.2 instead of 5.6 for 8.
@@ -92,14 +88,14 @@ def _tiled(axes: list[Axis], form: str, itemsize: int) -> list[Axis] | None:
     if form == PANEL:  # the output is contiguous along rows
         columns, rows = axes[-2:]
         outer = axes[:-2]
-        if (columns[2], rows[3]) != (itemsize, itemsize):
+        if (columns[-3], rows[-2]) != (itemsize, itemsize):
             return None
     else:
         columns, outer = axes[-1], axes[:-1]
-        if form != LINE or (columns[3], columns[-1]) != (itemsize, 1):
+        if form != LINE or (columns[-2], columns[-1]) != (itemsize, 1):
             return None
-        found = [axis for axis in outer if axis[2] == itemsize and axis[-1]]
-        if not found or columns[2] == itemsize:
+        found = [axis for axis in outer if axis[-3] == itemsize and axis[-1]]
+        if not found or columns[-3] == itemsize:
             return None
         rows = found[0]
         outer.remove(rows)
@@ -142,6 +138,8 @@ def _min_rows(columns: int) -> int:
 
 
 def _made(axes: list[Axis], form: str) -> Plan:
+    missing = AXES.get(form, 1) - len(axes)
+    axes[:0] = [(1, *[0] * (len(axes[0]) - 1))] * missing
     assert len(axes) <= MAX_AXES
     table = np.array(axes, np.int64).view(np.uint64)
     table.flags.writeable = False
@@ -158,12 +156,7 @@ def _boxed(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[Axis
     if not merged:
         return [_alone(strides, 0)], LINE
     if merged[-1][-1] <= 1:
-        steps = [axis[-1] for axis in merged[-2:]]
-        if steps == [1, 0]:
-            return merged, RUNS
-        # If an outer axis shares decisions too, LINE reuses them more often than REPEATS.
-        once = all(axis[-1] for axis in merged[:-2])
-        return merged, REPEATS if steps == [0, 1] and once else LINE
+        return merged, LINE
     # The axis that is contiguous in memory is not contiguous in the mask, as in Fortran order. With
     # the axis that is contiguous in the mask it forms a panel, in which a Philox call serves 8
     # elements instead of one.
@@ -178,7 +171,7 @@ def _boxed(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[Axis
 
 @functools.lru_cache(maxsize=512)
 def rows_plan(shape: tuple[int, ...], *strides: tuple[int, ...], packed: bool = False) -> Plan:
-    """Plan at least two axes of arrays of one shape; see `merged_axes`.
+    """Plan the axes of arrays of one shape; see `merged_axes`.
 
     The innermost axis is one with index stride 1 or 0, if there is any. For a packed output, it is
     the axis along which the output is contiguous.
@@ -189,9 +182,7 @@ def rows_plan(shape: tuple[int, ...], *strides: tuple[int, ...], packed: bool = 
         if consecutive is not None:
             axes.remove(consecutive)
             axes.append(consecutive)
-    while len(axes) < 2:
-        axes.insert(0, _alone(strides, 0))
-    return _made(axes, ROWS)
+    return _made(axes or [_alone(strides, 0)], LINE)
 
 
 def merged_axes(shape: tuple[int, ...], *strides: tuple[int, ...]) -> list[Axis]:

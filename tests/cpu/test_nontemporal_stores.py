@@ -14,7 +14,7 @@ from fastdrop_kernels.cpu.elements.operations import Operation
 from fastdrop_kernels.cpu.elements.sampler import GROUP
 from fastdrop_kernels.cpu.host import catalogue
 from fastdrop_kernels.cpu.loops.contiguous import NEAR, NONTEMPORAL, has_nontemporal
-from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
+from fastdrop_kernels.cpu.loops.kernels import flat
 from tests.support.internals import call_plan, set_cpu_limits
 from tests.support.oracle import POISON, affine, applied, assert_same, data, mask, misaligned
 from tests.support.run_kernel import OPERATIONS, run_kernel

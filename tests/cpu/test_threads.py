@@ -18,7 +18,7 @@ from fastdrop_kernels.cpu.codegen.ndarray_layout import slot
 from fastdrop_kernels.cpu.host import driver
 from fastdrop_kernels.cpu.loops.call_descriptor import descriptor
 from fastdrop_kernels.cpu.loops.contiguous import NEAR
-from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
+from fastdrop_kernels.cpu.loops.kernels import flat
 from tests.support.internals import call_plan, set_cpu_limits, work_sharing
 from tests.support.oracle import Array, applied, assert_same, data, mask, misaligned, poison
 from tests.support.slow import slow_unless

@@ -13,7 +13,7 @@ from fastdrop_kernels.cpu.elements.operations import Operation
 from fastdrop_kernels.cpu.host import catalogue
 from fastdrop_kernels.cpu.loops.call_descriptor import ALL, descriptor
 from fastdrop_kernels.cpu.loops.contiguous import NEAR
-from fastdrop_kernels.cpu.loops.contiguous_kernels import flat
+from fastdrop_kernels.cpu.loops.kernels import flat
 from tests.support.oracle import Array
 
 # Operations and dtypes of elements, by name.

@@ -212,3 +212,16 @@ def cleared(nbytes: int) -> Any:
         return types.void(types.voidptr), codegen
 
     return clear
+
+
+@intrinsic
+def call_at(typingctx: Any, address: Any, arguments: Any) -> Any:
+    """Call the routine at an address with a tuple of arguments; it returns nothing."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        given = cgutils.unpack_tuple(builder, args[1])
+        kinds = ir.FunctionType(ir.VoidType(), [argument.type for argument in given])
+        builder.call(builder.inttoptr(args[0], kinds.as_pointer()), given)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, arguments), codegen

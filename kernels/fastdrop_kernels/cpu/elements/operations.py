@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ..codegen.vectors import FLOAT, I32, Lanes
 from .normal import standard_normal
-from .storage import MARK, MOVED, NOTHING, Storage
+from .storage import BITS, MARK, MOVED, NOTHING, Storage
 
 # (x, *parameters) -> y, traced. A plain 0 is all bits 0 however elements are stored, so +0.0 too.
 Becomes: TypeAlias = Callable[..., Lanes | int]
@@ -115,6 +115,8 @@ FUNCTIONS: dict[str, Function | Callable[..., Function]] = {
 }
 
 
+# Keep bits, eight to a byte: a mask that is packed, and what the mask buffer holds.
+PACK = Operation("pack", NOTHING, BITS, _itself, _itself)
 # The decisions themselves, for loops that come to an element by another way.
 MARKS = Operation("marks", NOTHING, MARK, _itself, _itself)
 # And the noise of exact operations, 4 bytes each, by what makes it of uniforms.
@@ -126,5 +128,10 @@ UNIFORMS = _NOISES[_itself]
 
 
 def drawn_for(operation: Operation) -> Operation:
-    """Return what draws the noise of an operation to memory, where loops find it."""
+    """Return what draws the noise of an operation to memory, where transposed tiles find it."""
     return _NOISES[operation.noise] if operation.exact else MARKS
+
+
+def buffered_for(operation: Operation) -> Operation:
+    """Return what draws the mask buffer: keep bits, or what exact operations need."""
+    return _NOISES[operation.noise] if operation.exact else PACK

@@ -3,7 +3,7 @@
 A stream is made of p, a stretch at a time, and says of each element the upper half of its
 threshold, all of its threshold (for ties), and the factor of kept elements. Its step is 1, or 0
 where all elements of a stretch have one p. The loops over contiguous elements read streams as they
-read x (see `loops.contiguous`); `loops.stream_kernels` makes them.
+read x (see `loops.contiguous`); `loops.streams` makes them.
 """
 
 from __future__ import annotations

@@ -16,18 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract import is_degenerate
-from ...layout import LINE, PANEL, Plan, c_strides, rows_plan
+from ...layout import LINE, Plan, c_strides, rows_plan
 from ...threads import run_together
 from ..codegen.ndarray_layout import slot
 from ..codegen.target import NONTEMPORAL as NONTEMPORAL_IS_FAST
-from ..elements.operations import Operation
+from ..elements.operations import PACK, Operation
 from ..elements.sampler import GROUP
 from ..loops.call_descriptor import Descriptor, descriptor
 from ..loops.contiguous import FAR, NEAR, NEAR_BYTES, NONTEMPORAL, has_nontemporal
-from ..loops.contiguous_kernels import Kernel, flat
-from ..loops.stream_kernels import by_streams
-from ..loops.strided_kernels import box
-from .catalogue import PACK, PerElement
+from ..loops.kernels import box, by_streams, flat
+from ..loops.loop_nest import Kernel
+from ..loops.tiles import program
+from .catalogue import PerElement
 from .schedule import input_strides_of, layout_of, packed_layout, split_of, split_of_rows
 from .work_sharing import shares, weight
 
@@ -145,10 +145,14 @@ def of_packed(
 
 def of_axes(operation: Operation, layout: Plan, threshold: int, value: Array) -> CallPlan:
     """Return a plan for a box of axes."""
-    kernel, split, multiple = _kernel_of(operation, layout)
-    told = descriptor(len(layout.axes), threshold, value, split, layout.table)
-    work = weight(operation) * layout.elements
-    return CallPlan(operation, kernel, told, layout.axes[split][0], work, multiple)
+    axes, form, table, n = layout
+    packed = operation is PACK
+    way = FAR if n * operation.target.bits > 8 * NEAR_BYTES and not packed else NEAR
+    split, multiple = split_of(axes, form, packed)
+    its_program = program(operation, way) if form == LINE else None
+    told = descriptor(len(axes), threshold, value, split, table, its_program)
+    kernel, work = box(operation, form), weight(operation) * n
+    return CallPlan(operation, kernel, told, axes[split][0], work, multiple)
 
 
 _PER_ELEMENT_WEIGHT = 2  # what goes by a p of each element takes about twice as long
@@ -176,18 +180,6 @@ def of_per_element(
     way = FAR if n * operation.target.bits > 8 * NEAR_BYTES and not packed else NEAR
     split, multiple = split_of_rows(axes, packed)
     about_p = p.__array_interface__["data"][0], p.itemsize, given
-    told = descriptor(len(axes), 0, value, split, table, about_p)
+    told = descriptor(len(axes), 0, value, split, table, None, about_p)
     work = _PER_ELEMENT_WEIGHT * n
     return CallPlan(operation, by_streams(operation, way), told, axes[split][0], work, multiple)
-
-
-def _kernel_of(operation: Operation, layout: Plan) -> tuple[Kernel, int, int]:
-    """Return the kernel for a box, the axis along which threads share it, and of what multiples."""
-    axes, form, _, n = layout
-    packed = operation is PACK
-    if packed and form != PANEL:  # bits are no bytes that could be written alone
-        form = LINE
-    # What is shared leaves the hardware the time to ask ahead, and tiles ask by themselves.
-    far = form == LINE and not packed and n * operation.target.bits > 8 * NEAR_BYTES
-    way = FAR if far else NEAR
-    return box(operation, form, way), *split_of(axes, form, packed)

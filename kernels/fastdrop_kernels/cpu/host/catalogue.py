@@ -14,7 +14,7 @@ from ... import catalogue
 from ...catalogue import CATALOGUE
 from ..elements import activations as activations  # which adds to FUNCTIONS
 from ..elements import storage
-from ..elements.operations import FUNCTIONS, Function, Operation
+from ..elements.operations import FUNCTIONS, PACK, Function, Operation
 from ..elements.storage import Storage
 
 FLOATS = {
@@ -39,13 +39,15 @@ def operation(name: str, dtype: np.dtype[Any] | None = None, *variant: Any) -> O
     Parameters are of the type that elements are computed in; of moved ones, of their own.
     """
     row = CATALOGUE[name]
+    if row.elements == catalogue.BITS:
+        return PACK  # the very one that draws the mask buffer, too
     if row.elements == catalogue.MOVED:
         assert dtype is not None
         return of_storage(name, str(dtype.itemsize), storage.MOVED[dtype.itemsize], variant)
     if row.elements == catalogue.FLOATS:
         assert dtype is not None
         return of_storage(name, dtype.name, FLOATS[dtype.name], variant)
-    return of_storage(name, "", storage.BITS if row.elements == catalogue.BITS else storage.BOOL)
+    return of_storage(name, "", storage.BOOL)
 
 
 @functools.cache
@@ -77,6 +79,3 @@ def per_element(name: str, dtype: np.dtype[Any] | None, given: bool) -> PerEleme
     If its parameter is a factor, that is the one that is `given`, or ``1 / (1 - p)``, rounded once.
     """
     return PerElement(operation(name, dtype), given or not CATALOGUE[name].is_scaled)
-
-
-PACK = operation("pack")

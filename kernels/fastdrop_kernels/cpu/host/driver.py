@@ -14,17 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract import is_degenerate
-from ...layout import AXES, LINE, PANEL, TILED, c_strides, disjoint_distances
+from ...layout import AXES, TILED, c_strides, disjoint_distances
 from ..codegen.ndarray_layout import LAYOUT_IS_KNOWN, dtype_word
-from ..elements.operations import Operation
+from ..elements.operations import PACK, Operation
 from ..loops.call_descriptor import descriptor
 from ..loops.contiguous import FAR, NEAR, NONTEMPORAL
-from ..loops.contiguous_kernels import Kernel, flat
-from ..loops.stream_kernels import by_streams
-from ..loops.strided_kernels import box
+from ..loops.kernels import box, by_streams, flat
+from ..loops.loop_nest import Kernel
 from ..loops.tile_transpose import tiled_bytes
+from ..loops.tiles import program
 from . import call_plan, work_sharing
-from .catalogue import FLOATS, PACK, PerElement, operation, per_element
+from .catalogue import FLOATS, PerElement, operation, per_element
 from .fast_call import (
     DONE,
     LOOK,
@@ -81,19 +81,18 @@ def prepare(operations: Iterable[Operation | PerElement]) -> None:
         if each.operands:
             prepare_jointly(each)
             continue
-        if each is PACK:
-            ways, forms = [NEAR], [LINE, PANEL]
-        else:
-            ways, forms = [NEAR, FAR], [LINE, PANEL, TILED] if each.exact else list(AXES)
-            if not tiled_bytes(each):
-                forms.remove(TILED)
-            box(each, LINE, FAR)
+        forms = list(AXES)
+        if not tiled_bytes(each):
+            forms.remove(TILED)
+        ways = [NEAR] if each is PACK else [NEAR, FAR]
+        for way in ways:
+            program(each, way)
+        for form in forms:
+            box(each, form)
         if call_plan.is_nontemporal(each, 1 << 62):
             ways.append(NONTEMPORAL)
         for way in ways:
             flat(each, way)
-        for form in forms:
-            box(each, form, NEAR)
 
 
 def contiguous_call(

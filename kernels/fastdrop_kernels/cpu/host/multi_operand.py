@@ -16,10 +16,9 @@ from ..elements.operations import Operation
 from ..elements.sampler import GROUP
 from ..elements.storage import Storage
 from ..loops.call_descriptor import descriptor
-from ..loops.mask_buffer import TILE
-from ..loops.multi_operand_kernels import walk
-from ..loops.operand_tiles import form_of, tile_address
-from ..loops.reduce import sum_kernel
+from ..loops.contiguous import NEAR
+from ..loops.kernels import operands_kernel, sum_kernel
+from ..loops.tiles import program
 
 Array: TypeAlias = npt.NDArray[Any]
 # (length, elements, multiple) -> how long the parts of an axis are, and how many threads share them
@@ -28,8 +27,8 @@ Shares: TypeAlias = Callable[[int, int, int], tuple[int, int]]
 
 def prepare_jointly(operation: Operation) -> None:
     """Compile, or load from the cache, all that `apply_jointly` may call for an operation."""
-    walk(form_of(operation))
-    tile_address(operation)
+    operands_kernel(1 + len(operation.operands))
+    program(operation, NEAR)
 
 
 def apply_jointly(
@@ -48,8 +47,7 @@ def apply_jointly(
     """Apply an operation to arrays of one shape, views with steps of 0 among them."""
     arrays = x if operation.source.bits else np.broadcast_to(np.uint8(0), y.shape), *operands, y
     layout = rows_plan(y.shape, *[array.strides for array in arrays], index_strides)
-    axes, table, kernel = layout.axes, layout.table, walk(form_of(operation))
-    tile = tile_address(operation)
+    axes, table, kernel = layout.axes, layout.table, operands_kernel(1 + len(operands))
     addresses = [array.__array_interface__["data"][0] for array in arrays]
     at = np.array([*addresses, index], np.uint64)
     split = _split(axes)
@@ -57,10 +55,10 @@ def apply_jointly(
         axes[split][0], _WEIGHT * layout.elements, GROUP if split == len(axes) - 1 else 1
     )
     counter = np.zeros(1, np.uint64)
-    told = descriptor(len(axes), threshold, value, split, table)
+    told = descriptor(len(axes), threshold, value, split, table, program(operation, NEAR))
 
     def work() -> None:
-        kernel(tile, slot(at), told.at, seed, stream, slot(counter), part)
+        kernel(slot(at), 0, told.at, 0, seed, stream, slot(counter), part)
 
     run_together(work, threads)
 
@@ -68,9 +66,10 @@ def apply_jointly(
 def _split(axes: list[tuple[int, ...]]) -> int:
     """Return the axis along which threads share: the longest, where rows are cut seldom."""
     last = len(axes) - 1
-    return max(range(len(axes)), key=lambda a: axes[a][0] if a < last else axes[a][0] // TILE)
+    return max(range(len(axes)), key=lambda a: axes[a][0] if a < last else axes[a][0] // _TILE)
 
 
+_TILE = 1024  # elements, below which rows should not be cut
 # Elements take at least so many times as long as dropout's alone (p of every element: 2.4 ns, not
 # 0.73), so that threads pay sooner.
 _WEIGHT = 2
@@ -101,12 +100,13 @@ def sums(name: str, kind: Storage, terms: Array, shape: tuple[int, ...], shares:
     whole = np.zeros((parts if axes[split][1] == 0 else 1, *shape))
     sums_bytes = whole.strides[0] if len(whole) > 1 else 0
     places = [array.__array_interface__["data"][0] for array in (whole, terms)]
-    at, cursor = np.array(places, np.uint64), np.zeros(1, np.uint64)
+    at, counter = np.array(places, np.uint64), np.zeros(1, np.uint64)
     kernel = sum_kernel(name, kind)
+    told = descriptor(len(axes), 0, whole, split, table)
     _, threads = shares(length, terms.size, 1)
 
     def work() -> None:
-        kernel(slot(at), slot(cursor), part, split, slot(table), len(axes), sums_bytes)
+        kernel(slot(at), sums_bytes, told.at, 0, 0, 0, slot(counter), part)
 
     run_together(work, min(threads, parts))
     total: Array = whole[0]

@@ -36,7 +36,7 @@ def packed_layout(
 ) -> Plan:
     """Return how to walk through the bits of a mask in C order."""
     bits, nothing = c_strides(shape), (0,) * len(shape)
-    return plan(shape, nothing, nothing, bits, _index_strides(shape, index_strides, threshold))
+    return plan(shape, nothing, bits, _index_strides(shape, index_strides, threshold))
 
 
 def layout_of(
@@ -48,19 +48,17 @@ def layout_of(
     threshold: int,
 ) -> Plan:
     """Return how to walk through arrays; `index_strides` None means those of C order."""
-    one_law = (0,) * len(shape)
     itemsize = tiled_bytes(operation)
     if operation.exact:
         # Certain at no threshold. Of the forms it goes in lines and panels: lines are right for
         # every layout, and slow where they are short or jump through the mask.
         steps = c_strides(shape) if index_strides is None else index_strides
-        strides = one_law, input_strides, output_strides, steps
+        strides = input_strides, output_strides, steps
         return plan(
             shape, *strides, panel_from=_EXACT_ROWS, narrow=_EXACT_NARROW, itemsize=itemsize
         )
     steps = _index_strides(shape, index_strides, threshold)
-    strides = one_law, input_strides, output_strides, steps
-    return plan(shape, *strides, narrow=_NARROW, itemsize=itemsize)
+    return plan(shape, input_strides, output_strides, steps, narrow=_NARROW, itemsize=itemsize)
 
 
 def input_strides_of(operation: Operation, strides: tuple[int, ...]) -> tuple[int, ...]:

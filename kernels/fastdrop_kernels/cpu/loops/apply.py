@@ -108,7 +108,7 @@ def put_vector(
     operation.target.store(kept, a, b, y, k * count * operation.target.bits // 8, where)
 
 
-def _ask_ahead(operation: Operation, builder: Any, x: Any, y: Any, count: int) -> None:
+def ask_ahead(operation: Operation, builder: Any, x: Any, y: Any, count: int) -> None:
     """Ask for the lines that `count` neighbours take, so far on.
 
     Hardware does it by itself for loops that only multiply, but late where each vector lies in two
@@ -133,31 +133,13 @@ def elements(operation: Operation, count: int) -> Any:
             else:
                 noise = load(builder, marks, 0, I16, count) >= 1
             parameters = operation.parameters(builder, value)
-            _ask_ahead(operation, builder, x, y, count)
+            ask_ahead(operation, builder, x, y, count)
             apply_vector(operation, noise, x, y, 0, count, parameters)
             return context.get_dummy_value()
 
         return types.void(POINTER, POINTER, POINTER, POINTER), codegen
 
     return elements
-
-
-def certain(operation: Operation, count: int, kept: bool) -> Any:
-    """Intrinsic ``(x, y, value)``: `count` neighbours, all kept or all dropped."""
-
-    @intrinsic
-    def certain(typingctx: Any, x: Any, y: Any, value: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, y, value = args
-            one = Lanes(builder, ir.Constant(BIT, int(kept)))
-            parameters = operation.parameters(builder, value)
-            _ask_ahead(operation, builder, x if kept else None, y, count)
-            apply_vector(operation, one.broadcast(count), x, y, 0, count, parameters)
-            return context.get_dummy_value()
-
-        return types.void(POINTER, POINTER, POINTER), codegen
-
-    return certain
 
 
 @functools.cache
@@ -213,71 +195,6 @@ def any_loop(operation: Operation) -> Any:
             apart(x, xs, y, ys, marks, n, value)
 
     return loop
-
-
-@functools.cache
-def shared_loop(operation: Operation) -> Any:
-    """Routine ``(x, xs, y, ys, n, kept, value)``: one decision for all elements.
-
-    A dropped run is not even read. For an exact operation, `kept` is the noise of them all.
-    """
-    if operation.exact:
-        return _alike_loop(operation)
-    if operation.target is BITS:
-        return _pack_shared_loop()
-    keep, drop = certain(operation, HALVES, True), certain(operation, HALVES, False)
-    keep_one, drop_one = certain(operation, 0, True), certain(operation, 0, False)
-    in_size, out_size = sizes(operation)
-
-    def shared(x: Any, xs: Any, y: Any, ys: Any, n: Any, kept: Any, value: Any) -> None:
-        wide_vectors()
-        whole = n - n % _VECTOR if xs == in_size and ys == out_size else _ZERO
-        if kept:
-            for t in range(_ZERO, whole, _VECTOR):
-                keep(advance(x, t * in_size), advance(y, t * out_size), value)
-            for t in range(whole, n):
-                keep_one(advance(x, t * xs), advance(y, t * ys), value)
-        else:
-            for t in range(_ZERO, whole, _VECTOR):
-                drop(advance(x, t * in_size), advance(y, t * out_size), value)
-            for t in range(whole, n):
-                drop_one(advance(x, t * xs), advance(y, t * ys), value)
-
-    signature = types.void(POINTER, U64, POINTER, U64, U64, U64, POINTER)
-    return routine(f"{operation.name}-shared", shared, signature)
-
-
-def _alike_loop(operation: Operation) -> Any:
-    many, one = _alike(operation, HALVES), _alike(operation, 0)
-    in_size, out_size = sizes(operation)
-
-    def alike(x: Any, xs: Any, y: Any, ys: Any, n: Any, noise: Any, value: Any) -> None:
-        wide_vectors()
-        whole = n - n % _VECTOR if xs == in_size and ys == out_size else _ZERO
-        for t in range(_ZERO, whole, _VECTOR):
-            many(advance(x, t * in_size), advance(y, t * out_size), noise, value)
-        for t in range(whole, n):
-            one(advance(x, t * xs), advance(y, t * ys), noise, value)
-
-    signature = types.void(POINTER, U64, POINTER, U64, U64, U64, POINTER)
-    return routine(f"{operation.name}-alike", alike, signature)
-
-
-def _alike(operation: Operation, count: int) -> Any:
-    """Intrinsic ``(x, y, noise, value)``: `count` neighbours that share their noise."""
-
-    @intrinsic
-    def alike(typingctx: Any, x: Any, y: Any, noise: Any, value: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, y, noise, value = args
-            shared = Lanes(builder, noise).convert(I32).broadcast(count)
-            parameters = operation.parameters(builder, value)
-            apply_vector(operation, shared, x, y, 0, count, parameters)
-            return context.get_dummy_value()
-
-        return types.void(POINTER, POINTER, U64, POINTER), codegen
-
-    return alike
 
 
 def noise_bytes(operation: Operation) -> np.uint64:
@@ -358,14 +275,3 @@ def _pack_loop() -> Any:
 
     signature = types.void(POINTER, POINTER, POINTER, U64, POINTER)
     return routine("pack-marked", pack, signature)
-
-
-def _pack_shared_loop() -> Any:
-    def pack(x: Any, xs: Any, y: Any, ys: Any, n: Any, kept: Any, value: Any) -> None:
-        if kept:
-            for t in range(_ZERO, n, _WORD):
-                m = min(_WORD, n - t)
-                write_bits(advance(y, t), (_ZERO - _ONE) >> (_WORD - m), m)
-
-    signature = types.void(POINTER, U64, POINTER, U64, U64, U64, POINTER)
-    return routine("pack-shared", pack, signature)

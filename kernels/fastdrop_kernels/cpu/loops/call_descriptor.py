@@ -28,12 +28,12 @@ _ALL, _ZERO = np.uint64(ALL), np.uint64(0)
 
 # Byte offsets in a descriptor: how many elements there are (or axes), the threshold of all
 # elements, the slots of the operation's parameters and of the table of axes, the axis that is cut
-# into chunks; and if elements have their own p, the address of p, the bytes of each, and whether
-# the factor of kept elements is given and not made of p.
-_LENGTH, _THRESHOLD, _VALUE, _SPLIT, _AXES, _P, _P_BYTES, _IS_GIVEN = (
-    np.uint64(8 * k) for k in range(8)
+# into chunks; where the operation's program is (see `tiles`); and if elements have their own p, the
+# address of p, the bytes of each, and whether the factor of kept elements is given and not made of
+# p.
+_LENGTH, _THRESHOLD, _VALUE, _SPLIT, _AXES, _PROGRAM, _P, _P_BYTES, _IS_GIVEN, _DESCRIPTOR_BYTES = (
+    np.uint64(8 * k) for k in range(10)
 )
-_DESCRIPTOR_BYTES = np.uint64(8 * 8)
 
 # Byte offsets in a call state: the key, the threshold, the address of the operation's parameters;
 # the mask buffer, and which elements' noise it holds, from FIRST on and below END; whether no
@@ -86,6 +86,7 @@ def descriptor(
     value: npt.NDArray[Any],
     split: int = 0,
     axes: npt.NDArray[np.uint64] | None = None,
+    program: npt.NDArray[np.uint64] | None = None,
     p: tuple[int, int, bool] = (0, 0, True),
 ) -> Descriptor:
     """Return the descriptor of calls on so many elements, or axes.
@@ -94,8 +95,9 @@ def descriptor(
     """
     slots = slot(value), slot(value if axes is None else axes)
     # Python's array says where it is in 0.1 us; NumPy's in 1.5.
-    words = array.array("Q", (length, threshold, slots[0], split, slots[1], *p))
-    return Descriptor(words.buffer_info()[0], (words, value, axes, slots))
+    at = 0 if program is None else program.__array_interface__["data"][0]
+    words = array.array("Q", (length, threshold, slots[0], split, slots[1], at, *p))
+    return Descriptor(words.buffer_info()[0], (words, value, axes, slots, program))
 
 
 descriptor_scratch = scratch(int(_DESCRIPTOR_BYTES))
@@ -166,6 +168,12 @@ def split_in(descriptor: Any) -> Any:
 def axes_in(descriptor: Any) -> Any:
     """Return where the table of axes is."""
     return pointer_in(load64(descriptor, _AXES))
+
+
+@device
+def program_in(descriptor: Any) -> Any:
+    """Return where the operation's program is."""
+    return pointer_at(load64(descriptor, _PROGRAM))
 
 
 @device

@@ -1,23 +1,42 @@
-"""Odometers: how a kernel walks over the axes of an array, of which threads share one.
+"""The loop nest: how a kernel goes through axes of any steps, of which threads share one.
 
-`axes` is a table of rows, outermost first: a length, and the steps of what moves along the axis
-(addresses, a mask index), all uint64 modulo 2**64. The innermost axes are treated at once, by
-others; the places they begin at count on along the outer ones, as an odometer does.
+`loop_nest` makes every kernel but the contiguous one and softmax's; its caller (see `kernels`) says
+what is done with the innermost axes. `axes` is a table of rows, outermost first: a length, and the
+steps of what moves along the axis (addresses, a mask index), all uint64 modulo 2**64. The places
+where the innermost axes begin count on along the outer ones, as an odometer does.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numba import types
 
 from ...layout import MAX_AXES
-from ..codegen.compiler import device
-from ..codegen.intrinsics import advance, copy_bytes, scratch
+from ...shielded import shielded
+from ..codegen.compiler import device, kernel
+from ..codegen.fp_environment import round_as_before, round_by_default
+from ..codegen.intrinsics import address_of, advance, copy_bytes, pointer_at, scratch
 from ..elements.sampler import POINTER, U64, load64, store64
-from .call_descriptor import take_chunk
+from .call_descriptor import (
+    BUFFER,
+    ONCE,
+    axes_in,
+    call_state,
+    counter_in,
+    counter_scratch,
+    length_in,
+    set_key,
+    set_law,
+    split_in,
+    take_chunk,
+    threshold_in,
+    value_in,
+)
+from .mask_buffer import buffer_scratch
 
 _ZERO, _ONE, _EIGHT = np.uint64(0), np.uint64(1), np.uint64(8)
 
@@ -34,10 +53,10 @@ def step_of(axis: Any, column: Any) -> Any:
     return load64(axis, _EIGHT * column + _EIGHT)
 
 
-# Columns of the table of axes of kernels over one array: the steps through thresholds, through x
-# and y, and through the mask.
-LAW, X, Y, INDEX = (np.uint64(c) for c in range(4))
-AXIS_BYTES = np.uint64(8 * 5)  # of a row of that table
+# Columns of the table of axes of kernels over one array: the steps through x and y, and the mask.
+X, Y, INDEX = (np.uint64(c) for c in range(3))
+COLUMNS = 3
+AXIS_BYTES = np.uint64(8 * (COLUMNS + 1))  # of a row of that table
 # Of inner loops: (x, y, axis, index, call) treats the axis, or two, whose rows of that table begin
 # at `axis`, from the element that x, y and the mask index say; `call` is the call state.
 INNER = types.void(POINTER, POINTER, POINTER, U64, POINTER)
@@ -53,7 +72,11 @@ class Odometer(NamedTuple):
     # Places are those of `begin`, and `start` steps further. Where the axis ends, none is left.
     next_part: Any
     count_on: Any  # (at, outer) -> finished: go to the next place of the part
-    left: Any  # (at, a) -> how many places of an outer axis are not done
+
+
+Kernel: TypeAlias = Callable[..., None]
+# The signature of all kernels: (x, y, descriptor, index, seed, stream, counter, chunk).
+KERNEL = types.void(*[U64] * 8)
 
 
 @functools.cache
@@ -101,10 +124,71 @@ def odometer(columns: int) -> Odometer:
                 store64(at, _EIGHT * c, load64(at, _EIGHT * c) + steps * step_of(axis, c))
         return finished
 
-    @device
-    def left(at: Any, a: Any) -> Any:
-        axis = axis_at(advance(at, axes_place), a)
-        return length_of(axis) - load64(advance(at, counters_place), a * _EIGHT)
-
     memory = scratch(int(axes_place + axis_bytes * np.uint64(MAX_AXES)))
-    return Odometer(memory, set_up, axis_at, next_part, count_on, left)
+    return Odometer(memory, set_up, axis_at, next_part, count_on)
+
+
+@device
+def no_part(at: Any, start: Any, chunk: Any, y_slot: Any) -> None:
+    """Leave the place where a part begins as it is."""
+
+
+@shielded
+def loop_nest(
+    name: str,
+    columns: int,
+    inner_axes: int,
+    begin_at: Any,
+    inner: Any,
+    begin_part: Any = no_part,
+    buffer: Any = buffer_scratch,
+) -> Kernel:
+    """Compile a kernel over a box of axes of so many steps each, the last through the mask.
+
+    Device functions: ``begin_at(places, x_slot, y_slot, index, descriptor)`` writes where the first
+    element is; ``inner(at, axes, call, descriptor)`` treats the innermost axes, whose rows of the
+    table begin at `axes`, from the place at `at` on; ``begin_part(at, start, chunk, y_slot)`` may
+    change the place where a thread's part begins. `buffer` sets the mask buffer aside. The kernel
+    is called as `KERNEL` says; see `call_descriptor` for what else it is told.
+    """
+    memory, set_up, axis_at, next_part, count_on = odometer(columns)
+    first_scratch, innermost = scratch(8 * columns), np.uint64(inner_axes)
+    index_column = np.uint64(columns - 1)
+
+    def run(
+        x_slot: Any,
+        y_slot: Any,
+        descriptor_at: Any,
+        index: Any,
+        seed: Any,
+        stream: Any,
+        counter_slot: Any,
+        chunk: Any,
+    ) -> None:
+        rounding = round_by_default()
+        first, descriptor, call = first_scratch(), pointer_at(descriptor_at), call_state()
+        counter = counter_in(counter_slot, counter_scratch())
+        n_axes, split, table = length_in(descriptor), split_in(descriptor), axes_in(descriptor)
+        set_key(call, seed, stream)
+        set_law(call, threshold_in(descriptor), value_in(descriptor))
+        store64(call, BUFFER, address_of(buffer()))
+        begin_at(first, x_slot, y_slot, index, descriptor)
+        at, outer = memory(), n_axes - innermost
+        axes = set_up(at, table, n_axes, outer)
+        length, innermost_axes = length_of(axis_at(axes, split)), axis_at(axes, outer)
+        once = _ONE
+        for a in range(outer):
+            if step_of(axis_at(axes, a), index_column) == _ZERO:
+                once = _ZERO
+        store64(call, ONCE, once)
+        start = next_part(at, first, counter, chunk, table, split)
+        while start < length:
+            begin_part(at, start, chunk, y_slot)
+            finished = False
+            while not finished:
+                inner(at, innermost_axes, call, descriptor)
+                finished = count_on(at, outer)
+            start = next_part(at, first, counter, chunk, table, split)
+        round_as_before(rounding)
+
+    return kernel(name, run, KERNEL)

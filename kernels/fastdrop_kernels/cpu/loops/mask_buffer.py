@@ -1,8 +1,9 @@
-"""Noise in memory: the marks or uniforms of a stretch of elements, drawn in whole groups.
+"""The mask buffer: keep bits of a stretch of the mask, in the first-level cache.
 
-What is walked over comes back to memory in pieces: rows, and tiles of rows. A *window* says of
-which elements the noise is there, so that a piece that begins inside a group does not draw it
-again, and rows that follow each other in the mask are drawn together.
+It is drawn along the mask by the contiguous kernel, in whole groups: a bit an element, or what
+exact operations need, 32 bits. A *window* of the mask is there, so that rows that lie close are
+drawn together, and rows that share decisions find them again. `repeat_rows` and `repeat_bits` put
+bits into the order of memory where elements share them. Loops in `operands` and `tiles` call these.
 """
 
 from __future__ import annotations
@@ -11,50 +12,197 @@ import functools
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 
-from ..codegen.compiler import routine
-from ..codegen.intrinsics import advance, pointer_at
+from ..codegen.compiler import device, routine
+from ..codegen.intrinsics import advance, call_at, intrinsic, pointer_at, scratch
+from ..codegen.vectors import BIT, I64, Lanes, load, store
 from ..elements.operations import Operation
-from ..elements.sampler import GROUP, POINTER, U64, load64, store64
+from ..elements.sampler import GROUP, HALVES, POINTER, U64, load64, store64
+from ..elements.storage import BITS
 from .call_descriptor import BUFFER, END, FIRST
 from .contiguous import NEAR, span_loop
 
-TILE = 1024  # elements that are asked for at once, at most
-# Of noise, with a group that is begun at either end; vectors may be loaded past the end.
-NOISE_ELEMENTS = TILE + 2 * GROUP
+# Elements that are drawn at once for what is asked for soon, by whether they are exact, and
+# elements that a window has room for, beside groups that are begun at either end.
+AHEAD = {False: np.uint64(2048), True: np.uint64(1024)}
+_ROOM = {False: 1 << 15, True: 1 << 11}
+BUFFER_BYTES = max(4 * (_ROOM[True] + 2 * GROUP), (_ROOM[False] + 2 * GROUP) // 8)
+# What a kernel sets aside. Vectors may be loaded past the end.
+buffer_scratch = scratch(BUFFER_BYTES + 4 * HALVES + 16)
 
-_GROUP, _CAPACITY = np.uint64(GROUP), np.uint64(NOISE_ELEMENTS)
-_ZERO, _EIGHT = np.uint64(0), np.uint64(8)
+_GROUP = np.uint64(GROUP)
+_ZERO, _ONE, _THREE, _FOUR, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 4, 7, 8))
+PIECE = np.uint64(56)  # bits that are appended at once, at most
+_SEVEN_BYTES = np.uint64(56)
+
+
+def room(exact: bool) -> int:
+    """Return how many elements of a row can be kept."""
+    return _ROOM[exact]
 
 
 @functools.cache
-def noise_window(drawn: Operation) -> Any:
+def window(drawn: Operation) -> Any:
     """Routine ``(element, m, reach, call)``.
 
-    `drawn` is `MARKS` or `UNIFORMS`. After it, the buffer of the call state holds that of the m
-    elements from `element` on, and FIRST is the first that it is of, a multiple of `GROUP`. Up to
-    `reach` elements will be asked for soon.
+    `drawn` is what `operations.buffered_for` returns. After it, the buffer of the call state holds
+    the bits of the m elements from `element` on, from the element FIRST on, a multiple of `GROUP`.
+    Up to `reach` elements will be asked for soon.
     """
-    draw, size = span_loop(drawn, NEAR), np.uint64(drawn.target.itemsize)
+    exact, bits = drawn.exact, drawn.target.bits
+    draw, ahead = span_loop(drawn, NEAR), AHEAD[exact]
+    capacity, group_bytes = np.uint64(_ROOM[exact] + 2 * GROUP), np.uint64(GROUP * bits // 8)
+    units = np.uint64(8 if drawn.target is BITS else 1)  # addresses of bits count bits
 
     def provide(element: Any, m: Any, reach: Any, call: Any) -> None:
         first, end = load64(call, FIRST), load64(call, END)
         if element >= first and element + m <= end:
             return
-        noise = pointer_at(load64(call, BUFFER))
+        buffer = pointer_at(load64(call, BUFFER))
         begin = element - element % _GROUP
         if begin < first or begin >= end:
             end = begin
-        for t in range(_ZERO, (end - begin) * size, _EIGHT):  # upwards: the places may overlap
-            store64(noise, t, load64(noise, t + (begin - first) * size))
-        wanted = max(element + m, min(element + reach, begin + _CAPACITY))
-        n = wanted - end
+        moved, held = (begin - first) // _GROUP * group_bytes, (end - begin) // _GROUP * group_bytes
+        for t in range(_ZERO, held, _EIGHT):  # upwards: the places may overlap
+            store64(buffer, t, load64(buffer, t + moved))
+        n = max(element + m, min(element + reach, begin + ahead)) - end
         n += (_ZERO - n) % _GROUP
-        n = min(n, begin + _CAPACITY - end)
-        there = advance(noise, (end - begin) * size)
+        n = min(n, begin + capacity - end)
+        there = pointer_at((load64(call, BUFFER) + held) * units)
         draw(there, there, n, end, call)
         store64(call, FIRST, begin)
         store64(call, END, end + n)
 
     return routine(f"{drawn.name}-window", provide, types.void(U64, U64, U64, POINTER))
+
+
+@device
+def close_step(n: Any, step: Any, short: Any) -> Any:
+    """Return the index step from row to row where bits of many rows are drawn at once, else 0.
+
+    That is where rows of n follow each other closely, and are not longer than `short`.
+    """
+    return step if n <= short and step >= n and step - n <= n // _FOUR else _ZERO
+
+
+@device
+def ensure(provide: Any, element: Any, m: Any, reach: Any, call: Any) -> Any:
+    """Call the routine of `window` at an address, if need be; return where the first bit is."""
+    if element < load64(call, FIRST) or element + m > load64(call, END):
+        call_at(provide, (element, m, reach, call))
+    return element - load64(call, FIRST)
+
+
+@device
+def _low(n: Any) -> Any:
+    """Return a word whose n lowest bits are set, fewer than 64."""
+    return (_ONE << n) - _ONE
+
+
+@device
+def bits_at(bits: Any, at: Any, n: Any) -> Any:
+    """Return n bits, at most `PIECE`, from the bit `at` on."""
+    return (load64(bits, at >> _THREE) >> (at & _SEVEN)) & _low(n)
+
+
+@device
+def append(bits: Any, at: Any, held: Any, word: Any, n: Any) -> Any:
+    """Write n bits, at most `PIECE`, at the bit `at`, and behind them zeros.
+
+    `held` are the bits of the byte where they begin. Returns those of the byte where they end.
+    """
+    shift = at & _SEVEN
+    both = held | word << shift
+    store64(bits, at >> _THREE, both)
+    return both >> ((shift + n) & _SEVEN_BYTES)
+
+
+def _widened(times: int) -> Any:
+    """Intrinsic ``(target, bits, at)``: as many bits as a vector has, each `times` times."""
+
+    @intrinsic
+    def widened(typingctx: Any, target: Any, bits: Any, at: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            target, bits, at = args
+            byte = builder.lshr(at, ir.Constant(I64, 3))
+            shift = builder.and_(at, ir.Constant(I64, 7))
+            word = builder.lshr(load(builder, builder.gep(bits, [byte]), 0, I64, 0).value, shift)
+            few = Lanes(builder, builder.trunc(word, ir.IntType(HALVES))).bitcast(BIT)
+            ty = ir.VectorType(ir.IntType(times), HALVES)
+            store(Lanes(builder, builder.sext(few.value, ty)), target, 0)
+            return context.get_dummy_value()
+
+        return types.void(POINTER, POINTER, U64), codegen
+
+    return widened
+
+
+@functools.cache
+def repeat_bits() -> Any:
+    """Routine ``(target, bits, at, n, times)``: n bits from the bit `at` on, each so many times.
+
+    Up to 16 vectors are written past the end.
+    """
+    by_8, by_16, by_32, by_64 = (_widened(times) for times in (8, 16, 32, 64))
+    vector, widths = np.uint64(HALVES), tuple([np.uint64(k) for k in (8, 16, 32, 64)])
+    eight, sixteen, thirty_two, sixty_four = widths
+
+    def repeat(target: Any, bits: Any, at: Any, n: Any, times: Any) -> None:
+        if times == eight:
+            for t in range(_ZERO, n, vector):
+                by_8(advance(target, t), bits, at + t)
+        elif times == sixteen:
+            for t in range(_ZERO, n, vector):
+                by_16(advance(target, t * (sixteen >> _THREE)), bits, at + t)
+        elif times == thirty_two:
+            for t in range(_ZERO, n, vector):
+                by_32(advance(target, t * (thirty_two >> _THREE)), bits, at + t)
+        elif times == sixty_four:
+            for t in range(_ZERO, n, vector):
+                by_64(advance(target, t * (sixty_four >> _THREE)), bits, at + t)
+        else:
+            place, held = _ZERO, _ZERO
+            for t in range(n):
+                same = _ZERO - bits_at(bits, at + t, _ONE)
+                left = times
+                while left:
+                    m = min(left, PIECE)
+                    held = append(target, place, held, same & _low(m), m)
+                    place += m
+                    left -= m
+
+    return routine("repeat-bits", repeat, types.void(POINTER, POINTER, *[U64] * 3))
+
+
+@functools.cache
+def repeat_row() -> Any:
+    """Routine ``(target, place, bits, at, n, times) -> place``.
+
+    A row of n bits from the bit `at` on is written so many times at the bit `place`, behind which
+    no bits are kept. Returns the place behind.
+    """
+
+    def repeat(target: Any, place: Any, bits: Any, at: Any, n: Any, times: Any) -> Any:
+        held = bits_at(target, place - (place & _SEVEN), place & _SEVEN)
+        if n <= PIECE:
+            word = bits_at(bits, at, n)
+            while n + n <= PIECE and times & _ONE == _ZERO:
+                word |= word << n
+                n += n
+                times >>= _ONE
+            for _ in range(times):
+                held = append(target, place, held, word, n)
+                place += n
+            return place
+        for _ in range(times):
+            done = _ZERO
+            while done < n:
+                m = min(n - done, PIECE)
+                held = append(target, place, held, bits_at(bits, at + done, m), m)
+                place += m
+                done += m
+        return place
+
+    return routine("repeat-row", repeat, U64(POINTER, U64, POINTER, *[U64] * 3))

@@ -10,15 +10,11 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ...shielded import shielded
-from ..codegen.compiler import kernel, routine
-from ..codegen.fp_environment import round_as_before, round_by_default
-from ..codegen.intrinsics import advance, intrinsic, pointer_at, pointer_in, scratch, wide_vectors
+from ..codegen.compiler import routine
+from ..codegen.intrinsics import advance, intrinsic, scratch, wide_vectors
 from ..codegen.vectors import DOUBLE, I64, Lanes, load, store
-from ..elements.sampler import HALVES, POINTER, U64, load64, store64
+from ..elements.sampler import HALVES, POINTER, U64, store64
 from ..elements.storage import Storage
-from .contiguous_kernels import Kernel
-from .loop_nest import length_of, odometer, step_of
 
 # What is added to one sum goes in so many lanes on every processor: another number would give
 # another sum. What is added to neighbouring sums may go in vectors of any length.
@@ -26,8 +22,6 @@ _LANES = 16
 _NEIGHBOURS = HALVES // 2
 _MANY, _NEXT = np.uint64(_LANES), np.uint64(_NEIGHBOURS)
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
-_SUM, _TERM = np.uint64(0), np.uint64(1)  # columns of the table of axes
-_COLUMNS = 2
 _lanes_scratch = scratch(8 * _LANES)
 
 
@@ -73,7 +67,7 @@ def _folded(typingctx: Any, total: Any, lanes: Any) -> Any:
 
 
 @functools.cache
-def _line(name: str, kind: Storage) -> Any:
+def sum_line(name: str, kind: Storage) -> Any:
     """Routine ``(sums, sum_step, terms, term_step, n)``: one axis, of any steps."""
     counts, size = (_LANES, _NEIGHBOURS, 0), np.uint64(kind.itemsize)
     to_lanes, to_neighbours, one = (_added(kind, count, kind.itemsize) for count in counts)
@@ -95,52 +89,3 @@ def _line(name: str, kind: Storage) -> Any:
             one(advance(sums, t * sum_step), advance(terms, t * term_step), _ONE, _ZERO)
 
     return routine(f"sum-{name}-line", line, types.void(POINTER, U64, POINTER, U64, U64))
-
-
-@functools.cache
-@shielded
-def sum_kernel(name: str, kind: Storage) -> Kernel:
-    """Kernel that adds elements to sums.
-
-    ``(at, cursor, part, split, axes, n_axes, sums_bytes)``: `at` is the slot of the addresses of
-    the first sum and term, and `axes` that of a table (see `odometer`). Parts along the axis
-    `split` have sums of their own, `sums_bytes` apart.
-    """
-    line = _line(name, kind)
-    memory, set_up, axis_at, next_part, count_on, _ = odometer(_COLUMNS)
-
-    def run(
-        at_slot: Any,
-        cursor_slot: Any,
-        part: Any,
-        split: Any,
-        axes_slot: Any,
-        n_axes: Any,
-        sums_bytes: Any,
-    ) -> None:
-        rounding = round_by_default()
-        begin, cursor, table = (
-            pointer_in(at_slot),
-            pointer_in(cursor_slot),
-            pointer_in(axes_slot),
-        )
-        at, outer = memory(), n_axes - _ONE
-        axes = set_up(at, table, n_axes, outer)
-        length, inner = length_of(axis_at(axes, split)), axis_at(axes, outer)
-        start = next_part(at, begin, cursor, part, table, split)
-        while start < length:
-            store64(at, _ZERO, load64(at, _ZERO) + start // part * sums_bytes)
-            finished = False
-            while not finished:
-                line(
-                    pointer_at(load64(at, _ZERO)),
-                    step_of(inner, _SUM),
-                    pointer_at(load64(at, _EIGHT)),
-                    step_of(inner, _TERM),
-                    length_of(inner),
-                )
-                finished = count_on(at, outer)
-            start = next_part(at, begin, cursor, part, table, split)
-        round_as_before(rounding)
-
-    return kernel(f"sum-{name}", run, types.void(*[U64] * 7))

@@ -1,8 +1,7 @@
 """Softmax and dropout: kernels over rows, each of which is made while it lies in the cache.
 
-What `softmax_rows` makes of a row is a row of numbers that are computed with, and `line` drops and
-scales them on the way out (in the backward, on the way in), as it does any other line. Nothing is
-rounded in between.
+What `softmax_rows` makes of a row is a row of numbers that are computed with, and `row_loop` drops
+and scales them on the way out (in the backward, on the way in). Nothing is rounded in between.
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ from ..elements.sampler import GROUP, U64, load64, store64
 from ..elements.storage import Storage, computed_in
 from .call_descriptor import (
     BUFFER,
-    ONCE,
     REACH,
     call_state,
     counter_in,
@@ -42,17 +40,17 @@ from .call_descriptor import (
     take_chunk,
 )
 from .contiguous import NEAR
-from .contiguous_kernels import Kernel
-from .loop_nest import AXIS_BYTES, INDEX, X, Y
+from .loop_nest import Kernel
+from .mask_buffer import buffer_scratch, close_step
 from .softmax_rows import VECTOR, exponentials, number_type, softmax_gradient
-from .strided import joined_step, line_loop, marks_scratch
+from .tiles import row_loop
 
 _GROUP = np.uint64(GROUP)
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _ALWAYS = np.uint64(contract.ALWAYS)
 # Elements of a row, up to which many rows' marks are drawn at once: from there on it is no gain.
 _SHORT = np.uint64(1024)
-_factor_scratch, _axis_scratch = scratch(8), scratch(int(AXIS_BYTES))
+_factor_scratch = scratch(8)
 
 
 class Kind(NamedTuple):
@@ -93,9 +91,9 @@ def row_numbers(n: int) -> int:
 
 @device
 def _row_step(n: Any, step: Any) -> Any:
-    """Return `joined_step`, but 0 where groups of bits end where rows do: none is drawn twice."""
+    """Return `close_step`, but 0 where groups of bits end where rows do: none is drawn twice."""
     whole = n % _GROUP == _ZERO and step % _GROUP == _ZERO
-    return _ZERO if whole else joined_step(n, step, _SHORT)
+    return _ZERO if whole else close_step(n, step, _SHORT)
 
 
 # Byte offsets in a descriptor of rows: how many, elements of each, the mask index of the first, the
@@ -106,20 +104,10 @@ WORDS = 9
 
 
 @device
-def _set_axis(axis: Any, n: Any, xs: Any, ys: Any) -> None:
-    """Write the axis of rows of neighbours."""
-    store64(axis, _ZERO, n)
-    store64(axis, _EIGHT * (X + _ONE), xs)
-    store64(axis, _EIGHT * (Y + _ONE), ys)
-    store64(axis, _EIGHT * (INDEX + _ONE), _ONE)
-
-
-@device
-def _set_rows(call: Any, marks: Any, seed: Any, stream: Any) -> None:
-    """Prepare a call state, with memory for marks."""
+def _set_rows(call: Any, buffer: Any, seed: Any, stream: Any) -> None:
+    """Prepare a call state, with memory for a mask buffer."""
     set_key(call, seed, stream)
-    store64(call, BUFFER, address_of(marks))
-    store64(call, ONCE, _ONE)
+    store64(call, BUFFER, address_of(buffer))
 
 
 @functools.cache
@@ -131,10 +119,9 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
     softmax of x times the scale. Arrays are slots; `e` has `row_numbers` for each thread alone.
     """
     storage = kind.storage
-    number, size = number_type(storage), np.uint64(computed_in(storage).itemsize)
+    number = number_type(storage)
     load_number, store_number = loader(number), storer(number)
-    out_size = np.uint64(out.target.itemsize)
-    powers, line = exponentials(kind.name, storage), line_loop(out, NEAR)
+    powers, row = exponentials(kind.name, storage), row_loop(out, NEAR)
     x_word, y_word = _STEPS[0], _STEPS[1]
 
     def run(
@@ -149,9 +136,7 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
     ) -> None:
         rounding = round_by_default()
         descriptor, call, factor = pointer_at(descriptor_at), call_state(), _factor_scratch()
-        axis = _axis_scratch()
-        _set_axis(axis, load64(descriptor, _N), size, out_size)
-        _set_rows(call, marks_scratch(), seed, stream)
+        _set_rows(call, buffer_scratch(), seed, stream)
         x, y, e = pointer_in(x_slot), pointer_in(y_slot), pointer_in(e_slot)
         counter = counter_in(counter_slot, counter_scratch())
         rows, n = load64(descriptor, _ROWS), load64(descriptor, _N)
@@ -171,7 +156,7 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
                     # Of nothing but -inf, e is 0 already, and 0 * inf would be NaN.
                     store_number(factor, _ZERO, number(scale / total if total != 0.0 else 0.0))
                 store64(call, REACH, together * (stop - r))
-                line(e, advance(y, r * y_step), axis, first + r * step, call)
+                row(e, advance(y, r * y_step), n, first + r * step, call)
             start = take_chunk(counter, chunk)
         round_as_before(rounding)
 
@@ -188,8 +173,8 @@ def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
     the `row_numbers` for each thread alone. The rest as in `softmax_kernel`.
     """
     storage = kind.storage
-    size, dy_size = np.uint64(computed_in(storage).itemsize), np.uint64(into.source.itemsize)
-    powers, line = exponentials(kind.name, storage), line_loop(into, NEAR)
+    size = np.uint64(computed_in(storage).itemsize)
+    powers, row = exponentials(kind.name, storage), row_loop(into, NEAR)
     gradient = softmax_gradient(kind.name, storage)
     x_word, dy_word, y_word = _STEPS
 
@@ -204,9 +189,7 @@ def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
     ) -> None:
         rounding = round_by_default()
         descriptor, call, arrays = pointer_at(descriptor_at), call_state(), pointer_in(arrays_slot)
-        axis = _axis_scratch()
-        _set_axis(axis, load64(descriptor, _N), dy_size, size)
-        _set_rows(call, marks_scratch(), seed, stream)
+        _set_rows(call, buffer_scratch(), seed, stream)
         x, dy = pointer_in(load64(arrays, _ZERO)), pointer_in(load64(arrays, _EIGHT))
         y, e = pointer_in(load64(arrays, _EIGHT + _EIGHT)), pointer_in(e_slot)
         counter = counter_in(counter_slot, counter_scratch())
@@ -223,7 +206,7 @@ def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
             stop = min(start + chunk, rows)
             for r in range(start, stop):
                 store64(call, REACH, together * (stop - r))
-                line(advance(dy, r * dy_step), g, axis, first + r * step, call)
+                row(advance(dy, r * dy_step), g, n, first + r * step, call)
                 total = powers(advance(x, r * x_step), e, n)
                 gradient(e, g, advance(y, r * y_step), n, total)
             start = take_chunk(counter, chunk)

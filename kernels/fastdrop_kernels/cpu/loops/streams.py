@@ -1,6 +1,6 @@
 """Threshold streams made of arrays of p, and the inner loop that goes through arrays by them.
 
-`stream_kernels` calls it for the two innermost axes. It makes streams in memory of its own, of what
+`kernels` calls it for the two innermost axes. It makes streams in memory of its own, of what
 is treated next (see `elements.threshold_streams`), and calls the loop over contiguous elements.
 Where elements are not contiguous, they are copied to memory of its own, and back.
 """
@@ -29,7 +29,7 @@ from ..codegen.intrinsics import (
 from ..codegen.vectors import BIT, DOUBLE, FLOAT, I8, I64, Lanes, load
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP, HALVES, POINTER, U64, load64, store64
-from ..elements.storage import Storage
+from ..elements.storage import BITS, Storage
 from ..elements.threshold_streams import (
     CAPACITY,
     FACTORS,
@@ -38,7 +38,7 @@ from ..elements.threshold_streams import (
     repeat_stream,
     write_stream,
 )
-from .apply import LINE_BYTES, shared_loop, sizes
+from .apply import LINE_BYTES, sizes
 from .call_descriptor import (
     IS_GIVEN,
     P_BYTES,
@@ -51,8 +51,9 @@ from .call_descriptor import (
     loaded,
 )
 from .contiguous import span_loop
-from .copy import mover
+from .copy import gather, scatter
 from .loop_nest import INNER, length_of, step_of
+from .tiles import alike_loop
 
 COUNT = HALVES  # elements of a stream that are made at once: a vector of upper halves
 TILE = 512  # of those that are used once and then made anew: 7 KiB, in the first-level cache
@@ -180,8 +181,11 @@ def stream_rows(operation: Operation, way: str) -> Any:
 
     The call state says where p of the first element is.
     """
-    span, fill, move = span_loop(operation, way, True), _filler(operation.factor), mover()
-    shared = shared_loop(operation)
+    span, fill = span_loop(operation, way, True), _filler(operation.factor)
+    alike, reads = alike_loop(operation), operation.source.bits > 0
+    gathered: Any = gather(operation.source.itemsize) if reads else None
+    writes = operation.target is not BITS  # which are always contiguous
+    scattered: Any = scatter(operation.target.itemsize) if writes else None
     in_size, out_size = sizes(operation)
     has_factor = operation.factor is not None
     memory = scratch(STREAM_BYTES)
@@ -201,7 +205,8 @@ def stream_rows(operation: Operation, way: str) -> Any:
         p_row, x_row, y_row = step_of(outer, P_STEP), step_of(outer, X), step_of(outer, Y)
         p_step, x_step, y_step = step_of(inner, P_STEP), step_of(inner, X), step_of(inner, Y)
         row, step = step_of(outer, INDEX), step_of(inner, INDEX)
-        contiguous = x_step == in_size and y_step == out_size and step == _CONSECUTIVE
+        near = x_step == in_size and y_step == out_size
+        contiguous = near and step == _CONSECUTIVE
         goes_on = rows == _ONE or (x_row == n * x_step and y_row == n * y_step and row == n)
         joined, one_p = contiguous and goes_on, p_step == _ZERO
         store64(call, STREAMS, address_of(streams))
@@ -237,9 +242,9 @@ def stream_rows(operation: Operation, way: str) -> Any:
             return
         # Some columns after the other, in all rows.
         most = _TILE
-        if step == _SHARED or (contiguous and one_p):
+        if (near and step == _SHARED) or (contiguous and one_p):
             most = n
-        elif step != _CONSECUTIVE:
+        elif step > _CONSECUTIVE:
             most = _ONE
         elif contiguous and p_row == _ZERO:
             most = _CAPACITY
@@ -257,13 +262,22 @@ def stream_rows(operation: Operation, way: str) -> Any:
                 a = advance(x, r * x_row + begin * x_step)
                 b = advance(y, r * y_row + begin * y_step)
                 store64(call, PLACE, _ZERO)
+                source, target, kept = a, b, _ONE
                 if step == _SHARED:
-                    shared(a, x_step, b, y_step, m, _is_kept(call, element), value)
-                elif contiguous or m == _ONE:
-                    span(a, b, m, element, call)
+                    kept = _is_kept(call, element)
+                if reads:  # known when this is compiled
+                    if x_step != in_size and m > _ONE and kept:
+                        gathered(given, a, x_step, m)
+                        source = given
+                if writes:
+                    if y_step != out_size and m > _ONE:
+                        target = made
+                if step == _SHARED:
+                    alike(source, target, kept, m, value)
                 else:
-                    move(given, in_size, a, x_step, m, in_size)
-                    span(given, made, m, element, call)
-                    move(b, y_step, made, out_size, m, out_size)
+                    span(source, target, m, element, call)
+                if writes:
+                    if y_step != out_size and m > _ONE:
+                        scattered(b, y_step, made, m)
 
     return routine(f"{operation.name}-{way}-stream-rows", rows, INNER)

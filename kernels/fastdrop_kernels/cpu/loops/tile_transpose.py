@@ -3,7 +3,7 @@
 The mask is contiguous along one of the two. A tile of the array goes through a buffer in the
 first-level cache: between the buffer and the side that is contiguous as the mask is runs the
 contiguous loop, and between the buffer and the other side blocks are transposed in registers.
-`strided_kernels` calls `tiled_loop`, which calls `contiguous.span_loop`.
+`kernels` calls `tiled_loop`, which calls `contiguous.span_loop`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..elements.operations import Operation
 from ..elements.sampler import POINTER, U64
 from .apply import LINE_BYTES
 from .contiguous import NEAR, NEAR_BYTES, span_loop
-from .copy import mover
+from .copy import gather, scatter
 from .loop_nest import AXIS_BYTES, INDEX, INNER, X, Y, length_of, step_of
 
 _INTEGERS = {1: I8, 2: I16, 4: I32, 8: I64}
@@ -182,7 +182,8 @@ def tiled_loop(operation: Operation) -> Any:
     those of the one before on their way out. So lines that were asked for have time to come.
     """
     size = operation.target.itemsize
-    span, move, strips = span_loop(operation, NEAR), mover(), _strips_loop(size)
+    span, strips = span_loop(operation, NEAR), _strips_loop(size)
+    load_row, store_column = gather(size), scatter(size)
     itemsize, line, lanes = (np.uint64(n) for n in (size, LINE_BYTES // size, _lanes_of(size)))
     two_buffers = scratch(2 * _BUFFER_BYTES)
 
@@ -197,11 +198,11 @@ def tiled_loop(operation: Operation) -> Any:
                 a = advance(x, row * step_of(inside, X) + c * x_column)
                 b = advance(y, row * step_of(inside, Y) + c * y_column)
                 if y_column == itemsize:
-                    move(buffer, itemsize, a, x_column, n, itemsize)
+                    load_row(buffer, a, x_column, n)
                     span(buffer, b, n, first + c, call)
                 else:
                     span(a, buffer, n, first + c, call)
-                    move(b, y_column, buffer, itemsize, n, itemsize)
+                    store_column(b, y_column, buffer, n)
 
     def tiled(x: Any, y: Any, axis: Any, index: Any, call: Any) -> None:
         wide_vectors()

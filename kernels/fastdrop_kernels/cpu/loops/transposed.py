@@ -2,7 +2,7 @@
 
 That is Fortran order. Large parts go through the *tile pipeline*: while the keep bits of one tile
 are drawn, an operation is applied to the tile before, column by column, as memory lies. The rest
-goes by micro-tiles. `strided_kernels` calls `transposed_loop`; what is inside loops is traced in
+goes by micro-tiles. `kernels` calls `transposed_loop`; what is inside loops is traced in
 `transposed_tile`.
 """
 
@@ -30,6 +30,7 @@ from .apply import any_loop, sizes
 from .call_descriptor import BUFFER, VALUE
 from .contiguous import by_masks
 from .loop_nest import AXIS_BYTES, INDEX, INNER, X, Y, length_of, step_of
+from .mask_buffer import BUFFER_BYTES
 from .transposed_tile import (
     COLUMNS,
     DRAWN_CARRIED,
@@ -57,6 +58,7 @@ _CARRIED_ROWS, _CARRIED_BYTES = 1024, np.uint64(16)
 _carried_scratch = scratch(_CARRIED_ROWS * 16)
 # The most rows of a tile, whose keep bits stay in the first-level cache, and bytes of a column.
 _TILE_ROWS, _TILE_BYTES = 2048, 8192
+assert _TILE_BYTES <= BUFFER_BYTES  # where the first tile's predecessor is written
 _REST = np.uint64(8)  # rows that tiles leave are at most one in so many, if that can be had
 _AHEAD = np.uint64(2)  # segments
 _ZERO, _ONE, _SEVEN = (np.uint64(n) for n in (0, 1, 7))

@@ -1,0 +1,207 @@
+"""All kernels but softmax's: the contiguous one, and those that are loop nests.
+
+The host's driver calls them, without the GIL, and all alike: ``(x, y, descriptor, index, seed,
+stream, counter, chunk)``, all uint64. x, y and the counter are *slots*, addresses of places that
+hold a data pointer (see `ndarray_layout.slot`), so that one kernel serves every shape and nothing
+has to be unpacked at a call. `index` is the mask index of the first element; the rest is as
+`call_descriptor` says. Kernels are made when first asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from ...layout import AXES, LINE, PANEL, TILED
+from ...shielded import shielded
+from ..codegen.compiler import device, kernel
+from ..codegen.fp_environment import round_as_before, round_by_default
+from ..codegen.intrinsics import address_of, advance, pointer_at, pointer_in
+from ..elements.operations import Operation
+from ..elements.sampler import GROUP, load64, store64
+from ..elements.storage import Storage
+from . import streams
+from .apply import sizes, units_of
+from .call_descriptor import (
+    P,
+    call_state,
+    counter_in,
+    counter_scratch,
+    length_in,
+    p_in,
+    program_in,
+    set_key,
+    set_law,
+    set_p,
+    take_chunk,
+    threshold_in,
+    value_in,
+)
+from .contiguous import span_loop
+from .loop_nest import COLUMNS, INDEX, KERNEL, Kernel, X, Y, length_of, loop_nest, no_part, step_of
+from .operands import tiles_loop
+from .reduce import sum_line
+from .tile_transpose import tiled_loop
+from .transposed import transposed_loop
+
+_ZERO, _ONE, _EIGHT, _GROUP = (np.uint64(n) for n in (0, 1, 8, GROUP))
+
+
+@functools.cache
+@shielded
+def flat(operation: Operation, way: str) -> Kernel:
+    """Kernel over contiguous elements with consecutive mask indices, in one of the ways of `span`.
+
+    A chunk is a whole number of groups, and cuts lie between groups, so that no bits are drawn
+    twice.
+    """
+    span = span_loop(operation, way)
+    in_size, out_size = sizes(operation)
+    units = units_of(operation)
+
+    def run(
+        x_slot: Any,
+        y_slot: Any,
+        descriptor_at: Any,
+        index: Any,
+        seed: Any,
+        stream: Any,
+        counter_slot: Any,
+        chunk: Any,
+    ) -> None:
+        rounding = round_by_default()
+        x, y, descriptor = pointer_in(x_slot), pointer_in(y_slot), pointer_at(descriptor_at)
+        counter, call = counter_in(counter_slot, counter_scratch()), call_state()
+        n = length_in(descriptor)
+        set_key(call, seed, stream)
+        set_law(call, threshold_in(descriptor), value_in(descriptor))
+        y = advance(y, (units - _ONE) * address_of(y))
+        skew = index % _GROUP
+        position = take_chunk(counter, chunk)
+        while position < n + skew:
+            start = position - min(position, skew)
+            m = min(position + chunk - skew, n) - start
+            span(advance(x, start * in_size), advance(y, start * out_size), m, index + start, call)
+            position = take_chunk(counter, chunk)
+        round_as_before(rounding)
+
+    return kernel(f"{operation.name}-{way}-flat", run, KERNEL)
+
+
+def _first_place(units: np.uint64) -> Any:
+    """Device function that writes the columns `X`, `Y` and `INDEX` of the first element."""
+
+    @device
+    def begin_at(first: Any, x_slot: Any, y_slot: Any, index: Any, descriptor: Any) -> None:
+        store64(first, _EIGHT * X, address_of(pointer_in(x_slot)))
+        store64(first, _EIGHT * Y, address_of(pointer_in(y_slot)) * units)
+        store64(first, _EIGHT * INDEX, index)
+
+    return begin_at
+
+
+@functools.cache
+def box(operation: Operation, form: str) -> Kernel:
+    """Kernel over a box of axes of any steps, in a form of `layout`.
+
+    Lines need the operation's program in the descriptor, and one kernel serves all operations.
+    """
+    if form == LINE:
+        return _lines(int(units_of(operation)))
+    loop = {PANEL: transposed_loop, TILED: tiled_loop}[form](operation)
+
+    @device
+    def inner(at: Any, axes: Any, call: Any, descriptor: Any) -> None:
+        x, y = pointer_at(load64(at, _EIGHT * X)), pointer_at(load64(at, _EIGHT * Y))
+        loop(x, y, axes, load64(at, _EIGHT * INDEX), call)
+
+    begin_at = _first_place(units_of(operation))
+    return loop_nest(f"{operation.name}-{form}", COLUMNS, AXES[form], begin_at, inner)
+
+
+@functools.cache
+def _lines(units: int) -> Kernel:
+    tiles = tiles_loop(1)
+
+    @device
+    def inner(at: Any, axes: Any, call: Any, descriptor: Any) -> None:
+        tiles(at, axes, call, program_in(descriptor))
+
+    return loop_nest(f"lines-{units}", COLUMNS, AXES[LINE], _first_place(np.uint64(units)), inner)
+
+
+@functools.cache
+def operands_kernel(inputs: int) -> Kernel:
+    """Kernel over a box of axes of any steps, of so many inputs.
+
+    x is the slot of the addresses of the inputs, of y, and of the mask index of the first element,
+    of which the table of axes has the steps; y and `index` are 0. The descriptor has a program.
+    """
+    tiles, columns = tiles_loop(inputs), inputs + 2
+    words = np.uint64(columns)
+
+    @device
+    def begin_at(first: Any, x_slot: Any, y_slot: Any, index: Any, descriptor: Any) -> None:
+        for c in range(words):
+            store64(first, _EIGHT * c, load64(pointer_in(x_slot), _EIGHT * c))
+
+    @device
+    def inner(at: Any, axes: Any, call: Any, descriptor: Any) -> None:
+        tiles(at, axes, call, program_in(descriptor))
+
+    return loop_nest(f"operands-{inputs}", columns, AXES[LINE], begin_at, inner)
+
+
+@functools.cache
+def by_streams(operation: Operation, way: str) -> Kernel:
+    """Kernel over a box of axes of any steps by an array of p, which the descriptor tells.
+
+    The first steps are those through p.
+    """
+    rows, units = streams.stream_rows(operation, way), units_of(operation)
+
+    @device
+    def begin_at(first: Any, x_slot: Any, y_slot: Any, index: Any, descriptor: Any) -> None:
+        store64(first, _EIGHT * streams.P_STEP, p_in(descriptor))
+        store64(first, _EIGHT * streams.X, address_of(pointer_in(x_slot)))
+        store64(first, _EIGHT * streams.Y, address_of(pointer_in(y_slot)) * units)
+        store64(first, _EIGHT * streams.INDEX, index)
+
+    @device
+    def inner(at: Any, axes: Any, call: Any, descriptor: Any) -> None:
+        set_p(call, descriptor)
+        store64(call, P, load64(at, _EIGHT * streams.P_STEP))
+        x = pointer_at(load64(at, _EIGHT * streams.X))
+        y = pointer_at(load64(at, _EIGHT * streams.Y))
+        rows(x, y, axes, load64(at, _EIGHT * streams.INDEX), call)
+
+    name = f"{operation.name}-{way}-by-streams"
+    return loop_nest(name, streams.COLUMNS, 2, begin_at, inner, no_part, counter_scratch)
+
+
+@functools.cache
+def sum_kernel(name: str, storage: Storage) -> Kernel:
+    """Kernel that adds elements to sums.
+
+    x is the slot of the addresses of the first sum and term. Parts along the axis that is cut have
+    sums of their own, so many bytes apart as y says. The rest of a call is 0.
+    """
+    line = sum_line(name, storage)
+
+    @device
+    def begin_at(first: Any, x_slot: Any, y_slot: Any, index: Any, descriptor: Any) -> None:
+        for c in range(_ONE + _ONE):
+            store64(first, _EIGHT * c, load64(pointer_in(x_slot), _EIGHT * c))
+
+    @device
+    def begin_part(at: Any, start: Any, chunk: Any, y_slot: Any) -> None:
+        store64(at, _ZERO, load64(at, _ZERO) + start // chunk * y_slot)
+
+    @device
+    def inner(at: Any, axes: Any, call: Any, descriptor: Any) -> None:
+        sums, terms = pointer_at(load64(at, _ZERO)), pointer_at(load64(at, _EIGHT))
+        line(sums, step_of(axes, _ZERO), terms, step_of(axes, _ONE), length_of(axes))
+
+    return loop_nest(f"sum-{name}", 2, 1, begin_at, inner, begin_part)

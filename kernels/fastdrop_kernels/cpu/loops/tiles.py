@@ -1,0 +1,353 @@
+"""What loops call of an operation: routines over contiguous elements, found by their addresses.
+
+`tile_loop` applies an operation to elements whose keep bits are in memory, `alike_loop` to elements
+that share one decision, and `row_loop` to a row whose mask indices are consecutive. A *program* is
+a table of their addresses and of sizes. So the loops in `operands`, which call them, are compiled
+once for all operations.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from ...shielded import shielded
+from ..codegen.compiler import device, routine
+from ..codegen.intrinsics import (
+    address_of,
+    advance,
+    copy_bytes,
+    intrinsic,
+    pointer_at,
+    scratch,
+    wide_vectors,
+)
+from ..codegen.target import MASKS
+from ..codegen.vectors import BIT, I16, I32, I64, Lanes, iota, load
+from ..elements.operations import Operation, buffered_for
+from ..elements.sampler import HALVES, POINTER, U64, is_degenerate, load64, store64
+from ..elements.storage import BITS
+from .apply import apply_vector, ask_ahead, bit_copier, sizes, write_bits
+from .call_descriptor import BUFFER, FIRST, REACH, THRESHOLD, VALUE
+from .contiguous import CONTIGUOUS, span_loop
+from .copy import gather, scatter
+from .mask_buffer import AHEAD, window
+
+VECTOR = HALVES  # elements that are computed at once
+_VECTOR, _SIDE = np.uint64(VECTOR), np.uint64(16)  # bytes of a side
+_ZERO, _ONE, _EIGHT, _WORD = (np.uint64(n) for n in (0, 1, 8, 64))
+
+# Offsets of a program: addresses of routines (the first two only where there is one input), the
+# bytes of an element of y (1 where it is a bit) and what scatters them, the bytes of noise (0 where
+# it is a bit), elements of a tile, elements of a row up to which the bits of many rows are drawn at
+# once; and of each input the bytes of an element and what gathers them.
+ROW, ALIKE, TILE, PROVIDE, OUT_SIZE, SCATTER = (np.uint64(8 * k) for k in range(6))
+NOISE_SIZE, MOST, SHORT, SIZES = (np.uint64(8 * k) for k in range(6, 10))
+GATHERS = SIZES + _EIGHT
+TILE_BYTES = 4096  # of an input, or of the output
+# Of rows drawn one by one, 256 Ki float32 in a wider array have 0.30 of the rate of C order in rows
+# of 128 (all at once: 0.53), 0.47 of 256 (0.59), 0.63 of 512 (0.63); float16 0.51 of 512 (0.68) and
+# 0.66 of 1,024 (0.65), packed bits 0.48 of 1,024 (0.60) and 0.61 of 2,048 (0.58): Cascade Lake.
+_SHORT_ROWS = {1: 1536, 8: 896, 16: 896, 32: 448, 64: 448, 128: 448}
+
+
+@device
+def put_side(sides: Any, k: Any, pointer: Any, step: Any) -> None:
+    """Write where the k-th input lies, and how many bytes apart its elements are."""
+    store64(sides, _SIDE * k, address_of(pointer))
+    store64(sides, _SIDE * k + _EIGHT, step)
+
+
+def kept_in(operation: Operation, builder: Any, noise: Any, element: Any, count: int) -> Lanes:
+    """Load what the mask buffer says of `count` elements from one on.
+
+    That is which are kept, or where the operation is exact, their noise. Up to 8 bytes behind are
+    read.
+    """
+    if operation.exact:
+        place = builder.gep(noise, [builder.mul(element, ir.Constant(I64, 4))])
+        return load(builder, place, 0, I32, count)
+    byte, bit = (
+        builder.lshr(element, ir.Constant(I64, 3)),
+        builder.and_(element, ir.Constant(I64, 7)),
+    )
+    word = builder.lshr(load(builder, builder.gep(noise, [byte]), 0, I64, 0).value, bit)
+    bits = builder.trunc(word, ir.IntType(max(1, count)))
+    return Lanes(builder, bits).bitcast(BIT) if count else Lanes(builder, bits)
+
+
+def _elements(operation: Operation, count: int, partial: bool = False) -> Any:
+    """Intrinsic ``(sides, y, noise, at, n, value)``: n elements in vectors of `count` (0: single).
+
+    Whole vectors, or less than one if `partial`. `at` is the first element in the mask buffer.
+    """
+    kinds = operation.source, *operation.operands
+    each, out_size = max(1, count), operation.target.itemsize
+
+    @intrinsic
+    def elements(
+        typingctx: Any, sides: Any, y: Any, noise: Any, at: Any, n: Any, value: Any
+    ) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            sides, y, noise, at, n, value = args
+            numbers = builder.bitcast(sides, I64.as_pointer())
+
+            def number(k: int) -> Any:
+                return builder.load(builder.gep(numbers, [ir.Constant(I64, k)]))
+
+            inputs = [
+                (builder.inttoptr(number(2 * k), y.type), number(2 * k + 1))
+                for k in range(len(kinds))
+            ]
+            parameters = operation.parameters(builder, value)
+
+            def put(done: Any, where: Lanes | None) -> None:
+                x, *others = (
+                    builder.gep(pointer, [builder.mul(done, step)]) for pointer, step in inputs
+                )
+                kept = kept_in(operation, builder, noise, builder.add(at, done), count)
+                operands = [
+                    kind.load(builder, pointer, 0, count, where)
+                    for kind, pointer in zip(operation.operands, others, strict=True)
+                ]
+                target = builder.gep(y, [builder.mul(done, ir.Constant(I64, out_size))])
+                if count and not operands and not partial:
+                    ask_ahead(operation, builder, x, target, count)
+                apply_vector(operation, kept, x, target, 0, count, parameters, where, operands)
+
+            if partial:
+                length = Lanes(builder, n).convert(I16)
+                put(ir.Constant(I64, 0), iota(builder, I16, count) < length)
+            else:
+                whole = builder.udiv(n, ir.Constant(I64, each))
+                with cgutils.for_range(builder, whole) as loop:
+                    put(builder.mul(loop.index, ir.Constant(I64, each)), None)
+            return context.get_dummy_value()
+
+        return types.void(POINTER, POINTER, POINTER, U64, U64, POINTER), codegen
+
+    return elements
+
+
+def offsets(bytes_of: Sequence[int]) -> tuple[np.uint64, ...]:
+    """Return where buffers of so many bytes lie, one behind the other, and where they end."""
+    return tuple([np.uint64(sum(bytes_of[:k])) for k in range(len(bytes_of) + 1)])
+
+
+@functools.cache
+def tile_loop(operation: Operation) -> Any:
+    """Routine ``(sides, y, noise, at, n, value)`` over contiguous elements.
+
+    `sides` are the pointers and steps of the inputs; steps are an element's bytes, or 0. Their keep
+    bits, or noise, are those in memory from the element `at` on.
+    """
+    signature = types.void(POINTER, POINTER, POINTER, U64, U64, POINTER)
+    if operation.target is BITS:
+        copy_bits = bit_copier()
+
+        def copy(sides: Any, y: Any, noise: Any, at: Any, n: Any, value: Any) -> None:
+            copy_bits(y, noise, at, n)
+
+        return routine(f"{operation.name}-tile", copy, signature)
+    many = _elements(operation, VECTOR)
+    if MASKS or not operation.operands:
+        rest = _elements(operation, VECTOR, True) if MASKS else _elements(operation, 0)
+        sides_bytes = 16 * (1 + len(operation.operands))
+        out_size, inputs = sizes(operation)[1], np.uint64(1 + len(operation.operands))
+        rest_sides = scratch(sides_bytes)
+
+        def tile(sides: Any, y: Any, noise: Any, at: Any, n: Any, value: Any) -> None:
+            wide_vectors()
+            left = n % _VECTOR
+            whole = n - left
+            many(sides, y, noise, at, whole, value)
+            if left:
+                last = rest_sides()
+                for k in range(inputs):
+                    start, step = load64(sides, _SIDE * k), load64(sides, _SIDE * k + _EIGHT)
+                    put_side(last, k, pointer_at(start + whole * step), step)
+                rest(last, advance(y, whole * out_size), noise, at + whole, left, value)
+
+        return routine(f"{operation.name}-tile", tile, signature)
+    return _copying_tile_loop(operation, many, signature)
+
+
+def _copying_tile_loop(operation: Operation, many: Any, signature: Any) -> Any:
+    """Compute what is no whole vector as one, in memory of our own.
+
+    What activations are made of would be compiled again for single elements.
+    """
+    kinds = operation.source, *operation.operands
+    places = offsets([VECTOR * kind.itemsize for kind in kinds])
+    inputs, out_size = np.uint64(len(kinds)), np.uint64(operation.target.itemsize)
+    last_sides, last_inputs = scratch(16 * len(kinds)), scratch(int(places[-1]))
+    made_scratch = scratch(VECTOR * operation.target.itemsize)
+
+    def tile(sides: Any, y: Any, noise: Any, at: Any, n: Any, value: Any) -> None:
+        wide_vectors()
+        left = n % _VECTOR
+        whole = n - left
+        many(sides, y, noise, at, whole, value)
+        if left:
+            last, given, made = last_sides(), last_inputs(), made_scratch()
+            for k in range(inputs):
+                start, step = load64(sides, _SIDE * k), load64(sides, _SIDE * k + _EIGHT)
+                if step:
+                    copied = advance(given, places[k])
+                    copy_bytes(copied, pointer_at(start + whole * step), left * step)
+                    put_side(last, k, copied, step)
+                else:
+                    put_side(last, k, pointer_at(start), step)
+            many(last, made, noise, at + whole, _VECTOR, value)
+            copy_bytes(advance(y, whole * out_size), made, left * out_size)
+
+    return routine(f"{operation.name}-tile", tile, signature)
+
+
+def _alike(operation: Operation, kept: bool, count: int, partial: bool = False) -> Any:
+    """Intrinsic ``(x, y, n, value)``: n elements in vectors of `count`, all kept or all dropped."""
+    each, (in_size, out_size) = max(1, count), map(int, sizes(operation))
+
+    @intrinsic
+    def alike(typingctx: Any, x: Any, y: Any, n: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x, y, n, value = args
+            all_kept = Lanes(builder, ir.Constant(BIT, int(kept)))
+            parameters = operation.parameters(builder, value)
+
+            def put(done: Any, where: Lanes | None) -> None:
+                source, target = (
+                    builder.gep(pointer, [builder.mul(done, ir.Constant(I64, size))])
+                    for pointer, size in ((x, in_size), (y, out_size))
+                )
+                if not partial and count:
+                    ask_ahead(operation, builder, source if kept else None, target, count)
+                decided = all_kept.broadcast(count)
+                apply_vector(operation, decided, source, target, 0, count, parameters, where)
+
+            if partial:
+                length = Lanes(builder, n).convert(I16)
+                put(ir.Constant(I64, 0), iota(builder, I16, count) < length)
+            else:
+                with cgutils.for_range(builder, builder.udiv(n, ir.Constant(I64, each))) as loop:
+                    put(builder.mul(loop.index, ir.Constant(I64, each)), None)
+            return context.get_dummy_value()
+
+        return types.void(POINTER, POINTER, U64, POINTER), codegen
+
+    return alike
+
+
+@functools.cache
+def alike_loop(operation: Operation) -> Any:
+    """Routine ``(x, y, kept, n, value)``: contiguous elements that are all kept, or all dropped.
+
+    Of dropped ones x is not read.
+    """
+    signature = types.void(POINTER, POINTER, U64, U64, POINTER)
+    if operation.target is BITS:
+
+        def pack(x: Any, y: Any, kept: Any, n: Any, value: Any) -> None:
+            if kept:
+                for t in range(_ZERO, n, _WORD):
+                    m = min(_WORD, n - t)
+                    write_bits(advance(y, t), (_ZERO - _ONE) >> (_WORD - m), m)
+
+        return routine("pack-alike", pack, signature)
+    keep, drop = _alike(operation, True, VECTOR), _alike(operation, False, VECTOR)
+    rest = (VECTOR, True) if MASKS else (0, False)
+    keep_rest, drop_rest = _alike(operation, True, *rest), _alike(operation, False, *rest)
+    in_size, out_size = sizes(operation)
+
+    def alike(x: Any, y: Any, kept: Any, n: Any, value: Any) -> None:
+        wide_vectors()
+        left = n % _VECTOR
+        whole = n - left
+        source, target = advance(x, whole * in_size), advance(y, whole * out_size)
+        if kept:
+            keep(x, y, whole, value)
+            if left:
+                keep_rest(source, target, left, value)
+        else:
+            drop(x, y, whole, value)
+            if left:
+                drop_rest(source, target, left, value)
+
+    return routine(f"{operation.name}-alike", alike, signature)
+
+
+@functools.cache
+def row_loop(operation: Operation, way: str) -> Any:
+    """Routine over contiguous elements of consecutive mask indices, see `contiguous.CONTIGUOUS`.
+
+    If REACH of the call state is not 0, so many elements from the first on belong to rows that lie
+    close in the mask, and their bits are drawn together: a row of 1,024 costs 5 groups of draws and
+    two copies if drawn by itself. At a threshold that keeps all or drops all, nothing is drawn.
+    """
+    span, provide, apply = (
+        span_loop(operation, way),
+        window(buffered_for(operation)),
+        tile_loop(operation),
+    )
+    decides, ahead = not operation.exact, AHEAD[operation.exact]
+    alike: Any = alike_loop(operation) if decides else None
+    in_size, out_size = sizes(operation)
+    sides_scratch = scratch(16)
+
+    def row(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
+        sides = sides_scratch()
+        threshold, reach = load64(call, THRESHOLD), load64(call, REACH)
+        value = pointer_at(load64(call, VALUE))
+        if decides and is_degenerate(threshold):
+            alike(x, y, U64(threshold == _ZERO), n, value)
+            return
+        if not reach:
+            span(x, y, n, index, call)
+            return
+        done = _ZERO
+        while done < n:
+            m = min(n - done, ahead)
+            provide(index + done, m, reach - done, call)
+            put_side(sides, _ZERO, advance(x, done * in_size), in_size)
+            at, noise = index + done - load64(call, FIRST), pointer_at(load64(call, BUFFER))
+            apply(sides, advance(y, done * out_size), noise, at, m, value)
+            done += m
+
+    return routine(f"{operation.name}-{way}-row", row, CONTIGUOUS)
+
+
+def _address(found: Any) -> int:
+    address: int = llvm.address_of_symbol(found.symbol)
+    return address
+
+
+@functools.cache
+@shielded
+def program(operation: Operation, way: str) -> npt.NDArray[np.uint64]:
+    """Return an operation's program; it lives for as long as the process does."""
+    kinds = operation.source, *operation.operands
+    alone, packed = not operation.operands, operation.target is BITS
+    noise_size = 4 if operation.exact else 0
+    itemsizes = [kind.itemsize for kind in (*kinds, operation.target)]
+    words = [
+        _address(row_loop(operation, way)) if alone else 0,
+        _address(alike_loop(operation)) if alone and not operation.exact else 0,
+        _address(tile_loop(operation)),
+        _address(window(buffered_for(operation))),
+        1 if packed else operation.target.itemsize,
+        0 if packed else _address(scatter(operation.target.itemsize)),
+        noise_size,
+        TILE_BYTES // max(1, noise_size, *itemsizes),
+        _SHORT_ROWS[operation.target.bits] if alone else 1 << 62,
+    ]
+    for kind in kinds:
+        words += kind.itemsize, _address(gather(kind.itemsize)) if kind.bits else 0
+    return np.array(words, np.uint64)
