@@ -37,7 +37,7 @@ from ..elements.sampler import HALVES, POINTER, U64, is_degenerate, load64, stor
 from ..elements.storage import BITS
 from .apply import apply_vector, ask_ahead, bit_copier, sizes, write_bits
 from .call_descriptor import BUFFER, FIRST, REACH, THRESHOLD, VALUE
-from .contiguous import CONTIGUOUS, span_loop
+from .contiguous import CONTIGUOUS, NEAR, span_loop
 from .copy import gather, scatter
 from .mask_buffer import AHEAD, window
 
@@ -348,7 +348,7 @@ def program(operation: Operation, way: str) -> npt.NDArray[np.uint64]:
         _address(tile_loop(operation)),
         _address(window(buffered_for(operation))),
         1 if packed else operation.target.itemsize,
-        0 if packed else _address(scatter(operation.target.itemsize)),
+        0 if packed else _address(scatter(operation.target.itemsize, way == NEAR)),
         noise_size,
         TILE_BYTES // max(1, noise_size, *itemsizes),
         _SHORT_ROWS[operation.target.bits] if alone else 1 << 62,
