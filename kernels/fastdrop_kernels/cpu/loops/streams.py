@@ -50,7 +50,7 @@ from .call_descriptor import (
     P,
     loaded,
 )
-from .contiguous import span_loop
+from .contiguous import NEAR, span_loop
 from .copy import gather, scatter
 from .loop_nest import INNER, length_of, step_of
 from .tiles import alike_loop
@@ -185,7 +185,7 @@ def stream_rows(operation: Operation, way: str) -> Any:
     alike, reads = alike_loop(operation), operation.source.bits > 0
     gathered: Any = gather(operation.source.itemsize) if reads else None
     writes = operation.target is not BITS  # which are always contiguous
-    scattered: Any = scatter(operation.target.itemsize) if writes else None
+    scattered: Any = scatter(operation.target.itemsize, way == NEAR) if writes else None
     in_size, out_size = sizes(operation)
     has_factor = operation.factor is not None
     memory = scratch(STREAM_BYTES)

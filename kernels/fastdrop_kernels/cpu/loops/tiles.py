@@ -37,7 +37,7 @@ from ..elements.sampler import HALVES, POINTER, U64, is_degenerate, load64, stor
 from ..elements.storage import BITS
 from .apply import apply_vector, ask_ahead, bit_copier, sizes, write_bits
 from .call_descriptor import BUFFER, FIRST, REACH, THRESHOLD, VALUE
-from .contiguous import CONTIGUOUS, span_loop
+from .contiguous import CONTIGUOUS, NEAR, span_loop
 from .copy import gather, scatter
 from .mask_buffer import AHEAD, window
 
@@ -66,22 +66,27 @@ def put_side(sides: Any, k: Any, pointer: Any, step: Any) -> None:
     store64(sides, _SIDE * k + _EIGHT, step)
 
 
-def kept_in(operation: Operation, builder: Any, noise: Any, element: Any, count: int) -> Lanes:
-    """Load what the mask buffer says of `count` elements from one on.
+def _kept_in(
+    operation: Operation, builder: Any, noise: Any, at: Any, done: Any, count: int
+) -> Lanes:
+    """Load what the mask buffer says of `count` elements, so many behind the element `at` of it.
 
-    That is which are kept, or where the operation is exact, their noise. Up to 8 bytes behind are
-    read.
+    That is which are kept, or where the operation is exact, their noise. `done` is a multiple of
+    `count`. Up to 8 bytes behind are read.
     """
     if operation.exact:
-        place = builder.gep(noise, [builder.mul(element, ir.Constant(I64, 4))])
-        return load(builder, place, 0, I32, count)
-    byte, bit = (
-        builder.lshr(element, ir.Constant(I64, 3)),
-        builder.and_(element, ir.Constant(I64, 7)),
-    )
-    word = builder.lshr(load(builder, builder.gep(noise, [byte]), 0, I64, 0).value, bit)
-    bits = builder.trunc(word, ir.IntType(max(1, count)))
-    return Lanes(builder, bits).bitcast(BIT) if count else Lanes(builder, bits)
+        place = builder.mul(builder.add(at, done), ir.Constant(I64, 4))
+        return load(builder, builder.gep(noise, [place]), 0, I32, count)
+    if count:  # whole bytes, and so one shift for all
+        begin = builder.gep(noise, [builder.lshr(at, ir.Constant(I64, 3))])
+        byte, bit = builder.lshr(done, ir.Constant(I64, 3)), at
+    else:
+        element = builder.add(at, done)
+        begin, byte, bit = noise, builder.lshr(element, ir.Constant(I64, 3)), element
+    word = load(builder, builder.gep(begin, [byte]), 0, I64, 0)
+    bits = word >> Lanes(builder, builder.and_(bit, ir.Constant(I64, 7)))
+    cut = Lanes(builder, builder.trunc(bits.value, ir.IntType(max(1, count))))
+    return cut.bitcast(BIT) if count else cut
 
 
 def _elements(operation: Operation, count: int, partial: bool = False) -> Any:
@@ -113,7 +118,7 @@ def _elements(operation: Operation, count: int, partial: bool = False) -> Any:
                 x, *others = (
                     builder.gep(pointer, [builder.mul(done, step)]) for pointer, step in inputs
                 )
-                kept = kept_in(operation, builder, noise, builder.add(at, done), count)
+                kept = _kept_in(operation, builder, noise, at, done, count)
                 operands = [
                     kind.load(builder, pointer, 0, count, where)
                     for kind, pointer in zip(operation.operands, others, strict=True)
@@ -343,7 +348,7 @@ def program(operation: Operation, way: str) -> npt.NDArray[np.uint64]:
         _address(tile_loop(operation)),
         _address(window(buffered_for(operation))),
         1 if packed else operation.target.itemsize,
-        0 if packed else _address(scatter(operation.target.itemsize)),
+        0 if packed else _address(scatter(operation.target.itemsize, way == NEAR)),
         noise_size,
         TILE_BYTES // max(1, noise_size, *itemsizes),
         _SHORT_ROWS[operation.target.bits] if alone else 1 << 62,
