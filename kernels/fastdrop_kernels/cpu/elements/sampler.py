@@ -67,18 +67,24 @@ _HALF_BYTES = np.uint64(2)
 _SAME_HIGH_WORD = np.uint64(contract.BLOCK << 32)
 
 
-@intrinsic
-def _second_half(typingctx: Any, seed: Any, stream: Any, index: Any) -> Any:
-    """Draw an element's 16 bits at level 1.
+def _half_of(level: int) -> Any:
+    """Make ``half(seed, stream, index)``: an element's 16 bits at a level.
 
     Traced, not compiled by Numba, which takes a second for Philox.
     """
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        seed, stream, index = (Lanes(builder, a) for a in args)
-        return contract.half(seed, stream, index, index.constant(1)).value
+    @intrinsic
+    def half(typingctx: Any, seed: Any, stream: Any, index: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            seed, stream, index = (Lanes(builder, a) for a in args)
+            return contract.half(seed, stream, index, index.constant(level)).value
 
-    return U64(U64, U64, U64), codegen
+        return U64(U64, U64, U64), codegen
+
+    return half
+
+
+first_half, second_half = _half_of(0), _half_of(1)
 
 
 @functools.cache
@@ -103,7 +109,7 @@ def settler() -> Any:
             threshold = load64(thresholds, apart * t)
             upper = min(threshold >> _HALF_BITS, _HALF)
             if np.uint64(load16(halves, _HALF_BYTES * t)) == upper:
-                second = _second_half(seed, stream, index + t * step)
+                second = second_half(seed, stream, index + t * step)
                 dropped = second < threshold - (upper << _HALF_BITS)
                 store16(halves, _HALF_BYTES * t, types.uint16(0 if dropped else 0xFFFF))
 

@@ -2,7 +2,12 @@
 
 `kernels` calls it for the two innermost axes. It makes streams in memory of its own, of what
 is treated next (see `elements.threshold_streams`), and calls the loop over contiguous elements.
-Where elements are not contiguous, they are copied to memory of its own, and back.
+Where elements are not contiguous, it copies tiles of them to memory of its own, and back.
+
+Rates over a plain call's, dropout of float32 at 256 x 256, 1,024 x 1,024 and 4,096 x 4,096, one
+thread, Zen 5, 2026-11, with AVX2: p of every element 0.49, 0.47, 0.43; of every row 0.84, 0.92,
+0.97; along the last axis 0.94, 0.95, 0.96. With AVX-512, where the plain call takes a third of the
+time: 0.30, 0.32, 0.30; 0.53, 0.72, 0.67; 0.78, 0.85, 0.65.
 """
 
 from __future__ import annotations
@@ -15,7 +20,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ... import contract
 from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import (
     address_of,
@@ -26,15 +30,15 @@ from ..codegen.intrinsics import (
     scratch,
     wide_vectors,
 )
-from ..codegen.vectors import BIT, DOUBLE, FLOAT, I8, I64, Lanes, load
+from ..codegen.vectors import BIT, DOUBLE, FLOAT, I8, I64, load
 from ..elements.operations import Operation
-from ..elements.sampler import GROUP, HALVES, POINTER, U64, load64, store64
+from ..elements.sampler import GROUP, HALVES, POINTER, U64, first_half, load64, second_half, store64
 from ..elements.storage import BITS, Storage
 from ..elements.threshold_streams import (
     CAPACITY,
     FACTORS,
     STREAM_BYTES,
-    first_threshold,
+    THRESHOLDS,
     repeat_stream,
     write_stream,
 )
@@ -44,7 +48,9 @@ from .call_descriptor import (
     P_BYTES,
     PERIOD,
     PLACE,
+    SEED,
     STEP,
+    STREAM,
     STREAMS,
     VALUE,
     P,
@@ -65,7 +71,12 @@ AXIS_BYTES = np.uint64(8 * (COLUMNS + 1))
 _COUNT, _TILE, _GROUP, _CAPACITY = (np.uint64(n) for n in (COUNT, TILE, GROUP, CAPACITY))
 _VECTOR, _ALL = np.uint64(HALVES), np.uint64(1 << 62)
 _ZERO, _ONE, _FOUR = (np.uint64(n) for n in (0, 1, 4))
+_HALF_BITS, _HALF = np.uint64(16), np.uint64(0xFFFF)
 _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
+# Rows and columns of a tile that is copied, where elements are not contiguous: rows that are
+# neighbours in memory take whole cache lines of it.
+_TILE_HEIGHT, _TILE_WIDTH = 16, 256
+_HEIGHT, _WIDTH = np.uint64(_TILE_HEIGHT), np.uint64(_TILE_WIDTH)
 # Elements of a line of one p, from which on it is drawn by itself, though it begins and ends inside
 # groups: shorter ones are put together.
 _LONG = np.uint64(8 * GROUP)
@@ -162,17 +173,55 @@ def _filler(factor: Storage | None) -> Any:
     return routine(f"streams-{name}", fill, types.void(POINTER, U64, POINTER, U64, U64))
 
 
-@intrinsic
-def _is_kept(typingctx: Any, call: Any, index: Any) -> Any:
-    """Decide for one element, by the stream's element 0. A million in 25 ms (Zen 5, 2026-11)."""
+@functools.cache
+def _decider() -> Any:
+    """Routine ``(call, index)``: whether an element is kept, by the element 0 of the stream."""
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        state = loaded(builder, args[0])
-        seed, stream, index = (Lanes(builder, a) for a in (state.seed, state.stream, args[1]))
-        threshold = first_threshold(builder, state.streams)
-        return contract.keep(seed, stream, index, threshold).convert(I64).value
+    def is_kept(call: Any, index: Any) -> Any:
+        seed, stream = load64(call, SEED), load64(call, STREAM)
+        threshold = load64(pointer_at(load64(call, STREAMS)), THRESHOLDS)
+        upper = min(threshold >> _HALF_BITS, _HALF)
+        first = first_half(seed, stream, index)
+        if first != upper:
+            return U64(first > upper)
+        return U64(second_half(seed, stream, index) >= threshold - (upper << _HALF_BITS))
 
-    return U64(POINTER, U64), codegen
+    return routine("is-kept", is_kept, U64(POINTER, U64))
+
+
+def _tile_reader(itemsize: int) -> Any:
+    """Inlined ``(tile, x, row, step, rows, n)``: gather rows, `_TILE_WIDTH` elements apart."""
+    by_rows, by_columns, size = gather(itemsize), scatter(itemsize, True), np.uint64(itemsize)
+    pitch = np.uint64(_TILE_WIDTH * itemsize)
+
+    @device
+    def copy(tile: Any, x: Any, row: Any, step: Any, rows: Any, n: Any) -> None:
+        # Along memory, where rows are neighbours there.
+        if row == size:
+            for t in range(n):
+                by_columns(advance(tile, t * size), pitch, advance(x, t * step), rows)
+        else:
+            for t in range(rows):
+                by_rows(advance(tile, t * pitch), advance(x, t * row), step, n)
+
+    return copy
+
+
+def _tile_writer(itemsize: int, near: bool) -> Any:
+    """Inlined ``(y, row, step, tile, rows, n)``: scatter what `_tile_reader` gathers."""
+    by_rows, by_columns, size = scatter(itemsize, near), gather(itemsize), np.uint64(itemsize)
+    pitch = np.uint64(_TILE_WIDTH * itemsize)
+
+    @device
+    def copy(y: Any, row: Any, step: Any, tile: Any, rows: Any, n: Any) -> None:
+        if row == size:
+            for t in range(n):
+                by_columns(advance(y, t * step), advance(tile, t * size), pitch, rows)
+        else:
+            for t in range(rows):
+                by_rows(advance(y, t * row), step, advance(tile, t * pitch), n)
+
+    return copy
 
 
 @functools.cache
@@ -182,15 +231,20 @@ def stream_rows(operation: Operation, way: str) -> Any:
     The call state says where p of the first element is.
     """
     span, fill = span_loop(operation, way, True), _filler(operation.factor)
-    alike, reads = alike_loop(operation), operation.source.bits > 0
-    gathered: Any = gather(operation.source.itemsize) if reads else None
+    reads = operation.source.bits > 0
     writes = operation.target is not BITS  # which are always contiguous
-    scattered: Any = scatter(operation.target.itemsize, way == NEAR) if writes else None
+    itemsizes = operation.source.itemsize, operation.target.itemsize
+    in_pitch, out_pitch = (np.uint64(_TILE_WIDTH * size) for size in itemsizes)
+    gathered: Any = gather(itemsizes[0]) if reads else None
+    scattered: Any = scatter(itemsizes[1], way == NEAR) if writes else None
+    copy_in: Any = _tile_reader(itemsizes[0]) if reads else None
+    copy_out: Any = _tile_writer(itemsizes[1], way == NEAR) if writes else None
+    alike, is_kept = alike_loop(operation), _decider()
     in_size, out_size = sizes(operation)
     has_factor = operation.factor is not None
     memory = scratch(STREAM_BYTES)
-    given_memory = scratch(TILE * operation.source.itemsize)
-    made_memory = scratch(TILE * operation.target.itemsize)
+    given_memory = scratch(_TILE_HEIGHT * int(in_pitch))
+    made_memory = scratch(_TILE_HEIGHT * int(out_pitch))
 
     def rows(x: Any, y: Any, outer: Any, index: Any, call: Any) -> None:
         wide_vectors()
@@ -240,6 +294,39 @@ def stream_rows(operation: Operation, way: str) -> Any:
                 span(advance(x, done * in_size), advance(y, done * out_size), m, index + done, call)
                 done += m
             return
+        made_of = _VECTOR
+        if one_p:
+            store64(call, STEP, _ZERO)
+        if step == _CONSECUTIVE and not contiguous:
+            for begin in range(_ZERO, n, _WIDTH):
+                m = min(_WIDTH, n - begin)
+                if not one_p:
+                    made_of = m
+                for top in range(_ZERO, rows, _HEIGHT):
+                    height = min(_HEIGHT, rows - top)
+                    a = advance(x, top * x_row + begin * x_step)
+                    b = advance(y, top * y_row + begin * y_step)
+                    source, source_row = a, x_row
+                    target, target_row = b, y_row
+                    if reads:  # known when this is compiled
+                        if x_step != in_size:
+                            source, source_row = given, in_pitch
+                            copy_in(given, a, x_row, x_step, height, m)
+                    if writes:
+                        if y_step != out_size:
+                            target, target_row = made, out_pitch
+                    for r in range(height):
+                        if (r == _ZERO and top == _ZERO) or p_row:
+                            its = advance(p, (top + r) * p_row + begin * p_step)
+                            fill(call, _ZERO, its, p_step, made_of)
+                        element = index + (top + r) * row + begin
+                        store64(call, PLACE, _ZERO)
+                        from_row, to_row = r * source_row, r * target_row
+                        span(advance(source, from_row), advance(target, to_row), m, element, call)
+                    if writes:
+                        if y_step != out_size:
+                            copy_out(b, y_row, y_step, made, height, m)
+            return
         # Some columns after the other, in all rows.
         most = _TILE
         if (near and step == _SHARED) or (contiguous and one_p):
@@ -248,9 +335,6 @@ def stream_rows(operation: Operation, way: str) -> Any:
             most = _ONE
         elif contiguous and p_row == _ZERO:
             most = _CAPACITY
-        made_of = _VECTOR
-        if one_p:
-            store64(call, STEP, _ZERO)
         for begin in range(_ZERO, n, most):
             m = min(most, n - begin)
             if not one_p:
@@ -264,7 +348,7 @@ def stream_rows(operation: Operation, way: str) -> Any:
                 store64(call, PLACE, _ZERO)
                 source, target, kept = a, b, _ONE
                 if step == _SHARED:
-                    kept = _is_kept(call, element)
+                    kept = is_kept(call, element)
                 if reads:  # known when this is compiled
                     if x_step != in_size and m > _ONE and kept:
                         gathered(given, a, x_step, m)

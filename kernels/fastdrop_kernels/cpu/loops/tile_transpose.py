@@ -183,7 +183,7 @@ def tiled_loop(operation: Operation) -> Any:
     """
     size = operation.target.itemsize
     span, strips = span_loop(operation, NEAR), _strips_loop(size)
-    load_row, store_column = gather(size), scatter(size)
+    load_row, store_column = gather(size), scatter(size, False)
     itemsize, line, lanes = (np.uint64(n) for n in (size, LINE_BYTES // size, _lanes_of(size)))
     two_buffers = scratch(2 * _BUFFER_BYTES)
 
