@@ -71,12 +71,12 @@ FASTDROP_INLINE Value parameter(const Params& p, int byte) {
 // Base of most operations: they read x in the storage type of the output, and further operands.
 // `reads` returns whether operands are read, given the decision by the launch's threshold: not for
 // elements that it drops.
-template <class Storage_, Uniforms NOISE_, class... Others>
+template <class Storage_, Uniforms UNIFORMS_, class... Others>
 struct Of {
     using Storage = Storage_;
     using Value = typename Storage::Value;
     using Operands = Reads<Storage, Others...>;
-    static constexpr Uniforms UNIFORMS = NOISE_;
+    static constexpr Uniforms UNIFORMS = UNIFORMS_;
     static FASTDROP_INLINE bool reads(bool kept) { return UNIFORMS != COMPARE_COMMON || kept; }
 };
 

@@ -21,7 +21,7 @@ struct Residual {
     using Storage = Storage_;
     using Value = typename Storage::Value;
     using Operands = Reads<Storage, Storage, Storage>;
-    static constexpr Noise NOISE = COMMON;
+    static constexpr Uniforms UNIFORMS = COMPARE_COMMON;
     static FASTDROP_INLINE bool reads(bool) { return true; }
     static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x, Value bias,
                                        Value residual) {
@@ -40,7 +40,7 @@ struct Uniform {
     using Storage = Storage_;
     using Value = typename Storage::Value;
     using Operands = Reads<>;
-    static constexpr Noise NOISE = EXACT;
+    static constexpr Uniforms UNIFORMS = EXACT;
     static FASTDROP_INLINE bool reads(bool) { return true; }
     static FASTDROP_INLINE Value apply(u32 noise, const Params&) {
         return noise;
