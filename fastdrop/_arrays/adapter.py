@@ -159,10 +159,11 @@ class Backend(abc.ABC):
             more_inputs = {"operands": tuple([self._undisturbed(o, there) for o in operands])}
         else:
             more_inputs = {}
-        driver, law = self.driver, (threshold, value)
+        driver, coefficients = self.driver, (threshold, value)
         chosen = operation.of(driver)  # what may fail, before a generator moves on
         seed, stream, more = self.key(rng, target)
-        driver.apply(chosen, source, target, *placement, seed, stream, *law, **more_inputs, **more)
+        where = *placement, seed, stream
+        driver.apply(chosen, source, target, *where, *coefficients, **more_inputs, **more)
         return self._finished(target, result, out)
 
     def contiguous_plan(
@@ -227,8 +228,8 @@ class Backend(abc.ABC):
         source, target, result = self.operands(x, out)
         driver = self.softmax_driver
         seed, stream, more = self.key(rng, target)
-        law = *placement, seed, stream, threshold, value
-        driver.softmax_dropout(source, target, axis, *law, **more)
+        mask = *placement, seed, stream, threshold, value
+        driver.softmax_dropout(source, target, axis, *mask, **more)
         return self._finished(target, result, out)
 
     def softmax_gradient(
@@ -250,8 +251,8 @@ class Backend(abc.ABC):
             self.copy(dy, given)
         driver = self.softmax_driver
         seed, stream, more = self.key(rng, target)
-        law = *placement, seed, stream, threshold, value
-        driver.softmax_dropout_backward(source, given, target, axis, *law, **more)
+        mask = *placement, seed, stream, threshold, value
+        driver.softmax_dropout_backward(source, given, target, axis, *mask, **more)
         return self._finished(target, result, out)
 
     def mask(

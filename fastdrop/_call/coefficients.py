@@ -1,4 +1,7 @@
-"""Laws: what decides and scales elements for a p, a scale and a dtype, as kernels read it."""
+"""Coefficients: a threshold and the numbers of an operation, of p, a scale and a dtype.
+
+The public functions call these; the result is what kernels read.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ SELU_FLOOR = 1.7580993408473766  # what SELU comes to far below 0, times -1
 
 
 @functools.lru_cache(maxsize=256)
-def alpha_law(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
+def alpha_coefficients(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
     """Return threshold, and a, b and c: ``a * x + b`` where kept, and c where dropped.
 
     Of elements of mean 0 and variance 1, a p of which become ``-SELU_FLOOR``, a and b bring mean
@@ -67,7 +70,7 @@ def alpha_law(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
 
 
 def alpha_scale(p: float) -> float:
-    """Return a of `alpha_law`, which the gradient of kept elements is multiplied by."""
+    """Return a of `alpha_coefficients`, which the gradient of kept elements is multiplied by."""
     return 1.0 / math.sqrt((SELU_FLOOR**2 * p + 1.0) * (1.0 - p)) if p < 1.0 else 0.0
 
 
@@ -75,7 +78,7 @@ _DROPS_NONE, _ANY_KEY = contract.threshold(0.0), Key(0)
 
 
 @functools.lru_cache(maxsize=256)
-def gaussian_law(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
+def gaussian_coefficients(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
     """Return a threshold, and the deviation of the factors of Gaussian dropout, for p below 1.
 
     It is ``sqrt(p / (1 - p))`` of float64, rounded once to what is computed in.
@@ -83,22 +86,22 @@ def gaussian_law(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
     return _DROPS_NONE, np.array(math.sqrt(p / (1.0 - p)), compute_type(dtype))
 
 
-def noise_law(stddev: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
+def noise_coefficients(stddev: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
     """Return a threshold, and a standard deviation as kernels read it."""
     return _DROPS_NONE, _fitting("stddev", stddev, dtype)
 
 
-def law_in(
+def coefficients_in(
     training: Any, p: float, dtype: np.dtype[Any], scale: Any, rng: AnyRNG
 ) -> tuple[int, Array, AnyRNG]:
-    """Return the law of p, and rng; without training one that keeps all, and takes no numbers."""
-    threshold, value = law_of(p, dtype, scale)
+    """Return those of p, and rng; without training, those that keep all, and a key of no use."""
+    threshold, value = coefficients_of(p, dtype, scale)
     if arguments.in_training(training):
         return threshold, value, rng
     return _DROPS_NONE, np.ones_like(value), _ANY_KEY
 
 
-def law_of(p: float, dtype: np.dtype[Any], scale: Any = None) -> tuple[int, Array]:
+def coefficients_of(p: float, dtype: np.dtype[Any], scale: Any = None) -> tuple[int, Array]:
     """Return the threshold of p, and the factor of kept elements as kernels read it."""
     threshold, factor = _inverted(p, dtype)
     return threshold, factor if scale is None else _given(scale, dtype)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import NoReturn
 
 from .._arrays.dispatch import backend_of
-from .._call.coefficients import alpha_law, alpha_scale, compute_type
+from .._call.coefficients import alpha_coefficients, alpha_scale, compute_type
 from .._call.elementwise import ElementWise, element_wise
+from .._call.rows import calls
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
@@ -17,10 +18,11 @@ from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .dropout import DROPOUT
 from .structured import channels
 
-_ALPHA_DROPOUT = ElementWise("alpha", lambda p, dtype, _: alpha_law(p, dtype))
+_ALPHA_DROPOUT = ElementWise("alpha", lambda p, dtype, _: alpha_coefficients(p, dtype))
 
 
 @checks_keywords
+@calls("alpha", "drop")
 def alpha_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -86,6 +88,7 @@ def alpha_dropout(
 
 
 @checks_keywords
+@calls("drop")
 def alpha_dropout_backward(
     dy: ArrayLike,
     p: float = 0.5,
@@ -136,6 +139,7 @@ def alpha_dropout_backward(
 
 
 @checks_keywords
+@calls("alpha", "drop")
 def feature_alpha_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -200,6 +204,7 @@ def feature_alpha_dropout(
 
 
 @checks_keywords
+@calls("drop")
 def feature_alpha_dropout_backward(
     dy: ArrayLike,
     p: float = 0.5,

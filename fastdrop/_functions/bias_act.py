@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 
 from .._arrays.adapter import Backend, Operation
 from .._arrays.dispatch import backend_of, operand_backend_of
-from .._call.coefficients import compute_type, law_in
+from .._call.coefficients import coefficients_in, compute_type
 from .._call.operands import operand
+from .._call.rows import calls
 from .._check import arguments, labels
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
@@ -26,6 +27,7 @@ def activation_name(value: Any) -> str:
 
 
 @checks_keywords
+@calls("bias_act_drop", "bias_act_drop_backward", "drop")
 def bias_act_dropout_add(
     x: ArrayLike,
     bias: ArrayLike | None = None,
@@ -104,7 +106,9 @@ def bias_act_dropout_add(
         raise_argument_error("bias_act_dropout_add", unknown, x=x)
     backend = operand_backend_of(x)
     xs = backend.array(x)
-    threshold, value, rng = law_in(training, arguments.probability(p), xs.dtype, scale, rng)
+    threshold, value, rng = coefficients_in(
+        training, arguments.probability(p), xs.dtype, scale, rng
+    )
     act = activation_name(act)
     optional = {"bias": bias, "residual": residual}
     operands = [operand(k, v, xs, backend) for k, v in optional.items() if v is not None]
@@ -115,6 +119,7 @@ def bias_act_dropout_add(
 
 
 @checks_keywords
+@calls("bias_act_drop_backward", "drop")
 def bias_act_dropout_add_backward(
     dy: ArrayLike,
     x: ArrayLike,
@@ -184,7 +189,9 @@ def bias_act_dropout_add_backward(
     backend = operand_backend_of(dy, "dy")
     dys = backend.array(dy, "dy")
     compute_type(dys.dtype, "dy")
-    threshold, value, rng = law_in(training, arguments.probability(p), dys.dtype, scale, rng)
+    threshold, value, rng = coefficients_in(
+        training, arguments.probability(p), dys.dtype, scale, rng
+    )
     act = activation_name(act)
     xs = operand("x", x, dys, backend, "dy")
     if xs.shape != dys.shape:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from .._arrays.adapter import Operation
 from .._arrays.dispatch import backend_of, operand_backend_of
-from .._call.coefficients import compute_type, law_of
+from .._call.coefficients import coefficients_of, compute_type
+from .._call.rows import calls
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, Output, Training
 from .._check.detect import namespace
@@ -45,6 +46,7 @@ def gamma_factor(value: Any) -> float:
 
 
 @checks_keywords
+@calls("drop", "mark")
 def drop_block2d(
     x: ArrayLike,
     p: float,
@@ -143,6 +145,7 @@ def drop_block2d(
 
 
 @checks_keywords
+@calls("drop", "mark")
 def drop_block3d(
     x: ArrayLike,
     p: float,
@@ -241,7 +244,7 @@ def _drop_block(
         factor = kept.size / (blocks.eps + count) if count else 1.0
         # The dropout kernel multiplies by the factor with p = 0, because it rounds half types once.
         # `dropout` itself would cache a plan for each factor, which differs from call to call.
-        coefficients = law_of(0.0, xs.dtype, factor)
+        coefficients = coefficients_of(0.0, xs.dtype, factor)
         y = backend_of(xs).apply(
             Operation("drop", xs.dtype),
             *(xs, target, placement_of(shape), _UNUSED_KEY, *coefficients),

@@ -15,9 +15,10 @@ from fastdrop_kernels import contract
 
 from .._arrays.dispatch import backend_of, operand_backend_of
 from .._call import plan_cache
-from .._call.coefficients import law_of
+from .._call.coefficients import coefficients_of
 from .._call.elementwise import ElementWise, element_wise
 from .._call.per_element import NO_THRESHOLD, is_per_element, probabilities
+from .._call.rows import calls
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.fill_values import filling
@@ -26,13 +27,14 @@ from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import placement_of
 from .._check.shard_offsets import index_of, plain
 
-DROPOUT = ElementWise("drop", law_of)
+DROPOUT = ElementWise("drop", coefficients_of)
 _MASKED_FILL = ElementWise(
     "fill", lambda p, dtype, value: (contract.threshold(p), filling(value, dtype))
 )
 
 
 @checks_keywords
+@calls("drop")
 def dropout(
     x: ArrayLike,
     p: float | ArrayLike = 0.5,
@@ -139,6 +141,7 @@ def dropout(
 
 
 @checks_keywords
+@calls("fill")
 def masked_fill(
     x: ArrayLike,
     p: float | ArrayLike,
@@ -198,6 +201,7 @@ def masked_fill(
 
 
 @checks_keywords
+@calls("mark", "pack")
 def dropout_mask(
     shape: ShapeLike,
     p: float | ArrayLike = 0.5,

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from .._arrays.dispatch import backend_of
-from .._call.coefficients import gaussian_law, noise_law
+from .._call.coefficients import gaussian_coefficients, noise_coefficients
 from .._call.elementwise import ElementWise, element_wise
+from .._call.rows import calls
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
@@ -31,17 +32,18 @@ def standard_deviation(stddev: Any) -> float:
 
 _GAUSSIAN_DROPOUT = ElementWise(
     "gaussian_drop",
-    lambda p, dtype, _: gaussian_law(p, dtype),
+    lambda p, dtype, _: gaussian_coefficients(p, dtype),
     rate,
 )
 _GAUSSIAN_NOISE = ElementWise(
     "gaussian_add",
-    lambda stddev, dtype, _: noise_law(stddev, dtype),
+    lambda stddev, dtype, _: noise_coefficients(stddev, dtype),
     standard_deviation,
 )
 
 
 @checks_keywords
+@calls("gaussian_drop")
 def gaussian_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -109,6 +111,7 @@ def gaussian_dropout(
 
 
 @checks_keywords
+@calls("gaussian_add")
 def gaussian_noise(
     x: ArrayLike,
     stddev: float,

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from .._arrays.dispatch import backend_of
-from .._call.coefficients import law_in
+from .._call.coefficients import coefficients_in
+from .._call.rows import calls
 from .._check import arguments, detect, labels
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
@@ -22,6 +23,7 @@ def axis_number(value: Any) -> int:
 
 
 @checks_keywords
+@calls()
 def softmax_dropout(
     x: ArrayLike,
     p: float = 0.5,
@@ -108,6 +110,7 @@ def softmax_dropout(
 
 
 @checks_keywords
+@calls()
 def softmax_dropout_backward(
     dy: ArrayLike,
     x: ArrayLike,
@@ -195,7 +198,9 @@ def _checked_call(
     global_shape: ShapeLike | None,
 ) -> tuple[int, Placement, AnyRNG, int, Array]:
     """Return axis, placement, rng, threshold and scale factor of a call, or raise."""
-    threshold, factor, rng = law_in(training, arguments.probability(p), x.dtype, scale, rng)
+    threshold, factor, rng = coefficients_in(
+        training, arguments.probability(p), x.dtype, scale, rng
+    )
     axis = arguments.axis(axis, x.ndim)
     placement = placement_of(x.shape, None, offset, global_shape)
     if global_shape is not None:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from .._arrays.dispatch import axes_of
 from .._call.elementwise import element_wise
+from .._call.rows import calls
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
@@ -56,6 +57,7 @@ def _channels(axes: int, first: bool) -> tuple[int | None, ...]:
 
 
 @checks_keywords
+@calls("drop")
 def feature_dropout(
     x: ArrayLike,
     p: float | ArrayLike = 0.5,
@@ -127,6 +129,7 @@ def feature_dropout(
 
 
 @checks_keywords
+@calls("drop")
 def drop_path(
     x: ArrayLike,
     p: float | ArrayLike = 0.5,

@@ -9,7 +9,7 @@ import numpy as np
 from .._arrays.adapter import Backend, Operation
 from .._arrays.dispatch import backend_of, plain_arrays
 from .._call import plan_cache
-from .._call.coefficients import law_of
+from .._call.coefficients import coefficients_of
 from .._call.elementwise import element_wise
 from .._check import arguments, detect
 from .._check.arguments import Array
@@ -201,15 +201,18 @@ def _placed(
         if result is not None:
             return result
     dtype = x.dtype
-    placement, law = Placement(first, strides), law_of(mask._p, dtype, mask._scale)
+    placement, coefficients = (
+        Placement(first, strides),
+        coefficients_of(mask._p, dtype, mask._scale),
+    )
 
     operation = Operation("drop", dtype)
     if what is not None and what not in known:
-        made = backend.plan(operation, x, out, placement, *law, _itself)
+        made = backend.plan(operation, x, out, placement, *coefficients, _itself)
         result = plan_cache.remember(known, what, made)(x, out, mask._key, first)
         if result is not None:
             return result
-    return backend.apply(operation, x, out, placement, mask._key, *law)
+    return backend.apply(operation, x, out, placement, mask._key, *coefficients)
 
 
 def _assign(backend: Backend, y: Array, out: Any) -> None:

@@ -14,6 +14,7 @@ from fastdrop_kernels.catalogue import CATALOGUE, FLOATS, MOVED
 from .._arrays.adapter import Operation
 from .._arrays.numpy_arrays import NUMPY, cpu_driver
 from .._call.coefficients import compute_type
+from .._call.rows import ROWS
 from .._check import arguments
 from .._check.fill_values import check_fillable
 from .._functions.bias_act import ACTIVATIONS
@@ -92,30 +93,10 @@ def _several(names: str | Iterable[str]) -> Iterable[str]:
     return [names] if isinstance(names, str) else names
 
 
-# The rows of the kernels' catalogue that a function calls for arrays of a dtype, its backward too.
-_ROWS: dict[str, tuple[str, ...]] = {
-    "dropout": ("drop",),
-    "masked_fill": ("fill",),
-    "dropout_mask": ("mark", "pack"),
-    "feature_dropout": ("drop",),
-    "drop_path": ("drop",),
-    "drop_block2d": ("drop", "mark"),
-    "drop_block3d": ("drop", "mark"),
-    "alpha_dropout": ("alpha", "drop"),
-    "alpha_dropout_backward": ("drop",),
-    "feature_alpha_dropout": ("alpha", "drop"),
-    "feature_alpha_dropout_backward": ("drop",),
-    "gaussian_dropout": ("gaussian_drop",),
-    "gaussian_noise": ("gaussian_add",),
-    "softmax_dropout": (),
-    "softmax_dropout_backward": (),
-    "bias_act_dropout_add": ("bias_act_drop", "bias_act_drop_backward", "drop"),
-    "bias_act_dropout_add_backward": ("bias_act_drop_backward", "drop"),
-}
 # Those that arrays of p are given to.
 _BY_P = ("dropout", "masked_fill", "dropout_mask", "feature_dropout", "drop_path")
 _MASK, _SOFTMAX, _EPILOGUE = "dropout_mask", "softmax_dropout", "bias_act_dropout_add"
-FUNCTIONS = tuple(_ROWS)
+FUNCTIONS = tuple(ROWS)  # all that the package has imported, which is all
 
 
 def _steps(
@@ -140,7 +121,7 @@ def _operations(
     function: str, dtype: _DType, acts: list[str], p_arrays: bool
 ) -> Iterator[Operation]:
     """Yield the operations of a function, in all variants that it may call."""
-    for name in _ROWS[function]:
+    for name in ROWS[function]:
         row = CATALOGUE[name]
         kind = dtype if row.elements in (FLOATS, MOVED) else None
         choices = [acts if part == "act" else _EITHER for part in row.variant]
