@@ -58,7 +58,9 @@ from ._functions.vjp import (
     gaussian_noise_vjp,
     masked_fill_vjp,
     softmax_dropout_vjp,
+    zoneout_vjp,
 )
+from ._functions.zoneout import zoneout, zoneout_backward
 from ._layers.elementwise import AlphaDropout, Dropout, GaussianDropout, GaussianNoise
 from ._layers.fused import BiasActDropoutAdd, SoftmaxDropout
 from ._layers.rnn import RNNDropout
@@ -135,4 +137,7 @@ __all__ = [
     "softmax_dropout_backward",
     "softmax_dropout_vjp",
     "warmup",
+    "zoneout",
+    "zoneout_backward",
+    "zoneout_vjp",
 ]

@@ -86,6 +86,12 @@ def gaussian_coefficients(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
     return _DROPS_NONE, np.array(math.sqrt(p / (1.0 - p)), compute_type(dtype))
 
 
+@functools.lru_cache(maxsize=256)
+def zoneout_coefficients(p: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
+    """Return a threshold, and p and ``1 - p`` of float64, rounded once to what is computed in."""
+    return contract.threshold(p), np.array((p, 1.0 - p), compute_type(dtype))
+
+
 def noise_coefficients(stddev: float, dtype: np.dtype[Any]) -> tuple[int, Array]:
     """Return a threshold, and a standard deviation as kernels read it."""
     return _DROPS_NONE, _fitting("stddev", stddev, dtype)

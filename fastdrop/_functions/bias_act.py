@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+from fastdrop_kernels.catalogue import ACTIVATIONS
+
 from .._arrays.adapter import Backend, Operation
 from .._arrays.dispatch import backend_of, operand_backend_of
 from .._call.coefficients import coefficients_in, compute_type
@@ -17,8 +19,6 @@ from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike, Trai
 from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import placement_of
-
-ACTIVATIONS = ("identity", "relu", "gelu", "gelu_tanh", "silu", "tanh")
 
 
 def activation_name(value: Any) -> str:

@@ -30,6 +30,7 @@ from .dropout import dropout, masked_fill
 from .gaussian import gaussian_dropout, gaussian_noise, noise_backward
 from .softmax import softmax_dropout, softmax_dropout_backward
 from .structured import drop_path, feature_dropout
+from .zoneout import zoneout, zoneout_backward
 
 P = ParamSpec("P")
 _Arguments = tuple[Any, ...]
@@ -38,6 +39,8 @@ _Keywords = dict[str, Any]
 # resolved key as `rng`, returns its backward ``gradient(dy, **out)``. That references x only if it
 # reads x.
 _GradientOf = Callable[[Any, _Arguments, _Keywords], Callable[..., Any]]
+
+_NOT_READ = ("x", "h_prev", "out")  # by backwards that hold no array
 
 _DOC = """Return ``{name}(...)`` and the backward of this call.
 
@@ -101,8 +104,11 @@ def _vjp_of(
         if reads:
             _reject_shared_out(name, given.get("out"), *args, *given.values())
         else:  # copied, because the caller may change lists and arrays before the backward
-            args = tuple([args[0], *map(_copied, args[1:])]) if args else args  # type: ignore[assignment]
-            given = {key: v if key in ("x", "out") else _copied(v) for key, v in given.items()}
+            copied = [
+                v if k in _NOT_READ else _copied(v) for k, v in zip(names, args, strict=False)
+            ]
+            args = (*copied, *args[len(copied) :])  # type: ignore[assignment]
+            given = {k: v if k in _NOT_READ else _copied(v) for k, v in given.items()}
         y = function(*args, **given, rng=lazy_key, training=training)
         if isinstance(lazy_key, LazyKey):
             lazy_key = lazy_key.key()
@@ -112,7 +118,7 @@ def _vjp_of(
         shape = y.shape if hasattr(y, "shape") else np.shape(y)
         return y, Backward(gradient_of(x, rest, call), shape, floats)
 
-    name = function.__name__
+    name, names = function.__name__, list(inspect.signature(function).parameters)
     vjp.__name__ = vjp.__qualname__ = f"{name}_vjp"
     vjp.__doc__ = _DOC.format(
         name=name,
@@ -195,6 +201,17 @@ def _of_epilogue(x: Any, args: _Arguments, keywords: _Keywords) -> Callable[...,
     return gradients
 
 
+def _of_zoneout(x: Any, args: _Arguments, keywords: _Keywords) -> Callable[..., Any]:
+    given = {**dict(zip(("h_prev", "p"), args, strict=False)), **keywords}
+    shape = tuple(np.shape(given.pop("h_prev")))
+
+    def gradients(dy: Any, **out: Any) -> tuple[Array, Any]:
+        dx, dh_prev = zoneout_backward(dy, **given, **out)
+        return dx, residual_gradient(dh_prev, shape)
+
+    return gradients
+
+
 dropout_vjp = _vjp_of(dropout, _by(dropout))
 masked_fill_vjp = _vjp_of(masked_fill, _of_fill, "0.5, 7.0", floats=False)
 feature_dropout_vjp = _vjp_of(feature_dropout, _by(feature_dropout))
@@ -205,6 +222,12 @@ alpha_dropout_vjp = _vjp_of(alpha_dropout, _by(alpha_dropout_backward))
 feature_alpha_dropout_vjp = _vjp_of(feature_alpha_dropout, _by(feature_alpha_dropout_backward))
 gaussian_dropout_vjp = _vjp_of(gaussian_dropout, _by(gaussian_dropout))
 gaussian_noise_vjp = _vjp_of(gaussian_noise, _of_noise, "0.1")
+zoneout_vjp = _vjp_of(
+    zoneout,
+    _of_zoneout,
+    "np.zeros((2, 4)), 0.5",
+    "the tuple of the gradients with respect to x and h_prev",
+)
 softmax_dropout_vjp = _vjp_of(softmax_dropout, _of_softmax, held="the scores x, by reference")
 bias_act_dropout_add_vjp = _vjp_of(
     bias_act_dropout_add,

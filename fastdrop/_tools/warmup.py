@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fastdrop_kernels.catalogue import CATALOGUE, FLOATS, MOVED
+from fastdrop_kernels.catalogue import ACTIVATIONS, CATALOGUE, FLOATS, MOVED
 
 from .._arrays.adapter import Operation
 from .._arrays.numpy_arrays import NUMPY, cpu_driver
@@ -17,7 +17,6 @@ from .._call.coefficients import compute_type
 from .._call.rows import ROWS
 from .._check import arguments
 from .._check.fill_values import check_fillable
-from .._functions.bias_act import ACTIVATIONS
 from .._functions.progress import progress_bar
 
 _DType: TypeAlias = np.dtype[Any]

@@ -63,6 +63,8 @@ CATALOGUE: dict[str, Row] = {
     # y = 1 where kept, 0 where dropped
     "mark": Row("Mark", BOOLS, takes_p_array=True),
     "pack": Row("Mark", BITS, takes_p_array=True),
+    # y = x where kept, h_prev where dropped; or their mean, by p and 1 - p
+    "zoneout": Row("Zoneout", FLOATS, parameters=2, operands=("h_prev",), variant=("mean",)),
     # y = act(x + bias) * scale + residual where kept, 0.0 + residual where dropped
     "bias_act_drop": Row(
         "BiasActDrop",

@@ -85,6 +85,12 @@ def test_bias_act_dropout_add_with_and_without_bias_and_residual(host: HostDevic
     gpu_multi_operand_cases.check_bias_act(host, "float32", "relu", LAYOUTS[0], 1, p=1.0)
 
 
+@pytest.mark.parametrize("dtype", slow_unless(lambda d: d == "float32", gpu_cases.FLOATS), ids=str)
+def test_zoneout_and_its_gradients(host: HostDevice, dtype: Any) -> None:
+    for layout in LAYOUTS[:4]:
+        gpu_multi_operand_cases.check_zoneout(host, dtype, layout)
+
+
 def test_bias_act_dropout_add_may_overwrite_its_inputs(host: HostDevice) -> None:
     gpu_multi_operand_cases.check_overlap(host)
 

@@ -42,8 +42,15 @@ EXACT = [
     *(f"identity{parts} float32" for parts in ("", " bias", " residual")),
     *(f"back relu bias {dtype}" for dtype in FLOATS),
     "back relu float32",
+    *(f"zoneout{mean} {dtype}" for mean in ("", " mean") for dtype in FLOATS),
 ]
-QUICK = ["each float32", "identity bias residual float32", "back relu bias float32"]
+QUICK = [
+    "each float32",
+    "zoneout float32",
+    "zoneout mean float32",
+    "identity bias residual float32",
+    "back relu bias float32",
+]
 DTYPES = {str(dtype): dtype for dtype in FLOATS}
 
 
@@ -55,6 +62,8 @@ def operation_of(what: str) -> Operation:
     dtype = DTYPES[name]
     if "each" in words:
         return driver.per_element("drop", dtype)
+    if "zoneout" in words:
+        return driver.operation("zoneout", dtype, "mean" in words)
     bias, residual = "bias" in words, "residual" in words
     if "back" in words:
         return driver.operation("bias_act_drop_backward", dtype, words[1], bias)
@@ -76,7 +85,7 @@ def check(
     """Run an operation; y must be what NumPy says, and no other byte may change."""
     y, operation = out.array, operation_of(what)
     dtype, scale = y.dtype, 1.4375123
-    value = np.array(scale, computed(dtype))
+    value = np.array((scale, 1 - scale) if "zoneout" in what else scale, computed(dtype))
     if operation.per_element:
         threshold = 1
         given_thresholds = thresholds_near(uniforms(place, y.shape), rng)
@@ -98,7 +107,12 @@ def check(
             filled_with(memory, numbers(y.shape, dtype, rng)) for memory in inputs
         ]
         words = what.split()
-        if "back" in words:
+        if "zoneout" in words:
+            x, previous = (array.astype(value.dtype) for array in arrays)
+            with np.errstate(all="ignore"):
+                mean = previous * value[0] + x * value[1]
+            result = mean if "mean" in words else np.where(kept, x, previous)
+        elif "back" in words:
             dy, x = arrays[:2]
             shift = arrays[2] if "bias" in words else None
             result = bias_act.rounded_gradient(dy, x, shift, words[1], kept, scale)

@@ -44,6 +44,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "softmax_dropout_backward": {"dy": X, "x": X, "p": 0.2},
     "bias_act_dropout_add": {"x": X, "act": "relu", "p": 0.2},
     "bias_act_dropout_add_backward": {"dy": X, "x": X, "act": "relu", "p": 0.2},
+    "zoneout": {"x": X, "h_prev": X + 1, "p": 0.2},
+    "zoneout_backward": {"dy": X, "p": 0.2},
     "mc_dropout": {"fn": network, "x": X, "n_samples": 2},
 }
 WITH_P = [name for name, given in CALLS.items() if "p" in given]

@@ -115,6 +115,14 @@ def fused(dtype: Any) -> Iterator[Case]:
             yield f"bias_act_dropout_add_backward, dx, {act}, {name}", gradients[0]
             if gradients[1] is not None:
                 yield f"bias_act_dropout_add_backward, dbias, {act}, {name}", gradients[1]
+    for (layout, mine), (_, its) in zip(in_layouts(x), in_layouts(residual), strict=True):
+        for place, where in placements(PLAIN, shared=False).items():
+            name = f"{layout}, {place}"
+            yield f"zoneout, {name}", fd.zoneout(mine, its, P, rng=KEY, **where)
+            dx, dh_prev = fd.zoneout_backward(mine, P, rng=KEY, **where)
+            yield f"zoneout_backward, dx, {name}", dx
+            yield f"zoneout_backward, dh_prev, {name}", dh_prev
+        yield f"zoneout, evaluation, {layout}", fd.zoneout(mine, its, P, training=False)
     for (layout, mine), (_, its) in zip(in_layouts(x), in_layouts(dy), strict=True):
         for axis in (0, -1):
             for place, where in placements(PLAIN, shared=False).items():

@@ -33,6 +33,14 @@ def test_bias_act_dropout_add_with_and_without_bias_and_residual(gpu: Device, pa
             gpu_multi_operand_cases.check_bias_act(gpu, "float32", act, LAYOUTS[0], parts, p)
 
 
+@pytest.mark.parametrize("dtype", gpu_cases.FLOATS, ids=lambda dtype: str(np.dtype(dtype)))
+def test_zoneout_and_its_gradients(gpu: Device, dtype: Any) -> None:
+    if not gpu.takes(dtype):
+        pytest.skip(f"CuPy takes no {np.dtype(dtype)}")
+    for layout in LAYOUTS:
+        gpu_multi_operand_cases.check_zoneout(gpu, dtype, layout)
+
+
 def test_bias_act_dropout_add_may_overwrite_its_inputs(gpu: Device) -> None:
     gpu_multi_operand_cases.check_overlap(gpu)
 

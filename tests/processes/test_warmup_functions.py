@@ -48,6 +48,8 @@ EPILOGUE_BACK = (
     "[fd.bias_act_dropout_add_backward(a, a, b, act, p) "
     "for act in ACTS for b in (None, bias, column)]"
 )
+ZONEOUT_BACK = "[fd.zoneout_backward(a, p, training=t) for t in (True, False)]"
+ZONEOUT = "[fd.zoneout(a, h, p, training=t) for h in (a, bias, 0) for t in (True, False)]"
 ACTS = ("identity", "relu")
 CALLS = {
     "dropout": f"{PLAIN}; [fd.dropout(a, q, scale=s) for q in some for s in (None, 2.0)]",
@@ -68,6 +70,8 @@ CALLS = {
     "softmax_dropout_backward": SOFTMAX_BACK,
     "bias_act_dropout_add": f"{EPILOGUE}; {EPILOGUE_BACK}",
     "bias_act_dropout_add_backward": EPILOGUE_BACK,
+    "zoneout": f"{ZONEOUT}; {ZONEOUT_BACK}",
+    "zoneout_backward": ZONEOUT_BACK,
 }
 QUICK = "gaussian_noise"
 

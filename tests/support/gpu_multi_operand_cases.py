@@ -102,6 +102,46 @@ def check_overlap(device: Device) -> None:
         oracle.assert_same(device.get(memory), expected)
 
 
+def check_zoneout(device: Device, dtype: Any, layout: Layout, p: float = 0.3) -> None:
+    """Zoneout, its expectation and its gradients equal the reference, in a layout."""
+    x, h_prev, dy = (gpu_cases.numbers(dtype) for _ in "abc")
+    here, there = laid(device, x, layout), laid(device, h_prev, layout)
+    where: dict[str, Any] = {"rng": KEY, "offset": 2**35 - 77}
+    kept = oracle.mask(x.shape, p, KEY, offset=2**35 - 77)
+
+    def agrees(made: Any, expected: Array) -> None:
+        oracle.assert_same(np.ascontiguousarray(device.get(made)), expected)
+
+    expected = np.where(kept, x, h_prev)
+    agrees(fd.zoneout(here.array, there.array, p, **where), expected)
+    agrees(fd.zoneout(here.array, device.put(h_prev[:1]), p, **where), np.where(kept, x, h_prev[0]))
+    both = laid(device, h_prev, layout)
+    assert fd.zoneout(here.array, (target := both.array), p, out=target, **where) is target
+    both.assert_holds(expected)
+    here.assert_holds(x)
+
+    computed = np.float64 if np.dtype(dtype) == np.float64 else np.float32
+    first, second = computed(p), computed(1 - p)
+    with np.errstate(all="ignore"):
+        mean = h_prev.astype(computed) * first + x.astype(computed) * second
+        shares = [(dy.astype(computed) * q).astype(dtype) for q in (second, first)]
+    agrees(fd.zoneout(here.array, there.array, p, training=False), mean.astype(dtype))
+
+    gradient, zero = laid(device, dy, layout), np.zeros((), dtype)
+    dx, dh_prev = fd.zoneout_backward(gradient.array, p, **where)
+    agrees(dx, np.where(kept, dy, zero))
+    agrees(dh_prev, np.where(kept, zero, dy))
+    gradient.assert_holds(dy)
+    for made, share in zip(
+        fd.zoneout_backward(gradient.array, p, training=False), shares, strict=True
+    ):
+        agrees(made, share)
+    dx, dh_prev = fd.zoneout_backward((target := gradient.array), p, out=target, **where)
+    assert dx is target
+    gradient.assert_holds(np.where(kept, dy, zero))
+    agrees(dh_prev, np.where(kept, zero, dy))
+
+
 # Shapes of p for an x of `gpu_cases.SHAPE`.
 OF_P: tuple[tuple[int, ...], ...] = ((COLUMNS,), (gpu_cases.ROWS, 1), gpu_cases.SHAPE, ())
 

@@ -156,6 +156,20 @@ struct FillEach : Of<Storage, COMPARE_OWN, Raw<8>> {
     }
 };
 
+// Zoneout: x where kept, h_prev where dropped; or their mean, by the parameters p and 1 - p.
+template <class Storage, bool MEAN>
+struct Zoneout : Of<Storage, COMPARE_COMMON, Storage> {
+    using Value = typename Storage::Value;
+    static FASTDROP_INLINE bool reads(bool) { return true; }
+    static FASTDROP_INLINE Value apply(u32 uniform, const Params& p, Value x, Value h_prev) {
+        constexpr int NEXT = sizeof(Value);
+        if (MEAN)
+            return add(multiply(h_prev, parameter<Value>(p, 0)),
+                       multiply(x, parameter<Value>(p, NEXT)));
+        return uniform >= p.threshold ? x : h_prev;
+    }
+};
+
 // The keep mask, 1 kept and 0 dropped, as bytes or packed to bits.
 template <class Storage_>
 struct Mark {

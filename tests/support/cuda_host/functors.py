@@ -12,6 +12,7 @@ from fastdrop_kernels.cuda.operations import FLOAT32, FLOATS, RAW, Operation, of
 
 bias_act_drop = functools.partial(of_elements, "bias_act_drop")
 bias_act_drop_backward = functools.partial(of_elements, "bias_act_drop_backward")
+zoneout = functools.partial(of_elements, "zoneout")
 
 # dropout(x + bias) + residual, by the parameter as its scale.
 _RESIDUAL = """
@@ -59,6 +60,7 @@ QUICK_JOINT = (
     *(bias_act_drop("float32", "identity", *parts) for parts in _PARTS),
     *(bias_act_drop("float32", act, True, True) for act in ("identity", "relu", "gelu")),
     *(bias_act_drop_backward("float32", act, True) for act in ("relu", "gelu")),
+    *(zoneout("float32", mean) for mean in (False, True)),
 )
 _SMOOTH = [act for act in ACTIVATIONS if act not in ("identity", "relu")]
 JOINT = (
@@ -74,4 +76,5 @@ JOINT = (
     ),
     bias_act_drop("bfloat16", "gelu", True, True),
     bias_act_drop_backward("float16", "silu", True),
+    *(zoneout(name, mean) for name in FLOATS for mean in (False, True)),
 )

@@ -95,6 +95,14 @@ def _second(x: Lanes, noise: Lanes) -> Lanes:
     return noise
 
 
+def _previous(x: Lanes, h_prev: Lanes, p: Lanes, q: Lanes) -> Lanes:
+    return h_prev
+
+
+def _mean(x: Lanes, h_prev: Lanes, p: Lanes, q: Lanes) -> Lanes:
+    return h_prev * p + x * q
+
+
 class Function(NamedTuple):
     """What becomes of an element, ``(x, *parameters) -> y``; see `Operation` for the rest."""
 
@@ -110,6 +118,7 @@ FUNCTIONS: dict[str, Function | Callable[..., Function]] = {
     "alpha": Function(_affine, _third),
     "gaussian_drop": Function(_times_normal, noise=_normal_bits),
     "gaussian_add": Function(_plus_normal, noise=_normal_bits),
+    "zoneout": lambda mean: Function(_mean if mean else _itself, _previous),
     "mark": Function(_itself, _itself),
     "pack": Function(_itself, _itself),
 }
