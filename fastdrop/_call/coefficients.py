@@ -12,19 +12,26 @@ from typing import Any
 import numpy as np
 
 from fastdrop_kernels import contract
+from fastdrop_kernels.catalogue import FLOAT_TYPES
 
 from .._check import arguments
 from .._check.arguments import Array
 from .._check.key import AnyRNG, Key
 
+_COMPUTED_IN = {
+    np.dtype(name): np.dtype(kind.computed_in)
+    for name, kind in FLOAT_TYPES.items()
+    if name != "bfloat16"  # which NumPy knows by ml_dtypes only
+}
+
 
 def compute_type(dtype: np.dtype[Any], name: str = "x") -> np.dtype[Any]:
     """Return what elements of a dtype are computed with, or say of `name` that they cannot be."""
     if dtype.isnative:
-        if dtype in (np.float32, np.float64):
-            return dtype
-        if dtype == np.float16 or arguments.is_bfloat16(dtype):
-            return np.dtype(np.float32)
+        if (computed := _COMPUTED_IN.get(dtype)) is not None:
+            return computed
+        if arguments.is_bfloat16(dtype):
+            return np.dtype(FLOAT_TYPES["bfloat16"].computed_in)
     elif dtype.kind == "f":
         raise TypeError(
             f"{name} has dtype {dtype.str!r}, which is not in this machine's byte order: give "

@@ -11,15 +11,22 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-# What elements of a dtype are computed in, by name: a type of their own, or a wider one.
-COMPUTED_IN = {
-    "float16": "float32",
-    "bfloat16": "float32",
-    "float32": "float32",
-    "float64": "float64",
+
+class FloatType(NamedTuple):
+    """A floating-point dtype of arrays."""
+
+    itemsize: int  # bytes
+    computed_in: str  # the dtype's name: its own, or a wider one's
+
+
+FLOAT_TYPES = {
+    "float16": FloatType(2, "float32"),
+    "bfloat16": FloatType(2, "float32"),
+    "float32": FloatType(4, "float32"),
+    "float64": FloatType(8, "float64"),
 }
 
-FLOATS = "floats"  # of `COMPUTED_IN`
+FLOATS = "floats"  # of `FLOAT_TYPES`
 MOVED = "moved"  # any, by their size in bytes: they are only moved
 BOOLS = "bools"  # decisions, a byte each; nothing is read
 BITS = "bits"  # decisions, eight to a byte; nothing is read

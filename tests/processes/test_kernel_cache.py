@@ -158,7 +158,7 @@ def test_two_processes_that_compile_at_once_both_compute_and_fill_one_cache(
     meet = f"""
 import os, pathlib, time
 import fastdrop as fd
-fd._numpy.cpu_driver()
+import fastdrop_kernels.cpu.host.driver
 meeting = pathlib.Path({str(meeting)!r})
 (meeting / str(os.getpid())).touch()
 while len(list(meeting.iterdir())) < 2:

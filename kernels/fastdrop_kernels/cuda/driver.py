@@ -17,7 +17,7 @@ import numpy.typing as npt
 from .. import contract, probabilities
 from ..layout import c_strides
 from .launch import Launch, advancing, launch_plan, launches
-from .operations import FLOAT64, PACK, RAW, Operation, operation, per_element
+from .operations import FLOATS, PACK, RAW, Operation, operation, per_element
 
 __all__ = [
     "advance",
@@ -65,7 +65,7 @@ def per_element_operands(
     thresholds, last = probabilities.thresholds(p), operation.operands[-1]
     if last is RAW[8]:
         return (thresholds,)
-    computed = np.dtype(np.float64 if last is FLOAT64 else np.float32)
+    computed = np.dtype(np.float64 if last is FLOATS["float64"] else np.float32)
     limited = np.minimum(thresholds, np.uint64(contract.ALWAYS - 1)).astype(np.uint32)
     return limited, probabilities.factors(p, factor, computed)
 

@@ -26,10 +26,10 @@ class Storage(NamedTuple):
     per_unit: int = 1  # elements of a unit, the least that can be stored
 
 
-FLOAT16 = Storage("Float16", 2, 8)
-BFLOAT16 = Storage("Bfloat16", 2, 8)
-FLOAT32 = Storage("Float32", 4, 4)
-FLOAT64 = Storage("Float64", 8, 2)
+FLOATS = {
+    name: Storage(name.capitalize(), kind.itemsize, 16 // kind.itemsize)
+    for name, kind in catalogue.FLOAT_TYPES.items()
+}
 BOOL = Storage("Bool", 1, 16)
 PACKED = Storage("Packed", 1, 32, 8)
 RAW = {size: Storage(f"Raw<{size}>", size, 16 // size) for size in catalogue.SIZES}
@@ -60,7 +60,6 @@ class Operation:
         return Module(self.name, functor, schedules, divisor, self.definition)
 
 
-FLOATS = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": FLOAT32, "float64": FLOAT64}
 _ACTIVATION_FUNCTORS = {
     act: "".join(word.capitalize() for word in act.split("_")) for act in catalogue.ACTIVATIONS
 }
@@ -130,7 +129,8 @@ def _per_element(name: str, plain: Operation) -> Operation:
     arguments: tuple[str, ...] = ()
     own: tuple[Storage, ...] = (RAW[8],)
     if row.is_scaled:
-        factor = FLOAT64 if plain.storage is FLOAT64 else FLOAT32
+        (own_name,) = (name for name, kind in FLOATS.items() if kind is plain.storage)
+        factor = FLOATS[catalogue.FLOAT_TYPES[own_name].computed_in]
         arguments, own = (f"fastdrop::{factor.name}",), (RAW[4], factor)
     named = plain.name.replace(name, f"{name}_each", 1)
     operands = (*plain.operands, *own)

@@ -90,7 +90,7 @@ def operation(name: str, dtype: np.dtype[Any] | None = None, *variant: Any) -> O
     elements = CATALOGUE[name].elements
     if elements == catalogue.FLOATS:
         assert dtype is not None
-        return drop(dtype, np.dtype(catalogue.COMPUTED_IN[dtype.name]).type)
+        return drop(dtype, np.dtype(catalogue.FLOAT_TYPES[dtype.name].computed_in).type)
     if elements == catalogue.MOVED:
         assert dtype is not None
         return _fill(dtype.itemsize)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 
 from fastdrop_kernels.catalogue import ACTIVATIONS
-from fastdrop_kernels.cuda.operations import FLOAT32, FLOATS, RAW, Operation, of_elements
+from fastdrop_kernels.cuda.operations import FLOATS, RAW, Operation, of_elements
 
 bias_act_drop = functools.partial(of_elements, "bias_act_drop")
 bias_act_drop_backward = functools.partial(of_elements, "bias_act_drop_backward")
@@ -50,7 +50,8 @@ struct Uniform {
 }  // namespace fastdrop
 """
 
-RESIDUAL = Operation("residual", "Residual", FLOAT32, (FLOAT32,) * 3, definition=_RESIDUAL)
+_FLOAT32 = FLOATS["float32"]
+RESIDUAL = Operation("residual", "Residual", _FLOAT32, (_FLOAT32,) * 3, definition=_RESIDUAL)
 UNIFORM = Operation("uniform", "Uniform", RAW[4], (), needs_uniform=True, definition=_UNIFORM)
 FUNCTORS = (RESIDUAL, UNIFORM)
 

@@ -17,11 +17,8 @@ from ..elements import storage
 from ..elements.operations import FUNCTIONS, PACK, Function, Operation
 from ..elements.storage import Storage
 
-FLOATS = {
-    "float16": storage.FLOAT16,
-    "bfloat16": storage.BFLOAT16,
-    "float32": storage.FLOAT32,
-    "float64": storage.FLOAT64,
+FLOATS: dict[str, Storage] = {
+    name: getattr(storage, name.upper()) for name in catalogue.FLOAT_TYPES
 }
 
 
