@@ -16,11 +16,11 @@ from .goals import judge
 from .results import load, rows
 
 # Which results each block of a page shows.
-BLOCKS = {name: [name] for name in ("cpu", "loops", "family", "gpu")}
+BLOCKS = {name: [name] for name in ("cpu", "loops", "family", "layouts", "gpu")}
 BLOCKS |= {"process": ["start", "latency", "steady"], "headline": ["cpu"]}
 PAGES = {
     ROOT / "README.md": ("headline",),
-    ROOT / "docs" / "performance.md": ("cpu", "loops", "family", "process", "gpu"),
+    ROOT / "docs" / "performance.md": ("cpu", "loops", "family", "process", "layouts", "gpu"),
 }
 
 
