@@ -22,11 +22,11 @@ Axis = tuple[int, ...]
 MAX_AXES = 64
 
 # The schedule of a plan: the index strides of the innermost axes that a kernel's inner loop treats.
-LINE = "line"  # 0 or 1, and any two axes outside; for any number of inputs any three
-PANEL = "panel"  # 1, and larger than 1 in the innermost axis: a transposed tile
+STRIDED = "strided"  # 0 or 1, and any two axes outside; for any number of inputs any three
+TRANSPOSED = "transposed"  # 1, and larger than 1 in the innermost axis: a transposed tile
 # 1, and larger than 1: one array is contiguous along the first axis, the other along the second
 TILED = "tiled"
-AXES = {LINE: 3, PANEL: 2, TILED: 2}
+AXES = {STRIDED: 3, TRANSPOSED: 2, TILED: 2}
 
 # Lines of at most this length are faster as panels even if they could be drawn together: blocks of
 # columns take 2.7 instead of 9.6 ns per element for a width of 4, and 2.2 instead of 5.6 for 8.
@@ -42,7 +42,7 @@ class Plan(NamedTuple):
     """Axes, outermost first, and the schedule of the innermost."""
 
     axes: list[Axis]
-    form: str  # the schedule
+    schedule: str  # the schedule
     table: npt.NDArray[np.uint64]  # the axes for the kernel, negative strides modulo 2**64
     elements: int
 
@@ -51,48 +51,48 @@ class Plan(NamedTuple):
 def plan(
     shape: tuple[int, ...],
     *strides: tuple[int, ...],
-    panel_from: int | None = None,
+    transposed_from: int | None = None,
     narrow: int = 0,
     itemsize: int = 0,
 ) -> Plan:
     """Plan the axes of a non-empty array; `strides` as for `merged_axes`.
 
-    With `panel_from`, the schedule is LINE, or PANEL with at least that many rows. Lines of up to
-    `narrow` elements become panels where lines would draw many more bits than they use. With
-    `itemsize`, arrays whose elements have so many bytes may become tiles.
+    With `transposed_from`, the schedule is STRIDED, or TRANSPOSED with at least that many rows.
+    Rows of up to `narrow` elements become transposed tiles where rows would draw many more bits
+    than they use. With `itemsize`, arrays whose elements have so many bytes may become TILED.
     """
-    axes, form = _boxed(shape, *strides)
-    tiled = _tiled(axes, form, itemsize) if itemsize else None
+    axes, schedule = _ordered(shape, *strides)
+    tiled = _tiled(axes, schedule, itemsize) if itemsize else None
     if tiled:
         return _made(tiled, TILED)
     rows = None
-    if form == LINE:
+    if schedule == STRIDED:
         rows = _narrow_rows(axes, narrow)
-    elif form == PANEL and narrow and axes[-1][0] < _MIN_ROWS:
+    elif schedule == TRANSPOSED and narrow and axes[-1][0] < _MIN_ROWS:
         axes[-2:] = axes[:-3:-1]  # the axis of index stride 1 last, as for lines
         rows = _rows(axes)
     if rows is not None:
         axes.append(axes.pop(rows))
-        form = PANEL
-    if panel_from is not None and not (
-        form == PANEL and axes[-1][0] >= min(panel_from, _min_rows(axes[-2][0]))
+        schedule = TRANSPOSED
+    if transposed_from is not None and not (
+        schedule == TRANSPOSED and axes[-1][0] >= min(transposed_from, _min_rows(axes[-2][0]))
     ):
-        if form == PANEL:  # the axis of index stride 1 is the last but one
+        if schedule == TRANSPOSED:  # the axis of index stride 1 is the last but one
             axes[-2:] = axes[:-3:-1]
-        form = LINE
-    return _made(axes, form)
+        schedule = STRIDED
+    return _made(axes, schedule)
 
 
-def _tiled(axes: list[Axis], form: str, itemsize: int) -> list[Axis] | None:
+def _tiled(axes: list[Axis], schedule: str, itemsize: int) -> list[Axis] | None:
     """Return axes whose innermost, columns and rows, make tiles that are transposed, if any do."""
-    if form == PANEL:  # the output is contiguous along rows
+    if schedule == TRANSPOSED:  # the output is contiguous along rows
         columns, rows = axes[-2:]
         outer = axes[:-2]
         if (columns[-3], rows[-2]) != (itemsize, itemsize):
             return None
     else:
         columns, outer = axes[-1], axes[:-1]
-        if form != LINE or (columns[-2], columns[-1]) != (itemsize, 1):
+        if schedule != STRIDED or (columns[-2], columns[-1]) != (itemsize, 1):
             return None
         found = [axis for axis in outer if axis[-3] == itemsize and axis[-1]]
         if not found or columns[-3] == itemsize:
@@ -137,13 +137,13 @@ def _min_rows(columns: int) -> int:
     return _MIN_ROWS if columns > _SHORT else _MIN_ROWS_IF_SHORT
 
 
-def _made(axes: list[Axis], form: str) -> Plan:
-    missing = AXES.get(form, 1) - len(axes)
+def _made(axes: list[Axis], schedule: str) -> Plan:
+    missing = AXES.get(schedule, 1) - len(axes)
     axes[:0] = [(1, *[0] * (len(axes[0]) - 1))] * missing
     assert len(axes) <= MAX_AXES
     table = np.array(axes, np.int64).view(np.uint64)
     table.flags.writeable = False
-    return Plan(axes, form, table, math.prod(axis[0] for axis in axes))
+    return Plan(axes, schedule, table, math.prod(axis[0] for axis in axes))
 
 
 def _alone(strides: tuple[tuple[int, ...], ...], index_step: int) -> Axis:
@@ -151,12 +151,12 @@ def _alone(strides: tuple[tuple[int, ...], ...], index_step: int) -> Axis:
     return (1, *[0] * (len(strides) - 1), index_step)
 
 
-def _boxed(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[Axis], str]:
+def _ordered(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[Axis], str]:
     merged = merged_axes(shape, *strides)
     if not merged:
-        return [_alone(strides, 0)], LINE
+        return [_alone(strides, 0)], STRIDED
     if merged[-1][-1] <= 1:
-        return merged, LINE
+        return merged, STRIDED
     # The axis that is contiguous in memory is not contiguous in the mask, as in Fortran order. With
     # the axis that is contiguous in the mask it forms a panel, in which a Philox call serves 8
     # elements instead of one.
@@ -166,7 +166,7 @@ def _boxed(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[Axis
         columns = _alone(strides, 1)
     else:
         merged.remove(columns)
-    return [*merged, columns, rows], PANEL
+    return [*merged, columns, rows], TRANSPOSED
 
 
 @functools.lru_cache(maxsize=512)
@@ -182,7 +182,7 @@ def rows_plan(shape: tuple[int, ...], *strides: tuple[int, ...], packed: bool = 
         if consecutive is not None:
             axes.remove(consecutive)
             axes.append(consecutive)
-    return _made(axes or [_alone(strides, 0)], LINE)
+    return _made(axes or [_alone(strides, 0)], STRIDED)
 
 
 def merged_axes(shape: tuple[int, ...], *strides: tuple[int, ...]) -> list[Axis]:

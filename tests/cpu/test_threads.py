@@ -16,9 +16,9 @@ import fastdrop as fd
 from fastdrop_kernels import contract, threads
 from fastdrop_kernels.cpu.codegen.ndarray_layout import slot
 from fastdrop_kernels.cpu.host import driver
-from fastdrop_kernels.cpu.loops.call_descriptor import descriptor
-from fastdrop_kernels.cpu.loops.contiguous import NEAR
-from fastdrop_kernels.cpu.loops.kernels import flat
+from fastdrop_kernels.cpu.loops.call_descriptor import make_descriptor
+from fastdrop_kernels.cpu.loops.contiguous import CACHED
+from fastdrop_kernels.cpu.loops.kernels import contiguous_kernel
 from tests.support.internals import call_plan, set_cpu_limits, work_sharing
 from tests.support.oracle import Array, applied, assert_same, data, mask, misaligned, poison
 from tests.support.slow import slow_unless
@@ -361,8 +361,8 @@ def test_chunks_taken_by_several_threads_cover_the_array(
     """Three threads, in turns that differ from run to run, of the smallest parts there are."""
     x = rng.standard_normal(n, np.float32)
     y, cursor, factor = poison(np.empty_like(x)), np.zeros(1, np.uint64), np.array(2, np.float32)
-    kernel = flat(driver.operation("drop", x.dtype), NEAR)
-    told = descriptor(n, contract.threshold(P), factor)
+    kernel = contiguous_kernel(driver.operation("drop", x.dtype), CACHED)
+    told = make_descriptor(n, contract.threshold(P), factor)
 
     def work() -> None:
         kernel(slot(x), slot(y), told.at, index, *KEY, slot(cursor), part)

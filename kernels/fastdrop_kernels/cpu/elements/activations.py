@@ -27,12 +27,12 @@ def _relu_back(g: Lanes, t: Lanes) -> Lanes:
 
 def _bounded(t: Lanes) -> Lanes:
     """Return t, or what is so far out that all functions here have reached their limits."""
-    return el.clamp(t, -el.FAR[t.element], el.FAR[t.element])
+    return el.clamp(t, -el.PREFETCH[t.element], el.PREFETCH[t.element])
 
 
 def _above(t: Lanes) -> Lanes:
     """Return t, bounded below: infinity times what is 0 there would be NaN, and not 0."""
-    least = -el.FAR[t.element]
+    least = -el.PREFETCH[t.element]
     return select(t < least, t.constant(least), t)
 
 

@@ -37,8 +37,8 @@ class Operation:
     # Whether it needs the element's 32-bit uniform, and not only a decision. Then nothing is
     # dropped, and `kept` gets, behind x, what `noise` makes of the uniform: 32 bits again, made
     # where they are drawn, and so once for all elements that share them.
-    exact: bool = False
-    noise: Callable[[Lanes], Lanes] = _itself
+    needs_uniform: bool = False
+    of_uniform: Callable[[Lanes], Lanes] = _itself
     # What else is read of every element: how it is stored. It is given to `kept` and `dropped`
     # behind x (and the noise), in front of the parameters.
     operands: tuple[Storage, ...] = ()
@@ -108,7 +108,7 @@ class Function(NamedTuple):
 
     kept: Callable[..., Lanes]
     dropped: Becomes = _zero
-    noise: Callable[[Lanes], Lanes] = _itself
+    of_uniform: Callable[[Lanes], Lanes] = _itself
 
 
 # By the names of `fastdrop_kernels.catalogue`.
@@ -116,8 +116,8 @@ FUNCTIONS: dict[str, Function | Callable[..., Function]] = {
     "drop": Function(_scaled),
     "fill": Function(_itself, _filling),
     "alpha": Function(_affine, _third),
-    "gaussian_drop": Function(_times_normal, noise=_normal_bits),
-    "gaussian_add": Function(_plus_normal, noise=_normal_bits),
+    "gaussian_drop": Function(_times_normal, of_uniform=_normal_bits),
+    "gaussian_add": Function(_plus_normal, of_uniform=_normal_bits),
     "zoneout": lambda mean: Function(_mean if mean else _itself, _previous),
     "mark": Function(_itself, _itself),
     "pack": Function(_itself, _itself),
@@ -129,18 +129,20 @@ PACK = Operation("pack", NOTHING, BITS, _itself, _itself)
 # The decisions themselves, for loops that come to an element by another way.
 MARKS = Operation("marks", NOTHING, MARK, _itself, _itself)
 # And the noise of exact operations, 4 bytes each, by what makes it of uniforms.
-_NOISES: dict[Callable[[Lanes], Lanes], Operation] = {
-    noise: Operation(name, NOTHING, MOVED[4], _second, _zero, 0, exact=True, noise=noise)
+_OF_UNIFORM: dict[Callable[[Lanes], Lanes], Operation] = {
+    noise: Operation(
+        name, NOTHING, MOVED[4], _second, _zero, 0, needs_uniform=True, of_uniform=noise
+    )
     for name, noise in (("uniforms", _itself), ("normals", _normal_bits))
 }
-UNIFORMS = _NOISES[_itself]
+UNIFORMS = _OF_UNIFORM[_itself]
 
 
-def drawn_for(operation: Operation) -> Operation:
+def micro_tile_draw(operation: Operation) -> Operation:
     """Return what draws the noise of an operation to memory, where transposed tiles find it."""
-    return _NOISES[operation.noise] if operation.exact else MARKS
+    return _OF_UNIFORM[operation.of_uniform] if operation.needs_uniform else MARKS
 
 
-def buffered_for(operation: Operation) -> Operation:
+def buffer_draw(operation: Operation) -> Operation:
     """Return what draws the mask buffer: keep bits, or what exact operations need."""
-    return _NOISES[operation.noise] if operation.exact else PACK
+    return _OF_UNIFORM[operation.of_uniform] if operation.needs_uniform else PACK

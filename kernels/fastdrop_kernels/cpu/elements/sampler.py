@@ -1,10 +1,12 @@
-"""Bits: the 16-bit halves of many elements at once, and the rare ties among them settled.
+"""The sampler: 16-bit draws of many elements at once, compared with a threshold, ties resolved.
 
-Halves are settled before they are used: where level 0 equals the upper half of the threshold (one
-element in 65,536), level 1 decides, and the half is replaced by 0 (drop) or 0xFFFF (keep). After
-that one 16-bit comparison with `Law.bound` decides every element exactly. A threshold for all is
-below 2**32 here: that all are dropped cannot be said in 16 bits, and needs none. But one of an
-element's own may be 2**32: then its upper half is taken for 0xFFFF, and level 1 always drops.
+An element is kept if its 32-bit uniform is at least the threshold. The high half of the uniform
+decides alone unless it equals that of the threshold: a tie, which one element in 65,536 has. Then
+the low half is drawn too, and the tie is resolved: the draw is replaced by 0 (drop) or 0xFFFF
+(keep). After that, one 16-bit comparison with `Sampler.bound` decides every element exactly.
+
+A common threshold is below 2**32 here: degenerate ones draw nothing. An element's own threshold may
+be 2**32; its high half is taken as 0xFFFF, and the low half always drops.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ POINTER = types.voidptr
 # 128 elements are drawn at once, and by llvm-mca a Zen 3 takes 1.00 to 1.25 times as long for each.
 _CHAINS = 4 if REGISTERS == 32 else 2
 BLOCKS = VECTOR_BYTES // 8  # in a vector: a 64-bit lane for each word of the state
-HALVES = VECTOR_BYTES // 2  # in a vector
+DRAWS = VECTOR_BYTES // 2  # in a vector
 ROUNDS = 10
 # What 16-bit draws are xored with where vectors are compared as signed integers only (x86-64 before
 # AVX-512): one instruction compares them then, not two. The xor is part of the last key.
@@ -54,7 +56,7 @@ is_degenerate = device(contract.is_degenerate)
 
 load8, store8 = loader(types.uint8), storer(types.uint8)
 load16, store16 = loader(types.uint16), storer(types.uint16)
-load32, store32 = loader(types.uint32), storer(types.uint32)
+load32 = loader(types.uint32)
 load64, store64 = loader(types.uint64), storer(types.uint64)
 
 Between: TypeAlias = Callable[[int], None]
@@ -67,7 +69,7 @@ _HALF_BYTES = np.uint64(2)
 _SAME_HIGH_WORD = np.uint64(contract.BLOCK << 32)
 
 
-def _half_of(level: int) -> Any:
+def _half_at(level: int) -> Any:
     """Make ``half(seed, stream, index)``: an element's 16 bits at a level.
 
     Traced, not compiled by Numba, which takes a second for Philox.
@@ -84,19 +86,19 @@ def _half_of(level: int) -> Any:
     return half
 
 
-first_half, second_half = _half_of(0), _half_of(1)
+high_half, low_half = _half_at(0), _half_at(1)
 
 
 @functools.cache
-def settler() -> Any:
-    """Routine ``(halves, n, index, step, seed, stream, thresholds, apart)``: settle n halves.
+def tie_resolver() -> Any:
+    """Routine ``(draws, n, index, step, seed, stream, thresholds, apart)``: settle n halves.
 
     They belong to the elements from `index` on, `step` apart, and so do the thresholds, uint64 that
     lie `apart` bytes apart: 0 where one is that of all.
     """
 
-    def settle(
-        halves: Any,
+    def resolve(
+        draws: Any,
         n: Any,
         index: Any,
         step: Any,
@@ -108,12 +110,12 @@ def settler() -> Any:
         for t in range(n):
             threshold = load64(thresholds, apart * t)
             upper = min(threshold >> _HALF_BITS, _HALF)
-            if np.uint64(load16(halves, _HALF_BYTES * t)) == upper:
-                second = second_half(seed, stream, index + t * step)
+            if np.uint64(load16(draws, _HALF_BYTES * t)) == upper:
+                second = low_half(seed, stream, index + t * step)
                 dropped = second < threshold - (upper << _HALF_BITS)
-                store16(halves, _HALF_BYTES * t, types.uint16(0 if dropped else 0xFFFF))
+                store16(draws, _HALF_BYTES * t, types.uint16(0 if dropped else 0xFFFF))
 
-    return routine("settle", settle, types.void(POINTER, *[U64] * 5, POINTER, U64))
+    return routine("settle", resolve, types.void(POINTER, *[U64] * 5, POINTER, U64))
 
 
 def bound(upper: Lanes) -> Lanes:
@@ -155,7 +157,7 @@ def _places(builder: Any) -> Lanes:
     """Return which block of its chain each lane of a vector has.
 
     The two lanes of every 16 bytes have blocks that are half a vector apart. So the words of each
-    come together by a shuffle inside 16 bytes (see `Draw.halves`), and the blocks are in order.
+    come together by a shuffle inside 16 bytes (see `Draw.draws`), and the blocks are in order.
     """
     places = [ir.Constant(I64, k // 2 + k % 2 * (BLOCKS // 2)) for k in range(BLOCKS)]
     return Lanes(builder, ir.Constant(ir.VectorType(I64, BLOCKS), places))
@@ -222,15 +224,15 @@ class Draw:
     def __init__(self, builder: Any, seed: Any, stream: Any) -> None:
         self.builder, self.seed, self.stream = builder, seed, stream
 
-    def halves(self, group: Group, between: Between, flip: int = 0) -> tuple[list[Lanes], Run]:
+    def draws(self, group: Group, between: Between, flip: int = 0) -> tuple[list[Lanes], Run]:
         """Return the halves of a group, vector by vector, and its run.
 
         `between` is called after each round, and may write code that is to run beside it. All
         halves are xored with `flip`, which costs nothing.
         """
-        halves = self._in_order(group.counters, between, flip)
+        draws = self._in_order(group.counters, between, flip)
         index = self.builder.shl(group.block, ir.Constant(I64, 3))
-        return halves, (index, ir.Constant(I64, 1), GROUP)
+        return draws, (index, ir.Constant(I64, 1), GROUP)
 
     def uniforms(self, group: Group, between: Between) -> list[Lanes]:
         """Return the 32-bit uniforms of a group.
@@ -240,7 +242,7 @@ class Draw:
         second = [(c0, at_second_level(c1)) for c0, c1 in group.counters]
         upper = self._in_order(group.counters, between)
         lower = self._in_order(second, lambda r: None)
-        return in_long_vectors([uniforms_of(*halves) for halves in zip(upper, lower, strict=True)])
+        return in_long_vectors([uniforms_of(*draws) for draws in zip(upper, lower, strict=True)])
 
     def _in_order(
         self, counters: list[tuple[Any, Lanes]], between: Between, flip: int = 0
@@ -249,7 +251,7 @@ class Draw:
         # The order of the rounds' xors, key and older word first, is LLVM's choice, and the right
         # one nearly everywhere. Enforced by fences: 1.00 of the rate (bool masks, AVX2 on a Zen 5).
         flips = flip * 0x0001_0001_0001_0001
-        halves: list[Lanes] = []
+        draws: list[Lanes] = []
         for c0, c1, c2, c3, k0, k1 in self._before_last_round(counters, between, fenced=True):
             # Fenced, or LLVM multiplies by a shifted multiplier, in 64 bits, with AVX-512.
             pair = contract.philox_last_round_swapped(
@@ -265,8 +267,8 @@ class Draw:
             for lane in (0, 1):
                 words = [2 * lane + 1, 2 * lane, low.count + 2 * lane + 1, low.count + 2 * lane]
                 order = [word + at for at in range(0, low.count, 4) for word in words]
-                halves.append(low.shuffle(order, high).bitcast(I16))
-        return halves
+                draws.append(low.shuffle(order, high).bitcast(I16))
+        return draws
 
     def drawn(self, counters: list[tuple[Any, Lanes]], between: Between) -> list[Pair]:
         """Return the bits of some vectors of blocks: of each, its lower and its upper word."""
@@ -295,9 +297,9 @@ class Draw:
             between(r)
         return states
 
-    def settled_by(
+    def resolve_ties(
         self,
-        halves: list[Lanes],
+        draws: list[Lanes],
         uppers: Sequence[Lanes],
         runs: list[Run],
         thresholds: Callable[[], tuple[Any, Any]],
@@ -310,31 +312,33 @@ class Draw:
         `flip`.
         """
         builder = self.builder
-        ties = halves[0].equals(uppers[0])
-        for vector, upper in zip(halves[1:], uppers[1:], strict=True):
+        ties = draws[0].equals(uppers[0])
+        for vector, upper in zip(draws[1:], uppers[1:], strict=True):
             ties = ties | vector.equals(upper)
         bits = ties.as_integer()
         tied = builder.icmp_unsigned("!=", bits.value, bits.constant(0).value)
-        memory = scratch_in(builder, len(halves) * VECTOR_BYTES)
+        memory = scratch_in(builder, len(draws) * VECTOR_BYTES)
         before = builder.block
         with builder.if_then(tied, likely=False):
-            for k, vector in enumerate(halves):
+            for k, vector in enumerate(draws):
                 store(vector ^ flip, memory, k * VECTOR_BYTES)
             begin, (first_threshold, apart) = memory, thresholds()
             for index, step, n in runs:
-                law = self.seed, self.stream, first_threshold, apart
-                arguments = begin, ir.Constant(I64, n), index, step, *law
+                sampler = self.seed, self.stream, first_threshold, apart
+                arguments = begin, ir.Constant(I64, n), index, step, *sampler
                 kinds = ir.FunctionType(ir.VoidType(), [a.type for a in arguments])
-                settle = cgutils.get_or_insert_function(builder.module, kinds, settler().symbol)
-                builder.call(settle, arguments)
+                resolve = cgutils.get_or_insert_function(
+                    builder.module, kinds, tie_resolver().symbol
+                )
+                builder.call(resolve, arguments)
                 begin = builder.gep(begin, [ir.Constant(I64, 2 * n)])
             again = [
-                load(builder, memory, k * VECTOR_BYTES, I16, HALVES) ^ flip
-                for k in range(len(halves))
+                load(builder, memory, k * VECTOR_BYTES, I16, DRAWS) ^ flip
+                for k in range(len(draws))
             ]
             inside = builder.block
         result = []
-        for first, second in zip(halves, again, strict=True):
+        for first, second in zip(draws, again, strict=True):
             phi = builder.phi(first.value.type)
             phi.add_incoming(first.value, before)
             phi.add_incoming(second.value, inside)
@@ -342,7 +346,7 @@ class Draw:
         return result
 
 
-class Law(Draw):
+class Sampler(Draw):
     """What decides: a key, and a threshold for all."""
 
     def __init__(self, builder: Any, seed: Any, stream: Any, threshold: Any) -> None:
@@ -354,12 +358,12 @@ class Law(Draw):
 
     def group(self, group: Group, between: Between) -> list[Lanes]:
         """Return the settled halves of a group, vector by vector."""
-        halves, run = self.halves(group, between)
-        return self.settled(halves, [run])
+        draws, run = self.draws(group, between)
+        return self.resolved(draws, [run])
 
-    def settled(self, halves: list[Lanes], runs: list[Run]) -> list[Lanes]:
+    def resolved(self, draws: list[Lanes], runs: list[Run]) -> list[Lanes]:
         """Settle the halves of runs of elements."""
-        return self.settled_by(halves, [self._upper] * len(halves), runs, self._in_memory)
+        return self.resolve_ties(draws, [self._upper] * len(draws), runs, self._in_memory)
 
     def _in_memory(self) -> tuple[Any, Any]:
         memory = scratch_in(self.builder, 8)
@@ -370,11 +374,11 @@ class Law(Draw):
         """Yield what is kept of a group, vector by vector."""
         if not _FLIP:
             return (vector >= self.bound for vector in self.group(group, between))
-        halves, run = self.halves(group, between, _FLIP)
-        uppers = [self._upper ^ _FLIP] * len(halves)
-        settled = self.settled_by(halves, uppers, [run], self._in_memory, _FLIP)
+        draws, run = self.draws(group, between, _FLIP)
+        uppers = [self._upper ^ _FLIP] * len(draws)
+        resolved = self.resolve_ties(draws, uppers, [run], self._in_memory, _FLIP)
         highest_dropped = (self.bound - 1) ^ _FLIP
-        return (vector.signed_above(highest_dropped) for vector in settled)
+        return (vector.signed_above(highest_dropped) for vector in resolved)
 
     def factors(self, kind: Storage | None, place: Any, k: int, count: int) -> list[Lanes]:
         """Return the factors that threshold streams give elements of their own: none."""

@@ -44,7 +44,7 @@ def _place_in(builder: Any, streams: Any, table: int, place: Any, itemsize: int)
     return builder.gep(streams, [builder.add(distance, ir.Constant(I64, table))])
 
 
-class StreamLaw(Draw):
+class StreamSampler(Draw):
     """What decides: a key, and a stream of thresholds."""
 
     def __init__(self, builder: Any, seed: Any, stream: Any, streams: Any, step: Any) -> None:
@@ -61,18 +61,18 @@ class StreamLaw(Draw):
     def decided(self, group: Group, between: Between, place: Any) -> Iterator[Lanes]:
         """Yield what is kept of a group, which begins at a place of the stream."""
         builder = self.builder
-        halves, run = self.halves(group, between)
+        draws, run = self.draws(group, between)
         pointer, step, uppers = self._at(_UPPERS, place, 2), self._vector_step(VECTOR_BYTES), []
-        for half in halves:
+        for half in draws:
             uppers.append(load(builder, pointer, 0, I16, half.count))
             pointer = builder.gep(pointer, [step])
-        settled = self.settled_by(
-            halves,
+        resolved = self.resolve_ties(
+            draws,
             uppers,
             [run],
             lambda: (self._at(_THRESHOLDS, place, 8), self._vector_step(8)),
         )
-        return (half >= bound(upper) for half, upper in zip(settled, uppers, strict=True))
+        return (half >= bound(upper) for half, upper in zip(resolved, uppers, strict=True))
 
     def factors(self, kind: Storage | None, place: Any, k: int, count: int) -> list[Lanes]:
         """Return the factors of the k-th `count` elements of a group, in order; none if no kind."""

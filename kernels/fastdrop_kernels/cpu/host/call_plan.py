@@ -16,19 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract import is_degenerate
-from ...layout import LINE, Plan, c_strides, rows_plan
+from ...layout import STRIDED, Plan, c_strides, rows_plan
 from ...threads import run_together
 from ..codegen.ndarray_layout import slot
 from ..codegen.target import NONTEMPORAL as NONTEMPORAL_IS_FAST
 from ..elements.operations import PACK, Operation
 from ..elements.sampler import GROUP
-from ..loops.call_descriptor import Descriptor, descriptor
-from ..loops.contiguous import FAR, NEAR, NEAR_BYTES, NONTEMPORAL, has_nontemporal
-from ..loops.kernels import box, by_streams, flat
+from ..loops.call_descriptor import Descriptor, make_descriptor
+from ..loops.contiguous import CACHED, CACHED_BYTES, NONTEMPORAL, PREFETCH, has_nontemporal
+from ..loops.kernels import contiguous_kernel, layout_kernel, per_element_kernel
 from ..loops.loop_nest import Kernel
-from ..loops.tiles import program
+from ..loops.tiles import dispatch_table
 from .catalogue import PerElement
-from .schedule import input_strides_of, layout_of, packed_layout, split_of, split_of_rows
+from .schedule import input_strides_of, layout_of, packed_layout, split_axis, split_axis_of_rows
 from .work_sharing import shares, weight
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -46,22 +46,22 @@ class CallPlan(NamedTuple):
 
     def __call__(self, x: Array, y: Array, index: int, seed: int, stream: int) -> None:
         """Make the call on as many threads as pay; the first element has the mask index `index`."""
-        operation, kernel, told, length, weight, multiple = self
+        operation, kernel, descriptor, length, weight, multiple = self
         if kernel is None:
             # What is read shortly before it is written is in the caches already.
             in_place = operation.source.bits and np.may_share_memory(x, y)
-            kernel = flat(operation, FAR if in_place else NONTEMPORAL)
+            kernel = contiguous_kernel(operation, PREFETCH if in_place else NONTEMPORAL)
         chunk, threads = shares(length, weight, multiple)
         if operation is PACK:
             y.fill(0)
         if threads == 1:
-            kernel(slot(x), slot(y), told.at, index, seed, stream, 0, chunk)
+            kernel(slot(x), slot(y), descriptor.at, index, seed, stream, 0, chunk)
             return
         counter = np.zeros(1, np.uint64)
 
         def work() -> None:
             # The arrays, and not their slots, so that they live as long as a thread is working.
-            kernel(slot(x), slot(y), told.at, index, seed, stream, slot(counter), chunk)
+            kernel(slot(x), slot(y), descriptor.at, index, seed, stream, slot(counter), chunk)
 
         run_together(work, threads)
 
@@ -82,9 +82,9 @@ def _last_level_cache() -> int:
 _NONTEMPORAL_FROM = _last_level_cache() // 2 if NONTEMPORAL_IS_FAST else 1 << 63
 
 
-def is_far(nbytes: int) -> bool:
+def is_prefetched(nbytes: int) -> bool:
     """Say whether so many bytes of output are asked for ahead."""
-    return nbytes > NEAR_BYTES
+    return nbytes > CACHED_BYTES
 
 
 def is_nontemporal(operation: Operation, nbytes: int) -> bool:
@@ -105,9 +105,9 @@ def of_contiguous(
     """Return a plan for n elements that are contiguous in memory and in the mask."""
     kernel = None
     if not is_nontemporal(operation, nbytes):
-        kernel = flat(operation, FAR if is_far(nbytes) else NEAR)
-    told = descriptor(n, threshold, value)
-    return CallPlan(operation, kernel, told, n, weight(operation) * n, GROUP)
+        kernel = contiguous_kernel(operation, PREFETCH if is_prefetched(nbytes) else CACHED)
+    descriptor = make_descriptor(n, threshold, value)
+    return CallPlan(operation, kernel, descriptor, n, weight(operation) * n, GROUP)
 
 
 def of_layout(
@@ -121,7 +121,11 @@ def of_layout(
     value: Array,
 ) -> CallPlan:
     """Return a plan for arrays of a shape; `contiguous` says whether they are, in C order."""
-    if contiguous and index_strides is None and (operation.exact or not is_degenerate(threshold)):
+    if (
+        contiguous
+        and index_strides is None
+        and (operation.needs_uniform or not is_degenerate(threshold))
+    ):
         n = math.prod(shape)
         return of_contiguous(operation, n, n * operation.target.bits // 8, threshold, value)
     input_strides = input_strides_of(operation, input_strides)
@@ -145,14 +149,14 @@ def of_packed(
 
 def of_axes(operation: Operation, layout: Plan, threshold: int, value: Array) -> CallPlan:
     """Return a plan for a box of axes."""
-    axes, form, table, n = layout
+    axes, schedule, table, n = layout
     packed = operation is PACK
-    way = FAR if n * operation.target.bits > 8 * NEAR_BYTES and not packed else NEAR
-    split, multiple = split_of(axes, form, packed)
-    its_program = program(operation, way) if form == LINE else None
-    told = descriptor(len(axes), threshold, value, split, table, its_program)
-    kernel, work = box(operation, form), weight(operation) * n
-    return CallPlan(operation, kernel, told, axes[split][0], work, multiple)
+    access = PREFETCH if n * operation.target.bits > 8 * CACHED_BYTES and not packed else CACHED
+    split, multiple = split_axis(axes, schedule, packed)
+    table_of_routines = dispatch_table(operation, access) if schedule == STRIDED else None
+    descriptor = make_descriptor(len(axes), threshold, value, split, table, table_of_routines)
+    kernel, work = layout_kernel(operation, schedule), weight(operation) * n
+    return CallPlan(operation, kernel, descriptor, axes[split][0], work, multiple)
 
 
 _PER_ELEMENT_WEIGHT = 2  # what goes by a p of each element takes about twice as long
@@ -177,9 +181,11 @@ def of_per_element(
         c_strides(shape) if index_strides is None else index_strides,
     )
     axes, _, table, n = rows_plan(shape, *strides, packed=packed)
-    way = FAR if n * operation.target.bits > 8 * NEAR_BYTES and not packed else NEAR
-    split, multiple = split_of_rows(axes, packed)
+    access = PREFETCH if n * operation.target.bits > 8 * CACHED_BYTES and not packed else CACHED
+    split, multiple = split_axis_of_rows(axes, packed)
     about_p = p.__array_interface__["data"][0], p.itemsize, given
-    told = descriptor(len(axes), 0, value, split, table, None, about_p)
+    descriptor = make_descriptor(len(axes), 0, value, split, table, None, about_p)
     work = _PER_ELEMENT_WEIGHT * n
-    return CallPlan(operation, by_streams(operation, way), told, axes[split][0], work, multiple)
+    return CallPlan(
+        operation, per_element_kernel(operation, access), descriptor, axes[split][0], work, multiple
+    )

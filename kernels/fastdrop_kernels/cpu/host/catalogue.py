@@ -62,8 +62,8 @@ def of_storage(name: str, kind: str, target: Storage, variant: tuple[Any, ...] =
         function.kept,
         function.dropped,
         row.parameters,
-        exact=row.needs_uniform,
-        noise=function.noise,
+        needs_uniform=row.needs_uniform,
+        of_uniform=function.of_uniform,
         operands=(target,) * len(row.present(variant)),
         factor=storage.computed_in(target) if row.is_scaled else None,
     )

@@ -17,12 +17,12 @@ from ...contract import is_degenerate
 from ...layout import AXES, TILED, c_strides, disjoint_distances
 from ..codegen.ndarray_layout import LAYOUT_IS_KNOWN, dtype_word
 from ..elements.operations import PACK, Operation
-from ..loops.call_descriptor import descriptor
-from ..loops.contiguous import FAR, NEAR, NONTEMPORAL
-from ..loops.kernels import box, by_streams, flat
+from ..loops.call_descriptor import make_descriptor
+from ..loops.contiguous import CACHED, NONTEMPORAL, PREFETCH
+from ..loops.kernels import contiguous_kernel, layout_kernel, per_element_kernel
 from ..loops.loop_nest import Kernel
 from ..loops.tile_transpose import tiled_bytes
-from ..loops.tiles import program
+from ..loops.tiles import dispatch_table
 from . import call_plan, work_sharing
 from .catalogue import FLOATS, PerElement, operation, per_element
 from .fast_call import (
@@ -36,7 +36,7 @@ from .fast_call import (
     for_per_element,
     per_element_fast_call,
 )
-from .multi_operand import apply_jointly, prepare_jointly, sums
+from .multi_operand import apply_multi_operand, prepare_multi_operand, sums
 from .schedule import are_contiguous
 from .work_sharing import shares, weight
 
@@ -75,24 +75,24 @@ def prepare(operations: Iterable[Operation | PerElement]) -> None:
         if isinstance(each, PerElement):
             if LAYOUT_IS_KNOWN:
                 per_element_fast_call()
-            for way in (NEAR, FAR):
-                by_streams(each.operation, way)
+            for access in (CACHED, PREFETCH):
+                per_element_kernel(each.operation, access)
             continue
         if each.operands:
-            prepare_jointly(each)
+            prepare_multi_operand(each)
             continue
-        forms = list(AXES)
+        schedules = list(AXES)
         if not tiled_bytes(each):
-            forms.remove(TILED)
-        ways = [NEAR] if each is PACK else [NEAR, FAR]
-        for way in ways:
-            program(each, way)
-        for form in forms:
-            box(each, form)
+            schedules.remove(TILED)
+        accesses = [CACHED] if each is PACK else [CACHED, PREFETCH]
+        for access in accesses:
+            dispatch_table(each, access)
+        for schedule in schedules:
+            layout_kernel(each, schedule)
         if call_plan.is_nontemporal(each, 1 << 62):
-            ways.append(NONTEMPORAL)
-        for way in ways:
-            flat(each, way)
+            accesses.append(NONTEMPORAL)
+        for access in accesses:
+            contiguous_kernel(each, access)
 
 
 def contiguous_call(
@@ -103,7 +103,7 @@ def contiguous_call(
     None where NumPy's arrays are laid out in an unknown way, and where one decision is that of all
     elements, so that nothing is drawn.
     """
-    if not LAYOUT_IS_KNOWN or (not operation.exact and is_degenerate(threshold)):
+    if not LAYOUT_IS_KNOWN or (not operation.needs_uniform and is_degenerate(threshold)):
         return None
     parallel_from = -(-work_sharing.PARALLEL_FROM // weight(operation))
     large_from = min(parallel_from, call_plan.nontemporal_from(operation))
@@ -111,10 +111,12 @@ def contiguous_call(
     def large(x: Array, y: Array, index: int, seed: int, stream: int) -> tuple[Kernel | None, bool]:
         plan = call_plan.of_contiguous(operation, y.size, y.nbytes, threshold, value)
         plan(x, y, index, seed, stream)
-        return plan.kernel, call_plan.is_far(y.nbytes)
+        return plan.kernel, call_plan.is_prefetched(y.nbytes)
 
-    told = descriptor(0, threshold, value)
-    return for_contiguous(dtype_word(dtype), operation.target.itemsize, told, large_from, large)
+    descriptor = make_descriptor(0, threshold, value)
+    return for_contiguous(
+        dtype_word(dtype), operation.target.itemsize, descriptor, large_from, large
+    )
 
 
 def layout_call(
@@ -138,13 +140,15 @@ def layout_call(
     if not LAYOUT_IS_KNOWN:
         return None
     read = output_strides if input_strides is None else input_strides
-    law = index_strides, threshold, value
+    coefficients = index_strides, threshold, value
     if operation is PACK:
-        plan = call_plan.of_packed(shape, index, *law)
+        plan = call_plan.of_packed(shape, index, *coefficients)
         cleared = (math.prod(shape) + 7) // 8
     else:
         contiguous = are_contiguous(operation, shape, read, output_strides)
-        plan = call_plan.of_layout(operation, contiguous, shape, read, output_strides, *law)
+        plan = call_plan.of_layout(
+            operation, contiguous, shape, read, output_strides, *coefficients
+        )
         cleared = 0
     is_small = plan.kernel is not None and plan.weight < work_sharing.PARALLEL_FROM
     return for_layout(
@@ -222,11 +226,11 @@ def apply(
     if operation.operands:
         steps = c_strides(y.shape) if index_strides is None else index_strides
         place = index, steps, seed, stream
-        apply_jointly(operation, x, y, operands, *place, threshold, value, shares)
+        apply_multi_operand(operation, x, y, operands, *place, threshold, value, shares)
         return
     contiguous = x.flags.c_contiguous and y.flags.c_contiguous
-    law = index_strides, threshold, value
-    plan = call_plan.of_layout(operation, contiguous, x.shape, x.strides, y.strides, *law)
+    coefficients = index_strides, threshold, value
+    plan = call_plan.of_layout(operation, contiguous, x.shape, x.strides, y.strides, *coefficients)
     plan(x, y, index, seed, stream)
 
 

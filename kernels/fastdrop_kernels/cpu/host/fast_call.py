@@ -31,7 +31,7 @@ from ..loops.call_descriptor import (
     copy_with_p,
     descriptor_scratch,
 )
-from ..loops.contiguous import NEAR_BYTES
+from ..loops.contiguous import CACHED_BYTES
 
 LOOK = 1 << 63  # a mask index that asks whether the arrays fit, and no more
 # What is returned: the arrays do not fit, or rng must not be asked: nothing was done; all was done;
@@ -43,7 +43,7 @@ _DTYPE, _FLAGS, _DTYPE_WORD = np.uint64(DTYPE), np.uint64(FLAGS), np.uint64(DTYP
 _C_CONTIGUOUS, _WRITEABLE = np.uint32(0x1), np.uint32(0x400)  # NumPy's flags
 _ZERO, _ONE, _FOUR, _EIGHT, _LOOK = (np.uint64(n) for n in (0, 1, 4, 8, LOOK))
 _UNFIT, _DONE, _FITS = (np.uint64(n) for n in (UNFIT, DONE, FITS))
-_ALL, _NEAR_BYTES, _INDEX_BITS = np.uint64(ALL), np.uint64(NEAR_BYTES), np.uint64(62)
+_ALL, _CACHED_BYTES, _INDEX_BITS = np.uint64(ALL), np.uint64(CACHED_BYTES), np.uint64(62)
 
 # Byte offsets in a record: what the dtype says (0 in a record for one layout), the descriptor, and
 # the address of the kernel, 0 where there is none yet.
@@ -213,7 +213,7 @@ def fast_call() -> Any:
                 return _UNFIT
             if distance and (distance < nbytes or _ZERO - distance < nbytes):
                 return _UNFIT
-            if nbytes > _NEAR_BYTES:
+            if nbytes > _CACHED_BYTES:
                 callee = load64(record, _FAR_KERNEL)
             if callee == _ZERO or n >= load64(record, _LARGE_FROM) or index == _LOOK:
                 return _FITS

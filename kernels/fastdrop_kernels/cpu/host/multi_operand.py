@@ -15,23 +15,23 @@ from ..codegen.ndarray_layout import slot
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP
 from ..elements.storage import Storage
-from ..loops.call_descriptor import descriptor
-from ..loops.contiguous import NEAR
-from ..loops.kernels import operands_kernel, sum_kernel
-from ..loops.tiles import program
+from ..loops.call_descriptor import make_descriptor
+from ..loops.contiguous import CACHED
+from ..loops.kernels import multi_operand_kernel, sum_kernel
+from ..loops.tiles import dispatch_table
 
 Array: TypeAlias = npt.NDArray[Any]
 # (length, elements, multiple) -> how long the parts of an axis are, and how many threads share them
 Shares: TypeAlias = Callable[[int, int, int], tuple[int, int]]
 
 
-def prepare_jointly(operation: Operation) -> None:
-    """Compile, or load from the cache, all that `apply_jointly` may call for an operation."""
-    operands_kernel(1 + len(operation.operands))
-    program(operation, NEAR)
+def prepare_multi_operand(operation: Operation) -> None:
+    """Compile, or load from the cache, all that `apply_multi_operand` may call for an operation."""
+    multi_operand_kernel(1 + len(operation.operands))
+    dispatch_table(operation, CACHED)
 
 
-def apply_jointly(
+def apply_multi_operand(
     operation: Operation,
     x: Array,
     y: Array,
@@ -47,7 +47,7 @@ def apply_jointly(
     """Apply an operation to arrays of one shape, views with steps of 0 among them."""
     arrays = x if operation.source.bits else np.broadcast_to(np.uint8(0), y.shape), *operands, y
     layout = rows_plan(y.shape, *[array.strides for array in arrays], index_strides)
-    axes, table, kernel = layout.axes, layout.table, operands_kernel(1 + len(operands))
+    axes, table, kernel = layout.axes, layout.table, multi_operand_kernel(1 + len(operands))
     addresses = [array.__array_interface__["data"][0] for array in arrays]
     at = np.array([*addresses, index], np.uint64)
     split = _split(axes)
@@ -55,10 +55,12 @@ def apply_jointly(
         axes[split][0], _WEIGHT * layout.elements, GROUP if split == len(axes) - 1 else 1
     )
     counter = np.zeros(1, np.uint64)
-    told = descriptor(len(axes), threshold, value, split, table, program(operation, NEAR))
+    descriptor = make_descriptor(
+        len(axes), threshold, value, split, table, dispatch_table(operation, CACHED)
+    )
 
     def work() -> None:
-        kernel(slot(at), 0, told.at, 0, seed, stream, slot(counter), part)
+        kernel(slot(at), 0, descriptor.at, 0, seed, stream, slot(counter), part)
 
     run_together(work, threads)
 
@@ -102,11 +104,11 @@ def sums(name: str, kind: Storage, terms: Array, shape: tuple[int, ...], shares:
     places = [array.__array_interface__["data"][0] for array in (whole, terms)]
     at, counter = np.array(places, np.uint64), np.zeros(1, np.uint64)
     kernel = sum_kernel(name, kind)
-    told = descriptor(len(axes), 0, whole, split, table)
+    descriptor = make_descriptor(len(axes), 0, whole, split, table)
     _, threads = shares(length, terms.size, 1)
 
     def work() -> None:
-        kernel(slot(at), sums_bytes, told.at, 0, 0, 0, slot(counter), part)
+        kernel(slot(at), sums_bytes, descriptor.at, 0, 0, 0, slot(counter), part)
 
     run_together(work, min(threads, parts))
     total: Array = whole[0]

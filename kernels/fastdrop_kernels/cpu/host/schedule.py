@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...contract import is_degenerate
-from ...layout import PANEL, TILED, Axis, Plan, c_strides, plan
+from ...layout import TILED, TRANSPOSED, Axis, Plan, c_strides, plan
 from ...threads import thread_count
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP
@@ -49,13 +49,13 @@ def layout_of(
 ) -> Plan:
     """Return how to walk through arrays; `index_strides` None means those of C order."""
     itemsize = tiled_bytes(operation)
-    if operation.exact:
+    if operation.needs_uniform:
         # Certain at no threshold. Of the forms it goes in lines and panels: lines are right for
         # every layout, and slow where they are short or jump through the mask.
         steps = c_strides(shape) if index_strides is None else index_strides
         strides = input_strides, output_strides, steps
         return plan(
-            shape, *strides, panel_from=_EXACT_ROWS, narrow=_EXACT_NARROW, itemsize=itemsize
+            shape, *strides, transposed_from=_EXACT_ROWS, narrow=_EXACT_NARROW, itemsize=itemsize
         )
     steps = _index_strides(shape, index_strides, threshold)
     return plan(shape, input_strides, output_strides, steps, narrow=_NARROW, itemsize=itemsize)
@@ -83,7 +83,7 @@ def are_contiguous(
     )
 
 
-def split_of(axes: list[Axis], form: str, packed: bool) -> tuple[int, int]:
+def split_axis(axes: list[Axis], schedule: str, packed: bool) -> tuple[int, int]:
     """Return an axis that threads may share, and what their parts should be multiples of.
 
     The outermost that is long enough: parts of an inner one are strips, whose lines are short (16
@@ -92,7 +92,7 @@ def split_of(axes: list[Axis], form: str, packed: bool) -> tuple[int, int]:
     if packed:  # rows may share a byte, and whole multiples of 8 rows never do
         return 0, 64
     longest = max(range(len(axes)), key=lambda a: axes[a][0])
-    if form == PANEL:
+    if schedule == TRANSPOSED:
         # Columns if there are enough, for parts of few rows have no tiles in flight: 1536 x 1400 on
         # two threads at 0.8 of the rate of C order, not 0.3.
         *_, columns, rows = (axis[0] for axis in axes)
@@ -103,14 +103,14 @@ def split_of(axes: list[Axis], form: str, packed: bool) -> tuple[int, int]:
             return longest, SEGMENT_ROWS
         # A part's first and last tile have none beside them.
         return longest, 128 if columns >= 4 * 128 * thread_count() else 64
-    if form == TILED:
+    if schedule == TILED:
         return longest, {len(axes) - 2: 256, len(axes) - 1: 64}.get(longest, 1)
     outer = (a for a in range(len(axes) - 1) if axes[a][0] >= CHUNKS_PER_THREAD)
     split = next(outer, longest)
     return split, 64 if split == len(axes) - 1 else 1
 
 
-def split_of_rows(axes: list[Axis], packed: bool) -> tuple[int, int]:
+def split_axis_of_rows(axes: list[Axis], packed: bool) -> tuple[int, int]:
     """Return the axis that threads share, where two are treated at once, and of what multiples.
 
     The longest, where rows are cut seldom.

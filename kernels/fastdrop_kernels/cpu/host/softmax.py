@@ -39,7 +39,7 @@ _LEAST_ROWS = 16
 _ALL_KEPT = 0  # a threshold
 
 
-class Law(NamedTuple):
+class Coefficients(NamedTuple):
     """A key, a threshold, and the factor of kept elements."""
 
     seed: int
@@ -118,8 +118,8 @@ def softmax_dropout(
 
     `index_strides` None means those of C order. The scale is of the type that is computed with.
     """
-    law = Law(seed, stream, threshold, scale)
-    _over_rows(_rows((x, y), axis, index, index_strides), law, _forward, _slab_forward)
+    coefficients = Coefficients(seed, stream, threshold, scale)
+    _over_rows(_rows((x, y), axis, index, index_strides), coefficients, _forward, _slab_forward)
 
 
 def softmax_dropout_backward(
@@ -135,8 +135,10 @@ def softmax_dropout_backward(
     scale: Array,
 ) -> None:
     """Write the gradient of x, given that of the result; dx may be either."""
-    law = Law(seed, stream, threshold, scale)
-    _over_rows(_rows((x, dy, dx), axis, index, index_strides), law, _backward, _slab_backward)
+    coefficients = Coefficients(seed, stream, threshold, scale)
+    _over_rows(
+        _rows((x, dy, dx), axis, index, index_strides), coefficients, _backward, _slab_backward
+    )
 
 
 def _rows(
@@ -151,15 +153,15 @@ def _rows(
 
 
 # (rows, number and steps of rows, law, whether alone)
-_Direct = Callable[[_Rows, list[int], Law, bool], None]
-_Slab = Callable[[_Rows, Law], None]
+_Direct = Callable[[_Rows, list[int], Coefficients, bool], None]
+_Slab = Callable[[_Rows, Coefficients], None]
 
 
-def _over_rows(rows: _Rows, law: Law, direct: _Direct, copied: _Slab) -> None:
+def _over_rows(rows: _Rows, coefficients: Coefficients, direct: _Direct, copied: _Slab) -> None:
     if not rows.arrays[-1].size:
         return
     if (steps := rows.steps()) is not None:
-        direct(rows, steps, law, False)
+        direct(rows, steps, coefficients, False)
         return
     count, places = _slabs(rows.shape)
     _, threads = shares(count, int(_COST * math.prod(rows.shape)), 1)
@@ -172,9 +174,9 @@ def _over_rows(rows: _Rows, law: Law, direct: _Direct, copied: _Slab) -> None:
             except IndexError:
                 return
             if (steps := part.steps()) is not None:
-                direct(part, steps, law, True)
+                direct(part, steps, coefficients, True)
             else:
-                copied(part, law)
+                copied(part, coefficients)
 
     run_together(work, threads)
 
@@ -205,56 +207,83 @@ def _shared(steps: list[int], rows: _Rows, alone: bool) -> tuple[int, int]:
     return (steps[0], 1) if alone else shares(steps[0], int(_COST * steps[0] * n), 1)
 
 
-def _descriptor(rows: _Rows, steps: list[int], law: Law) -> Descriptor:
+def _descriptor(rows: _Rows, steps: list[int], coefficients: Coefficients) -> Descriptor:
     """Return a descriptor of rows, see `loops.softmax`."""
     count, *through, index_step = steps
-    scale_slot = slot(law.scale)
-    words = [count, rows.shape[-1], rows.first, index_step, law.threshold, scale_slot]
+    scale_slot = slot(coefficients.scale)
+    words = [count, rows.shape[-1], rows.first, index_step, coefficients.threshold, scale_slot]
     words += [step % 2**64 for step in through]
     memory = array.array("Q", words + [0] * (WORDS - len(words)))
-    return Descriptor(memory.buffer_info()[0], (memory, law.scale, scale_slot))
+    return Descriptor(memory.buffer_info()[0], (memory, coefficients.scale, scale_slot))
 
 
-def _forward(rows: _Rows, steps: list[int], law: Law, alone: bool) -> None:
+def _forward(rows: _Rows, steps: list[int], coefficients: Coefficients, alone: bool) -> None:
     x, y = rows.arrays
     kind = _kind(y.dtype)
-    _run_softmax(kind, kind.dropped_out, rows, steps, law, alone)
+    _run_softmax(kind, kind.dropped_out, rows, steps, coefficients, alone)
 
 
 def _run_softmax(
-    kind: Kind, out: Operation, rows: _Rows, steps: list[int], law: Law, alone: bool
+    kind: Kind,
+    out: Operation,
+    rows: _Rows,
+    steps: list[int],
+    coefficients: Coefficients,
+    alone: bool,
 ) -> None:
     x, y = rows.arrays
     kernel = softmax_kernel(kind, out)
     n, counter = rows.shape[-1], np.zeros(1, np.uint64)
     chunk, threads = _shared(steps, rows, alone)
-    told = _descriptor(rows, steps, law)
+    descriptor = _descriptor(rows, steps, coefficients)
 
     def work() -> None:
-        e = np.empty(row_numbers(n), law.scale.dtype)
-        kernel(slot(x), slot(y), slot(e), told.at, law.seed, law.stream, slot(counter), chunk)
+        e = np.empty(row_numbers(n), coefficients.scale.dtype)
+        kernel(
+            slot(x),
+            slot(y),
+            slot(e),
+            descriptor.at,
+            coefficients.seed,
+            coefficients.stream,
+            slot(counter),
+            chunk,
+        )
 
     run_together(work, threads)
 
 
-def _backward(rows: _Rows, steps: list[int], law: Law, alone: bool) -> None:
+def _backward(rows: _Rows, steps: list[int], coefficients: Coefficients, alone: bool) -> None:
     kind = _kind(rows.arrays[-1].dtype)
-    _run_gradient(kind, kind.dropped_in, rows, steps, law, alone)
+    _run_gradient(kind, kind.dropped_in, rows, steps, coefficients, alone)
 
 
 def _run_gradient(
-    kind: Kind, into: Operation, rows: _Rows, steps: list[int], law: Law, alone: bool
+    kind: Kind,
+    into: Operation,
+    rows: _Rows,
+    steps: list[int],
+    coefficients: Coefficients,
+    alone: bool,
 ) -> None:
     x, dy, dx = rows.arrays
     kernel = gradient_kernel(kind, into)
     n, counter = rows.shape[-1], np.zeros(1, np.uint64)
     chunk, threads = _shared(steps, rows, alone)
-    told, slots = _descriptor(rows, steps, law), [slot(x), slot(dy), slot(dx)]
+    descriptor, slots = _descriptor(rows, steps, coefficients), [slot(x), slot(dy), slot(dx)]
     arrays = np.array(slots, np.uint64)
 
     def work() -> None:
-        e = np.empty(2 * row_numbers(n), law.scale.dtype)
-        kernel(slot(arrays), slot(e), told.at, law.seed, law.stream, slot(counter), chunk)
+        e = np.empty(2 * row_numbers(n), coefficients.scale.dtype)
+        kernel(
+            slot(arrays),
+            slot(e),
+            descriptor.at,
+            coefficients.seed,
+            coefficients.stream,
+            slot(counter),
+            chunk,
+        )
 
     run_together(work, threads)
 
@@ -270,32 +299,32 @@ def _steps(rows: _Rows) -> list[int]:
     return steps
 
 
-def _slab_forward(rows: _Rows, law: Law) -> None:
+def _slab_forward(rows: _Rows, coefficients: Coefficients) -> None:
     x, y = rows.arrays
     kind, number = _kind(y.dtype), _number(y.dtype)
     made = np.empty(y.shape, number)
     given = made if number == x.dtype else np.empty(y.shape, x.dtype)
     np.copyto(given, x)
     between = _together(given, made)
-    kept = law._replace(threshold=_ALL_KEPT)
+    kept = coefficients._replace(threshold=_ALL_KEPT)
     # A certain decision to drop has no need of numbers.
-    if law.threshold != ALWAYS:
+    if coefficients.threshold != ALWAYS:
         _run_softmax(kind, operation("drop", number), between, _steps(between), kept, True)
     one = np.ones((), number)
-    seed, stream, threshold, _ = law
+    seed, stream, threshold, _ = coefficients
     place = rows.first, rows.index_strides
     driver.apply(kind.dropped_out, made, y, *place, seed, stream, threshold, one)
 
 
-def _slab_backward(rows: _Rows, law: Law) -> None:
+def _slab_backward(rows: _Rows, coefficients: Coefficients) -> None:
     x, dy, dx = rows.arrays
     kind, number = _kind(dx.dtype), _number(dx.dtype)
     g, given = np.empty(dx.shape, number), np.ascontiguousarray(x)
-    seed, stream, threshold, scale = law
+    seed, stream, threshold, scale = coefficients
     place = rows.first, rows.index_strides
     driver.apply(kind.dropped_in, dy, g, *place, seed, stream, threshold, scale)
     made = g if number == dx.dtype else np.empty(dx.shape, dx.dtype)
     between = _together(given, g, made)
-    kept = Law(seed, stream, _ALL_KEPT, np.ones((), number))
+    kept = Coefficients(seed, stream, _ALL_KEPT, np.ones((), number))
     _run_gradient(kind, operation("drop", number), between, _steps(between), kept, True)
     np.copyto(dx, made)

@@ -27,7 +27,7 @@ _CHUNK = 1 << 16
 
 def weight(operation: Operation) -> int:
     """Return how much longer an element takes than one of dropout, as far as threads care."""
-    return _EXACT_WEIGHT if operation.exact else 1
+    return _EXACT_WEIGHT if operation.needs_uniform else 1
 
 
 def shares(length: int, elements: int, multiple: int) -> tuple[int, int]:

@@ -24,8 +24,8 @@ from ..codegen.intrinsics import (
     wide_vectors,
 )
 from ..codegen.vectors import BIT, I16, I32, Lanes, load
-from ..elements.operations import Operation, drawn_for
-from ..elements.sampler import HALVES, POINTER, U64, load8, load64, store8, store64
+from ..elements.operations import Operation, micro_tile_draw
+from ..elements.sampler import DRAWS, POINTER, U64, load8, load64, store8, store64
 from ..elements.storage import BITS
 
 LINE_BYTES = 64  # of a cache line
@@ -38,7 +38,7 @@ LINE_BYTES = 64  # of a cache line
 # nontemporal stores: 1.22.
 AHEAD_BYTES = (2432, 640)
 _MARK_BYTES = np.uint64(2)
-_VECTOR = np.uint64(HALVES)
+_VECTOR = np.uint64(DRAWS)
 _WORD = np.uint64(64)  # bits
 _HALF_WORD = np.uint64(32)
 _BYTE = np.uint64(0xFF)
@@ -52,7 +52,7 @@ def spread(lines: Sequence[Any], rounds: int, r: int) -> Sequence[Any]:
 
 def apply_vector(
     operation: Operation,
-    noise: Lanes,
+    decision: Lanes,
     x: Any,
     y: Any,
     k: int,
@@ -63,11 +63,11 @@ def apply_vector(
 ) -> None:
     """Put an operation to the k-th `count` elements behind x, to those where `where` holds.
 
-    `noise` says of each whether it is kept; where the operation is exact, it is its noise.
+    `decision` says of each whether it is kept; where the operation is exact, it is its noise.
     `operands` are those of these elements.
     """
-    given = read_vector(operation, noise.builder, x, k, count, where)
-    put_vector(operation, noise, given, y, k, count, parameters, where, operands)
+    given = read_vector(operation, decision.builder, x, k, count, where)
+    put_vector(operation, decision, given, y, k, count, parameters, where, operands)
 
 
 def read_vector(
@@ -80,7 +80,7 @@ def read_vector(
 
 def put_vector(
     operation: Operation,
-    noise: Lanes,
+    decision: Lanes,
     given: Lanes,
     y: Any,
     k: int,
@@ -91,9 +91,9 @@ def put_vector(
 ) -> None:
     """Write what becomes of elements that were loaded."""
     source = operation.source
-    kept = noise
-    if operation.exact:
-        kept = Lanes(noise.builder, ir.Constant(BIT, 1)).broadcast(count)
+    kept = decision
+    if operation.needs_uniform:
+        kept = Lanes(decision.builder, ir.Constant(BIT, 1)).broadcast(count)
     # Those that are stored as x is are in the order of x already.
     parameters = [
         *[
@@ -102,8 +102,8 @@ def put_vector(
         ],
         *parameters,
     ]
-    if operation.exact:
-        parameters = [source.arranged(noise), *parameters]
+    if operation.needs_uniform:
+        parameters = [source.arranged(decision), *parameters]
     a, b = operation.kept(given, *parameters), operation.dropped(given, *parameters)
     operation.target.store(kept, a, b, y, k * count * operation.target.bits // 8, where)
 
@@ -128,13 +128,13 @@ def elements(operation: Operation, count: int) -> Any:
     def elements(typingctx: Any, x: Any, y: Any, marks: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, marks, value = args
-            if operation.exact:
-                noise = load(builder, marks, 0, I32, count)
+            if operation.needs_uniform:
+                decision = load(builder, marks, 0, I32, count)
             else:
-                noise = load(builder, marks, 0, I16, count) >= 1
+                decision = load(builder, marks, 0, I16, count) >= 1
             parameters = operation.parameters(builder, value)
             ask_ahead(operation, builder, x, y, count)
-            apply_vector(operation, noise, x, y, 0, count, parameters)
+            apply_vector(operation, decision, x, y, 0, count, parameters)
             return context.get_dummy_value()
 
         return types.void(POINTER, POINTER, POINTER, POINTER), codegen
@@ -147,18 +147,18 @@ def marked_loop(operation: Operation) -> Any:
     """Routine ``(x, y, marks, n, value)``: neighbours, whose marks are in memory."""
     if operation.target is BITS:
         return _pack_loop()
-    many, one = elements(operation, HALVES), elements(operation, 0)
+    many, one = elements(operation, DRAWS), elements(operation, 0)
     in_size, out_size = sizes(operation)
-    noise_size = noise_bytes(operation)
+    decision_size = decision_bytes(operation)
 
     def marked(x: Any, y: Any, marks: Any, n: Any, value: Any) -> None:
         wide_vectors()
         whole = n - n % _VECTOR
         for t in range(_ZERO, whole, _VECTOR):
-            mark = advance(marks, noise_size * t)
+            mark = advance(marks, decision_size * t)
             many(advance(x, t * in_size), advance(y, t * out_size), mark, value)
         for t in range(whole, n):
-            mark = advance(marks, noise_size * t)
+            mark = advance(marks, decision_size * t)
             one(advance(x, t * in_size), advance(y, t * out_size), mark, value)
 
     signature = types.void(POINTER, POINTER, POINTER, U64, POINTER)
@@ -177,11 +177,11 @@ def any_loop(operation: Operation) -> Any:
             marked(x, y, marks, n, value)
 
         return packed
-    one, noise_size = elements(operation, 0), noise_bytes(operation)
+    one, decision_size = elements(operation, 0), decision_bytes(operation)
 
     def strided(x: Any, xs: Any, y: Any, ys: Any, marks: Any, n: Any, value: Any) -> None:
         for t in range(n):
-            mark = advance(marks, noise_size * t)
+            mark = advance(marks, decision_size * t)
             one(advance(x, t * xs), advance(y, t * ys), mark, value)
 
     signature = types.void(POINTER, U64, POINTER, U64, POINTER, U64, POINTER)
@@ -197,9 +197,9 @@ def any_loop(operation: Operation) -> Any:
     return loop
 
 
-def noise_bytes(operation: Operation) -> np.uint64:
+def decision_bytes(operation: Operation) -> np.uint64:
     """Return the bytes of an element's noise in memory: a mark, or 32 bits."""
-    size: np.uint64 = np.uint64(drawn_for(operation).target.itemsize)
+    size: np.uint64 = np.uint64(micro_tile_draw(operation).target.itemsize)
     return size
 
 

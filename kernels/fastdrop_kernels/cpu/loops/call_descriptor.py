@@ -31,9 +31,18 @@ _ALL, _ZERO = np.uint64(ALL), np.uint64(0)
 # into chunks; where the operation's program is (see `tiles`); and if elements have their own p, the
 # address of p, the bytes of each, and whether the factor of kept elements is given and not made of
 # p.
-_LENGTH, _THRESHOLD, _VALUE, _SPLIT, _AXES, _PROGRAM, _P, _P_BYTES, _IS_GIVEN, _DESCRIPTOR_BYTES = (
-    np.uint64(8 * k) for k in range(10)
-)
+(
+    _LENGTH,
+    _THRESHOLD,
+    _VALUE,
+    _SPLIT,
+    _AXES,
+    _DISPATCH_TABLE,
+    _P,
+    _P_BYTES,
+    _IS_GIVEN,
+    _DESCRIPTOR_BYTES,
+) = (np.uint64(8 * k) for k in range(10))
 
 # Byte offsets in a call state: the key, the threshold, the address of the operation's parameters;
 # the mask buffer, and which elements' noise it holds, from FIRST on and below END; whether no
@@ -80,13 +89,13 @@ class Descriptor(NamedTuple):
     alive: tuple[Any, ...]
 
 
-def descriptor(
+def make_descriptor(
     length: int,
     threshold: int,
     value: npt.NDArray[Any],
     split: int = 0,
     axes: npt.NDArray[np.uint64] | None = None,
-    program: npt.NDArray[np.uint64] | None = None,
+    dispatch_table: npt.NDArray[np.uint64] | None = None,
     p: tuple[int, int, bool] = (0, 0, True),
 ) -> Descriptor:
     """Return the descriptor of calls on so many elements, or axes.
@@ -95,9 +104,9 @@ def descriptor(
     """
     slots = slot(value), slot(value if axes is None else axes)
     # Python's array says where it is in 0.1 us; NumPy's in 1.5.
-    at = 0 if program is None else program.__array_interface__["data"][0]
+    at = 0 if dispatch_table is None else dispatch_table.__array_interface__["data"][0]
     words = array.array("Q", (length, threshold, slots[0], split, slots[1], at, *p))
-    return Descriptor(words.buffer_info()[0], (words, value, axes, slots, program))
+    return Descriptor(words.buffer_info()[0], (words, value, axes, slots, dispatch_table))
 
 
 descriptor_scratch = scratch(int(_DESCRIPTOR_BYTES))
@@ -127,7 +136,7 @@ def set_key(call: Any, seed: Any, stream: Any) -> None:
 
 
 @device
-def set_law(call: Any, threshold: Any, value: Any) -> None:
+def set_coefficients(call: Any, threshold: Any, value: Any) -> None:
     """Write the threshold, and the address of the operation's parameters, to a call state."""
     store64(call, THRESHOLD, threshold)
     store64(call, VALUE, value)
@@ -171,9 +180,9 @@ def axes_in(descriptor: Any) -> Any:
 
 
 @device
-def program_in(descriptor: Any) -> Any:
+def dispatch_table_in(descriptor: Any) -> Any:
     """Return where the operation's program is."""
-    return pointer_at(load64(descriptor, _PROGRAM))
+    return pointer_at(load64(descriptor, _DISPATCH_TABLE))
 
 
 @device

@@ -72,7 +72,7 @@ def _singly(itemsize: int) -> Any:
     return singly
 
 
-def _by_vectors(itemsize: int, step: int, scatter: bool, by_masks: bool = False) -> Any:
+def _by_vectors(itemsize: int, step: int, scatter: bool, uses_masks: bool = False) -> Any:
     """Intrinsic ``(target, source, n)``: whole vectors, where elements are so many apart.
 
     They are 1 apart, 2 or -1, in the target if `scatter` is true and else in the source. Where they
@@ -94,7 +94,7 @@ def _by_vectors(itemsize: int, step: int, scatter: bool, by_masks: bool = False)
                     for pointer, apart in zip((target, source), steps, strict=True)
                 )
                 back = (1 - count) * itemsize if step < 0 else 0
-                if step == 2 and scatter and not by_masks:
+                if step == 2 and scatter and not uses_masks:
                     for k in range(count):
                         store(load(builder, of, k * itemsize, element, 0), to, 2 * k * itemsize)
                 elif step == 2 and scatter:
@@ -151,10 +151,10 @@ def scatter(itemsize: int, near: bool) -> Any:
     by masks, where the machine has them: 64 Ki float32 in 17 us and not 23, but 16 Mi, in memory,
     in 17 ms and not 11, and 1 Mi float64 in 1.4 ms and not 0.8 (Zen 5, 2026-11).
     """
-    by_masks = MASKS and near
+    uses_masks = MASKS and near
     singly = _singly(itemsize)
     next_one, second, turned = (
-        _by_vectors(min(8, itemsize), step, True, by_masks) for step in (1, 2, -1)
+        _by_vectors(min(8, itemsize), step, True, uses_masks) for step in (1, 2, -1)
     )
     size, count = np.uint64(itemsize), np.uint64(_vector(itemsize))
 
@@ -172,4 +172,4 @@ def scatter(itemsize: int, near: bool) -> Any:
         rest = advance(source, done * size)
         singly(advance(target, done * step), step, rest, size, n - done)
 
-    return routine(f"scatter-{itemsize}-{by_masks}", copy, types.void(POINTER, U64, POINTER, U64))
+    return routine(f"scatter-{itemsize}-{uses_masks}", copy, types.void(POINTER, U64, POINTER, U64))

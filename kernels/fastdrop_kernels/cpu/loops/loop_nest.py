@@ -18,7 +18,7 @@ from numba import types
 from ...layout import MAX_AXES
 from ...shielded import shielded
 from ..codegen.compiler import device, kernel
-from ..codegen.fp_environment import round_as_before, round_by_default
+from ..codegen.fp_environment import restore_fp_env, set_default_fp_env
 from ..codegen.intrinsics import address_of, advance, copy_bytes, pointer_at, scratch
 from ..elements.sampler import POINTER, U64, load64, store64
 from .call_descriptor import (
@@ -29,8 +29,8 @@ from .call_descriptor import (
     counter_in,
     counter_scratch,
     length_in,
+    set_coefficients,
     set_key,
-    set_law,
     split_in,
     take_chunk,
     threshold_in,
@@ -62,7 +62,7 @@ AXIS_BYTES = np.uint64(8 * (COLUMNS + 1))  # of a row of that table
 INNER = types.void(POINTER, POINTER, POINTER, U64, POINTER)
 
 
-class Odometer(NamedTuple):
+class OuterLoops(NamedTuple):
     """What a kernel inlines. `at` is its memory, and begins with the places themselves."""
 
     memory: Any  # () -> at
@@ -70,8 +70,8 @@ class Odometer(NamedTuple):
     axis_at: Any  # (axes, a) -> axis
     # (at, begin, counter, chunk, table, split) -> start: go to the next part of the axis `split`.
     # Places are those of `begin`, and `start` steps further. Where the axis ends, none is left.
-    next_part: Any
-    count_on: Any  # (at, outer) -> finished: go to the next place of the part
+    next_chunk: Any
+    next_place: Any  # (at, outer) -> finished: go to the next place of the part
 
 
 Kernel: TypeAlias = Callable[..., None]
@@ -80,7 +80,7 @@ KERNEL = types.void(*[U64] * 8)
 
 
 @functools.cache
-def odometer(columns: int) -> Odometer:
+def outer_loops(columns: int) -> OuterLoops:
     """Return what walks over a table of axes of so many steps each."""
     each, axis_bytes = np.uint64(columns), np.uint64(8 * (columns + 1))
     counters_place, axes_place = _EIGHT * each, _EIGHT * (each + np.uint64(MAX_AXES))
@@ -98,7 +98,7 @@ def odometer(columns: int) -> Odometer:
         return axes
 
     @device
-    def next_part(at: Any, begin: Any, counter: Any, chunk: Any, table: Any, split: Any) -> Any:
+    def next_chunk(at: Any, begin: Any, counter: Any, chunk: Any, table: Any, split: Any) -> Any:
         whole, cut = axis_at(table, split), axis_at(advance(at, axes_place), split)
         start, length = take_chunk(counter, chunk), length_of(whole)
         if start < length:
@@ -108,7 +108,7 @@ def odometer(columns: int) -> Odometer:
         return start
 
     @device
-    def count_on(at: Any, outer: Any) -> Any:
+    def next_place(at: Any, outer: Any) -> Any:
         counters, axes = advance(at, counters_place), advance(at, axes_place)
         a = outer
         finished = True
@@ -125,11 +125,11 @@ def odometer(columns: int) -> Odometer:
         return finished
 
     memory = scratch(int(axes_place + axis_bytes * np.uint64(MAX_AXES)))
-    return Odometer(memory, set_up, axis_at, next_part, count_on)
+    return OuterLoops(memory, set_up, axis_at, next_chunk, next_place)
 
 
 @device
-def no_part(at: Any, start: Any, chunk: Any, y_slot: Any) -> None:
+def keep_place(at: Any, start: Any, chunk: Any, y_slot: Any) -> None:
     """Leave the place where a part begins as it is."""
 
 
@@ -140,18 +140,18 @@ def loop_nest(
     inner_axes: int,
     begin_at: Any,
     inner: Any,
-    begin_part: Any = no_part,
+    begin_chunk: Any = keep_place,
     buffer: Any = buffer_scratch,
 ) -> Kernel:
     """Compile a kernel over a box of axes of so many steps each, the last through the mask.
 
     Device functions: ``begin_at(places, x_slot, y_slot, index, descriptor)`` writes where the first
     element is; ``inner(at, axes, call, descriptor)`` treats the innermost axes, whose rows of the
-    table begin at `axes`, from the place at `at` on; ``begin_part(at, start, chunk, y_slot)`` may
+    table begin at `axes`, from the place at `at` on; ``begin_chunk(at, start, chunk, y_slot)`` may
     change the place where a thread's part begins. `buffer` sets the mask buffer aside. The kernel
     is called as `KERNEL` says; see `call_descriptor` for what else it is told.
     """
-    memory, set_up, axis_at, next_part, count_on = odometer(columns)
+    memory, set_up, axis_at, next_chunk, next_place = outer_loops(columns)
     first_scratch, innermost = scratch(8 * columns), np.uint64(inner_axes)
     index_column = np.uint64(columns - 1)
 
@@ -165,12 +165,12 @@ def loop_nest(
         counter_slot: Any,
         chunk: Any,
     ) -> None:
-        rounding = round_by_default()
+        rounding = set_default_fp_env()
         first, descriptor, call = first_scratch(), pointer_at(descriptor_at), call_state()
         counter = counter_in(counter_slot, counter_scratch())
         n_axes, split, table = length_in(descriptor), split_in(descriptor), axes_in(descriptor)
         set_key(call, seed, stream)
-        set_law(call, threshold_in(descriptor), value_in(descriptor))
+        set_coefficients(call, threshold_in(descriptor), value_in(descriptor))
         store64(call, BUFFER, address_of(buffer()))
         begin_at(first, x_slot, y_slot, index, descriptor)
         at, outer = memory(), n_axes - innermost
@@ -181,14 +181,14 @@ def loop_nest(
             if step_of(axis_at(axes, a), index_column) == _ZERO:
                 once = _ZERO
         store64(call, ONCE, once)
-        start = next_part(at, first, counter, chunk, table, split)
+        start = next_chunk(at, first, counter, chunk, table, split)
         while start < length:
-            begin_part(at, start, chunk, y_slot)
+            begin_chunk(at, start, chunk, y_slot)
             finished = False
             while not finished:
                 inner(at, innermost_axes, call, descriptor)
-                finished = count_on(at, outer)
-            start = next_part(at, first, counter, chunk, table, split)
-        round_as_before(rounding)
+                finished = next_place(at, outer)
+            start = next_chunk(at, first, counter, chunk, table, split)
+        restore_fp_env(rounding)
 
     return kernel(name, run, KERNEL)

@@ -19,10 +19,10 @@ from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import advance, call_at, intrinsic, pointer_at, scratch
 from ..codegen.vectors import BIT, I64, Lanes, load, store
 from ..elements.operations import Operation
-from ..elements.sampler import GROUP, HALVES, POINTER, U64, load64, store64
+from ..elements.sampler import DRAWS, GROUP, POINTER, U64, load64, store64
 from ..elements.storage import BITS
 from .call_descriptor import BUFFER, END, FIRST
-from .contiguous import NEAR, span_loop
+from .contiguous import CACHED, contiguous_loop
 
 # Elements that are drawn at once for what is asked for soon, by whether they are exact, and
 # elements that a window has room for, beside groups that are begun at either end.
@@ -30,7 +30,7 @@ AHEAD = {False: np.uint64(2048), True: np.uint64(1024)}
 _ROOM = {False: 1 << 15, True: 1 << 11}
 BUFFER_BYTES = max(4 * (_ROOM[True] + 2 * GROUP), (_ROOM[False] + 2 * GROUP) // 8)
 # What a kernel sets aside. Vectors may be loaded past the end.
-buffer_scratch = scratch(BUFFER_BYTES + 4 * HALVES + 16)
+buffer_scratch = scratch(BUFFER_BYTES + 4 * DRAWS + 16)
 
 _GROUP = np.uint64(GROUP)
 _ZERO, _ONE, _THREE, _FOUR, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 4, 7, 8))
@@ -38,22 +38,25 @@ PIECE = np.uint64(56)  # bits that are appended at once, at most
 _SEVEN_BYTES = np.uint64(56)
 
 
-def room(exact: bool) -> int:
+def room(needs_uniform: bool) -> int:
     """Return how many elements of a row can be kept."""
-    return _ROOM[exact]
+    return _ROOM[needs_uniform]
 
 
 @functools.cache
-def window(drawn: Operation) -> Any:
+def buffer_routine(drawn: Operation) -> Any:
     """Routine ``(element, m, reach, call)``.
 
-    `drawn` is what `operations.buffered_for` returns. After it, the buffer of the call state holds
+    `drawn` is what `operations.buffer_draw` returns. After it, the buffer of the call state holds
     the bits of the m elements from `element` on, from the element FIRST on, a multiple of `GROUP`.
     Up to `reach` elements will be asked for soon.
     """
-    exact, bits = drawn.exact, drawn.target.bits
-    draw, ahead = span_loop(drawn, NEAR), AHEAD[exact]
-    capacity, group_bytes = np.uint64(_ROOM[exact] + 2 * GROUP), np.uint64(GROUP * bits // 8)
+    needs_uniform, bits = drawn.needs_uniform, drawn.target.bits
+    draw, ahead = contiguous_loop(drawn, CACHED), AHEAD[needs_uniform]
+    capacity, group_bytes = (
+        np.uint64(_ROOM[needs_uniform] + 2 * GROUP),
+        np.uint64(GROUP * bits // 8),
+    )
     units = np.uint64(8 if drawn.target is BITS else 1)  # addresses of bits count bits
 
     def provide(element: Any, m: Any, reach: Any, call: Any) -> None:
@@ -89,7 +92,7 @@ def close_step(n: Any, step: Any, short: Any) -> Any:
 
 @device
 def ensure(provide: Any, element: Any, m: Any, reach: Any, call: Any) -> Any:
-    """Call the routine of `window` at an address, if need be; return where the first bit is."""
+    """Fill the mask buffer by a `buffer_routine`, if need be; return where its first bit is."""
     if element < load64(call, FIRST) or element + m > load64(call, END):
         call_at(provide, (element, m, reach, call))
     return element - load64(call, FIRST)
@@ -129,8 +132,8 @@ def _widened(times: int) -> Any:
             byte = builder.lshr(at, ir.Constant(I64, 3))
             shift = builder.and_(at, ir.Constant(I64, 7))
             word = builder.lshr(load(builder, builder.gep(bits, [byte]), 0, I64, 0).value, shift)
-            few = Lanes(builder, builder.trunc(word, ir.IntType(HALVES))).bitcast(BIT)
-            ty = ir.VectorType(ir.IntType(times), HALVES)
+            few = Lanes(builder, builder.trunc(word, ir.IntType(DRAWS))).bitcast(BIT)
+            ty = ir.VectorType(ir.IntType(times), DRAWS)
             store(Lanes(builder, builder.sext(few.value, ty)), target, 0)
             return context.get_dummy_value()
 
@@ -146,7 +149,7 @@ def repeat_bits() -> Any:
     Up to 16 vectors are written past the end.
     """
     by_8, by_16, by_32, by_64 = (_widened(times) for times in (8, 16, 32, 64))
-    vector, widths = np.uint64(HALVES), tuple([np.uint64(k) for k in (8, 16, 32, 64)])
+    vector, widths = np.uint64(DRAWS), tuple([np.uint64(k) for k in (8, 16, 32, 64)])
     eight, sixteen, thirty_two, sixty_four = widths
 
     def repeat(target: Any, bits: Any, at: Any, n: Any, times: Any) -> None:

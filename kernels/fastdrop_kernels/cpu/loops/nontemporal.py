@@ -41,7 +41,17 @@ from ..codegen.intrinsics import (
 from ..codegen.target import VECTOR_BYTES
 from ..codegen.vectors import BIT, I16, I32, I64, Lanes, align_lanes, load, make_nontemporal, store
 from ..elements.operations import Operation
-from ..elements.sampler import GROUP, HALVES, POINTER, ROUNDS, U64, Between, Law, group_at, settler
+from ..elements.sampler import (
+    DRAWS,
+    GROUP,
+    POINTER,
+    ROUNDS,
+    U64,
+    Between,
+    Sampler,
+    group_at,
+    tie_resolver,
+)
 from .apply import AHEAD_BYTES, LINE_BYTES, apply_vector, sizes, spread
 from .call_descriptor import loaded
 
@@ -62,7 +72,7 @@ def _aligned_groups(operation: Operation) -> Any:
     """
     in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
     lines = range(0, in_bytes, LINE_BYTES)
-    vectors, bit_bytes = range(GROUP // HALVES), HALVES // 8
+    vectors, bit_bytes = range(GROUP // DRAWS), DRAWS // 8
 
     @intrinsic
     def aligned_groups(
@@ -71,9 +81,9 @@ def _aligned_groups(operation: Operation) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, shift, block, count, call = args
             state = loaded(builder, call)
-            law = Law(builder, state.seed, state.stream, state.threshold)
+            sampler = Sampler(builder, state.seed, state.stream, state.threshold)
             parameters = operation.parameters(builder, state.value)
-            begin = Lanes(builder, builder.sub(ir.Constant(I64, HALVES), shift)).convert(I16)
+            begin = Lanes(builder, builder.sub(ir.Constant(I64, DRAWS), shift)).convert(I16)
             # The last draws of a group, and the keep bits of what is written while the next one is
             # drawn. LLVM holds both in registers, but for three or so, which it spills.
             last = scratch_in(builder, VECTOR_BYTES)
@@ -84,12 +94,12 @@ def _aligned_groups(operation: Operation) -> Any:
 
             def draw(number: Any, between: Between) -> None:
                 distance = builder.mul(number, ir.Constant(I64, GROUP // 8))
-                group = law.group(group_at(builder, builder.add(block, distance)), between)
-                before = load(builder, last, 0, I16, HALVES)
-                for k, halves in enumerate(group):
-                    kept = align_lanes(before, halves, begin) >= law.bound
+                group = sampler.group(group_at(builder, builder.add(block, distance)), between)
+                before = load(builder, last, 0, I16, DRAWS)
+                for k, draws in enumerate(group):
+                    kept = align_lanes(before, draws, begin) >= sampler.bound
                     store(kept.as_integer(), bits, k * bit_bytes)
-                    before = halves
+                    before = draws
                 store(before, last, 0)
 
             def write(number: Any, vectors: Iterable[int]) -> None:
@@ -97,7 +107,7 @@ def _aligned_groups(operation: Operation) -> Any:
                 first = len(builder.block.instructions)
                 for k in vectors:
                     kept = load(builder, bits, k * bit_bytes, I32, 0).bitcast(BIT)
-                    apply_vector(operation, kept, source, target, k, HALVES, parameters)
+                    apply_vector(operation, kept, source, target, k, DRAWS, parameters)
                 make_nontemporal(builder, first)
 
             with cgutils.for_range(builder, ir.Constant(I64, 2)) as loop:
@@ -122,17 +132,17 @@ def _aligned_groups(operation: Operation) -> Any:
     return aligned_groups
 
 
-def nontemporal_span(operation: Operation, far: Any) -> Any:
-    """Routine of `span.span_loop`, given the one for large arrays with ordinary stores.
+def nontemporal_loop(operation: Operation, far: Any) -> Any:
+    """Routine of `contiguous.contiguous_loop`, given the one with prefetches and ordinary stores.
 
     That one writes what is before and behind the whole lines. Lines of y and groups begin at
     different elements, but always as far apart, as a group's output is a whole number of lines.
     """
     aligned_groups = _aligned_groups(operation)
-    settler()  # known by its symbol
+    tie_resolver()  # known by its symbol
     in_size, out_size = sizes(operation)
 
-    def span(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
+    def run_contiguous(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
         wide_vectors()
         first = (_ZERO - index) % _GROUP
         begin = address_of(y) + first * out_size
@@ -149,4 +159,4 @@ def nontemporal_span(operation: Operation, far: Any) -> Any:
             far(source, target, n - done, index + done, call)
 
     signature = types.void(POINTER, POINTER, U64, U64, POINTER)
-    return routine(f"{operation.name}-span-nontemporal", span, signature)
+    return routine(f"{operation.name}-span-nontemporal", run_contiguous, signature)

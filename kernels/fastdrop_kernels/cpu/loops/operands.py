@@ -23,16 +23,16 @@ from ..codegen.intrinsics import (
     pointer_at,
     scratch,
 )
-from ..elements.sampler import GROUP, HALVES, POINTER, U64, is_degenerate, load64, store64
+from ..elements.sampler import DRAWS, GROUP, POINTER, U64, is_degenerate, load64, store64
 from .call_descriptor import BUFFER, ONCE, REACH, THRESHOLD, VALUE
 from .copy import gather
 from .loop_nest import length_of, step_of
 from .mask_buffer import append, bits_at, close_step, ensure, repeat_bits, repeat_row, room
 from .tiles import (
-    ALIKE,
+    ALL_OR_NONE,
+    DECISION_SIZE,
     GATHERS,
     MOST,
-    NOISE_SIZE,
     OUT_SIZE,
     PROVIDE,
     ROW,
@@ -55,7 +55,7 @@ _ALL_ONES, _ENDLESS = np.uint64(2**64 - 1), np.uint64(1 << 62)
 # gathered.
 _JOINED, _ASSEMBLED, _ALIKE, _GATHERED = (np.uint64(n) for n in (512, 128, 64, 48))
 # Bytes of a tile's bits or noise. Repeated bits are written in whole vectors, 64 bits each.
-_NOISE_BYTES = TILE_BYTES + 8 * HALVES + 64
+_DECISION_BYTES = TILE_BYTES + 8 * DRAWS + 64
 # What `_assembler` is told of rows: the mask index of the first, elements of each, the index step
 # inside, how many rows make a block, and the index steps from row to row and from block to block.
 _ROWS_FIRST, _ROWS_N, _ROWS_STEP, _ROWS_RUNS, _ROWS_APART, _BLOCKS_APART = (
@@ -73,16 +73,19 @@ def _set_bits(bits: Any, n: Any, kept: Any) -> None:
 
 @functools.cache
 def _assembler() -> Any:
-    """Routine ``(bits, rows, r, many, reach, call, program)``.
+    """Routine ``(bits, rows, r, many, reach, call, dispatch_table)``.
 
     It writes the bits, or the noise, of `many` rows from the r-th on in the order of memory.
     """
     fill, repeat_each, repeat = gather(4), repeat_bits(), repeat_row()
 
     def assemble(
-        bits: Any, rows: Any, r: Any, many: Any, reach: Any, call: Any, program: Any
+        bits: Any, rows: Any, r: Any, many: Any, reach: Any, call: Any, dispatch_table: Any
     ) -> None:
-        provide, noise_size = load64(program, PROVIDE), load64(program, NOISE_SIZE)
+        provide, decision_size = (
+            load64(dispatch_table, PROVIDE),
+            load64(dispatch_table, DECISION_SIZE),
+        )
         buffer = pointer_at(load64(call, BUFFER))
         n, step, runs = load64(rows, _ROWS_N), load64(rows, _ROWS_STEP), load64(rows, _ROWS_RUNS)
         row_step, block_step = load64(rows, _ROWS_APART), load64(rows, _BLOCKS_APART)
@@ -92,7 +95,7 @@ def _assembler() -> Any:
             step == _SHARED
             and row_step == _ONE
             and (j + many <= runs or block_step == runs)
-            and not noise_size
+            and not decision_size
         ):
             repeat_each(bits, buffer, ensure(provide, element, many, reach, call), many, n)
             return
@@ -100,10 +103,13 @@ def _assembler() -> Any:
         while t < many:
             times = min(runs - j, many - t) if row_step == _ZERO else _ONE
             at = ensure(provide, element, n if step else _ONE, reach, call)
-            if noise_size:
+            if decision_size:
                 for _ in range(times):
-                    to, of = advance(bits, behind * noise_size), advance(buffer, at * noise_size)
-                    fill(to, of, step * noise_size, n)
+                    to, of = (
+                        advance(bits, behind * decision_size),
+                        advance(buffer, at * decision_size),
+                    )
+                    fill(to, of, step * decision_size, n)
                     behind += n
             elif step:
                 behind = repeat(bits, behind, buffer, at, n, times)
@@ -121,7 +127,7 @@ def _assembler() -> Any:
 
 @functools.cache
 def tiles_loop(inputs: int) -> Any:
-    """Routine ``(at, axes, call, program)``.
+    """Routine ``(at, axes, call, dispatch_table)``.
 
     `at` says where the first element is: the addresses of the inputs, of y, and the mask index. The
     three axes are rows of a table of such steps, at `axes`. The buffer of the call state is that of
@@ -133,30 +139,30 @@ def tiles_loop(inputs: int) -> Any:
     places, alone = offsets([TILE_BYTES] * (inputs + 1)), inputs == 1
     made_place = places[inputs]
     sides_scratch, buffers_scratch = scratch(16 * inputs), scratch(int(places[-1]))
-    noise_scratch = scratch(_NOISE_BYTES)
+    decision_scratch = scratch(_DECISION_BYTES)
     kept_rows = np.uint64(room(False)), np.uint64(room(True))
 
     @device
     def goes_on(outer: Any, inner: Any, column: Any) -> Any:
         return step_of(outer, column) == length_of(inner) * step_of(inner, column)
 
-    def tiles(at: Any, axes: Any, call: Any, program: Any) -> None:
+    def tiles(at: Any, axes: Any, call: Any, dispatch_table: Any) -> None:
         outer, middle = axes, advance(axes, axis_bytes)
         inner = advance(middle, axis_bytes)
-        sides, buffers, bits = sides_scratch(), buffers_scratch(), noise_scratch()
+        sides, buffers, bits = sides_scratch(), buffers_scratch(), decision_scratch()
         shape = _rows_scratch()
         made, buffer = advance(buffers, made_place), pointer_at(load64(call, BUFFER))
-        row, alike = load64(program, ROW), load64(program, ALIKE)
-        provide, apply = load64(program, PROVIDE), load64(program, TILE)
-        noise_size, most = load64(program, NOISE_SIZE), load64(program, MOST)
-        size, out_size = load64(program, SIZES), load64(program, OUT_SIZE)
+        row, all_or_none = load64(dispatch_table, ROW), load64(dispatch_table, ALL_OR_NONE)
+        provide, apply = load64(dispatch_table, PROVIDE), load64(dispatch_table, TILE)
+        decision_size, most = load64(dispatch_table, DECISION_SIZE), load64(dispatch_table, MOST)
+        size, out_size = load64(dispatch_table, SIZES), load64(dispatch_table, OUT_SIZE)
         value, threshold = pointer_at(load64(call, VALUE)), load64(call, THRESHOLD)
         n, runs, blocks = length_of(inner), length_of(middle), length_of(outer)
         step, row_step = step_of(inner, index_column), step_of(middle, index_column)
         block_step = step_of(outer, index_column)
         # An axis of one element may have any steps.
         out_step = step_of(inner, out_column) if n > _ONE else out_size
-        certain, kept = noise_size == _ZERO and is_degenerate(threshold), U64(threshold == _ZERO)
+        certain, kept = decision_size == _ZERO and is_degenerate(threshold), U64(threshold == _ZERO)
         if certain:
             step, row_step, block_step = _SHARED, _SHARED, _SHARED
 
@@ -182,11 +188,13 @@ def tiles_loop(inputs: int) -> Any:
         direct = direct and (follows or not joined)
         part = n
         if step == _CONSECUTIVE and not once and not joined:
-            part = min(n, kept_rows[1] if noise_size else kept_rows[0])
+            part = min(n, kept_rows[1] if decision_size else kept_rows[0])
         # How many mask indices are between rows whose bits are drawn together, if not 0.
         close = _ZERO
         if step == _CONSECUTIVE:
-            close = close_step(n, row_step if row_step else block_step, load64(program, SHORT))
+            close = close_step(
+                n, row_step if row_step else block_step, load64(dispatch_table, SHORT)
+            )
             aligned = (n | row_step | load64(at, _EIGHT * index_column)) % _GROUP == _ZERO
             if (direct and aligned) or not (row_step or every_block):
                 close = _ZERO
@@ -207,7 +215,7 @@ def tiles_loop(inputs: int) -> Any:
             first_index = load64(at, _EIGHT * index_column) + block * block_step
             first_y = load64(at, _EIGHT * out_column) + block * step_of(outer, out_column)
             store64(shape, _ROWS_FIRST, first_index)
-            if in_place and not joined and (direct or (step == _SHARED and alike != _ZERO)):
+            if in_place and not joined and (direct or (step == _SHARED and all_or_none != _ZERO)):
                 # Whole rows, where they lie.
                 x = pointer_at(load64(at, _ZERO) + block * step_of(outer, _ZERO))
                 y, element = pointer_at(first_y), first_index
@@ -218,7 +226,7 @@ def tiles_loop(inputs: int) -> Any:
                     else:
                         its = ensure(provide, element, _ONE, (rows - r) * row_step, call)
                         one = bits_at(buffer, its, _ONE)
-                        call_at(alike, (x, y, one, n, value))
+                        call_at(all_or_none, (x, y, one, n, value))
                     x = advance(x, step_of(middle, _ZERO))
                     y = advance(y, step_of(middle, out_column))
                     element += row_step
@@ -245,40 +253,44 @@ def tiles_loop(inputs: int) -> Any:
                             if direct and not reach:
                                 m -= (element + m) % _GROUP
 
-                        # Decisions, in the order of memory: from the element `place` of `noise` on.
-                        noise, place, one = bits, _ZERO, kept
+                        # Decisions in memory order, from the element `place` on.
+                        decision, place, one = bits, _ZERO, kept
                         if direct or certain:
                             pass
                         elif joined and not follows:
                             if not same_rows or r == _ZERO:
                                 ahead = reach if step else (rows - r) * row_step
-                                assemble(bits, shape, r, its_rows, ahead, call, program)
+                                assemble(bits, shape, r, its_rows, ahead, call, dispatch_table)
                         elif step == _CONSECUTIVE:
-                            noise, place = buffer, ensure(provide, element, m, reach, call)
+                            decision, place = buffer, ensure(provide, element, m, reach, call)
                         elif step == _SHARED:
                             its = ensure(provide, element, _ONE, (rows - r) * row_step, call)
-                            if noise_size:
-                                fill(bits, advance(buffer, its * noise_size), _ZERO, m)
+                            if decision_size:
+                                fill(bits, advance(buffer, its * decision_size), _ZERO, m)
                             else:
                                 one = bits_at(buffer, its, _ONE)
-                                if not alike:
+                                if not all_or_none:
                                     _set_bits(bits, m, one)
                         else:
                             held = _ZERO
                             for t in range(m):
                                 its = ensure(provide, element + t * step, _ONE, _ZERO, call)
-                                if noise_size:
-                                    of = advance(buffer, its * noise_size)
-                                    fill(advance(bits, t * noise_size), of, _ZERO, _ONE)
+                                if decision_size:
+                                    of = advance(buffer, its * decision_size)
+                                    fill(advance(bits, t * decision_size), of, _ZERO, _ONE)
                                 else:
                                     held = append(bits, t, held, bits_at(buffer, its, _ONE), _ONE)
-                        of_one = alike != _ZERO and step == _SHARED and not (joined and not follows)
+                        of_one = (
+                            all_or_none != _ZERO
+                            and step == _SHARED
+                            and not (joined and not follows)
+                        )
 
                         # Inputs: where they lie, or gathered.
                         for k in range(count):
                             column, words = k, _TWO_WORDS * k
-                            its_size = load64(program, SIZES + words)
-                            its_gather = load64(program, GATHERS + words)
+                            its_size = load64(dispatch_table, SIZES + words)
+                            its_gather = load64(dispatch_table, GATHERS + words)
                             in_step = step_of(inner, column) if n > _ONE else its_size
                             row_apart = step_of(middle, column)
                             apart, into = step_of(outer, column), advance(buffers, places[k])
@@ -317,14 +329,14 @@ def tiles_loop(inputs: int) -> Any:
                         y = pointer_at(y_base + b * y_apart + j * row_out)
                         target = y if out_near else made
                         if of_one:
-                            call_at(alike, (x, target, one, m, value))
+                            call_at(all_or_none, (x, target, one, m, value))
                         elif direct:
                             store64(call, REACH, reach)
                             call_at(row, (x, target, m, element, call))
                         else:
-                            call_at(apply, (sides, target, noise, place, m, value))
+                            call_at(apply, (sides, target, decision, place, m, value))
                         if not out_near:
-                            its_scatter = load64(program, SCATTER)
+                            its_scatter = load64(dispatch_table, SCATTER)
                             if near:
                                 call_at(its_scatter, (y, out_step, made, m))
                             else:

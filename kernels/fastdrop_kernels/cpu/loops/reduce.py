@@ -13,13 +13,13 @@ from numba.core import cgutils
 from ..codegen.compiler import routine
 from ..codegen.intrinsics import advance, intrinsic, scratch, wide_vectors
 from ..codegen.vectors import DOUBLE, I64, Lanes, load, store
-from ..elements.sampler import HALVES, POINTER, U64, store64
+from ..elements.sampler import DRAWS, POINTER, U64, store64
 from ..elements.storage import Storage
 
 # What is added to one sum goes in so many lanes on every processor: another number would give
 # another sum. What is added to neighbouring sums may go in vectors of any length.
 _LANES = 16
-_NEIGHBOURS = HALVES // 2
+_NEIGHBOURS = DRAWS // 2
 _MANY, _NEXT = np.uint64(_LANES), np.uint64(_NEIGHBOURS)
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _lanes_scratch = scratch(8 * _LANES)

@@ -15,7 +15,7 @@ from numba import types
 from ... import contract
 from ...shielded import shielded
 from ..codegen.compiler import device, kernel
-from ..codegen.fp_environment import round_as_before, round_by_default
+from ..codegen.fp_environment import restore_fp_env, set_default_fp_env
 from ..codegen.intrinsics import (
     address_of,
     advance,
@@ -35,11 +35,11 @@ from .call_descriptor import (
     call_state,
     counter_in,
     counter_scratch,
+    set_coefficients,
     set_key,
-    set_law,
     take_chunk,
 )
-from .contiguous import NEAR
+from .contiguous import CACHED
 from .loop_nest import Kernel
 from .mask_buffer import buffer_scratch, close_step
 from .softmax_rows import VECTOR, exponentials, number_type, softmax_gradient
@@ -121,7 +121,7 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
     storage = kind.storage
     number = number_type(storage)
     load_number, store_number = loader(number), storer(number)
-    powers, row = exponentials(kind.name, storage), row_loop(out, NEAR)
+    powers, row = exponentials(kind.name, storage), row_loop(out, CACHED)
     x_word, y_word = _STEPS[0], _STEPS[1]
 
     def run(
@@ -134,7 +134,7 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
         counter_slot: Any,
         chunk: Any,
     ) -> None:
-        rounding = round_by_default()
+        rounding = set_default_fp_env()
         descriptor, call, factor = pointer_at(descriptor_at), call_state(), _factor_scratch()
         _set_rows(call, buffer_scratch(), seed, stream)
         x, y, e = pointer_in(x_slot), pointer_in(y_slot), pointer_in(e_slot)
@@ -145,7 +145,7 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
         threshold = load64(descriptor, _THRESHOLD)
         scale = types.float64(load_number(pointer_in(load64(descriptor, _SCALE)), _ZERO))
         store_number(factor, _ZERO, number(scale))
-        set_law(call, threshold, address_of(factor))
+        set_coefficients(call, threshold, address_of(factor))
         together = _row_step(n, step)
         start = take_chunk(counter, chunk)
         while start < rows:
@@ -158,7 +158,7 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
                 store64(call, REACH, together * (stop - r))
                 row(e, advance(y, r * y_step), n, first + r * step, call)
             start = take_chunk(counter, chunk)
-        round_as_before(rounding)
+        restore_fp_env(rounding)
 
     return kernel(f"softmax-{kind.name}-{out.name}", run, types.void(*[U64] * 8))
 
@@ -174,7 +174,7 @@ def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
     """
     storage = kind.storage
     size = np.uint64(computed_in(storage).itemsize)
-    powers, row = exponentials(kind.name, storage), row_loop(into, NEAR)
+    powers, row = exponentials(kind.name, storage), row_loop(into, CACHED)
     gradient = softmax_gradient(kind.name, storage)
     x_word, dy_word, y_word = _STEPS
 
@@ -187,7 +187,7 @@ def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
         counter_slot: Any,
         chunk: Any,
     ) -> None:
-        rounding = round_by_default()
+        rounding = set_default_fp_env()
         descriptor, call, arrays = pointer_at(descriptor_at), call_state(), pointer_in(arrays_slot)
         _set_rows(call, buffer_scratch(), seed, stream)
         x, dy = pointer_in(load64(arrays, _ZERO)), pointer_in(load64(arrays, _EIGHT))
@@ -197,7 +197,7 @@ def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
         first, step = load64(descriptor, _INDEX), load64(descriptor, _INDEX_STEP)
         x_step, dy_step = load64(descriptor, x_word), load64(descriptor, dy_word)
         y_step, scale = load64(descriptor, y_word), pointer_in(load64(descriptor, _SCALE))
-        set_law(call, load64(descriptor, _THRESHOLD), address_of(scale))
+        set_coefficients(call, load64(descriptor, _THRESHOLD), address_of(scale))
         vector = np.uint64(VECTOR)
         g = advance(e, (n + vector - _ONE) // vector * vector * size)
         together = _row_step(n, step)
@@ -210,6 +210,6 @@ def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
                 total = powers(advance(x, r * x_step), e, n)
                 gradient(e, g, advance(y, r * y_step), n, total)
             start = take_chunk(counter, chunk)
-        round_as_before(rounding)
+        restore_fp_env(rounding)
 
     return kernel(f"softmax-{kind.name}-{into.name}-backward", run, types.void(*[U64] * 7))

@@ -31,12 +31,12 @@ from ..codegen.intrinsics import (
 )
 from ..codegen.vectors import BIT, DOUBLE, FLOAT, I64, Lanes, load, select, store
 from ..elements.math import exp_flushed
-from ..elements.sampler import HALVES, POINTER, U64
+from ..elements.sampler import DRAWS, POINTER, U64
 from ..elements.storage import FLOAT64, Storage, computed_in
 
 # Every machine adds element k to lane k % LANES; another number would give other sums.
 LANES = 32
-VECTOR = HALVES  # elements that are computed at once: a group of lanes
+VECTOR = DRAWS  # elements that are computed at once: a group of lanes
 _GROUPS = LANES // VECTOR
 _LANES, _VECTOR = np.uint64(LANES), np.uint64(VECTOR)
 _ZERO, _ONE = np.uint64(0), np.uint64(1)

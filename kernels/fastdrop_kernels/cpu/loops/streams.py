@@ -32,7 +32,7 @@ from ..codegen.intrinsics import (
 )
 from ..codegen.vectors import BIT, DOUBLE, FLOAT, I8, I64, load
 from ..elements.operations import Operation
-from ..elements.sampler import GROUP, HALVES, POINTER, U64, first_half, load64, second_half, store64
+from ..elements.sampler import DRAWS, GROUP, POINTER, U64, high_half, load64, low_half, store64
 from ..elements.storage import BITS, Storage
 from ..elements.threshold_streams import (
     CAPACITY,
@@ -56,12 +56,12 @@ from .call_descriptor import (
     P,
     loaded,
 )
-from .contiguous import NEAR, span_loop
+from .contiguous import CACHED, contiguous_loop
 from .copy import gather, scatter
 from .loop_nest import INNER, length_of, step_of
-from .tiles import alike_loop
+from .tiles import all_or_none_loop
 
-COUNT = HALVES  # elements of a stream that are made at once: a vector of upper halves
+COUNT = DRAWS  # elements of a stream that are made at once: a vector of upper halves
 TILE = 512  # of those that are used once and then made anew: 7 KiB, in the first-level cache
 # Columns of the table of axes: the steps through p, x and y, and through the mask.
 P_STEP, X, Y, INDEX = (np.uint64(c) for c in range(4))
@@ -69,7 +69,7 @@ COLUMNS = 4
 AXIS_BYTES = np.uint64(8 * (COLUMNS + 1))
 
 _COUNT, _TILE, _GROUP, _CAPACITY = (np.uint64(n) for n in (COUNT, TILE, GROUP, CAPACITY))
-_VECTOR, _ALL = np.uint64(HALVES), np.uint64(1 << 62)
+_VECTOR, _ALL = np.uint64(DRAWS), np.uint64(1 << 62)
 _ZERO, _ONE, _FOUR = (np.uint64(n) for n in (0, 1, 4))
 _HALF_BITS, _HALF = np.uint64(16), np.uint64(0xFFFF)
 _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
@@ -181,10 +181,10 @@ def _decider() -> Any:
         seed, stream = load64(call, SEED), load64(call, STREAM)
         threshold = load64(pointer_at(load64(call, STREAMS)), THRESHOLDS)
         upper = min(threshold >> _HALF_BITS, _HALF)
-        first = first_half(seed, stream, index)
+        first = high_half(seed, stream, index)
         if first != upper:
             return U64(first > upper)
-        return U64(second_half(seed, stream, index) >= threshold - (upper << _HALF_BITS))
+        return U64(low_half(seed, stream, index) >= threshold - (upper << _HALF_BITS))
 
     return routine("is-kept", is_kept, U64(POINTER, U64))
 
@@ -225,21 +225,21 @@ def _tile_writer(itemsize: int, near: bool) -> Any:
 
 
 @functools.cache
-def stream_rows(operation: Operation, way: str) -> Any:
+def stream_rows(operation: Operation, access: str) -> Any:
     """Inner loop (see `loop_nest.INNER`) over two axes of a table with a column for p.
 
     The call state says where p of the first element is.
     """
-    span, fill = span_loop(operation, way, True), _filler(operation.factor)
+    run_contiguous, fill = contiguous_loop(operation, access, True), _filler(operation.factor)
     reads = operation.source.bits > 0
     writes = operation.target is not BITS  # which are always contiguous
     itemsizes = operation.source.itemsize, operation.target.itemsize
     in_pitch, out_pitch = (np.uint64(_TILE_WIDTH * size) for size in itemsizes)
     gathered: Any = gather(itemsizes[0]) if reads else None
-    scattered: Any = scatter(itemsizes[1], way == NEAR) if writes else None
+    scattered: Any = scatter(itemsizes[1], access == CACHED) if writes else None
     copy_in: Any = _tile_reader(itemsizes[0]) if reads else None
-    copy_out: Any = _tile_writer(itemsizes[1], way == NEAR) if writes else None
-    alike, is_kept = alike_loop(operation), _decider()
+    copy_out: Any = _tile_writer(itemsizes[1], access == CACHED) if writes else None
+    all_or_none, is_kept = all_or_none_loop(operation), _decider()
     in_size, out_size = sizes(operation)
     has_factor = operation.factor is not None
     memory = scratch(STREAM_BYTES)
@@ -278,7 +278,7 @@ def stream_rows(operation: Operation, way: str) -> Any:
             for t in range(_ZERO, period + _GROUP, n):
                 fill(call, t, p, p_step, min(n, period + _GROUP - t))
             store64(call, PERIOD, period)
-            span(x, y, rows * n, index, call)
+            run_contiguous(x, y, rows * n, index, call)
             return
         if joined:
             total, done = rows * n, _ZERO
@@ -291,7 +291,9 @@ def stream_rows(operation: Operation, way: str) -> Any:
                     t += length
                     r, column = r + _ONE, _ZERO
                 store64(call, PLACE, _ZERO)
-                span(advance(x, done * in_size), advance(y, done * out_size), m, index + done, call)
+                run_contiguous(
+                    advance(x, done * in_size), advance(y, done * out_size), m, index + done, call
+                )
                 done += m
             return
         made_of = _VECTOR
@@ -322,7 +324,9 @@ def stream_rows(operation: Operation, way: str) -> Any:
                         element = index + (top + r) * row + begin
                         store64(call, PLACE, _ZERO)
                         from_row, to_row = r * source_row, r * target_row
-                        span(advance(source, from_row), advance(target, to_row), m, element, call)
+                        run_contiguous(
+                            advance(source, from_row), advance(target, to_row), m, element, call
+                        )
                     if writes:
                         if y_step != out_size:
                             copy_out(b, y_row, y_step, made, height, m)
@@ -357,11 +361,11 @@ def stream_rows(operation: Operation, way: str) -> Any:
                     if y_step != out_size and m > _ONE:
                         target = made
                 if step == _SHARED:
-                    alike(source, target, kept, m, value)
+                    all_or_none(source, target, kept, m, value)
                 else:
-                    span(source, target, m, element, call)
+                    run_contiguous(source, target, m, element, call)
                 if writes:
                     if y_step != out_size and m > _ONE:
                         scattered(b, y_step, made, m)
 
-    return routine(f"{operation.name}-{way}-stream-rows", rows, INNER)
+    return routine(f"{operation.name}-{access}-stream-rows", rows, INNER)

@@ -3,7 +3,7 @@
 The mask is contiguous along one of the two. A tile of the array goes through a buffer in the
 first-level cache: between the buffer and the side that is contiguous as the mask is runs the
 contiguous loop, and between the buffer and the other side blocks are transposed in registers.
-`kernels` calls `tiled_loop`, which calls `contiguous.span_loop`.
+`kernels` calls `tiled_loop`, which calls `contiguous.contiguous_loop`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..codegen.vectors import I8, I16, I32, I64, Lanes, load, store
 from ..elements.operations import Operation
 from ..elements.sampler import POINTER, U64
 from .apply import LINE_BYTES
-from .contiguous import NEAR, NEAR_BYTES, span_loop
+from .contiguous import CACHED, CACHED_BYTES, contiguous_loop
 from .copy import gather, scatter
 from .loop_nest import AXIS_BYTES, INDEX, INNER, X, Y, length_of, step_of
 
@@ -36,7 +36,7 @@ _BUFFER_BYTES = 256 * LINE_BYTES
 # vain. 256 x 256 float64 out of a buffer: 0.70 of the rate of C order one by one, and 0.27 as one,
 # because all the strips of a tile then follow each other (Zen 5, AVX2, 2026-11).
 _JOINED = np.uint64(128)
-_NEAR_BYTES = np.uint64(NEAR_BYTES)
+_CACHED_BYTES = np.uint64(CACHED_BYTES)
 _ZERO, _ONE, _LINE = (np.uint64(n) for n in (0, 1, LINE_BYTES))
 
 
@@ -182,7 +182,7 @@ def tiled_loop(operation: Operation) -> Any:
     those of the one before on their way out. So lines that were asked for have time to come.
     """
     size = operation.target.itemsize
-    span, strips = span_loop(operation, NEAR), _strips_loop(size)
+    run_contiguous, strips = contiguous_loop(operation, CACHED), _strips_loop(size)
     load_row, store_column = gather(size), scatter(size, False)
     itemsize, line, lanes = (np.uint64(n) for n in (size, LINE_BYTES // size, _lanes_of(size)))
     two_buffers = scratch(2 * _BUFFER_BYTES)
@@ -199,9 +199,9 @@ def tiled_loop(operation: Operation) -> Any:
                 b = advance(y, row * step_of(inside, Y) + c * y_column)
                 if y_column == itemsize:
                     load_row(buffer, a, x_column, n)
-                    span(buffer, b, n, first + c, call)
+                    run_contiguous(buffer, b, n, first + c, call)
                 else:
-                    span(a, buffer, n, first + c, call)
+                    run_contiguous(a, buffer, n, first + c, call)
                     store_column(b, y_column, buffer, n)
 
     def tiled(x: Any, y: Any, axis: Any, index: Any, call: Any) -> None:
@@ -222,7 +222,7 @@ def tiled_loop(operation: Operation) -> Any:
         if rows > line and step % _LINE == _ZERO and address_of(strided) % _LINE:
             head = (_LINE - address_of(strided) % _LINE) // itemsize
         joined = columns <= _JOINED and row_step == columns and row_bytes == columns * itemsize
-        asks = rows * columns * itemsize > _NEAR_BYTES
+        asks = rows * columns * itemsize > _CACHED_BYTES
         last, end = rows - line, _ZERO
         while end < columns:
             # The last tile begins earlier where it would be less than a strip, and so does the last
@@ -260,9 +260,9 @@ def tiled_loop(operation: Operation) -> Any:
                         for j in range(done * lanes, upto * lanes):
                             _ask(advance(beside, j * step))
                     if not joined:
-                        span(of, to, width, first + k * row_step, call)
+                        run_contiguous(of, to, width, first + k * row_step, call)
                     elif not k:
-                        span(of, to, width * line, first, call)
+                        run_contiguous(of, to, width * line, first, call)
                     strips(beside, step, other, width, done, upto, gathers)
                 before = at
             if not gathers:

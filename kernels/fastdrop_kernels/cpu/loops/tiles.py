@@ -1,9 +1,9 @@
 """What loops call of an operation: routines over contiguous elements, found by their addresses.
 
-`tile_loop` applies an operation to elements whose keep bits are in memory, `alike_loop` to elements
-that share one decision, and `row_loop` to a row whose mask indices are consecutive. A *program* is
-a table of their addresses and of sizes. So the loops in `operands`, which call them, are compiled
-once for all operations.
+`tile_loop` applies an operation to elements whose keep bits are in memory, `all_or_none_loop` to
+elements that share one decision, and `row_loop` to a row whose mask indices are consecutive. A
+*dispatch table* has their addresses, and sizes. So the loops in `operands`, which call them, are
+compiled once for all operations.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from ..codegen.intrinsics import (
 )
 from ..codegen.target import MASKS
 from ..codegen.vectors import BIT, I16, I32, I64, Lanes, iota, load
-from ..elements.operations import Operation, buffered_for
-from ..elements.sampler import HALVES, POINTER, U64, is_degenerate, load64, store64
+from ..elements.operations import Operation, buffer_draw
+from ..elements.sampler import DRAWS, POINTER, U64, is_degenerate, load64, store64
 from ..elements.storage import BITS
 from .apply import apply_vector, ask_ahead, bit_copier, sizes, write_bits
 from .call_descriptor import BUFFER, FIRST, REACH, THRESHOLD, VALUE
-from .contiguous import CONTIGUOUS, NEAR, span_loop
+from .contiguous import CACHED, CONTIGUOUS, contiguous_loop
 from .copy import gather, scatter
-from .mask_buffer import AHEAD, window
+from .mask_buffer import AHEAD, buffer_routine
 
-VECTOR = HALVES  # elements that are computed at once
+VECTOR = DRAWS  # elements that are computed at once
 _VECTOR, _SIDE = np.uint64(VECTOR), np.uint64(16)  # bytes of a side
 _ZERO, _ONE, _EIGHT, _WORD = (np.uint64(n) for n in (0, 1, 8, 64))
 
@@ -49,8 +49,8 @@ _ZERO, _ONE, _EIGHT, _WORD = (np.uint64(n) for n in (0, 1, 8, 64))
 # bytes of an element of y (1 where it is a bit) and what scatters them, the bytes of noise (0 where
 # it is a bit), elements of a tile, elements of a row up to which the bits of many rows are drawn at
 # once; and of each input the bytes of an element and what gathers them.
-ROW, ALIKE, TILE, PROVIDE, OUT_SIZE, SCATTER = (np.uint64(8 * k) for k in range(6))
-NOISE_SIZE, MOST, SHORT, SIZES = (np.uint64(8 * k) for k in range(6, 10))
+ROW, ALL_OR_NONE, TILE, PROVIDE, OUT_SIZE, SCATTER = (np.uint64(8 * k) for k in range(6))
+DECISION_SIZE, MOST, SHORT, SIZES = (np.uint64(8 * k) for k in range(6, 10))
 GATHERS = SIZES + _EIGHT
 TILE_BYTES = 4096  # of an input, or of the output
 # Of rows drawn one by one, 256 Ki float32 in a wider array have 0.30 of the rate of C order in rows
@@ -67,22 +67,22 @@ def put_side(sides: Any, k: Any, pointer: Any, step: Any) -> None:
 
 
 def _kept_in(
-    operation: Operation, builder: Any, noise: Any, at: Any, done: Any, count: int
+    operation: Operation, builder: Any, decision: Any, at: Any, done: Any, count: int
 ) -> Lanes:
     """Load what the mask buffer says of `count` elements, so many behind the element `at` of it.
 
     That is which are kept, or where the operation is exact, their noise. `done` is a multiple of
     `count`. Up to 8 bytes behind are read.
     """
-    if operation.exact:
+    if operation.needs_uniform:
         place = builder.mul(builder.add(at, done), ir.Constant(I64, 4))
-        return load(builder, builder.gep(noise, [place]), 0, I32, count)
+        return load(builder, builder.gep(decision, [place]), 0, I32, count)
     if count:  # whole bytes, and so one shift for all
-        begin = builder.gep(noise, [builder.lshr(at, ir.Constant(I64, 3))])
+        begin = builder.gep(decision, [builder.lshr(at, ir.Constant(I64, 3))])
         byte, bit = builder.lshr(done, ir.Constant(I64, 3)), at
     else:
         element = builder.add(at, done)
-        begin, byte, bit = noise, builder.lshr(element, ir.Constant(I64, 3)), element
+        begin, byte, bit = decision, builder.lshr(element, ir.Constant(I64, 3)), element
     word = load(builder, builder.gep(begin, [byte]), 0, I64, 0)
     bits = word >> Lanes(builder, builder.and_(bit, ir.Constant(I64, 7)))
     cut = Lanes(builder, builder.trunc(bits.value, ir.IntType(max(1, count))))
@@ -90,7 +90,7 @@ def _kept_in(
 
 
 def _elements(operation: Operation, count: int, partial: bool = False) -> Any:
-    """Intrinsic ``(sides, y, noise, at, n, value)``: n elements in vectors of `count` (0: single).
+    """Intrinsic ``(sides, y, decision, at, n, value)``: n elements, in vectors (0: one by one).
 
     Whole vectors, or less than one if `partial`. `at` is the first element in the mask buffer.
     """
@@ -99,10 +99,10 @@ def _elements(operation: Operation, count: int, partial: bool = False) -> Any:
 
     @intrinsic
     def elements(
-        typingctx: Any, sides: Any, y: Any, noise: Any, at: Any, n: Any, value: Any
+        typingctx: Any, sides: Any, y: Any, decision: Any, at: Any, n: Any, value: Any
     ) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            sides, y, noise, at, n, value = args
+            sides, y, decision, at, n, value = args
             numbers = builder.bitcast(sides, I64.as_pointer())
 
             def number(k: int) -> Any:
@@ -118,7 +118,7 @@ def _elements(operation: Operation, count: int, partial: bool = False) -> Any:
                 x, *others = (
                     builder.gep(pointer, [builder.mul(done, step)]) for pointer, step in inputs
                 )
-                kept = _kept_in(operation, builder, noise, at, done, count)
+                kept = _kept_in(operation, builder, decision, at, done, count)
                 operands = [
                     kind.load(builder, pointer, 0, count, where)
                     for kind, pointer in zip(operation.operands, others, strict=True)
@@ -149,7 +149,7 @@ def offsets(bytes_of: Sequence[int]) -> tuple[np.uint64, ...]:
 
 @functools.cache
 def tile_loop(operation: Operation) -> Any:
-    """Routine ``(sides, y, noise, at, n, value)`` over contiguous elements.
+    """Routine ``(sides, y, decision, at, n, value)`` over contiguous elements.
 
     `sides` are the pointers and steps of the inputs; steps are an element's bytes, or 0. Their keep
     bits, or noise, are those in memory from the element `at` on.
@@ -158,8 +158,8 @@ def tile_loop(operation: Operation) -> Any:
     if operation.target is BITS:
         copy_bits = bit_copier()
 
-        def copy(sides: Any, y: Any, noise: Any, at: Any, n: Any, value: Any) -> None:
-            copy_bits(y, noise, at, n)
+        def copy(sides: Any, y: Any, decision: Any, at: Any, n: Any, value: Any) -> None:
+            copy_bits(y, decision, at, n)
 
         return routine(f"{operation.name}-tile", copy, signature)
     many = _elements(operation, VECTOR)
@@ -169,17 +169,17 @@ def tile_loop(operation: Operation) -> Any:
         out_size, inputs = sizes(operation)[1], np.uint64(1 + len(operation.operands))
         rest_sides = scratch(sides_bytes)
 
-        def tile(sides: Any, y: Any, noise: Any, at: Any, n: Any, value: Any) -> None:
+        def tile(sides: Any, y: Any, decision: Any, at: Any, n: Any, value: Any) -> None:
             wide_vectors()
             left = n % _VECTOR
             whole = n - left
-            many(sides, y, noise, at, whole, value)
+            many(sides, y, decision, at, whole, value)
             if left:
                 last = rest_sides()
                 for k in range(inputs):
                     start, step = load64(sides, _SIDE * k), load64(sides, _SIDE * k + _EIGHT)
                     put_side(last, k, pointer_at(start + whole * step), step)
-                rest(last, advance(y, whole * out_size), noise, at + whole, left, value)
+                rest(last, advance(y, whole * out_size), decision, at + whole, left, value)
 
         return routine(f"{operation.name}-tile", tile, signature)
     return _copying_tile_loop(operation, many, signature)
@@ -196,11 +196,11 @@ def _copying_tile_loop(operation: Operation, many: Any, signature: Any) -> Any:
     last_sides, last_inputs = scratch(16 * len(kinds)), scratch(int(places[-1]))
     made_scratch = scratch(VECTOR * operation.target.itemsize)
 
-    def tile(sides: Any, y: Any, noise: Any, at: Any, n: Any, value: Any) -> None:
+    def tile(sides: Any, y: Any, decision: Any, at: Any, n: Any, value: Any) -> None:
         wide_vectors()
         left = n % _VECTOR
         whole = n - left
-        many(sides, y, noise, at, whole, value)
+        many(sides, y, decision, at, whole, value)
         if left:
             last, given, made = last_sides(), last_inputs(), made_scratch()
             for k in range(inputs):
@@ -211,18 +211,18 @@ def _copying_tile_loop(operation: Operation, many: Any, signature: Any) -> Any:
                     put_side(last, k, copied, step)
                 else:
                     put_side(last, k, pointer_at(start), step)
-            many(last, made, noise, at + whole, _VECTOR, value)
+            many(last, made, decision, at + whole, _VECTOR, value)
             copy_bytes(advance(y, whole * out_size), made, left * out_size)
 
     return routine(f"{operation.name}-tile", tile, signature)
 
 
-def _alike(operation: Operation, kept: bool, count: int, partial: bool = False) -> Any:
+def _all_or_none(operation: Operation, kept: bool, count: int, partial: bool = False) -> Any:
     """Intrinsic ``(x, y, n, value)``: n elements in vectors of `count`, all kept or all dropped."""
     each, (in_size, out_size) = max(1, count), map(int, sizes(operation))
 
     @intrinsic
-    def alike(typingctx: Any, x: Any, y: Any, n: Any, value: Any) -> Any:
+    def all_or_none(typingctx: Any, x: Any, y: Any, n: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, n, value = args
             all_kept = Lanes(builder, ir.Constant(BIT, int(kept)))
@@ -248,11 +248,11 @@ def _alike(operation: Operation, kept: bool, count: int, partial: bool = False) 
 
         return types.void(POINTER, POINTER, U64, POINTER), codegen
 
-    return alike
+    return all_or_none
 
 
 @functools.cache
-def alike_loop(operation: Operation) -> Any:
+def all_or_none_loop(operation: Operation) -> Any:
     """Routine ``(x, y, kept, n, value)``: contiguous elements that are all kept, or all dropped.
 
     Of dropped ones x is not read.
@@ -267,12 +267,15 @@ def alike_loop(operation: Operation) -> Any:
                     write_bits(advance(y, t), (_ZERO - _ONE) >> (_WORD - m), m)
 
         return routine("pack-alike", pack, signature)
-    keep, drop = _alike(operation, True, VECTOR), _alike(operation, False, VECTOR)
+    keep, drop = _all_or_none(operation, True, VECTOR), _all_or_none(operation, False, VECTOR)
     rest = (VECTOR, True) if MASKS else (0, False)
-    keep_rest, drop_rest = _alike(operation, True, *rest), _alike(operation, False, *rest)
+    keep_rest, drop_rest = (
+        _all_or_none(operation, True, *rest),
+        _all_or_none(operation, False, *rest),
+    )
     in_size, out_size = sizes(operation)
 
-    def alike(x: Any, y: Any, kept: Any, n: Any, value: Any) -> None:
+    def all_or_none(x: Any, y: Any, kept: Any, n: Any, value: Any) -> None:
         wide_vectors()
         left = n % _VECTOR
         whole = n - left
@@ -286,24 +289,24 @@ def alike_loop(operation: Operation) -> Any:
             if left:
                 drop_rest(source, target, left, value)
 
-    return routine(f"{operation.name}-alike", alike, signature)
+    return routine(f"{operation.name}-alike", all_or_none, signature)
 
 
 @functools.cache
-def row_loop(operation: Operation, way: str) -> Any:
+def row_loop(operation: Operation, access: str) -> Any:
     """Routine over contiguous elements of consecutive mask indices, see `contiguous.CONTIGUOUS`.
 
     If REACH of the call state is not 0, so many elements from the first on belong to rows that lie
     close in the mask, and their bits are drawn together: a row of 1,024 costs 5 groups of draws and
     two copies if drawn by itself. At a threshold that keeps all or drops all, nothing is drawn.
     """
-    span, provide, apply = (
-        span_loop(operation, way),
-        window(buffered_for(operation)),
+    run_contiguous, provide, apply = (
+        contiguous_loop(operation, access),
+        buffer_routine(buffer_draw(operation)),
         tile_loop(operation),
     )
-    decides, ahead = not operation.exact, AHEAD[operation.exact]
-    alike: Any = alike_loop(operation) if decides else None
+    decides, ahead = not operation.needs_uniform, AHEAD[operation.needs_uniform]
+    all_or_none: Any = all_or_none_loop(operation) if decides else None
     in_size, out_size = sizes(operation)
     sides_scratch = scratch(16)
 
@@ -312,21 +315,21 @@ def row_loop(operation: Operation, way: str) -> Any:
         threshold, reach = load64(call, THRESHOLD), load64(call, REACH)
         value = pointer_at(load64(call, VALUE))
         if decides and is_degenerate(threshold):
-            alike(x, y, U64(threshold == _ZERO), n, value)
+            all_or_none(x, y, U64(threshold == _ZERO), n, value)
             return
         if not reach:
-            span(x, y, n, index, call)
+            run_contiguous(x, y, n, index, call)
             return
         done = _ZERO
         while done < n:
             m = min(n - done, ahead)
             provide(index + done, m, reach - done, call)
             put_side(sides, _ZERO, advance(x, done * in_size), in_size)
-            at, noise = index + done - load64(call, FIRST), pointer_at(load64(call, BUFFER))
-            apply(sides, advance(y, done * out_size), noise, at, m, value)
+            at, decision = index + done - load64(call, FIRST), pointer_at(load64(call, BUFFER))
+            apply(sides, advance(y, done * out_size), decision, at, m, value)
             done += m
 
-    return routine(f"{operation.name}-{way}-row", row, CONTIGUOUS)
+    return routine(f"{operation.name}-{access}-row", row, CONTIGUOUS)
 
 
 def _address(found: Any) -> int:
@@ -336,21 +339,21 @@ def _address(found: Any) -> int:
 
 @functools.cache
 @shielded
-def program(operation: Operation, way: str) -> npt.NDArray[np.uint64]:
+def dispatch_table(operation: Operation, access: str) -> npt.NDArray[np.uint64]:
     """Return an operation's program; it lives for as long as the process does."""
     kinds = operation.source, *operation.operands
     alone, packed = not operation.operands, operation.target is BITS
-    noise_size = 4 if operation.exact else 0
+    decision_size = 4 if operation.needs_uniform else 0
     itemsizes = [kind.itemsize for kind in (*kinds, operation.target)]
     words = [
-        _address(row_loop(operation, way)) if alone else 0,
-        _address(alike_loop(operation)) if alone and not operation.exact else 0,
+        _address(row_loop(operation, access)) if alone else 0,
+        _address(all_or_none_loop(operation)) if alone and not operation.needs_uniform else 0,
         _address(tile_loop(operation)),
-        _address(window(buffered_for(operation))),
+        _address(buffer_routine(buffer_draw(operation))),
         1 if packed else operation.target.itemsize,
-        0 if packed else _address(scatter(operation.target.itemsize, way == NEAR)),
-        noise_size,
-        TILE_BYTES // max(1, noise_size, *itemsizes),
+        0 if packed else _address(scatter(operation.target.itemsize, access == CACHED)),
+        decision_size,
+        TILE_BYTES // max(1, decision_size, *itemsizes),
         _SHORT_ROWS[operation.target.bits] if alone else 1 << 62,
     ]
     for kind in kinds:

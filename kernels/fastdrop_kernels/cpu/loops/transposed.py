@@ -23,12 +23,12 @@ from ..codegen.intrinsics import (
     scratch,
     wide_vectors,
 )
-from ..elements.operations import Operation, drawn_for
-from ..elements.sampler import HALVES, POINTER, U64, load64, settler, store64
+from ..elements.operations import Operation, micro_tile_draw
+from ..elements.sampler import DRAWS, POINTER, U64, load64, store64, tie_resolver
 from ..elements.storage import BITS
 from .apply import any_loop, sizes
 from .call_descriptor import BUFFER, VALUE
-from .contiguous import by_masks
+from .contiguous import uses_masks
 from .loop_nest import AXIS_BYTES, INDEX, INNER, X, Y, length_of, step_of
 from .mask_buffer import BUFFER_BYTES
 from .transposed_tile import (
@@ -40,17 +40,17 @@ from .transposed_tile import (
     KEPT_BYTES,
     MASK_BYTES,
     SEGMENT,
-    apply_noise,
+    apply_decisions,
     apply_segment,
     carry_blocks,
-    draw_noise,
+    draw_decisions,
     micro_tile,
     pipeline_step,
 )
 
-_ROWS, _COLUMNS = np.uint64(HALVES), np.uint64(COLUMNS)  # of a micro-tile
+_ROWS, _COLUMNS = np.uint64(DRAWS), np.uint64(COLUMNS)  # of a micro-tile
 _KEPT, _MASK, _SEGMENT = (np.uint64(n) for n in (KEPT_BYTES, MASK_BYTES, SEGMENT))
-SEGMENT_ROWS = SEGMENT * HALVES
+SEGMENT_ROWS = SEGMENT * DRAWS
 _SEGMENT_ROWS, _SEGMENT_MASK = np.uint64(SEGMENT_ROWS), np.uint64(SEGMENT * MASK_BYTES)
 # Where rows do not begin with a block, the 8 elements of a row lie in two, and the second is
 # carried to the next 8 columns: 16 bytes a row and level, for that many rows.
@@ -77,7 +77,7 @@ _two_axes = scratch(2 * int(AXIS_BYTES))
 def transposed_loop(operation: Operation) -> Any:
     """Inner loop over two axes: index step 1 along columns, memory nearest along rows inside."""
     micro_tiles: Any = _micro_tiles_loop(operation)
-    if operation.exact or operation.target is BITS:
+    if operation.needs_uniform or operation.target is BITS:
         return micro_tiles
     tiles: Any = _tiles_loop(operation)
     in_size, out_size = sizes(operation)
@@ -120,16 +120,16 @@ def _micro_tiles_loop(operation: Operation) -> Any:
     That many streams the hardware can follow, and 32 it cannot. In registers, where memory is
     contiguous along rows; else noise is drawn to memory, and an operation is applied to columns.
     """
-    settler()  # known by its symbol
-    in_registers = not operation.exact and operation.target is not BITS
-    partly = by_masks(operation)
+    tie_resolver()  # known by its symbol
+    in_registers = not operation.needs_uniform and operation.target is not BITS
+    partly = uses_masks(operation)
     strip: Any = _strip_loop(operation, False) if in_registers else None
     part: Any = _strip_loop(operation, True) if partly else None
-    drawn, levels = drawn_for(operation), 2 if operation.exact else 1
+    drawn, levels = micro_tile_draw(operation), 2 if operation.needs_uniform else 1
     # Exact operations draw so long that a way through memory costs little.
-    exact = operation.exact
-    put: Any = apply_noise(operation) if exact else None
-    draw, apply, carry = _noise_loop(drawn), any_loop(operation), carry_blocks(levels)
+    needs_uniform = operation.needs_uniform
+    put: Any = apply_decisions(operation) if needs_uniform else None
+    draw, apply, carry = _decision_loop(drawn), any_loop(operation), carry_blocks(levels)
     in_size, out_size = sizes(operation)
     most, row_bytes = np.uint64(_CARRIED_ROWS // levels), _CARRIED_BYTES * np.uint64(levels)
     column_bytes = _ROWS * np.uint64(drawn.target.itemsize)
@@ -140,7 +140,7 @@ def _micro_tiles_loop(operation: Operation) -> Any:
         columns, x_column, y_column = length_of(axis), step_of(axis, X), step_of(axis, Y)
         rows, x_row, y_row = length_of(inside), step_of(inside, X), step_of(inside, Y)
         row_step = step_of(inside, INDEX)
-        noise, value = pointer_at(load64(call, BUFFER)), pointer_at(load64(call, VALUE))
+        decision, value = pointer_at(load64(call, BUFFER)), pointer_at(load64(call, VALUE))
         contiguous = x_row == in_size and y_row == out_size
         for begin in range(_ZERO, rows, most):
             end = min(begin + most, rows)
@@ -167,14 +167,14 @@ def _micro_tiles_loop(operation: Operation) -> Any:
                         if contiguous and width == _COLUMNS:
                             part(a, b, axis, first, call, blocks, n)
                             continue
-                    draw(noise, first, row_step, blocks, call)
-                    if exact:
+                    draw(decision, first, row_step, blocks, call)
+                    if needs_uniform:
                         if contiguous and width == _COLUMNS and n == _ROWS:
-                            put(a, b, axis, noise, value)
+                            put(a, b, axis, decision, value)
                             continue
                     for j in range(width):
                         from_column, to_column = advance(a, j * x_column), advance(b, j * y_column)
-                        there = advance(noise, j * column_bytes)
+                        there = advance(decision, j * column_bytes)
                         apply(from_column, x_row, to_column, y_row, there, n, value)
 
     return routine(f"{operation.name}-micro-tiles", micro_tiles, INNER)
@@ -204,14 +204,14 @@ def _strip_loop(operation: Operation, partial: bool) -> Any:
 
 
 @functools.cache
-def _noise_loop(drawn: Operation) -> Any:
-    """Routine ``(noise, index, row_step, carried, call)``: a micro-tile's noise, by columns."""
-    settler()  # known by its symbol
-    trace = draw_noise(drawn)
+def _decision_loop(drawn: Operation) -> Any:
+    """Routine ``(decision, index, row_step, carried, call)``: a micro-tile's noise, by columns."""
+    tie_resolver()  # known by its symbol
+    trace = draw_decisions(drawn)
 
-    def draw(noise: Any, index: Any, row_step: Any, carried: Any, call: Any) -> None:
+    def draw(decision: Any, index: Any, row_step: Any, carried: Any, call: Any) -> None:
         wide_vectors()
-        trace(noise, index, row_step, carried, call)
+        trace(decision, index, row_step, carried, call)
 
     signature = types.void(POINTER, U64, U64, POINTER, POINTER)
     return routine(f"{drawn.name}-micro-tile", draw, signature)
@@ -225,14 +225,14 @@ def _tiles_loop(operation: Operation) -> Any:
     both sides are contiguous along rows. A tile is all of it that is at most `_TILE_ROWS` high, by
     8 columns.
     """
-    settler()  # known by its symbol
+    tie_resolver()  # known by its symbol
     advance_by: Any = _pipeline(operation, False)
     advance_aligned: Any = _pipeline(operation, True)
     drain: Any = _drain(operation)
     carry = carry_blocks(1)
     in_size, out_size = sizes(operation)
     tile_rows = min(_TILE_ROWS, _TILE_BYTES // int(out_size))
-    mask_bytes = tile_rows // HALVES * MASK_BYTES
+    mask_bytes = tile_rows // DRAWS * MASK_BYTES
     two_masks = scratch(2 * mask_bytes)
     tall, less_tall = np.uint64(tile_rows), np.uint64(min(tile_rows, _CARRIED_ROWS))
     one_mask = np.uint64(mask_bytes)
@@ -311,7 +311,7 @@ def _pipeline(operation: Operation, aligned: bool) -> Any:
     the 8 of a step (0.63 to 0.72), because what is computed beside the vectors takes ports from
     them. Bits gathered by ``pext`` from what is compared before it is transposed: alike.
     """
-    settler()  # known by its symbol
+    tie_resolver()  # known by its symbol
     step = pipeline_step(operation, aligned)
     in_size, out_size = sizes(operation)
     x_segment, y_segment = _SEGMENT_ROWS * in_size, _SEGMENT_ROWS * out_size
