@@ -135,7 +135,6 @@ _OF_UNIFORM: dict[Callable[[Lanes], Lanes], Operation] = {
     )
     for name, noise in (("uniforms", _itself), ("normals", _normal_bits))
 }
-UNIFORMS = _OF_UNIFORM[_itself]
 
 
 def micro_tile_draw(operation: Operation) -> Operation:
