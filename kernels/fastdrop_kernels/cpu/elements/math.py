@@ -23,18 +23,18 @@ from ..codegen.vectors import DOUBLE, FLOAT, I32, I64, Lanes, select
 _EXPONENTIALS = {FLOAT: EXP32, DOUBLE: EXP64}
 _TAILS = {FLOAT: TAIL32, DOUBLE: TAIL64}
 _INTEGERS = {FLOAT: I32, DOUBLE: I64}
-# exp(-PREFETCH) is 0, also when multiplied by numbers of this size.
+# exp(-PREFETCH[type]) is 0, also when multiplied by numbers of this size.
 PREFETCH = {FLOAT: 128.0, DOUBLE: 1024.0}
 
 
 def exp(x: Lanes) -> Lanes:
-    """Return the exponential, also where it is subnormal."""
+    """Return the exponential, including subnormal results."""
     a, b = _exp_factors(_within_exp(x))
     return a * b
 
 
 def tanh(x: Lanes) -> Lanes:
-    """Return the hyperbolic tangent; that of -0.0 is -0.0."""
+    """Return the hyperbolic tangent; -0.0 gives -0.0."""
     constants = _EXPONENTIALS[x.element]
     size, sign = _size_and_sign(x)
     size = select(size > constants.tanh_is_one, size.constant(constants.tanh_is_one), size)
@@ -99,7 +99,7 @@ def absolute(x: Lanes) -> Lanes:
 def exp_flushed(x: Lanes) -> Lanes:
     """Return the exponential of x <= 0, with subnormal results flushed to 0.
 
-    A subnormal product can take a hundred cycles, and in a softmax there are many, for masked and
+    A subnormal product can take a hundred cycles, and a softmax has many of them, for masked and
     small scores. NaN stays NaN.
     """
     constants = _EXPONENTIALS[x.element]
@@ -148,7 +148,7 @@ def _exp_factors(x: Lanes, rest: Lanes | None = None) -> tuple[Lanes, Lanes]:
 
 
 def _parted(x: Lanes, constants: Exponential, rest: Lanes | None = None) -> tuple[Lanes, Lanes]:
-    """Return n + 4 * bias as an integer, and exp(r) - 1: exp(x) is 2**n * exp(r)."""
+    """Return n + 4 * bias as an integer, and exp(r) - 1, where exp(x) = 2**n * exp(r)."""
     integer = _INTEGERS[x.element]
     # Adding and subtracting this rounds a number of moderate size to an integer.
     rounder = x.constant(1.5 * 2.0**constants.significand)

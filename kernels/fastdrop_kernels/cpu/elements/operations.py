@@ -1,9 +1,9 @@
-"""Operations: what becomes of an element once it is decided whether it is kept.
+"""Operations: what an element becomes, depending on whether it is kept.
 
-An operation is what a kept element becomes, and what a dropped one, of x and parameters in memory,
-and the storage types of its input and output. The storage type selects, before or after it rounds;
-nothing is multiplied by the mask, so a NaN or an infinity in a dropped place vanishes. A new
-operation is a few lines here; the loops around it are shared.
+An operation has traced functions for kept and dropped elements, of x and of parameters in memory,
+and the storage types of input and output. The storage type selects one result, before or after
+rounding. Nothing is multiplied by the mask, so a NaN or an infinity in a dropped place is not in
+the output. `host.catalogue` makes operations of `FUNCTIONS`; all of them share the loops.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..codegen.vectors import FLOAT, I32, Lanes
 from .normal import standard_normal
 from .storage import BITS, MARK, MOVED, NOTHING, Storage
 
-# (x, *parameters) -> y, traced. A plain 0 is all bits 0 however elements are stored, so +0.0 too.
+# (x, *parameters) -> y, traced. A plain 0 is all bits 0 in every storage type, which is +0.0.
 Becomes: TypeAlias = Callable[..., Lanes | int]
 
 
@@ -26,28 +26,28 @@ def _itself(x: Lanes, *parameters: Lanes) -> Lanes:
 
 @dataclass(frozen=True, eq=False)  # compared and hashed as objects, which is quick
 class Operation:
-    """One member of the kernel family."""
+    """An operation on elements, for which kernels are compiled."""
 
     name: str
     source: Storage  # how x is read
     target: Storage  # how y is written
     kept: Callable[..., Lanes]
     dropped: Becomes
-    numbers: int = 1  # of parameters, side by side in memory
+    numbers: int = 1  # of parameters, adjacent in memory
     # Whether it needs the element's 32-bit uniform, and not only a decision. Then nothing is
-    # dropped, and `kept` gets, behind x, what `noise` makes of the uniform: 32 bits again, made
-    # where they are drawn, and so once for all elements that share them.
+    # dropped, and `kept` gets ``of_uniform(uniform)``, 32 bits, after x. That is computed where
+    # uniforms are drawn, so only once for all elements that share one.
     needs_uniform: bool = False
     of_uniform: Callable[[Lanes], Lanes] = _itself
-    # What else is read of every element: how it is stored. It is given to `kept` and `dropped`
-    # behind x (and the noise), in front of the parameters.
+    # Storage types of further inputs. Their elements are passed to `kept` and `dropped` after x
+    # (and ``of_uniform(uniform)``) and before the parameters.
     operands: tuple[Storage, ...] = ()
-    # How factors of kept elements are stored, if the parameter is one: then a stream may give
-    # every element its own (see `threshold_streams`).
+    # Storage type of the factor of kept elements, if the parameter is one. With per-element p, each
+    # element may have a factor of its own (see `threshold_streams`).
     factor: Storage | None = None
 
     def parameters(self, builder: Any, pointer: Any) -> list[Lanes]:
-        """Load the parameters, as they are computed with."""
+        """Load the parameters, in the compute type."""
         return [self.source.load_value(builder, pointer, k) for k in range(self.numbers)]
 
 
@@ -104,14 +104,14 @@ def _mean(x: Lanes, h_prev: Lanes, p: Lanes, q: Lanes) -> Lanes:
 
 
 class Function(NamedTuple):
-    """What becomes of an element, ``(x, *parameters) -> y``; see `Operation` for the rest."""
+    """The functions of an operation, ``(x, *parameters) -> y``; see `Operation`."""
 
     kept: Callable[..., Lanes]
     dropped: Becomes = _zero
     of_uniform: Callable[[Lanes], Lanes] = _itself
 
 
-# By the names of `fastdrop_kernels.catalogue`.
+# Keys are the names of rows in `fastdrop_kernels.catalogue`.
 FUNCTIONS: dict[str, Function | Callable[..., Function]] = {
     "drop": Function(_scaled),
     "fill": Function(_itself, _filling),
@@ -124,11 +124,11 @@ FUNCTIONS: dict[str, Function | Callable[..., Function]] = {
 }
 
 
-# Keep bits, eight to a byte: a mask that is packed, and what the mask buffer holds.
+# Keep bits, eight to a byte: for packed masks, and for the mask buffer.
 PACK = Operation("pack", NOTHING, BITS, _itself, _itself)
-# The decisions themselves, for loops that come to an element by another way.
+# The keep mask as 16-bit words in memory, for transposed micro-tiles.
 MARKS = Operation("marks", NOTHING, MARK, _itself, _itself)
-# And the noise of exact operations, 4 bytes each, by what makes it of uniforms.
+# Draws ``of_uniform(uniform)`` to memory, 4 bytes per element; keys are `of_uniform`.
 _OF_UNIFORM: dict[Callable[[Lanes], Lanes], Operation] = {
     noise: Operation(
         name, NOTHING, MOVED[4], _second, _zero, 0, needs_uniform=True, of_uniform=noise
@@ -138,10 +138,10 @@ _OF_UNIFORM: dict[Callable[[Lanes], Lanes], Operation] = {
 
 
 def micro_tile_draw(operation: Operation) -> Operation:
-    """Return what draws the noise of an operation to memory, where transposed tiles find it."""
+    """Return the operation that draws to memory what transposed micro-tiles need."""
     return _OF_UNIFORM[operation.of_uniform] if operation.needs_uniform else MARKS
 
 
 def buffer_draw(operation: Operation) -> Operation:
-    """Return what draws the mask buffer: keep bits, or what exact operations need."""
+    """Return the operation that draws the mask buffer: keep bits, or results of `of_uniform`."""
     return _OF_UNIFORM[operation.of_uniform] if operation.needs_uniform else PACK

@@ -1,9 +1,9 @@
-"""Call plans: which kernel, over which parts of an array, for operations without operands.
+"""Call plans: which kernel runs, over which chunks of an array, for operations without operands.
 
-Planning looks at shapes, strides, threshold and parameters; what is left are the arrays and the
-key. `driver` makes plans, and runs them or has the compiled fast path run them. A plan is one call
-of a serial kernel, or a few over parts of the array. A part's result does not depend on the
-others', nor on who computes it: the mask is a function of the index.
+A plan is made from shapes, strides, threshold and parameters; a call adds the arrays and the key.
+`driver` makes plans, and runs them or hands them to the compiled fast path. A plan calls a kernel
+of `loops.kernels`, on one thread or on several that share the array in chunks. The result of a
+chunk does not depend on the thread that computes it, because the mask is a function of the index.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 class CallPlan(NamedTuple):
-    """A call whose layouts, threshold and parameters are known; arrays and key are left."""
+    """A call without its arrays and key; layouts, threshold and parameters are known."""
 
     operation: Operation
-    kernel: Kernel | None  # None: nontemporal, unless it is in place
+    kernel: Kernel | None  # None: nontemporal, or prefetch if in place
     descriptor: Descriptor
-    length: int  # of what threads share, in chunks that are multiples
-    weight: int
-    multiple: int
+    length: int  # of the axis that threads share
+    weight: int  # the work, in elements of dropout
+    multiple: int  # chunk lengths are multiples of it
 
     def __call__(self, x: Array, y: Array, index: int, seed: int, stream: int) -> None:
-        """Make the call on as many threads as pay; the first element has the mask index `index`."""
+        """Run the kernel, on several threads if that is faster; `index` is of the first element."""
         operation, kernel, descriptor, length, weight, multiple = self
         if kernel is None:
-            # What is read shortly before it is written is in the caches already.
+            # In place, the output was read just before, so it is in the caches.
             in_place = operation.source.bits and np.may_share_memory(x, y)
             kernel = contiguous_kernel(operation, PREFETCH if in_place else NONTEMPORAL)
         chunk, threads = shares(length, weight, multiple)
@@ -60,7 +60,7 @@ class CallPlan(NamedTuple):
         counter = np.zeros(1, np.uint64)
 
         def work() -> None:
-            # The arrays, and not their slots, so that they live as long as a thread is working.
+            # Refers to the arrays and not to their slots, to keep them alive while a thread works.
             kernel(slot(x), slot(y), descriptor.at, index, seed, stream, slot(counter), chunk)
 
         run_together(work, threads)
@@ -74,26 +74,26 @@ def _last_level_cache() -> int:
     return size if size > 0 else 32 << 20
 
 
-# Bytes of contiguous output from which it is written by nontemporal stores, if not in place: where
-# output and input together fill the last-level cache. Of 16 MiB (of 32) on a Zen 5, one thread,
-# float32 takes 0.75 of the time, float64 0.69; with a np.multiply of the output after each, 0.95
-# and 0.93. Of 4 MiB, which that finds in the cache otherwise, 1.17 and 1.40, of 8 MiB 1.03 and
-# 0.95.
+# Contiguous output of at least this many bytes is written by nontemporal stores, if not in place:
+# output and input together then fill the last-level cache. Relative time for 16 MiB (of 32), Zen 5,
+# one thread, November 2026: float32 0.75, float64 0.69; with a np.multiply of the output after each
+# call 0.95 and 0.93. With that np.multiply, which otherwise finds the output in the cache, 4 MiB
+# take 1.17 and 1.40, 8 MiB 1.03 and 0.95.
 _NONTEMPORAL_FROM = _last_level_cache() // 2 if NONTEMPORAL_IS_FAST else 1 << 63
 
 
 def is_prefetched(nbytes: int) -> bool:
-    """Say whether so many bytes of output are asked for ahead."""
+    """Return whether an output of so many bytes is prefetched."""
     return nbytes > CACHED_BYTES
 
 
 def is_nontemporal(operation: Operation, nbytes: int) -> bool:
-    """Say whether so many contiguous bytes are written by nontemporal stores, if not in place."""
+    """Return whether nontemporal stores write so many contiguous bytes, if not in place."""
     return nbytes >= _NONTEMPORAL_FROM and has_nontemporal(operation)
 
 
 def nontemporal_from(operation: Operation) -> int:
-    """Return from how many contiguous elements on that is so."""
+    """Return the number of contiguous elements from which on `is_nontemporal` holds."""
     if not has_nontemporal(operation):
         return 1 << 63
     return max(1, _NONTEMPORAL_FROM // operation.target.itemsize)
@@ -120,7 +120,7 @@ def of_layout(
     threshold: int,
     value: Array,
 ) -> CallPlan:
-    """Return a plan for arrays of a shape; `contiguous` says whether they are, in C order."""
+    """Return a plan for arrays of a shape; `contiguous` says whether they are C-contiguous."""
     if (
         contiguous
         and index_strides is None
@@ -140,15 +140,15 @@ def of_packed(
     threshold: int,
     value: Array,
 ) -> CallPlan:
-    """Return a plan for a mask of a shape whose bits are packed; `index` is that of its calls."""
+    """Return a plan for a packed mask of a shape; its calls must have this `index`."""
     if index_strides is None and not is_degenerate(threshold) and index % 8 == 0:
         return of_contiguous(PACK, math.prod(shape), 0, threshold, value)
-    # Other chunks would share bytes, and those of axes are cut where they do not.
+    # Chunks of contiguous elements could share a byte here; chunks of an axis do not.
     return of_axes(PACK, packed_layout(shape, index_strides, threshold), threshold, value)
 
 
 def of_axes(operation: Operation, layout: Plan, threshold: int, value: Array) -> CallPlan:
-    """Return a plan for a box of axes."""
+    """Return a plan for the axes of a layout."""
     axes, schedule, table, n = layout
     packed = operation is PACK
     access = PREFETCH if n * operation.target.bits > 8 * CACHED_BYTES and not packed else CACHED
@@ -159,7 +159,7 @@ def of_axes(operation: Operation, layout: Plan, threshold: int, value: Array) ->
     return CallPlan(operation, kernel, descriptor, axes[split][0], work, multiple)
 
 
-_PER_ELEMENT_WEIGHT = 2  # what goes by a p of each element takes about twice as long
+_PER_ELEMENT_WEIGHT = 2  # per-element p takes about twice as long as one p
 
 
 def of_per_element(
@@ -171,7 +171,7 @@ def of_per_element(
     index_strides: tuple[int, ...] | None,
     value: Array,
 ) -> CallPlan:
-    """Return a plan by a p of each element, float64 or float32, a view of that shape."""
+    """Return a plan for per-element p, which is float64 or float32 and a view of that shape."""
     operation, given = by_p
     packed = operation is PACK
     strides = (

@@ -1,7 +1,7 @@
 """The driver of the CPU's kernels: what the public package calls.
 
-`apply` and `pack` plan a call and make it at once. `contiguous_call` and `layout_call` make plans
-ready for the compiled fast path, for calls to come. The operations are those of `catalogue`.
+`apply` and `pack` plan a call with `call_plan` or `multi_operand`, and run it. `contiguous_call`,
+`layout_call` and `per_element_call` return fast calls of `fast_call`, for repeated use.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
-    """Return float64 sums over the axes where `shape`, of as many axes as x has, has a 1.
+    """Return float64 sums over the axes where `shape`, which has as many axes as x, is 1.
 
-    The same for any number of threads.
+    The result is the same for any number of threads.
     """
     return sums(x.dtype.name, FLOATS[x.dtype.name], x, shape, shares)
 
 
 def prepare(operations: Iterable[Operation | PerElement]) -> None:
-    """Compile, or load from the cache, all that `apply` may call for some operations."""
+    """Compile all that `apply` may call for some operations, or load it from the cache."""
     if LAYOUT_IS_KNOWN:
         fast_call()
     for each in operations:
@@ -98,10 +98,10 @@ def prepare(operations: Iterable[Operation | PerElement]) -> None:
 def contiguous_call(
     operation: Operation, dtype: np.dtype[Any], threshold: int, value: Array
 ) -> FastCall | None:
-    """Return what `apply` does to contiguous arrays of a dtype and any shape, by compiled code.
+    """Return a fast call that does the same as `apply`, for contiguous arrays of any shape.
 
-    None where NumPy's arrays are laid out in an unknown way, and where one decision is that of all
-    elements, so that nothing is drawn.
+    None if the memory layout of NumPy's array objects is unknown, or if the threshold is degenerate
+    and nothing is drawn.
     """
     if not LAYOUT_IS_KNOWN or (not operation.needs_uniform and is_degenerate(threshold)):
         return None
@@ -129,13 +129,13 @@ def layout_call(
     threshold: int,
     value: Array,
 ) -> FastCall | None:
-    """Return what `apply` or `pack` does to arrays of a layout that are not empty.
+    """Return a fast call that does the same as `apply` or `pack`, for non-empty arrays of a layout.
 
-    `input_strides` are None where no x is read, and `output_strides` are bits where bits are
-    packed; then calls must have the index that is given here. None where NumPy's arrays are laid
-    out in an unknown way. All that does not change from call to call is done now. That took 15 of a
-    small call's 20 us, and of 1 Mi float32, after which little of Python is left in the caches, 90
-    of 520 (Cascade Lake).
+    `input_strides` are None if no x is read. For packed masks, `output_strides` are in bits, and
+    calls must have the `index` given here. None if the memory layout of NumPy's array objects is
+    unknown. Everything that does not change between calls is done here. It took 15 of a small
+    call's 20 us, and 90 of 520 us for 1 Mi float32, which leave little of Python in the caches
+    (Cascade Lake, November 2026).
     """
     if not LAYOUT_IS_KNOWN:
         return None
@@ -171,9 +171,9 @@ def per_element_call(
     index_strides: tuple[int, ...] | None,
     value: Array,
 ) -> PerElementCall | None:
-    """Return what `apply` does by arrays of the layout of p, which is contiguous.
+    """Return a fast call that does the same as `apply`, for contiguous p of one layout.
 
-    The calls' index may be another. None where NumPy's arrays are laid out in an unknown way.
+    Calls may have any index. None if the memory layout of NumPy's array objects is unknown.
     """
     if not LAYOUT_IS_KNOWN:
         return None
@@ -212,8 +212,8 @@ def apply(
 ) -> None:
     """Apply an operation; `index_strides` None means those of C order.
 
-    `operands` are what it declares, or p of each element, of the shape of x (views with steps of 0
-    are).
+    `operands` are the arrays that it declares, or the per-element p. They have the shape of x;
+    broadcast views, with strides of 0, are allowed.
     """
     if not y.size:
         return
@@ -243,7 +243,7 @@ def pack(
     stream: int,
     threshold: int,
 ) -> None:
-    """Write the mask of `shape`, in C order, 8 elements to a byte, to the contiguous bytes `y`."""
+    """Write the packed mask of `shape`, in C order, to the contiguous bytes `y`."""
     if y.size:
         call_plan.of_packed(shape, index, index_strides, threshold, y)(y, y, index, seed, stream)
 
@@ -257,7 +257,7 @@ def pack_each(
     stream: int,
     p: Array,
 ) -> None:
-    """Do as `pack`, by a p of each element, of that shape."""
+    """Do the same as `pack` with per-element p, of that shape."""
     if y.size:
         strides = (0,) * len(shape), c_strides(shape), index_strides
         plan = call_plan.of_per_element(PerElement(PACK, True), p, shape, *strides, y)

@@ -1,4 +1,7 @@
-"""Joint calls: operations of several inputs over arrays of one shape, on any number of threads."""
+"""Calls of multi-operand operations, and sums over axes.
+
+`driver` calls this module, which plans axes with `layout` and runs kernels of `loops.kernels`.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,12 @@ from ..loops.kernels import multi_operand_kernel, sum_kernel
 from ..loops.tiles import dispatch_table
 
 Array: TypeAlias = npt.NDArray[Any]
-# (length, elements, multiple) -> how long the parts of an axis are, and how many threads share them
+# (length, elements, multiple) -> length of the chunks of an axis, and number of threads
 Shares: TypeAlias = Callable[[int, int, int], tuple[int, int]]
 
 
 def prepare_multi_operand(operation: Operation) -> None:
-    """Compile, or load from the cache, all that `apply_multi_operand` may call for an operation."""
+    """Compile all that `apply_multi_operand` may call, or load it from the cache."""
     multi_operand_kernel(1 + len(operation.operands))
     dispatch_table(operation, CACHED)
 
@@ -44,7 +47,7 @@ def apply_multi_operand(
     value: Array,
     shares: Shares,
 ) -> None:
-    """Apply an operation to arrays of one shape, views with steps of 0 among them."""
+    """Apply an operation to arrays of one shape, which may be broadcast views (strides of 0)."""
     arrays = x if operation.source.bits else np.broadcast_to(np.uint8(0), y.shape), *operands, y
     layout = rows_plan(y.shape, *[array.strides for array in arrays], index_strides)
     axes, table, kernel = layout.axes, layout.table, multi_operand_kernel(1 + len(operands))
@@ -66,25 +69,25 @@ def apply_multi_operand(
 
 
 def _split(axes: list[tuple[int, ...]]) -> int:
-    """Return the axis along which threads share: the longest, where rows are cut seldom."""
+    """Return the axis that threads share: the longest, counted in tiles along the innermost."""
     last = len(axes) - 1
     return max(range(len(axes)), key=lambda a: axes[a][0] if a < last else axes[a][0] // _TILE)
 
 
-_TILE = 1024  # elements, below which rows should not be cut
-# Elements take at least so many times as long as dropout's alone (p of every element: 2.4 ns, not
-# 0.73), so that threads pay sooner.
+_TILE = 1024  # elements: rows should not be cut into shorter chunks
+# An element takes at least so many times as long as in dropout, so threads are faster sooner
+# (per-element p: 2.4 ns instead of 0.73; Cascade Lake, November 2026).
 _WEIGHT = 2
-# Sums up to so many in all are cut into parts along the axes that are summed over, each with sums
-# of its own: 32 parts take half a MiB. More sums are many enough to be shared out themselves.
+# Up to this many sums, threads share an axis that is summed over: each of its chunks has its own
+# sums (32 chunks take half a MiB). With more, they share an axis of the sums.
 _FEW_SUMS = 2048
-_SUM_PARTS, _SUM_PART = 32, 1 << 16  # at most, and elements of one at least
+_SUM_PARTS, _SUM_PART = 32, 1 << 16  # chunks at most, and their minimal elements
 
 
 def sums(name: str, kind: Storage, terms: Array, shape: tuple[int, ...], shares: Shares) -> Array:
-    """Return the float64 sums of elements over the axes where `shape`, of as many axes, has 1.
+    """Return the float64 sums of `terms` over the axes where `shape`, with as many axes, is 1.
 
-    What is added to what, and when, depends on the shapes and strides alone: not on the threads.
+    The order of the additions depends on shapes and strides only, not on the number of threads.
     """
     if not terms.size:
         return np.zeros(shape)

@@ -1,7 +1,8 @@
-"""Apply: the loops that read elements, put an operation to each, and write them.
+"""Apply: code and loops that load elements, apply an operation to them, and store the results.
 
-These find the decisions in memory, as marks (see `storage`): for elements that are not neighbours,
-and for decisions that several elements share. One set of loops serves every operation.
+`contiguous`, `tiles` and others call `apply_vector` for code that stays in registers. `transposed`
+calls `any_loop`, which reads decisions from memory: a 16-bit keep mask (`storage.MARK`), or 32 bits
+if the operation needs the uniform. All call the operation and its storage types.
 """
 
 from __future__ import annotations
@@ -29,13 +30,12 @@ from ..elements.sampler import DRAWS, POINTER, U64, load8, load64, store8, store
 from ..elements.storage import BITS
 
 LINE_BYTES = 64  # of a cache line
-# How many bytes ahead of (input, output) lines are asked for. The hardware's prefetcher falls
-# behind while bits are drawn. 16 Mi float32 on a Cascade Lake, one thread, as times np.multiply:
-# 0.94; not asking 1.42. Whole multiples of 512 bytes are worse on one side or both, and 4096, by
-# which the lines asked for look like those just written, is much worse: (4096, 4096) 1.12,
-# (2048, 2048) 1.00, (1024, 1024) 1.09, (2560, 512) 0.94, (3456, 1408) 0.93, (1408, 384) 0.95. At
-# 1 Mi, which the third level holds, 1.07 against 1.21; float64 0.96 against 1.11. By
-# nontemporal stores: 1.22.
+# Prefetch distances in bytes: (input, output). The hardware prefetcher falls behind while bits are
+# drawn. 16 Mi float32 on a Cascade Lake, November 2026, one thread, as times np.multiply: 0.94;
+# without prefetches 1.42. Multiples of 512 are worse on one side or both. 4096, where prefetched
+# and just written lines agree modulo 4 KiB, is much worse: (4096, 4096) 1.12, (2048, 2048) 1.00,
+# (1024, 1024) 1.09, (2560, 512) 0.94, (3456, 1408) 0.93, (1408, 384) 0.95. At 1 Mi, which the L3
+# cache holds, 1.07, with (4096, 4096) 1.21; float64 0.96 and 1.11. Nontemporal stores: 1.22.
 AHEAD_BYTES = (2432, 640)
 _MARK_BYTES = np.uint64(2)
 _VECTOR = np.uint64(DRAWS)
@@ -46,7 +46,7 @@ _ZERO, _ONE, _THREE, _SIX, _SEVEN, _EIGHT, _LAST = (np.uint64(n) for n in (0, 1,
 
 
 def spread(lines: Sequence[Any], rounds: int, r: int) -> Sequence[Any]:
-    """Return which of some lines to ask for in a round, so that all rounds do alike."""
+    """Return the part of a sequence for round r of `rounds`; all parts are about equally long."""
     return lines[len(lines) * r // rounds : len(lines) * (r + 1) // rounds]
 
 
@@ -61,10 +61,10 @@ def apply_vector(
     where: Lanes | None = None,
     operands: Sequence[Lanes] = (),
 ) -> None:
-    """Put an operation to the k-th `count` elements behind x, to those where `where` holds.
+    """Apply an operation to the k-th `count` elements from x on, or to those where `where` is set.
 
-    `decision` says of each whether it is kept; where the operation is exact, it is its noise.
-    `operands` are those of these elements.
+    `decision` is the keep mask or, if the operation needs the uniform, what its `of_uniform`
+    returned. `operands` are the operands of these elements.
     """
     given = read_vector(operation, decision.builder, x, k, count, where)
     put_vector(operation, decision, given, y, k, count, parameters, where, operands)
@@ -73,7 +73,7 @@ def apply_vector(
 def read_vector(
     operation: Operation, builder: Any, x: Any, k: int, count: int, where: Lanes | None = None
 ) -> Lanes:
-    """Load the k-th `count` elements behind x."""
+    """Load the k-th `count` elements from x on."""
     source = operation.source
     return source.load(builder, x, k * count * source.bits // 8, count, where)
 
@@ -89,12 +89,12 @@ def put_vector(
     where: Lanes | None = None,
     operands: Sequence[Lanes] = (),
 ) -> None:
-    """Write what becomes of elements that were loaded."""
+    """Apply an operation to elements that were loaded, and store the results; see above."""
     source = operation.source
     kept = decision
     if operation.needs_uniform:
         kept = Lanes(decision.builder, ir.Constant(BIT, 1)).broadcast(count)
-    # Those that are stored as x is are in the order of x already.
+    # Operands of the storage type of x are in its lane order already.
     parameters = [
         *[
             lanes if kind.arranged is source.arranged else source.arranged(lanes)
@@ -109,10 +109,10 @@ def put_vector(
 
 
 def ask_ahead(operation: Operation, builder: Any, x: Any, y: Any, count: int) -> None:
-    """Ask for the lines that `count` neighbours take, so far on.
+    """Prefetch the cache lines of `count` contiguous elements, `AHEAD_BYTES` further on.
 
-    Hardware does it by itself for loops that only multiply, but late where each vector lies in two
-    lines, as NumPy aligns large arrays: 16 Mi float32 in 11.3 ms, not 16.4; np.multiply takes 12.5.
+    For loops that only multiply, hardware does so, but late if vectors straddle cache lines, as in
+    NumPy's large arrays: 16 Mi float32 11.3 ms, not 16.4; np.multiply 12.5 (Cascade Lake, 2026-11).
     """
     sides = (x, operation.source, False), (y, operation.target, True)
     for (pointer, storage, to_write), ahead in zip(sides, AHEAD_BYTES, strict=True):
@@ -122,7 +122,7 @@ def ask_ahead(operation: Operation, builder: Any, x: Any, y: Any, count: int) ->
 
 
 def elements(operation: Operation, count: int) -> Any:
-    """Intrinsic ``(x, y, marks, value)``: `count` neighbours (0: one, no vector)."""
+    """Intrinsic ``(x, y, marks, value)``: `count` contiguous elements (0: one, no vector)."""
 
     @intrinsic
     def elements(typingctx: Any, x: Any, y: Any, marks: Any, value: Any) -> Any:
@@ -144,7 +144,7 @@ def elements(operation: Operation, count: int) -> Any:
 
 @functools.cache
 def marked_loop(operation: Operation) -> Any:
-    """Routine ``(x, y, marks, n, value)``: neighbours, whose marks are in memory."""
+    """Routine ``(x, y, marks, n, value)``: contiguous elements, their decisions at `marks`."""
     if operation.target is BITS:
         return _pack_loop()
     many, one = elements(operation, DRAWS), elements(operation, 0)
@@ -167,10 +167,10 @@ def marked_loop(operation: Operation) -> Any:
 
 @functools.cache
 def any_loop(operation: Operation) -> Any:
-    """Inlined ``(x, xs, y, ys, marks, n, value)``: elements xs and ys bytes apart."""
+    """Inlined ``(x, xs, y, ys, marks, n, value)``: strided elements, xs and ys bytes apart."""
     marked = marked_loop(operation)
     in_size, out_size = sizes(operation)
-    if operation.target is BITS:  # always neighbours
+    if operation.target is BITS:  # always contiguous
 
         @device
         def packed(x: Any, xs: Any, y: Any, ys: Any, marks: Any, n: Any, value: Any) -> None:
@@ -198,26 +198,26 @@ def any_loop(operation: Operation) -> Any:
 
 
 def decision_bytes(operation: Operation) -> np.uint64:
-    """Return the bytes of an element's noise in memory: a mark, or 32 bits."""
+    """Return the bytes of an element's decision in memory: 2, or 4 if it needs the uniform."""
     size: np.uint64 = np.uint64(micro_tile_draw(operation).target.itemsize)
     return size
 
 
 def units_of(operation: Operation) -> np.uint64:
-    """Return how many units of addresses a byte of the output has: 8 where they count bits."""
+    """Return the address units in a byte of the output: 8 where addresses count bits, else 1."""
     units: np.uint64 = np.uint64(8 if operation.target is BITS else 1)
     return units
 
 
 def sizes(operation: Operation) -> tuple[np.uint64, np.uint64]:
-    """Return the steps between neighbours, in the units of addresses: bytes, or bits of `BITS`."""
+    """Return the steps between contiguous elements of x and y, in bytes; of `BITS`, in bits."""
     units = 1 if operation.target is BITS else operation.target.itemsize
     return np.uint64(operation.source.itemsize), np.uint64(units)
 
 
 @device
 def write_bits(y: Any, bits: Any, n: Any) -> None:
-    """Or the n lowest bits of a word into memory at the bit address y; the others are 0."""
+    """OR the n lowest bits of a word into memory at the bit address y; its other bits are 0."""
     bit = address_of(y)
     byte = advance(y, (bit >> _THREE) - bit)
     place = bit & _SEVEN
@@ -233,13 +233,13 @@ def write_bits(y: Any, bits: Any, n: Any) -> None:
 
 @functools.cache
 def bit_copier() -> Any:
-    """Routine ``(y, bits, first, n)``: n bits from bit `first` on, to the bit address y.
+    """Routine ``(y, bits, first, n)``: copy n bits, from bit `first` on, to the bit address y.
 
-    Up to 16 bytes are read behind the last.
+    Up to 16 bytes are read past the last bit.
     """
 
     def copy_bits(y: Any, bits: Any, first: Any, n: Any) -> None:
-        # Up to a byte of y, then word by word, and what remains.
+        # Bits up to a byte boundary of y, then whole words, then the rest.
         done = _ZERO
         while done < n:
             at, bit = first + done, address_of(y) + done

@@ -1,6 +1,7 @@
-"""Spans: neighbours in memory with consecutive mask indices, the way of nearly all elements.
+"""Contiguous loops: elements that are contiguous in memory and in the mask.
 
-Bits, decision and element meet in registers here, group by group.
+Draws, keep masks and elements of a group are processed in registers. `kernels` and the loops over
+rows and tiles call `contiguous_loop`, which calls `elements.sampler` and `apply` for its code.
 """
 
 from __future__ import annotations
@@ -51,23 +52,23 @@ from .call_descriptor import PERIOD, PLACE, State, loaded
 from .nontemporal import nontemporal_loop
 
 _GROUP = np.uint64(GROUP)
-# Groups of packed bits that are drawn beside their place, and copied there, where that begins
-# inside a byte: 1 Mi in lines of 4,096 have 0.84 of the rate of C order. One by one: 0.55.
+# Packed bits that begin inside a byte are drawn to scratch memory, so many groups at once, and
+# copied: 1 Mi in rows of 4,096 at 0.84 of C order's rate; one by one 0.55 (Cascade Lake, 2026-11).
 _BITS_GROUPS = 64
 _MOST_GROUPS = np.uint64(_BITS_GROUPS)
 _ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
 
-# How a span goes through memory.
-CACHED = "cached"  # it is in the caches, or the hardware fetches it
-# Of output. Asking costs 4% at 256 KiB, and saves 7% at 384 KiB and 28% at 512 KiB (float64), where
-# the second-level cache just holds input and output.
+# Access policies.
+CACHED = "cached"  # arrays are in the caches, or the hardware prefetches them
+# The largest output without prefetches. They cost 4% at 256 KiB, save 7% at 384 KiB, and 28% at 512
+# KiB, where the L2 cache just holds input and output (float64, Cascade Lake, 2026-11).
 CACHED_BYTES = 1 << 18
-PREFETCH = "prefetch"  # lines are asked for before they are needed
-NONTEMPORAL = "nontemporal"  # and output is written past the caches (see there); not in place
+PREFETCH = "prefetch"  # cache lines are prefetched by instructions
+NONTEMPORAL = "nontemporal"  # and stores bypass the caches (see `nontemporal`); not in place
 
 
 def _wanted(operation: Operation, access: str) -> list[tuple[int, int]]:
-    """Return the lines that a group asks for: which side's, and where on it."""
+    """Return the cache lines that a group prefetches: 0 (input) or 1 (output), and the offset."""
     wanted = []
     for side, storage in enumerate((operation.source, operation.target)):
         if access == PREFETCH:
@@ -76,14 +77,14 @@ def _wanted(operation: Operation, access: str) -> list[tuple[int, int]]:
 
 
 def _memory_for_input(operation: Operation, access: str, builder: Any) -> Any:
-    """Set memory aside for a group's input, if that is copied there between the rounds, or None.
+    """Allocate memory for a group's input if it is copied there between the rounds; else None.
 
-    It is there then when the bits are. 256 Ki float32 in 1.06 times np.multiply, not 1.35, 1 Mi in
-    0.99, not 1.07; float64 in 214 us, not 274, and 1.39 ms, not 1.43. In place it gains nothing.
+    It is loaded when the draws are ready. 256 Ki float32 take 1.06 times np.multiply, not 1.35,
+    1 Mi 0.99, not 1.07; float64 214 us, not 274, and 1.39 ms, not 1.43. In place it gains nothing.
 
-    CACHED would gain too where arrays begin inside a line: 64 Ki float32 in 21.4 us, not 24.3, as
-    fast as where none does. But bfloat16, in 23.5 and not 24.6, would take 1.09 times as long, and
-    is to be no slower than float32 in the caches.
+    CACHED would gain too where arrays begin inside a cache line: 64 Ki float32 in 21.4 us, not
+    24.3, as fast as aligned arrays. But bfloat16, in 23.5 and not 24.6, would take 1.09 times as
+    long as float32, and must not be slower in the caches. (All on Cascade Lake, November 2026.)
     """
     source = operation.source
     if access == CACHED or operation.needs_uniform or not source.copied:
@@ -94,7 +95,7 @@ def _memory_for_input(operation: Operation, access: str, builder: Any) -> Any:
 def sampler_of(
     operation: Operation, streams: bool, builder: Any, state: State
 ) -> Sampler | StreamSampler:
-    """Return what decides: one threshold, or threshold streams."""
+    """Return the sampler: with one threshold for all elements, or with threshold streams."""
     key = builder, state.seed, state.stream
     if streams:
         return StreamSampler(*key, state.streams, state.step)
@@ -104,7 +105,7 @@ def sampler_of(
 def _factors(
     operation: Operation, sampler: Sampler | StreamSampler, place: Any, k: int, count: int
 ) -> list[Lanes]:
-    """Return the factors that streams give the k-th `count` elements, in the order of these."""
+    """Return the k-th `count` elements' factors from streams, in the input's lane order."""
     return [
         operation.source.arranged(factors)
         for factors in sampler.factors(operation.factor, place, k, count)
@@ -112,20 +113,20 @@ def _factors(
 
 
 def _paired(vectors: Iterable[Lanes]) -> Iterator[Lanes]:
-    """Yield vectors joined two by two."""
+    """Yield vectors concatenated in pairs."""
     remaining = iter(vectors)
     return (a.concat(b) for a, b in zip(remaining, remaining, strict=True))
 
 
 def _groups(operation: Operation, access: str, streams: bool) -> Any:
-    """Intrinsic ``(x, y, block, count, call)``: whole groups.
+    """Intrinsic ``(x, y, block, count, call)``: `count` whole groups, from a block on.
 
-    The numbers of their blocks have the same high word.
+    All their block numbers must have the same high word.
     """
     in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
     wanted = _wanted(operation, access)
-    # Instructions that make bytes of 16-bit lanes, on the way to bits too, take two vectors. With
-    # AVX-512 comparisons give bits.
+    # Narrowing 16-bit lanes to bytes, for packed bits too, takes two vectors as input.
+    # With AVX-512, comparisons return bits.
     two_together = operation.target in (BOOL, BITS) and not operation.needs_uniform and not MASKS
 
     @intrinsic
@@ -153,7 +154,7 @@ def _groups(operation: Operation, access: str, streams: bool) -> Any:
                             store(vector, fetched, at, align=VECTOR_BYTES)
 
                 place = builder.load(next_place)
-                # One by one, so that what is made for a vector is used up before the next.
+                # Lazily, so that the code for a vector is complete before that of the next.
                 decision: Iterable[Lanes]
                 if operation.needs_uniform:
                     decision = map(operation.of_uniform, sampler.uniforms(group, between))
@@ -176,7 +177,7 @@ def _groups(operation: Operation, access: str, streams: bool) -> Any:
 
 
 def _after_group(builder: Any, state: State, place: Any) -> Any:
-    """Return the place in streams behind a group: in the next period, if this one is over."""
+    """Return the position in the streams after a group, less a period if it reaches its end."""
     after = builder.add(place, ir.Constant(I64, GROUP))
     over = builder.icmp_signed(">=", after, state.period)
     return builder.select(over, builder.sub(after, state.period), after)
@@ -185,9 +186,9 @@ def _after_group(builder: Any, state: State, place: Any) -> Any:
 def _part(operation: Operation, access: str, streams: bool) -> Any:
     """Intrinsic ``(x, y, lane, n, block, call)``: n elements of a group.
 
-    They begin at the element `lane` of the group that begins at a block; no others are touched.
-    All lines of a group are asked for: 1 Mi float32 in rows of a wider array have 0.94 of the rate
-    of C order in rows of 4,096, and 0.80 of 1,024. If parts ask for none: 0.90 and 0.70.
+    They begin at element `lane` of the group at `block`; no others are accessed. All cache lines of
+    the group are prefetched: 1 Mi float32 in rows of 4,096 of a wider array have 0.94 of the rate
+    of C order, of 1,024 0.80; without these prefetches 0.90 and 0.70 (Cascade Lake, 2026-11).
     """
     wanted = _wanted(operation, access)
 
@@ -223,21 +224,21 @@ def _part(operation: Operation, access: str, streams: bool) -> Any:
     return part
 
 
-# Of routines over neighbours: (x, y, n, index, call), n elements whose mask indices are consecutive
-# from `index` on, with the key and the law of a call state (see `call_descriptor`).
+# The signature of contiguous loops, (x, y, n, index, call): n elements whose mask indices are
+# consecutive from `index` on. The key and the coefficients are in a call state, `call`.
 CONTIGUOUS = types.void(POINTER, POINTER, U64, U64, POINTER)
 
 
 @functools.cache
 def contiguous_loop(operation: Operation, access: str, streams: bool = False) -> Any:
-    """Routine over neighbours, see `CONTIGUOUS`.
+    """Routine over contiguous elements, see `CONTIGUOUS`.
 
-    With threshold streams, the state says where they are, and where in them the first element is;
-    PLACE is moved on.
+    With threshold streams, the call state has their address and the first element's position in
+    them (PLACE), which the routine advances.
     """
     if access == CACHED:
         return _cached_loop(operation, streams)
-    if operation.target is BITS:  # there is little to write, and nothing to wait for
+    if operation.target is BITS:  # it reads nothing and writes little
         return contiguous_loop(operation, CACHED, streams)
     if access == NONTEMPORAL:
         return nontemporal_loop(operation, contiguous_loop(operation, PREFETCH))
@@ -247,20 +248,20 @@ def contiguous_loop(operation: Operation, access: str, streams: bool = False) ->
 
 
 def uses_masks(operation: Operation) -> bool:
-    """Whether parts of vectors are touched by masks, which few machines have."""
+    """Whether partial vectors use masked loads and stores, which few processors have."""
     return MASKS and operation.target is not BITS and not operation.needs_uniform
 
 
 def has_nontemporal(operation: Operation) -> bool:
-    """Whether there is a nontemporal way for it: where 16-bit draws meet a threshold for all.
+    """Whether there is a nontemporal loop: where 16-bit draws are compared with one threshold.
 
-    Not for elements of one byte: drawing takes as long as memory does.
+    Not for elements of one byte, where drawing takes as long as the memory accesses.
     """
     return uses_masks(operation) and IS_X86_64 and operation.target.bits > 8
 
 
 def _movers(streams: bool) -> tuple[Any, Any]:
-    """Inlined ``(call, n)``: move back by n elements in threshold streams, and on."""
+    """Two inlined ``(call, n)``: move the position in threshold streams back by n, and forward."""
     if not streams:
 
         @device
@@ -270,7 +271,7 @@ def _movers(streams: bool) -> tuple[Any, Any]:
         return stay, stay
 
     @device
-    def back(call: Any, n: Any) -> None:  # to in front of the element 0 too
+    def back(call: Any, n: Any) -> None:  # possibly before element 0
         store64(call, PLACE, load64(call, PLACE) - n)
 
     @device
@@ -285,15 +286,15 @@ def _named(operation: Operation, streams: bool) -> str:
 
 
 def _cached_loop(operation: Operation, streams: bool) -> Any:
-    tie_resolver()  # known by its symbol
+    tie_resolver()  # the generated code calls it by its symbol
     groups, (back, move) = _groups(operation, CACHED, streams), _movers(streams)
     in_size, out_size = sizes(operation)
     packed = operation.target is BITS
-    # What is exact draws so long that copies are nothing, and would be compiled twice.
+    # `uses_masks` excludes operations that need the uniform: they draw so long that copies cost
+    # little, and the masked loop would compile them twice.
     if uses_masks(operation):
         return _masked_loop(operation, CACHED, streams)
-    # What is no whole group is computed as one, in memory of our own: the elements that there are,
-    # and zeros, copied in, and those that there are copied out.
+    # A partial group is copied to scratch memory, padded with zeros, and results are copied out.
     in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
     most = _BITS_GROUPS if packed else 1
     group_in, clear = scratch(in_bytes), cleared(in_bytes)
@@ -344,7 +345,7 @@ def _cached_loop(operation: Operation, streams: bool) -> Any:
 
 
 def _masked_loop(operation: Operation, access: str, streams: bool) -> Any:
-    tie_resolver()  # known by its symbol
+    tie_resolver()  # the generated code calls it by its symbol
     groups, part = _groups(operation, access, streams), _part(operation, access, streams)
     _, move = _movers(streams)
     in_size, out_size = sizes(operation)

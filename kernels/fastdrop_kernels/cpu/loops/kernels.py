@@ -1,10 +1,10 @@
-"""All kernels but softmax's: the contiguous one, and those that are loop nests.
+"""All kernel entry points except softmax's: the contiguous kernel, and kernels made of loop nests.
 
-The host's driver calls them, without the GIL, and all alike: ``(x, y, descriptor, index, seed,
-stream, counter, chunk)``, all uint64. x, y and the counter are *slots*, addresses of places that
-hold a data pointer (see `ndarray_layout.slot`), so that one kernel serves every shape and nothing
-has to be unpacked at a call. `index` is the mask index of the first element; the rest is as
-`call_descriptor` says. Kernels are made when first asked for.
+`cpu.host` calls them without the GIL. All have the arguments ``(x, y, descriptor, index, seed,
+stream, counter, chunk)``, all uint64. x, y and the counter are *slots*, addresses of memory that
+holds a data pointer (see `ndarray_layout.slot`), so one kernel serves every shape and no array is
+unpacked at a call. `index` is the mask index of the first element; `call_descriptor` explains the
+others. Kernels are made on first use; they call the loops of the modules imported here.
 """
 
 from __future__ import annotations
@@ -63,10 +63,9 @@ _ZERO, _ONE, _EIGHT, _GROUP = (np.uint64(n) for n in (0, 1, 8, GROUP))
 @functools.cache
 @shielded
 def contiguous_kernel(operation: Operation, access: str) -> Kernel:
-    """Kernel over contiguous elements with consecutive mask indices, by an access policy.
+    """Kernel over elements that are contiguous in memory and in the mask, by an access policy.
 
-    A chunk is a whole number of groups, and cuts lie between groups, so that no bits are drawn
-    twice.
+    A chunk is a whole number of groups, and chunks end between groups, so no bits are drawn twice.
     """
     run_contiguous = contiguous_loop(operation, access)
     in_size, out_size = sizes(operation)
@@ -104,7 +103,7 @@ def contiguous_kernel(operation: Operation, access: str) -> Kernel:
 
 
 def _first_place(units: np.uint64) -> Any:
-    """Device function that writes the columns `X`, `Y` and `INDEX` of the first element."""
+    """Device function that writes the first element's address in x and y, and its mask index."""
 
     @device
     def begin_at(first: Any, x_slot: Any, y_slot: Any, index: Any, descriptor: Any) -> None:
@@ -117,9 +116,9 @@ def _first_place(units: np.uint64) -> Any:
 
 @functools.cache
 def layout_kernel(operation: Operation, schedule: str) -> Kernel:
-    """Kernel over a box of axes of any steps, in a form of `layout`.
+    """Kernel over axes of any steps, by a schedule of `layout`.
 
-    Lines need the operation's program in the descriptor, and one kernel serves all operations.
+    For STRIDED, one kernel serves all operations; the descriptor must have the dispatch table.
     """
     if schedule == STRIDED:
         return _lines(int(units_of(operation)))
@@ -149,10 +148,10 @@ def _lines(units: int) -> Kernel:
 
 @functools.cache
 def multi_operand_kernel(inputs: int) -> Kernel:
-    """Kernel over a box of axes of any steps, of so many inputs.
+    """Kernel over axes of any steps, for a number of inputs.
 
-    x is the slot of the addresses of the inputs, of y, and of the mask index of the first element,
-    of which the table of axes has the steps; y and `index` are 0. The descriptor has a program.
+    x is the slot of an array: the addresses of the inputs and of y, and the first mask index. The
+    table of axes has the steps of each. y and `index` are 0. The descriptor has a dispatch table.
     """
     tiles, columns = tiles_loop(inputs), inputs + 2
     words = np.uint64(columns)
@@ -171,9 +170,9 @@ def multi_operand_kernel(inputs: int) -> Kernel:
 
 @functools.cache
 def per_element_kernel(operation: Operation, access: str) -> Kernel:
-    """Kernel over a box of axes of any steps by an array of p, which the descriptor tells.
+    """Kernel over axes of any steps with per-element p; the descriptor has the address of p.
 
-    The first steps are those through p.
+    The first column of steps in the table of axes is that of p.
     """
     rows, units = streams.stream_rows(operation, access), units_of(operation)
 
@@ -200,8 +199,9 @@ def per_element_kernel(operation: Operation, access: str) -> Kernel:
 def sum_kernel(name: str, storage: Storage) -> Kernel:
     """Kernel that adds elements to sums.
 
-    x is the slot of the addresses of the first sum and term. Parts along the axis that is cut have
-    sums of their own, so many bytes apart as y says. The rest of a call is 0.
+    x is the slot of the addresses of the first sum and of the first term. If the split axis is
+    summed over, its chunks have separate sums, y bytes apart; else y is 0, as are `index`, `seed`
+    and `stream` always.
     """
     line = sum_line(name, storage)
 

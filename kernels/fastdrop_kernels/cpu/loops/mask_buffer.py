@@ -1,9 +1,9 @@
-"""The mask buffer: keep bits of a stretch of the mask, in the first-level cache.
+"""The mask buffer: decisions for a range of mask indices, in the L1 cache.
 
-It is drawn along the mask by the contiguous kernel, in whole groups: a bit an element, or what
-exact operations need, 32 bits. A *window* of the mask is there, so that rows that lie close are
-drawn together, and rows that share decisions find them again. `repeat_rows` and `repeat_bits` put
-bits into the order of memory where elements share them. Loops in `operands` and `tiles` call these.
+`contiguous_loop` draws it in whole groups: one bit per element, or 32 bits if the operation needs
+the uniform. The buffer keeps a range, so that rows close in the mask are drawn together, and rows
+that share decisions find them again. `repeat_row` and `repeat_bits` put bits in memory order where
+elements share them. Loops in `operands` and `tiles` call these functions.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ..elements.storage import BITS
 from .call_descriptor import BUFFER, END, FIRST
 from .contiguous import CACHED, contiguous_loop
 
-# Elements that are drawn at once for what is asked for soon, by whether they are exact, and
-# elements that a window has room for, beside groups that are begun at either end.
+# By whether the operation needs the uniform: elements that are drawn at once if they are needed
+# soon, and elements that fit the buffer beside an incomplete group at either end.
 AHEAD = {False: np.uint64(2048), True: np.uint64(1024)}
 _ROOM = {False: 1 << 15, True: 1 << 11}
 BUFFER_BYTES = max(4 * (_ROOM[True] + 2 * GROUP), (_ROOM[False] + 2 * GROUP) // 8)
-# What a kernel sets aside. Vectors may be loaded past the end.
+# Memory for the buffer of one kernel. Vectors may be loaded past the end.
 buffer_scratch = scratch(BUFFER_BYTES + 4 * DRAWS + 16)
 
 _GROUP = np.uint64(GROUP)
@@ -39,17 +39,16 @@ _SEVEN_BYTES = np.uint64(56)
 
 
 def room(needs_uniform: bool) -> int:
-    """Return how many elements of a row can be kept."""
+    """Return how many elements of a row the buffer can keep."""
     return _ROOM[needs_uniform]
 
 
 @functools.cache
 def buffer_routine(drawn: Operation) -> Any:
-    """Routine ``(element, m, reach, call)``.
+    """Routine ``(element, m, reach, call)``: make the buffer hold m elements from `element` on.
 
-    `drawn` is what `operations.buffer_draw` returns. After it, the buffer of the call state holds
-    the bits of the m elements from `element` on, from the element FIRST on, a multiple of `GROUP`.
-    Up to `reach` elements will be asked for soon.
+    `drawn` is what `operations.buffer_draw` returns. The buffer of the call state then begins with
+    the element FIRST, a multiple of `GROUP`. Up to `reach` elements will be needed soon.
     """
     needs_uniform, bits = drawn.needs_uniform, drawn.target.bits
     draw, ahead = contiguous_loop(drawn, CACHED), AHEAD[needs_uniform]
@@ -68,7 +67,7 @@ def buffer_routine(drawn: Operation) -> Any:
         if begin < first or begin >= end:
             end = begin
         moved, held = (begin - first) // _GROUP * group_bytes, (end - begin) // _GROUP * group_bytes
-        for t in range(_ZERO, held, _EIGHT):  # upwards: the places may overlap
+        for t in range(_ZERO, held, _EIGHT):  # upwards, because the ranges may overlap
             store64(buffer, t, load64(buffer, t + moved))
         n = max(element + m, min(element + reach, begin + ahead)) - end
         n += (_ZERO - n) % _GROUP
@@ -83,16 +82,16 @@ def buffer_routine(drawn: Operation) -> Any:
 
 @device
 def close_step(n: Any, step: Any, short: Any) -> Any:
-    """Return the index step from row to row where bits of many rows are drawn at once, else 0.
+    """Return the index step from row to row if the bits of many rows are drawn together, else 0.
 
-    That is where rows of n follow each other closely, and are not longer than `short`.
+    They are if rows have n elements, at most `short`, with gaps of at most n / 4 in the mask.
     """
     return step if n <= short and step >= n and step - n <= n // _FOUR else _ZERO
 
 
 @device
 def ensure(provide: Any, element: Any, m: Any, reach: Any, call: Any) -> Any:
-    """Fill the mask buffer by a `buffer_routine`, if need be; return where its first bit is."""
+    """Call a `buffer_routine` if the buffer lacks any of m elements; return the first's place."""
     if element < load64(call, FIRST) or element + m > load64(call, END):
         call_at(provide, (element, m, reach, call))
     return element - load64(call, FIRST)
@@ -100,7 +99,7 @@ def ensure(provide: Any, element: Any, m: Any, reach: Any, call: Any) -> Any:
 
 @device
 def _low(n: Any) -> Any:
-    """Return a word whose n lowest bits are set, fewer than 64."""
+    """Return a word whose n lowest bits are set, n < 64."""
     return (_ONE << n) - _ONE
 
 
@@ -112,9 +111,9 @@ def bits_at(bits: Any, at: Any, n: Any) -> Any:
 
 @device
 def append(bits: Any, at: Any, held: Any, word: Any, n: Any) -> Any:
-    """Write n bits, at most `PIECE`, at the bit `at`, and behind them zeros.
+    """Write n bits, at most `PIECE`, at the bit `at`, and zeros after them.
 
-    `held` are the bits of the byte where they begin. Returns those of the byte where they end.
+    `held` has the bits before `at` in its byte. Returns those before the end in the last byte.
     """
     shift = at & _SEVEN
     both = held | word << shift
@@ -123,7 +122,7 @@ def append(bits: Any, at: Any, held: Any, word: Any, n: Any) -> Any:
 
 
 def _widened(times: int) -> Any:
-    """Intrinsic ``(target, bits, at)``: as many bits as a vector has, each `times` times."""
+    """Intrinsic ``(target, bits, at)``: repeat each of `DRAWS` bits `times` times."""
 
     @intrinsic
     def widened(typingctx: Any, target: Any, bits: Any, at: Any) -> Any:
@@ -144,9 +143,9 @@ def _widened(times: int) -> Any:
 
 @functools.cache
 def repeat_bits() -> Any:
-    """Routine ``(target, bits, at, n, times)``: n bits from the bit `at` on, each so many times.
+    """Routine ``(target, bits, at, n, times)``: repeat each of n bits from the bit `at` on.
 
-    Up to 16 vectors are written past the end.
+    Up to 8 * `DRAWS` bytes are written past the end.
     """
     by_8, by_16, by_32, by_64 = (_widened(times) for times in (8, 16, 32, 64))
     vector, widths = np.uint64(DRAWS), tuple([np.uint64(k) for k in (8, 16, 32, 64)])
@@ -183,8 +182,8 @@ def repeat_bits() -> Any:
 def repeat_row() -> Any:
     """Routine ``(target, place, bits, at, n, times) -> place``.
 
-    A row of n bits from the bit `at` on is written so many times at the bit `place`, behind which
-    no bits are kept. Returns the place behind.
+    Write a row of n bits, from the bit `at` on, `times` times at the bit `place`. Bits after the
+    place are lost. Returns the place after the last row.
     """
 
     def repeat(target: Any, place: Any, bits: Any, at: Any, n: Any, times: Any) -> Any:

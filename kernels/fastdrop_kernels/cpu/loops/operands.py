@@ -1,11 +1,11 @@
-"""Tiles: the three innermost axes of arrays of any layout and any number of inputs.
+"""The strided schedule: the three innermost axes of arrays of any layout, for any number of inputs.
 
-Whatever the layout, an operation meets contiguous elements. What is not contiguous is gathered into
-a tile's buffer first, and scattered from one after; short rows are joined to a tile. Elements whose
-mask indices are consecutive are left to an operation's row loop, which needs no mask buffer. For
-others the bits of a tile come from the mask buffer, put in the order of memory. `kernels` calls
-this; it calls what a program (see `tiles`) says, so that it is compiled once for all operations of
-so many inputs.
+Operations are applied to contiguous elements only. Other elements are gathered into the buffer of a
+tile first, and scattered from one afterwards; short rows are joined to a tile. Elements with
+consecutive mask indices, each used once, are left to the operation's row loop. For others the
+decisions come from the mask buffer, and are put in memory order. `kernels` calls `tiles_loop`,
+which is compiled once per number of inputs: it calls the routines in a dispatch table (see
+`tiles`).
 """
 
 from __future__ import annotations
@@ -50,14 +50,13 @@ _GROUP, _VECTOR = np.uint64(GROUP), np.uint64(VECTOR)
 _ZERO, _ONE, _THREE, _FOUR, _EIGHT, _TWO_WORDS = (np.uint64(n) for n in (0, 1, 3, 4, 8, 16))
 _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
 _ALL_ONES, _ENDLESS = np.uint64(2**64 - 1), np.uint64(1 << 62)
-# Elements of a row up to which rows make one tile: where memory and mask go on from row to row,
-# where bits have to be put in order, where they are shared along rows, and where rows have to be
-# gathered.
+# Maximal lengths of rows that are joined to a tile: if memory and mask continue from row to row, if
+# bits have to be put in order, if they are shared along rows, and if rows have to be gathered.
 _JOINED, _ASSEMBLED, _ALIKE, _GATHERED = (np.uint64(n) for n in (512, 128, 64, 48))
-# Bytes of a tile's bits or noise. Repeated bits are written in whole vectors, 64 bits each.
+# Bytes of a tile's decisions. Repeated bits are written in whole vectors, up to 64 bits per lane.
 _DECISION_BYTES = TILE_BYTES + 8 * DRAWS + 64
-# What `_assembler` is told of rows: the mask index of the first, elements of each, the index step
-# inside, how many rows make a block, and the index steps from row to row and from block to block.
+# Byte offsets in the description of rows for `_assembler`: the mask index of the first, elements of
+# a row, the index step inside, rows of a block, and the index steps between rows and blocks.
 _ROWS_FIRST, _ROWS_N, _ROWS_STEP, _ROWS_RUNS, _ROWS_APART, _BLOCKS_APART = (
     np.uint64(8 * k) for k in range(6)
 )
@@ -66,7 +65,7 @@ _rows_scratch = scratch(8 * 6)
 
 @device
 def _set_bits(bits: Any, n: Any, kept: Any) -> None:
-    """Set n bits or clear them, and up to 64 behind."""
+    """Set or clear n bits, and up to 64 bits after them."""
     for t in range(_ZERO, (n >> _THREE) + _EIGHT, _EIGHT):
         store64(bits, t, _ALL_ONES if kept else _ZERO)
 
@@ -75,7 +74,7 @@ def _set_bits(bits: Any, n: Any, kept: Any) -> None:
 def _assembler() -> Any:
     """Routine ``(bits, rows, r, many, reach, call, dispatch_table)``.
 
-    It writes the bits, or the noise, of `many` rows from the r-th on in the order of memory.
+    It writes the decisions of `many` rows, from the r-th on, in memory order.
     """
     fill, repeat_each, repeat = gather(4), repeat_bits(), repeat_row()
 
@@ -129,9 +128,9 @@ def _assembler() -> Any:
 def tiles_loop(inputs: int) -> Any:
     """Routine ``(at, axes, call, dispatch_table)``.
 
-    `at` says where the first element is: the addresses of the inputs, of y, and the mask index. The
-    three axes are rows of a table of such steps, at `axes`. The buffer of the call state is that of
-    `mask_buffer`.
+    `at` points to the addresses of the first element in the inputs and in y, and its mask index.
+    `axes` points to three rows of the table of axes: a length, and the steps of these words. BUFFER
+    of the call state is the mask buffer.
     """
     assemble, fill = _assembler(), gather(4)
     axis_bytes, count = np.uint64(8 * (inputs + 3)), np.uint64(inputs)
@@ -166,7 +165,7 @@ def tiles_loop(inputs: int) -> Any:
         if certain:
             step, row_step, block_step = _SHARED, _SHARED, _SHARED
 
-        # Rows of the middle axis make tiles, and those of both outer ones where memory goes on.
+        # Rows are joined along the middle axis, and along both outer axes if memory continues.
         whole = goes_on(middle, inner, _ZERO) and goes_on(middle, inner, out_column)
         over_blocks = whole and goes_on(outer, middle, _ZERO) and goes_on(outer, middle, out_column)
         follows = row_step == n * step
@@ -181,7 +180,7 @@ def tiles_loop(inputs: int) -> Any:
             follows = follows and block_step == runs * row_step
             rows, in_block, blocks = runs * blocks, runs, _ONE
         same_rows = row_step == _ZERO and (block_step == _ZERO or not every_block)
-        # No decision is asked for twice. Otherwise rows are kept, as much as there is room for.
+        # Whether all decisions are used once. If not, the buffer keeps as much of a row as it can.
         once = load64(call, ONCE) != _ZERO and (row_step != _ZERO or runs == _ONE)
         once = once and (block_step != _ZERO or length_of(outer) == _ONE)
         direct = row != _ZERO and (certain or (step == _CONSECUTIVE and once))
@@ -189,7 +188,7 @@ def tiles_loop(inputs: int) -> Any:
         part = n
         if step == _CONSECUTIVE and not once and not joined:
             part = min(n, kept_rows[1] if decision_size else kept_rows[0])
-        # How many mask indices are between rows whose bits are drawn together, if not 0.
+        # The index step between rows whose bits are drawn together, or 0.
         close = _ZERO
         if step == _CONSECUTIVE:
             close = close_step(
@@ -216,7 +215,7 @@ def tiles_loop(inputs: int) -> Any:
             first_y = load64(at, _EIGHT * out_column) + block * step_of(outer, out_column)
             store64(shape, _ROWS_FIRST, first_index)
             if in_place and not joined and (direct or (step == _SHARED and all_or_none != _ZERO)):
-                # Whole rows, where they lie.
+                # Whole rows, without buffers.
                 x = pointer_at(load64(at, _ZERO) + block * step_of(outer, _ZERO))
                 y, element = pointer_at(first_y), first_index
                 for r in range(rows):
@@ -286,7 +285,7 @@ def tiles_loop(inputs: int) -> Any:
                             and not (joined and not follows)
                         )
 
-                        # Inputs: where they lie, or gathered.
+                        # Inputs, read directly or gathered.
                         for k in range(count):
                             column, words = k, _TWO_WORDS * k
                             its_size = load64(dispatch_table, SIZES + words)
@@ -303,7 +302,7 @@ def tiles_loop(inputs: int) -> Any:
                                 goes_on(middle, inner, column)
                                 and (not every_block or goes_on(outer, middle, column))
                             ):
-                                # What is repeated for all rows stays there from tile to tile.
+                                # An input that all rows share stays in its buffer.
                                 if r == _ZERO or row_apart or (every_block and apart):
                                     t_b, t_j = b, j
                                     for t in range(its_rows):
@@ -322,7 +321,7 @@ def tiles_loop(inputs: int) -> Any:
                                 side = into
                             put_side(sides, k, side, side_step)
 
-                        # The operation, and y.
+                        # Apply the operation, and write y.
                         x = pointer_at(load64(sides, _ZERO))
                         y_apart, y_base = step_of(outer, out_column), first_y + done * out_step
                         row_out = step_of(middle, out_column)

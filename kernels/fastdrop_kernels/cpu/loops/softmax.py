@@ -1,7 +1,8 @@
-"""Softmax and dropout: kernels over rows, each of which is made while it lies in the cache.
+"""Kernels for softmax and dropout, forward and backward: each row is processed while it is cached.
 
-What `softmax_rows` makes of a row is a row of numbers that are computed with, and `row_loop` drops
-and scales them on the way out (in the backward, on the way in). Nothing is rounded in between.
+`host.softmax` calls the kernels. They call `softmax_rows`, which computes in float32 or float64,
+and `tiles.row_loop`, which drops and scales on output (in the backward, on input). Nothing is
+rounded to the dtype in between.
 """
 
 from __future__ import annotations
@@ -48,22 +49,22 @@ from .tiles import row_loop
 _GROUP = np.uint64(GROUP)
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _ALWAYS = np.uint64(contract.ALWAYS)
-# Elements of a row, up to which many rows' marks are drawn at once: from there on it is no gain.
+# The longest rows whose bits are drawn for many rows at once; for longer rows it gains nothing.
 _SHORT = np.uint64(1024)
 _factor_scratch = scratch(8)
 
 
 class Kind(NamedTuple):
-    """A dtype's elements, and how they meet the numbers that are computed with."""
+    """A dtype: its storage type, and dropout from and to the compute type."""
 
     name: str
     storage: Storage
-    dropped_out: Operation  # of numbers, as elements
-    dropped_in: Operation  # of elements, as numbers
+    dropped_out: Operation  # from the compute type to the dtype
+    dropped_in: Operation  # from the dtype to the compute type
 
 
 def kind_of(name: str, storage: Storage, plain: Operation) -> Kind:
-    """Return the kind of a dtype, whose dropout is `plain`."""
+    """Return the `Kind` of a dtype, whose dropout is `plain`."""
     number = computed_in(storage)
     if number is storage:
         return Kind(name, storage, plain, plain)
@@ -85,27 +86,26 @@ def kind_of(name: str, storage: Storage, plain: Operation) -> Kind:
 
 
 def row_numbers(n: int) -> int:
-    """Return how many numbers have room in memory for a row."""
+    """Return the length of a buffer for a row of n elements: a whole number of vectors."""
     return -(-n // VECTOR) * VECTOR
 
 
 @device
 def _row_step(n: Any, step: Any) -> Any:
-    """Return `close_step`, but 0 where groups of bits end where rows do: none is drawn twice."""
+    """Return `close_step`, or 0 if all rows end at group boundaries: no bits are drawn twice."""
     whole = n % _GROUP == _ZERO and step % _GROUP == _ZERO
     return _ZERO if whole else close_step(n, step, _SHORT)
 
 
-# Byte offsets in a descriptor of rows: how many, elements of each, the mask index of the first, the
-# step from row to row through the mask, the threshold, the slot of the scale, and the steps through
-# the arrays (the output last).
+# Byte offsets in a descriptor of rows: number of rows, elements of a row, first mask index, index
+# step from row to row, threshold, slot of the scale, and row strides of the arrays (output last).
 _ROWS, _N, _INDEX, _INDEX_STEP, _THRESHOLD, _SCALE, *_STEPS = (np.uint64(8 * k) for k in range(9))
 WORDS = 9
 
 
 @device
 def _set_rows(call: Any, buffer: Any, seed: Any, stream: Any) -> None:
-    """Prepare a call state, with memory for a mask buffer."""
+    """Write the key and the address of a mask buffer to a call state."""
     set_key(call, seed, stream)
     store64(call, BUFFER, address_of(buffer))
 
@@ -113,10 +113,10 @@ def _set_rows(call: Any, buffer: Any, seed: Any, stream: Any) -> None:
 @functools.cache
 @shielded
 def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
-    """Kernel over rows of neighbours, whose mask indices are consecutive.
+    """Kernel over rows that are contiguous in memory and in the mask.
 
-    ``(x, y, e, descriptor, seed, stream, counter, chunk)``: y becomes what `out` makes of the
-    softmax of x times the scale. Arrays are slots; `e` has `row_numbers` for each thread alone.
+    ``(x, y, e, descriptor, seed, stream, counter, chunk)``: y is the result of the dropout `out` on
+    the softmax of x. Arrays are slots. `e` is each thread's own buffer, of `row_numbers` numbers.
     """
     storage = kind.storage
     number = number_type(storage)
@@ -153,7 +153,7 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
             for r in range(start, stop):
                 if threshold != _ALWAYS:
                     total = powers(advance(x, r * x_step), e, n)
-                    # Of nothing but -inf, e is 0 already, and 0 * inf would be NaN.
+                    # If all x are -inf, e is 0 already, and 0 * inf would be NaN.
                     store_number(factor, _ZERO, number(scale / total if total != 0.0 else 0.0))
                 store64(call, REACH, together * (stop - r))
                 row(e, advance(y, r * y_step), n, first + r * step, call)
@@ -166,11 +166,11 @@ def softmax_kernel(kind: Kind, out: Operation) -> Kernel:
 @functools.cache
 @shielded
 def gradient_kernel(kind: Kind, into: Operation) -> Kernel:
-    """Kernel over rows of neighbours, whose mask indices are consecutive.
+    """Kernel over rows that are contiguous in memory and in the mask.
 
-    ``(arrays, e, descriptor, seed, stream, counter, chunk)``: y becomes the gradient of x, and
-    `into` drops and scales dy. `arrays` is the slot of the slots of x, dy and y, and `e` has twice
-    the `row_numbers` for each thread alone. The rest as in `softmax_kernel`.
+    ``(arrays, e, descriptor, seed, stream, counter, chunk)``: y is the gradient of x; `into` drops
+    and scales dy. `arrays` is the slot of an array with the slots of x, dy and y. `e` is each
+    thread's own buffer, of twice `row_numbers`. Other arguments are as in `softmax_kernel`.
     """
     storage = kind.storage
     size = np.uint64(computed_in(storage).itemsize)

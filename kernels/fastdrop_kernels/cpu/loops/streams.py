@@ -1,13 +1,13 @@
-"""Threshold streams made of arrays of p, and the inner loop that goes through arrays by them.
+"""Inner loops for per-element p: they fill threshold streams from p and run contiguous loops.
 
-`kernels` calls it for the two innermost axes. It makes streams in memory of its own, of what
-is treated next (see `elements.threshold_streams`), and calls the loop over contiguous elements.
-Where elements are not contiguous, it copies tiles of them to memory of its own, and back.
+`kernels` calls `stream_rows` for the two innermost axes. It fills streams in scratch memory for the
+next elements (see `elements.threshold_streams`), and calls `contiguous.contiguous_loop`. Elements
+that are not contiguous are gathered to tiles in scratch memory, and scattered from there.
 
-Rates over a plain call's, dropout of float32 at 256 x 256, 1,024 x 1,024 and 4,096 x 4,096, one
-thread, Zen 5, 2026-11, with AVX2: p of every element 0.49, 0.47, 0.43; of every row 0.84, 0.92,
-0.97; along the last axis 0.94, 0.95, 0.96. With AVX-512, where the plain call takes a third of the
-time: 0.30, 0.32, 0.30; 0.53, 0.72, 0.67; 0.78, 0.85, 0.65.
+Rates relative to a call with one p: dropout of float32 at 256 x 256, 1,024 x 1,024 and 4,096 x
+4,096, one thread, Zen 5, November 2026. With AVX2: p for every element 0.49, 0.47, 0.43; for every
+row 0.84, 0.92, 0.97; along the last axis 0.94, 0.95, 0.96. With AVX-512, where a call with one p
+takes a third of the time: 0.30, 0.32, 0.30; 0.53, 0.72, 0.67; 0.78, 0.85, 0.65.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ from .copy import gather, scatter
 from .loop_nest import INNER, length_of, step_of
 from .tiles import all_or_none_loop
 
-COUNT = DRAWS  # elements of a stream that are made at once: a vector of upper halves
-TILE = 512  # of those that are used once and then made anew: 7 KiB, in the first-level cache
-# Columns of the table of axes: the steps through p, x and y, and through the mask.
+COUNT = DRAWS  # stream elements that are written at once: a vector of the thresholds' high halves
+TILE = 512  # elements of streams that are used only once: 7 KiB, in the first-level cache
+# Columns of steps in the table of axes: p, x, y and the mask index.
 P_STEP, X, Y, INDEX = (np.uint64(c) for c in range(4))
 COLUMNS = 4
 AXIS_BYTES = np.uint64(8 * (COLUMNS + 1))
@@ -73,18 +73,18 @@ _VECTOR, _ALL = np.uint64(DRAWS), np.uint64(1 << 62)
 _ZERO, _ONE, _FOUR = (np.uint64(n) for n in (0, 1, 4))
 _HALF_BITS, _HALF = np.uint64(16), np.uint64(0xFFFF)
 _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
-# Rows and columns of a tile that is copied, where elements are not contiguous: rows that are
-# neighbours in memory take whole cache lines of it.
+# Rows and columns of a tile of elements that are not contiguous: where rows are adjacent in memory,
+# tiles use whole cache lines.
 _TILE_HEIGHT, _TILE_WIDTH = 16, 256
 _HEIGHT, _WIDTH = np.uint64(_TILE_HEIGHT), np.uint64(_TILE_WIDTH)
-# Elements of a line of one p, from which on it is drawn by itself, though it begins and ends inside
-# groups: shorter ones are put together.
+# The shortest rows of one p each that are processed one by one, though they begin and end inside
+# groups: shorter ones are joined.
 _LONG = np.uint64(8 * GROUP)
-_LEAST = np.uint64(256)  # that go by themselves if they are whole groups
+_LEAST = np.uint64(256)  # the same for rows that are whole groups
 
 
 def _writer(factor: Storage | None, element: Any, count: int) -> Any:
-    """Intrinsic ``(call, place, p, n)``: n times `count` neighbours (0: one, no vector)."""
+    """Intrinsic ``(call, place, p, n)``: write n times `count` elements (0: one, no vector)."""
     size = 4 if element is FLOAT else 8
 
     @intrinsic
@@ -113,7 +113,7 @@ def _writer(factor: Storage | None, element: Any, count: int) -> Any:
 
 
 def _repeater(factor: Storage | None) -> Any:
-    """Intrinsic ``(call, place, n)``: what is there, n times `COUNT` times from there on."""
+    """Intrinsic ``(call, place, n)``: repeat the element at a position n times `COUNT` times."""
 
     @intrinsic
     def repeat(typingctx: Any, call: Any, place: Any, n: Any) -> Any:
@@ -132,9 +132,9 @@ def _repeater(factor: Storage | None) -> Any:
 
 @functools.cache
 def _filler(factor: Storage | None) -> Any:
-    """Routine ``(call, place, p, step, n)``: make streams of n elements, of p so many bytes apart.
+    """Routine ``(call, place, p, step, n)``: write n elements of streams; p has that step in bytes.
 
-    Behind them as much may be written as is made at once.
+    Up to `COUNT` elements more may be written after them.
     """
     (one4, many4), (one8, many8) = (
         [_writer(factor, element, count) for count in (0, COUNT)] for element in (FLOAT, DOUBLE)
@@ -175,7 +175,7 @@ def _filler(factor: Storage | None) -> Any:
 
 @functools.cache
 def _decider() -> Any:
-    """Routine ``(call, index)``: whether an element is kept, by the element 0 of the stream."""
+    """Routine ``(call, index)``: whether an element is kept, by element 0 of the streams."""
 
     def is_kept(call: Any, index: Any) -> Any:
         seed, stream = load64(call, SEED), load64(call, STREAM)
@@ -190,13 +190,13 @@ def _decider() -> Any:
 
 
 def _tile_reader(itemsize: int) -> Any:
-    """Inlined ``(tile, x, row, step, rows, n)``: gather rows, `_TILE_WIDTH` elements apart."""
+    """Inlined ``(tile, x, row, step, rows, n)``: gather rows to a tile, `_TILE_WIDTH` apart."""
     by_rows, by_columns, size = gather(itemsize), scatter(itemsize, True), np.uint64(itemsize)
     pitch = np.uint64(_TILE_WIDTH * itemsize)
 
     @device
     def copy(tile: Any, x: Any, row: Any, step: Any, rows: Any, n: Any) -> None:
-        # Along memory, where rows are neighbours there.
+        # By columns, where rows are adjacent in memory.
         if row == size:
             for t in range(n):
                 by_columns(advance(tile, t * size), pitch, advance(x, t * step), rows)
@@ -208,7 +208,7 @@ def _tile_reader(itemsize: int) -> Any:
 
 
 def _tile_writer(itemsize: int, near: bool) -> Any:
-    """Inlined ``(y, row, step, tile, rows, n)``: scatter what `_tile_reader` gathers."""
+    """Inlined ``(y, row, step, tile, rows, n)``: scatter rows of a tile; see `_tile_reader`."""
     by_rows, by_columns, size = scatter(itemsize, near), gather(itemsize), np.uint64(itemsize)
     pitch = np.uint64(_TILE_WIDTH * itemsize)
 
@@ -226,13 +226,13 @@ def _tile_writer(itemsize: int, near: bool) -> Any:
 
 @functools.cache
 def stream_rows(operation: Operation, access: str) -> Any:
-    """Inner loop (see `loop_nest.INNER`) over two axes of a table with a column for p.
+    """Inner loop (see `loop_nest.INNER`) over two axes; their table has a column for p.
 
-    The call state says where p of the first element is.
+    The call state has the address of the first element's p.
     """
     run_contiguous, fill = contiguous_loop(operation, access, True), _filler(operation.factor)
     reads = operation.source.bits > 0
-    writes = operation.target is not BITS  # which are always contiguous
+    writes = operation.target is not BITS  # packed bits are always contiguous
     itemsizes = operation.source.itemsize, operation.target.itemsize
     in_pitch, out_pitch = (np.uint64(_TILE_WIDTH * size) for size in itemsizes)
     gathered: Any = gather(itemsizes[0]) if reads else None
@@ -273,7 +273,7 @@ def stream_rows(operation: Operation, access: str) -> Any:
         elif one_p:
             joined = False
         if joined and rows > _ONE and p_row == _ZERO and n <= _CAPACITY:
-            # What the streams say of a row is said again for each.
+            # All rows have the same p: streams of whole rows, at least a group, are repeated.
             period = n * ((_GROUP + n - _ONE) // n)
             for t in range(_ZERO, period + _GROUP, n):
                 fill(call, t, p, p_step, min(n, period + _GROUP - t))
@@ -331,7 +331,7 @@ def stream_rows(operation: Operation, access: str) -> Any:
                         if y_step != out_size:
                             copy_out(b, y_row, y_step, made, height, m)
             return
-        # Some columns after the other, in all rows.
+        # Blocks of columns, each in all rows.
         most = _TILE
         if (near and step == _SHARED) or (contiguous and one_p):
             most = n

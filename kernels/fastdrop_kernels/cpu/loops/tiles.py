@@ -1,9 +1,9 @@
-"""What loops call of an operation: routines over contiguous elements, found by their addresses.
+"""Routines that apply an operation to contiguous elements, and the table of their addresses.
 
-`tile_loop` applies an operation to elements whose keep bits are in memory, `all_or_none_loop` to
-elements that share one decision, and `row_loop` to a row whose mask indices are consecutive. A
-*dispatch table* has their addresses, and sizes. So the loops in `operands`, which call them, are
-compiled once for all operations.
+`tile_loop` is for elements whose keep bits are in memory, `all_or_none_loop` for elements that
+share one decision, `row_loop` for a row with consecutive mask indices. They call `contiguous`,
+`mask_buffer` and `apply`. The loops in `operands` find them in a *dispatch table*, and are compiled
+once for all operations. `softmax` and `streams` call some of them directly.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ from .copy import gather, scatter
 from .mask_buffer import AHEAD, buffer_routine
 
 VECTOR = DRAWS  # elements that are computed at once
-_VECTOR, _SIDE = np.uint64(VECTOR), np.uint64(16)  # bytes of a side
+_VECTOR, _SIDE = np.uint64(VECTOR), np.uint64(16)  # bytes of an input's pointer and step
 _ZERO, _ONE, _EIGHT, _WORD = (np.uint64(n) for n in (0, 1, 8, 64))
 
-# Offsets of a program: addresses of routines (the first two only where there is one input), the
-# bytes of an element of y (1 where it is a bit) and what scatters them, the bytes of noise (0 where
-# it is a bit), elements of a tile, elements of a row up to which the bits of many rows are drawn at
-# once; and of each input the bytes of an element and what gathers them.
+# Byte offsets in a dispatch table: addresses of routines (the first two only for one input), bytes
+# of an element of y (1 if it is a bit) and the routine that scatters y, bytes of a decision (0 if
+# it is a bit), elements of a tile, length up to which rows are drawn together; and for every input
+# the bytes of an element and the routine that gathers it.
 ROW, ALL_OR_NONE, TILE, PROVIDE, OUT_SIZE, SCATTER = (np.uint64(8 * k) for k in range(6))
 DECISION_SIZE, MOST, SHORT, SIZES = (np.uint64(8 * k) for k in range(6, 10))
 GATHERS = SIZES + _EIGHT
 TILE_BYTES = 4096  # of an input, or of the output
-# Of rows drawn one by one, 256 Ki float32 in a wider array have 0.30 of the rate of C order in rows
-# of 128 (all at once: 0.53), 0.47 of 256 (0.59), 0.63 of 512 (0.63); float16 0.51 of 512 (0.68) and
-# 0.66 of 1,024 (0.65), packed bits 0.48 of 1,024 (0.60) and 0.61 of 2,048 (0.58): Cascade Lake.
+# SHORT, by output bits. Rates over C order for rows of a wider array drawn one by one (together):
+# 256 Ki float32, rows of 128: 0.30 (0.53), 256: 0.47 (0.59), 512: 0.63 (0.63); float16, 512: 0.51
+# (0.68), 1,024: 0.66 (0.65); bits, 1,024: 0.48 (0.60), 2,048: 0.61 (0.58); Cascade Lake, 2026-11.
 _SHORT_ROWS = {1: 1536, 8: 896, 16: 896, 32: 448, 64: 448, 128: 448}
 
 
 @device
 def put_side(sides: Any, k: Any, pointer: Any, step: Any) -> None:
-    """Write where the k-th input lies, and how many bytes apart its elements are."""
+    """Write the pointer of the k-th input, and its step in bytes."""
     store64(sides, _SIDE * k, address_of(pointer))
     store64(sides, _SIDE * k + _EIGHT, step)
 
@@ -69,15 +69,15 @@ def put_side(sides: Any, k: Any, pointer: Any, step: Any) -> None:
 def _kept_in(
     operation: Operation, builder: Any, decision: Any, at: Any, done: Any, count: int
 ) -> Lanes:
-    """Load what the mask buffer says of `count` elements, so many behind the element `at` of it.
+    """Load the decisions of `count` elements from the mask buffer, from its element at + done on.
 
-    That is which are kept, or where the operation is exact, their noise. `done` is a multiple of
-    `count`. Up to 8 bytes behind are read.
+    They are keep bits, or 32-bit numbers if the operation needs the uniform. `done` is a multiple
+    of `count`. Up to 8 bytes past the end are read.
     """
     if operation.needs_uniform:
         place = builder.mul(builder.add(at, done), ir.Constant(I64, 4))
         return load(builder, builder.gep(decision, [place]), 0, I32, count)
-    if count:  # whole bytes, and so one shift for all
+    if count:  # `done` is a whole number of bytes, so the shift is the same for all vectors
         begin = builder.gep(decision, [builder.lshr(at, ir.Constant(I64, 3))])
         byte, bit = builder.lshr(done, ir.Constant(I64, 3)), at
     else:
@@ -92,7 +92,7 @@ def _kept_in(
 def _elements(operation: Operation, count: int, partial: bool = False) -> Any:
     """Intrinsic ``(sides, y, decision, at, n, value)``: n elements, in vectors (0: one by one).
 
-    Whole vectors, or less than one if `partial`. `at` is the first element in the mask buffer.
+    Whole vectors, or part of one if `partial`. `at` is the first element's place in `decision`.
     """
     kinds = operation.source, *operation.operands
     each, out_size = max(1, count), operation.target.itemsize
@@ -143,7 +143,7 @@ def _elements(operation: Operation, count: int, partial: bool = False) -> Any:
 
 
 def offsets(bytes_of: Sequence[int]) -> tuple[np.uint64, ...]:
-    """Return where buffers of so many bytes lie, one behind the other, and where they end."""
+    """Return the offsets of consecutive buffers of these sizes, and the end of the last."""
     return tuple([np.uint64(sum(bytes_of[:k])) for k in range(len(bytes_of) + 1)])
 
 
@@ -151,8 +151,8 @@ def offsets(bytes_of: Sequence[int]) -> tuple[np.uint64, ...]:
 def tile_loop(operation: Operation) -> Any:
     """Routine ``(sides, y, decision, at, n, value)`` over contiguous elements.
 
-    `sides` are the pointers and steps of the inputs; steps are an element's bytes, or 0. Their keep
-    bits, or noise, are those in memory from the element `at` on.
+    `sides` holds pointers and steps of the inputs. A step is an element's bytes, or 0. `decision`
+    holds the decisions, from its element `at` on.
     """
     signature = types.void(POINTER, POINTER, POINTER, U64, U64, POINTER)
     if operation.target is BITS:
@@ -186,9 +186,9 @@ def tile_loop(operation: Operation) -> Any:
 
 
 def _copying_tile_loop(operation: Operation, many: Any, signature: Any) -> Any:
-    """Compute what is no whole vector as one, in memory of our own.
+    """Return a `tile_loop` that computes an incomplete last vector as a whole one, from a copy.
 
-    What activations are made of would be compiled again for single elements.
+    For single elements, the code of activations would be compiled once more.
     """
     kinds = operation.source, *operation.operands
     places = offsets([VECTOR * kind.itemsize for kind in kinds])
@@ -255,7 +255,7 @@ def _all_or_none(operation: Operation, kept: bool, count: int, partial: bool = F
 def all_or_none_loop(operation: Operation) -> Any:
     """Routine ``(x, y, kept, n, value)``: contiguous elements that are all kept, or all dropped.
 
-    Of dropped ones x is not read.
+    If they are dropped, x is not read.
     """
     signature = types.void(POINTER, POINTER, U64, U64, POINTER)
     if operation.target is BITS:
@@ -294,11 +294,11 @@ def all_or_none_loop(operation: Operation) -> Any:
 
 @functools.cache
 def row_loop(operation: Operation, access: str) -> Any:
-    """Routine over contiguous elements of consecutive mask indices, see `contiguous.CONTIGUOUS`.
+    """Routine over contiguous elements with consecutive mask indices, see `contiguous.CONTIGUOUS`.
 
-    If REACH of the call state is not 0, so many elements from the first on belong to rows that lie
-    close in the mask, and their bits are drawn together: a row of 1,024 costs 5 groups of draws and
-    two copies if drawn by itself. At a threshold that keeps all or drops all, nothing is drawn.
+    If REACH of the call state is not 0, that many mask elements, from the first on, belong to rows
+    that are close in the mask, and are drawn together. A row of 1,024 drawn alone costs 5 groups of
+    draws and two copies. At a degenerate threshold nothing is drawn.
     """
     run_contiguous, provide, apply = (
         contiguous_loop(operation, access),
@@ -340,7 +340,7 @@ def _address(found: Any) -> int:
 @functools.cache
 @shielded
 def dispatch_table(operation: Operation, access: str) -> npt.NDArray[np.uint64]:
-    """Return an operation's program; it lives for as long as the process does."""
+    """Return an operation's dispatch table, which lives as long as the process."""
     kinds = operation.source, *operation.operands
     alone, packed = not operation.operands, operation.target is BITS
     decision_size = 4 if operation.needs_uniform else 0
