@@ -29,7 +29,7 @@ def schedule_of(shape: tuple[int, ...], steps: tuple[int, ...], narrow: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("shape", "steps", "form"),
+    ("shape", "steps", "schedule"),
     [
         ((100, 8), (1000, 1), TRANSPOSED),
         ((100, 48), (1000, 1), TRANSPOSED),

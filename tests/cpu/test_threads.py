@@ -148,7 +148,9 @@ def test_chunks_of_a_packed_mask_never_share_a_byte(
 ) -> None:
     # Two threads in one byte would lose bits only now and then, so the parts are looked at.
     parts: list[int] = []
-    made: dict[str, Any] = {name: vars(call_plan)[name] for name in ("flat", "box")}
+    made: dict[str, Any] = {
+        name: vars(call_plan)[name] for name in ("contiguous_kernel", "layout_kernel")
+    }
 
     def watched(name: str) -> Callable[..., Any]:
         def make(*which: Any) -> Callable[..., None]:
@@ -158,9 +160,9 @@ def test_chunks_of_a_packed_mask_never_share_a_byte(
 
             def call(*args: Any) -> None:
                 parts.append(args[7])
-                if name == "box":
-                    told = (ctypes.c_uint64 * 5).from_address(args[2])
-                    assert told[3] == 0  # cut along the outermost axis, between rows
+                if name == "layout_kernel":
+                    words = (ctypes.c_uint64 * 5).from_address(args[2])
+                    assert words[3] == 0  # cut along the outermost axis, between rows
                 kernel(*args)
 
             return call
@@ -362,10 +364,10 @@ def test_chunks_taken_by_several_threads_cover_the_array(
     x = rng.standard_normal(n, np.float32)
     y, cursor, factor = poison(np.empty_like(x)), np.zeros(1, np.uint64), np.array(2, np.float32)
     kernel = contiguous_kernel(driver.operation("drop", x.dtype), CACHED)
-    told = make_descriptor(n, contract.threshold(P), factor)
+    words = make_descriptor(n, contract.threshold(P), factor)
 
     def work() -> None:
-        kernel(slot(x), slot(y), told.at, index, *KEY, slot(cursor), part)
+        kernel(slot(x), slot(y), words.at, index, *KEY, slot(cursor), part)
 
     threads.run_together(work, 3)
     assert_same(y, applied(mask(x.shape, P, KEY, offset=index), x, 2.0))

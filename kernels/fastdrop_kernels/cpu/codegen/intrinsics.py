@@ -161,23 +161,6 @@ def store_fence(builder: Any) -> None:
     builder.call(cgutils.get_or_insert_function(builder.module, fnty, "llvm.x86.sse.sfence"), [])
 
 
-_HALVES = ir.VectorType(ir.IntType(16), 64)
-
-
-@intrinsic
-def kept_bits(typingctx: Any, pointer: Any, offset: Any) -> Any:
-    """Pack the keep mask of 64 elements, 16 bits each, into 64 bits."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = builder.bitcast(builder.gep(args[0], [args[1]]), _HALVES.as_pointer())
-        zero = ir.Constant(_HALVES, None)
-        return builder.bitcast(
-            builder.icmp_unsigned("!=", builder.load(place, align=2), zero), _I64
-        )
-
-    return types.uint64(types.voidptr, types.uint64), codegen
-
-
 @intrinsic
 def copy_bytes(typingctx: Any, target: Any, source: Any, nbytes: Any) -> Any:
     """Copy bytes between ranges that do not overlap."""

@@ -30,12 +30,12 @@ def _relu_back(g: Lanes, t: Lanes) -> Lanes:
 
 def _bounded(t: Lanes) -> Lanes:
     """Clamp t to a range outside which all functions here are at their limits."""
-    return el.clamp(t, -el.PREFETCH[t.element], el.PREFETCH[t.element])
+    return el.clamp(t, -el.SATURATED_FROM[t.element], el.SATURATED_FROM[t.element])
 
 
 def _above(t: Lanes) -> Lanes:
     """Bound t below: -infinity times a factor that is 0 there would be NaN instead of 0."""
-    least = -el.PREFETCH[t.element]
+    least = -el.SATURATED_FROM[t.element]
     return select(t < least, t.constant(least), t)
 
 

@@ -23,8 +23,8 @@ from ..codegen.vectors import DOUBLE, FLOAT, I32, I64, Lanes, select
 _EXPONENTIALS = {FLOAT: EXP32, DOUBLE: EXP64}
 _TAILS = {FLOAT: TAIL32, DOUBLE: TAIL64}
 _INTEGERS = {FLOAT: I32, DOUBLE: I64}
-# exp(-PREFETCH[type]) is 0, also when multiplied by numbers of this size.
-PREFETCH = {FLOAT: 128.0, DOUBLE: 1024.0}
+# exp(-SATURATED_FROM[type]) is 0, also when multiplied by numbers of this size.
+SATURATED_FROM = {FLOAT: 128.0, DOUBLE: 1024.0}
 
 
 def exp(x: Lanes) -> Lanes:
@@ -66,7 +66,7 @@ def gated(x: Lanes, v: Lanes) -> Lanes:
     """Return x times the logistic function of v, which has the sign of x."""
     size, _ = _size_and_sign(v)
     # A wider range than that of exp: the product with x can be normal where the factor underflows.
-    far = PREFETCH[x.element]
+    far = SATURATED_FROM[x.element]
     a, b = _exp_factors(select(size > far, size.constant(-far), size * -1.0))
     share = 1.0 / (a * b + 1.0)
     negative, one = v < 0.0, v.constant(1.0)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ..codegen.vectors import FLOAT, I32, Lanes
 from .normal import standard_normal
-from .storage import BITS, MARK, MOVED, NOTHING, Storage
+from .storage import BITS, MOVED, NOTHING, Storage
 
 # (x, *parameters) -> y, traced. A plain 0 is all bits 0 in every storage type, which is +0.0.
 Becomes: TypeAlias = Callable[..., Lanes | int]
@@ -91,8 +91,8 @@ def _like(x: Lanes, number: Lanes) -> Lanes:
     return number if number.element == x.element else number.convert(x.element)
 
 
-def _second(x: Lanes, noise: Lanes) -> Lanes:
-    return noise
+def _uniform_itself(x: Lanes, bits: Lanes) -> Lanes:
+    return bits
 
 
 def _previous(x: Lanes, h_prev: Lanes, p: Lanes, q: Lanes) -> Lanes:
@@ -126,22 +126,15 @@ FUNCTIONS: dict[str, Function | Callable[..., Function]] = {
 
 # Keep bits, eight to a byte: for packed masks, and for the mask buffer.
 PACK = Operation("pack", NOTHING, BITS, _itself, _itself)
-# The keep mask as 16-bit words in memory, for transposed micro-tiles.
-MARKS = Operation("marks", NOTHING, MARK, _itself, _itself)
 # Draws ``of_uniform(uniform)`` to memory, 4 bytes per element; keys are `of_uniform`.
 _OF_UNIFORM: dict[Callable[[Lanes], Lanes], Operation] = {
-    noise: Operation(
-        name, NOTHING, MOVED[4], _second, _zero, 0, needs_uniform=True, of_uniform=noise
+    of: Operation(
+        name, NOTHING, MOVED[4], _uniform_itself, _zero, 0, needs_uniform=True, of_uniform=of
     )
-    for name, noise in (("uniforms", _itself), ("normals", _normal_bits))
+    for name, of in (("uniforms", _itself), ("normals", _normal_bits))
 }
 
 
-def micro_tile_draw(operation: Operation) -> Operation:
-    """Return the operation that draws to memory what transposed micro-tiles need."""
-    return _OF_UNIFORM[operation.of_uniform] if operation.needs_uniform else MARKS
-
-
 def buffer_draw(operation: Operation) -> Operation:
-    """Return the operation that draws the mask buffer: keep bits, or results of `of_uniform`."""
+    """Return what draws decisions to memory: keep bits, or results of `of_uniform`."""
     return _OF_UNIFORM[operation.of_uniform] if operation.needs_uniform else PACK

@@ -115,7 +115,7 @@ def tie_resolver() -> Any:
                 dropped = second < threshold - (upper << _HALF_BITS)
                 store16(draws, _HALF_BYTES * t, types.uint16(0 if dropped else 0xFFFF))
 
-    return routine("settle", resolve, types.void(POINTER, *[U64] * 5, POINTER, U64))
+    return routine("resolve-ties", resolve, types.void(POINTER, *[U64] * 5, POINTER, U64))
 
 
 def bound(upper: Lanes) -> Lanes:

@@ -185,11 +185,11 @@ def _float_to_float16(x: Lanes) -> Lanes:
     return (select(size >= 0x47800000, large, finite) | sign).convert(I16)
 
 
-def _float16_by_machine(h: Lanes) -> Lanes:
+def _float16_to_float_by_machine(h: Lanes) -> Lanes:
     return h.bitcast(HALF).convert(FLOAT)
 
 
-def _machine_by_float16(x: Lanes) -> Lanes:
+def _float_to_float16_by_machine(x: Lanes) -> Lanes:
     return x.convert(HALF).bitcast(I16)
 
 
@@ -219,13 +219,6 @@ def _store_bits(
     kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int, where: Lanes | None
 ) -> Any:
     return lanes.store(kept.as_integer(), pointer, offset)
-
-
-def _store_mark(
-    kept: Lanes, a: Lanes, b: Lanes | int, pointer: Any, offset: int, where: Lanes | None
-) -> Any:
-    ones = Lanes(kept.builder, ir.Constant(I16, 0xFFFF)).broadcast(kept.count)
-    return lanes.store(select(kept, ones, 0), pointer, offset, where)
 
 
 FLOAT32 = _plain(FLOAT, 32)
@@ -264,8 +257,8 @@ def _by_parts(kind: Storage, rounded: Callable[[Lanes], Lanes]) -> Storage:
 # Without F16C instructions, LLVM 22 crashes on vectors of float16.
 FLOAT16 = (
     _by_parts(
-        _half_type(_float16_by_machine, _select_and_round(_machine_by_float16)),
-        _machine_by_float16,
+        _half_type(_float16_to_float_by_machine, _select_and_round(_float_to_float16_by_machine)),
+        _float_to_float16_by_machine,
     )
     if has("f16c")
     else FLOAT16_PORTABLE
@@ -275,8 +268,6 @@ NOTHING = Storage(0, _load_nothing, _store_nothing, _load_no_value)
 # The keep mask, one element per byte, or packed, in little bit order (whole bytes only).
 BOOL = Storage(8, _load_nothing, _store_bool, _load_no_value)
 BITS = Storage(1, _load_nothing, _store_bits, _load_no_value)
-# The keep mask in a mask buffer: 16-bit words, all ones for kept, 0 for dropped.
-MARK = Storage(16, _load_nothing, _store_mark, _load_no_value)
 # Elements that are only copied, by their size in bytes.
 MOVED = {
     1: _plain(I8, 8),

@@ -49,13 +49,13 @@ _ALL, _CACHED_BYTES, _INDEX_BITS = np.uint64(ALL), np.uint64(CACHED_BYTES), np.u
 _WORD, _DESCRIPTOR, _KERNEL = (np.uint64(8 * k) for k in range(3))
 # In a record for contiguous arrays of any shape: the kernel for outputs above `CACHED_BYTES`, bytes
 # of an element, and the number of elements from which on `large` makes the call.
-_FAR_KERNEL, _ITEMSIZE, _LARGE_FROM = (np.uint64(8 * k) for k in range(3, 6))
+_PREFETCH_KERNEL, _ITEMSIZE, _LARGE_FROM = (np.uint64(8 * k) for k in range(3, 6))
 # In a record for one layout: the distances of `layout.disjoint_distances` from x to y, whether y
 # may be at the address of x, and how many bytes of y are set to 0 first.
-_BEHIND, _BEFORE, _IN_PLACE, _CLEARED = (np.uint64(8 * k) for k in range(3, 7))
+_DISJOINT_AFTER, _DISJOINT_BEFORE, _IN_PLACE, _CLEARED = (np.uint64(8 * k) for k in range(3, 7))
 # In a record for per-element p also: the same distances from p to y, the number of elements of p,
 # and the bytes of one.
-_P_BEHIND, _P_BEFORE, _P_COUNT, _P_BYTES = (np.uint64(8 * k) for k in range(7, 11))
+_P_DISJOINT_AFTER, _P_DISJOINT_BEFORE, _P_COUNT, _P_BYTES = (np.uint64(8 * k) for k in range(7, 11))
 _ONE_IN_FLOAT, _ONE_IN_DOUBLE = np.uint32(0x3F80 << 16), np.uint64(0x3FF0 << 48)  # bits of 1.0
 
 
@@ -188,8 +188,8 @@ def _elements(x: Any, y: Any, word: Any) -> Any:
 def _is_apart(distance: Any, record: Any) -> Any:
     """Return whether y, `distance` bytes after x, is disjoint from x, or may be in place of it."""
     # Distances are modulo 2**64: a y before x has a large one.
-    behind = load64(record, _BEHIND)
-    apart = distance - behind <= load64(record, _BEFORE) - behind
+    behind = load64(record, _DISJOINT_AFTER)
+    apart = distance - behind <= load64(record, _DISJOINT_BEFORE) - behind
     return apart or (distance == _ZERO and load64(record, _IN_PLACE) != _ZERO)
 
 
@@ -214,7 +214,7 @@ def fast_call() -> Any:
             if distance and (distance < nbytes or _ZERO - distance < nbytes):
                 return _UNFIT
             if nbytes > _CACHED_BYTES:
-                callee = load64(record, _FAR_KERNEL)
+                callee = load64(record, _PREFETCH_KERNEL)
             if callee == _ZERO or n >= load64(record, _LARGE_FROM) or index == _LOOK:
                 return _FITS
             own = descriptor_scratch()
@@ -272,8 +272,8 @@ def per_element_fast_call() -> Any:
             return _UNFIT
         if not _is_apart(target - address_of(pointer_in(x_slot)), record):
             return _UNFIT
-        distance, behind = target - address_of(p), load64(record, _P_BEHIND)
-        if distance - behind > load64(record, _P_BEFORE) - behind:
+        distance, behind = target - address_of(p), load64(record, _P_DISJOINT_AFTER)
+        if distance - behind > load64(record, _P_DISJOINT_BEFORE) - behind:
             return _UNFIT
         if above_one(p, load64(record, _P_COUNT), load64(record, _P_BYTES)):
             return _UNFIT

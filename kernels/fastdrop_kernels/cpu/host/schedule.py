@@ -18,12 +18,12 @@ from .work_sharing import CHUNKS_PER_THREAD
 # Operations that need the uniform use transposed tiles from this many rows on; a tile always draws
 # 32 (on a Cascade Lake). gaussian_noise of 8 long rows in Fortran order takes 12.2 ns an element by
 # the transposed schedule and 6.1 by the strided; of 16, 6.5 and 9.1 (Cascade Lake, November 2026).
-_EXACT_ROWS = 12
+_UNIFORM_ROWS = 12
 # Rows far apart in the mask are faster as transposed tiles up to this many elements: 100 rows of 48
 # take 0.74 of the time, 1000 0.65; of 64 0.95 and 0.84, but up to 1.6 in a wider array; of 96 1.18
 # and 0.98. Normal numbers: 1000 rows of 128 0.56, of 256 1.03 (Cascade Lake, November 2026).
 _NARROW = 48
-_EXACT_NARROW = 128
+_UNIFORM_NARROW = 128
 
 
 def _index_strides(
@@ -58,7 +58,11 @@ def layout_of(
         steps = c_strides(shape) if index_strides is None else index_strides
         strides = input_strides, output_strides, steps
         return plan(
-            shape, *strides, transposed_from=_EXACT_ROWS, narrow=_EXACT_NARROW, itemsize=itemsize
+            shape,
+            *strides,
+            transposed_from=_UNIFORM_ROWS,
+            narrow=_UNIFORM_NARROW,
+            itemsize=itemsize,
         )
     steps = _index_strides(shape, index_strides, threshold)
     return plan(shape, input_strides, output_strides, steps, narrow=_NARROW, itemsize=itemsize)

@@ -1,8 +1,7 @@
-"""Apply: code and loops that load elements, apply an operation to them, and store the results.
+"""Apply: code that loads elements, applies an operation to them, and stores the results.
 
-`contiguous`, `tiles` and others call `apply_vector` for code that stays in registers. `transposed`
-calls `any_loop`, which reads decisions from memory: a 16-bit keep mask (`storage.MARK`), or 32 bits
-if the operation needs the uniform. All call the operation and its storage types.
+The loops call `apply_vector` for a vector of elements whose decisions are in registers; it calls
+the operation and its storage types. `bit_copier` copies packed bits from any bit to any bit.
 """
 
 from __future__ import annotations
@@ -19,14 +18,11 @@ from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import (
     address_of,
     advance,
-    intrinsic,
-    kept_bits,
     prefetch,
-    wide_vectors,
 )
-from ..codegen.vectors import BIT, I16, I32, Lanes, load
-from ..elements.operations import Operation, micro_tile_draw
-from ..elements.sampler import DRAWS, POINTER, U64, load8, load64, store8, store64
+from ..codegen.vectors import BIT, Lanes
+from ..elements.operations import Operation
+from ..elements.sampler import POINTER, U64, load8, load64, store8, store64
 from ..elements.storage import BITS
 
 LINE_BYTES = 64  # of a cache line
@@ -37,8 +33,6 @@ LINE_BYTES = 64  # of a cache line
 # (1024, 1024) 1.09, (2560, 512) 0.94, (3456, 1408) 0.93, (1408, 384) 0.95. At 1 Mi, which the L3
 # cache holds, 1.07, with (4096, 4096) 1.21; float64 0.96 and 1.11. Nontemporal stores: 1.22.
 AHEAD_BYTES = (2432, 640)
-_MARK_BYTES = np.uint64(2)
-_VECTOR = np.uint64(DRAWS)
 _WORD = np.uint64(64)  # bits
 _HALF_WORD = np.uint64(32)
 _BYTE = np.uint64(0xFF)
@@ -121,88 +115,6 @@ def ask_ahead(operation: Operation, builder: Any, x: Any, y: Any, count: int) ->
                 prefetch(builder, pointer, at + ahead, to_write)
 
 
-def elements(operation: Operation, count: int) -> Any:
-    """Intrinsic ``(x, y, marks, value)``: `count` contiguous elements (0: one, no vector)."""
-
-    @intrinsic
-    def elements(typingctx: Any, x: Any, y: Any, marks: Any, value: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, y, marks, value = args
-            if operation.needs_uniform:
-                decision = load(builder, marks, 0, I32, count)
-            else:
-                decision = load(builder, marks, 0, I16, count) >= 1
-            parameters = operation.parameters(builder, value)
-            ask_ahead(operation, builder, x, y, count)
-            apply_vector(operation, decision, x, y, 0, count, parameters)
-            return context.get_dummy_value()
-
-        return types.void(POINTER, POINTER, POINTER, POINTER), codegen
-
-    return elements
-
-
-@functools.cache
-def marked_loop(operation: Operation) -> Any:
-    """Routine ``(x, y, marks, n, value)``: contiguous elements, their decisions at `marks`."""
-    if operation.target is BITS:
-        return _pack_loop()
-    many, one = elements(operation, DRAWS), elements(operation, 0)
-    in_size, out_size = sizes(operation)
-    decision_size = decision_bytes(operation)
-
-    def marked(x: Any, y: Any, marks: Any, n: Any, value: Any) -> None:
-        wide_vectors()
-        whole = n - n % _VECTOR
-        for t in range(_ZERO, whole, _VECTOR):
-            mark = advance(marks, decision_size * t)
-            many(advance(x, t * in_size), advance(y, t * out_size), mark, value)
-        for t in range(whole, n):
-            mark = advance(marks, decision_size * t)
-            one(advance(x, t * in_size), advance(y, t * out_size), mark, value)
-
-    signature = types.void(POINTER, POINTER, POINTER, U64, POINTER)
-    return routine(f"{operation.name}-marked", marked, signature)
-
-
-@functools.cache
-def any_loop(operation: Operation) -> Any:
-    """Inlined ``(x, xs, y, ys, marks, n, value)``: strided elements, xs and ys bytes apart."""
-    marked = marked_loop(operation)
-    in_size, out_size = sizes(operation)
-    if operation.target is BITS:  # always contiguous
-
-        @device
-        def packed(x: Any, xs: Any, y: Any, ys: Any, marks: Any, n: Any, value: Any) -> None:
-            marked(x, y, marks, n, value)
-
-        return packed
-    one, decision_size = elements(operation, 0), decision_bytes(operation)
-
-    def strided(x: Any, xs: Any, y: Any, ys: Any, marks: Any, n: Any, value: Any) -> None:
-        for t in range(n):
-            mark = advance(marks, decision_size * t)
-            one(advance(x, t * xs), advance(y, t * ys), mark, value)
-
-    signature = types.void(POINTER, U64, POINTER, U64, POINTER, U64, POINTER)
-    apart = routine(f"{operation.name}-strided", strided, signature)
-
-    @device
-    def loop(x: Any, xs: Any, y: Any, ys: Any, marks: Any, n: Any, value: Any) -> None:
-        if xs == in_size and ys == out_size:
-            marked(x, y, marks, n, value)
-        else:
-            apart(x, xs, y, ys, marks, n, value)
-
-    return loop
-
-
-def decision_bytes(operation: Operation) -> np.uint64:
-    """Return the bytes of an element's decision in memory: 2, or 4 if it needs the uniform."""
-    size: np.uint64 = np.uint64(micro_tile_draw(operation).target.itemsize)
-    return size
-
-
 def units_of(operation: Operation) -> np.uint64:
     """Return the address units in a byte of the output: 8 where addresses count bits, else 1."""
     units: np.uint64 = np.uint64(8 if operation.target is BITS else 1)
@@ -261,17 +173,3 @@ def bit_copier() -> Any:
                 done += m
 
     return routine("copy-bits", copy_bits, types.void(POINTER, POINTER, U64, U64))
-
-
-def _pack_loop() -> Any:
-    def pack(x: Any, y: Any, marks: Any, n: Any, value: Any) -> None:
-        wide_vectors()
-        for t in range(_ZERO, n, _WORD):
-            m = min(_WORD, n - t)
-            bits = kept_bits(marks, _MARK_BYTES * t)
-            if m < _WORD:
-                bits &= (_ONE << m) - _ONE
-            write_bits(advance(y, t), bits, m)
-
-    signature = types.void(POINTER, POINTER, POINTER, U64, POINTER)
-    return routine("pack-marked", pack, signature)

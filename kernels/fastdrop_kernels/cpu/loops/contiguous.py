@@ -341,7 +341,7 @@ def _cached_loop(operation: Operation, streams: bool) -> Any:
             index += m
             n -= m
 
-    return routine(f"{_named(operation, streams)}-span", run_contiguous, CONTIGUOUS)
+    return routine(f"{_named(operation, streams)}-contiguous", run_contiguous, CONTIGUOUS)
 
 
 def _masked_loop(operation: Operation, access: str, streams: bool) -> Any:
@@ -365,11 +365,11 @@ def _masked_loop(operation: Operation, access: str, streams: bool) -> Any:
             index += m
             n -= m
 
-    return routine(f"{_named(operation, streams)}-span-{access}", run_contiguous, CONTIGUOUS)
+    return routine(f"{_named(operation, streams)}-contiguous-{access}", run_contiguous, CONTIGUOUS)
 
 
 def _prefetch_loop(operation: Operation, streams: bool) -> Any:
-    near, groups = (
+    cached, groups = (
         contiguous_loop(operation, CACHED, streams),
         _groups(operation, PREFETCH, streams),
     )
@@ -379,7 +379,7 @@ def _prefetch_loop(operation: Operation, streams: bool) -> Any:
     def run_contiguous(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
         wide_vectors()
         first = min((_ZERO - index) % _GROUP, n)
-        near(x, y, first, index, call)
+        cached(x, y, first, index, call)
         done = first
         while n - done >= _GROUP:
             at = index + done
@@ -388,6 +388,10 @@ def _prefetch_loop(operation: Operation, streams: bool) -> Any:
             groups(source, target, at // _EIGHT, count, call)
             move(call, count * _GROUP)
             done += count * _GROUP
-        near(advance(x, done * in_size), advance(y, done * out_size), n - done, index + done, call)
+        cached(
+            advance(x, done * in_size), advance(y, done * out_size), n - done, index + done, call
+        )
 
-    return routine(f"{_named(operation, streams)}-span-{PREFETCH}", run_contiguous, CONTIGUOUS)
+    return routine(
+        f"{_named(operation, streams)}-contiguous-{PREFETCH}", run_contiguous, CONTIGUOUS
+    )

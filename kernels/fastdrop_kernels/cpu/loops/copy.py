@@ -121,14 +121,14 @@ def gather(itemsize: int) -> Any:
     A step of 0 repeats one element.
     """
     singly = _singly(itemsize)
-    near, second, turned = (_by_vectors(min(8, itemsize), step, False) for step in (1, 2, -1))
+    adjacent, second, turned = (_by_vectors(min(8, itemsize), step, False) for step in (1, 2, -1))
     size, count = np.uint64(itemsize), np.uint64(_vector(itemsize))
 
     def copy(target: Any, source: Any, step: Any, n: Any) -> None:
         wide_vectors()
         done = n - n % count
         if step == size:
-            near(target, source, done)
+            adjacent(target, source, done)
         elif step == _TWO * size:
             if done == n and n:
                 done -= count  # memory after the last element may not be readable
@@ -144,14 +144,14 @@ def gather(itemsize: int) -> Any:
 
 
 @functools.cache
-def scatter(itemsize: int, near: bool) -> Any:
+def scatter(itemsize: int, is_cached: bool) -> Any:
     """Routine ``(target, step, source, n)``: copy n contiguous elements to places `step` apart.
 
-    Bytes between them are not written. If the target is in the caches (`near`), a step of two
+    Bytes between them are not written. If the target is in the caches (`is_cached`), a step of two
     elements uses masked stores, where available: 64 Ki float32 in 17 us and not 23. In memory they
     are slower: 16 Mi in 17 ms and not 11, 1 Mi float64 in 1.4 ms and not 0.8 (Zen 5, 2026-11).
     """
-    uses_masks = MASKS and near
+    uses_masks = MASKS and is_cached
     singly = _singly(itemsize)
     next_one, second, turned = (
         _by_vectors(min(8, itemsize), step, True, uses_masks) for step in (1, 2, -1)

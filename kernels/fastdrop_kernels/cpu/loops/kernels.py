@@ -99,7 +99,7 @@ def contiguous_kernel(operation: Operation, access: str) -> Kernel:
             position = take_chunk(counter, chunk)
         restore_fp_env(rounding)
 
-    return kernel(f"{operation.name}-{access}-flat", run, KERNEL)
+    return kernel(f"{operation.name}-{access}-contiguous", run, KERNEL)
 
 
 def _first_place(units: np.uint64) -> Any:
@@ -142,7 +142,7 @@ def _lines(units: int) -> Kernel:
         tiles(at, axes, call, dispatch_table_in(descriptor))
 
     return loop_nest(
-        f"lines-{units}", COLUMNS, AXES[STRIDED], _first_place(np.uint64(units)), inner
+        f"strided-{units}", COLUMNS, AXES[STRIDED], _first_place(np.uint64(units)), inner
     )
 
 

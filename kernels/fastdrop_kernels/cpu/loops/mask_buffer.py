@@ -77,7 +77,7 @@ def buffer_routine(drawn: Operation) -> Any:
         store64(call, FIRST, begin)
         store64(call, END, end + n)
 
-    return routine(f"{drawn.name}-window", provide, types.void(U64, U64, U64, POINTER))
+    return routine(f"{drawn.name}-mask-buffer", provide, types.void(U64, U64, U64, POINTER))
 
 
 @device

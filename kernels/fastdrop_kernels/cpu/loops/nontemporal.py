@@ -132,10 +132,10 @@ def _aligned_groups(operation: Operation) -> Any:
     return aligned_groups
 
 
-def nontemporal_loop(operation: Operation, far: Any) -> Any:
-    """Routine of `contiguous.contiguous_loop`; `far` is the one of the access policy PREFETCH.
+def nontemporal_loop(operation: Operation, prefetch_loop: Any) -> Any:
+    """Routine of `contiguous.contiguous_loop`; `prefetch_loop` is that of the policy PREFETCH.
 
-    `far` writes the elements before and after the whole cache lines. Lines of y and groups begin at
+    It writes the elements before and after the whole cache lines. Lines of y and groups begin at
     different elements, but at a constant distance, as a group's output is a whole number of lines.
     """
     aligned_groups = _aligned_groups(operation)
@@ -147,16 +147,16 @@ def nontemporal_loop(operation: Operation, far: Any) -> Any:
         first = (_ZERO - index) % _GROUP
         begin = address_of(y) + first * out_size
         if n < first + _TWO * _GROUP or begin % out_size:
-            far(x, y, n, index, call)
+            prefetch_loop(x, y, n, index, call)
         else:
             shift, block = begin % _LINE // out_size, (index + first) // _EIGHT
             head, count = first + _GROUP - shift, (n - first) // _GROUP - _ONE
-            far(x, y, head, index, call)
+            prefetch_loop(x, y, head, index, call)
             source, target = advance(x, head * in_size), advance(y, head * out_size)
             aligned_groups(source, target, shift, block, count, call)
             done = head + count * _GROUP
             source, target = advance(x, done * in_size), advance(y, done * out_size)
-            far(source, target, n - done, index + done, call)
+            prefetch_loop(source, target, n - done, index + done, call)
 
     signature = types.void(POINTER, POINTER, U64, U64, POINTER)
-    return routine(f"{operation.name}-span-nontemporal", run_contiguous, signature)
+    return routine(f"{operation.name}-contiguous-nontemporal", run_contiguous, signature)

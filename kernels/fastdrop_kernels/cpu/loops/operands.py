@@ -52,7 +52,7 @@ _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
 _ALL_ONES, _ENDLESS = np.uint64(2**64 - 1), np.uint64(1 << 62)
 # Maximal lengths of rows that are joined to a tile: if memory and mask continue from row to row, if
 # bits have to be put in order, if they are shared along rows, and if rows have to be gathered.
-_JOINED, _ASSEMBLED, _ALIKE, _GATHERED = (np.uint64(n) for n in (512, 128, 64, 48))
+_JOINED, _ASSEMBLED, _ONE_DECISION, _GATHERED = (np.uint64(n) for n in (512, 128, 64, 48))
 # Bytes of a tile's decisions. Repeated bits are written in whole vectors, up to 64 bits per lane.
 _DECISION_BYTES = TILE_BYTES + 8 * DRAWS + 64
 # Byte offsets in the description of rows for `_assembler`: the mask index of the first, elements of
@@ -161,8 +161,11 @@ def tiles_loop(inputs: int) -> Any:
         block_step = step_of(outer, index_column)
         # An axis of one element may have any steps.
         out_step = step_of(inner, out_column) if n > _ONE else out_size
-        certain, kept = decision_size == _ZERO and is_degenerate(threshold), U64(threshold == _ZERO)
-        if certain:
+        degenerate, kept = (
+            decision_size == _ZERO and is_degenerate(threshold),
+            U64(threshold == _ZERO),
+        )
+        if degenerate:
             step, row_step, block_step = _SHARED, _SHARED, _SHARED
 
         # Rows are joined along the middle axis, and along both outer axes if memory continues.
@@ -172,7 +175,7 @@ def tiles_loop(inputs: int) -> Any:
         joined = runs > _ONE or (over_blocks and blocks > _ONE)
         joined = joined and step <= _CONSECUTIVE and n <= min(_JOINED, most)
         if joined and not (follows and whole):
-            limit = _ASSEMBLED if step else _ALIKE
+            limit = _ASSEMBLED if step else _ONE_DECISION
             joined = n <= (limit if whole else _GATHERED)
         every_block = joined and over_blocks and blocks > _ONE
         rows, in_block = runs, _ENDLESS
@@ -183,7 +186,7 @@ def tiles_loop(inputs: int) -> Any:
         # Whether all decisions are used once. If not, the buffer keeps as much of a row as it can.
         once = load64(call, ONCE) != _ZERO and (row_step != _ZERO or runs == _ONE)
         once = once and (block_step != _ZERO or length_of(outer) == _ONE)
-        direct = row != _ZERO and (certain or (step == _CONSECUTIVE and once))
+        direct = row != _ZERO and (degenerate or (step == _CONSECUTIVE and once))
         direct = direct and (follows or not joined)
         part = n
         if step == _CONSECUTIVE and not once and not joined:
@@ -197,7 +200,7 @@ def tiles_loop(inputs: int) -> Any:
             aligned = (n | row_step | load64(at, _EIGHT * index_column)) % _GROUP == _ZERO
             if (direct and aligned) or not (row_step or every_block):
                 close = _ZERO
-        if certain and row == _ZERO:
+        if degenerate and row == _ZERO:
             _set_bits(bits, most, kept)
         near = whole or not joined
         in_near = near and (n == _ONE or step_of(inner, _ZERO) == size)
@@ -254,7 +257,7 @@ def tiles_loop(inputs: int) -> Any:
 
                         # Decisions in memory order, from the element `place` on.
                         decision, place, one = bits, _ZERO, kept
-                        if direct or certain:
+                        if direct or degenerate:
                             pass
                         elif joined and not follows:
                             if not same_rows or r == _ZERO:
@@ -350,4 +353,4 @@ def tiles_loop(inputs: int) -> Any:
                         done = stop if joined else done + m
                     r += its_rows
 
-    return routine(f"tiles-of-{inputs}", tiles, types.void(*[POINTER] * 4))
+    return routine(f"operand-tiles-{inputs}", tiles, types.void(*[POINTER] * 4))

@@ -91,4 +91,4 @@ def sum_line(name: str, kind: Storage) -> Any:
         for t in range(whole, n):
             one(advance(sums, t * sum_step), advance(terms, t * term_step), _ONE, _ZERO)
 
-    return routine(f"sum-{name}-line", line, types.void(POINTER, U64, POINTER, U64, U64))
+    return routine(f"sum-{name}-axis", line, types.void(POINTER, U64, POINTER, U64, U64))

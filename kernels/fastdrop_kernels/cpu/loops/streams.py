@@ -207,9 +207,9 @@ def _tile_reader(itemsize: int) -> Any:
     return copy
 
 
-def _tile_writer(itemsize: int, near: bool) -> Any:
+def _tile_writer(itemsize: int, is_cached: bool) -> Any:
     """Inlined ``(y, row, step, tile, rows, n)``: scatter rows of a tile; see `_tile_reader`."""
-    by_rows, by_columns, size = scatter(itemsize, near), gather(itemsize), np.uint64(itemsize)
+    by_rows, by_columns, size = scatter(itemsize, is_cached), gather(itemsize), np.uint64(itemsize)
     pitch = np.uint64(_TILE_WIDTH * itemsize)
 
     @device
@@ -259,8 +259,8 @@ def stream_rows(operation: Operation, access: str) -> Any:
         p_row, x_row, y_row = step_of(outer, P_STEP), step_of(outer, X), step_of(outer, Y)
         p_step, x_step, y_step = step_of(inner, P_STEP), step_of(inner, X), step_of(inner, Y)
         row, step = step_of(outer, INDEX), step_of(inner, INDEX)
-        near = x_step == in_size and y_step == out_size
-        contiguous = near and step == _CONSECUTIVE
+        in_place = x_step == in_size and y_step == out_size
+        contiguous = in_place and step == _CONSECUTIVE
         goes_on = rows == _ONE or (x_row == n * x_step and y_row == n * y_step and row == n)
         joined, one_p = contiguous and goes_on, p_step == _ZERO
         store64(call, STREAMS, address_of(streams))
@@ -333,7 +333,7 @@ def stream_rows(operation: Operation, access: str) -> Any:
             return
         # Blocks of columns, each in all rows.
         most = _TILE
-        if (near and step == _SHARED) or (contiguous and one_p):
+        if (in_place and step == _SHARED) or (contiguous and one_p):
             most = n
         elif step > _CONSECUTIVE:
             most = _ONE

@@ -130,7 +130,7 @@ def _block(itemsize: int) -> Any:
 
 
 @intrinsic
-def _ask(typingctx: Any, pointer: Any) -> Any:
+def _prefetch_line(typingctx: Any, pointer: Any) -> Any:
     """Prefetch the cache line at a pointer, for reading, even if it is written next.
 
     Prefetching for writing is as fast, but lines that are only read stay clean this way.
@@ -222,7 +222,7 @@ def tiled_loop(operation: Operation) -> Any:
         if rows > line and step % _LINE == _ZERO and address_of(strided) % _LINE:
             head = (_LINE - address_of(strided) % _LINE) // itemsize
         joined = columns <= _JOINED and row_step == columns and row_bytes == columns * itemsize
-        asks = rows * columns * itemsize > _CACHED_BYTES
+        prefetches = rows * columns * itemsize > _CACHED_BYTES
         last, end = rows - line, _ZERO
         while end < columns:
             # The last tile begins earlier if it has fewer columns than a block, and if the rows end
@@ -253,12 +253,12 @@ def tiled_loop(operation: Operation) -> Any:
                     of = rows_there if gathers else advance(a, k * x_row)
                     to = advance(b, k * y_row) if gathers else rows_there
                     done, upto = due * k // line, due * (k + _ONE) // line
-                    if asks:
+                    if prefetches:
                         ahead = advance(to if gathers else of, row_bytes)
                         for t in range(_ZERO, width * itemsize, _LINE):
-                            _ask(advance(ahead, t))
+                            _prefetch_line(advance(ahead, t))
                         for j in range(done * lanes, upto * lanes):
-                            _ask(advance(beside, j * step))
+                            _prefetch_line(advance(beside, j * step))
                     if not joined:
                         run_contiguous(of, to, width, first + k * row_step, call)
                     elif not k:

@@ -217,6 +217,39 @@ def _copying_tile_loop(operation: Operation, many: Any, signature: Any) -> Any:
     return routine(f"{operation.name}-tile", tile, signature)
 
 
+def column_loop(operation: Operation) -> Any:
+    """Inlined ``(x, xs, y, ys, decision, at, n, value)``: up to `VECTOR` elements, strided.
+
+    From one to the next it is xs bytes in x, and ys in y.
+    """
+    tile, (in_size, out_size) = tile_loop(operation), sizes(operation)
+    reads, writes = operation.source.bits > 0, operation.target is not BITS  # always contiguous
+    load: Any = gather(operation.source.itemsize) if reads else None
+    store: Any = scatter(operation.target.itemsize, False) if writes else None
+    sides_scratch = scratch(16)
+    inputs, outputs = (scratch(VECTOR * s.itemsize) for s in (operation.source, operation.target))
+
+    @device
+    def column(
+        x: Any, xs: Any, y: Any, ys: Any, decision: Any, at: Any, n: Any, value: Any
+    ) -> None:
+        sides, source, target = sides_scratch(), x, y
+        if reads:  # a compile-time constant, as the next
+            if xs != in_size:
+                source = inputs()
+                load(source, x, xs, n)
+        if writes:
+            if ys != out_size:
+                target = outputs()
+        put_side(sides, _ZERO, source, in_size)
+        tile(sides, target, decision, at, n, value)
+        if writes:
+            if ys != out_size:
+                store(y, ys, target, n)
+
+    return column
+
+
 def _all_or_none(operation: Operation, kept: bool, count: int, partial: bool = False) -> Any:
     """Intrinsic ``(x, y, n, value)``: n elements in vectors of `count`, all kept or all dropped."""
     each, (in_size, out_size) = max(1, count), map(int, sizes(operation))
@@ -266,7 +299,7 @@ def all_or_none_loop(operation: Operation) -> Any:
                     m = min(_WORD, n - t)
                     write_bits(advance(y, t), (_ZERO - _ONE) >> (_WORD - m), m)
 
-        return routine("pack-alike", pack, signature)
+        return routine("pack-all-or-none", pack, signature)
     keep, drop = _all_or_none(operation, True, VECTOR), _all_or_none(operation, False, VECTOR)
     rest = (VECTOR, True) if MASKS else (0, False)
     keep_rest, drop_rest = (
@@ -289,7 +322,7 @@ def all_or_none_loop(operation: Operation) -> Any:
             if left:
                 drop_rest(source, target, left, value)
 
-    return routine(f"{operation.name}-alike", all_or_none, signature)
+    return routine(f"{operation.name}-all-or-none", all_or_none, signature)
 
 
 @functools.cache

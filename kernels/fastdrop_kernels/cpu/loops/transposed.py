@@ -3,7 +3,7 @@
 Arrays in Fortran order are like this. Large parts go through the *tile pipeline*: it draws the keep
 bits of one tile while it applies the operation, column by column, to the previous tile. The rest
 goes by micro-tiles. `kernels` calls `transposed_loop`. The loops here call the intrinsics of
-`transposed_tile`, and `apply.any_loop`.
+`transposed_tile`, and `tiles.column_loop`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from ..codegen.intrinsics import (
     scratch,
     wide_vectors,
 )
-from ..elements.operations import Operation, micro_tile_draw
+from ..elements.operations import Operation, buffer_draw
 from ..elements.sampler import DRAWS, POINTER, U64, load64, store64, tie_resolver
 from ..elements.storage import BITS
-from .apply import any_loop, sizes
+from .apply import sizes
 from .call_descriptor import BUFFER, VALUE
 from .contiguous import uses_masks
 from .loop_nest import AXIS_BYTES, INDEX, INNER, X, Y, length_of, step_of
 from .mask_buffer import BUFFER_BYTES
+from .tiles import column_loop
 from .transposed_tile import (
     COLUMNS,
     DRAWN_CARRIED,
@@ -125,14 +126,14 @@ def _micro_tiles_loop(operation: Operation) -> Any:
     partly = uses_masks(operation)
     strip: Any = _strip_loop(operation, False) if in_registers else None
     part: Any = _strip_loop(operation, True) if partly else None
-    drawn, levels = micro_tile_draw(operation), 2 if operation.needs_uniform else 1
+    levels = 2 if operation.needs_uniform else 1
     # Drawing whole uniforms takes so long that writing them to memory costs little.
     needs_uniform = operation.needs_uniform
     put: Any = apply_decisions(operation) if needs_uniform else None
-    draw, apply, carry = _decision_loop(drawn), any_loop(operation), carry_blocks(levels)
+    draw, apply = _decision_loop(buffer_draw(operation)), column_loop(operation)
+    carry = carry_blocks(levels)
     in_size, out_size = sizes(operation)
     most, row_bytes = np.uint64(_CARRIED_ROWS // levels), _CARRIED_BYTES * np.uint64(levels)
-    column_bytes = _ROWS * np.uint64(drawn.target.itemsize)
 
     def micro_tiles(x: Any, y: Any, axis: Any, index: Any, call: Any) -> None:
         wide_vectors()
@@ -174,8 +175,7 @@ def _micro_tiles_loop(operation: Operation) -> Any:
                             continue
                     for j in range(width):
                         from_column, to_column = advance(a, j * x_column), advance(b, j * y_column)
-                        there = advance(decision, j * column_bytes)
-                        apply(from_column, x_row, to_column, y_row, there, n, value)
+                        apply(from_column, x_row, to_column, y_row, decision, j * _ROWS, n, value)
 
     return routine(f"{operation.name}-micro-tiles", micro_tiles, INNER)
 

@@ -195,7 +195,7 @@ def carry_blocks(levels: int) -> Any:
 
 def draw_decisions(drawn: Operation) -> Any:
     """Intrinsic ``(decision, index, row_step, carried, call)``: write decisions by columns."""
-    column_bytes = DRAWS * drawn.target.itemsize
+    column_bytes = DRAWS * drawn.target.bits // 8
 
     @intrinsic
     def draw(
