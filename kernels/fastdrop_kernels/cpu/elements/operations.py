@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from ..codegen.vectors import FLOAT, I32, Lanes
-from .normal import standard_normal
+from .math import standard_normal
 from .storage import BITS, MOVED, NOTHING, Storage
 
 # (x, *parameters) -> y, traced. A plain 0 is all bits 0 in every storage type, which is +0.0.

@@ -24,7 +24,12 @@ from ..elements.operations import PACK, Operation
 from ..elements.sampler import GROUP
 from ..loops.call_descriptor import Descriptor, make_descriptor
 from ..loops.contiguous import CACHED, CACHED_BYTES, NONTEMPORAL, PREFETCH, has_nontemporal
-from ..loops.kernels import contiguous_kernel, layout_kernel, per_element_kernel
+from ..loops.kernels import (
+    contiguous_kernel,
+    layout_kernel,
+    multi_operand_kernel,
+    per_element_kernel,
+)
 from ..loops.loop_nest import Kernel
 from ..loops.tiles import dispatch_table
 from .catalogue import PerElement
@@ -159,7 +164,29 @@ def of_axes(operation: Operation, layout: Plan, threshold: int, value: Array) ->
     return CallPlan(operation, kernel, descriptor, axes[split][0], work, multiple)
 
 
-_PER_ELEMENT_WEIGHT = 2  # per-element p takes about twice as long as one p
+_OPERANDS_WEIGHT = 2  # elements that read another array take about twice as long
+
+
+def of_operands(
+    operation: Operation,
+    shape: tuple[int, ...],
+    strides: tuple[tuple[int, ...], ...],
+    threshold: int,
+    value: Array,
+) -> CallPlan:
+    """Return a plan for several inputs; `strides` are of x, the operands, y and the mask.
+
+    The plan is called with an array of the addresses of the first elements and the mask index, in
+    place of both x and y.
+    """
+    layout = rows_plan(shape, *strides)
+    axes, table = layout.axes, layout.table
+    split, multiple = split_axis_of_rows(axes, False)
+    routines = dispatch_table(operation, CACHED)
+    descriptor = make_descriptor(len(axes), threshold, value, split, table, routines)
+    kernel = multi_operand_kernel(1 + len(operation.operands))
+    work = _OPERANDS_WEIGHT * layout.elements
+    return CallPlan(operation, kernel, descriptor, axes[split][0], work, multiple)
 
 
 def of_per_element(
@@ -185,7 +212,7 @@ def of_per_element(
     split, multiple = split_axis_of_rows(axes, packed)
     about_p = p.__array_interface__["data"][0], p.itemsize, given
     descriptor = make_descriptor(len(axes), 0, value, split, table, None, about_p)
-    work = _PER_ELEMENT_WEIGHT * n
+    work = _OPERANDS_WEIGHT * n
     return CallPlan(
         operation, per_element_kernel(operation, access), descriptor, axes[split][0], work, multiple
     )

@@ -19,7 +19,12 @@ from ..codegen.ndarray_layout import LAYOUT_IS_KNOWN, dtype_word
 from ..elements.operations import PACK, Operation
 from ..loops.call_descriptor import make_descriptor
 from ..loops.contiguous import CACHED, NONTEMPORAL, PREFETCH
-from ..loops.kernels import contiguous_kernel, layout_kernel, per_element_kernel
+from ..loops.kernels import (
+    contiguous_kernel,
+    layout_kernel,
+    multi_operand_kernel,
+    per_element_kernel,
+)
 from ..loops.loop_nest import Kernel
 from ..loops.tile_transpose import tiled_bytes
 from ..loops.tiles import dispatch_table
@@ -36,9 +41,9 @@ from .fast_call import (
     for_per_element,
     per_element_fast_call,
 )
-from .multi_operand import apply_multi_operand, prepare_multi_operand, sums
 from .schedule import are_contiguous
-from .work_sharing import shares, weight
+from .sums import sums
+from .work_sharing import weight
 
 __all__ = [
     "DONE",
@@ -64,7 +69,7 @@ def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
 
     The result is the same for any number of threads.
     """
-    return sums(x.dtype.name, FLOATS[x.dtype.name], x, shape, shares)
+    return sums(x.dtype.name, FLOATS[x.dtype.name], x, shape)
 
 
 def prepare(operations: Iterable[Operation | PerElement]) -> None:
@@ -79,7 +84,8 @@ def prepare(operations: Iterable[Operation | PerElement]) -> None:
                 per_element_kernel(each.operation, access)
             continue
         if each.operands:
-            prepare_multi_operand(each)
+            multi_operand_kernel(1 + len(each.operands))
+            dispatch_table(each, CACHED)
             continue
         schedules = list(AXES)
         if not tiled_bytes(each):
@@ -225,8 +231,12 @@ def apply(
         return
     if operation.operands:
         steps = c_strides(y.shape) if index_strides is None else index_strides
-        place = index, steps, seed, stream
-        apply_multi_operand(operation, x, y, operands, *place, threshold, value, shares)
+        arrays = x, *operands, y
+        all_strides = *[array.strides for array in arrays], steps
+        plan = call_plan.of_operands(operation, y.shape, all_strides, threshold, value)
+        addresses = [array.__array_interface__["data"][0] for array in arrays]
+        at = np.array([*addresses, index], np.uint64)
+        plan(at, at, 0, seed, stream)
         return
     contiguous = x.flags.c_contiguous and y.flags.c_contiguous
     coefficients = index_strides, threshold, value
