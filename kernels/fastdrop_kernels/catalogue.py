@@ -1,10 +1,10 @@
-"""The catalogue: every operation of the family, stated once for the three backends.
+"""The catalogue: all operations, for the three backends.
 
-A row says what an operation reads, and what it needs to know of an element. What becomes of the
-element is a function of the same name: `cpu.elements.operations.FUNCTIONS`, a functor in
-``cuda/operations.cuh``, and `numba_cuda.operations.FUNCTIONS` for what Numba compiles for GPUs. The
-backends make kernels of a row and a function; the public package names operations by their rows,
-and derives from them what `warmup` compiles.
+A row says what an operation reads, and whether it needs the uniform of an element or only the
+decision. The functions that compute results are in `cpu.elements.operations.FUNCTIONS`, in
+`numba_cuda.operations.FUNCTIONS` and, as functors, in ``cuda/operations.cuh``. The backends make
+kernels of a row and the function of the same name. The public package names operations by their
+rows, and derives from them what `warmup` compiles.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class FloatType(NamedTuple):
     """A floating-point dtype of arrays."""
 
     itemsize: int  # bytes
-    computed_in: str  # the dtype's name: its own, or a wider one's
+    computed_in: str  # name of the compute type's dtype
 
 
 FLOAT_TYPES = {
@@ -26,32 +26,32 @@ FLOAT_TYPES = {
     "float64": FloatType(8, "float64"),
 }
 
-FLOATS = "floats"  # of `FLOAT_TYPES`
-MOVED = "moved"  # any, by their size in bytes: they are only moved
-BOOLS = "bools"  # decisions, a byte each; nothing is read
-BITS = "bits"  # decisions, eight to a byte; nothing is read
+FLOATS = "floats"  # one of `FLOAT_TYPES`
+MOVED = "moved"  # any dtype whose size is in `SIZES`: elements are only moved
+BOOLS = "bools"  # decisions, one per byte; no input
+BITS = "bits"  # decisions, eight to a byte; no input
 SIZES = (1, 2, 4, 8, 16)  # bytes of elements that can be moved
 
 
 class Row(NamedTuple):
-    """An operation of the family."""
+    """An operation of the catalogue."""
 
-    functor: str  # of CUDA C++
-    elements: str  # of x and y
-    parameters: int = 1  # numbers for all elements, side by side in memory
+    functor: str  # its name in CUDA C++
+    elements: str  # of x and y: FLOATS, MOVED, BOOLS or BITS
+    parameters: int = 1  # numbers for all elements, adjacent in memory
     # Whether it needs the element's 32-bit uniform, and not only whether the element is kept.
     needs_uniform: bool = False
-    # Arrays that are read beside x, of its dtype. One that `variant` names may be missing.
+    # Arrays that are read besides x, of its dtype. One that `variant` also names may be missing.
     operands: tuple[str, ...] = ()
-    # What else an operation depends on: an activation, and which operands are there.
+    # What else an operation depends on, such as an activation, and which operands are present.
     variant: tuple[str, ...] = ()
-    # Whether elements may have a p of their own; and whether its parameter is a factor of kept
-    # elements, which then is 1 / (1 - p) unless it is given.
+    # Whether it supports per-element p; and whether its parameter is a factor of kept elements,
+    # which is 1 / (1 - p) unless it is given.
     takes_p_array: bool = False
     is_scaled: bool = False
 
     def present(self, variant: tuple[object, ...]) -> tuple[str, ...]:
-        """Return the operands that are there."""
+        """Return the operands that are present."""
         given = dict(zip(self.variant, variant, strict=True))
         return tuple([name for name in self.operands if given.get(name, True)])
 
@@ -63,14 +63,14 @@ CATALOGUE: dict[str, Row] = {
     "fill": Row("Fill", MOVED, takes_p_array=True),
     # y = x * a + b where kept, c where dropped
     "alpha": Row("Alpha", FLOATS, parameters=3),
-    # y = x * (1 + deviation * z), z an element's standard normal
+    # y = x * (1 + deviation * z), where z is the element's standard normal number
     "gaussian_drop": Row("GaussianDrop", FLOATS, needs_uniform=True),
     # y = x + deviation * z
     "gaussian_add": Row("GaussianAdd", FLOATS, needs_uniform=True),
     # y = 1 where kept, 0 where dropped
     "mark": Row("Mark", BOOLS, takes_p_array=True),
     "pack": Row("Mark", BITS, takes_p_array=True),
-    # y = x where kept, h_prev where dropped; or their mean, by p and 1 - p
+    # y = x where kept, h_prev where dropped; with `mean`, h_prev * p + x * (1 - p) where kept
     "zoneout": Row("Zoneout", FLOATS, parameters=2, operands=("h_prev",), variant=("mean",)),
     # y = act(x + bias) * scale + residual where kept, 0.0 + residual where dropped
     "bias_act_drop": Row(
@@ -79,7 +79,7 @@ CATALOGUE: dict[str, Row] = {
         operands=("bias", "residual"),
         variant=("act", "bias", "residual"),
     ),
-    # its gradient by x, given that of its result as x; the operand x is the forward's
+    # the gradient of that by x: its x is the gradient of y, the operand "x" the forward's x
     "bias_act_drop_backward": Row(
         "BiasActDropBackward", FLOATS, operands=("x", "bias"), variant=("act", "bias")
     ),

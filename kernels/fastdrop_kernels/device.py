@@ -58,7 +58,7 @@ def keep_one(seed: U64, stream: U64, index: U64, threshold: U64) -> Any:
 
 @compiled
 def _half_of(pair: tuple[U64, U64], lane: U64) -> U64:
-    """Return the half of element `lane` of a block."""
+    """Return the 16 bits of element `lane` of a block."""
     word = pair[0] if lane < np.uint64(4) else pair[1]
     return (word >> ((lane & np.uint64(3)) * _HALF_BITS)) & _HALF
 

@@ -13,8 +13,8 @@ applied as two factors, so that subnormal results are rounded once.
 the sign is copied.
 
 The lower tail of the standard normal is ``Phi(-a) = exp(-a**2 / 2) * P(t) / (a + k)`` with ``t = (a
-- k) / (a + k)`` for a >= 0. The square is split in two parts, the first of which is exact, so that
-the relative error stays small in the far tail.
+- k) / (a + k)`` for a >= 0. The square is split in two parts, and the first part is exact, so that
+the relative error stays small for large a.
 """
 
 from __future__ import annotations

@@ -21,20 +21,20 @@ Axis = tuple[int, ...]
 # longer than 1; others are dropped, and an axis of length 1 may be added.
 MAX_AXES = 64
 
-# The schedule of a plan: the index strides of the innermost axes that a kernel's inner loop treats.
-LINE = "line"  # 0 or 1, and any two axes outside; for any number of inputs any three
-PANEL = "panel"  # 1, and larger than 1 in the innermost axis: a transposed tile
+# The schedule of a plan: the index strides of the innermost axes, those of a kernel's inner loop.
+STRIDED = "strided"  # 0 or 1, and any in two axes outside; for any number of inputs any in three
+TRANSPOSED = "transposed"  # 1, and larger than 1 in the innermost axis: a transposed tile
 # 1, and larger than 1: one array is contiguous along the first axis, the other along the second
 TILED = "tiled"
-AXES = {LINE: 3, PANEL: 2, TILED: 2}
+AXES = {STRIDED: 3, TRANSPOSED: 2, TILED: 2}
 
-# Lines of at most this length are faster as panels even if they could be drawn together: blocks of
-# columns take 2.7 instead of 9.6 ns per element for a width of 4, and 2.2 instead of 5.6 for 8.
+# Rows of at most this length are faster as transposed tiles even if they could be drawn together:
+# 2.7 instead of 9.6 ns per element for rows of 4, 2.2 instead of 5.6 for 8 (Cascade Lake, 2026-11).
 _SHORT = 8
-_TILE_ROWS = 32  # rows of a panel that are drawn at once, about
-_MIN_ROWS = 12  # with fewer rows, most of the drawn bits of a panel would be unused
-_MIN_ROWS_IF_SHORT = 4  # the same for short lines, which use even less of the bits they draw
-# Rows, and columns, from which on tiles are worth while; columns where rows are consecutive.
+_TILE_ROWS = 32  # rows of a transposed tile that are drawn at once, about
+_MIN_ROWS = 12  # with fewer rows, most of the bits drawn for a transposed tile would be unused
+_MIN_ROWS_IF_SHORT = 4  # the same for short rows, which alone use even less of the bits they draw
+# Minimal rows and columns for TILED, and minimal columns if rows are consecutive in the mask.
 _TILED_ROWS, _TILED_COLUMNS, _TILED_JOINED = 16, 64, 16
 
 
@@ -42,57 +42,57 @@ class Plan(NamedTuple):
     """Axes, outermost first, and the schedule of the innermost."""
 
     axes: list[Axis]
-    form: str  # the schedule
+    schedule: str  # a key of `AXES`
     table: npt.NDArray[np.uint64]  # the axes for the kernel, negative strides modulo 2**64
     elements: int
 
 
-@functools.lru_cache(maxsize=512)  # planning takes 10 us, and training loops repeat their layouts
+@functools.lru_cache(maxsize=512)  # planning takes 10 us (Cascade Lake, 2026-11); layouts repeat
 def plan(
     shape: tuple[int, ...],
     *strides: tuple[int, ...],
-    panel_from: int | None = None,
+    transposed_from: int | None = None,
     narrow: int = 0,
     itemsize: int = 0,
 ) -> Plan:
     """Plan the axes of a non-empty array; `strides` as for `merged_axes`.
 
-    With `panel_from`, the schedule is LINE, or PANEL with at least that many rows. Lines of up to
-    `narrow` elements become panels where lines would draw many more bits than they use. With
-    `itemsize`, arrays whose elements have so many bytes may become tiles.
+    With `transposed_from`, the schedule is STRIDED, or TRANSPOSED with at least that many rows.
+    Rows of up to `narrow` elements become transposed tiles where rows would draw many more bits
+    than they use. With `itemsize`, arrays whose elements have so many bytes may become TILED.
     """
-    axes, form = _boxed(shape, *strides)
-    tiled = _tiled(axes, form, itemsize) if itemsize else None
+    axes, schedule = _ordered(shape, *strides)
+    tiled = _tiled(axes, schedule, itemsize) if itemsize else None
     if tiled:
         return _made(tiled, TILED)
     rows = None
-    if form == LINE:
+    if schedule == STRIDED:
         rows = _narrow_rows(axes, narrow)
-    elif form == PANEL and narrow and axes[-1][0] < _MIN_ROWS:
-        axes[-2:] = axes[:-3:-1]  # the axis of index stride 1 last, as for lines
+    elif schedule == TRANSPOSED and narrow and axes[-1][0] < _MIN_ROWS:
+        axes[-2:] = axes[:-3:-1]  # the axis of index stride 1 last, as for STRIDED
         rows = _rows(axes)
     if rows is not None:
         axes.append(axes.pop(rows))
-        form = PANEL
-    if panel_from is not None and not (
-        form == PANEL and axes[-1][0] >= min(panel_from, _min_rows(axes[-2][0]))
+        schedule = TRANSPOSED
+    if transposed_from is not None and not (
+        schedule == TRANSPOSED and axes[-1][0] >= min(transposed_from, _min_rows(axes[-2][0]))
     ):
-        if form == PANEL:  # the axis of index stride 1 is the last but one
+        if schedule == TRANSPOSED:  # the axis of index stride 1 is the last but one
             axes[-2:] = axes[:-3:-1]
-        form = LINE
-    return _made(axes, form)
+        schedule = STRIDED
+    return _made(axes, schedule)
 
 
-def _tiled(axes: list[Axis], form: str, itemsize: int) -> list[Axis] | None:
-    """Return axes whose innermost, columns and rows, make tiles that are transposed, if any do."""
-    if form == PANEL:  # the output is contiguous along rows
+def _tiled(axes: list[Axis], schedule: str, itemsize: int) -> list[Axis] | None:
+    """Return the axes for TILED, columns and rows last, or None if it does not apply."""
+    if schedule == TRANSPOSED:  # the output is contiguous along rows
         columns, rows = axes[-2:]
         outer = axes[:-2]
         if (columns[-3], rows[-2]) != (itemsize, itemsize):
             return None
     else:
         columns, outer = axes[-1], axes[:-1]
-        if form != LINE or (columns[-2], columns[-1]) != (itemsize, 1):
+        if schedule != STRIDED or (columns[-2], columns[-1]) != (itemsize, 1):
             return None
         found = [axis for axis in outer if axis[-3] == itemsize and axis[-1]]
         if not found or columns[-3] == itemsize:
@@ -106,18 +106,18 @@ def _tiled(axes: list[Axis], form: str, itemsize: int) -> list[Axis] | None:
 
 
 def _narrow_rows(axes: list[Axis], narrow: int) -> int | None:
-    """Return the axis to form a panel with lines of up to `narrow` elements, if that is faster.
+    """Return the axis along which rows of up to `narrow` elements form tiles, if that is faster.
 
-    Each line draws a whole group of bits; a panel draws one group for 32 rows. On a Cascade Lake in
-    float32, w columns of a mask of shape (1000, 1000) take 7.6 instead of 66 ns per element for
-    w = 2, 3.0 instead of 17 for 8, and 2.2 instead of 4.5 for 32.
+    A single row draws a whole group of bits; a transposed tile draws one group for 32 rows. w
+    columns of a float32 mask of shape (1000, 1000) take 7.6 instead of 66 ns per element for w = 2,
+    3.0 instead of 17 for 8, and 2.2 instead of 4.5 for 32 (Cascade Lake, 2026-11).
     """
     if len(axes) < 2 or axes[-1][-1] != 1:
         return None
     n, step = axes[-1][0], axes[-2][-1]
-    if n > narrow or step < n:  # lines that share decisions remain lines
+    if n > narrow or step < n:  # rows that share decisions remain STRIDED
         return None
-    # Lines that are close together in the mask are drawn together.
+    # Rows that are close in the mask are drawn together.
     close = step - n <= n // 4
     if close and n > _SHORT:
         return None
@@ -126,24 +126,24 @@ def _narrow_rows(axes: list[Axis], narrow: int) -> int | None:
 
 
 def _rows(axes: list[Axis]) -> int:
-    """Return the axis for the rows of a panel: the innermost one of enough rows, or the longest."""
+    """Return the axis of a tile's rows: the innermost one with enough rows, or the longest."""
     outer = [a for a in range(len(axes) - 1) if axes[a][-1]]
     longest = max(reversed(outer), key=lambda a: axes[a][0])
     return next((a for a in reversed(outer) if axes[a][0] >= _TILE_ROWS), longest)
 
 
 def _min_rows(columns: int) -> int:
-    """Return the minimal number of rows of a panel, if lines are not drawn together."""
+    """Return the minimal number of rows of a transposed tile, if rows are not drawn together."""
     return _MIN_ROWS if columns > _SHORT else _MIN_ROWS_IF_SHORT
 
 
-def _made(axes: list[Axis], form: str) -> Plan:
-    missing = AXES.get(form, 1) - len(axes)
+def _made(axes: list[Axis], schedule: str) -> Plan:
+    missing = AXES.get(schedule, 1) - len(axes)
     axes[:0] = [(1, *[0] * (len(axes[0]) - 1))] * missing
     assert len(axes) <= MAX_AXES
     table = np.array(axes, np.int64).view(np.uint64)
     table.flags.writeable = False
-    return Plan(axes, form, table, math.prod(axis[0] for axis in axes))
+    return Plan(axes, schedule, table, math.prod(axis[0] for axis in axes))
 
 
 def _alone(strides: tuple[tuple[int, ...], ...], index_step: int) -> Axis:
@@ -151,22 +151,22 @@ def _alone(strides: tuple[tuple[int, ...], ...], index_step: int) -> Axis:
     return (1, *[0] * (len(strides) - 1), index_step)
 
 
-def _boxed(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[Axis], str]:
+def _ordered(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[list[Axis], str]:
     merged = merged_axes(shape, *strides)
     if not merged:
-        return [_alone(strides, 0)], LINE
+        return [_alone(strides, 0)], STRIDED
     if merged[-1][-1] <= 1:
-        return merged, LINE
+        return merged, STRIDED
     # The axis that is contiguous in memory is not contiguous in the mask, as in Fortran order. With
-    # the axis that is contiguous in the mask it forms a panel, in which a Philox call serves 8
-    # elements instead of one.
+    # the axis that is contiguous in the mask it forms a transposed tile, in which a Philox call
+    # serves 8 elements instead of one.
     rows = merged.pop()
     columns = next((axis for axis in merged if axis[-1] == 1), None)
     if columns is None:
         columns = _alone(strides, 1)
     else:
         merged.remove(columns)
-    return [*merged, columns, rows], PANEL
+    return [*merged, columns, rows], TRANSPOSED
 
 
 @functools.lru_cache(maxsize=512)
@@ -182,7 +182,7 @@ def rows_plan(shape: tuple[int, ...], *strides: tuple[int, ...], packed: bool = 
         if consecutive is not None:
             axes.remove(consecutive)
             axes.append(consecutive)
-    return _made(axes or [_alone(strides, 0)], LINE)
+    return _made(axes or [_alone(strides, 0)], STRIDED)
 
 
 def merged_axes(shape: tuple[int, ...], *strides: tuple[int, ...]) -> list[Axis]:

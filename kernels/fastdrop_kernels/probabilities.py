@@ -1,6 +1,6 @@
 """Thresholds and factors for arrays of drop probabilities, computed with NumPy on the host.
 
-The CPU and CUDA drivers call this module for per-element p.
+The CUDA driver calls this module for per-element p.
 """
 
 from __future__ import annotations

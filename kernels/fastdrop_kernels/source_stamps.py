@@ -73,7 +73,7 @@ def _bytecode_is_right(source: Stamp) -> bool:
             bytecode = opened.read()
         if _is_of_another_text(bytecode[:16], source):
             return True  # Python detects this too, and compiles the source
-        # Comparing takes 2 ms for a file.
+        # Comparing takes 2 ms for a file (Cascade Lake, November 2026).
         with open(source.path, "rb") as opened:
             text = opened.read()
         right: bool = marshal.loads(bytecode[16:]) == compile(

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.loops.contiguous import NEAR_BYTES
+from fastdrop_kernels.cpu.loops.contiguous import CACHED_BYTES
 from tests.support import normals
 from tests.support.oracle import assert_same, dropped, filled, mask, poison, poisoned
 
 KEY = fd.Key(2**63 + 5, 2**40 + 9)
 P = 0.37
-FEW, MANY = 7001, NEAR_BYTES + 12345  # elements of at least one byte: of both contiguous loops
+FEW, MANY = 7001, CACHED_BYTES + 12345  # elements of at least one byte: of both contiguous loops
 # Multiples of 2**32 blocks: one where only the lowest bit of the high word changes, one where many
 # bits do, and the last ones.
 EDGES = [2**35, 2**36 * 12345, 2**62, 2**63 - 2**35]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.layout import LINE, PANEL, c_strides, plan
+from fastdrop_kernels.layout import STRIDED, TRANSPOSED, c_strides, plan
 from tests.support.internals import set_cpu_limits
 from tests.support.normals import expected
 from tests.support.oracle import Array, assert_same, poisoned
@@ -28,14 +28,14 @@ ROWS = 1, 11, 12, 16, 31, 32, 33, 64, 100, 513, 1025
 COLUMNS = 1, 2, 7, 8, 9, 17, 24
 
 
-def form_of(rows: int, columns: int) -> str:
+def schedule_of(rows: int, columns: int) -> str:
     x = np.empty((rows, columns), np.float32, order="F")
-    return plan(x.shape, x.strides, x.strides, c_strides(x.shape), panel_from=12).form
+    return plan(x.shape, x.strides, x.strides, c_strides(x.shape), transposed_from=12).schedule
 
 
 def test_few_rows_are_strided_and_not_tiled() -> None:
-    assert form_of(11, 100) == LINE
-    assert form_of(12, 100) == form_of(1000, 2) == PANEL
+    assert schedule_of(11, 100) == STRIDED
+    assert schedule_of(12, 100) == schedule_of(1000, 2) == TRANSPOSED
 
 
 @pytest.mark.parametrize("rows", ROWS)

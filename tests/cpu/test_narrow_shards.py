@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.layout import LINE, PANEL, c_strides, plan
+from fastdrop_kernels.layout import STRIDED, TRANSPOSED, c_strides, plan
 from tests.support.internals import set_cpu_limits
 from tests.support.normals import expected
 from tests.support.oracle import assert_same, dropped, mask, poisoned
@@ -23,47 +23,47 @@ ROWS = 1, 11, 12, 31, 33, 100, 1025
 WIDE = 1000
 
 
-def form_of(shape: tuple[int, ...], steps: tuple[int, ...], narrow: int) -> Any:
+def schedule_of(shape: tuple[int, ...], steps: tuple[int, ...], narrow: int) -> Any:
     memory = tuple(4 * step for step in c_strides(shape))
     return plan(shape, memory, memory, steps, narrow=narrow)
 
 
 @pytest.mark.parametrize(
-    ("shape", "steps", "form"),
+    ("shape", "steps", "schedule"),
     [
-        ((100, 8), (1000, 1), PANEL),
-        ((100, 48), (1000, 1), PANEL),
-        ((100, 49), (1000, 1), LINE),
-        ((12, 9), (1000, 1), PANEL),
-        ((11, 9), (1000, 1), LINE),
-        ((4, 8), (1000, 1), PANEL),
-        ((3, 8), (1000, 1), LINE),
+        ((100, 8), (1000, 1), TRANSPOSED),
+        ((100, 48), (1000, 1), TRANSPOSED),
+        ((100, 49), (1000, 1), STRIDED),
+        ((12, 9), (1000, 1), TRANSPOSED),
+        ((11, 9), (1000, 1), STRIDED),
+        ((4, 8), (1000, 1), TRANSPOSED),
+        ((3, 8), (1000, 1), STRIDED),
         # Rows close together in the mask are drawn together; the shortest are faster in tiles.
-        ((100, 16), (20, 1), LINE),
-        ((100, 16), (21, 1), PANEL),
-        ((100, 8), (9, 1), PANEL),
-        ((11, 8), (9, 1), LINE),
-        ((100, 8), (8, 1), LINE),  # contiguous
+        ((100, 16), (20, 1), STRIDED),
+        ((100, 16), (21, 1), TRANSPOSED),
+        ((100, 8), (9, 1), TRANSPOSED),
+        ((11, 8), (9, 1), STRIDED),
+        ((100, 8), (8, 1), STRIDED),  # contiguous
         # Rows that share a mask are buffered, and other schedules stay as they are.
-        ((100, 90, 8), (1000, 0, 1), LINE),
-        ((90, 100, 8), (0, 1000, 1), PANEL),
-        ((100, 8, 5), (1000, 1, 0), LINE),
-        ((100, 5, 8), (1000, 0, 1), LINE),
+        ((100, 90, 8), (1000, 0, 1), STRIDED),
+        ((90, 100, 8), (0, 1000, 1), TRANSPOSED),
+        ((100, 8, 5), (1000, 1, 0), STRIDED),
+        ((100, 5, 8), (1000, 0, 1), STRIDED),
     ],
 )
 def test_the_schedule_of_each_layout(
-    shape: tuple[int, ...], steps: tuple[int, ...], form: str
+    shape: tuple[int, ...], steps: tuple[int, ...], schedule: str
 ) -> None:
-    layout = form_of(shape, steps, narrow=48)
-    assert layout.form == form
-    assert form_of(shape, steps, narrow=0).form != PANEL
+    layout = schedule_of(shape, steps, narrow=48)
+    assert layout.schedule == schedule
+    assert schedule_of(shape, steps, narrow=0).schedule != TRANSPOSED
     assert layout.elements == np.prod(shape)
 
 
 def test_tile_rows_lie_along_an_axis_that_is_long_enough() -> None:
     for shape, rows in (((4096, 5, 8), 4096), ((4096, 50, 8), 50), ((20, 30, 8), 30)):
-        layout = form_of(shape, (10**6, 1000, 1), narrow=48)
-        assert (layout.form, layout.axes[-1][0], layout.axes[-2][0]) == (PANEL, rows, 8)
+        layout = schedule_of(shape, (10**6, 1000, 1), narrow=48)
+        assert (layout.schedule, layout.axes[-1][0], layout.axes[-2][0]) == (TRANSPOSED, rows, 8)
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -185,5 +185,5 @@ def test_tile_rows_lie_along_the_longer_axis() -> None:
         steps = tuple(7 * step + (step == 1) for step in c_strides((10**5, 50, 40, 9)))[
             -len(shape) :
         ]
-        layout = form_of(shape, steps, narrow=48)
-        assert (layout.form, layout.axes[-1][0]) == (PANEL, rows)
+        layout = schedule_of(shape, steps, narrow=48)
+        assert (layout.schedule, layout.axes[-1][0]) == (TRANSPOSED, rows)

@@ -13,8 +13,8 @@ from fastdrop_kernels import contract
 from fastdrop_kernels.cpu.elements.operations import Operation
 from fastdrop_kernels.cpu.elements.sampler import GROUP
 from fastdrop_kernels.cpu.host import catalogue
-from fastdrop_kernels.cpu.loops.contiguous import NEAR, NONTEMPORAL, has_nontemporal
-from fastdrop_kernels.cpu.loops.kernels import flat
+from fastdrop_kernels.cpu.loops.contiguous import CACHED, NONTEMPORAL, has_nontemporal
+from fastdrop_kernels.cpu.loops.kernels import contiguous_kernel
 from tests.support.internals import call_plan, set_cpu_limits
 from tests.support.oracle import POISON, affine, applied, assert_same, data, mask, misaligned
 from tests.support.run_kernel import OPERATIONS, run_kernel
@@ -40,7 +40,7 @@ def compare(
     x = misaligned((np.arange(n) % 251 + 1).astype(dtype), x_by)
     value = np.array(3, np.float32 if kind in ("float16", "bfloat16") else dtype)
     results = []
-    for policy in (NEAR, NONTEMPORAL):
+    for policy in (CACHED, NONTEMPORAL):
         memory = np.full(x.nbytes + 512, POISON, np.uint8)
         start = -memory.__array_interface__["data"][0] % 64 + 192 + y_by
         y = memory[start : start + x.nbytes].view(dtype)
@@ -110,9 +110,9 @@ def test_large_calls_use_nontemporal_stores(
 
     def noted(operation: Operation, policy: str) -> Any:
         policies.append(policy)
-        return flat(operation, policy)
+        return contiguous_kernel(operation, policy)
 
-    monkeypatch.setattr(call_plan, "flat", noted)
+    monkeypatch.setattr(call_plan, "contiguous_kernel", noted)
     set_cpu_limits(
         monkeypatch, parallel_from=500, chunk=1500, cached_bytes=256, nontemporal_from=1 << 16
     )

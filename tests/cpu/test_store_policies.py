@@ -9,7 +9,7 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import contract
-from fastdrop_kernels.cpu.loops.contiguous import FAR, NEAR
+from fastdrop_kernels.cpu.loops.contiguous import CACHED, PREFETCH
 from tests.support.oracle import POISON, Array, applied, assert_same, data, mask, misaligned
 from tests.support.run_kernel import OPERATIONS, run_kernel
 from tests.support.slow import slow_unless
@@ -37,7 +37,7 @@ def compare(kind: str, n: int, x_by: int, y_by: int, index: int, start: int = 0)
     x = misaligned(np.arange(1, n + 1).astype(dtype), x_by)
     value = np.array(3, np.float32 if kind in ("float16", "bfloat16") else dtype)
     memories = []
-    for policy in (NEAR, FAR):
+    for policy in (CACHED, PREFETCH):
         y, memory = target(n, dtype, y_by)
         run_kernel(operation, x[start:], y[start:], value, T, KEY, index, policy)
         around = memory.copy()
@@ -73,7 +73,7 @@ def test_a_chunk_leaves_the_rest_of_the_array_alone(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
 def test_both_kernels_equal_the_reference(kind: str, rng: np.random.Generator) -> None:
-    for policy in (NEAR, FAR):
+    for policy in (CACHED, PREFETCH):
         check_reference(kind, policy, rng)
 
 

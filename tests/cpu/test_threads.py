@@ -16,9 +16,9 @@ import fastdrop as fd
 from fastdrop_kernels import contract, threads
 from fastdrop_kernels.cpu.codegen.ndarray_layout import slot
 from fastdrop_kernels.cpu.host import driver
-from fastdrop_kernels.cpu.loops.call_descriptor import descriptor
-from fastdrop_kernels.cpu.loops.contiguous import NEAR
-from fastdrop_kernels.cpu.loops.kernels import flat
+from fastdrop_kernels.cpu.loops.call_descriptor import make_descriptor
+from fastdrop_kernels.cpu.loops.contiguous import CACHED
+from fastdrop_kernels.cpu.loops.kernels import contiguous_kernel
 from tests.support.internals import call_plan, set_cpu_limits, work_sharing
 from tests.support.oracle import Array, applied, assert_same, data, mask, misaligned, poison
 from tests.support.slow import slow_unless
@@ -148,7 +148,9 @@ def test_chunks_of_a_packed_mask_never_share_a_byte(
 ) -> None:
     # Two threads in one byte would lose bits only now and then, so the parts are looked at.
     parts: list[int] = []
-    made: dict[str, Any] = {name: vars(call_plan)[name] for name in ("flat", "box")}
+    made: dict[str, Any] = {
+        name: vars(call_plan)[name] for name in ("contiguous_kernel", "layout_kernel")
+    }
 
     def watched(name: str) -> Callable[..., Any]:
         def make(*which: Any) -> Callable[..., None]:
@@ -158,9 +160,9 @@ def test_chunks_of_a_packed_mask_never_share_a_byte(
 
             def call(*args: Any) -> None:
                 parts.append(args[7])
-                if name == "box":
-                    told = (ctypes.c_uint64 * 5).from_address(args[2])
-                    assert told[3] == 0  # cut along the outermost axis, between rows
+                if name == "layout_kernel":
+                    words = (ctypes.c_uint64 * 5).from_address(args[2])
+                    assert words[3] == 0  # cut along the outermost axis, between rows
                 kernel(*args)
 
             return call
@@ -361,11 +363,11 @@ def test_chunks_taken_by_several_threads_cover_the_array(
     """Three threads, in turns that differ from run to run, of the smallest parts there are."""
     x = rng.standard_normal(n, np.float32)
     y, cursor, factor = poison(np.empty_like(x)), np.zeros(1, np.uint64), np.array(2, np.float32)
-    kernel = flat(driver.operation("drop", x.dtype), NEAR)
-    told = descriptor(n, contract.threshold(P), factor)
+    kernel = contiguous_kernel(driver.operation("drop", x.dtype), CACHED)
+    words = make_descriptor(n, contract.threshold(P), factor)
 
     def work() -> None:
-        kernel(slot(x), slot(y), told.at, index, *KEY, slot(cursor), part)
+        kernel(slot(x), slot(y), words.at, index, *KEY, slot(cursor), part)
 
     threads.run_together(work, 3)
     assert_same(y, applied(mask(x.shape, P, KEY, offset=index), x, 2.0))

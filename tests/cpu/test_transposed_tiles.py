@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels.cpu.host.schedule import split_of
+from fastdrop_kernels.cpu.host.schedule import split_axis
 from fastdrop_kernels.cpu.loops.transposed import SEGMENT_ROWS
-from fastdrop_kernels.layout import PANEL
+from fastdrop_kernels.layout import TRANSPOSED
 from tests.support.internals import set_cpu_limits
 from tests.support.normals import uniforms
 from tests.support.oracle import POISON, Array, applied, assert_same, filled, key_from, mask
 from tests.support.subprocesses import Process, assert_succeeds
 
-LINE = 64
+STRIDED = 64
 
 
 def columns_at(
@@ -27,9 +27,9 @@ def columns_at(
 
     Columns are `pad` lines apart, or a little more.
     """
-    apart = -(-(by + rows * dtype.itemsize) // LINE) * LINE + pad * LINE
-    memory = np.full(columns * apart + 2 * LINE, POISON, np.uint8)
-    begin = -memory.__array_interface__["data"][0] % LINE
+    apart = -(-(by + rows * dtype.itemsize) // STRIDED) * STRIDED + pad * STRIDED
+    memory = np.full(columns * apart + 2 * STRIDED, POISON, np.uint8)
+    begin = -memory.__array_interface__["data"][0] % STRIDED
     laid = np.ndarray((rows, columns), dtype, memory, begin + by, (dtype.itemsize, apart))
     return laid, memory
 
@@ -77,7 +77,7 @@ def test_rectangles_of_every_height(
         whole = columns % 8 == 0
         near, far = (0, 2**35 - 8 * (rows // 2)) if whole else (3, 2**35 - rows * columns // 2)
         for offset in (near, far, 2**63 - 2**20):
-            by = int(rng.choice([0, dtype.itemsize, 16, LINE - dtype.itemsize, 5]))
+            by = int(rng.choice([0, dtype.itemsize, 16, STRIDED - dtype.itemsize, 5]))
             x, around = columns_at(int(rng.choice([0, 16, by])), rows, columns, dtype, 1)
             x[...] = rng.standard_normal((rows, columns)).astype(dtype)
             want = applied(mask(x.shape, p, key, offset=offset), x, 1.5)
@@ -99,7 +99,7 @@ def test_fills_and_marks(kind: str, rng: np.random.Generator) -> None:
         (2 * SEGMENT_ROWS - 9, 24),
         (4 * SEGMENT_ROWS + 76, 19),
     ):
-        for by in (0, dtype.itemsize, LINE - dtype.itemsize):
+        for by in (0, dtype.itemsize, STRIDED - dtype.itemsize):
             x, _ = columns_at(0, rows, columns, dtype, 1)
             x[...] = rng.integers(0, 100, (rows, columns))
             out, memory = columns_at(by, rows, columns, dtype, 0)
@@ -165,7 +165,7 @@ def test_parts_of_threads_have_tiles() -> None:
     few = 2 * 64 * threads
 
     def split(columns: int, rows: int) -> tuple[int, int]:
-        return split_of([(columns, 0, 0, 0, 1), (rows, 0, 4, 4, columns)], PANEL, False)
+        return split_axis([(columns, 0, 0, 0, 1), (rows, 0, 4, 4, columns)], TRANSPOSED, False)
 
     assert split(few, 10 * few) == (0, 64)
     assert split(few - 1, 2 * threads * SEGMENT_ROWS) == (1, SEGMENT_ROWS)

@@ -12,7 +12,7 @@ import fastdrop as fd
 from fastdrop_kernels.cpu.host.catalogue import operation
 from fastdrop_kernels.cpu.host.schedule import layout_of
 from fastdrop_kernels.cpu.loops import tile_transpose
-from fastdrop_kernels.layout import LINE, PANEL, TILED
+from fastdrop_kernels.layout import STRIDED, TILED, TRANSPOSED
 from tests.support.internals import set_cpu_limits
 from tests.support.normals import expected
 from tests.support.oracle import POISON, Array, applied, assert_same, filled, key_from, mask
@@ -39,21 +39,23 @@ def assert_only_written(laid: Array, memory: Array) -> None:
     assert (memory == POISON).all()
 
 
-def form_of(x: Array, y: Array, index_strides: tuple[int, ...] | None = None) -> str:
+def schedule_of(x: Array, y: Array, index_strides: tuple[int, ...] | None = None) -> str:
     tiled = operation("drop", x.dtype)
-    return layout_of(tiled, x.shape, x.strides, y.strides, index_strides, 1 << 31).form
+    return layout_of(tiled, x.shape, x.strides, y.strides, index_strides, 1 << 31).schedule
 
 
 def test_which_arrays_go_by_tiles() -> None:
     c, t = np.empty((80, 90), np.float32), np.empty((90, 80), np.float32).T
-    assert form_of(t, c) == form_of(c, t) == TILED
-    assert form_of(t, t) == PANEL
-    assert form_of(t[:15], c[:15]) == LINE  # too few rows
-    assert form_of(t[:, ::2], c[:, ::2]) == LINE
-    assert form_of(t, c, (0, 1)) != TILED  # rows share their decisions
+    assert schedule_of(t, c) == schedule_of(c, t) == TILED
+    assert schedule_of(t, t) == TRANSPOSED
+    assert schedule_of(t[:15], c[:15]) == STRIDED  # too few rows
+    assert schedule_of(t[:, ::2], c[:, ::2]) == STRIDED
+    assert schedule_of(t, c, (0, 1)) != TILED  # rows share their decisions
     narrow, wide = np.empty((1000, 40), np.float32), np.empty((40, 1000), np.float32).T
-    assert form_of(wide, narrow) == TILED
-    assert form_of(wide, narrow, (1000, 1)) == PANEL  # most of what rows draw would be lost
+    assert schedule_of(wide, narrow) == TILED
+    assert (
+        schedule_of(wide, narrow, (1000, 1)) == TRANSPOSED
+    )  # most of what rows draw would be lost
     assert not tile_transpose.tiled_bytes(operation("mark"))
 
 
@@ -105,7 +107,7 @@ def test_axes_around_tiles_and_shards(rng: np.random.Generator) -> None:
     for order in ((3, 0, 2, 1), (0, 2, 3, 1), (0, 3, 2, 1)):
         turned = np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
         for given, out in ((turned, np.empty_like(x)), (x, np.empty_like(turned))):
-            assert form_of(given, out, (41 * 7 * 2**33, 7 * 2**33, 2**33, 1)) == TILED
+            assert schedule_of(given, out, (41 * 7 * 2**33, 7 * 2**33, 2**33, 1)) == TILED
             fd.dropout(given, P, rng=key, scale=FACTOR, out=out, **where)
             assert_same(np.ascontiguousarray(out), want)
 

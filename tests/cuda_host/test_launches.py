@@ -53,12 +53,12 @@ def test_field_offsets_are_those_of_the_header() -> None:
 @pytest.mark.parametrize(
     ("what", "shape", "order", "steps", "place", "form"),
     [
-        ("drop float32", (3000,), (0,), (1,), {}, "flat"),
-        ("drop float32", (30, 100), (0, 1), (1, 1), {"noise_shape": (1, 100)}, "line"),
+        ("drop float32", (3000,), (0,), (1,), {}, "contiguous"),
+        ("drop float32", (30, 100), (0, 1), (1, 1), {"noise_shape": (1, 100)}, "strided"),
         ("drop float32", (30, 100), (0, 1), (1, 1), {"noise_shape": (30, 1)}, "runs"),
-        ("drop float32", (30, 100), (1, 0), (1, 1), {}, "panel"),
+        ("drop float32", (30, 100), (1, 0), (1, 1), {}, "transposed"),
         ("drop float32", (30, 100), (0, 1), (1, 2), {}, "any"),
-        ("drop float32", (30, 100), (1, 0), (-1, -2), {}, "panel"),
+        ("drop float32", (30, 100), (1, 0), (-1, -2), {}, "transposed"),
     ],
 )
 def test_each_layout_takes_its_kernel(
@@ -168,7 +168,7 @@ def test_magic_numbers_divide_every_index(rng: np.random.Generator) -> None:
 
 def test_modules_name_their_kernels_after_the_operation() -> None:
     module = operations.of_elements("drop", "bfloat16").module
-    entry = "FASTDROP_SCHEDULE(drop_bfloat16_line, LINE, (FASTDROP_IN_FLIGHT + 0) / 1, "
+    entry = "FASTDROP_SCHEDULE(drop_bfloat16_strided, STRIDED, (FASTDROP_IN_FLIGHT + 0) / 1, "
     assert f"{entry}fastdrop::Drop<fastdrop::Bfloat16>)" in modules.source(module)
     assert "#include" not in modules.source(module)
 

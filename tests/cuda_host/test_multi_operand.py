@@ -217,7 +217,7 @@ def test_dense_operands_take_the_flat_kernel_and_broadcast_ones_that_of_rows(
     first, *others = dtypes_of(what)
     inputs = [made(shape, first), *(made(shape, d, 0, None, steps) for d in others)]
     check(what, made(shape, first), inputs, 0x4CCC8123, rng)
-    form = "flat" if spread == "dense" else "line"
+    form = "contiguous" if spread == "dense" else "strided"
     assert cuda_on_host.names[-1] == f"{operation_of(what).name}_{form}_32"
 
 
@@ -242,7 +242,7 @@ def test_rows_are_loaded_as_wide_as_their_alignment_allows(
             strides[2:] = [(0, size) for size in sizes[2:]]
         phases = (0, 0, *[moved] * (len(sizes) - 2))
         (piece,) = launch.pieces(operation, (50, 32), tuple(strides), c_strides((50, 32)), phases)
-        assert ("flat" in piece.kernel) is not repeated
+        assert ("contiguous" in piece.kernel) is not repeated
         *_, y, x, a, b = launch.LAYOUT.unpack(piece.layout[: launch.LAYOUT.size])[6:14]
         assert y == 0
         assert (x, a, b) == (widths if not moved else (16, *(min(4, w) for w in widths[1:])))

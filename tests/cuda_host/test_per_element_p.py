@@ -88,7 +88,7 @@ def test_masked_fill_and_masks_by_per_element_thresholds(
         _, inputs = arrays(dtype, shape)
         check(out, inputs, rng, noise_shape=(6, 8, 16) if axes[0] == 2 else (6, 1, 1))
         forms.add(cuda_on_host.names[-1].split("_")[-2])
-    assert forms >= {"flat", "line", "panel", "any"}, forms
+    assert forms >= {"contiguous", "strided", "transposed", "any"}, forms
 
 
 def test_thresholds_and_factors_are_those_of_a_scalar_p(rng: np.random.Generator) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import fastdrop as fd
 from fastdrop_kernels.cpu.elements import storage
 from fastdrop_kernels.cpu.host import catalogue
-from fastdrop_kernels.cpu.loops.contiguous import FAR, NEAR
+from fastdrop_kernels.cpu.loops.contiguous import CACHED, PREFETCH
 from tests.support.internals import set_cpu_limits
 from tests.support.layouts import LAYOUTS
 from tests.support.normals import FUNCTIONS, expected
@@ -239,7 +239,7 @@ def test_cached_and_prefetching_kernels_write_the_same(
     value = np.array(0.3, np.float32 if name == "float16" else name)
     for index in (0, 3, 2**35 - 100):
         want = expected("plus", x, 0.3, KEY, offset=index)
-        for policy in (NEAR, FAR):
+        for policy in (CACHED, PREFETCH):
             for by in (0, 4, 60):
                 y = poison(misaligned(x, by * x.itemsize // 4))
                 run_kernel(operation, x, y, value, 0, KEY, index, policy)

@@ -143,7 +143,7 @@ def set_cpu_limits(
     limits: dict[tuple[ModuleType, str], int | None] = {
         (work_sharing, "PARALLEL_FROM"): parallel_from,
         (work_sharing, "_CHUNK"): chunk,
-        (call_plan, "NEAR_BYTES"): cached_bytes,
+        (call_plan, "CACHED_BYTES"): cached_bytes,
         (call_plan, "_NONTEMPORAL_FROM"): nontemporal_from,
     }
     for (module, name), value in limits.items():

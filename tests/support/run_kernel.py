@@ -11,9 +11,9 @@ import fastdrop as fd
 from fastdrop_kernels.cpu.codegen.ndarray_layout import slot
 from fastdrop_kernels.cpu.elements.operations import Operation
 from fastdrop_kernels.cpu.host import catalogue
-from fastdrop_kernels.cpu.loops.call_descriptor import ALL, descriptor
-from fastdrop_kernels.cpu.loops.contiguous import NEAR
-from fastdrop_kernels.cpu.loops.kernels import flat
+from fastdrop_kernels.cpu.loops.call_descriptor import ALL, make_descriptor
+from fastdrop_kernels.cpu.loops.contiguous import CACHED
+from fastdrop_kernels.cpu.loops.kernels import contiguous_kernel
 from tests.support.oracle import Array
 
 # Operations and dtypes of elements, by name.
@@ -39,8 +39,8 @@ def run_kernel(
     threshold: int,
     key: fd.Key,
     index: int = 0,
-    policy: str = NEAR,
+    policy: str = CACHED,
 ) -> None:
     """Apply an operation to contiguous arrays."""
-    call = descriptor(y.size, threshold, value)
-    flat(operation, policy)(slot(x), slot(y), call.at, index, *key, 0, ALL)
+    call = make_descriptor(y.size, threshold, value)
+    contiguous_kernel(operation, policy)(slot(x), slot(y), call.at, index, *key, 0, ALL)

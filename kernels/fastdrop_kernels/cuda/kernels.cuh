@@ -1,20 +1,20 @@
 // The kernel bodies: draw bits, decide, apply. A thread processes groups of E consecutive elements
 // along one axis, the inner one. The schedule of a launch defines the groups:
 //
-//   FLAT   one axis, contiguous in the mask and in all arrays: the common case
-//   LINE   index stride 1, y contiguous: rows of an array with outer axes
-//   RUNS   index stride 0, y contiguous: one decision for a whole row; dropped rows are not read
-//   PANEL  index stride 1, y not contiguous, as in Fortran order: a transposed tile. Adjacent
-//          threads go along the axis that is contiguous in memory, and each draws one Philox block
-//          across it
-//   ANY    each element is located on its own: for all other layouts, correct but not fast
+//   CONTIGUOUS  one axis, contiguous in the mask and in all arrays: the common case
+//   STRIDED     index stride 1, y contiguous: rows of an array with outer axes
+//   RUNS        index stride 0, y contiguous: one decision for a row; dropped rows are not read
+//   TRANSPOSED  index stride 1, y not contiguous, as in Fortran order: a transposed tile. Adjacent
+//               threads go along the axis that is contiguous in memory, and each draws one Philox
+//               block across it
+//   ANY         each element is located on its own: for other layouts, correct but not fast
 //
 // Groups of the first three are aligned to 16 bytes of y, and written by one store. The first and
 // the last group of a row may be partial; their elements are stored one by one.
 
 namespace fastdrop {
 
-enum Schedule { FLAT, LINE, RUNS, PANEL, ANY };
+enum Schedule { CONTIGUOUS, STRIDED, RUNS, TRANSPOSED, ANY };
 
 // Maximal number of outer axes. CuPy's arrays have 25 or fewer.
 template <Schedule SCHEDULE>
@@ -23,7 +23,7 @@ constexpr int AXES = SCHEDULE == ANY ? FASTDROP_MAX_AXES : FASTDROP_AXES;
 constexpr int THREADS = FASTDROP_THREADS;  // of a CUDA block; modules.py defines the macros
 
 template <Schedule SCHEDULE, class Storage>
-constexpr int GROUP = SCHEDULE == PANEL ? BLOCK
+constexpr int GROUP = SCHEDULE == TRANSPOSED ? BLOCK
                       : SCHEDULE == ANY ? Storage::PER_UNIT
                                         : Storage::GROUP;
 
@@ -37,8 +37,8 @@ constexpr int OPERANDS = Operation::Operands::COUNT;
 // which would spill registers of kernels with many loads.
 template <Schedule SCHEDULE, class Operation>
 constexpr int MIN_BLOCKS =
-    OPERANDS<Operation> > 1     ? (SCHEDULE == FLAT || SCHEDULE == PANEL ? 2 : 3)
-    : Operation::UNIFORMS == EXACT ? (SCHEDULE == FLAT ? 3 : 0)
+    OPERANDS<Operation> > 1     ? (SCHEDULE == CONTIGUOUS || SCHEDULE == TRANSPOSED ? 2 : 3)
+    : Operation::UNIFORMS == EXACT ? (SCHEDULE == CONTIGUOUS ? 3 : 0)
                                 : 0;
 
 // K groups of E elements of every operand.
@@ -115,7 +115,7 @@ FASTDROP_INLINE Group<OPERANDS<Operation>> locate_group(Index number,
     location.begin(p);
     Index group_number = number;
     int skipped;  // elements of group 0 before the beginning of the row
-    if constexpr (SCHEDULE == PANEL) {
+    if constexpr (SCHEDULE == TRANSPOSED) {
         const Index rest = divide(number, p.axis[0]);
         const Index outer = divide(rest, p.row_groups);
         group_number = rest - outer * Index(p.row_groups.length);
@@ -124,7 +124,7 @@ FASTDROP_INLINE Group<OPERANDS<Operation>> locate_group(Index number,
         skipped = int(location.index % BLOCK);
         location.move(number - rest * Index(p.axis[0].length), p.axis[0]);
     } else {
-        if constexpr (SCHEDULE != FLAT) {
+        if constexpr (SCHEDULE != CONTIGUOUS) {
             const Index outer = divide(number, p.row_groups);
             group_number = number - outer * Index(p.row_groups.length);
             location.move_to(outer, p, 0);
@@ -137,7 +137,7 @@ FASTDROP_INLINE Group<OPERANDS<Operation>> locate_group(Index number,
 #pragma unroll
     for (int i = 0; i <= N; ++i) {
         // With a constant stride, this is one instruction.
-        const bool contiguous = SCHEDULE != PANEL && (i == 0 || p.width[i] != 0);
+        const bool contiguous = SCHEDULE != TRANSPOSED && (i == 0 || p.width[i] != 0);
         const i64 bytes =
             i == 0 ? Storage::bytes(first) : first * Operation::Operands::size(i - (i != 0));
         location.address[i] += u64(contiguous ? bytes : first * p.step[i]);
@@ -255,7 +255,7 @@ FASTDROP_INLINE void run_group(Index number, const Argument<AXES<SCHEDULE>>& p) 
     const auto& location = group.location;
     const int from = group.from, to = group.to;
     if (from >= to) return;
-    const bool at_once = SCHEDULE != PANEL && p.aligned[0] && to - from == E;
+    const bool at_once = SCHEDULE != TRANSPOSED && p.aligned[0] && to - from == E;
     const Key key = key_of(p);
     const MaskPosition position = mask_position(location.index);
     u32 uniform[E], y[WORDS_OF<Storage, E>];
@@ -280,7 +280,7 @@ FASTDROP_INLINE void run_group(Index number, const Argument<AXES<SCHEDULE>>& p) 
     }
     if constexpr (SCHEDULE != RUNS) draw(key, position, purpose_of<Operation>(p, x, 0), uniform);
     apply<Operation>(uniform, x, 0, y, p);
-    if constexpr (SCHEDULE != PANEL) {
+    if constexpr (SCHEDULE != TRANSPOSED) {
         if (at_once) {
             store_group(location.address[0], y);
             return;
@@ -289,12 +289,12 @@ FASTDROP_INLINE void run_group(Index number, const Argument<AXES<SCHEDULE>>& p) 
     store_elements<Storage, E>(location.address[0], p.step[0], p.aligned[0], from, to, y);
 }
 
-// The schedule FLAT. A thread has K groups in flight: it loads all of them before it draws. They
+// The schedule CONTIGUOUS. A thread has K groups in flight: it loads all before it draws. They
 // are THREADS groups apart, so that accesses of adjacent threads coalesce.
 template <class Operation, class Index, int K>
-FASTDROP_INLINE void run_flat(const Argument<AXES<FLAT>>& p) {
+FASTDROP_INLINE void run_contiguous(const Argument<AXES<CONTIGUOUS>>& p) {
     using Storage = typename Operation::Storage;
-    constexpr int E = GROUP<FLAT, Storage>, DISTANCE = THREADS * E;
+    constexpr int E = GROUP<CONTIGUOUS, Storage>, DISTANCE = THREADS * E;
     static_assert(DISTANCE % BLOCK == 0, "groups of a thread have one phase");
     const Index number = Index(blockIdx.x) * (THREADS * K) + threadIdx.x;
     const i64 first = i64(number) * E - Storage::misalignment(p.address[0]);
@@ -302,7 +302,7 @@ FASTDROP_INLINE void run_flat(const Argument<AXES<FLAT>>& p) {
 #pragma unroll 1
         for (int k = 0; k < K; ++k) {
             const Index mine = number + Index(k * THREADS);
-            if (mine < Index(p.groups)) run_group<Operation, FLAT>(mine, p);
+            if (mine < Index(p.groups)) run_group<Operation, CONTIGUOUS>(mine, p);
         }
         return;
     }
@@ -361,8 +361,8 @@ FASTDROP_INLINE void run_any(const Argument<AXES<ANY>>& p) {
 
 template <class Operation, Schedule SCHEDULE, class Index, int IN_FLIGHT>
 FASTDROP_INLINE void run(const Argument<AXES<SCHEDULE>>& p) {
-    if constexpr (SCHEDULE == FLAT) {
-        run_flat<Operation, Index, IN_FLIGHT>(p);
+    if constexpr (SCHEDULE == CONTIGUOUS) {
+        run_contiguous<Operation, Index, IN_FLIGHT>(p);
     } else if constexpr (SCHEDULE == ANY) {
         run_any<Operation, Index>(p);
     } else {

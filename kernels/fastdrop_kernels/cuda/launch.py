@@ -19,13 +19,13 @@ from .modules import (
     ADVANCE,
     ANY,
     AXES,
-    FLAT,
+    CONTIGUOUS,
     IN_FLIGHT,
-    LINE,
     MAX_AXES,
-    PANEL,
     RUNS,
+    STRIDED,
     THREADS,
+    TRANSPOSED,
     Module,
     kernel_name,
 )
@@ -210,13 +210,13 @@ def _split(
 def _schedule(operation: Operation, axes: list[Axis]) -> str:
     length, step, *_, index_step = axes[-1]
     if operation.storage.per_unit > 1:  # y is contiguous, but rows may begin within a byte
-        return FLAT if len(axes) == 1 and index_step == 1 else ANY
+        return CONTIGUOUS if len(axes) == 1 and index_step == 1 else ANY
     if len(axes) > AXES:
         return ANY
     if step == operation.storage.itemsize and index_step <= 1:
-        return LINE if index_step else RUNS
+        return STRIDED if index_step else RUNS
     if index_step > 1 and any(axis[-1] == 1 for axis in axes):
-        return PANEL
+        return TRANSPOSED
     return ANY
 
 
@@ -242,20 +242,20 @@ def _plan(
         length, step = elements, [0 for _ in arrays]
         groups = -(-elements // per_unit)
     else:
-        inner = axes[-1] if schedule != PANEL else next(axis for axis in axes if axis[-1] == 1)
+        inner = axes[-1] if schedule != TRANSPOSED else next(axis for axis in axes if axis[-1] == 1)
         outer = [axis for axis in axes if axis is not inner]
         length, step = inner[0], list(inner[1:-1])
-        if schedule == PANEL:
+        if schedule == TRANSPOSED:
             row_groups = (length + 2 * _BLOCK - 2) // _BLOCK
         else:
             width = [0, *(_width(operation, i, inner, outer, phases) for i in arrays[1:])]
             row_groups = _row_groups(operation, length, outer, phases[0], aligned[0])
             step[0] = sizes[0]
         groups = row_groups * math.prod(axis[0] for axis in outer)
-        if schedule == LINE and not outer and aligned[0] and all(width[1:]):
-            schedule = FLAT
+        if schedule == STRIDED and not outer and aligned[0] and all(width[1:]):
+            schedule = CONTIGUOUS
     index32 = elements < INDEX32_BELOW
-    at_once = -(-IN_FLIGHT // operation.module.divisor) if schedule == FLAT else 1
+    at_once = -(-IN_FLIGHT // operation.module.divisor) if schedule == CONTIGUOUS else 1
     grid = -(-groups // (THREADS * at_once))
     layout = LAYOUT.pack(
         groups,

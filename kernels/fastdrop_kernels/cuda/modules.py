@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from .. import normal_coefficients as quantile
 
-SCHEDULES = ("FLAT", "LINE", "RUNS", "PANEL", "ANY")  # see kernels.cuh
-FLAT, LINE, RUNS, PANEL, ANY = SCHEDULES
+SCHEDULES = ("CONTIGUOUS", "STRIDED", "RUNS", "TRANSPOSED", "ANY")  # see kernels.cuh
+CONTIGUOUS, STRIDED, RUNS, TRANSPOSED, ANY = SCHEDULES
 
 THREADS = 256  # of a CUDA block
-IN_FLIGHT = 4  # groups that a thread loads before it draws, in the schedule FLAT
+IN_FLIGHT = 4  # groups that a thread loads before it draws, in the schedule CONTIGUOUS
 AXES, MAX_AXES = 8, 32  # axes that a kernel supports: of all schedules but ANY, and of ANY
 
 # No fused multiply-add: products are rounded before the addition, as on the CPU.

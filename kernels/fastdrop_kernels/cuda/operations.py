@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import catalogue
 from ..catalogue import CATALOGUE, Row
-from .modules import ANY, FLAT, SCHEDULES, Module
+from .modules import ANY, CONTIGUOUS, SCHEDULES, Module
 
 
 class Storage(NamedTuple):
@@ -51,7 +51,7 @@ class Operation:
     @functools.cached_property
     def module(self) -> Module:
         """The operation's kernels."""
-        schedules = SCHEDULES if self.storage.per_unit == 1 else (FLAT, ANY)
+        schedules = SCHEDULES if self.storage.per_unit == 1 else (CONTIGUOUS, ANY)
         arguments = ", ".join((f"fastdrop::{self.storage.name}", *self.arguments))
         functor = f"fastdrop::{self.functor}<{arguments}>"
         # Registers must hold the groups in flight of all operands.

@@ -1,7 +1,7 @@
-"""The driver: which kernel, over how many threads, for arrays with ``__cuda_array_interface__``.
+"""The driver of Numba's GPU kernels, for arrays with ``__cuda_array_interface__``.
 
-The entries are those of the CPU's driver, and a stream. Nothing waits for a kernel to
-end. Kernels run on the current device, which must be the one that the arrays are on.
+The public package calls it as it calls the CPU's driver, with a stream. It launches `kernels`, and
+does not wait for them. They run on the current device, which must be the device of the arrays.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from .kernels import THREADS, TILE, elements, packed, packed_blocks, tiles
 from .memory import SIMULATED, ArrayDescription, describe, flat_memory
 from .operations import Operation, operation
 
-# Numba warns of grids of fewer blocks, as if whoever has a small array could change that. Blocks
-# behind the end find nothing to do. In the simulator they would take seconds.
+# Numba warns of grids of fewer blocks, which users of small arrays cannot change. Blocks after the
+# end of the array do nothing. In the simulator they would take seconds.
 MIN_BLOCKS = 1 if SIMULATED else 128
 
 __all__ = ["apply", "operation", "pack"]
@@ -61,7 +61,7 @@ def apply(
     mask_steps = c_strides(target.shape) if index_strides is None else index_strides
     axes, *_ = plan(target.shape, *steps, mask_steps)
     launch = _launch(elements(operation, _count(n)), n, THREADS, cuda_stream)
-    columns = tuple(zip(*axes, strict=True))  # lengths, and the three kinds of steps
+    columns = tuple(zip(*axes, strict=True))  # lengths, and the strides of x, y and mask
     launch(x_line, y_line, n, *columns, x_first, y_first, index, *key, parameter)
 
 
@@ -87,7 +87,7 @@ def pack(
         return
     bits = c_strides(shape)
     mask_steps = bits if index_strides is None else index_strides
-    # Bits are numbered in C order, which no axis may leave: those of length 1 have no step.
+    # Bits are numbered in C order, so the axes keep their order; those of length 1 add nothing.
     launch = _launch(packed(_count(n)), n, TILE, cuda_stream)
     launch(bytes_, n, shape or (1,), mask_steps or (0,), index, *key)
 

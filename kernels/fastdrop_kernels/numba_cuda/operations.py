@@ -1,9 +1,9 @@
-"""Operations: what becomes of an element once it is decided whether it is kept.
+"""Operations: what an element becomes, depending on whether it is kept.
 
-An operation is a function ``(kept, x, value) -> y`` of one element, the types that its input and
-its output are seen as in memory, and that of a parameter. It selects and never multiplies by the
-mask, so that a NaN or an infinity in a dropped place vanishes. A new one is a few lines here; the
-kernels around it are shared.
+An operation is a function ``(kept, x, value) -> y`` of one element, the dtypes by which kernels
+view its input and output, and that of its parameter. It selects and never multiplies by the mask,
+so that a NaN or an infinity in a dropped place is not in the output. The driver calls `operation`;
+all operations share the kernels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..device import compiled
 
 @dataclass(frozen=True, eq=False)  # compared and hashed as objects, which is quick
 class Operation:
-    """One member of the kernel family."""
+    """An operation on elements, for which kernels are compiled."""
 
     name: str
     source: np.dtype[Any] | None  # None: there is no input
@@ -32,7 +32,7 @@ class Operation:
 
 
 def drop(dtype: np.dtype[Any], computed: type[np.floating[Any]]) -> Operation:
-    """Dropout: kept elements times the parameter, as they are computed with; dropped ones +0.0."""
+    """Dropout: kept elements times the parameter, in the compute type; dropped ones +0.0."""
     zero = computed(0)
 
     @compiled
@@ -62,14 +62,14 @@ def mark() -> Operation:
     return Operation("mark", None, np.dtype(np.uint8), None, apply)
 
 
-# Elements that are only moved are seen as whatever type has their size: no GPU has an integer of 16
-# bytes, and a complex number is moved as it is.
+# Dtypes by which elements that are only moved are viewed, by size: GPUs have no integers of 16
+# bytes, and complex numbers are moved unchanged.
 _MOVED = {
     np.dtype(moved).itemsize: np.dtype(moved)
     for moved in (np.uint8, np.uint16, np.uint32, np.uint64, np.complex128)
 }
-# By the names of `fastdrop_kernels.catalogue`. Alpha and Gaussian are not among them: Numba would
-# round a product and a sum once, and give other bits than all else.
+# Keys are names of rows in `fastdrop_kernels.catalogue`. Alpha and Gaussian are missing, because
+# Numba would fuse product and sum, round once, and give other bits than the other backends.
 FUNCTIONS: dict[str, Callable[..., Operation]] = {"drop": drop, "fill": fill, "mark": mark}
 
 
@@ -80,7 +80,7 @@ def operation(name: str, dtype: np.dtype[Any] | None = None, *variant: Any) -> O
     Raises
     ------
     TypeError
-        If it is none that Numba compiles for a GPU.
+        If Numba has no GPU kernel for it.
     """
     if name not in FUNCTIONS:
         raise TypeError(

@@ -15,7 +15,7 @@ from numba.core.registry import cpu_target
 
 import fastdrop as fd
 from fastdrop_kernels import contract
-from fastdrop_kernels.cpu.loops.contiguous import NEAR_BYTES
+from fastdrop_kernels.cpu.loops.contiguous import CACHED_BYTES
 from tests.support import normals, oracle
 from tests.support import softmax as exact
 from tests.support.normals import uniforms
@@ -36,11 +36,11 @@ P = 0.3
 KEY = fd.Key(2**40 + 3, 11)
 
 # Past 2**32 blocks, and across it; no multiple of a group.
-FAR = 2**35 - N // 2 + 3
+PREFETCH = 2**35 - N // 2 + 3
 PLACES: list[dict[str, Any]] = [
     {},
     {"offset": 2**32 - N // 2},
-    {"offset": FAR},
+    {"offset": PREFETCH},
     {"noise_shape": (None, 1)},
     {"noise_shape": (1, None)},
     {"offset": (3, 100), "global_shape": (ROWS + 9, COLUMNS + 333)},
@@ -156,7 +156,7 @@ def results(cpu: str) -> Iterator[tuple[str, tuple[Array, Array]]]:
     # Past the second-level cache other kernels go, which copy their input before they need it.
     large = np.tile(numbers("float32"), (9, 3))
     small = large.view("u1")
-    assert min(large.nbytes, small.nbytes) > NEAR_BYTES
+    assert min(large.nbytes, small.nbytes) > CACHED_BYTES
     for layout, x in {"C order": large, "F order": np.asfortranarray(large)}.items():
         yield f"dropout of many in {layout}", dropout(x)
     yield "dropout of many across 2**32 blocks", dropout(large, offset=2**35 - large.size // 2 + 3)

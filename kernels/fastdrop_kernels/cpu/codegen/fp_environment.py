@@ -27,8 +27,8 @@ def _call(builder: Any, name: str, place: Any) -> None:
 
 
 @intrinsic
-def round_by_default(typingctx: Any) -> Any:
-    """Set the IEEE defaults, and return the previous MXCSR for `round_as_before`; takes 2 ns."""
+def set_default_fp_env(typingctx: Any) -> Any:
+    """Set the IEEE defaults, in 2 ns (November 2026); return the MXCSR for `restore_fp_env`."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if not IS_X86_64:
@@ -47,8 +47,8 @@ def round_by_default(typingctx: Any) -> Any:
 
 
 @intrinsic
-def round_as_before(typingctx: Any, before: Any) -> Any:
-    """Restore the MXCSR that `round_by_default` returned."""
+def restore_fp_env(typingctx: Any, before: Any) -> Any:
+    """Restore the MXCSR that `set_default_fp_env` returned."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if IS_X86_64:

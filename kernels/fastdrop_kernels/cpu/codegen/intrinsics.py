@@ -23,10 +23,10 @@ _I64 = ir.IntType(64)
 def wide_vectors(typingctx: Any) -> Any:
     """Set the attributes of the calling function that allow 512-bit vectors.
 
-    LLVM prefers 256 bits on several Intel CPUs, for their lower clock with AVX-512. Philox is
-    1.6 times faster with 512 bits on a Cascade Lake. Without AVX-512 the attributes have no effect.
-    The stack is realigned too, so that spilled vectors do not straddle cache lines (2.5 instead of
-    1.9 Gelem/s of bits).
+    LLVM prefers 256 bits on several Intel CPUs, for their lower clock with AVX-512. Philox is 1.6
+    times faster with 512 bits on a Cascade Lake (November 2026). Without AVX-512 the attributes
+    have no effect. The stack is realigned too, so that spilled vectors do not straddle cache lines
+    (2.5 instead of 1.9 Gelem/s of bits).
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -125,8 +125,8 @@ def take(typingctx: Any, cursor: Any, count: Any) -> Any:
 
 def scratch_in(builder: Any, nbytes: int) -> Any:
     """Allocate `nbytes` on the generated function's stack, aligned to a cache line."""
-    # Not cgutils.alloca_once, which zeroes byte by byte: two minutes of compilation for 34 KiB, and
-    # a cost at each call.
+    # Not cgutils.alloca_once, which zeroes byte by byte: that takes time at each call, and two
+    # minutes of compilation for 34 KiB (November 2026).
     with builder.goto_entry_block():
         memory = builder.alloca(ir.ArrayType(_BYTE, nbytes))
     memory.align = 64
@@ -159,23 +159,6 @@ def store_fence(builder: Any) -> None:
     """Order all stores before the fence, nontemporal ones too, before later ones; x86 only."""
     fnty = ir.FunctionType(ir.VoidType(), [])
     builder.call(cgutils.get_or_insert_function(builder.module, fnty, "llvm.x86.sse.sfence"), [])
-
-
-_HALVES = ir.VectorType(ir.IntType(16), 64)
-
-
-@intrinsic
-def kept_bits(typingctx: Any, pointer: Any, offset: Any) -> Any:
-    """Pack the keep mask of 64 elements, 16 bits each, into 64 bits."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = builder.bitcast(builder.gep(args[0], [args[1]]), _HALVES.as_pointer())
-        zero = ir.Constant(_HALVES, None)
-        return builder.bitcast(
-            builder.icmp_unsigned("!=", builder.load(place, align=2), zero), _I64
-        )
-
-    return types.uint64(types.voidptr, types.uint64), codegen
 
 
 @intrinsic

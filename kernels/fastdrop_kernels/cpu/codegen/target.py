@@ -24,6 +24,6 @@ VECTOR_BYTES = 64 if has("avx512bw") else 32 if has("avx2") else 16
 MASKS = VECTOR_BYTES == 64
 IS_X86_64 = _TRIPLE.startswith("x86_64")
 REGISTERS = 16 if IS_X86_64 and VECTOR_BYTES < 64 else 32
-# Whether nontemporal stores are faster for outputs larger than the caches (see `nontemporal`):
-# measured on a Zen 5 only.
+# Whether nontemporal stores are faster for outputs larger than the caches (see
+# `loops.nontemporal`): measured on a Zen 5 only (November 2026).
 NONTEMPORAL = MASKS and IS_X86_64 and llvm.get_host_cpu_name() == "znver5"

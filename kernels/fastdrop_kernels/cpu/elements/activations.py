@@ -1,4 +1,7 @@
-"""Activations, traced: functions of what is computed with, and what passes back through them."""
+"""Traced activation functions and their derivatives, and the operations that use them.
+
+`host.catalogue` imports this module, which adds to `operations.FUNCTIONS`. It calls `math`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from .operations import FUNCTIONS, Function
 
 
 class Activation(NamedTuple):
-    """A function of one number, and ``(g, t) -> g`` times its derivative at t."""
+    """An activation ``of(t)``, and ``back(g, t)``: g times its derivative at t."""
 
     of: Callable[[Lanes], Lanes]
     back: Callable[[Lanes, Lanes], Lanes]
@@ -26,13 +29,13 @@ def _relu_back(g: Lanes, t: Lanes) -> Lanes:
 
 
 def _bounded(t: Lanes) -> Lanes:
-    """Return t, or what is so far out that all functions here have reached their limits."""
-    return el.clamp(t, -el.FAR[t.element], el.FAR[t.element])
+    """Clamp t to a range outside which all functions here are at their limits."""
+    return el.clamp(t, -el.SATURATED_FROM[t.element], el.SATURATED_FROM[t.element])
 
 
 def _above(t: Lanes) -> Lanes:
-    """Return t, bounded below: infinity times what is 0 there would be NaN, and not 0."""
-    least = -el.FAR[t.element]
+    """Bound t below: -infinity times a factor that is 0 there would be NaN instead of 0."""
+    least = -el.SATURATED_FROM[t.element]
     return select(t < least, t.constant(least), t)
 
 
@@ -46,7 +49,7 @@ def _silu_back(g: Lanes, t: Lanes) -> Lanes:
     return g * (share * (t * other + 1.0))
 
 
-# gelu by tanh, 0.5 * t * (1 + tanh(u)), is t times the logistic function of 2u.
+# The tanh form of gelu, 0.5 * t * (1 + tanh(u)), is t times the logistic function of 2u.
 _LINEAR = 1.5957691216057308  # 2 * sqrt(2 / pi)
 _CUBIC = 0.044715 * _LINEAR
 
@@ -86,7 +89,7 @@ ACTIVATIONS = {
 
 
 def bias_act_drop(act: str, bias: bool, residual: bool) -> Function:
-    """Return dropout of an activation of x plus a bias, plus a residual: either may be missing."""
+    """Return ``dropout(act(x + bias)) + residual``; bias and residual may be missing."""
     of = ACTIVATIONS[act].of
 
     def kept(x: Lanes, *others: Lanes) -> Lanes:
@@ -100,7 +103,7 @@ def bias_act_drop(act: str, bias: bool, residual: bool) -> Function:
 
 
 def bias_act_drop_backward(act: str, bias: bool) -> Function:
-    """Return its gradient by x, of dy; the operands are x and the bias, which may be missing."""
+    """Return the gradient by x, given dy; the operands are x and the bias, which may be missing."""
     back = ACTIVATIONS[act].back
 
     def kept(dy: Lanes, x: Lanes, *others: Lanes) -> Lanes:

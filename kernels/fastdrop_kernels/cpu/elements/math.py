@@ -1,7 +1,7 @@
-"""Traced elementary functions for float32 and float64; `exp_coefficients` explains the methods.
+"""Traced elementary functions; `exp_coefficients` and `normal_coefficients` explain the methods.
 
-Activations and the softmax loops call them. Infinities give limits, and NaN gives NaN. Tests bound
-the errors.
+Activations, the Gaussian operations and the softmax loops call them. Infinities give limits, and
+NaN gives NaN. Tests bound the errors.
 """
 
 from __future__ import annotations
@@ -18,23 +18,26 @@ from ...exp_coefficients import (
     Exponential,
     NormalTail,
 )
+from ...normal_coefficients import CENTRAL, CENTRE, LOG_2, LOGARITHM, SPLIT, TAIL, TAIL_CENTRE
 from ..codegen.vectors import DOUBLE, FLOAT, I32, I64, Lanes, select
 
 _EXPONENTIALS = {FLOAT: EXP32, DOUBLE: EXP64}
 _TAILS = {FLOAT: TAIL32, DOUBLE: TAIL64}
 _INTEGERS = {FLOAT: I32, DOUBLE: I64}
-# exp(-FAR) is 0, also when multiplied by numbers of this size.
-FAR = {FLOAT: 128.0, DOUBLE: 1024.0}
+# exp(-SATURATED_FROM[type]) is 0, also when multiplied by numbers of this size.
+SATURATED_FROM = {FLOAT: 128.0, DOUBLE: 1024.0}
+_EXPONENT, _SIGNIFICAND, _ONE = 23, 0x007FFFFF, 0x3F800000  # of float32, and its 1.0
+_SIGN = 0x80000000
 
 
 def exp(x: Lanes) -> Lanes:
-    """Return the exponential, also where it is subnormal."""
+    """Return the exponential, including subnormal results."""
     a, b = _exp_factors(_within_exp(x))
     return a * b
 
 
 def tanh(x: Lanes) -> Lanes:
-    """Return the hyperbolic tangent; that of -0.0 is -0.0."""
+    """Return the hyperbolic tangent; -0.0 gives -0.0."""
     constants = _EXPONENTIALS[x.element]
     size, sign = _size_and_sign(x)
     size = select(size > constants.tanh_is_one, size.constant(constants.tanh_is_one), size)
@@ -66,7 +69,7 @@ def gated(x: Lanes, v: Lanes) -> Lanes:
     """Return x times the logistic function of v, which has the sign of x."""
     size, _ = _size_and_sign(v)
     # A wider range than that of exp: the product with x can be normal where the factor underflows.
-    far = FAR[x.element]
+    far = SATURATED_FROM[x.element]
     a, b = _exp_factors(select(size > far, size.constant(-far), size * -1.0))
     share = 1.0 / (a * b + 1.0)
     negative, one = v < 0.0, v.constant(1.0)
@@ -99,7 +102,7 @@ def absolute(x: Lanes) -> Lanes:
 def exp_flushed(x: Lanes) -> Lanes:
     """Return the exponential of x <= 0, with subnormal results flushed to 0.
 
-    A subnormal product can take a hundred cycles, and in a softmax there are many, for masked and
+    A subnormal product can take a hundred cycles, and a softmax has many of them, for masked and
     small scores. NaN stays NaN.
     """
     constants = _EXPONENTIALS[x.element]
@@ -148,7 +151,7 @@ def _exp_factors(x: Lanes, rest: Lanes | None = None) -> tuple[Lanes, Lanes]:
 
 
 def _parted(x: Lanes, constants: Exponential, rest: Lanes | None = None) -> tuple[Lanes, Lanes]:
-    """Return n + 4 * bias as an integer, and exp(r) - 1: exp(x) is 2**n * exp(r)."""
+    """Return n + 4 * bias as an integer, and exp(r) - 1, where exp(x) = 2**n * exp(r)."""
     integer = _INTEGERS[x.element]
     # Adding and subtracting this rounds a number of moderate size to an integer.
     rounder = x.constant(1.5 * 2.0**constants.significand)
@@ -175,3 +178,30 @@ def _tail_factors(a: Lanes, tail: NormalTail) -> tuple[Lanes, Lanes, Lanes]:
     first, second = _exp_factors(upper * upper * -0.5, (a - upper) * (a + upper) * -0.5)
     share = 1.0 / (a + tail.k)
     return first, second, polynomial(tail.p, (a - tail.k) * share) * share
+
+
+def standard_normal(u: Lanes) -> Lanes:
+    """Return the quantile of ``(u + 0.5) / 2**32``, in float32.
+
+    `u` and its complement have quantiles that differ in sign only. The smaller of the two, below
+    2**31, is used, so that signed conversions are sufficient.
+    """
+    lower = select(u >= _SIGN, ~u, u)
+    a = (lower.as_float() + 0.5) * 2.0**-31  # 2q
+    x = ((lower ^ 0x7FFFFFFF).as_float() + 0.5) * 2.0**-31  # 1 - 2q
+    w = _minus_log(a * (2.0 - a))
+    far = w >= SPLIT
+    root = select(far, w, SPLIT).sqrt()
+    t = select(far, root - TAIL_CENTRE, w - CENTRE)
+    y = select(far, t.constant(TAIL[-1]), CENTRAL[-1])
+    for tail, central in zip(TAIL[-2::-1], CENTRAL[-2::-1], strict=True):
+        y = y * t + select(far, t.constant(tail), central)
+    # Quantiles of the lower half are negative.
+    return ((x * y).bitcast(I32) | (~u & _SIGN)).bitcast(FLOAT)
+
+
+def _minus_log(y: Lanes) -> Lanes:
+    bits = y.bitcast(I32)
+    exponent = (127 - (bits >> _EXPONENT)).as_float()
+    t = ((bits & _SIGNIFICAND) | _ONE).bitcast(FLOAT) - 1.5
+    return exponent * LOG_2 - polynomial(LOGARITHM, t)

@@ -1,9 +1,9 @@
-"""Operations: what becomes of an element once it is decided whether it is kept.
+"""Operations: what an element becomes, depending on whether it is kept.
 
-An operation is what a kept element becomes, and what a dropped one, of x and parameters in memory,
-and the storage types of its input and output. The storage type selects, before or after it rounds;
-nothing is multiplied by the mask, so a NaN or an infinity in a dropped place vanishes. A new
-operation is a few lines here; the loops around it are shared.
+An operation has traced functions for kept and dropped elements, of x and of parameters in memory,
+and the storage types of input and output. The storage type selects one result, before or after
+rounding. Nothing is multiplied by the mask, so a NaN or an infinity in a dropped place is not in
+the output. `host.catalogue` makes operations of `FUNCTIONS`; all of them share the loops.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from ..codegen.vectors import FLOAT, I32, Lanes
-from .normal import standard_normal
-from .storage import BITS, MARK, MOVED, NOTHING, Storage
+from .math import standard_normal
+from .storage import BITS, MOVED, NOTHING, Storage
 
-# (x, *parameters) -> y, traced. A plain 0 is all bits 0 however elements are stored, so +0.0 too.
+# (x, *parameters) -> y, traced. A plain 0 is all bits 0 in every storage type, which is +0.0.
 Becomes: TypeAlias = Callable[..., Lanes | int]
 
 
@@ -26,28 +26,28 @@ def _itself(x: Lanes, *parameters: Lanes) -> Lanes:
 
 @dataclass(frozen=True, eq=False)  # compared and hashed as objects, which is quick
 class Operation:
-    """One member of the kernel family."""
+    """An operation on elements, for which kernels are compiled."""
 
     name: str
     source: Storage  # how x is read
     target: Storage  # how y is written
     kept: Callable[..., Lanes]
     dropped: Becomes
-    numbers: int = 1  # of parameters, side by side in memory
+    numbers: int = 1  # of parameters, adjacent in memory
     # Whether it needs the element's 32-bit uniform, and not only a decision. Then nothing is
-    # dropped, and `kept` gets, behind x, what `noise` makes of the uniform: 32 bits again, made
-    # where they are drawn, and so once for all elements that share them.
-    exact: bool = False
-    noise: Callable[[Lanes], Lanes] = _itself
-    # What else is read of every element: how it is stored. It is given to `kept` and `dropped`
-    # behind x (and the noise), in front of the parameters.
+    # dropped, and `kept` gets ``of_uniform(uniform)``, 32 bits, after x. That is computed where
+    # uniforms are drawn, so only once for all elements that share one.
+    needs_uniform: bool = False
+    of_uniform: Callable[[Lanes], Lanes] = _itself
+    # Storage types of further inputs. Their elements are passed to `kept` and `dropped` after x
+    # (and ``of_uniform(uniform)``) and before the parameters.
     operands: tuple[Storage, ...] = ()
-    # How factors of kept elements are stored, if the parameter is one: then a stream may give
-    # every element its own (see `threshold_streams`).
+    # Storage type of the factor of kept elements, if the parameter is one. With per-element p, each
+    # element may have a factor of its own (see `threshold_streams`).
     factor: Storage | None = None
 
     def parameters(self, builder: Any, pointer: Any) -> list[Lanes]:
-        """Load the parameters, as they are computed with."""
+        """Load the parameters, in the compute type."""
         return [self.source.load_value(builder, pointer, k) for k in range(self.numbers)]
 
 
@@ -91,8 +91,8 @@ def _like(x: Lanes, number: Lanes) -> Lanes:
     return number if number.element == x.element else number.convert(x.element)
 
 
-def _second(x: Lanes, noise: Lanes) -> Lanes:
-    return noise
+def _uniform_itself(x: Lanes, bits: Lanes) -> Lanes:
+    return bits
 
 
 def _previous(x: Lanes, h_prev: Lanes, p: Lanes, q: Lanes) -> Lanes:
@@ -104,43 +104,37 @@ def _mean(x: Lanes, h_prev: Lanes, p: Lanes, q: Lanes) -> Lanes:
 
 
 class Function(NamedTuple):
-    """What becomes of an element, ``(x, *parameters) -> y``; see `Operation` for the rest."""
+    """The functions of an operation, ``(x, *parameters) -> y``; see `Operation`."""
 
     kept: Callable[..., Lanes]
     dropped: Becomes = _zero
-    noise: Callable[[Lanes], Lanes] = _itself
+    of_uniform: Callable[[Lanes], Lanes] = _itself
 
 
-# By the names of `fastdrop_kernels.catalogue`.
+# Keys are the names of rows in `fastdrop_kernels.catalogue`.
 FUNCTIONS: dict[str, Function | Callable[..., Function]] = {
     "drop": Function(_scaled),
     "fill": Function(_itself, _filling),
     "alpha": Function(_affine, _third),
-    "gaussian_drop": Function(_times_normal, noise=_normal_bits),
-    "gaussian_add": Function(_plus_normal, noise=_normal_bits),
+    "gaussian_drop": Function(_times_normal, of_uniform=_normal_bits),
+    "gaussian_add": Function(_plus_normal, of_uniform=_normal_bits),
     "zoneout": lambda mean: Function(_mean if mean else _itself, _previous),
     "mark": Function(_itself, _itself),
     "pack": Function(_itself, _itself),
 }
 
 
-# Keep bits, eight to a byte: a mask that is packed, and what the mask buffer holds.
+# Keep bits, eight to a byte: for packed masks, and for the mask buffer.
 PACK = Operation("pack", NOTHING, BITS, _itself, _itself)
-# The decisions themselves, for loops that come to an element by another way.
-MARKS = Operation("marks", NOTHING, MARK, _itself, _itself)
-# And the noise of exact operations, 4 bytes each, by what makes it of uniforms.
-_NOISES: dict[Callable[[Lanes], Lanes], Operation] = {
-    noise: Operation(name, NOTHING, MOVED[4], _second, _zero, 0, exact=True, noise=noise)
-    for name, noise in (("uniforms", _itself), ("normals", _normal_bits))
+# Draws ``of_uniform(uniform)`` to memory, 4 bytes per element; keys are `of_uniform`.
+_OF_UNIFORM: dict[Callable[[Lanes], Lanes], Operation] = {
+    of: Operation(
+        name, NOTHING, MOVED[4], _uniform_itself, _zero, 0, needs_uniform=True, of_uniform=of
+    )
+    for name, of in (("uniforms", _itself), ("normals", _normal_bits))
 }
-UNIFORMS = _NOISES[_itself]
 
 
-def drawn_for(operation: Operation) -> Operation:
-    """Return what draws the noise of an operation to memory, where transposed tiles find it."""
-    return _NOISES[operation.noise] if operation.exact else MARKS
-
-
-def buffered_for(operation: Operation) -> Operation:
-    """Return what draws the mask buffer: keep bits, or what exact operations need."""
-    return _NOISES[operation.noise] if operation.exact else PACK
+def buffer_draw(operation: Operation) -> Operation:
+    """Return what draws decisions to memory: keep bits, or results of `of_uniform`."""
+    return _OF_UNIFORM[operation.of_uniform] if operation.needs_uniform else PACK

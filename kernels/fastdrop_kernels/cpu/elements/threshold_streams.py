@@ -1,9 +1,9 @@
-"""Threshold streams: what p of every element decides and scales by, in memory that stays in cache.
+"""Threshold streams: thresholds and factors for per-element p, in a buffer that stays in cache.
 
-A stream is made of p, a stretch at a time, and says of each element the upper half of its
-threshold, all of its threshold (for ties), and the factor of kept elements. Its step is 1, or 0
-where all elements of a stretch have one p. The loops over contiguous elements read streams as they
-read x (see `loops.contiguous`); `loops.streams` makes them.
+Streams have for each element the high half of its threshold, the whole threshold (for ties), and
+the factor if it is kept. Their step is 1, or 0 where all elements have the same p. `loops.streams`
+fills them from p, some elements at a time; `loops.contiguous` reads them through `StreamSampler`,
+which draws as `sampler` does.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from ..codegen.vectors import DOUBLE, FLOAT, I16, I64, Lanes, load, select, stor
 from .sampler import GROUP, Between, Draw, Group, bound
 from .storage import FLOAT32, Storage
 
-# Elements of a stream, at most. By a p along rows so long, dropout of 4,096 of them in float32 has
-# 0.96 of a plain call's rate with AVX2, 0.65 with AVX-512 (Zen 5, 2026-11).
+# The maximal number of elements in streams. With p along rows of this length, dropout of 4,096 rows
+# of float32 has 0.96 of the rate of one p with AVX2, and 0.65 with AVX-512 (Zen 5, November 2026).
 CAPACITY = 4096
-# Groups are read whole, from up to one before the first element to one behind the last; and a
-# stream that is repeated goes on for a group behind its period.
+# Groups are read whole, from up to one before the first element to one after the last, and streams
+# that are repeated continue for a group after their period.
 _PLACES = CAPACITY + 3 * GROUP
-# Byte offsets of the element 0 of a stream.
+# Byte offsets of element 0: high halves of thresholds, factors, thresholds.
 _UPPERS = 2 * GROUP
 _FACTORS = 2 * _PLACES + 8 * GROUP
 _THRESHOLDS = 10 * _PLACES + 8 * GROUP
 FACTORS, THRESHOLDS = np.uint64(_FACTORS), np.uint64(_THRESHOLDS)
 STREAM_BYTES = 18 * _PLACES
 
-# Below 2**21 and from 2**20 on, the last bit of a float64 is 2**-32. So a sum with p is p times
-# 2**32 rounded to an integer, ties to even, in the lower bits.
+# From 2**20 to below 2**21, the last bit of a float64 is 2**-32. So the low bits of the sum of this
+# number and p are p * 2**32, rounded to an integer, ties to even.
 _ROUNDER = 1.5 * 2.0**20
-_MOST = 1.0 - 2.0**-32  # what p below 1 is taken for at most: its threshold is 2**32 - 1
+_MOST = 1.0 - 2.0**-32  # the upper limit of p below 1: its threshold is 2**32 - 1
 
 
 def _place_in(builder: Any, streams: Any, table: int, place: Any, itemsize: int) -> Any:
@@ -44,8 +44,8 @@ def _place_in(builder: Any, streams: Any, table: int, place: Any, itemsize: int)
     return builder.gep(streams, [builder.add(distance, ir.Constant(I64, table))])
 
 
-class StreamLaw(Draw):
-    """What decides: a key, and a stream of thresholds."""
+class StreamSampler(Draw):
+    """A sampler with a key and threshold streams."""
 
     def __init__(self, builder: Any, seed: Any, stream: Any, streams: Any, step: Any) -> None:
         super().__init__(builder, seed, stream)
@@ -59,23 +59,23 @@ class StreamLaw(Draw):
         return self.builder.mul(self._step, ir.Constant(I64, nbytes))
 
     def decided(self, group: Group, between: Between, place: Any) -> Iterator[Lanes]:
-        """Yield what is kept of a group, which begins at a place of the stream."""
+        """Yield the keep masks of a group, whose first element is at a position of the streams."""
         builder = self.builder
-        halves, run = self.halves(group, between)
+        draws, run = self.draws(group, between)
         pointer, step, uppers = self._at(_UPPERS, place, 2), self._vector_step(VECTOR_BYTES), []
-        for half in halves:
+        for half in draws:
             uppers.append(load(builder, pointer, 0, I16, half.count))
             pointer = builder.gep(pointer, [step])
-        settled = self.settled_by(
-            halves,
+        resolved = self.resolve_ties(
+            draws,
             uppers,
             [run],
             lambda: (self._at(_THRESHOLDS, place, 8), self._vector_step(8)),
         )
-        return (half >= bound(upper) for half, upper in zip(settled, uppers, strict=True))
+        return (half >= bound(upper) for half, upper in zip(resolved, uppers, strict=True))
 
     def factors(self, kind: Storage | None, place: Any, k: int, count: int) -> list[Lanes]:
-        """Return the factors of the k-th `count` elements of a group, in order; none if no kind."""
+        """Return the factors of the k-th `count` elements of a group; none if `kind` is None."""
         if kind is None:
             return []
         pointer = self._at(_FACTORS, place, kind.itemsize)
@@ -86,9 +86,9 @@ class StreamLaw(Draw):
 def write_stream(
     p: Lanes, factor: Storage | None, given: tuple[Lanes, Lanes], streams: Any, place: Any
 ) -> None:
-    """Write what a stream says of neighbours, or of one element, from a place on.
+    """Write contiguous elements of streams, or one element, from a position on.
 
-    p is in float64. `given` is whether factors are given, and if they are, the one of all elements.
+    p is in float64. `given` is whether the factor is given, and then the factor of all elements.
     """
     builder = p.builder
 
@@ -111,7 +111,7 @@ def write_stream(
 def repeat_stream(
     builder: Any, factor: Storage | None, count: int, streams: Any, place: Any
 ) -> Callable[[Any], None]:
-    """Return what writes the same as is said of the element at a place to `count` neighbours."""
+    """Return a function that copies the element at a position to `count` elements."""
     tables = [(_UPPERS, I16), (_THRESHOLDS, I64)]
     if factor is not None:
         tables.append((_FACTORS, FLOAT if factor is FLOAT32 else DOUBLE))

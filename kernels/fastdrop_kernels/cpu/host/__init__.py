@@ -1,1 +1,1 @@
-"""Host code in Python: what is called by the public package, plans calls, and runs them."""
+"""Host code: it plans the public package's calls, and runs them by the kernels of `cpu.loops`."""

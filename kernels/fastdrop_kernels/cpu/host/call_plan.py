@@ -1,9 +1,9 @@
-"""Call plans: which kernel, over which parts of an array, for operations without operands.
+"""Call plans: which kernel runs, over which chunks of an array, for operations without operands.
 
-Planning looks at shapes, strides, threshold and parameters; what is left are the arrays and the
-key. `driver` makes plans, and runs them or has the compiled fast path run them. A plan is one call
-of a serial kernel, or a few over parts of the array. A part's result does not depend on the
-others', nor on who computes it: the mask is a function of the index.
+A plan is made from shapes, strides, threshold and parameters; a call adds the arrays and the key.
+`driver` makes plans, and runs them or hands them to the compiled fast path. A plan calls a kernel
+of `loops.kernels`, on one thread or on several that share the array in chunks. The result of a
+chunk does not depend on the thread that computes it, because the mask is a function of the index.
 """
 
 from __future__ import annotations
@@ -16,52 +16,57 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract import is_degenerate
-from ...layout import LINE, Plan, c_strides, rows_plan
+from ...layout import STRIDED, Plan, c_strides, rows_plan
 from ...threads import run_together
 from ..codegen.ndarray_layout import slot
 from ..codegen.target import NONTEMPORAL as NONTEMPORAL_IS_FAST
 from ..elements.operations import PACK, Operation
 from ..elements.sampler import GROUP
-from ..loops.call_descriptor import Descriptor, descriptor
-from ..loops.contiguous import FAR, NEAR, NEAR_BYTES, NONTEMPORAL, has_nontemporal
-from ..loops.kernels import box, by_streams, flat
+from ..loops.call_descriptor import Descriptor, make_descriptor
+from ..loops.contiguous import CACHED, CACHED_BYTES, NONTEMPORAL, PREFETCH, has_nontemporal
+from ..loops.kernels import (
+    contiguous_kernel,
+    layout_kernel,
+    multi_operand_kernel,
+    per_element_kernel,
+)
 from ..loops.loop_nest import Kernel
-from ..loops.tiles import program
+from ..loops.tiles import dispatch_table
 from .catalogue import PerElement
-from .schedule import input_strides_of, layout_of, packed_layout, split_of, split_of_rows
+from .schedule import input_strides_of, layout_of, packed_layout, split_axis, split_axis_of_rows
 from .work_sharing import shares, weight
 
 Array: TypeAlias = npt.NDArray[Any]
 
 
 class CallPlan(NamedTuple):
-    """A call whose layouts, threshold and parameters are known; arrays and key are left."""
+    """A call without its arrays and key; layouts, threshold and parameters are known."""
 
     operation: Operation
-    kernel: Kernel | None  # None: nontemporal, unless it is in place
+    kernel: Kernel | None  # None: nontemporal, or prefetch if in place
     descriptor: Descriptor
-    length: int  # of what threads share, in chunks that are multiples
-    weight: int
-    multiple: int
+    length: int  # of the axis that threads share
+    weight: int  # the work, in elements of dropout
+    multiple: int  # chunk lengths are multiples of it
 
     def __call__(self, x: Array, y: Array, index: int, seed: int, stream: int) -> None:
-        """Make the call on as many threads as pay; the first element has the mask index `index`."""
-        operation, kernel, told, length, weight, multiple = self
+        """Run the kernel, on several threads if that is faster; `index` is of the first element."""
+        operation, kernel, descriptor, length, weight, multiple = self
         if kernel is None:
-            # What is read shortly before it is written is in the caches already.
+            # In place, the output was read just before, so it is in the caches.
             in_place = operation.source.bits and np.may_share_memory(x, y)
-            kernel = flat(operation, FAR if in_place else NONTEMPORAL)
+            kernel = contiguous_kernel(operation, PREFETCH if in_place else NONTEMPORAL)
         chunk, threads = shares(length, weight, multiple)
         if operation is PACK:
             y.fill(0)
         if threads == 1:
-            kernel(slot(x), slot(y), told.at, index, seed, stream, 0, chunk)
+            kernel(slot(x), slot(y), descriptor.at, index, seed, stream, 0, chunk)
             return
         counter = np.zeros(1, np.uint64)
 
         def work() -> None:
-            # The arrays, and not their slots, so that they live as long as a thread is working.
-            kernel(slot(x), slot(y), told.at, index, seed, stream, slot(counter), chunk)
+            # Refers to the arrays and not to their slots, to keep them alive while a thread works.
+            kernel(slot(x), slot(y), descriptor.at, index, seed, stream, slot(counter), chunk)
 
         run_together(work, threads)
 
@@ -74,26 +79,26 @@ def _last_level_cache() -> int:
     return size if size > 0 else 32 << 20
 
 
-# Bytes of contiguous output from which it is written by nontemporal stores, if not in place: where
-# output and input together fill the last-level cache. Of 16 MiB (of 32) on a Zen 5, one thread,
-# float32 takes 0.75 of the time, float64 0.69; with a np.multiply of the output after each, 0.95
-# and 0.93. Of 4 MiB, which that finds in the cache otherwise, 1.17 and 1.40, of 8 MiB 1.03 and
-# 0.95.
+# Contiguous output of at least this many bytes is written by nontemporal stores, if not in place:
+# output and input together then fill the last-level cache. Relative time for 16 MiB (of 32), Zen 5,
+# one thread, November 2026: float32 0.75, float64 0.69; with a np.multiply of the output after each
+# call 0.95 and 0.93. With that np.multiply, which otherwise finds the output in the cache, 4 MiB
+# take 1.17 and 1.40, 8 MiB 1.03 and 0.95.
 _NONTEMPORAL_FROM = _last_level_cache() // 2 if NONTEMPORAL_IS_FAST else 1 << 63
 
 
-def is_far(nbytes: int) -> bool:
-    """Say whether so many bytes of output are asked for ahead."""
-    return nbytes > NEAR_BYTES
+def is_prefetched(nbytes: int) -> bool:
+    """Return whether an output of so many bytes is prefetched."""
+    return nbytes > CACHED_BYTES
 
 
 def is_nontemporal(operation: Operation, nbytes: int) -> bool:
-    """Say whether so many contiguous bytes are written by nontemporal stores, if not in place."""
+    """Return whether nontemporal stores write so many contiguous bytes, if not in place."""
     return nbytes >= _NONTEMPORAL_FROM and has_nontemporal(operation)
 
 
 def nontemporal_from(operation: Operation) -> int:
-    """Return from how many contiguous elements on that is so."""
+    """Return the number of contiguous elements from which on `is_nontemporal` holds."""
     if not has_nontemporal(operation):
         return 1 << 63
     return max(1, _NONTEMPORAL_FROM // operation.target.itemsize)
@@ -105,9 +110,9 @@ def of_contiguous(
     """Return a plan for n elements that are contiguous in memory and in the mask."""
     kernel = None
     if not is_nontemporal(operation, nbytes):
-        kernel = flat(operation, FAR if is_far(nbytes) else NEAR)
-    told = descriptor(n, threshold, value)
-    return CallPlan(operation, kernel, told, n, weight(operation) * n, GROUP)
+        kernel = contiguous_kernel(operation, PREFETCH if is_prefetched(nbytes) else CACHED)
+    descriptor = make_descriptor(n, threshold, value)
+    return CallPlan(operation, kernel, descriptor, n, weight(operation) * n, GROUP)
 
 
 def of_layout(
@@ -120,8 +125,12 @@ def of_layout(
     threshold: int,
     value: Array,
 ) -> CallPlan:
-    """Return a plan for arrays of a shape; `contiguous` says whether they are, in C order."""
-    if contiguous and index_strides is None and (operation.exact or not is_degenerate(threshold)):
+    """Return a plan for arrays of a shape; `contiguous` says whether they are C-contiguous."""
+    if (
+        contiguous
+        and index_strides is None
+        and (operation.needs_uniform or not is_degenerate(threshold))
+    ):
         n = math.prod(shape)
         return of_contiguous(operation, n, n * operation.target.bits // 8, threshold, value)
     input_strides = input_strides_of(operation, input_strides)
@@ -136,26 +145,48 @@ def of_packed(
     threshold: int,
     value: Array,
 ) -> CallPlan:
-    """Return a plan for a mask of a shape whose bits are packed; `index` is that of its calls."""
+    """Return a plan for a packed mask of a shape; its calls must have this `index`."""
     if index_strides is None and not is_degenerate(threshold) and index % 8 == 0:
         return of_contiguous(PACK, math.prod(shape), 0, threshold, value)
-    # Other chunks would share bytes, and those of axes are cut where they do not.
+    # Chunks of contiguous elements could share a byte here; chunks of an axis do not.
     return of_axes(PACK, packed_layout(shape, index_strides, threshold), threshold, value)
 
 
 def of_axes(operation: Operation, layout: Plan, threshold: int, value: Array) -> CallPlan:
-    """Return a plan for a box of axes."""
-    axes, form, table, n = layout
+    """Return a plan for the axes of a layout."""
+    axes, schedule, table, n = layout
     packed = operation is PACK
-    way = FAR if n * operation.target.bits > 8 * NEAR_BYTES and not packed else NEAR
-    split, multiple = split_of(axes, form, packed)
-    its_program = program(operation, way) if form == LINE else None
-    told = descriptor(len(axes), threshold, value, split, table, its_program)
-    kernel, work = box(operation, form), weight(operation) * n
-    return CallPlan(operation, kernel, told, axes[split][0], work, multiple)
+    access = PREFETCH if n * operation.target.bits > 8 * CACHED_BYTES and not packed else CACHED
+    split, multiple = split_axis(axes, schedule, packed)
+    table_of_routines = dispatch_table(operation, access) if schedule == STRIDED else None
+    descriptor = make_descriptor(len(axes), threshold, value, split, table, table_of_routines)
+    kernel, work = layout_kernel(operation, schedule), weight(operation) * n
+    return CallPlan(operation, kernel, descriptor, axes[split][0], work, multiple)
 
 
-_PER_ELEMENT_WEIGHT = 2  # what goes by a p of each element takes about twice as long
+_OPERANDS_WEIGHT = 2  # elements that read another array take about twice as long
+
+
+def of_operands(
+    operation: Operation,
+    shape: tuple[int, ...],
+    strides: tuple[tuple[int, ...], ...],
+    threshold: int,
+    value: Array,
+) -> CallPlan:
+    """Return a plan for several inputs; `strides` are of x, the operands, y and the mask.
+
+    The plan is called with an array of the addresses of the first elements and the mask index, in
+    place of both x and y.
+    """
+    layout = rows_plan(shape, *strides)
+    axes, table = layout.axes, layout.table
+    split, multiple = split_axis_of_rows(axes, False)
+    routines = dispatch_table(operation, CACHED)
+    descriptor = make_descriptor(len(axes), threshold, value, split, table, routines)
+    kernel = multi_operand_kernel(1 + len(operation.operands))
+    work = _OPERANDS_WEIGHT * layout.elements
+    return CallPlan(operation, kernel, descriptor, axes[split][0], work, multiple)
 
 
 def of_per_element(
@@ -167,7 +198,7 @@ def of_per_element(
     index_strides: tuple[int, ...] | None,
     value: Array,
 ) -> CallPlan:
-    """Return a plan by a p of each element, float64 or float32, a view of that shape."""
+    """Return a plan for per-element p, which is float64 or float32 and a view of that shape."""
     operation, given = by_p
     packed = operation is PACK
     strides = (
@@ -177,9 +208,11 @@ def of_per_element(
         c_strides(shape) if index_strides is None else index_strides,
     )
     axes, _, table, n = rows_plan(shape, *strides, packed=packed)
-    way = FAR if n * operation.target.bits > 8 * NEAR_BYTES and not packed else NEAR
-    split, multiple = split_of_rows(axes, packed)
+    access = PREFETCH if n * operation.target.bits > 8 * CACHED_BYTES and not packed else CACHED
+    split, multiple = split_axis_of_rows(axes, packed)
     about_p = p.__array_interface__["data"][0], p.itemsize, given
-    told = descriptor(len(axes), 0, value, split, table, None, about_p)
-    work = _PER_ELEMENT_WEIGHT * n
-    return CallPlan(operation, by_streams(operation, way), told, axes[split][0], work, multiple)
+    descriptor = make_descriptor(len(axes), 0, value, split, table, None, about_p)
+    work = _OPERANDS_WEIGHT * n
+    return CallPlan(
+        operation, per_element_kernel(operation, access), descriptor, axes[split][0], work, multiple
+    )

@@ -1,7 +1,7 @@
 """The driver of the CPU's kernels: what the public package calls.
 
-`apply` and `pack` plan a call and make it at once. `contiguous_call` and `layout_call` make plans
-ready for the compiled fast path, for calls to come. The operations are those of `catalogue`.
+`apply` and `pack` plan a call with `call_plan` or `multi_operand`, and run it. `contiguous_call`,
+`layout_call` and `per_element_call` return fast calls of `fast_call`, for repeated use.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ from ...contract import is_degenerate
 from ...layout import AXES, TILED, c_strides, disjoint_distances
 from ..codegen.ndarray_layout import LAYOUT_IS_KNOWN, dtype_word
 from ..elements.operations import PACK, Operation
-from ..loops.call_descriptor import descriptor
-from ..loops.contiguous import FAR, NEAR, NONTEMPORAL
-from ..loops.kernels import box, by_streams, flat
+from ..loops.call_descriptor import make_descriptor
+from ..loops.contiguous import CACHED, NONTEMPORAL, PREFETCH
+from ..loops.kernels import (
+    contiguous_kernel,
+    layout_kernel,
+    multi_operand_kernel,
+    per_element_kernel,
+)
 from ..loops.loop_nest import Kernel
 from ..loops.tile_transpose import tiled_bytes
-from ..loops.tiles import program
+from ..loops.tiles import dispatch_table
 from . import call_plan, work_sharing
 from .catalogue import FLOATS, PerElement, operation, per_element
 from .fast_call import (
@@ -36,9 +41,9 @@ from .fast_call import (
     for_per_element,
     per_element_fast_call,
 )
-from .multi_operand import apply_jointly, prepare_jointly, sums
 from .schedule import are_contiguous
-from .work_sharing import shares, weight
+from .sums import sums
+from .work_sharing import weight
 
 __all__ = [
     "DONE",
@@ -60,50 +65,51 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
-    """Return float64 sums over the axes where `shape`, of as many axes as x has, has a 1.
+    """Return float64 sums over the axes where `shape`, which has as many axes as x, is 1.
 
-    The same for any number of threads.
+    The result is the same for any number of threads.
     """
-    return sums(x.dtype.name, FLOATS[x.dtype.name], x, shape, shares)
+    return sums(x.dtype.name, FLOATS[x.dtype.name], x, shape)
 
 
 def prepare(operations: Iterable[Operation | PerElement]) -> None:
-    """Compile, or load from the cache, all that `apply` may call for some operations."""
+    """Compile all that `apply` may call for some operations, or load it from the cache."""
     if LAYOUT_IS_KNOWN:
         fast_call()
     for each in operations:
         if isinstance(each, PerElement):
             if LAYOUT_IS_KNOWN:
                 per_element_fast_call()
-            for way in (NEAR, FAR):
-                by_streams(each.operation, way)
+            for access in (CACHED, PREFETCH):
+                per_element_kernel(each.operation, access)
             continue
         if each.operands:
-            prepare_jointly(each)
+            multi_operand_kernel(1 + len(each.operands))
+            dispatch_table(each, CACHED)
             continue
-        forms = list(AXES)
+        schedules = list(AXES)
         if not tiled_bytes(each):
-            forms.remove(TILED)
-        ways = [NEAR] if each is PACK else [NEAR, FAR]
-        for way in ways:
-            program(each, way)
-        for form in forms:
-            box(each, form)
+            schedules.remove(TILED)
+        accesses = [CACHED] if each is PACK else [CACHED, PREFETCH]
+        for access in accesses:
+            dispatch_table(each, access)
+        for schedule in schedules:
+            layout_kernel(each, schedule)
         if call_plan.is_nontemporal(each, 1 << 62):
-            ways.append(NONTEMPORAL)
-        for way in ways:
-            flat(each, way)
+            accesses.append(NONTEMPORAL)
+        for access in accesses:
+            contiguous_kernel(each, access)
 
 
 def contiguous_call(
     operation: Operation, dtype: np.dtype[Any], threshold: int, value: Array
 ) -> FastCall | None:
-    """Return what `apply` does to contiguous arrays of a dtype and any shape, by compiled code.
+    """Return a fast call that does the same as `apply`, for contiguous arrays of any shape.
 
-    None where NumPy's arrays are laid out in an unknown way, and where one decision is that of all
-    elements, so that nothing is drawn.
+    None if the memory layout of NumPy's array objects is unknown, or if the threshold is degenerate
+    and nothing is drawn.
     """
-    if not LAYOUT_IS_KNOWN or (not operation.exact and is_degenerate(threshold)):
+    if not LAYOUT_IS_KNOWN or (not operation.needs_uniform and is_degenerate(threshold)):
         return None
     parallel_from = -(-work_sharing.PARALLEL_FROM // weight(operation))
     large_from = min(parallel_from, call_plan.nontemporal_from(operation))
@@ -111,10 +117,12 @@ def contiguous_call(
     def large(x: Array, y: Array, index: int, seed: int, stream: int) -> tuple[Kernel | None, bool]:
         plan = call_plan.of_contiguous(operation, y.size, y.nbytes, threshold, value)
         plan(x, y, index, seed, stream)
-        return plan.kernel, call_plan.is_far(y.nbytes)
+        return plan.kernel, call_plan.is_prefetched(y.nbytes)
 
-    told = descriptor(0, threshold, value)
-    return for_contiguous(dtype_word(dtype), operation.target.itemsize, told, large_from, large)
+    descriptor = make_descriptor(0, threshold, value)
+    return for_contiguous(
+        dtype_word(dtype), operation.target.itemsize, descriptor, large_from, large
+    )
 
 
 def layout_call(
@@ -127,24 +135,26 @@ def layout_call(
     threshold: int,
     value: Array,
 ) -> FastCall | None:
-    """Return what `apply` or `pack` does to arrays of a layout that are not empty.
+    """Return a fast call that does the same as `apply` or `pack`, for non-empty arrays of a layout.
 
-    `input_strides` are None where no x is read, and `output_strides` are bits where bits are
-    packed; then calls must have the index that is given here. None where NumPy's arrays are laid
-    out in an unknown way. All that does not change from call to call is done now. That took 15 of a
-    small call's 20 us, and of 1 Mi float32, after which little of Python is left in the caches, 90
-    of 520 (Cascade Lake).
+    `input_strides` are None if no x is read. For packed masks, `output_strides` are in bits, and
+    calls must have the `index` given here. None if the memory layout of NumPy's array objects is
+    unknown. Everything that does not change between calls is done here. It took 15 of a small
+    call's 20 us, and 90 of 520 us for 1 Mi float32, which leave little of Python in the caches
+    (Cascade Lake, November 2026).
     """
     if not LAYOUT_IS_KNOWN:
         return None
     read = output_strides if input_strides is None else input_strides
-    law = index_strides, threshold, value
+    coefficients = index_strides, threshold, value
     if operation is PACK:
-        plan = call_plan.of_packed(shape, index, *law)
+        plan = call_plan.of_packed(shape, index, *coefficients)
         cleared = (math.prod(shape) + 7) // 8
     else:
         contiguous = are_contiguous(operation, shape, read, output_strides)
-        plan = call_plan.of_layout(operation, contiguous, shape, read, output_strides, *law)
+        plan = call_plan.of_layout(
+            operation, contiguous, shape, read, output_strides, *coefficients
+        )
         cleared = 0
     is_small = plan.kernel is not None and plan.weight < work_sharing.PARALLEL_FROM
     return for_layout(
@@ -167,9 +177,9 @@ def per_element_call(
     index_strides: tuple[int, ...] | None,
     value: Array,
 ) -> PerElementCall | None:
-    """Return what `apply` does by arrays of the layout of p, which is contiguous.
+    """Return a fast call that does the same as `apply`, for contiguous p of one layout.
 
-    The calls' index may be another. None where NumPy's arrays are laid out in an unknown way.
+    Calls may have any index. None if the memory layout of NumPy's array objects is unknown.
     """
     if not LAYOUT_IS_KNOWN:
         return None
@@ -208,8 +218,8 @@ def apply(
 ) -> None:
     """Apply an operation; `index_strides` None means those of C order.
 
-    `operands` are what it declares, or p of each element, of the shape of x (views with steps of 0
-    are).
+    `operands` are the arrays that it declares, or the per-element p. They have the shape of x;
+    broadcast views, with strides of 0, are allowed.
     """
     if not y.size:
         return
@@ -221,12 +231,16 @@ def apply(
         return
     if operation.operands:
         steps = c_strides(y.shape) if index_strides is None else index_strides
-        place = index, steps, seed, stream
-        apply_jointly(operation, x, y, operands, *place, threshold, value, shares)
+        arrays = x, *operands, y
+        all_strides = *[array.strides for array in arrays], steps
+        plan = call_plan.of_operands(operation, y.shape, all_strides, threshold, value)
+        addresses = [array.__array_interface__["data"][0] for array in arrays]
+        at = np.array([*addresses, index], np.uint64)
+        plan(at, at, 0, seed, stream)
         return
     contiguous = x.flags.c_contiguous and y.flags.c_contiguous
-    law = index_strides, threshold, value
-    plan = call_plan.of_layout(operation, contiguous, x.shape, x.strides, y.strides, *law)
+    coefficients = index_strides, threshold, value
+    plan = call_plan.of_layout(operation, contiguous, x.shape, x.strides, y.strides, *coefficients)
     plan(x, y, index, seed, stream)
 
 
@@ -239,7 +253,7 @@ def pack(
     stream: int,
     threshold: int,
 ) -> None:
-    """Write the mask of `shape`, in C order, 8 elements to a byte, to the contiguous bytes `y`."""
+    """Write the packed mask of `shape`, in C order, to the contiguous bytes `y`."""
     if y.size:
         call_plan.of_packed(shape, index, index_strides, threshold, y)(y, y, index, seed, stream)
 
@@ -253,7 +267,7 @@ def pack_each(
     stream: int,
     p: Array,
 ) -> None:
-    """Do as `pack`, by a p of each element, of that shape."""
+    """Do the same as `pack` with per-element p, of that shape."""
     if y.size:
         strides = (0,) * len(shape), c_strides(shape), index_strides
         plan = call_plan.of_per_element(PerElement(PACK, True), p, shape, *strides, y)

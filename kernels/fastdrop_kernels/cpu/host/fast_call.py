@@ -1,11 +1,10 @@
-"""The compiled fast path: one step of compiled code looks at the arrays and runs a plan's kernel.
+"""The compiled fast path: one compiled function checks the arrays and calls a plan's kernel.
 
-Python takes longer to ask two arrays for dtype, shape, flags and addresses, and to tell a kernel,
-than drawing the mask of a thousand elements takes. So all that a call needs beside the arrays and
-the key waits in a record, and compiled code reads where NumPy keeps it what may differ between
-calls. The public package calls it for every element-wise function; `driver` makes the records. It
-reads without the GIL, as NumPy's loops do: nobody may give an array another shape while it is in a
-call.
+Python takes longer to read dtype, shape, flags and addresses of two arrays, and to pass them on,
+than a kernel takes to draw the mask of a thousand elements. So `driver` stores all that a call
+needs besides arrays and key in a *record*, and compiled code reads the rest from NumPy's array
+objects. The public package makes these calls for every element-wise function. They run without the
+GIL, as NumPy's loops do, so no thread may change an array's shape during a call.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from ..loops.call_descriptor import (
     copy_with_p,
     descriptor_scratch,
 )
-from ..loops.contiguous import NEAR_BYTES
+from ..loops.contiguous import CACHED_BYTES
 
-LOOK = 1 << 63  # a mask index that asks whether the arrays fit, and no more
-# What is returned: the arrays do not fit, or rng must not be asked: nothing was done; all was done;
-# or they fit, and the call has to be made by `FastCall.large`.
+LOOK = 1 << 63  # passed as the mask index: only check whether the arrays fit
+# Results. UNFIT: arrays or index do not fit; nothing was done, and no key may be taken from rng.
+# DONE: the call was made. FITS: they fit, and `FastCall.large` has to make the call.
 UNFIT, DONE, FITS = 0, 1, 2
 
 _DATA, _AXES, _LENGTHS = np.uint64(DATA), np.uint64(AXES), np.uint64(LENGTHS)
@@ -43,46 +42,46 @@ _DTYPE, _FLAGS, _DTYPE_WORD = np.uint64(DTYPE), np.uint64(FLAGS), np.uint64(DTYP
 _C_CONTIGUOUS, _WRITEABLE = np.uint32(0x1), np.uint32(0x400)  # NumPy's flags
 _ZERO, _ONE, _FOUR, _EIGHT, _LOOK = (np.uint64(n) for n in (0, 1, 4, 8, LOOK))
 _UNFIT, _DONE, _FITS = (np.uint64(n) for n in (UNFIT, DONE, FITS))
-_ALL, _NEAR_BYTES, _INDEX_BITS = np.uint64(ALL), np.uint64(NEAR_BYTES), np.uint64(62)
+_ALL, _CACHED_BYTES, _INDEX_BITS = np.uint64(ALL), np.uint64(CACHED_BYTES), np.uint64(62)
 
-# Byte offsets in a record: what the dtype says (0 in a record for one layout), the descriptor, and
-# the address of the kernel, 0 where there is none yet.
+# Byte offsets in a record: the dtype's word (0 in a record for one layout), and the addresses of
+# the descriptor and of the kernel (0 if there is none yet).
 _WORD, _DESCRIPTOR, _KERNEL = (np.uint64(8 * k) for k in range(3))
-# In a record for contiguous arrays of any shape: the kernel for large ones, bytes of an element,
-# and from how many elements on `large` makes the call.
-_FAR_KERNEL, _ITEMSIZE, _LARGE_FROM = (np.uint64(8 * k) for k in range(3, 6))
-# In a record for one layout: from where to where y lies behind x without touching it, whether it
-# may lie where x does, and how many bytes of it are set to 0 first.
-_BEHIND, _BEFORE, _IN_PLACE, _CLEARED = (np.uint64(8 * k) for k in range(3, 7))
-# In a record for one layout of p too: from where to where y lies behind p without touching it, how
-# many numbers p has, and the bytes of each.
-_P_BEHIND, _P_BEFORE, _P_COUNT, _P_BYTES = (np.uint64(8 * k) for k in range(7, 11))
-_ONE_IN_FLOAT, _ONE_IN_DOUBLE = np.uint32(0x3F80 << 16), np.uint64(0x3FF0 << 48)  # their bits
+# In a record for contiguous arrays of any shape: the kernel for outputs above `CACHED_BYTES`, bytes
+# of an element, and the number of elements from which on `large` makes the call.
+_PREFETCH_KERNEL, _ITEMSIZE, _LARGE_FROM = (np.uint64(8 * k) for k in range(3, 6))
+# In a record for one layout: the distances of `layout.disjoint_distances` from x to y, whether y
+# may be at the address of x, and how many bytes of y are set to 0 first.
+_DISJOINT_AFTER, _DISJOINT_BEFORE, _IN_PLACE, _CLEARED = (np.uint64(8 * k) for k in range(3, 7))
+# In a record for per-element p also: the same distances from p to y, the number of elements of p,
+# and the bytes of one.
+_P_DISJOINT_AFTER, _P_DISJOINT_BEFORE, _P_COUNT, _P_BYTES = (np.uint64(8 * k) for k in range(7, 11))
+_ONE_IN_FLOAT, _ONE_IN_DOUBLE = np.uint32(0x3F80 << 16), np.uint64(0x3FF0 << 48)  # bits of 1.0
 
 
 class FastCall(NamedTuple):
-    """A call that is ready: ``run(id(x), id(y), record_at, index, seed, stream) -> status``.
+    """A prepared call: ``run(id(x), id(y), record_at, index, seed, stream) -> status``.
 
-    Where nothing is read, y stands for x. Nothing is written, and `UNFIT` returned, if y is
-    read-only, or overlaps x in another way than each element its own.
+    If no x is read, y is passed for it. If y is read-only, or overlaps x other than element on
+    element, nothing is written, and `UNFIT` is returned.
     """
 
     run: Callable[..., int]
     record_at: int
-    # ``(x, y, index, seed, stream)``, where `run` says that the arrays fit.
+    # ``(x, y, index, seed, stream)``: makes the call if `run` returns `FITS`.
     large: Callable[[Any, Any, int, int, int], None]
-    alive: tuple[Any, ...]  # what lies at the addresses
+    alive: tuple[Any, ...]  # owns the memory at the addresses
 
 
 class PerElementCall(NamedTuple):
-    """As `FastCall`, by an array of p; ``run`` takes its id() behind that of y.
+    """The same as `FastCall`, with per-element p; ``run`` takes ``id(p)`` after ``id(y)``.
 
-    `UNFIT` is returned too if y overlaps p, or p has a number that is not in [0, 1] (or is -0.0).
+    `UNFIT` is also returned if y overlaps p, or if p has a number that is not in [0, 1] or is -0.0.
     """
 
     run: Callable[..., int]
     record_at: int
-    large: Callable[[Any, Any, Any, int, int, int], None]  # with p behind y
+    large: Callable[[Any, Any, Any, int, int, int], None]  # p follows y
     alive: tuple[Any, ...]
 
 
@@ -93,10 +92,11 @@ def for_contiguous(
     large_from: int,
     large: Callable[..., Any],
 ) -> FastCall:
-    """Return the calls on contiguous arrays of a dtype and of any shape.
+    """Return the fast call for contiguous arrays of a dtype and any shape.
 
     ``large(x, y, index, seed, stream)`` makes calls of `large_from` elements and more, and the
-    first one near and far: it returns the kernel that it used, and whether that is for far ones.
+    first ones up to and above `CACHED_BYTES`. It returns the kernel that it used, and which of the
+    two it was (True: above).
     """
     words = array.array("Q", (dtype_word, descriptor.at, 0, 0, itemsize, large_from))
 
@@ -116,9 +116,9 @@ def for_layout(
     cleared: int,
     large: Callable[[Any, Any, int, int, int], None],
 ) -> FastCall:
-    """Return the calls on arrays of one layout; without a kernel, `large` makes all of them.
+    """Return the fast call for arrays of one layout; without a kernel, `large` makes all calls.
 
-    `distances` are those of `layout.disjoint_distances`; `cleared` bytes are set to 0 first.
+    `distances` are those of `layout.disjoint_distances`; `cleared` bytes of y are set to 0 first.
     """
     at = 0 if kernel is None else address_of_kernel(kernel)
     behind, before = (distance % 2**64 for distance in distances)
@@ -135,9 +135,9 @@ def for_per_element(
     p_layout: tuple[int, int],
     large: Callable[[Any, Any, Any, int, int, int], None],
 ) -> PerElementCall:
-    """Return the calls on arrays of one layout by a contiguous p of one layout; see `for_layout`.
+    """Return the fast call for arrays and contiguous p of one layout; see `for_layout`.
 
-    `p_distances` are from p to y, and `p_layout` how many numbers it has, and the bytes of each.
+    `p_distances` are from p to y; `p_layout` is the number of elements of p, and the bytes of one.
     """
     at = 0 if kernel is None else address_of_kernel(kernel)
     bounds, p_bounds = ([d % 2**64 for d in pair] for pair in (distances, p_distances))
@@ -168,7 +168,7 @@ def _dtype_word(x: Any) -> Any:
 
 @device
 def _elements(x: Any, y: Any, word: Any) -> Any:
-    """Return how many elements two contiguous arrays of a dtype have, or 0 if they are none."""
+    """Return the size of two contiguous arrays of a dtype and one shape, or 0 if they are not."""
     axes = load32(x, _AXES)
     if not load32(x, _FLAGS) & load32(y, _FLAGS) & _C_CONTIGUOUS:
         return _ZERO
@@ -186,17 +186,17 @@ def _elements(x: Any, y: Any, word: Any) -> Any:
 
 @device
 def _is_apart(distance: Any, record: Any) -> Any:
-    """Say whether y, so far behind x, overlaps it in no way or each element its own."""
-    # Modulo 2**64: in front of x is far behind it.
-    behind = load64(record, _BEHIND)
-    apart = distance - behind <= load64(record, _BEFORE) - behind
+    """Return whether y, `distance` bytes after x, is disjoint from x, or may be in place of it."""
+    # Distances are modulo 2**64: a y before x has a large one.
+    behind = load64(record, _DISJOINT_AFTER)
+    apart = distance - behind <= load64(record, _DISJOINT_BEFORE) - behind
     return apart or (distance == _ZERO and load64(record, _IN_PLACE) != _ZERO)
 
 
 @functools.cache
 @shielded
 def fast_call() -> Any:
-    """Kernel of `FastCall`: one for all plans."""
+    """Return the kernel of `FastCall`, one for all plans."""
 
     def run(x_id: Any, y_id: Any, record_at: Any, index: Any, seed: Any, stream: Any) -> Any:
         x, y, record = pointer_at(x_id), pointer_at(y_id), pointer_at(record_at)
@@ -213,8 +213,8 @@ def fast_call() -> Any:
                 return _UNFIT
             if distance and (distance < nbytes or _ZERO - distance < nbytes):
                 return _UNFIT
-            if nbytes > _NEAR_BYTES:
-                callee = load64(record, _FAR_KERNEL)
+            if nbytes > _CACHED_BYTES:
+                callee = load64(record, _PREFETCH_KERNEL)
             if callee == _ZERO or n >= load64(record, _LARGE_FROM) or index == _LOOK:
                 return _FITS
             own = descriptor_scratch()
@@ -227,7 +227,7 @@ def fast_call() -> Any:
                 return _FITS
             for k in range(load64(record, _CLEARED)):
                 store8(pointer_at(target), k, types.uint8(_ZERO))
-        # Alone, and so with no counter, and all in one chunk.
+        # On one thread, so without a counter, and in one chunk.
         _call(callee, (x_slot, y_slot, descriptor, index, seed, stream, _ZERO, _ALL))
         return _DONE
 
@@ -236,14 +236,14 @@ def fast_call() -> Any:
 
 @functools.cache
 def _above_one() -> Any:
-    """Routine ``(p, n, bytes)``: whether any of n numbers is not in [0, 1], or is -0.0.
+    """Return routine ``(p, n, bytes)``: whether any of n numbers is not in [0, 1], or is -0.0.
 
-    A million of float32 take 37 us in the caches (Zen 5, 2026-11).
+    A million float32 numbers take 37 us in the caches (Zen 5, November 2026).
     """
 
     def above_one(p: Any, n: Any, nbytes: Any) -> Any:
         wide_vectors()
-        # As integers, numbers from +0.0 to 1 are those up to 1's.
+        # The bits of a number in [+0.0, 1.0], as an integer, are at most those of 1.0.
         if nbytes == _FOUR:
             most = types.uint32(0)
             for t in range(n):
@@ -260,7 +260,7 @@ def _above_one() -> Any:
 @functools.cache
 @shielded
 def per_element_fast_call() -> Any:
-    """Kernel of `PerElementCall`: one for all plans."""
+    """Return the kernel of `PerElementCall`, one for all plans."""
     above_one = _above_one()
 
     def run(
@@ -272,8 +272,8 @@ def per_element_fast_call() -> Any:
             return _UNFIT
         if not _is_apart(target - address_of(pointer_in(x_slot)), record):
             return _UNFIT
-        distance, behind = target - address_of(p), load64(record, _P_BEHIND)
-        if distance - behind > load64(record, _P_BEFORE) - behind:
+        distance, behind = target - address_of(p), load64(record, _P_DISJOINT_AFTER)
+        if distance - behind > load64(record, _P_DISJOINT_BEFORE) - behind:
             return _UNFIT
         if above_one(p, load64(record, _P_COUNT), load64(record, _P_BYTES)):
             return _UNFIT

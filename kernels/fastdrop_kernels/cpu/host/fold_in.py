@@ -1,4 +1,4 @@
-"""Keys: the contract's `fold_in`, compiled, for `fastdrop.Key`."""
+"""The compiled kernel of `contract.fold_in`, with which `fastdrop.Key` derives keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WORDS = types.UniTuple(U64, 2)
 
 @intrinsic
 def _fold_in(typingctx: Any, seed: Any, stream: Any, n: Any) -> Any:
-    """Derive a key. Traced, not compiled by Numba, which takes a second for Philox."""
+    """Derive a key. Traced, because Numba takes a second to compile Philox (November 2026)."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         words = contract.fold_in(*(Lanes(builder, a) for a in args))
@@ -32,7 +32,7 @@ def _fold_in(typingctx: Any, seed: Any, stream: Any, n: Any) -> Any:
 @functools.cache
 @shielded
 def fold_in_kernel() -> Callable[[int, int, int], tuple[int, int]]:
-    """Kernel ``(seed, stream, n) -> (seed, stream)`` of the n-th key derived from a key."""
+    """Return kernel ``(seed, stream, n) -> (seed, stream)``, the n-th key derived from a key."""
 
     def run(seed: Any, stream: Any, n: Any) -> Any:
         return _fold_in(seed, stream, n)

@@ -1,9 +1,12 @@
-"""Layouts: how an operation walks through arrays, of which forms, and where threads part them."""
+"""Schedules of calls: the order of the axes, the inner loop, and the axis that threads share.
+
+`call_plan` and `driver` call this module, which calls `layout.plan`.
+"""
 
 from __future__ import annotations
 
 from ...contract import is_degenerate
-from ...layout import PANEL, TILED, Axis, Plan, c_strides, plan
+from ...layout import TILED, TRANSPOSED, Axis, Plan, c_strides, plan
 from ...threads import thread_count
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP
@@ -12,21 +15,21 @@ from ..loops.tile_transpose import tiled_bytes
 from ..loops.transposed import SEGMENT_ROWS
 from .work_sharing import CHUNKS_PER_THREAD
 
-# Rows that are worth a panel of normal numbers, which draws 32 at once (on a Cascade Lake), wanted
-# or not: gaussian_noise of 8 long rows in Fortran order takes 12.2 ns an element as panels and 6.1
-# as lines, of 16 6.5 and 9.1.
-_EXACT_ROWS = 12
-# Elements of a line, up to which panels are faster where lines lie far apart in the mask: 100 lines
-# of 48 take 0.74 of the time, 1000 0.65; of 64 0.95 and 0.84, but up to 1.6 in a wider array; of 96
-# 1.18 and 0.98. Normal numbers: 1000 lines of 128 take 0.56, of 256 1.03.
+# Operations that need the uniform use transposed tiles from this many rows on; a tile always draws
+# 32 (on a Cascade Lake). gaussian_noise of 8 long rows in Fortran order takes 12.2 ns an element by
+# the transposed schedule and 6.1 by the strided; of 16, 6.5 and 9.1 (Cascade Lake, November 2026).
+_UNIFORM_ROWS = 12
+# Rows far apart in the mask are faster as transposed tiles up to this many elements: 100 rows of 48
+# take 0.74 of the time, 1000 0.65; of 64 0.95 and 0.84, but up to 1.6 in a wider array; of 96 1.18
+# and 0.98. Normal numbers: 1000 rows of 128 0.56, of 256 1.03 (Cascade Lake, November 2026).
 _NARROW = 48
-_EXACT_NARROW = 128
+_UNIFORM_NARROW = 128
 
 
 def _index_strides(
     shape: tuple[int, ...], index_strides: tuple[int, ...] | None, threshold: int
 ) -> tuple[int, ...]:
-    if is_degenerate(threshold):  # one decision for all, however they are indexed
+    if is_degenerate(threshold):  # one decision for all elements
         return (0,) * len(shape)
     return c_strides(shape) if index_strides is None else index_strides
 
@@ -34,7 +37,7 @@ def _index_strides(
 def packed_layout(
     shape: tuple[int, ...], index_strides: tuple[int, ...] | None, threshold: int
 ) -> Plan:
-    """Return how to walk through the bits of a mask in C order."""
+    """Return the layout plan of a packed mask, whose bits are in C order."""
     bits, nothing = c_strides(shape), (0,) * len(shape)
     return plan(shape, nothing, bits, _index_strides(shape, index_strides, threshold))
 
@@ -47,22 +50,26 @@ def layout_of(
     index_strides: tuple[int, ...] | None,
     threshold: int,
 ) -> Plan:
-    """Return how to walk through arrays; `index_strides` None means those of C order."""
+    """Return the layout plan of arrays; `index_strides` None means those of C order."""
     itemsize = tiled_bytes(operation)
-    if operation.exact:
-        # Certain at no threshold. Of the forms it goes in lines and panels: lines are right for
-        # every layout, and slow where they are short or jump through the mask.
+    if operation.needs_uniform:
+        # Never degenerate. The strided schedule serves every layout, but is slow for rows that are
+        # short or not consecutive in the mask.
         steps = c_strides(shape) if index_strides is None else index_strides
         strides = input_strides, output_strides, steps
         return plan(
-            shape, *strides, panel_from=_EXACT_ROWS, narrow=_EXACT_NARROW, itemsize=itemsize
+            shape,
+            *strides,
+            transposed_from=_UNIFORM_ROWS,
+            narrow=_UNIFORM_NARROW,
+            itemsize=itemsize,
         )
     steps = _index_strides(shape, index_strides, threshold)
     return plan(shape, input_strides, output_strides, steps, narrow=_NARROW, itemsize=itemsize)
 
 
 def input_strides_of(operation: Operation, strides: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the steps through what an operation reads: none if it reads nothing."""
+    """Return the strides of an operation's input: 0 if it has none."""
     return strides if operation.source.bits else (0,) * len(strides)
 
 
@@ -72,7 +79,7 @@ def are_contiguous(
     input_strides: tuple[int, ...],
     output_strides: tuple[int, ...],
 ) -> bool:
-    """Say whether these are the strides of arrays in C order."""
+    """Return whether these are the strides of C-contiguous arrays."""
     steps = c_strides(shape)
     return all(
         strides == tuple([step * storage.itemsize for step in steps])
@@ -83,40 +90,41 @@ def are_contiguous(
     )
 
 
-def split_of(axes: list[Axis], form: str, packed: bool) -> tuple[int, int]:
-    """Return an axis that threads may share, and what their parts should be multiples of.
+def split_axis(axes: list[Axis], schedule: str, packed: bool) -> tuple[int, int]:
+    """Return an axis that threads may share, and the multiple for its chunk lengths.
 
-    The outermost that is long enough: parts of an inner one are strips, whose lines are short (16
-    Mi in rows of 4,096 that are shared 16 times took 30 ms on two threads, and one takes 12.5).
+    It is the outermost that is long enough, because chunks of inner axes have short rows: 16 Mi in
+    rows of 4,096 whose decisions are shared 16 times took 30 ms on two threads, and take 12.5 ms on
+    one (Cascade Lake, November 2026).
     """
-    if packed:  # rows may share a byte, and whole multiples of 8 rows never do
+    if packed:  # rows may share a byte; multiples of 8 rows do not
         return 0, 64
     longest = max(range(len(axes)), key=lambda a: axes[a][0])
-    if form == PANEL:
-        # Columns if there are enough, for parts of few rows have no tiles in flight: 1536 x 1400 on
-        # two threads at 0.8 of the rate of C order, not 0.3.
+    if schedule == TRANSPOSED:
+        # Columns if there are enough, since chunks of few rows cannot use the tile pipeline: 1536 x
+        # 1400 on two threads has 0.8 of C order's rate, not 0.3 (Cascade Lake, November 2026).
         *_, columns, rows = (axis[0] for axis in axes)
         enough = min(2 * thread_count(), rows // SEGMENT_ROWS)
         if longest == len(axes) - 1 and columns // 64 >= enough:
             longest -= 1
         if longest == len(axes) - 1:
             return longest, SEGMENT_ROWS
-        # A part's first and last tile have none beside them.
+        # A chunk's first and last tile do not overlap with another in the tile pipeline.
         return longest, 128 if columns >= 4 * 128 * thread_count() else 64
-    if form == TILED:
+    if schedule == TILED:
         return longest, {len(axes) - 2: 256, len(axes) - 1: 64}.get(longest, 1)
     outer = (a for a in range(len(axes) - 1) if axes[a][0] >= CHUNKS_PER_THREAD)
     split = next(outer, longest)
     return split, 64 if split == len(axes) - 1 else 1
 
 
-def split_of_rows(axes: list[Axis], packed: bool) -> tuple[int, int]:
-    """Return the axis that threads share, where two are treated at once, and of what multiples.
+def split_axis_of_rows(axes: list[Axis], packed: bool) -> tuple[int, int]:
+    """Return the same as `split_axis` for kernels whose inner loop has two axes.
 
-    The longest, where rows are cut seldom.
+    It is the longest axis, counted in tiles along the innermost.
     """
     last = len(axes) - 1
-    if packed:  # as above
+    if packed:  # see `split_axis`
         split = next((a for a in range(last) if axes[a][0] > 1), last)
         return split, GROUP if split == last else 64
     split = max(range(len(axes)), key=lambda a: axes[a][0] if a < last else axes[a][0] // TILE)

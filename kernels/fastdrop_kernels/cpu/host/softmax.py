@@ -1,9 +1,10 @@
-"""The driver of kernels over rows: how an array of any layout becomes rows, and who treats which.
+"""The driver of the softmax kernels: it turns arrays of any layout into rows, shared by threads.
 
-Where rows are neighbours in memory and in the mask, and follow each other at one step, kernels take
-them as they lie. All else goes by slabs: some rows are copied together, a kernel makes numbers of
-them, and `driver.apply` drops those on their way to where they belong (in the backward, the other
-way round), with its own kernels for every layout. The result is the same to the last bit.
+The public package calls it. Rows that are contiguous in memory and in the mask, at one stride, go
+to the kernels of `loops.softmax` without a copy. Others go by slabs: some rows are copied to a
+contiguous array, a kernel computes their softmax in the compute type, and `driver.apply`, which has
+kernels for every layout, drops and writes the results (in the backward, it drops first). The
+result is the same bit for bit.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ from .catalogue import FLOATS, operation
 from .driver import Array
 from .work_sharing import shares
 
-# How much longer than dropout's an element takes, so that threads come in sooner: rows of 512 take
-# 5 times as long, and 7 in the backward.
+# Time of an element relative to dropout, so that threads are used sooner: rows of 512 take 5 times
+# as long, and 7 in the backward (Cascade Lake, November 2026).
 _COST = 5.0
-# Elements of a slab: some hundred KiB, which the second-level cache holds. And rows, which may be
-# neighbours across: a cache line of them at least.
+# Elements of a slab: some hundred KiB, which fit in the second-level cache. And its minimal rows,
+# which may be adjacent in memory element by element: at least a cache line of them.
 _SLAB = 1 << 16
 _LEAST_ROWS = 16
-_ALL_KEPT = 0  # a threshold
+_ALL_KEPT = 0  # the threshold that keeps all
 
 
-class Law(NamedTuple):
+class Coefficients(NamedTuple):
     """A key, a threshold, and the factor of kept elements."""
 
     seed: int
@@ -49,10 +50,10 @@ class Law(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Arrays whose last axis is that of the rows, the output the last of them, and their mask."""
+    """Arrays with the axis of the rows last, the output as the last array, and their placement."""
 
     arrays: tuple[Array, ...]
-    first: int  # mask index
+    first: int  # mask index of the first element
     index_strides: tuple[int, ...]
 
     @property
@@ -67,7 +68,7 @@ class _Rows(NamedTuple):
         return _Rows(arrays, self.first + starts, self.index_strides)
 
     def steps(self) -> list[int] | None:
-        """Return number and steps of rows that a kernel can take as they lie; None for others."""
+        """Return number and strides of rows that a kernel can process without a copy, else None."""
         n = self.shape[-1]
         if n > 1 and not (
             all(array.strides[-1] == array.itemsize for array in self.arrays)
@@ -93,14 +94,14 @@ def _number(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def prepare(dtype: np.dtype[Any], backward: bool) -> None:
-    """Compile, or load from the cache, all that one of these functions may call."""
+    """Compile all that one of these functions may call, or load it from the cache."""
     kind, number = _kind(dtype), operation("drop", _number(dtype))
     make, treated = (
         (gradient_kernel, kind.dropped_in) if backward else (softmax_kernel, kind.dropped_out)
     )
     for each in {treated, number}:
         make(kind, each)
-    driver.prepare([treated])  # of slabs
+    driver.prepare([treated])  # for slabs
 
 
 def softmax_dropout(
@@ -116,10 +117,10 @@ def softmax_dropout(
 ) -> None:
     """Write the softmax of x along an axis, dropped and scaled; y may be x.
 
-    `index_strides` None means those of C order. The scale is of the type that is computed with.
+    `index_strides` None means those of C order. The scale is of the compute type.
     """
-    law = Law(seed, stream, threshold, scale)
-    _over_rows(_rows((x, y), axis, index, index_strides), law, _forward, _slab_forward)
+    coefficients = Coefficients(seed, stream, threshold, scale)
+    _over_rows(_rows((x, y), axis, index, index_strides), coefficients, _forward, _slab_forward)
 
 
 def softmax_dropout_backward(
@@ -134,15 +135,17 @@ def softmax_dropout_backward(
     threshold: int,
     scale: Array,
 ) -> None:
-    """Write the gradient of x, given that of the result; dx may be either."""
-    law = Law(seed, stream, threshold, scale)
-    _over_rows(_rows((x, dy, dx), axis, index, index_strides), law, _backward, _slab_backward)
+    """Write the gradient of x to dx, given that of the result; dx may be x or dy."""
+    coefficients = Coefficients(seed, stream, threshold, scale)
+    _over_rows(
+        _rows((x, dy, dx), axis, index, index_strides), coefficients, _backward, _slab_backward
+    )
 
 
 def _rows(
     arrays: tuple[Array, ...], axis: int, index: int, index_strides: tuple[int, ...] | None
 ) -> _Rows:
-    """Bring the axis of the rows to the end, and order the others as the output has them."""
+    """Move the axis of the rows to the end, and order the others by the output's strides."""
     y = arrays[-1]
     steps = c_strides(y.shape) if index_strides is None else index_strides
     outer = [a for a in range(y.ndim) if a != axis]
@@ -150,16 +153,16 @@ def _rows(
     return _Rows(tuple(a.transpose(order) for a in arrays), index, tuple(steps[a] for a in order))
 
 
-# (rows, number and steps of rows, law, whether alone)
-_Direct = Callable[[_Rows, list[int], Law, bool], None]
-_Slab = Callable[[_Rows, Law], None]
+# (rows, number and strides of rows, coefficients, whether to use one thread only)
+_Direct = Callable[[_Rows, list[int], Coefficients, bool], None]
+_Slab = Callable[[_Rows, Coefficients], None]
 
 
-def _over_rows(rows: _Rows, law: Law, direct: _Direct, copied: _Slab) -> None:
+def _over_rows(rows: _Rows, coefficients: Coefficients, direct: _Direct, copied: _Slab) -> None:
     if not rows.arrays[-1].size:
         return
     if (steps := rows.steps()) is not None:
-        direct(rows, steps, law, False)
+        direct(rows, steps, coefficients, False)
         return
     count, places = _slabs(rows.shape)
     _, threads = shares(count, int(_COST * math.prod(rows.shape)), 1)
@@ -168,19 +171,19 @@ def _over_rows(rows: _Rows, law: Law, direct: _Direct, copied: _Slab) -> None:
     def work() -> None:
         while True:
             try:
-                part = rows.part(places(numbers.pop()))  # which threads can do at once
+                part = rows.part(places(numbers.pop()))  # an atomic pop
             except IndexError:
                 return
             if (steps := part.steps()) is not None:
-                direct(part, steps, law, True)
+                direct(part, steps, coefficients, True)
             else:
-                copied(part, law)
+                copied(part, coefficients)
 
     run_together(work, threads)
 
 
 def _slabs(shape: tuple[int, ...]) -> tuple[int, Callable[[int], tuple[slice, ...]]]:
-    """Cut rows into slabs that follow each other in C order: how many, and where the n-th is."""
+    """Cut rows into slabs in C order; return their number, and ``place(n)`` of the n-th."""
     *outer, n = shape
     lengths, room = [], max(_LEAST_ROWS, _SLAB // n)
     for length in reversed(outer):
@@ -205,62 +208,89 @@ def _shared(steps: list[int], rows: _Rows, alone: bool) -> tuple[int, int]:
     return (steps[0], 1) if alone else shares(steps[0], int(_COST * steps[0] * n), 1)
 
 
-def _descriptor(rows: _Rows, steps: list[int], law: Law) -> Descriptor:
-    """Return a descriptor of rows, see `loops.softmax`."""
+def _descriptor(rows: _Rows, steps: list[int], coefficients: Coefficients) -> Descriptor:
+    """Return the descriptor of rows; see `loops.softmax`."""
     count, *through, index_step = steps
-    scale_slot = slot(law.scale)
-    words = [count, rows.shape[-1], rows.first, index_step, law.threshold, scale_slot]
+    scale_slot = slot(coefficients.scale)
+    words = [count, rows.shape[-1], rows.first, index_step, coefficients.threshold, scale_slot]
     words += [step % 2**64 for step in through]
     memory = array.array("Q", words + [0] * (WORDS - len(words)))
-    return Descriptor(memory.buffer_info()[0], (memory, law.scale, scale_slot))
+    return Descriptor(memory.buffer_info()[0], (memory, coefficients.scale, scale_slot))
 
 
-def _forward(rows: _Rows, steps: list[int], law: Law, alone: bool) -> None:
+def _forward(rows: _Rows, steps: list[int], coefficients: Coefficients, alone: bool) -> None:
     x, y = rows.arrays
     kind = _kind(y.dtype)
-    _run_softmax(kind, kind.dropped_out, rows, steps, law, alone)
+    _run_softmax(kind, kind.dropped_out, rows, steps, coefficients, alone)
 
 
 def _run_softmax(
-    kind: Kind, out: Operation, rows: _Rows, steps: list[int], law: Law, alone: bool
+    kind: Kind,
+    out: Operation,
+    rows: _Rows,
+    steps: list[int],
+    coefficients: Coefficients,
+    alone: bool,
 ) -> None:
     x, y = rows.arrays
     kernel = softmax_kernel(kind, out)
     n, counter = rows.shape[-1], np.zeros(1, np.uint64)
     chunk, threads = _shared(steps, rows, alone)
-    told = _descriptor(rows, steps, law)
+    descriptor = _descriptor(rows, steps, coefficients)
 
     def work() -> None:
-        e = np.empty(row_numbers(n), law.scale.dtype)
-        kernel(slot(x), slot(y), slot(e), told.at, law.seed, law.stream, slot(counter), chunk)
+        e = np.empty(row_numbers(n), coefficients.scale.dtype)
+        kernel(
+            slot(x),
+            slot(y),
+            slot(e),
+            descriptor.at,
+            coefficients.seed,
+            coefficients.stream,
+            slot(counter),
+            chunk,
+        )
 
     run_together(work, threads)
 
 
-def _backward(rows: _Rows, steps: list[int], law: Law, alone: bool) -> None:
+def _backward(rows: _Rows, steps: list[int], coefficients: Coefficients, alone: bool) -> None:
     kind = _kind(rows.arrays[-1].dtype)
-    _run_gradient(kind, kind.dropped_in, rows, steps, law, alone)
+    _run_gradient(kind, kind.dropped_in, rows, steps, coefficients, alone)
 
 
 def _run_gradient(
-    kind: Kind, into: Operation, rows: _Rows, steps: list[int], law: Law, alone: bool
+    kind: Kind,
+    into: Operation,
+    rows: _Rows,
+    steps: list[int],
+    coefficients: Coefficients,
+    alone: bool,
 ) -> None:
     x, dy, dx = rows.arrays
     kernel = gradient_kernel(kind, into)
     n, counter = rows.shape[-1], np.zeros(1, np.uint64)
     chunk, threads = _shared(steps, rows, alone)
-    told, slots = _descriptor(rows, steps, law), [slot(x), slot(dy), slot(dx)]
+    descriptor, slots = _descriptor(rows, steps, coefficients), [slot(x), slot(dy), slot(dx)]
     arrays = np.array(slots, np.uint64)
 
     def work() -> None:
-        e = np.empty(2 * row_numbers(n), law.scale.dtype)
-        kernel(slot(arrays), slot(e), told.at, law.seed, law.stream, slot(counter), chunk)
+        e = np.empty(2 * row_numbers(n), coefficients.scale.dtype)
+        kernel(
+            slot(arrays),
+            slot(e),
+            descriptor.at,
+            coefficients.seed,
+            coefficients.stream,
+            slot(counter),
+            chunk,
+        )
 
     run_together(work, threads)
 
 
 def _together(*arrays: Array) -> _Rows:
-    """Return rows of a mask of their own, all of them kept, in C order."""
+    """Return arrays in C order as rows with mask indices from 0 on, for calls that keep all."""
     return _Rows(arrays, 0, c_strides(arrays[-1].shape))
 
 
@@ -270,32 +300,32 @@ def _steps(rows: _Rows) -> list[int]:
     return steps
 
 
-def _slab_forward(rows: _Rows, law: Law) -> None:
+def _slab_forward(rows: _Rows, coefficients: Coefficients) -> None:
     x, y = rows.arrays
     kind, number = _kind(y.dtype), _number(y.dtype)
     made = np.empty(y.shape, number)
     given = made if number == x.dtype else np.empty(y.shape, x.dtype)
     np.copyto(given, x)
     between = _together(given, made)
-    kept = law._replace(threshold=_ALL_KEPT)
-    # A certain decision to drop has no need of numbers.
-    if law.threshold != ALWAYS:
+    kept = coefficients._replace(threshold=_ALL_KEPT)
+    # If everything is dropped, the softmax is not needed.
+    if coefficients.threshold != ALWAYS:
         _run_softmax(kind, operation("drop", number), between, _steps(between), kept, True)
     one = np.ones((), number)
-    seed, stream, threshold, _ = law
+    seed, stream, threshold, _ = coefficients
     place = rows.first, rows.index_strides
     driver.apply(kind.dropped_out, made, y, *place, seed, stream, threshold, one)
 
 
-def _slab_backward(rows: _Rows, law: Law) -> None:
+def _slab_backward(rows: _Rows, coefficients: Coefficients) -> None:
     x, dy, dx = rows.arrays
     kind, number = _kind(dx.dtype), _number(dx.dtype)
     g, given = np.empty(dx.shape, number), np.ascontiguousarray(x)
-    seed, stream, threshold, scale = law
+    seed, stream, threshold, scale = coefficients
     place = rows.first, rows.index_strides
     driver.apply(kind.dropped_in, dy, g, *place, seed, stream, threshold, scale)
     made = g if number == dx.dtype else np.empty(dx.shape, dx.dtype)
     between = _together(given, g, made)
-    kept = Law(seed, stream, _ALL_KEPT, np.ones((), number))
+    kept = Coefficients(seed, stream, _ALL_KEPT, np.ones((), number))
     _run_gradient(kind, operation("drop", number), between, _steps(between), kept, True)
     np.copyto(dx, made)

@@ -1,7 +1,6 @@
-"""How many threads share a call, and in chunks of what size.
+"""Work sharing: how many threads share a call, and how long their chunks are.
 
-The plans of `call_plan`, and the drivers of several operands and of softmax, ask `shares` before
-they run a kernel on the threads of `fastdrop_kernels.threads`.
+`call_plan`, `multi_operand` and `softmax` use `shares` before they call `threads.run_together`.
 """
 
 from __future__ import annotations
@@ -11,27 +10,28 @@ from ..elements.operations import Operation
 from ..loops.call_descriptor import ALL
 
 CHUNKS_PER_THREAD = 16  # at most
-# Elements below which a second thread costs more than it saves, on a machine of two cores whose
-# other core was idle: 1 Mi takes 0.75 of one thread's time on two if called again and again, as a
-# training loop does, but 1.15 after 20 ms in which one thread did something else, and 2 Mi 0.6 and
-# 0.9. Of what is walked over, 1 Mi in runs of 16 that share a decision takes 0.6.
+# With fewer elements, a second thread costs more than it saves. Time on two threads relative to
+# one, with two cores, the other idle (Cascade Lake, November 2026): 1 Mi 0.75 in repeated calls, as
+# in training loops, but 1.15 after 20 ms of other work on one thread; 2 Mi 0.6 and 0.9. With the
+# strided schedule, 1 Mi in runs of 16 that share a decision 0.6.
 PARALLEL_FROM = 1 << 20
-# Normal numbers take six times as long: 512 Ki in 0.97 ms on two threads, not 1.65. By 4 and not 6,
-# threads come in from 256 Ki on, and not from 171 Ki, where nobody has timed whether they pay.
-_EXACT_WEIGHT = 4
-# Chunks are small, so that a thread that starts late or shares its core does not hold up the others
-# (16 Mi on two threads: 10% faster than with 4 chunks each), but begin with lines that nobody has
-# asked for: 2 Mi takes 5% less in chunks of 64 Ki than of 32 Ki, and no less in larger ones.
+# Normal numbers take six times as long: 512 Ki take 0.97 ms on two threads instead of 1.65 (Cascade
+# Lake, November 2026). With 4, threads start at 256 Ki; with 6, at 171 Ki, which was not measured.
+_UNIFORM_WEIGHT = 4
+# Chunks are small, so that a thread that starts late or shares its core does not delay the others
+# (16 Mi on two threads: 10% faster than with 4 chunks each). But their first cache lines are not
+# prefetched: 2 Mi take 5% less in chunks of 64 Ki than of 32 Ki, and no less in larger ones
+# (Cascade Lake, November 2026).
 _CHUNK = 1 << 16
 
 
 def weight(operation: Operation) -> int:
-    """Return how much longer an element takes than one of dropout, as far as threads care."""
-    return _EXACT_WEIGHT if operation.exact else 1
+    """Return the time of an element relative to dropout, by which threads are chosen."""
+    return _UNIFORM_WEIGHT if operation.needs_uniform else 1
 
 
 def shares(length: int, elements: int, multiple: int) -> tuple[int, int]:
-    """Return how long the chunks of an axis are, and how many threads share them."""
+    """Return the length of the chunks of an axis, and the number of threads."""
     threads = thread_count()
     if elements < PARALLEL_FROM or threads == 1:
         return ALL, 1

@@ -1,6 +1,7 @@
-"""Spans: neighbours in memory with consecutive mask indices, the way of nearly all elements.
+"""Contiguous loops: elements that are contiguous in memory and in the mask.
 
-Bits, decision and element meet in registers here, group by group.
+Draws, keep masks and elements of a group are processed in registers. `kernels` and the loops over
+rows and tiles call `contiguous_loop`, which calls `elements.sampler` and `apply` for its code.
 """
 
 from __future__ import annotations
@@ -30,110 +31,112 @@ from ..codegen.target import IS_X86_64, MASKS, VECTOR_BYTES
 from ..codegen.vectors import I16, I64, Lanes, iota, load, store
 from ..elements.operations import Operation
 from ..elements.sampler import (
+    DRAWS,
     GROUP,
-    HALVES,
     POINTER,
     ROUNDS,
     U64,
-    Law,
+    Sampler,
     group_at,
     group_loop,
     load64,
-    settler,
     store64,
+    tie_resolver,
     with_one_high_word,
 )
 from ..elements.storage import BITS, BOOL
-from ..elements.threshold_streams import StreamLaw
+from ..elements.threshold_streams import StreamSampler
 from .apply import AHEAD_BYTES, LINE_BYTES, apply_vector, bit_copier, sizes
 from .apply import spread as spread
 from .call_descriptor import PERIOD, PLACE, State, loaded
-from .nontemporal import nontemporal_span
+from .nontemporal import nontemporal_loop
 
 _GROUP = np.uint64(GROUP)
-# Groups of packed bits that are drawn beside their place, and copied there, where that begins
-# inside a byte: 1 Mi in lines of 4,096 have 0.84 of the rate of C order. One by one: 0.55.
+# Packed bits that begin inside a byte are drawn to scratch memory, so many groups at once, and
+# copied: 1 Mi in rows of 4,096 at 0.84 of C order's rate; one by one 0.55 (Cascade Lake, 2026-11).
 _BITS_GROUPS = 64
 _MOST_GROUPS = np.uint64(_BITS_GROUPS)
 _ZERO, _ONE, _THREE, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 7, 8))
 
-# How a span goes through memory.
-NEAR = "near"  # it is in the caches, or the hardware fetches it
-# Of output. Asking costs 4% at 256 KiB, and saves 7% at 384 KiB and 28% at 512 KiB (float64), where
-# the second-level cache just holds input and output.
-NEAR_BYTES = 1 << 18
-FAR = "far"  # lines are asked for before they are needed
-NONTEMPORAL = "nontemporal"  # and output is written past the caches (see there); not in place
+# Access policies.
+CACHED = "cached"  # arrays are in the caches, or the hardware prefetches them
+# The largest output without prefetches. They cost 4% at 256 KiB, save 7% at 384 KiB, and 28% at 512
+# KiB, where the L2 cache just holds input and output (float64, Cascade Lake, 2026-11).
+CACHED_BYTES = 1 << 18
+PREFETCH = "prefetch"  # cache lines are prefetched by instructions
+NONTEMPORAL = "nontemporal"  # and stores bypass the caches (see `nontemporal`); not in place
 
 
-def _wanted(operation: Operation, way: str) -> list[tuple[int, int]]:
-    """Return the lines that a group asks for: which side's, and where on it."""
+def _wanted(operation: Operation, access: str) -> list[tuple[int, int]]:
+    """Return the cache lines that a group prefetches: 0 (input) or 1 (output), and the offset."""
     wanted = []
     for side, storage in enumerate((operation.source, operation.target)):
-        if way == FAR:
+        if access == PREFETCH:
             wanted += [(side, at) for at in range(0, GROUP * storage.bits // 8, LINE_BYTES)]
     return wanted
 
 
-def _memory_for_input(operation: Operation, way: str, builder: Any) -> Any:
-    """Set memory aside for a group's input, if that is copied there between the rounds, or None.
+def _memory_for_input(operation: Operation, access: str, builder: Any) -> Any:
+    """Allocate memory for a group's input if it is copied there between the rounds; else None.
 
-    It is there then when the bits are. 256 Ki float32 in 1.06 times np.multiply, not 1.35, 1 Mi in
-    0.99, not 1.07; float64 in 214 us, not 274, and 1.39 ms, not 1.43. In place it gains nothing.
+    It is loaded when the draws are ready. 256 Ki float32 take 1.06 times np.multiply, not 1.35,
+    1 Mi 0.99, not 1.07; float64 214 us, not 274, and 1.39 ms, not 1.43. In place it gains nothing.
 
-    NEAR would gain too where arrays begin inside a line: 64 Ki float32 in 21.4 us, not 24.3, as
-    fast as where none does. But bfloat16, in 23.5 and not 24.6, would take 1.09 times as long, and
-    is to be no slower than float32 in the caches.
+    CACHED would gain too where arrays begin inside a cache line: 64 Ki float32 in 21.4 us, not
+    24.3, as fast as aligned arrays. But bfloat16, in 23.5 and not 24.6, would take 1.09 times as
+    long as float32, and must not be slower in the caches. (All on Cascade Lake, November 2026.)
     """
     source = operation.source
-    if way == NEAR or operation.exact or not source.copied:
+    if access == CACHED or operation.needs_uniform or not source.copied:
         return None
     return scratch_in(builder, GROUP * source.bits // 8)
 
 
-def law_of(operation: Operation, streams: bool, builder: Any, state: State) -> Law | StreamLaw:
-    """Return what decides: one threshold, or threshold streams."""
+def sampler_of(
+    operation: Operation, streams: bool, builder: Any, state: State
+) -> Sampler | StreamSampler:
+    """Return the sampler: with one threshold for all elements, or with threshold streams."""
     key = builder, state.seed, state.stream
     if streams:
-        return StreamLaw(*key, state.streams, state.step)
-    return Law(*key, state.threshold)
+        return StreamSampler(*key, state.streams, state.step)
+    return Sampler(*key, state.threshold)
 
 
 def _factors(
-    operation: Operation, law: Law | StreamLaw, place: Any, k: int, count: int
+    operation: Operation, sampler: Sampler | StreamSampler, place: Any, k: int, count: int
 ) -> list[Lanes]:
-    """Return the factors that streams give the k-th `count` elements, in the order of these."""
+    """Return the k-th `count` elements' factors from streams, in the input's lane order."""
     return [
         operation.source.arranged(factors)
-        for factors in law.factors(operation.factor, place, k, count)
+        for factors in sampler.factors(operation.factor, place, k, count)
     ]
 
 
 def _paired(vectors: Iterable[Lanes]) -> Iterator[Lanes]:
-    """Yield vectors joined two by two."""
+    """Yield vectors concatenated in pairs."""
     remaining = iter(vectors)
     return (a.concat(b) for a, b in zip(remaining, remaining, strict=True))
 
 
-def _groups(operation: Operation, way: str, streams: bool) -> Any:
-    """Intrinsic ``(x, y, block, count, call)``: whole groups.
+def _groups(operation: Operation, access: str, streams: bool) -> Any:
+    """Intrinsic ``(x, y, block, count, call)``: `count` whole groups, from a block on.
 
-    The numbers of their blocks have the same high word.
+    All their block numbers must have the same high word.
     """
     in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
-    wanted = _wanted(operation, way)
-    # Instructions that make bytes of 16-bit lanes, on the way to bits too, take two vectors. With
-    # AVX-512 comparisons give bits.
-    two_together = operation.target in (BOOL, BITS) and not operation.exact and not MASKS
+    wanted = _wanted(operation, access)
+    # Narrowing 16-bit lanes to bytes, for packed bits too, takes two vectors as input.
+    # With AVX-512, comparisons return bits.
+    two_together = operation.target in (BOOL, BITS) and not operation.needs_uniform and not MASKS
 
     @intrinsic
     def groups(typingctx: Any, x: Any, y: Any, block: Any, count: Any, call: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, block, count, call = args
             state = loaded(builder, call)
-            law = law_of(operation, streams, builder, state)
+            sampler = sampler_of(operation, streams, builder, state)
             parameters = operation.parameters(builder, state.value)
-            fetched = _memory_for_input(operation, way, builder)
+            fetched = _memory_for_input(operation, access, builder)
             next_place = cgutils.alloca_once_value(builder, state.place)
             with group_loop(builder, block, count) as (number, group):
 
@@ -151,18 +154,18 @@ def _groups(operation: Operation, way: str, streams: bool) -> Any:
                             store(vector, fetched, at, align=VECTOR_BYTES)
 
                 place = builder.load(next_place)
-                # One by one, so that what is made for a vector is used up before the next.
-                noise: Iterable[Lanes]
-                if operation.exact:
-                    noise = map(operation.noise, law.uniforms(group, between))
+                # Lazily, so that the code for a vector is complete before that of the next.
+                decision: Iterable[Lanes]
+                if operation.needs_uniform:
+                    decision = map(operation.of_uniform, sampler.uniforms(group, between))
                 else:
-                    noise = law.decided(group, between, place)
+                    decision = sampler.decided(group, between, place)
                 if two_together:
-                    noise = _paired(noise)
+                    decision = _paired(decision)
                 source, target = fetched or sides[0], sides[1]
-                for k, vector in enumerate(noise):
+                for k, vector in enumerate(decision):
                     n = vector.count
-                    own = _factors(operation, law, place, k, n) or parameters
+                    own = _factors(operation, sampler, place, k, n) or parameters
                     apply_vector(operation, vector, source, target, k, n, own)
                 if streams:
                     builder.store(_after_group(builder, state, place), next_place)
@@ -174,27 +177,27 @@ def _groups(operation: Operation, way: str, streams: bool) -> Any:
 
 
 def _after_group(builder: Any, state: State, place: Any) -> Any:
-    """Return the place in streams behind a group: in the next period, if this one is over."""
+    """Return the position in the streams after a group, less a period if it reaches its end."""
     after = builder.add(place, ir.Constant(I64, GROUP))
     over = builder.icmp_signed(">=", after, state.period)
     return builder.select(over, builder.sub(after, state.period), after)
 
 
-def _part(operation: Operation, way: str, streams: bool) -> Any:
+def _part(operation: Operation, access: str, streams: bool) -> Any:
     """Intrinsic ``(x, y, lane, n, block, call)``: n elements of a group.
 
-    They begin at the element `lane` of the group that begins at a block; no others are touched.
-    All lines of a group are asked for: 1 Mi float32 in rows of a wider array have 0.94 of the rate
-    of C order in rows of 4,096, and 0.80 of 1,024. If parts ask for none: 0.90 and 0.70.
+    They begin at element `lane` of the group at `block`; no others are accessed. All cache lines of
+    the group are prefetched: 1 Mi float32 in rows of 4,096 of a wider array have 0.94 of the rate
+    of C order, of 1,024 0.80; without these prefetches 0.90 and 0.70 (Cascade Lake, 2026-11).
     """
-    wanted = _wanted(operation, way)
+    wanted = _wanted(operation, access)
 
     @intrinsic
     def part(typingctx: Any, x: Any, y: Any, lane: Any, n: Any, block: Any, call: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, lane, n, block, call = args
             state = loaded(builder, call)
-            law = law_of(operation, streams, builder, state)
+            sampler = sampler_of(operation, streams, builder, state)
             parameters = operation.parameters(builder, state.value)
 
             def before(pointer: Any, size: int) -> Any:
@@ -210,10 +213,10 @@ def _part(operation: Operation, way: str, streams: bool) -> Any:
                     prefetch(builder, (x, y)[side], at + AHEAD_BYTES[side], side == 1)
 
             place = builder.sub(state.place, lane)
-            for k, kept in enumerate(law.decided(group_at(builder, block), between, place)):
-                there = iota(builder, I16, HALVES) + k * HALVES - begin < length
-                own = _factors(operation, law, place, k, HALVES) or parameters
-                apply_vector(operation, kept, source, target, k, HALVES, own, there)
+            for k, kept in enumerate(sampler.decided(group_at(builder, block), between, place)):
+                there = iota(builder, I16, DRAWS) + k * DRAWS - begin < length
+                own = _factors(operation, sampler, place, k, DRAWS) or parameters
+                apply_vector(operation, kept, source, target, k, DRAWS, own, there)
             return context.get_dummy_value()
 
         return types.void(POINTER, POINTER, U64, U64, U64, POINTER), codegen
@@ -221,44 +224,44 @@ def _part(operation: Operation, way: str, streams: bool) -> Any:
     return part
 
 
-# Of routines over neighbours: (x, y, n, index, call), n elements whose mask indices are consecutive
-# from `index` on, with the key and the law of a call state (see `call_descriptor`).
+# The signature of contiguous loops, (x, y, n, index, call): n elements whose mask indices are
+# consecutive from `index` on. The key and the coefficients are in a call state, `call`.
 CONTIGUOUS = types.void(POINTER, POINTER, U64, U64, POINTER)
 
 
 @functools.cache
-def span_loop(operation: Operation, way: str, streams: bool = False) -> Any:
-    """Routine over neighbours, see `CONTIGUOUS`.
+def contiguous_loop(operation: Operation, access: str, streams: bool = False) -> Any:
+    """Routine over contiguous elements, see `CONTIGUOUS`.
 
-    With threshold streams, the state says where they are, and where in them the first element is;
-    PLACE is moved on.
+    With threshold streams, the call state has their address and the first element's position in
+    them (PLACE), which the routine advances.
     """
-    if way == NEAR:
-        return _near_span(operation, streams)
-    if operation.target is BITS:  # there is little to write, and nothing to wait for
-        return span_loop(operation, NEAR, streams)
-    if way == NONTEMPORAL:
-        return nontemporal_span(operation, span_loop(operation, FAR))
-    if by_masks(operation):
-        return _masked_span(operation, FAR, streams)
-    return _far_span(operation, streams)
+    if access == CACHED:
+        return _cached_loop(operation, streams)
+    if operation.target is BITS:  # it reads nothing and writes little
+        return contiguous_loop(operation, CACHED, streams)
+    if access == NONTEMPORAL:
+        return nontemporal_loop(operation, contiguous_loop(operation, PREFETCH))
+    if uses_masks(operation):
+        return _masked_loop(operation, PREFETCH, streams)
+    return _prefetch_loop(operation, streams)
 
 
-def by_masks(operation: Operation) -> bool:
-    """Whether parts of vectors are touched by masks, which few machines have."""
-    return MASKS and operation.target is not BITS and not operation.exact
+def uses_masks(operation: Operation) -> bool:
+    """Whether partial vectors use masked loads and stores, which few processors have."""
+    return MASKS and operation.target is not BITS and not operation.needs_uniform
 
 
 def has_nontemporal(operation: Operation) -> bool:
-    """Whether there is a nontemporal way for it: where 16-bit draws meet a threshold for all.
+    """Whether there is a nontemporal loop: where 16-bit draws are compared with one threshold.
 
-    Not for elements of one byte: drawing takes as long as memory does.
+    Not for elements of one byte, where drawing takes as long as the memory accesses.
     """
-    return by_masks(operation) and IS_X86_64 and operation.target.bits > 8
+    return uses_masks(operation) and IS_X86_64 and operation.target.bits > 8
 
 
 def _movers(streams: bool) -> tuple[Any, Any]:
-    """Inlined ``(call, n)``: move back by n elements in threshold streams, and on."""
+    """Two inlined ``(call, n)``: move the position in threshold streams back by n, and forward."""
     if not streams:
 
         @device
@@ -268,7 +271,7 @@ def _movers(streams: bool) -> tuple[Any, Any]:
         return stay, stay
 
     @device
-    def back(call: Any, n: Any) -> None:  # to in front of the element 0 too
+    def back(call: Any, n: Any) -> None:  # possibly before element 0
         store64(call, PLACE, load64(call, PLACE) - n)
 
     @device
@@ -282,16 +285,16 @@ def _named(operation: Operation, streams: bool) -> str:
     return f"{operation.name}-streams" if streams else operation.name
 
 
-def _near_span(operation: Operation, streams: bool) -> Any:
-    settler()  # known by its symbol
-    groups, (back, move) = _groups(operation, NEAR, streams), _movers(streams)
+def _cached_loop(operation: Operation, streams: bool) -> Any:
+    tie_resolver()  # the generated code calls it by its symbol
+    groups, (back, move) = _groups(operation, CACHED, streams), _movers(streams)
     in_size, out_size = sizes(operation)
     packed = operation.target is BITS
-    # What is exact draws so long that copies are nothing, and would be compiled twice.
-    if by_masks(operation):
-        return _masked_span(operation, NEAR, streams)
-    # What is no whole group is computed as one, in memory of our own: the elements that there are,
-    # and zeros, copied in, and those that there are copied out.
+    # `uses_masks` excludes operations that need the uniform: they draw so long that copies cost
+    # little, and the masked loop would compile them twice.
+    if uses_masks(operation):
+        return _masked_loop(operation, CACHED, streams)
+    # A partial group is copied to scratch memory, padded with zeros, and results are copied out.
     in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
     most = _BITS_GROUPS if packed else 1
     group_in, clear = scratch(in_bytes), cleared(in_bytes)
@@ -303,7 +306,7 @@ def _near_span(operation: Operation, streams: bool) -> Any:
 
     copy_out = bit_copier() if packed else copy_elements
 
-    def span(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
+    def run_contiguous(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
         wide_vectors()
         given, made = group_in(), group_out()
         while n:
@@ -338,16 +341,16 @@ def _near_span(operation: Operation, streams: bool) -> Any:
             index += m
             n -= m
 
-    return routine(f"{_named(operation, streams)}-span", span, CONTIGUOUS)
+    return routine(f"{_named(operation, streams)}-contiguous", run_contiguous, CONTIGUOUS)
 
 
-def _masked_span(operation: Operation, way: str, streams: bool) -> Any:
-    settler()  # known by its symbol
-    groups, part = _groups(operation, way, streams), _part(operation, way, streams)
+def _masked_loop(operation: Operation, access: str, streams: bool) -> Any:
+    tie_resolver()  # the generated code calls it by its symbol
+    groups, part = _groups(operation, access, streams), _part(operation, access, streams)
     _, move = _movers(streams)
     in_size, out_size = sizes(operation)
 
-    def span(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
+    def run_contiguous(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
         wide_vectors()
         while n:
             lane, m = index % _GROUP, min(n - n % _GROUP, with_one_high_word(index))
@@ -362,18 +365,21 @@ def _masked_span(operation: Operation, way: str, streams: bool) -> Any:
             index += m
             n -= m
 
-    return routine(f"{_named(operation, streams)}-span-{way}", span, CONTIGUOUS)
+    return routine(f"{_named(operation, streams)}-contiguous-{access}", run_contiguous, CONTIGUOUS)
 
 
-def _far_span(operation: Operation, streams: bool) -> Any:
-    near, groups = span_loop(operation, NEAR, streams), _groups(operation, FAR, streams)
+def _prefetch_loop(operation: Operation, streams: bool) -> Any:
+    cached, groups = (
+        contiguous_loop(operation, CACHED, streams),
+        _groups(operation, PREFETCH, streams),
+    )
     _, move = _movers(streams)
     in_size, out_size = sizes(operation)
 
-    def span(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
+    def run_contiguous(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
         wide_vectors()
         first = min((_ZERO - index) % _GROUP, n)
-        near(x, y, first, index, call)
+        cached(x, y, first, index, call)
         done = first
         while n - done >= _GROUP:
             at = index + done
@@ -382,6 +388,10 @@ def _far_span(operation: Operation, streams: bool) -> Any:
             groups(source, target, at // _EIGHT, count, call)
             move(call, count * _GROUP)
             done += count * _GROUP
-        near(advance(x, done * in_size), advance(y, done * out_size), n - done, index + done, call)
+        cached(
+            advance(x, done * in_size), advance(y, done * out_size), n - done, index + done, call
+        )
 
-    return routine(f"{_named(operation, streams)}-span-{FAR}", span, CONTIGUOUS)
+    return routine(
+        f"{_named(operation, streams)}-contiguous-{PREFETCH}", run_contiguous, CONTIGUOUS
+    )

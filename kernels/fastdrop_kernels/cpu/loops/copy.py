@@ -1,8 +1,8 @@
-"""Copies between contiguous memory and elements any steps apart, which is all that strides take.
+"""Copies between contiguous memory and elements any step apart.
 
-The loops in `operands` gather stretches of strided arrays into memory of their own and scatter
-results from there, so that what computes meets contiguous elements alone. An element is so many
-bytes, whatever they mean.
+The loops in `operands`, `streams` and `tile_transpose` gather elements of strided arrays into
+scratch memory and scatter results from there, so that operations are applied to contiguous elements
+only. Elements are copied as bytes, whatever their dtype.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from ..elements.sampler import POINTER, U64
 
 _ZERO, _TWO = np.uint64(0), np.uint64(2)
 _ELEMENTS = {1: I8, 2: I16, 4: I32, 8: I64, 16: ir.IntType(128)}
-# Elements that are copied one by one at once: their distances are in registers.
+# Unrolling of loops over single elements: that many distances are kept in registers.
 _AT_ONCE = 4
 
 
 def _vector(itemsize: int) -> int:
-    """Return how many elements a vector has; those of 16 bytes go one by one."""
+    """Return how many elements a vector has; those of 16 bytes are copied one by one."""
     return VECTOR_BYTES // itemsize if itemsize < 16 else 1 << 62
 
 
 def _singly(itemsize: int) -> Any:
-    """Intrinsic ``(target, target_step, source, source_step, n)``: elements one by one."""
+    """Intrinsic ``(target, target_step, source, source_step, n)``: copy elements one by one."""
     element = _ELEMENTS[itemsize]
 
     @intrinsic
@@ -48,8 +48,8 @@ def _singly(itemsize: int) -> Any:
 
                 loaded = [load(builder, at(source, ss, k), 0, element, 0) for k in range(many)]
                 if itemsize < 16:
-                    # Opaque, so that LLVM makes no vector of them: its gathers took 2.4 times as
-                    # long on a Zen 5 (2026-11), in the first-level cache, and 12 times past it.
+                    # Hidden from LLVM's vectoriser, whose gathers took 2.4 times as long in the L1
+                    # cache, and 12 times past it (Zen 5, 2026-11).
                     kind = ir.FunctionType(element, [element])
                     loaded = [
                         Lanes(builder, builder.asm(kind, "", "=r,0", [one.value], False))
@@ -72,11 +72,11 @@ def _singly(itemsize: int) -> Any:
     return singly
 
 
-def _by_vectors(itemsize: int, step: int, scatter: bool, by_masks: bool = False) -> Any:
-    """Intrinsic ``(target, source, n)``: whole vectors, where elements are so many apart.
+def _by_vectors(itemsize: int, step: int, scatter: bool, uses_masks: bool = False) -> Any:
+    """Intrinsic ``(target, source, n)``: copy whole vectors, with a step of 1, 2 or -1 elements.
 
-    They are 1 apart, 2 or -1, in the target if `scatter` is true and else in the source. Where they
-    are 2 apart, an element behind the last must be there to be read.
+    The step is that of the target if `scatter` is true, else of the source. A gather with step 2
+    reads one element past the last.
     """
     count, element = _vector(itemsize), _ELEMENTS[itemsize]
     size, away = ir.Constant(I64, itemsize), ir.Constant(I64, step * itemsize)
@@ -94,7 +94,7 @@ def _by_vectors(itemsize: int, step: int, scatter: bool, by_masks: bool = False)
                     for pointer, apart in zip((target, source), steps, strict=True)
                 )
                 back = (1 - count) * itemsize if step < 0 else 0
-                if step == 2 and scatter and not by_masks:
+                if step == 2 and scatter and not uses_masks:
                     for k in range(count):
                         store(load(builder, of, k * itemsize, element, 0), to, 2 * k * itemsize)
                 elif step == 2 and scatter:
@@ -116,22 +116,22 @@ def _by_vectors(itemsize: int, step: int, scatter: bool, by_masks: bool = False)
 
 @functools.cache
 def gather(itemsize: int) -> Any:
-    """Routine ``(target, source, step, n)``: n elements so many bytes apart, to a contiguous place.
+    """Routine ``(target, source, step, n)``: copy n elements, `step` bytes apart, to be contiguous.
 
     A step of 0 repeats one element.
     """
     singly = _singly(itemsize)
-    near, second, turned = (_by_vectors(min(8, itemsize), step, False) for step in (1, 2, -1))
+    adjacent, second, turned = (_by_vectors(min(8, itemsize), step, False) for step in (1, 2, -1))
     size, count = np.uint64(itemsize), np.uint64(_vector(itemsize))
 
     def copy(target: Any, source: Any, step: Any, n: Any) -> None:
         wide_vectors()
         done = n - n % count
         if step == size:
-            near(target, source, done)
+            adjacent(target, source, done)
         elif step == _TWO * size:
             if done == n and n:
-                done -= count  # what follows the last element need not be there
+                done -= count  # memory after the last element may not be readable
             second(target, source, done)
         elif step == _ZERO - size:
             turned(target, source, done)
@@ -144,17 +144,17 @@ def gather(itemsize: int) -> Any:
 
 
 @functools.cache
-def scatter(itemsize: int, near: bool) -> Any:
-    """Routine ``(target, step, source, n)``: n contiguous elements, to places so many bytes apart.
+def scatter(itemsize: int, is_cached: bool) -> Any:
+    """Routine ``(target, step, source, n)``: copy n contiguous elements to places `step` apart.
 
-    Nothing between them is touched. If the target is in the caches, every second element is written
-    by masks, where the machine has them: 64 Ki float32 in 17 us and not 23, but 16 Mi, in memory,
-    in 17 ms and not 11, and 1 Mi float64 in 1.4 ms and not 0.8 (Zen 5, 2026-11).
+    Bytes between them are not written. If the target is in the caches (`is_cached`), a step of two
+    elements uses masked stores, where available: 64 Ki float32 in 17 us and not 23. In memory they
+    are slower: 16 Mi in 17 ms and not 11, 1 Mi float64 in 1.4 ms and not 0.8 (Zen 5, 2026-11).
     """
-    by_masks = MASKS and near
+    uses_masks = MASKS and is_cached
     singly = _singly(itemsize)
     next_one, second, turned = (
-        _by_vectors(min(8, itemsize), step, True, by_masks) for step in (1, 2, -1)
+        _by_vectors(min(8, itemsize), step, True, uses_masks) for step in (1, 2, -1)
     )
     size, count = np.uint64(itemsize), np.uint64(_vector(itemsize))
 
@@ -172,4 +172,4 @@ def scatter(itemsize: int, near: bool) -> Any:
         rest = advance(source, done * size)
         singly(advance(target, done * step), step, rest, size, n - done)
 
-    return routine(f"scatter-{itemsize}-{by_masks}", copy, types.void(POINTER, U64, POINTER, U64))
+    return routine(f"scatter-{itemsize}-{uses_masks}", copy, types.void(POINTER, U64, POINTER, U64))

@@ -1,10 +1,10 @@
-"""All kernels but softmax's: the contiguous one, and those that are loop nests.
+"""All kernel entry points except softmax's: the contiguous kernel, and kernels made of loop nests.
 
-The host's driver calls them, without the GIL, and all alike: ``(x, y, descriptor, index, seed,
-stream, counter, chunk)``, all uint64. x, y and the counter are *slots*, addresses of places that
-hold a data pointer (see `ndarray_layout.slot`), so that one kernel serves every shape and nothing
-has to be unpacked at a call. `index` is the mask index of the first element; the rest is as
-`call_descriptor` says. Kernels are made when first asked for.
+`cpu.host` calls them without the GIL. All have the arguments ``(x, y, descriptor, index, seed,
+stream, counter, chunk)``, all uint64. x, y and the counter are *slots*, addresses of memory that
+holds a data pointer (see `ndarray_layout.slot`), so one kernel serves every shape and no array is
+unpacked at a call. `index` is the mask index of the first element; `call_descriptor` explains the
+others. Kernels are made on first use; they call the loops of the modules imported here.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ...layout import AXES, LINE, PANEL, TILED
+from ...layout import AXES, STRIDED, TILED, TRANSPOSED
 from ...shielded import shielded
 from ..codegen.compiler import device, kernel
-from ..codegen.fp_environment import round_as_before, round_by_default
+from ..codegen.fp_environment import restore_fp_env, set_default_fp_env
 from ..codegen.intrinsics import address_of, advance, pointer_at, pointer_in
 from ..elements.operations import Operation
 from ..elements.sampler import GROUP, load64, store64
@@ -29,18 +29,29 @@ from .call_descriptor import (
     call_state,
     counter_in,
     counter_scratch,
+    dispatch_table_in,
     length_in,
     p_in,
-    program_in,
+    set_coefficients,
     set_key,
-    set_law,
     set_p,
     take_chunk,
     threshold_in,
     value_in,
 )
-from .contiguous import span_loop
-from .loop_nest import COLUMNS, INDEX, KERNEL, Kernel, X, Y, length_of, loop_nest, no_part, step_of
+from .contiguous import contiguous_loop
+from .loop_nest import (
+    COLUMNS,
+    INDEX,
+    KERNEL,
+    Kernel,
+    X,
+    Y,
+    keep_place,
+    length_of,
+    loop_nest,
+    step_of,
+)
 from .operands import tiles_loop
 from .reduce import sum_line
 from .tile_transpose import tiled_loop
@@ -51,13 +62,12 @@ _ZERO, _ONE, _EIGHT, _GROUP = (np.uint64(n) for n in (0, 1, 8, GROUP))
 
 @functools.cache
 @shielded
-def flat(operation: Operation, way: str) -> Kernel:
-    """Kernel over contiguous elements with consecutive mask indices, in one of the ways of `span`.
+def contiguous_kernel(operation: Operation, access: str) -> Kernel:
+    """Kernel over elements that are contiguous in memory and in the mask, by an access policy.
 
-    A chunk is a whole number of groups, and cuts lie between groups, so that no bits are drawn
-    twice.
+    A chunk is a whole number of groups, and chunks end between groups, so no bits are drawn twice.
     """
-    span = span_loop(operation, way)
+    run_contiguous = contiguous_loop(operation, access)
     in_size, out_size = sizes(operation)
     units = units_of(operation)
 
@@ -71,27 +81,29 @@ def flat(operation: Operation, way: str) -> Kernel:
         counter_slot: Any,
         chunk: Any,
     ) -> None:
-        rounding = round_by_default()
+        rounding = set_default_fp_env()
         x, y, descriptor = pointer_in(x_slot), pointer_in(y_slot), pointer_at(descriptor_at)
         counter, call = counter_in(counter_slot, counter_scratch()), call_state()
         n = length_in(descriptor)
         set_key(call, seed, stream)
-        set_law(call, threshold_in(descriptor), value_in(descriptor))
+        set_coefficients(call, threshold_in(descriptor), value_in(descriptor))
         y = advance(y, (units - _ONE) * address_of(y))
         skew = index % _GROUP
         position = take_chunk(counter, chunk)
         while position < n + skew:
             start = position - min(position, skew)
             m = min(position + chunk - skew, n) - start
-            span(advance(x, start * in_size), advance(y, start * out_size), m, index + start, call)
+            run_contiguous(
+                advance(x, start * in_size), advance(y, start * out_size), m, index + start, call
+            )
             position = take_chunk(counter, chunk)
-        round_as_before(rounding)
+        restore_fp_env(rounding)
 
-    return kernel(f"{operation.name}-{way}-flat", run, KERNEL)
+    return kernel(f"{operation.name}-{access}-contiguous", run, KERNEL)
 
 
 def _first_place(units: np.uint64) -> Any:
-    """Device function that writes the columns `X`, `Y` and `INDEX` of the first element."""
+    """Device function that writes the first element's address in x and y, and its mask index."""
 
     @device
     def begin_at(first: Any, x_slot: Any, y_slot: Any, index: Any, descriptor: Any) -> None:
@@ -103,14 +115,14 @@ def _first_place(units: np.uint64) -> Any:
 
 
 @functools.cache
-def box(operation: Operation, form: str) -> Kernel:
-    """Kernel over a box of axes of any steps, in a form of `layout`.
+def layout_kernel(operation: Operation, schedule: str) -> Kernel:
+    """Kernel over axes of any steps, by a schedule of `layout`.
 
-    Lines need the operation's program in the descriptor, and one kernel serves all operations.
+    For STRIDED, one kernel serves all operations; the descriptor must have the dispatch table.
     """
-    if form == LINE:
+    if schedule == STRIDED:
         return _lines(int(units_of(operation)))
-    loop = {PANEL: transposed_loop, TILED: tiled_loop}[form](operation)
+    loop = {TRANSPOSED: transposed_loop, TILED: tiled_loop}[schedule](operation)
 
     @device
     def inner(at: Any, axes: Any, call: Any, descriptor: Any) -> None:
@@ -118,7 +130,7 @@ def box(operation: Operation, form: str) -> Kernel:
         loop(x, y, axes, load64(at, _EIGHT * INDEX), call)
 
     begin_at = _first_place(units_of(operation))
-    return loop_nest(f"{operation.name}-{form}", COLUMNS, AXES[form], begin_at, inner)
+    return loop_nest(f"{operation.name}-{schedule}", COLUMNS, AXES[schedule], begin_at, inner)
 
 
 @functools.cache
@@ -127,17 +139,19 @@ def _lines(units: int) -> Kernel:
 
     @device
     def inner(at: Any, axes: Any, call: Any, descriptor: Any) -> None:
-        tiles(at, axes, call, program_in(descriptor))
+        tiles(at, axes, call, dispatch_table_in(descriptor))
 
-    return loop_nest(f"lines-{units}", COLUMNS, AXES[LINE], _first_place(np.uint64(units)), inner)
+    return loop_nest(
+        f"strided-{units}", COLUMNS, AXES[STRIDED], _first_place(np.uint64(units)), inner
+    )
 
 
 @functools.cache
-def operands_kernel(inputs: int) -> Kernel:
-    """Kernel over a box of axes of any steps, of so many inputs.
+def multi_operand_kernel(inputs: int) -> Kernel:
+    """Kernel over axes of any steps, for a number of inputs.
 
-    x is the slot of the addresses of the inputs, of y, and of the mask index of the first element,
-    of which the table of axes has the steps; y and `index` are 0. The descriptor has a program.
+    x is the slot of an array: the addresses of the inputs and of y, and the first mask index. The
+    table of axes has the steps of each. y and `index` are 0. The descriptor has a dispatch table.
     """
     tiles, columns = tiles_loop(inputs), inputs + 2
     words = np.uint64(columns)
@@ -149,18 +163,18 @@ def operands_kernel(inputs: int) -> Kernel:
 
     @device
     def inner(at: Any, axes: Any, call: Any, descriptor: Any) -> None:
-        tiles(at, axes, call, program_in(descriptor))
+        tiles(at, axes, call, dispatch_table_in(descriptor))
 
-    return loop_nest(f"operands-{inputs}", columns, AXES[LINE], begin_at, inner)
+    return loop_nest(f"operands-{inputs}", columns, AXES[STRIDED], begin_at, inner)
 
 
 @functools.cache
-def by_streams(operation: Operation, way: str) -> Kernel:
-    """Kernel over a box of axes of any steps by an array of p, which the descriptor tells.
+def per_element_kernel(operation: Operation, access: str) -> Kernel:
+    """Kernel over axes of any steps with per-element p; the descriptor has the address of p.
 
-    The first steps are those through p.
+    The first column of steps in the table of axes is that of p.
     """
-    rows, units = streams.stream_rows(operation, way), units_of(operation)
+    rows, units = streams.stream_rows(operation, access), units_of(operation)
 
     @device
     def begin_at(first: Any, x_slot: Any, y_slot: Any, index: Any, descriptor: Any) -> None:
@@ -177,16 +191,17 @@ def by_streams(operation: Operation, way: str) -> Kernel:
         y = pointer_at(load64(at, _EIGHT * streams.Y))
         rows(x, y, axes, load64(at, _EIGHT * streams.INDEX), call)
 
-    name = f"{operation.name}-{way}-by-streams"
-    return loop_nest(name, streams.COLUMNS, 2, begin_at, inner, no_part, counter_scratch)
+    name = f"{operation.name}-{access}-by-streams"
+    return loop_nest(name, streams.COLUMNS, 2, begin_at, inner, keep_place, counter_scratch)
 
 
 @functools.cache
 def sum_kernel(name: str, storage: Storage) -> Kernel:
     """Kernel that adds elements to sums.
 
-    x is the slot of the addresses of the first sum and term. Parts along the axis that is cut have
-    sums of their own, so many bytes apart as y says. The rest of a call is 0.
+    x is the slot of the addresses of the first sum and of the first term. If the split axis is
+    summed over, its chunks have separate sums, y bytes apart; else y is 0, as are `index`, `seed`
+    and `stream` always.
     """
     line = sum_line(name, storage)
 
@@ -196,7 +211,7 @@ def sum_kernel(name: str, storage: Storage) -> Kernel:
             store64(first, _EIGHT * c, load64(pointer_in(x_slot), _EIGHT * c))
 
     @device
-    def begin_part(at: Any, start: Any, chunk: Any, y_slot: Any) -> None:
+    def begin_chunk(at: Any, start: Any, chunk: Any, y_slot: Any) -> None:
         store64(at, _ZERO, load64(at, _ZERO) + start // chunk * y_slot)
 
     @device
@@ -204,4 +219,4 @@ def sum_kernel(name: str, storage: Storage) -> Kernel:
         sums, terms = pointer_at(load64(at, _ZERO)), pointer_at(load64(at, _EIGHT))
         line(sums, step_of(axes, _ZERO), terms, step_of(axes, _ONE), length_of(axes))
 
-    return loop_nest(f"sum-{name}", 2, 1, begin_at, inner, begin_part)
+    return loop_nest(f"sum-{name}", 2, 1, begin_at, inner, begin_chunk)

@@ -1,9 +1,9 @@
-"""The loop nest: how a kernel goes through axes of any steps, of which threads share one.
+"""The loop nest: a kernel's iteration over axes of any steps, one of which threads share.
 
-`loop_nest` makes every kernel but the contiguous one and softmax's; its caller (see `kernels`) says
-what is done with the innermost axes. `axes` is a table of rows, outermost first: a length, and the
-steps of what moves along the axis (addresses, a mask index), all uint64 modulo 2**64. The places
-where the innermost axes begin count on along the outer ones, as an odometer does.
+`kernels` calls `loop_nest` for all its kernels but the contiguous one, and passes an inner loop for
+the innermost axes. The table of axes has a row for each axis, outermost first: a length, and the
+steps along it of every address and of the mask index, all uint64 modulo 2**64. The positions where
+the inner loop begins, one for each column of steps, are updated by addition along the outer axes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numba import types
 from ...layout import MAX_AXES
 from ...shielded import shielded
 from ..codegen.compiler import device, kernel
-from ..codegen.fp_environment import round_as_before, round_by_default
+from ..codegen.fp_environment import restore_fp_env, set_default_fp_env
 from ..codegen.intrinsics import address_of, advance, copy_bytes, pointer_at, scratch
 from ..elements.sampler import POINTER, U64, load64, store64
 from .call_descriptor import (
@@ -29,8 +29,8 @@ from .call_descriptor import (
     counter_in,
     counter_scratch,
     length_in,
+    set_coefficients,
     set_key,
-    set_law,
     split_in,
     take_chunk,
     threshold_in,
@@ -49,29 +49,29 @@ def length_of(axis: Any) -> Any:
 
 @device
 def step_of(axis: Any, column: Any) -> Any:
-    """Return one of the steps of an axis."""
+    """Return the step of an axis in one column of the table."""
     return load64(axis, _EIGHT * column + _EIGHT)
 
 
-# Columns of the table of axes of kernels over one array: the steps through x and y, and the mask.
+# Columns of steps in the table of axes of kernels with one input: x, y and the mask index.
 X, Y, INDEX = (np.uint64(c) for c in range(3))
 COLUMNS = 3
 AXIS_BYTES = np.uint64(8 * (COLUMNS + 1))  # of a row of that table
-# Of inner loops: (x, y, axis, index, call) treats the axis, or two, whose rows of that table begin
-# at `axis`, from the element that x, y and the mask index say; `call` is the call state.
+# The signature of inner loops, (x, y, axis, index, call): process the one or two axes whose rows of
+# that table begin at `axis`. x, y and `index` are those of the first element; `call` is the state.
 INNER = types.void(POINTER, POINTER, POINTER, U64, POINTER)
 
 
-class Odometer(NamedTuple):
-    """What a kernel inlines. `at` is its memory, and begins with the places themselves."""
+class OuterLoops(NamedTuple):
+    """Functions that a kernel inlines. The memory at `at` begins with the current positions."""
 
     memory: Any  # () -> at
-    set_up: Any  # (at, table, n_axes, outer) -> axes, a copy, of which so many are counted on
+    set_up: Any  # (at, table, n_axes, outer) -> axes: copy the table, reset the `outer` counters
     axis_at: Any  # (axes, a) -> axis
-    # (at, begin, counter, chunk, table, split) -> start: go to the next part of the axis `split`.
-    # Places are those of `begin`, and `start` steps further. Where the axis ends, none is left.
-    next_part: Any
-    count_on: Any  # (at, outer) -> finished: go to the next place of the part
+    # (at, begin, counter, chunk, table, split) -> start: take the next chunk of the axis `split`.
+    # Positions become those at `begin`, `start` steps further, unless `start` is past the axis.
+    next_chunk: Any
+    next_place: Any  # (at, outer) -> finished: advance to the next positions in the chunk
 
 
 Kernel: TypeAlias = Callable[..., None]
@@ -80,8 +80,8 @@ KERNEL = types.void(*[U64] * 8)
 
 
 @functools.cache
-def odometer(columns: int) -> Odometer:
-    """Return what walks over a table of axes of so many steps each."""
+def outer_loops(columns: int) -> OuterLoops:
+    """Return the outer loops over a table of axes with so many columns of steps."""
     each, axis_bytes = np.uint64(columns), np.uint64(8 * (columns + 1))
     counters_place, axes_place = _EIGHT * each, _EIGHT * (each + np.uint64(MAX_AXES))
 
@@ -98,7 +98,7 @@ def odometer(columns: int) -> Odometer:
         return axes
 
     @device
-    def next_part(at: Any, begin: Any, counter: Any, chunk: Any, table: Any, split: Any) -> Any:
+    def next_chunk(at: Any, begin: Any, counter: Any, chunk: Any, table: Any, split: Any) -> Any:
         whole, cut = axis_at(table, split), axis_at(advance(at, axes_place), split)
         start, length = take_chunk(counter, chunk), length_of(whole)
         if start < length:
@@ -108,7 +108,7 @@ def odometer(columns: int) -> Odometer:
         return start
 
     @device
-    def count_on(at: Any, outer: Any) -> Any:
+    def next_place(at: Any, outer: Any) -> Any:
         counters, axes = advance(at, counters_place), advance(at, axes_place)
         a = outer
         finished = True
@@ -125,12 +125,12 @@ def odometer(columns: int) -> Odometer:
         return finished
 
     memory = scratch(int(axes_place + axis_bytes * np.uint64(MAX_AXES)))
-    return Odometer(memory, set_up, axis_at, next_part, count_on)
+    return OuterLoops(memory, set_up, axis_at, next_chunk, next_place)
 
 
 @device
-def no_part(at: Any, start: Any, chunk: Any, y_slot: Any) -> None:
-    """Leave the place where a part begins as it is."""
+def keep_place(at: Any, start: Any, chunk: Any, y_slot: Any) -> None:
+    """Leave the positions at the beginning of a chunk unchanged."""
 
 
 @shielded
@@ -140,18 +140,18 @@ def loop_nest(
     inner_axes: int,
     begin_at: Any,
     inner: Any,
-    begin_part: Any = no_part,
+    begin_chunk: Any = keep_place,
     buffer: Any = buffer_scratch,
 ) -> Kernel:
-    """Compile a kernel over a box of axes of so many steps each, the last through the mask.
+    """Compile a kernel over axes with so many columns of steps, the last through the mask.
 
-    Device functions: ``begin_at(places, x_slot, y_slot, index, descriptor)`` writes where the first
-    element is; ``inner(at, axes, call, descriptor)`` treats the innermost axes, whose rows of the
-    table begin at `axes`, from the place at `at` on; ``begin_part(at, start, chunk, y_slot)`` may
-    change the place where a thread's part begins. `buffer` sets the mask buffer aside. The kernel
-    is called as `KERNEL` says; see `call_descriptor` for what else it is told.
+    Device functions: ``begin_at(first, x_slot, y_slot, index, descriptor)`` writes the positions of
+    the first element; ``inner(at, axes, call, descriptor)`` processes the innermost axes, whose
+    rows of the table begin at `axes`, from the positions at `at` on; ``begin_chunk(at, start,
+    chunk, y_slot)`` may change the positions at the beginning of a chunk. `buffer` allocates the
+    mask buffer. The kernel has the signature `KERNEL`; `call_descriptor` explains its arguments.
     """
-    memory, set_up, axis_at, next_part, count_on = odometer(columns)
+    memory, set_up, axis_at, next_chunk, next_place = outer_loops(columns)
     first_scratch, innermost = scratch(8 * columns), np.uint64(inner_axes)
     index_column = np.uint64(columns - 1)
 
@@ -165,12 +165,12 @@ def loop_nest(
         counter_slot: Any,
         chunk: Any,
     ) -> None:
-        rounding = round_by_default()
+        rounding = set_default_fp_env()
         first, descriptor, call = first_scratch(), pointer_at(descriptor_at), call_state()
         counter = counter_in(counter_slot, counter_scratch())
         n_axes, split, table = length_in(descriptor), split_in(descriptor), axes_in(descriptor)
         set_key(call, seed, stream)
-        set_law(call, threshold_in(descriptor), value_in(descriptor))
+        set_coefficients(call, threshold_in(descriptor), value_in(descriptor))
         store64(call, BUFFER, address_of(buffer()))
         begin_at(first, x_slot, y_slot, index, descriptor)
         at, outer = memory(), n_axes - innermost
@@ -181,14 +181,14 @@ def loop_nest(
             if step_of(axis_at(axes, a), index_column) == _ZERO:
                 once = _ZERO
         store64(call, ONCE, once)
-        start = next_part(at, first, counter, chunk, table, split)
+        start = next_chunk(at, first, counter, chunk, table, split)
         while start < length:
-            begin_part(at, start, chunk, y_slot)
+            begin_chunk(at, start, chunk, y_slot)
             finished = False
             while not finished:
                 inner(at, innermost_axes, call, descriptor)
-                finished = count_on(at, outer)
-            start = next_part(at, first, counter, chunk, table, split)
-        round_as_before(rounding)
+                finished = next_place(at, outer)
+            start = next_chunk(at, first, counter, chunk, table, split)
+        restore_fp_env(rounding)
 
     return kernel(name, run, KERNEL)

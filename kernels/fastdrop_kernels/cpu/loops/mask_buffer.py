@@ -1,9 +1,9 @@
-"""The mask buffer: keep bits of a stretch of the mask, in the first-level cache.
+"""The mask buffer: decisions for a range of mask indices, in the L1 cache.
 
-It is drawn along the mask by the contiguous kernel, in whole groups: a bit an element, or what
-exact operations need, 32 bits. A *window* of the mask is there, so that rows that lie close are
-drawn together, and rows that share decisions find them again. `repeat_rows` and `repeat_bits` put
-bits into the order of memory where elements share them. Loops in `operands` and `tiles` call these.
+`contiguous_loop` draws it in whole groups: one bit per element, or 32 bits if the operation needs
+the uniform. The buffer keeps a range, so that rows close in the mask are drawn together, and rows
+that share decisions find them again. `repeat_row` and `repeat_bits` put bits in memory order where
+elements share them. Loops in `operands` and `tiles` call these functions.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import advance, call_at, intrinsic, pointer_at, scratch
 from ..codegen.vectors import BIT, I64, Lanes, load, store
 from ..elements.operations import Operation
-from ..elements.sampler import GROUP, HALVES, POINTER, U64, load64, store64
+from ..elements.sampler import DRAWS, GROUP, POINTER, U64, load64, store64
 from ..elements.storage import BITS
 from .call_descriptor import BUFFER, END, FIRST
-from .contiguous import NEAR, span_loop
+from .contiguous import CACHED, contiguous_loop
 
-# Elements that are drawn at once for what is asked for soon, by whether they are exact, and
-# elements that a window has room for, beside groups that are begun at either end.
+# By whether the operation needs the uniform: elements that are drawn at once if they are needed
+# soon, and elements that fit the buffer beside an incomplete group at either end.
 AHEAD = {False: np.uint64(2048), True: np.uint64(1024)}
 _ROOM = {False: 1 << 15, True: 1 << 11}
 BUFFER_BYTES = max(4 * (_ROOM[True] + 2 * GROUP), (_ROOM[False] + 2 * GROUP) // 8)
-# What a kernel sets aside. Vectors may be loaded past the end.
-buffer_scratch = scratch(BUFFER_BYTES + 4 * HALVES + 16)
+# Memory for the buffer of one kernel. Vectors may be loaded past the end.
+buffer_scratch = scratch(BUFFER_BYTES + 4 * DRAWS + 16)
 
 _GROUP = np.uint64(GROUP)
 _ZERO, _ONE, _THREE, _FOUR, _SEVEN, _EIGHT = (np.uint64(n) for n in (0, 1, 3, 4, 7, 8))
@@ -38,22 +38,24 @@ PIECE = np.uint64(56)  # bits that are appended at once, at most
 _SEVEN_BYTES = np.uint64(56)
 
 
-def room(exact: bool) -> int:
-    """Return how many elements of a row can be kept."""
-    return _ROOM[exact]
+def room(needs_uniform: bool) -> int:
+    """Return how many elements of a row the buffer can keep."""
+    return _ROOM[needs_uniform]
 
 
 @functools.cache
-def window(drawn: Operation) -> Any:
-    """Routine ``(element, m, reach, call)``.
+def buffer_routine(drawn: Operation) -> Any:
+    """Routine ``(element, m, reach, call)``: make the buffer hold m elements from `element` on.
 
-    `drawn` is what `operations.buffered_for` returns. After it, the buffer of the call state holds
-    the bits of the m elements from `element` on, from the element FIRST on, a multiple of `GROUP`.
-    Up to `reach` elements will be asked for soon.
+    `drawn` is what `operations.buffer_draw` returns. The buffer of the call state then begins with
+    the element FIRST, a multiple of `GROUP`. Up to `reach` elements will be needed soon.
     """
-    exact, bits = drawn.exact, drawn.target.bits
-    draw, ahead = span_loop(drawn, NEAR), AHEAD[exact]
-    capacity, group_bytes = np.uint64(_ROOM[exact] + 2 * GROUP), np.uint64(GROUP * bits // 8)
+    needs_uniform, bits = drawn.needs_uniform, drawn.target.bits
+    draw, ahead = contiguous_loop(drawn, CACHED), AHEAD[needs_uniform]
+    capacity, group_bytes = (
+        np.uint64(_ROOM[needs_uniform] + 2 * GROUP),
+        np.uint64(GROUP * bits // 8),
+    )
     units = np.uint64(8 if drawn.target is BITS else 1)  # addresses of bits count bits
 
     def provide(element: Any, m: Any, reach: Any, call: Any) -> None:
@@ -65,7 +67,7 @@ def window(drawn: Operation) -> Any:
         if begin < first or begin >= end:
             end = begin
         moved, held = (begin - first) // _GROUP * group_bytes, (end - begin) // _GROUP * group_bytes
-        for t in range(_ZERO, held, _EIGHT):  # upwards: the places may overlap
+        for t in range(_ZERO, held, _EIGHT):  # upwards, because the ranges may overlap
             store64(buffer, t, load64(buffer, t + moved))
         n = max(element + m, min(element + reach, begin + ahead)) - end
         n += (_ZERO - n) % _GROUP
@@ -75,21 +77,21 @@ def window(drawn: Operation) -> Any:
         store64(call, FIRST, begin)
         store64(call, END, end + n)
 
-    return routine(f"{drawn.name}-window", provide, types.void(U64, U64, U64, POINTER))
+    return routine(f"{drawn.name}-mask-buffer", provide, types.void(U64, U64, U64, POINTER))
 
 
 @device
 def close_step(n: Any, step: Any, short: Any) -> Any:
-    """Return the index step from row to row where bits of many rows are drawn at once, else 0.
+    """Return the index step from row to row if the bits of many rows are drawn together, else 0.
 
-    That is where rows of n follow each other closely, and are not longer than `short`.
+    They are if rows have n elements, at most `short`, with gaps of at most n / 4 in the mask.
     """
     return step if n <= short and step >= n and step - n <= n // _FOUR else _ZERO
 
 
 @device
 def ensure(provide: Any, element: Any, m: Any, reach: Any, call: Any) -> Any:
-    """Call the routine of `window` at an address, if need be; return where the first bit is."""
+    """Call a `buffer_routine` if the buffer lacks any of m elements; return the first's place."""
     if element < load64(call, FIRST) or element + m > load64(call, END):
         call_at(provide, (element, m, reach, call))
     return element - load64(call, FIRST)
@@ -97,7 +99,7 @@ def ensure(provide: Any, element: Any, m: Any, reach: Any, call: Any) -> Any:
 
 @device
 def _low(n: Any) -> Any:
-    """Return a word whose n lowest bits are set, fewer than 64."""
+    """Return a word whose n lowest bits are set, n < 64."""
     return (_ONE << n) - _ONE
 
 
@@ -109,9 +111,9 @@ def bits_at(bits: Any, at: Any, n: Any) -> Any:
 
 @device
 def append(bits: Any, at: Any, held: Any, word: Any, n: Any) -> Any:
-    """Write n bits, at most `PIECE`, at the bit `at`, and behind them zeros.
+    """Write n bits, at most `PIECE`, at the bit `at`, and zeros after them.
 
-    `held` are the bits of the byte where they begin. Returns those of the byte where they end.
+    `held` has the bits before `at` in its byte. Returns those before the end in the last byte.
     """
     shift = at & _SEVEN
     both = held | word << shift
@@ -120,7 +122,7 @@ def append(bits: Any, at: Any, held: Any, word: Any, n: Any) -> Any:
 
 
 def _widened(times: int) -> Any:
-    """Intrinsic ``(target, bits, at)``: as many bits as a vector has, each `times` times."""
+    """Intrinsic ``(target, bits, at)``: repeat each of `DRAWS` bits `times` times."""
 
     @intrinsic
     def widened(typingctx: Any, target: Any, bits: Any, at: Any) -> Any:
@@ -129,8 +131,8 @@ def _widened(times: int) -> Any:
             byte = builder.lshr(at, ir.Constant(I64, 3))
             shift = builder.and_(at, ir.Constant(I64, 7))
             word = builder.lshr(load(builder, builder.gep(bits, [byte]), 0, I64, 0).value, shift)
-            few = Lanes(builder, builder.trunc(word, ir.IntType(HALVES))).bitcast(BIT)
-            ty = ir.VectorType(ir.IntType(times), HALVES)
+            few = Lanes(builder, builder.trunc(word, ir.IntType(DRAWS))).bitcast(BIT)
+            ty = ir.VectorType(ir.IntType(times), DRAWS)
             store(Lanes(builder, builder.sext(few.value, ty)), target, 0)
             return context.get_dummy_value()
 
@@ -141,12 +143,12 @@ def _widened(times: int) -> Any:
 
 @functools.cache
 def repeat_bits() -> Any:
-    """Routine ``(target, bits, at, n, times)``: n bits from the bit `at` on, each so many times.
+    """Routine ``(target, bits, at, n, times)``: repeat each of n bits from the bit `at` on.
 
-    Up to 16 vectors are written past the end.
+    Up to 8 * `DRAWS` bytes are written past the end.
     """
     by_8, by_16, by_32, by_64 = (_widened(times) for times in (8, 16, 32, 64))
-    vector, widths = np.uint64(HALVES), tuple([np.uint64(k) for k in (8, 16, 32, 64)])
+    vector, widths = np.uint64(DRAWS), tuple([np.uint64(k) for k in (8, 16, 32, 64)])
     eight, sixteen, thirty_two, sixty_four = widths
 
     def repeat(target: Any, bits: Any, at: Any, n: Any, times: Any) -> None:
@@ -180,8 +182,8 @@ def repeat_bits() -> Any:
 def repeat_row() -> Any:
     """Routine ``(target, place, bits, at, n, times) -> place``.
 
-    A row of n bits from the bit `at` on is written so many times at the bit `place`, behind which
-    no bits are kept. Returns the place behind.
+    Write a row of n bits, from the bit `at` on, `times` times at the bit `place`. Bits after the
+    place are lost. Returns the place after the last row.
     """
 
     def repeat(target: Any, place: Any, bits: Any, at: Any, n: Any, times: Any) -> Any:

@@ -1,21 +1,21 @@
-"""Nontemporal stores: whole cache lines of output, past the caches, for arrays larger than these.
+"""Nontemporal stores: whole cache lines of output that bypass the caches, for large arrays.
 
-An ordinary store makes the processor read a line before it is overwritten. A nontemporal one must
-write a whole line at once, and lines of y do not begin where groups of draws do. So a line's keep
-bits are made of the draws of two neighbouring vectors, by one permutation in registers, and wait
-as bits until the next group is drawn, beside whose rounds the elements are written.
+An ordinary store makes the processor read a cache line before it is overwritten. A nontemporal one
+must write a whole line at once, and cache lines of y do not begin where groups of draws do. So one
+permutation in registers combines the draws of two neighbouring vectors into those of a line. They
+become keep bits, which wait until the next group is drawn; the elements are written between its
+rounds. `contiguous` calls `nontemporal_loop`; it calls `elements.sampler` and `apply`.
 
-On a Zen 5 of two cores (32 MiB of L3), by 40 fresh processes on one thread, 16 Mi elements, as
-times np.multiply, where ordinary stores (20 processes) take the second figure: float32 0.82, 1.08;
-float64 1.02, 1.29; float16 1.65, 1.85 (float32 multiplied). None took over 1.13 times the median,
-and no call more than 1.15 times it over 160 depths of the stack (16 MiB). On two threads 0.74 to
-0.90 of the time of ordinary stores, float16 too.
+Times on a Zen 5 of two cores (32 MiB of L3), November 2026: medians of 40 fresh processes, one
+thread, 16 Mi elements, as times np.multiply, and those of ordinary stores (20 processes): float32
+0.82 and 1.08; float64 1.02 and 1.29; float16 1.65 and 1.85 (float32 multiplied). No process took
+over 1.13 times the median, and over 160 stack depths (16 MiB) no call took over 1.15 times it. On
+two threads 0.74 to 0.90 of the time of ordinary stores, for float16 too.
 
-Before, lines were put together in memory on the stack. That gave on Zen 5 0.78 of the time of
-ordinary stores (float32; float64 0.77), on Cascade Lake 1.3, and on Zen 3 1.0 in the median of 40
-processes, but 3 to 4 in four of them, for as long as these lived: it depends on where the stack
-lies. These stores from registers have been timed on no other processor than Zen 5; see `target`
-for where they are used.
+An earlier version assembled cache lines in memory on the stack. It took 0.78 of the time of
+ordinary stores on Zen 5 (float32; float64 0.77), 1.3 on Cascade Lake, and on Zen 3 1.0 in the
+median of 40 processes, but 3 to 4 in four of them, as long as these ran: that depends on where the
+stack is. This version has been timed on Zen 5 only; see `codegen.target` for where it is used.
 """
 
 from __future__ import annotations
@@ -41,28 +41,38 @@ from ..codegen.intrinsics import (
 from ..codegen.target import VECTOR_BYTES
 from ..codegen.vectors import BIT, I16, I32, I64, Lanes, align_lanes, load, make_nontemporal, store
 from ..elements.operations import Operation
-from ..elements.sampler import GROUP, HALVES, POINTER, ROUNDS, U64, Between, Law, group_at, settler
+from ..elements.sampler import (
+    DRAWS,
+    GROUP,
+    POINTER,
+    ROUNDS,
+    U64,
+    Between,
+    Sampler,
+    group_at,
+    tie_resolver,
+)
 from .apply import AHEAD_BYTES, LINE_BYTES, apply_vector, sizes, spread
 from .call_descriptor import loaded
 
 _GROUP, _LINE = np.uint64(GROUP), np.uint64(LINE_BYTES)
 _ZERO, _ONE, _TWO, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 8))
-# Rounds of Philox beside which the group before is written. Of 16 Mi float32, as times np.multiply:
-# four 0.80, all nine 0.85, before the first 0.88. Lines are asked for a few at each round, in their
-# order: if each round asks for every ninth, 0.95.
+# Philox rounds between which the previous group is written. 16 Mi float32, as times np.multiply:
+# four rounds 0.80, all nine 0.85, before the first 0.88. Each round prefetches a few adjacent cache
+# lines; if it prefetches every ninth, 0.95 (Zen 5, November 2026).
 _WRITE_ROUNDS = 4
 
 
 def _aligned_groups(operation: Operation) -> Any:
-    """Intrinsic ``(x, y, shift, block, count, call)``.
+    """Intrinsic ``(x, y, shift, block, count, call)``: `count` groups by nontemporal stores.
 
-    Write the elements of `count` groups, from `shift` elements before the second one on, by
-    nontemporal stores. `block` is where the first one begins, x and y point to the first element
-    that is written, where a cache line of y begins, and `shift` is less than a line's elements.
+    The first group begins at `block`; the first element written is `shift` elements before the
+    second group. x and y point to that element, and y is at the beginning of a cache line there.
+    `shift` is less than the number of elements in a cache line.
     """
     in_bytes, out_bytes = (GROUP * s.bits // 8 for s in (operation.source, operation.target))
     lines = range(0, in_bytes, LINE_BYTES)
-    vectors, bit_bytes = range(GROUP // HALVES), HALVES // 8
+    vectors, bit_bytes = range(GROUP // DRAWS), DRAWS // 8
 
     @intrinsic
     def aligned_groups(
@@ -71,11 +81,11 @@ def _aligned_groups(operation: Operation) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, shift, block, count, call = args
             state = loaded(builder, call)
-            law = Law(builder, state.seed, state.stream, state.threshold)
+            sampler = Sampler(builder, state.seed, state.stream, state.threshold)
             parameters = operation.parameters(builder, state.value)
-            begin = Lanes(builder, builder.sub(ir.Constant(I64, HALVES), shift)).convert(I16)
-            # The last draws of a group, and the keep bits of what is written while the next one is
-            # drawn. LLVM holds both in registers, but for three or so, which it spills.
+            begin = Lanes(builder, builder.sub(ir.Constant(I64, DRAWS), shift)).convert(I16)
+            # The last draws of a group, and the keep bits of elements that are written while the
+            # next group is drawn. LLVM keeps both in registers, but for about three that it spills.
             last = scratch_in(builder, VECTOR_BYTES)
             bits = scratch_in(builder, GROUP // 8)
 
@@ -84,12 +94,12 @@ def _aligned_groups(operation: Operation) -> Any:
 
             def draw(number: Any, between: Between) -> None:
                 distance = builder.mul(number, ir.Constant(I64, GROUP // 8))
-                group = law.group(group_at(builder, builder.add(block, distance)), between)
-                before = load(builder, last, 0, I16, HALVES)
-                for k, halves in enumerate(group):
-                    kept = align_lanes(before, halves, begin) >= law.bound
+                group = sampler.group(group_at(builder, builder.add(block, distance)), between)
+                before = load(builder, last, 0, I16, DRAWS)
+                for k, draws in enumerate(group):
+                    kept = align_lanes(before, draws, begin) >= sampler.bound
                     store(kept.as_integer(), bits, k * bit_bytes)
-                    before = halves
+                    before = draws
                 store(before, last, 0)
 
             def write(number: Any, vectors: Iterable[int]) -> None:
@@ -97,7 +107,7 @@ def _aligned_groups(operation: Operation) -> Any:
                 first = len(builder.block.instructions)
                 for k in vectors:
                     kept = load(builder, bits, k * bit_bytes, I32, 0).bitcast(BIT)
-                    apply_vector(operation, kept, source, target, k, HALVES, parameters)
+                    apply_vector(operation, kept, source, target, k, DRAWS, parameters)
                 make_nontemporal(builder, first)
 
             with cgutils.for_range(builder, ir.Constant(I64, 2)) as loop:
@@ -122,31 +132,31 @@ def _aligned_groups(operation: Operation) -> Any:
     return aligned_groups
 
 
-def nontemporal_span(operation: Operation, far: Any) -> Any:
-    """Routine of `span.span_loop`, given the one for large arrays with ordinary stores.
+def nontemporal_loop(operation: Operation, prefetch_loop: Any) -> Any:
+    """Routine of `contiguous.contiguous_loop`; `prefetch_loop` is that of the policy PREFETCH.
 
-    That one writes what is before and behind the whole lines. Lines of y and groups begin at
-    different elements, but always as far apart, as a group's output is a whole number of lines.
+    It writes the elements before and after the whole cache lines. Lines of y and groups begin at
+    different elements, but at a constant distance, as a group's output is a whole number of lines.
     """
     aligned_groups = _aligned_groups(operation)
-    settler()  # known by its symbol
+    tie_resolver()  # the generated code calls it by its symbol
     in_size, out_size = sizes(operation)
 
-    def span(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
+    def run_contiguous(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
         wide_vectors()
         first = (_ZERO - index) % _GROUP
         begin = address_of(y) + first * out_size
         if n < first + _TWO * _GROUP or begin % out_size:
-            far(x, y, n, index, call)
+            prefetch_loop(x, y, n, index, call)
         else:
             shift, block = begin % _LINE // out_size, (index + first) // _EIGHT
             head, count = first + _GROUP - shift, (n - first) // _GROUP - _ONE
-            far(x, y, head, index, call)
+            prefetch_loop(x, y, head, index, call)
             source, target = advance(x, head * in_size), advance(y, head * out_size)
             aligned_groups(source, target, shift, block, count, call)
             done = head + count * _GROUP
             source, target = advance(x, done * in_size), advance(y, done * out_size)
-            far(source, target, n - done, index + done, call)
+            prefetch_loop(source, target, n - done, index + done, call)
 
     signature = types.void(POINTER, POINTER, U64, U64, POINTER)
-    return routine(f"{operation.name}-span-nontemporal", span, signature)
+    return routine(f"{operation.name}-contiguous-nontemporal", run_contiguous, signature)

@@ -1,11 +1,11 @@
-"""Tiles: the three innermost axes of arrays of any layout and any number of inputs.
+"""The strided schedule: the three innermost axes of arrays of any layout, for any number of inputs.
 
-Whatever the layout, an operation meets contiguous elements. What is not contiguous is gathered into
-a tile's buffer first, and scattered from one after; short rows are joined to a tile. Elements whose
-mask indices are consecutive are left to an operation's row loop, which needs no mask buffer. For
-others the bits of a tile come from the mask buffer, put in the order of memory. `kernels` calls
-this; it calls what a program (see `tiles`) says, so that it is compiled once for all operations of
-so many inputs.
+Operations are applied to contiguous elements only. Other elements are gathered into the buffer of a
+tile first, and scattered from one afterwards; short rows are joined to a tile. Elements with
+consecutive mask indices, each used once, are left to the operation's row loop. For others the
+decisions come from the mask buffer, and are put in memory order. `kernels` calls `tiles_loop`,
+which is compiled once per number of inputs: it calls the routines in a dispatch table (see
+`tiles`).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ..codegen.intrinsics import (
     pointer_at,
     scratch,
 )
-from ..elements.sampler import GROUP, HALVES, POINTER, U64, is_degenerate, load64, store64
+from ..elements.sampler import DRAWS, GROUP, POINTER, U64, is_degenerate, load64, store64
 from .call_descriptor import BUFFER, ONCE, REACH, THRESHOLD, VALUE
 from .copy import gather
 from .loop_nest import length_of, step_of
 from .mask_buffer import append, bits_at, close_step, ensure, repeat_bits, repeat_row, room
 from .tiles import (
-    ALIKE,
+    ALL_OR_NONE,
+    DECISION_SIZE,
     GATHERS,
     MOST,
-    NOISE_SIZE,
     OUT_SIZE,
     PROVIDE,
     ROW,
@@ -50,14 +50,13 @@ _GROUP, _VECTOR = np.uint64(GROUP), np.uint64(VECTOR)
 _ZERO, _ONE, _THREE, _FOUR, _EIGHT, _TWO_WORDS = (np.uint64(n) for n in (0, 1, 3, 4, 8, 16))
 _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
 _ALL_ONES, _ENDLESS = np.uint64(2**64 - 1), np.uint64(1 << 62)
-# Elements of a row up to which rows make one tile: where memory and mask go on from row to row,
-# where bits have to be put in order, where they are shared along rows, and where rows have to be
-# gathered.
-_JOINED, _ASSEMBLED, _ALIKE, _GATHERED = (np.uint64(n) for n in (512, 128, 64, 48))
-# Bytes of a tile's bits or noise. Repeated bits are written in whole vectors, 64 bits each.
-_NOISE_BYTES = TILE_BYTES + 8 * HALVES + 64
-# What `_assembler` is told of rows: the mask index of the first, elements of each, the index step
-# inside, how many rows make a block, and the index steps from row to row and from block to block.
+# Maximal lengths of rows that are joined to a tile: if memory and mask continue from row to row, if
+# bits have to be put in order, if they are shared along rows, and if rows have to be gathered.
+_JOINED, _ASSEMBLED, _ONE_DECISION, _GATHERED = (np.uint64(n) for n in (512, 128, 64, 48))
+# Bytes of a tile's decisions. Repeated bits are written in whole vectors, up to 64 bits per lane.
+_DECISION_BYTES = TILE_BYTES + 8 * DRAWS + 64
+# Byte offsets in the description of rows for `_assembler`: the mask index of the first, elements of
+# a row, the index step inside, rows of a block, and the index steps between rows and blocks.
 _ROWS_FIRST, _ROWS_N, _ROWS_STEP, _ROWS_RUNS, _ROWS_APART, _BLOCKS_APART = (
     np.uint64(8 * k) for k in range(6)
 )
@@ -66,23 +65,26 @@ _rows_scratch = scratch(8 * 6)
 
 @device
 def _set_bits(bits: Any, n: Any, kept: Any) -> None:
-    """Set n bits or clear them, and up to 64 behind."""
+    """Set or clear n bits, and up to 64 bits after them."""
     for t in range(_ZERO, (n >> _THREE) + _EIGHT, _EIGHT):
         store64(bits, t, _ALL_ONES if kept else _ZERO)
 
 
 @functools.cache
 def _assembler() -> Any:
-    """Routine ``(bits, rows, r, many, reach, call, program)``.
+    """Routine ``(bits, rows, r, many, reach, call, dispatch_table)``.
 
-    It writes the bits, or the noise, of `many` rows from the r-th on in the order of memory.
+    It writes the decisions of `many` rows, from the r-th on, in memory order.
     """
     fill, repeat_each, repeat = gather(4), repeat_bits(), repeat_row()
 
     def assemble(
-        bits: Any, rows: Any, r: Any, many: Any, reach: Any, call: Any, program: Any
+        bits: Any, rows: Any, r: Any, many: Any, reach: Any, call: Any, dispatch_table: Any
     ) -> None:
-        provide, noise_size = load64(program, PROVIDE), load64(program, NOISE_SIZE)
+        provide, decision_size = (
+            load64(dispatch_table, PROVIDE),
+            load64(dispatch_table, DECISION_SIZE),
+        )
         buffer = pointer_at(load64(call, BUFFER))
         n, step, runs = load64(rows, _ROWS_N), load64(rows, _ROWS_STEP), load64(rows, _ROWS_RUNS)
         row_step, block_step = load64(rows, _ROWS_APART), load64(rows, _BLOCKS_APART)
@@ -92,7 +94,7 @@ def _assembler() -> Any:
             step == _SHARED
             and row_step == _ONE
             and (j + many <= runs or block_step == runs)
-            and not noise_size
+            and not decision_size
         ):
             repeat_each(bits, buffer, ensure(provide, element, many, reach, call), many, n)
             return
@@ -100,10 +102,13 @@ def _assembler() -> Any:
         while t < many:
             times = min(runs - j, many - t) if row_step == _ZERO else _ONE
             at = ensure(provide, element, n if step else _ONE, reach, call)
-            if noise_size:
+            if decision_size:
                 for _ in range(times):
-                    to, of = advance(bits, behind * noise_size), advance(buffer, at * noise_size)
-                    fill(to, of, step * noise_size, n)
+                    to, of = (
+                        advance(bits, behind * decision_size),
+                        advance(buffer, at * decision_size),
+                    )
+                    fill(to, of, step * decision_size, n)
                     behind += n
             elif step:
                 behind = repeat(bits, behind, buffer, at, n, times)
@@ -121,11 +126,11 @@ def _assembler() -> Any:
 
 @functools.cache
 def tiles_loop(inputs: int) -> Any:
-    """Routine ``(at, axes, call, program)``.
+    """Routine ``(at, axes, call, dispatch_table)``.
 
-    `at` says where the first element is: the addresses of the inputs, of y, and the mask index. The
-    three axes are rows of a table of such steps, at `axes`. The buffer of the call state is that of
-    `mask_buffer`.
+    `at` points to the addresses of the first element in the inputs and in y, and its mask index.
+    `axes` points to three rows of the table of axes: a length, and the steps of these words. BUFFER
+    of the call state is the mask buffer.
     """
     assemble, fill = _assembler(), gather(4)
     axis_bytes, count = np.uint64(8 * (inputs + 3)), np.uint64(inputs)
@@ -133,41 +138,44 @@ def tiles_loop(inputs: int) -> Any:
     places, alone = offsets([TILE_BYTES] * (inputs + 1)), inputs == 1
     made_place = places[inputs]
     sides_scratch, buffers_scratch = scratch(16 * inputs), scratch(int(places[-1]))
-    noise_scratch = scratch(_NOISE_BYTES)
+    decision_scratch = scratch(_DECISION_BYTES)
     kept_rows = np.uint64(room(False)), np.uint64(room(True))
 
     @device
     def goes_on(outer: Any, inner: Any, column: Any) -> Any:
         return step_of(outer, column) == length_of(inner) * step_of(inner, column)
 
-    def tiles(at: Any, axes: Any, call: Any, program: Any) -> None:
+    def tiles(at: Any, axes: Any, call: Any, dispatch_table: Any) -> None:
         outer, middle = axes, advance(axes, axis_bytes)
         inner = advance(middle, axis_bytes)
-        sides, buffers, bits = sides_scratch(), buffers_scratch(), noise_scratch()
+        sides, buffers, bits = sides_scratch(), buffers_scratch(), decision_scratch()
         shape = _rows_scratch()
         made, buffer = advance(buffers, made_place), pointer_at(load64(call, BUFFER))
-        row, alike = load64(program, ROW), load64(program, ALIKE)
-        provide, apply = load64(program, PROVIDE), load64(program, TILE)
-        noise_size, most = load64(program, NOISE_SIZE), load64(program, MOST)
-        size, out_size = load64(program, SIZES), load64(program, OUT_SIZE)
+        row, all_or_none = load64(dispatch_table, ROW), load64(dispatch_table, ALL_OR_NONE)
+        provide, apply = load64(dispatch_table, PROVIDE), load64(dispatch_table, TILE)
+        decision_size, most = load64(dispatch_table, DECISION_SIZE), load64(dispatch_table, MOST)
+        size, out_size = load64(dispatch_table, SIZES), load64(dispatch_table, OUT_SIZE)
         value, threshold = pointer_at(load64(call, VALUE)), load64(call, THRESHOLD)
         n, runs, blocks = length_of(inner), length_of(middle), length_of(outer)
         step, row_step = step_of(inner, index_column), step_of(middle, index_column)
         block_step = step_of(outer, index_column)
         # An axis of one element may have any steps.
         out_step = step_of(inner, out_column) if n > _ONE else out_size
-        certain, kept = noise_size == _ZERO and is_degenerate(threshold), U64(threshold == _ZERO)
-        if certain:
+        degenerate, kept = (
+            decision_size == _ZERO and is_degenerate(threshold),
+            U64(threshold == _ZERO),
+        )
+        if degenerate:
             step, row_step, block_step = _SHARED, _SHARED, _SHARED
 
-        # Rows of the middle axis make tiles, and those of both outer ones where memory goes on.
+        # Rows are joined along the middle axis, and along both outer axes if memory continues.
         whole = goes_on(middle, inner, _ZERO) and goes_on(middle, inner, out_column)
         over_blocks = whole and goes_on(outer, middle, _ZERO) and goes_on(outer, middle, out_column)
         follows = row_step == n * step
         joined = runs > _ONE or (over_blocks and blocks > _ONE)
         joined = joined and step <= _CONSECUTIVE and n <= min(_JOINED, most)
         if joined and not (follows and whole):
-            limit = _ASSEMBLED if step else _ALIKE
+            limit = _ASSEMBLED if step else _ONE_DECISION
             joined = n <= (limit if whole else _GATHERED)
         every_block = joined and over_blocks and blocks > _ONE
         rows, in_block = runs, _ENDLESS
@@ -175,22 +183,24 @@ def tiles_loop(inputs: int) -> Any:
             follows = follows and block_step == runs * row_step
             rows, in_block, blocks = runs * blocks, runs, _ONE
         same_rows = row_step == _ZERO and (block_step == _ZERO or not every_block)
-        # No decision is asked for twice. Otherwise rows are kept, as much as there is room for.
+        # Whether all decisions are used once. If not, the buffer keeps as much of a row as it can.
         once = load64(call, ONCE) != _ZERO and (row_step != _ZERO or runs == _ONE)
         once = once and (block_step != _ZERO or length_of(outer) == _ONE)
-        direct = row != _ZERO and (certain or (step == _CONSECUTIVE and once))
+        direct = row != _ZERO and (degenerate or (step == _CONSECUTIVE and once))
         direct = direct and (follows or not joined)
         part = n
         if step == _CONSECUTIVE and not once and not joined:
-            part = min(n, kept_rows[1] if noise_size else kept_rows[0])
-        # How many mask indices are between rows whose bits are drawn together, if not 0.
+            part = min(n, kept_rows[1] if decision_size else kept_rows[0])
+        # The index step between rows whose bits are drawn together, or 0.
         close = _ZERO
         if step == _CONSECUTIVE:
-            close = close_step(n, row_step if row_step else block_step, load64(program, SHORT))
+            close = close_step(
+                n, row_step if row_step else block_step, load64(dispatch_table, SHORT)
+            )
             aligned = (n | row_step | load64(at, _EIGHT * index_column)) % _GROUP == _ZERO
             if (direct and aligned) or not (row_step or every_block):
                 close = _ZERO
-        if certain and row == _ZERO:
+        if degenerate and row == _ZERO:
             _set_bits(bits, most, kept)
         near = whole or not joined
         in_near = near and (n == _ONE or step_of(inner, _ZERO) == size)
@@ -207,8 +217,8 @@ def tiles_loop(inputs: int) -> Any:
             first_index = load64(at, _EIGHT * index_column) + block * block_step
             first_y = load64(at, _EIGHT * out_column) + block * step_of(outer, out_column)
             store64(shape, _ROWS_FIRST, first_index)
-            if in_place and not joined and (direct or (step == _SHARED and alike != _ZERO)):
-                # Whole rows, where they lie.
+            if in_place and not joined and (direct or (step == _SHARED and all_or_none != _ZERO)):
+                # Whole rows, without buffers.
                 x = pointer_at(load64(at, _ZERO) + block * step_of(outer, _ZERO))
                 y, element = pointer_at(first_y), first_index
                 for r in range(rows):
@@ -218,7 +228,7 @@ def tiles_loop(inputs: int) -> Any:
                     else:
                         its = ensure(provide, element, _ONE, (rows - r) * row_step, call)
                         one = bits_at(buffer, its, _ONE)
-                        call_at(alike, (x, y, one, n, value))
+                        call_at(all_or_none, (x, y, one, n, value))
                     x = advance(x, step_of(middle, _ZERO))
                     y = advance(y, step_of(middle, out_column))
                     element += row_step
@@ -245,40 +255,44 @@ def tiles_loop(inputs: int) -> Any:
                             if direct and not reach:
                                 m -= (element + m) % _GROUP
 
-                        # Decisions, in the order of memory: from the element `place` of `noise` on.
-                        noise, place, one = bits, _ZERO, kept
-                        if direct or certain:
+                        # Decisions in memory order, from the element `place` on.
+                        decision, place, one = bits, _ZERO, kept
+                        if direct or degenerate:
                             pass
                         elif joined and not follows:
                             if not same_rows or r == _ZERO:
                                 ahead = reach if step else (rows - r) * row_step
-                                assemble(bits, shape, r, its_rows, ahead, call, program)
+                                assemble(bits, shape, r, its_rows, ahead, call, dispatch_table)
                         elif step == _CONSECUTIVE:
-                            noise, place = buffer, ensure(provide, element, m, reach, call)
+                            decision, place = buffer, ensure(provide, element, m, reach, call)
                         elif step == _SHARED:
                             its = ensure(provide, element, _ONE, (rows - r) * row_step, call)
-                            if noise_size:
-                                fill(bits, advance(buffer, its * noise_size), _ZERO, m)
+                            if decision_size:
+                                fill(bits, advance(buffer, its * decision_size), _ZERO, m)
                             else:
                                 one = bits_at(buffer, its, _ONE)
-                                if not alike:
+                                if not all_or_none:
                                     _set_bits(bits, m, one)
                         else:
                             held = _ZERO
                             for t in range(m):
                                 its = ensure(provide, element + t * step, _ONE, _ZERO, call)
-                                if noise_size:
-                                    of = advance(buffer, its * noise_size)
-                                    fill(advance(bits, t * noise_size), of, _ZERO, _ONE)
+                                if decision_size:
+                                    of = advance(buffer, its * decision_size)
+                                    fill(advance(bits, t * decision_size), of, _ZERO, _ONE)
                                 else:
                                     held = append(bits, t, held, bits_at(buffer, its, _ONE), _ONE)
-                        of_one = alike != _ZERO and step == _SHARED and not (joined and not follows)
+                        of_one = (
+                            all_or_none != _ZERO
+                            and step == _SHARED
+                            and not (joined and not follows)
+                        )
 
-                        # Inputs: where they lie, or gathered.
+                        # Inputs, read directly or gathered.
                         for k in range(count):
                             column, words = k, _TWO_WORDS * k
-                            its_size = load64(program, SIZES + words)
-                            its_gather = load64(program, GATHERS + words)
+                            its_size = load64(dispatch_table, SIZES + words)
+                            its_gather = load64(dispatch_table, GATHERS + words)
                             in_step = step_of(inner, column) if n > _ONE else its_size
                             row_apart = step_of(middle, column)
                             apart, into = step_of(outer, column), advance(buffers, places[k])
@@ -291,7 +305,7 @@ def tiles_loop(inputs: int) -> Any:
                                 goes_on(middle, inner, column)
                                 and (not every_block or goes_on(outer, middle, column))
                             ):
-                                # What is repeated for all rows stays there from tile to tile.
+                                # An input that all rows share stays in its buffer.
                                 if r == _ZERO or row_apart or (every_block and apart):
                                     t_b, t_j = b, j
                                     for t in range(its_rows):
@@ -310,21 +324,21 @@ def tiles_loop(inputs: int) -> Any:
                                 side = into
                             put_side(sides, k, side, side_step)
 
-                        # The operation, and y.
+                        # Apply the operation, and write y.
                         x = pointer_at(load64(sides, _ZERO))
                         y_apart, y_base = step_of(outer, out_column), first_y + done * out_step
                         row_out = step_of(middle, out_column)
                         y = pointer_at(y_base + b * y_apart + j * row_out)
                         target = y if out_near else made
                         if of_one:
-                            call_at(alike, (x, target, one, m, value))
+                            call_at(all_or_none, (x, target, one, m, value))
                         elif direct:
                             store64(call, REACH, reach)
                             call_at(row, (x, target, m, element, call))
                         else:
-                            call_at(apply, (sides, target, noise, place, m, value))
+                            call_at(apply, (sides, target, decision, place, m, value))
                         if not out_near:
-                            its_scatter = load64(program, SCATTER)
+                            its_scatter = load64(dispatch_table, SCATTER)
                             if near:
                                 call_at(its_scatter, (y, out_step, made, m))
                             else:
@@ -339,4 +353,4 @@ def tiles_loop(inputs: int) -> Any:
                         done = stop if joined else done + m
                     r += its_rows
 
-    return routine(f"tiles-of-{inputs}", tiles, types.void(*[POINTER] * 4))
+    return routine(f"operand-tiles-{inputs}", tiles, types.void(*[POINTER] * 4))

@@ -1,4 +1,7 @@
-"""Sums: of elements, over some axes of an array, in float64 and in an order that is fixed."""
+"""Sums of elements over axes of an array, in float64, in an order that does not depend on the CPU.
+
+`kernels.sum_kernel` calls `sum_line` for one axis; it loads elements by their storage type.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,22 @@ from numba.core import cgutils
 from ..codegen.compiler import routine
 from ..codegen.intrinsics import advance, intrinsic, scratch, wide_vectors
 from ..codegen.vectors import DOUBLE, I64, Lanes, load, store
-from ..elements.sampler import HALVES, POINTER, U64, store64
+from ..elements.sampler import DRAWS, POINTER, U64, store64
 from ..elements.storage import Storage
 
-# What is added to one sum goes in so many lanes on every processor: another number would give
-# another sum. What is added to neighbouring sums may go in vectors of any length.
+# Terms of one sum are added in so many lanes on every processor: another number would give another
+# sum. Terms of contiguous sums may be added in vectors of any length.
 _LANES = 16
-_NEIGHBOURS = HALVES // 2
+_NEIGHBOURS = DRAWS // 2
 _MANY, _NEXT = np.uint64(_LANES), np.uint64(_NEIGHBOURS)
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))
 _lanes_scratch = scratch(8 * _LANES)
 
 
 def _added(kind: Storage, count: int, size: int) -> Any:
-    """Intrinsic ``(sums, terms, n, sum_step)``: n times `count` terms, each n to the next sums.
+    """Intrinsic ``(sums, terms, n, sum_step)``: n times, add `count` terms to `count` sums.
 
-    From one to the next the terms go on, and the sums go `sum_step` bytes on.
+    After each, terms advance by `count` elements, sums by `sum_step` bytes. 0 means one, scalar.
     """
 
     @intrinsic
@@ -51,7 +54,7 @@ def _added(kind: Storage, count: int, size: int) -> Any:
 
 @intrinsic
 def _folded(typingctx: Any, total: Any, lanes: Any) -> Any:
-    """Add lanes of float64 to a number in memory, pair by pair."""
+    """Add up `_LANES` lanes of float64 pairwise, and add the total to a number in memory."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         total, lanes = args
@@ -68,7 +71,7 @@ def _folded(typingctx: Any, total: Any, lanes: Any) -> Any:
 
 @functools.cache
 def sum_line(name: str, kind: Storage) -> Any:
-    """Routine ``(sums, sum_step, terms, term_step, n)``: one axis, of any steps."""
+    """Routine ``(sums, sum_step, terms, term_step, n)``: add the terms of an axis of any steps."""
     counts, size = (_LANES, _NEIGHBOURS, 0), np.uint64(kind.itemsize)
     to_lanes, to_neighbours, one = (_added(kind, count, kind.itemsize) for count in counts)
 
@@ -88,4 +91,4 @@ def sum_line(name: str, kind: Storage) -> Any:
         for t in range(whole, n):
             one(advance(sums, t * sum_step), advance(terms, t * term_step), _ONE, _ZERO)
 
-    return routine(f"sum-{name}-line", line, types.void(POINTER, U64, POINTER, U64, U64))
+    return routine(f"sum-{name}-axis", line, types.void(POINTER, U64, POINTER, U64, U64))

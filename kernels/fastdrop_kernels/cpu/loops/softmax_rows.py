@@ -1,10 +1,10 @@
-"""Rows: what a softmax needs of a whole row of neighbours, pass by pass, while it is in the cache.
+"""Softmax over contiguous rows: exponentials and their sum, and the gradient, in several passes.
 
-A row is read as vectors; what is left at its end is copied into one more, filled up with elements
-that change nothing. A sum is made in `LANES` lanes, then of the lanes pair by pair, and from part
-to part in float64. That order depends on the length of the row alone, and not on the processor:
-where a machine's vectors are narrower than the lanes, it goes through a part once for each group of
-lanes that it can hold.
+The kernels in `softmax` call this for each row; it calls `elements.math`. A row is read as vectors;
+the rest at its end is copied and padded with elements that do not change the result. Sums are made
+in `LANES` lanes, which are added pairwise, and those of parts of a row are added in float64. So the
+order depends on the row's length only, not on the processor: if `VECTOR` is less than `LANES`, a
+part is read once for each group of lanes.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from ..codegen.intrinsics import (
 )
 from ..codegen.vectors import BIT, DOUBLE, FLOAT, I64, Lanes, load, select, store
 from ..elements.math import exp_flushed
-from ..elements.sampler import HALVES, POINTER, U64
+from ..elements.sampler import DRAWS, POINTER, U64
 from ..elements.storage import FLOAT64, Storage, computed_in
 
-# Every machine adds element k to lane k % LANES; another number would give other sums.
+# Every processor adds element k to lane k % LANES; another number would give other sums.
 LANES = 32
-VECTOR = HALVES  # elements that are computed at once: a group of lanes
+VECTOR = DRAWS  # elements that are computed at once; a group of lanes in what follows
 _GROUPS = LANES // VECTOR
 _LANES, _VECTOR = np.uint64(LANES), np.uint64(VECTOR)
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
-# Elements that are added up in a lane, and one more at the end of a row: a float32 sum of 65 terms
-# is off by 64 roundings at most.
+# Elements of a part that are added in one lane; at the end of a row, one more. So a float32 sum has
+# at most 65 terms and 64 rounding errors.
 _PART = np.uint64(64)
 
 Vectors: TypeAlias = Callable[[Any], Lanes]  # (index) -> that vector
 
 
 def number_type(kind: Storage) -> Any:
-    """Return the type of a number that is computed with, as Numba knows it."""
+    """Return Numba's type of the numbers that a storage type is computed in."""
     return types.float64 if computed_in(kind) is FLOAT64 else types.float32
 
 
@@ -57,7 +57,7 @@ def _element(kind: Storage) -> Any:
 
 
 def _vectors(builder: Any, kind: Storage, memory: Any) -> Vectors:
-    """Return what loads a vector of a row, whose elements are in the order of memory."""
+    """Return a function that loads a vector of a row, its lanes in the order of memory."""
     size = ir.Constant(I64, VECTOR * kind.itemsize)
 
     def at(index: Any) -> Lanes:
@@ -68,7 +68,7 @@ def _vectors(builder: Any, kind: Storage, memory: Any) -> Vectors:
 
 
 def _storing(builder: Any, kind: Storage, memory: Any) -> Callable[[Any, Lanes], None]:
-    """Return what rounds a vector, whose elements are in the order of memory, and stores it."""
+    """Return a function that rounds and stores a vector, its lanes in the order of memory."""
     size = ir.Constant(I64, VECTOR * kind.itemsize)
     all_of_them = Lanes(builder, ir.Constant(BIT, 1)).broadcast(VECTOR)
 
@@ -80,7 +80,7 @@ def _storing(builder: Any, kind: Storage, memory: Any) -> Callable[[Any, Lanes],
 
 
 def _reduced(numbers: Lanes, both: Callable[[Lanes, Lanes], Lanes]) -> Lanes:
-    """Return one number of all lanes of a vector, halved until there is one."""
+    """Reduce the lanes of a vector to one number, by halves."""
     while numbers.count > 1:
         numbers = both(*numbers.split())
     return numbers.with_value(numbers.builder.extract_element(numbers.value, ir.Constant(I64, 0)))
@@ -93,7 +93,7 @@ def _accumulated(
     both: Callable[[Lanes, Lanes], Lanes],
     each: Vectors,
 ) -> Lanes:
-    """Put vectors together lane by lane."""
+    """Reduce `count` vectors lane by lane, from `start` on."""
     memory = scratch_in(builder, VECTOR * (8 if start.element == DOUBLE else 4))
     store(start, memory, 0)
     with cgutils.for_range(builder, count) as loop:
@@ -105,9 +105,9 @@ def _accumulated(
 def _summed(
     builder: Any, kind: Storage, count: Any, rest: Any, each: Vectors, last: Vectors
 ) -> Any:
-    """Return the sum in float64 of `count` times `LANES` numbers, and of `rest` vectors more.
+    """Return the sum in float64 of `count` times `LANES` numbers and of `rest` more vectors.
 
-    ``each(index)`` is the vector of that index, and ``last(index)`` one of the `rest`, which are at
+    ``each(index)`` returns a vector of the former, ``last(index)`` one of the `rest`, which are at
     most as many as there are groups of lanes.
     """
     nothing, size, nil = _zeros(builder, kind), computed_in(kind).itemsize, ir.Constant(I64, 0)
@@ -128,8 +128,8 @@ def _summed(
 
     store(nothing.broadcast(LANES), sums, 0)
     some, all_groups = builder.icmp_unsigned("!=", count, nil), ir.Constant(I64, _GROUPS)
-    # The rest is added to two groups at once, and to four in a loop of its own: rows of 7 float32
-    # with AVX2 in 0.94 of the time of the other way, and 1,030 float16 without in 0.94, on Zen 5.
+    # The rest is added in the same loop with two groups, in a separate one with four: 0.94 of the
+    # time of the reverse for 7 float32 with AVX2, and 1,030 float16 without (Zen 5, 2026-11).
     at_once = _GROUPS == 2
     groups = builder.select(some, all_groups, rest if at_once else nil)
     with cgutils.for_range(builder, groups) as group:
@@ -147,7 +147,7 @@ def _summed(
             place = group_at(group.index)
             so_far = load(builder, place, 0, nothing.element, VECTOR)
             store(so_far + last(group.index), place, 0)
-    # Of a short row only the first group: the others are zeros, and no sum is -0.0.
+    # For a row of one vector, only the first group: the others are +0.0, and no sum is -0.0.
     one, made = builder.icmp_unsigned("==", rest, ir.Constant(I64, 1)), scratch_in(builder, 8)
     with builder.if_else(builder.and_(builder.not_(some), one)) as (if_short, if_long):
         for branch, lanes in ((if_short, VECTOR), (if_long, LANES)):
@@ -157,7 +157,7 @@ def _summed(
 
 
 def _larger(a: Lanes, b: Lanes) -> Lanes:
-    return select(b > a, b, a)  # a NaN is never larger; the sum tells of it
+    return select(b > a, b, a)  # a NaN is never larger; it shows in the sum
 
 
 def _sum(a: Lanes, b: Lanes) -> Lanes:
@@ -173,7 +173,7 @@ def _zeros(builder: Any, kind: Storage) -> Lanes:
 
 
 def filled(kind: Storage, number: float) -> Any:
-    """Intrinsic ``(memory)``: a vector of one number, as elements."""
+    """Intrinsic ``(memory)``: store a vector whose elements are all one number."""
 
     @intrinsic
     def fill(typingctx: Any, memory: Any) -> Any:
@@ -188,7 +188,7 @@ def filled(kind: Storage, number: float) -> Any:
 
 
 def _largest(kind: Storage) -> Any:
-    """Intrinsic ``(x, count, more) -> largest`` of some vectors, and of one more."""
+    """Intrinsic ``(x, count, more) -> largest`` of `count` vectors at x and one at `more`."""
 
     @intrinsic
     def largest(typingctx: Any, x: Any, count: Any, more: Any) -> Any:
@@ -204,9 +204,9 @@ def _largest(kind: Storage) -> Any:
 
 
 def _powers(kind: Storage) -> Any:
-    """Intrinsic ``(x, more, e, count, rest, top) -> sum`` of ``exp(x - top)``, which goes to e.
+    """Intrinsic ``(x, more, e, count, rest, top) -> sum`` of ``exp(x - top)``, stored at e.
 
-    The last `rest` vectors, see `_summed`, are read at `more`.
+    The last `rest` vectors (see `_summed`) are read at `more`.
     """
 
     @intrinsic
@@ -243,10 +243,10 @@ def _vectors_of(n: Any) -> Any:
 
 @functools.cache
 def exponentials(name: str, kind: Storage) -> Any:
-    """Routine ``(x, e, n) -> sum`` of ``exp(x - largest x)`` of n elements, which goes to e.
+    """Routine ``(x, e, n) -> sum`` of ``exp(x - largest x)`` of n elements, stored at e.
 
-    At e there is room for whole vectors of what is computed with; behind the n-th, they are made
-    zeros. Where all x are -inf, the sum and what goes to e are 0.
+    e must have room for whole vectors of the compute type; zeros are stored after the n-th number.
+    If all x are -inf, the sum and all of e are 0.
     """
     number, size = number_type(kind), np.uint64(kind.itemsize)
     in_bytes, out_bytes = np.uint64(LANES) * size, np.uint64(LANES * computed_in(kind).itemsize)
@@ -262,7 +262,7 @@ def exponentials(name: str, kind: Storage) -> Any:
             copy_bytes(more, advance(x, whole * in_bytes), rest * size)
         top = largest(x, n // _VECTOR, last)
         if top == least:
-            top = number(0.0)  # of which -inf is as far away as of any other
+            top = number(0.0)  # -inf - 0 is -inf, where -inf - -inf would be NaN
         total = 0.0
         for k in range(_ZERO, max(whole, _ONE), _PART):
             count = min(_PART, whole - k)
@@ -275,7 +275,7 @@ def exponentials(name: str, kind: Storage) -> Any:
 
 
 def _products(kind: Storage) -> Any:
-    """Intrinsic ``(e, g, count, rest) -> sum`` of their products; see `_summed`."""
+    """Intrinsic ``(e, g, count, rest) -> sum`` of e * g; see `_summed`."""
 
     @intrinsic
     def products(typingctx: Any, e: Any, g: Any, count: Any, rest: Any) -> Any:
@@ -298,7 +298,7 @@ def _products(kind: Storage) -> Any:
 
 
 def _gradients(kind: Storage) -> Any:
-    """Intrinsic ``(e, g, y, count, factor, mean)``: ``e * factor * (g - mean)`` goes to y."""
+    """Intrinsic ``(e, g, y, count, factor, mean)``: ``e * factor * (g - mean)``, stored at y."""
 
     @intrinsic
     def gradients(
@@ -321,11 +321,11 @@ def _gradients(kind: Storage) -> Any:
 
 @functools.cache
 def softmax_gradient(name: str, kind: Storage) -> Any:
-    """Routine ``(e, g, y, n, sum)``: the gradient of a softmax goes to y.
+    """Routine ``(e, g, y, n, sum)``: the gradient of a softmax, stored at y.
 
-    e and sum are those of `exponentials`. g is the gradient of its result, with room as e has, and
-    what is behind the n-th is lost. Of ``s = e / sum``, y is ``s * (g - sum of (g * s))``; where
-    the sum is 0, y is 0 whatever g is.
+    e and sum are those of `exponentials`. g is the gradient of the softmax, with room as at e; what
+    follows its n-th number is overwritten. With ``s = e / sum``, y is ``s * (g - sum of (g * s))``;
+    if the sum is 0, y is 0 for any g.
     """
     number = number_type(kind)
     size, element = np.uint64(kind.itemsize), np.uint64(computed_in(kind).itemsize)

@@ -1,13 +1,13 @@
-"""Threshold streams made of arrays of p, and the inner loop that goes through arrays by them.
+"""Inner loops for per-element p: they fill threshold streams from p and run contiguous loops.
 
-`kernels` calls it for the two innermost axes. It makes streams in memory of its own, of what
-is treated next (see `elements.threshold_streams`), and calls the loop over contiguous elements.
-Where elements are not contiguous, it copies tiles of them to memory of its own, and back.
+`kernels` calls `stream_rows` for the two innermost axes. It fills streams in scratch memory for the
+next elements (see `elements.threshold_streams`), and calls `contiguous.contiguous_loop`. Elements
+that are not contiguous are gathered to tiles in scratch memory, and scattered from there.
 
-Rates over a plain call's, dropout of float32 at 256 x 256, 1,024 x 1,024 and 4,096 x 4,096, one
-thread, Zen 5, 2026-11, with AVX2: p of every element 0.49, 0.47, 0.43; of every row 0.84, 0.92,
-0.97; along the last axis 0.94, 0.95, 0.96. With AVX-512, where the plain call takes a third of the
-time: 0.30, 0.32, 0.30; 0.53, 0.72, 0.67; 0.78, 0.85, 0.65.
+Rates relative to a call with one p: dropout of float32 at 256 x 256, 1,024 x 1,024 and 4,096 x
+4,096, one thread, Zen 5, November 2026. With AVX2: p for every element 0.49, 0.47, 0.43; for every
+row 0.84, 0.92, 0.97; along the last axis 0.94, 0.95, 0.96. With AVX-512, where a call with one p
+takes a third of the time: 0.30, 0.32, 0.30; 0.53, 0.72, 0.67; 0.78, 0.85, 0.65.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..codegen.intrinsics import (
 )
 from ..codegen.vectors import BIT, DOUBLE, FLOAT, I8, I64, load
 from ..elements.operations import Operation
-from ..elements.sampler import GROUP, HALVES, POINTER, U64, first_half, load64, second_half, store64
+from ..elements.sampler import DRAWS, GROUP, POINTER, U64, high_half, load64, low_half, store64
 from ..elements.storage import BITS, Storage
 from ..elements.threshold_streams import (
     CAPACITY,
@@ -56,35 +56,35 @@ from .call_descriptor import (
     P,
     loaded,
 )
-from .contiguous import NEAR, span_loop
+from .contiguous import CACHED, contiguous_loop
 from .copy import gather, scatter
 from .loop_nest import INNER, length_of, step_of
-from .tiles import alike_loop
+from .tiles import all_or_none_loop
 
-COUNT = HALVES  # elements of a stream that are made at once: a vector of upper halves
-TILE = 512  # of those that are used once and then made anew: 7 KiB, in the first-level cache
-# Columns of the table of axes: the steps through p, x and y, and through the mask.
+COUNT = DRAWS  # stream elements that are written at once: a vector of the thresholds' high halves
+TILE = 512  # elements of streams that are used only once: 7 KiB, in the first-level cache
+# Columns of steps in the table of axes: p, x, y and the mask index.
 P_STEP, X, Y, INDEX = (np.uint64(c) for c in range(4))
 COLUMNS = 4
 AXIS_BYTES = np.uint64(8 * (COLUMNS + 1))
 
 _COUNT, _TILE, _GROUP, _CAPACITY = (np.uint64(n) for n in (COUNT, TILE, GROUP, CAPACITY))
-_VECTOR, _ALL = np.uint64(HALVES), np.uint64(1 << 62)
+_VECTOR, _ALL = np.uint64(DRAWS), np.uint64(1 << 62)
 _ZERO, _ONE, _FOUR = (np.uint64(n) for n in (0, 1, 4))
 _HALF_BITS, _HALF = np.uint64(16), np.uint64(0xFFFF)
 _SHARED, _CONSECUTIVE = np.uint64(0), np.uint64(1)  # index steps
-# Rows and columns of a tile that is copied, where elements are not contiguous: rows that are
-# neighbours in memory take whole cache lines of it.
+# Rows and columns of a tile of elements that are not contiguous: where rows are adjacent in memory,
+# tiles use whole cache lines.
 _TILE_HEIGHT, _TILE_WIDTH = 16, 256
 _HEIGHT, _WIDTH = np.uint64(_TILE_HEIGHT), np.uint64(_TILE_WIDTH)
-# Elements of a line of one p, from which on it is drawn by itself, though it begins and ends inside
-# groups: shorter ones are put together.
+# The shortest rows of one p each that are processed one by one, though they begin and end inside
+# groups: shorter ones are joined.
 _LONG = np.uint64(8 * GROUP)
-_LEAST = np.uint64(256)  # that go by themselves if they are whole groups
+_LEAST = np.uint64(256)  # the same for rows that are whole groups
 
 
 def _writer(factor: Storage | None, element: Any, count: int) -> Any:
-    """Intrinsic ``(call, place, p, n)``: n times `count` neighbours (0: one, no vector)."""
+    """Intrinsic ``(call, place, p, n)``: write n times `count` elements (0: one, no vector)."""
     size = 4 if element is FLOAT else 8
 
     @intrinsic
@@ -113,7 +113,7 @@ def _writer(factor: Storage | None, element: Any, count: int) -> Any:
 
 
 def _repeater(factor: Storage | None) -> Any:
-    """Intrinsic ``(call, place, n)``: what is there, n times `COUNT` times from there on."""
+    """Intrinsic ``(call, place, n)``: repeat the element at a position n times `COUNT` times."""
 
     @intrinsic
     def repeat(typingctx: Any, call: Any, place: Any, n: Any) -> Any:
@@ -132,9 +132,9 @@ def _repeater(factor: Storage | None) -> Any:
 
 @functools.cache
 def _filler(factor: Storage | None) -> Any:
-    """Routine ``(call, place, p, step, n)``: make streams of n elements, of p so many bytes apart.
+    """Routine ``(call, place, p, step, n)``: write n elements of streams; p has that step in bytes.
 
-    Behind them as much may be written as is made at once.
+    Up to `COUNT` elements more may be written after them.
     """
     (one4, many4), (one8, many8) = (
         [_writer(factor, element, count) for count in (0, COUNT)] for element in (FLOAT, DOUBLE)
@@ -175,28 +175,28 @@ def _filler(factor: Storage | None) -> Any:
 
 @functools.cache
 def _decider() -> Any:
-    """Routine ``(call, index)``: whether an element is kept, by the element 0 of the stream."""
+    """Routine ``(call, index)``: whether an element is kept, by element 0 of the streams."""
 
     def is_kept(call: Any, index: Any) -> Any:
         seed, stream = load64(call, SEED), load64(call, STREAM)
         threshold = load64(pointer_at(load64(call, STREAMS)), THRESHOLDS)
         upper = min(threshold >> _HALF_BITS, _HALF)
-        first = first_half(seed, stream, index)
+        first = high_half(seed, stream, index)
         if first != upper:
             return U64(first > upper)
-        return U64(second_half(seed, stream, index) >= threshold - (upper << _HALF_BITS))
+        return U64(low_half(seed, stream, index) >= threshold - (upper << _HALF_BITS))
 
     return routine("is-kept", is_kept, U64(POINTER, U64))
 
 
 def _tile_reader(itemsize: int) -> Any:
-    """Inlined ``(tile, x, row, step, rows, n)``: gather rows, `_TILE_WIDTH` elements apart."""
+    """Inlined ``(tile, x, row, step, rows, n)``: gather rows to a tile, `_TILE_WIDTH` apart."""
     by_rows, by_columns, size = gather(itemsize), scatter(itemsize, True), np.uint64(itemsize)
     pitch = np.uint64(_TILE_WIDTH * itemsize)
 
     @device
     def copy(tile: Any, x: Any, row: Any, step: Any, rows: Any, n: Any) -> None:
-        # Along memory, where rows are neighbours there.
+        # By columns, where rows are adjacent in memory.
         if row == size:
             for t in range(n):
                 by_columns(advance(tile, t * size), pitch, advance(x, t * step), rows)
@@ -207,9 +207,9 @@ def _tile_reader(itemsize: int) -> Any:
     return copy
 
 
-def _tile_writer(itemsize: int, near: bool) -> Any:
-    """Inlined ``(y, row, step, tile, rows, n)``: scatter what `_tile_reader` gathers."""
-    by_rows, by_columns, size = scatter(itemsize, near), gather(itemsize), np.uint64(itemsize)
+def _tile_writer(itemsize: int, is_cached: bool) -> Any:
+    """Inlined ``(y, row, step, tile, rows, n)``: scatter rows of a tile; see `_tile_reader`."""
+    by_rows, by_columns, size = scatter(itemsize, is_cached), gather(itemsize), np.uint64(itemsize)
     pitch = np.uint64(_TILE_WIDTH * itemsize)
 
     @device
@@ -225,21 +225,21 @@ def _tile_writer(itemsize: int, near: bool) -> Any:
 
 
 @functools.cache
-def stream_rows(operation: Operation, way: str) -> Any:
-    """Inner loop (see `loop_nest.INNER`) over two axes of a table with a column for p.
+def stream_rows(operation: Operation, access: str) -> Any:
+    """Inner loop (see `loop_nest.INNER`) over two axes; their table has a column for p.
 
-    The call state says where p of the first element is.
+    The call state has the address of the first element's p.
     """
-    span, fill = span_loop(operation, way, True), _filler(operation.factor)
+    run_contiguous, fill = contiguous_loop(operation, access, True), _filler(operation.factor)
     reads = operation.source.bits > 0
-    writes = operation.target is not BITS  # which are always contiguous
+    writes = operation.target is not BITS  # packed bits are always contiguous
     itemsizes = operation.source.itemsize, operation.target.itemsize
     in_pitch, out_pitch = (np.uint64(_TILE_WIDTH * size) for size in itemsizes)
     gathered: Any = gather(itemsizes[0]) if reads else None
-    scattered: Any = scatter(itemsizes[1], way == NEAR) if writes else None
+    scattered: Any = scatter(itemsizes[1], access == CACHED) if writes else None
     copy_in: Any = _tile_reader(itemsizes[0]) if reads else None
-    copy_out: Any = _tile_writer(itemsizes[1], way == NEAR) if writes else None
-    alike, is_kept = alike_loop(operation), _decider()
+    copy_out: Any = _tile_writer(itemsizes[1], access == CACHED) if writes else None
+    all_or_none, is_kept = all_or_none_loop(operation), _decider()
     in_size, out_size = sizes(operation)
     has_factor = operation.factor is not None
     memory = scratch(STREAM_BYTES)
@@ -259,8 +259,8 @@ def stream_rows(operation: Operation, way: str) -> Any:
         p_row, x_row, y_row = step_of(outer, P_STEP), step_of(outer, X), step_of(outer, Y)
         p_step, x_step, y_step = step_of(inner, P_STEP), step_of(inner, X), step_of(inner, Y)
         row, step = step_of(outer, INDEX), step_of(inner, INDEX)
-        near = x_step == in_size and y_step == out_size
-        contiguous = near and step == _CONSECUTIVE
+        in_place = x_step == in_size and y_step == out_size
+        contiguous = in_place and step == _CONSECUTIVE
         goes_on = rows == _ONE or (x_row == n * x_step and y_row == n * y_step and row == n)
         joined, one_p = contiguous and goes_on, p_step == _ZERO
         store64(call, STREAMS, address_of(streams))
@@ -273,12 +273,12 @@ def stream_rows(operation: Operation, way: str) -> Any:
         elif one_p:
             joined = False
         if joined and rows > _ONE and p_row == _ZERO and n <= _CAPACITY:
-            # What the streams say of a row is said again for each.
+            # All rows have the same p: streams of whole rows, at least a group, are repeated.
             period = n * ((_GROUP + n - _ONE) // n)
             for t in range(_ZERO, period + _GROUP, n):
                 fill(call, t, p, p_step, min(n, period + _GROUP - t))
             store64(call, PERIOD, period)
-            span(x, y, rows * n, index, call)
+            run_contiguous(x, y, rows * n, index, call)
             return
         if joined:
             total, done = rows * n, _ZERO
@@ -291,7 +291,9 @@ def stream_rows(operation: Operation, way: str) -> Any:
                     t += length
                     r, column = r + _ONE, _ZERO
                 store64(call, PLACE, _ZERO)
-                span(advance(x, done * in_size), advance(y, done * out_size), m, index + done, call)
+                run_contiguous(
+                    advance(x, done * in_size), advance(y, done * out_size), m, index + done, call
+                )
                 done += m
             return
         made_of = _VECTOR
@@ -322,14 +324,16 @@ def stream_rows(operation: Operation, way: str) -> Any:
                         element = index + (top + r) * row + begin
                         store64(call, PLACE, _ZERO)
                         from_row, to_row = r * source_row, r * target_row
-                        span(advance(source, from_row), advance(target, to_row), m, element, call)
+                        run_contiguous(
+                            advance(source, from_row), advance(target, to_row), m, element, call
+                        )
                     if writes:
                         if y_step != out_size:
                             copy_out(b, y_row, y_step, made, height, m)
             return
-        # Some columns after the other, in all rows.
+        # Blocks of columns, each in all rows.
         most = _TILE
-        if (near and step == _SHARED) or (contiguous and one_p):
+        if (in_place and step == _SHARED) or (contiguous and one_p):
             most = n
         elif step > _CONSECUTIVE:
             most = _ONE
@@ -357,11 +361,11 @@ def stream_rows(operation: Operation, way: str) -> Any:
                     if y_step != out_size and m > _ONE:
                         target = made
                 if step == _SHARED:
-                    alike(source, target, kept, m, value)
+                    all_or_none(source, target, kept, m, value)
                 else:
-                    span(source, target, m, element, call)
+                    run_contiguous(source, target, m, element, call)
                 if writes:
                     if y_step != out_size and m > _ONE:
                         scattered(b, y_step, made, m)
 
-    return routine(f"{operation.name}-{way}-stream-rows", rows, INNER)
+    return routine(f"{operation.name}-{access}-stream-rows", rows, INNER)

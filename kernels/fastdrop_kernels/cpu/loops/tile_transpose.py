@@ -1,9 +1,9 @@
-"""Arrays that are contiguous along one axis in the input, and another in the output: `x.T`.
+"""The tiled schedule: input and output are contiguous along different axes, as for `x.T`.
 
-The mask is contiguous along one of the two. A tile of the array goes through a buffer in the
-first-level cache: between the buffer and the side that is contiguous as the mask is runs the
-contiguous loop, and between the buffer and the other side blocks are transposed in registers.
-`kernels` calls `tiled_loop`, which calls `contiguous.span_loop`.
+The mask is contiguous along one of the two axes. The contiguous loop runs between a buffer in the
+L1 cache and the array that is contiguous along the same axis as the mask. Between the buffer and
+the other array, blocks are transposed in registers. `kernels` calls `tiled_loop`, which calls
+`contiguous.contiguous_loop`.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from ..codegen.vectors import I8, I16, I32, I64, Lanes, load, store
 from ..elements.operations import Operation
 from ..elements.sampler import POINTER, U64
 from .apply import LINE_BYTES
-from .contiguous import NEAR, NEAR_BYTES, span_loop
+from .contiguous import CACHED, CACHED_BYTES, contiguous_loop
 from .copy import gather, scatter
 from .loop_nest import AXIS_BYTES, INDEX, INNER, X, Y, length_of, step_of
 
 _INTEGERS = {1: I8, 2: I16, 4: I32, 8: I64}
-_LANE_BYTES = 16  # of the part of a vector inside which shuffles are cheap
-# Columns of a tile, whole groups of bits. Its rows are one cache line of every column, so that a
-# line is read, or written, once: 16 KiB in all.
+_LANE_BYTES = 16  # part of a vector inside which shuffles are cheap
+# Columns of a tile, a whole number of groups. Its rows are one cache line of every column, so that
+# a cache line is read, or written, once: 16 KiB in all.
 _WIDTH = np.uint64(256)
 _BUFFER_BYTES = 256 * LINE_BYTES
-# Columns up to which consecutive rows of a tile are treated as one, so that few bits are drawn in
-# vain. 256 x 256 float64 out of a buffer: 0.70 of the rate of C order one by one, and 0.27 as one,
-# because all the strips of a tile then follow each other (Zen 5, AVX2, 2026-11).
+# Up to this many columns, consecutive rows of a tile are computed as one, so that few draws are
+# unused. 256 x 256 float64 out of a buffer: 0.70 of the rate of C order one by one, and 0.27 as
+# one, because a tile is then transposed without other work in between (Zen 5, AVX2, 2026-11).
 _JOINED = np.uint64(128)
-_NEAR_BYTES = np.uint64(NEAR_BYTES)
+_CACHED_BYTES = np.uint64(CACHED_BYTES)
 _ZERO, _ONE, _LINE = (np.uint64(n) for n in (0, 1, LINE_BYTES))
 
 
 def tiled_bytes(operation: Operation) -> int:
-    """Return the bytes of an element, in the input and the output, or 0 if there are no tiles."""
+    """Return the bytes of an element of input and output, or 0 if the schedule does not apply."""
     size = operation.source.itemsize
     return size if size == operation.target.itemsize and size in _INTEGERS else 0
 
 
 def _lanes_of(itemsize: int) -> int:
-    """Return the rows and columns of a block: its rows are vectors, which registers should hold."""
+    """Return the number of rows of a square block: they are vectors, and should fit registers."""
     return min(VECTOR_BYTES // itemsize, REGISTERS)
 
 
 def transposed(rows: list[Lanes], itemsize: int) -> list[Lanes]:
-    """Return the columns of a square block, whose rows are given.
+    """Return the columns of a square block, given its rows.
 
-    A step exchanges one bit of the number of the row with one of the number of the lane, by one
-    shuffle a row: vectors are interleaved, or parts of 16 bytes chosen.
+    A step exchanges one bit of the row number with one bit of the lane number, by one shuffle per
+    row: it interleaves vectors, or selects parts of 16 bytes.
     """
     count = len(rows)
     inside = min(_LANE_BYTES // itemsize, count)
@@ -101,7 +101,7 @@ def transposed(rows: list[Lanes], itemsize: int) -> list[Lanes]:
     while distance < count:
         rows = exchanged(distance, chosen)
         distance *= 2
-    # Inside 16 bytes, columns have come out in the order of their bits reversed.
+    # Inside 16 bytes, columns are now in bit-reversed order.
     bits = inside.bit_length() - 1
     reverse = [int(f"{k:0{bits}b}"[::-1], 2) if bits else 0 for k in range(inside)]
     return [rows[k - k % inside + reverse[k % inside]] for k in range(count)]
@@ -130,10 +130,10 @@ def _block(itemsize: int) -> Any:
 
 
 @intrinsic
-def _ask(typingctx: Any, pointer: Any) -> Any:
-    """Ask for the cache line at a pointer.
+def _prefetch_line(typingctx: Any, pointer: Any) -> Any:
+    """Prefetch the cache line at a pointer, for reading, even if it is written next.
 
-    Not to write it, even where that comes next: alike, and lines that are only read stay clean.
+    Prefetching for writing is as fast, but lines that are only read stay clean this way.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -145,11 +145,11 @@ def _ask(typingctx: Any, pointer: Any) -> Any:
 
 @functools.cache
 def _strips_loop(itemsize: int) -> Any:
-    """Routine ``(strided, step, buffer, width, first, end, gathers)``: transpose strips of a tile.
+    """Routine ``(strided, step, buffer, width, first, end, gathers)``: transpose parts of a tile.
 
-    A strip is as many columns as a block has. They go from the strided side, whose columns are
-    `step` bytes apart, to the buffer (`gathers`), whose rows have `width` elements, or back. Where
-    the last columns are no whole strip, it begins earlier, and treats some columns once more.
+    A part has as many columns as a block; `first` and `end` number the parts. If `gathers`, they go
+    from the array, whose columns are `step` bytes apart, to the buffer, whose rows have `width`
+    elements; else back. If the last part is incomplete, it begins earlier, and repeats columns.
     """
     block, lanes, size = _block(itemsize), np.uint64(_lanes_of(itemsize)), np.uint64(itemsize)
     block_bytes, blocks = lanes * size, _LINE // (lanes * size)
@@ -175,14 +175,14 @@ def _strips_loop(itemsize: int) -> Any:
 
 @functools.cache
 def tiled_loop(operation: Operation) -> Any:
-    """Inner loop over two axes: index step 1 along columns, any along rows, which are inside.
+    """Inner loop over columns (index step 1) and, inside, rows (any index step).
 
-    The output is contiguous along columns and the input along rows, or the reverse. While the rows
-    of a tile are treated, the strips of another are transposed: those of the next on their way in,
-    those of the one before on their way out. So lines that were asked for have time to come.
+    Rows are contiguous in the output and columns in the input, or the reverse. While the rows of a
+    tile are computed, another tile is transposed in parts: the next one if the input is transposed,
+    the previous one if the output is. This gives prefetched cache lines time to arrive.
     """
     size = operation.target.itemsize
-    span, strips = span_loop(operation, NEAR), _strips_loop(size)
+    run_contiguous, strips = contiguous_loop(operation, CACHED), _strips_loop(size)
     load_row, store_column = gather(size), scatter(size, False)
     itemsize, line, lanes = (np.uint64(n) for n in (size, LINE_BYTES // size, _lanes_of(size)))
     two_buffers = scratch(2 * _BUFFER_BYTES)
@@ -199,9 +199,9 @@ def tiled_loop(operation: Operation) -> Any:
                 b = advance(y, row * step_of(inside, Y) + c * y_column)
                 if y_column == itemsize:
                     load_row(buffer, a, x_column, n)
-                    span(buffer, b, n, first + c, call)
+                    run_contiguous(buffer, b, n, first + c, call)
                 else:
-                    span(a, buffer, n, first + c, call)
+                    run_contiguous(a, buffer, n, first + c, call)
                     store_column(b, y_column, buffer, n)
 
     def tiled(x: Any, y: Any, axis: Any, index: Any, call: Any) -> None:
@@ -210,23 +210,23 @@ def tiled_loop(operation: Operation) -> Any:
         columns, rows = length_of(axis), length_of(inside)
         x_row, y_row, row_step = step_of(inside, X), step_of(inside, Y), step_of(inside, INDEX)
         buffer = two_buffers()
-        if columns < lanes or rows < line:  # what is left to one of several threads
+        if columns < lanes or rows < line:  # a small chunk of one of several threads
             row_by_row(x, y, axis, index, call, buffer)
             return
         other = advance(buffer, np.uint64(_BUFFER_BYTES))
         gathers = step_of(axis, Y) == itemsize
         x_column, y_column = step_of(axis, X), step_of(axis, Y)
         strided, step, row_bytes = (x, x_column, y_row) if gathers else (y, y_column, x_row)
-        # Rows up to where lines begin, if they do so in all columns alike.
+        # The second tile begins where cache lines begin, if that is the same row in all columns.
         head = line
         if rows > line and step % _LINE == _ZERO and address_of(strided) % _LINE:
             head = (_LINE - address_of(strided) % _LINE) // itemsize
         joined = columns <= _JOINED and row_step == columns and row_bytes == columns * itemsize
-        asks = rows * columns * itemsize > _NEAR_BYTES
+        prefetches = rows * columns * itemsize > _CACHED_BYTES
         last, end = rows - line, _ZERO
         while end < columns:
-            # The last tile begins earlier where it would be less than a strip, and so does the last
-            # below others: some elements are treated twice.
+            # The last tile begins earlier if it has fewer columns than a block, and if the rows end
+            # before it does: some elements are computed twice.
             c = min(end, columns - lanes)
             width = min(_WIDTH, columns - c)
             end, count = c + width, (width + lanes - _ONE) // lanes
@@ -253,16 +253,16 @@ def tiled_loop(operation: Operation) -> Any:
                     of = rows_there if gathers else advance(a, k * x_row)
                     to = advance(b, k * y_row) if gathers else rows_there
                     done, upto = due * k // line, due * (k + _ONE) // line
-                    if asks:
+                    if prefetches:
                         ahead = advance(to if gathers else of, row_bytes)
                         for t in range(_ZERO, width * itemsize, _LINE):
-                            _ask(advance(ahead, t))
+                            _prefetch_line(advance(ahead, t))
                         for j in range(done * lanes, upto * lanes):
-                            _ask(advance(beside, j * step))
+                            _prefetch_line(advance(beside, j * step))
                     if not joined:
-                        span(of, to, width, first + k * row_step, call)
+                        run_contiguous(of, to, width, first + k * row_step, call)
                     elif not k:
-                        span(of, to, width * line, first, call)
+                        run_contiguous(of, to, width * line, first, call)
                     strips(beside, step, other, width, done, upto, gathers)
                 before = at
             if not gathers:

@@ -1,9 +1,9 @@
-"""What loops call of an operation: routines over contiguous elements, found by their addresses.
+"""Routines that apply an operation to contiguous elements, and the table of their addresses.
 
-`tile_loop` applies an operation to elements whose keep bits are in memory, `alike_loop` to elements
-that share one decision, and `row_loop` to a row whose mask indices are consecutive. A *program* is
-a table of their addresses and of sizes. So the loops in `operands`, which call them, are compiled
-once for all operations.
+`tile_loop` is for elements whose keep bits are in memory, `all_or_none_loop` for elements that
+share one decision, `row_loop` for a row with consecutive mask indices. They call `contiguous`,
+`mask_buffer` and `apply`. The loops in `operands` find them in a *dispatch table*, and are compiled
+once for all operations. `softmax` and `streams` call some of them directly.
 """
 
 from __future__ import annotations
@@ -32,57 +32,57 @@ from ..codegen.intrinsics import (
 )
 from ..codegen.target import MASKS
 from ..codegen.vectors import BIT, I16, I32, I64, Lanes, iota, load
-from ..elements.operations import Operation, buffered_for
-from ..elements.sampler import HALVES, POINTER, U64, is_degenerate, load64, store64
+from ..elements.operations import Operation, buffer_draw
+from ..elements.sampler import DRAWS, POINTER, U64, is_degenerate, load64, store64
 from ..elements.storage import BITS
 from .apply import apply_vector, ask_ahead, bit_copier, sizes, write_bits
 from .call_descriptor import BUFFER, FIRST, REACH, THRESHOLD, VALUE
-from .contiguous import CONTIGUOUS, NEAR, span_loop
+from .contiguous import CACHED, CONTIGUOUS, contiguous_loop
 from .copy import gather, scatter
-from .mask_buffer import AHEAD, window
+from .mask_buffer import AHEAD, buffer_routine
 
-VECTOR = HALVES  # elements that are computed at once
-_VECTOR, _SIDE = np.uint64(VECTOR), np.uint64(16)  # bytes of a side
+VECTOR = DRAWS  # elements that are computed at once
+_VECTOR, _SIDE = np.uint64(VECTOR), np.uint64(16)  # bytes of an input's pointer and step
 _ZERO, _ONE, _EIGHT, _WORD = (np.uint64(n) for n in (0, 1, 8, 64))
 
-# Offsets of a program: addresses of routines (the first two only where there is one input), the
-# bytes of an element of y (1 where it is a bit) and what scatters them, the bytes of noise (0 where
-# it is a bit), elements of a tile, elements of a row up to which the bits of many rows are drawn at
-# once; and of each input the bytes of an element and what gathers them.
-ROW, ALIKE, TILE, PROVIDE, OUT_SIZE, SCATTER = (np.uint64(8 * k) for k in range(6))
-NOISE_SIZE, MOST, SHORT, SIZES = (np.uint64(8 * k) for k in range(6, 10))
+# Byte offsets in a dispatch table: addresses of routines (the first two only for one input), bytes
+# of an element of y (1 if it is a bit) and the routine that scatters y, bytes of a decision (0 if
+# it is a bit), elements of a tile, length up to which rows are drawn together; and for every input
+# the bytes of an element and the routine that gathers it.
+ROW, ALL_OR_NONE, TILE, PROVIDE, OUT_SIZE, SCATTER = (np.uint64(8 * k) for k in range(6))
+DECISION_SIZE, MOST, SHORT, SIZES = (np.uint64(8 * k) for k in range(6, 10))
 GATHERS = SIZES + _EIGHT
 TILE_BYTES = 4096  # of an input, or of the output
-# Of rows drawn one by one, 256 Ki float32 in a wider array have 0.30 of the rate of C order in rows
-# of 128 (all at once: 0.53), 0.47 of 256 (0.59), 0.63 of 512 (0.63); float16 0.51 of 512 (0.68) and
-# 0.66 of 1,024 (0.65), packed bits 0.48 of 1,024 (0.60) and 0.61 of 2,048 (0.58): Cascade Lake.
+# SHORT, by output bits. Rates over C order for rows of a wider array drawn one by one (together):
+# 256 Ki float32, rows of 128: 0.30 (0.53), 256: 0.47 (0.59), 512: 0.63 (0.63); float16, 512: 0.51
+# (0.68), 1,024: 0.66 (0.65); bits, 1,024: 0.48 (0.60), 2,048: 0.61 (0.58); Cascade Lake, 2026-11.
 _SHORT_ROWS = {1: 1536, 8: 896, 16: 896, 32: 448, 64: 448, 128: 448}
 
 
 @device
 def put_side(sides: Any, k: Any, pointer: Any, step: Any) -> None:
-    """Write where the k-th input lies, and how many bytes apart its elements are."""
+    """Write the pointer of the k-th input, and its step in bytes."""
     store64(sides, _SIDE * k, address_of(pointer))
     store64(sides, _SIDE * k + _EIGHT, step)
 
 
 def _kept_in(
-    operation: Operation, builder: Any, noise: Any, at: Any, done: Any, count: int
+    operation: Operation, builder: Any, decision: Any, at: Any, done: Any, count: int
 ) -> Lanes:
-    """Load what the mask buffer says of `count` elements, so many behind the element `at` of it.
+    """Load the decisions of `count` elements from the mask buffer, from its element at + done on.
 
-    That is which are kept, or where the operation is exact, their noise. `done` is a multiple of
-    `count`. Up to 8 bytes behind are read.
+    They are keep bits, or 32-bit numbers if the operation needs the uniform. `done` is a multiple
+    of `count`. Up to 8 bytes past the end are read.
     """
-    if operation.exact:
+    if operation.needs_uniform:
         place = builder.mul(builder.add(at, done), ir.Constant(I64, 4))
-        return load(builder, builder.gep(noise, [place]), 0, I32, count)
-    if count:  # whole bytes, and so one shift for all
-        begin = builder.gep(noise, [builder.lshr(at, ir.Constant(I64, 3))])
+        return load(builder, builder.gep(decision, [place]), 0, I32, count)
+    if count:  # `done` is a whole number of bytes, so the shift is the same for all vectors
+        begin = builder.gep(decision, [builder.lshr(at, ir.Constant(I64, 3))])
         byte, bit = builder.lshr(done, ir.Constant(I64, 3)), at
     else:
         element = builder.add(at, done)
-        begin, byte, bit = noise, builder.lshr(element, ir.Constant(I64, 3)), element
+        begin, byte, bit = decision, builder.lshr(element, ir.Constant(I64, 3)), element
     word = load(builder, builder.gep(begin, [byte]), 0, I64, 0)
     bits = word >> Lanes(builder, builder.and_(bit, ir.Constant(I64, 7)))
     cut = Lanes(builder, builder.trunc(bits.value, ir.IntType(max(1, count))))
@@ -90,19 +90,19 @@ def _kept_in(
 
 
 def _elements(operation: Operation, count: int, partial: bool = False) -> Any:
-    """Intrinsic ``(sides, y, noise, at, n, value)``: n elements in vectors of `count` (0: single).
+    """Intrinsic ``(sides, y, decision, at, n, value)``: n elements, in vectors (0: one by one).
 
-    Whole vectors, or less than one if `partial`. `at` is the first element in the mask buffer.
+    Whole vectors, or part of one if `partial`. `at` is the first element's place in `decision`.
     """
     kinds = operation.source, *operation.operands
     each, out_size = max(1, count), operation.target.itemsize
 
     @intrinsic
     def elements(
-        typingctx: Any, sides: Any, y: Any, noise: Any, at: Any, n: Any, value: Any
+        typingctx: Any, sides: Any, y: Any, decision: Any, at: Any, n: Any, value: Any
     ) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            sides, y, noise, at, n, value = args
+            sides, y, decision, at, n, value = args
             numbers = builder.bitcast(sides, I64.as_pointer())
 
             def number(k: int) -> Any:
@@ -118,7 +118,7 @@ def _elements(operation: Operation, count: int, partial: bool = False) -> Any:
                 x, *others = (
                     builder.gep(pointer, [builder.mul(done, step)]) for pointer, step in inputs
                 )
-                kept = _kept_in(operation, builder, noise, at, done, count)
+                kept = _kept_in(operation, builder, decision, at, done, count)
                 operands = [
                     kind.load(builder, pointer, 0, count, where)
                     for kind, pointer in zip(operation.operands, others, strict=True)
@@ -143,23 +143,23 @@ def _elements(operation: Operation, count: int, partial: bool = False) -> Any:
 
 
 def offsets(bytes_of: Sequence[int]) -> tuple[np.uint64, ...]:
-    """Return where buffers of so many bytes lie, one behind the other, and where they end."""
+    """Return the offsets of consecutive buffers of these sizes, and the end of the last."""
     return tuple([np.uint64(sum(bytes_of[:k])) for k in range(len(bytes_of) + 1)])
 
 
 @functools.cache
 def tile_loop(operation: Operation) -> Any:
-    """Routine ``(sides, y, noise, at, n, value)`` over contiguous elements.
+    """Routine ``(sides, y, decision, at, n, value)`` over contiguous elements.
 
-    `sides` are the pointers and steps of the inputs; steps are an element's bytes, or 0. Their keep
-    bits, or noise, are those in memory from the element `at` on.
+    `sides` holds pointers and steps of the inputs. A step is an element's bytes, or 0. `decision`
+    holds the decisions, from its element `at` on.
     """
     signature = types.void(POINTER, POINTER, POINTER, U64, U64, POINTER)
     if operation.target is BITS:
         copy_bits = bit_copier()
 
-        def copy(sides: Any, y: Any, noise: Any, at: Any, n: Any, value: Any) -> None:
-            copy_bits(y, noise, at, n)
+        def copy(sides: Any, y: Any, decision: Any, at: Any, n: Any, value: Any) -> None:
+            copy_bits(y, decision, at, n)
 
         return routine(f"{operation.name}-tile", copy, signature)
     many = _elements(operation, VECTOR)
@@ -169,26 +169,26 @@ def tile_loop(operation: Operation) -> Any:
         out_size, inputs = sizes(operation)[1], np.uint64(1 + len(operation.operands))
         rest_sides = scratch(sides_bytes)
 
-        def tile(sides: Any, y: Any, noise: Any, at: Any, n: Any, value: Any) -> None:
+        def tile(sides: Any, y: Any, decision: Any, at: Any, n: Any, value: Any) -> None:
             wide_vectors()
             left = n % _VECTOR
             whole = n - left
-            many(sides, y, noise, at, whole, value)
+            many(sides, y, decision, at, whole, value)
             if left:
                 last = rest_sides()
                 for k in range(inputs):
                     start, step = load64(sides, _SIDE * k), load64(sides, _SIDE * k + _EIGHT)
                     put_side(last, k, pointer_at(start + whole * step), step)
-                rest(last, advance(y, whole * out_size), noise, at + whole, left, value)
+                rest(last, advance(y, whole * out_size), decision, at + whole, left, value)
 
         return routine(f"{operation.name}-tile", tile, signature)
     return _copying_tile_loop(operation, many, signature)
 
 
 def _copying_tile_loop(operation: Operation, many: Any, signature: Any) -> Any:
-    """Compute what is no whole vector as one, in memory of our own.
+    """Return a `tile_loop` that computes an incomplete last vector as a whole one, from a copy.
 
-    What activations are made of would be compiled again for single elements.
+    For single elements, the code of activations would be compiled once more.
     """
     kinds = operation.source, *operation.operands
     places = offsets([VECTOR * kind.itemsize for kind in kinds])
@@ -196,11 +196,11 @@ def _copying_tile_loop(operation: Operation, many: Any, signature: Any) -> Any:
     last_sides, last_inputs = scratch(16 * len(kinds)), scratch(int(places[-1]))
     made_scratch = scratch(VECTOR * operation.target.itemsize)
 
-    def tile(sides: Any, y: Any, noise: Any, at: Any, n: Any, value: Any) -> None:
+    def tile(sides: Any, y: Any, decision: Any, at: Any, n: Any, value: Any) -> None:
         wide_vectors()
         left = n % _VECTOR
         whole = n - left
-        many(sides, y, noise, at, whole, value)
+        many(sides, y, decision, at, whole, value)
         if left:
             last, given, made = last_sides(), last_inputs(), made_scratch()
             for k in range(inputs):
@@ -211,18 +211,51 @@ def _copying_tile_loop(operation: Operation, many: Any, signature: Any) -> Any:
                     put_side(last, k, copied, step)
                 else:
                     put_side(last, k, pointer_at(start), step)
-            many(last, made, noise, at + whole, _VECTOR, value)
+            many(last, made, decision, at + whole, _VECTOR, value)
             copy_bytes(advance(y, whole * out_size), made, left * out_size)
 
     return routine(f"{operation.name}-tile", tile, signature)
 
 
-def _alike(operation: Operation, kept: bool, count: int, partial: bool = False) -> Any:
+def column_loop(operation: Operation) -> Any:
+    """Inlined ``(x, xs, y, ys, decision, at, n, value)``: up to `VECTOR` elements, strided.
+
+    From one to the next it is xs bytes in x, and ys in y.
+    """
+    tile, (in_size, out_size) = tile_loop(operation), sizes(operation)
+    reads, writes = operation.source.bits > 0, operation.target is not BITS  # always contiguous
+    load: Any = gather(operation.source.itemsize) if reads else None
+    store: Any = scatter(operation.target.itemsize, False) if writes else None
+    sides_scratch = scratch(16)
+    inputs, outputs = (scratch(VECTOR * s.itemsize) for s in (operation.source, operation.target))
+
+    @device
+    def column(
+        x: Any, xs: Any, y: Any, ys: Any, decision: Any, at: Any, n: Any, value: Any
+    ) -> None:
+        sides, source, target = sides_scratch(), x, y
+        if reads:  # a compile-time constant, as the next
+            if xs != in_size:
+                source = inputs()
+                load(source, x, xs, n)
+        if writes:
+            if ys != out_size:
+                target = outputs()
+        put_side(sides, _ZERO, source, in_size)
+        tile(sides, target, decision, at, n, value)
+        if writes:
+            if ys != out_size:
+                store(y, ys, target, n)
+
+    return column
+
+
+def _all_or_none(operation: Operation, kept: bool, count: int, partial: bool = False) -> Any:
     """Intrinsic ``(x, y, n, value)``: n elements in vectors of `count`, all kept or all dropped."""
     each, (in_size, out_size) = max(1, count), map(int, sizes(operation))
 
     @intrinsic
-    def alike(typingctx: Any, x: Any, y: Any, n: Any, value: Any) -> Any:
+    def all_or_none(typingctx: Any, x: Any, y: Any, n: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x, y, n, value = args
             all_kept = Lanes(builder, ir.Constant(BIT, int(kept)))
@@ -248,14 +281,14 @@ def _alike(operation: Operation, kept: bool, count: int, partial: bool = False) 
 
         return types.void(POINTER, POINTER, U64, POINTER), codegen
 
-    return alike
+    return all_or_none
 
 
 @functools.cache
-def alike_loop(operation: Operation) -> Any:
+def all_or_none_loop(operation: Operation) -> Any:
     """Routine ``(x, y, kept, n, value)``: contiguous elements that are all kept, or all dropped.
 
-    Of dropped ones x is not read.
+    If they are dropped, x is not read.
     """
     signature = types.void(POINTER, POINTER, U64, U64, POINTER)
     if operation.target is BITS:
@@ -266,13 +299,16 @@ def alike_loop(operation: Operation) -> Any:
                     m = min(_WORD, n - t)
                     write_bits(advance(y, t), (_ZERO - _ONE) >> (_WORD - m), m)
 
-        return routine("pack-alike", pack, signature)
-    keep, drop = _alike(operation, True, VECTOR), _alike(operation, False, VECTOR)
+        return routine("pack-all-or-none", pack, signature)
+    keep, drop = _all_or_none(operation, True, VECTOR), _all_or_none(operation, False, VECTOR)
     rest = (VECTOR, True) if MASKS else (0, False)
-    keep_rest, drop_rest = _alike(operation, True, *rest), _alike(operation, False, *rest)
+    keep_rest, drop_rest = (
+        _all_or_none(operation, True, *rest),
+        _all_or_none(operation, False, *rest),
+    )
     in_size, out_size = sizes(operation)
 
-    def alike(x: Any, y: Any, kept: Any, n: Any, value: Any) -> None:
+    def all_or_none(x: Any, y: Any, kept: Any, n: Any, value: Any) -> None:
         wide_vectors()
         left = n % _VECTOR
         whole = n - left
@@ -286,24 +322,24 @@ def alike_loop(operation: Operation) -> Any:
             if left:
                 drop_rest(source, target, left, value)
 
-    return routine(f"{operation.name}-alike", alike, signature)
+    return routine(f"{operation.name}-all-or-none", all_or_none, signature)
 
 
 @functools.cache
-def row_loop(operation: Operation, way: str) -> Any:
-    """Routine over contiguous elements of consecutive mask indices, see `contiguous.CONTIGUOUS`.
+def row_loop(operation: Operation, access: str) -> Any:
+    """Routine over contiguous elements with consecutive mask indices, see `contiguous.CONTIGUOUS`.
 
-    If REACH of the call state is not 0, so many elements from the first on belong to rows that lie
-    close in the mask, and their bits are drawn together: a row of 1,024 costs 5 groups of draws and
-    two copies if drawn by itself. At a threshold that keeps all or drops all, nothing is drawn.
+    If REACH of the call state is not 0, that many mask elements, from the first on, belong to rows
+    that are close in the mask, and are drawn together. A row of 1,024 drawn alone costs 5 groups of
+    draws and two copies. At a degenerate threshold nothing is drawn.
     """
-    span, provide, apply = (
-        span_loop(operation, way),
-        window(buffered_for(operation)),
+    run_contiguous, provide, apply = (
+        contiguous_loop(operation, access),
+        buffer_routine(buffer_draw(operation)),
         tile_loop(operation),
     )
-    decides, ahead = not operation.exact, AHEAD[operation.exact]
-    alike: Any = alike_loop(operation) if decides else None
+    decides, ahead = not operation.needs_uniform, AHEAD[operation.needs_uniform]
+    all_or_none: Any = all_or_none_loop(operation) if decides else None
     in_size, out_size = sizes(operation)
     sides_scratch = scratch(16)
 
@@ -312,21 +348,21 @@ def row_loop(operation: Operation, way: str) -> Any:
         threshold, reach = load64(call, THRESHOLD), load64(call, REACH)
         value = pointer_at(load64(call, VALUE))
         if decides and is_degenerate(threshold):
-            alike(x, y, U64(threshold == _ZERO), n, value)
+            all_or_none(x, y, U64(threshold == _ZERO), n, value)
             return
         if not reach:
-            span(x, y, n, index, call)
+            run_contiguous(x, y, n, index, call)
             return
         done = _ZERO
         while done < n:
             m = min(n - done, ahead)
             provide(index + done, m, reach - done, call)
             put_side(sides, _ZERO, advance(x, done * in_size), in_size)
-            at, noise = index + done - load64(call, FIRST), pointer_at(load64(call, BUFFER))
-            apply(sides, advance(y, done * out_size), noise, at, m, value)
+            at, decision = index + done - load64(call, FIRST), pointer_at(load64(call, BUFFER))
+            apply(sides, advance(y, done * out_size), decision, at, m, value)
             done += m
 
-    return routine(f"{operation.name}-{way}-row", row, CONTIGUOUS)
+    return routine(f"{operation.name}-{access}-row", row, CONTIGUOUS)
 
 
 def _address(found: Any) -> int:
@@ -336,21 +372,21 @@ def _address(found: Any) -> int:
 
 @functools.cache
 @shielded
-def program(operation: Operation, way: str) -> npt.NDArray[np.uint64]:
-    """Return an operation's program; it lives for as long as the process does."""
+def dispatch_table(operation: Operation, access: str) -> npt.NDArray[np.uint64]:
+    """Return an operation's dispatch table, which lives as long as the process."""
     kinds = operation.source, *operation.operands
     alone, packed = not operation.operands, operation.target is BITS
-    noise_size = 4 if operation.exact else 0
+    decision_size = 4 if operation.needs_uniform else 0
     itemsizes = [kind.itemsize for kind in (*kinds, operation.target)]
     words = [
-        _address(row_loop(operation, way)) if alone else 0,
-        _address(alike_loop(operation)) if alone and not operation.exact else 0,
+        _address(row_loop(operation, access)) if alone else 0,
+        _address(all_or_none_loop(operation)) if alone and not operation.needs_uniform else 0,
         _address(tile_loop(operation)),
-        _address(window(buffered_for(operation))),
+        _address(buffer_routine(buffer_draw(operation))),
         1 if packed else operation.target.itemsize,
-        0 if packed else _address(scatter(operation.target.itemsize, way == NEAR)),
-        noise_size,
-        TILE_BYTES // max(1, noise_size, *itemsizes),
+        0 if packed else _address(scatter(operation.target.itemsize, access == CACHED)),
+        decision_size,
+        TILE_BYTES // max(1, decision_size, *itemsizes),
         _SHORT_ROWS[operation.target.bits] if alone else 1 << 62,
     ]
     for kind in kinds:

@@ -1,9 +1,9 @@
-"""Loops over rectangles whose memory is contiguous along rows and whose mask is along columns.
+"""The transposed schedule: down a column memory is contiguous, and along a row the mask is.
 
-That is Fortran order. Large parts go through the *tile pipeline*: while the keep bits of one tile
-are drawn, an operation is applied to the tile before, column by column, as memory lies. The rest
-goes by micro-tiles. `kernels` calls `transposed_loop`; what is inside loops is traced in
-`transposed_tile`.
+Arrays in Fortran order are like this. Large parts go through the *tile pipeline*: it draws the keep
+bits of one tile while it applies the operation, column by column, to the previous tile. The rest
+goes by micro-tiles. `kernels` calls `transposed_loop`. The loops here call the intrinsics of
+`transposed_tile`, and `tiles.column_loop`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from ..codegen.intrinsics import (
     scratch,
     wide_vectors,
 )
-from ..elements.operations import Operation, drawn_for
-from ..elements.sampler import HALVES, POINTER, U64, load64, settler, store64
+from ..elements.operations import Operation, buffer_draw
+from ..elements.sampler import DRAWS, POINTER, U64, load64, store64, tie_resolver
 from ..elements.storage import BITS
-from .apply import any_loop, sizes
+from .apply import sizes
 from .call_descriptor import BUFFER, VALUE
-from .contiguous import by_masks
+from .contiguous import uses_masks
 from .loop_nest import AXIS_BYTES, INDEX, INNER, X, Y, length_of, step_of
 from .mask_buffer import BUFFER_BYTES
+from .tiles import column_loop
 from .transposed_tile import (
     COLUMNS,
     DRAWN_CARRIED,
@@ -40,32 +41,32 @@ from .transposed_tile import (
     KEPT_BYTES,
     MASK_BYTES,
     SEGMENT,
-    apply_noise,
+    apply_decisions,
     apply_segment,
     carry_blocks,
-    draw_noise,
+    draw_decisions,
     micro_tile,
     pipeline_step,
 )
 
-_ROWS, _COLUMNS = np.uint64(HALVES), np.uint64(COLUMNS)  # of a micro-tile
+_ROWS, _COLUMNS = np.uint64(DRAWS), np.uint64(COLUMNS)  # of a micro-tile
 _KEPT, _MASK, _SEGMENT = (np.uint64(n) for n in (KEPT_BYTES, MASK_BYTES, SEGMENT))
-SEGMENT_ROWS = SEGMENT * HALVES
+SEGMENT_ROWS = SEGMENT * DRAWS
 _SEGMENT_ROWS, _SEGMENT_MASK = np.uint64(SEGMENT_ROWS), np.uint64(SEGMENT * MASK_BYTES)
-# Where rows do not begin with a block, the 8 elements of a row lie in two, and the second is
-# carried to the next 8 columns: 16 bytes a row and level, for that many rows.
+# If rows do not begin with a Philox block, 8 elements of a row lie in two blocks. The draws of the
+# second are carried to the next 8 columns: 16 bytes per row and level, for this many rows.
 _CARRIED_ROWS, _CARRIED_BYTES = 1024, np.uint64(16)
 _carried_scratch = scratch(_CARRIED_ROWS * 16)
-# The most rows of a tile, whose keep bits stay in the first-level cache, and bytes of a column.
+# Maximal rows of a tile, so that its keep bits stay in the L1 cache, and maximal bytes of a column.
 _TILE_ROWS, _TILE_BYTES = 2048, 8192
-assert _TILE_BYTES <= BUFFER_BYTES  # where the first tile's predecessor is written
-_REST = np.uint64(8)  # rows that tiles leave are at most one in so many, if that can be had
-_AHEAD = np.uint64(2)  # segments
+assert _TILE_BYTES <= BUFFER_BYTES  # it takes one column if there is no previous tile
+_REST = np.uint64(8)  # if possible, at most 1 / 8 of rows are left to micro-tiles or computed twice
+_AHEAD = np.uint64(2)  # segments from a computed one to the one that is prefetched
 _ZERO, _ONE, _SEVEN = (np.uint64(n) for n in (0, 1, 7))
 
-# Words of a tile in flight: where its first element is in x and y, the step in y from column to
-# column, where its keep bits are, the mask index of its first element, and the segments of a
-# column, of which the last begins so many rows back that it ends with the tile.
+# Byte offsets in the record of a tile: addresses of its first element in x and y, the step in y
+# from column to column, the address of its keep bits, the mask index of its first element, the
+# segments of a column, and how many rows earlier the last segment begins, to end with the tile.
 _X, _Y, _Y_STEP, _BITS, _INDEX, _SEGMENTS, _BACK = (np.uint64(8 * k) for k in range(7))
 _TILE_WORDS = np.uint64(8 * 7)
 _two_tiles = scratch(2 * int(_TILE_WORDS))
@@ -75,9 +76,9 @@ _two_axes = scratch(2 * int(AXIS_BYTES))
 
 @functools.cache
 def transposed_loop(operation: Operation) -> Any:
-    """Inner loop over two axes: index step 1 along columns, memory nearest along rows inside."""
+    """Inner loop over columns (index step 1) and, inside, rows (the smallest step in memory)."""
     micro_tiles: Any = _micro_tiles_loop(operation)
-    if operation.exact or operation.target is BITS:
+    if operation.needs_uniform or operation.target is BITS:
         return micro_tiles
     tiles: Any = _tiles_loop(operation)
     in_size, out_size = sizes(operation)
@@ -88,7 +89,7 @@ def transposed_loop(operation: Operation) -> Any:
         rows, x_row, y_row = length_of(inside), step_of(inside, X), step_of(inside, Y)
         whole, tall = columns - columns % _COLUMNS, rows
         rest = rows % _SEGMENT_ROWS
-        # The last segment of a column can begin earlier, and do some rows twice, if not in place.
+        # Unless in place, the last segment of a column can begin earlier and compute rows twice.
         apart = in_size == _ZERO or address_of(x) != address_of(y)
         more = (_SEGMENT_ROWS - rest) * _REST
         if rest * _REST <= rows or not apart or rows < max(more, _SEGMENT_ROWS):
@@ -115,24 +116,24 @@ def transposed_loop(operation: Operation) -> Any:
 
 @functools.cache
 def _micro_tiles_loop(operation: Operation) -> Any:
-    """Inner loop as `transposed_loop`: micro-tile by micro-tile, down 8 columns at a time.
+    """Inner loop as `transposed_loop`, by micro-tiles, down 8 columns at a time.
 
-    That many streams the hardware can follow, and 32 it cannot. In registers, where memory is
-    contiguous along rows; else noise is drawn to memory, and an operation is applied to columns.
+    The hardware can follow 8 streams, but not 32. Where columns are contiguous in memory, keep
+    masks stay in registers. Other decisions are written to memory, and then applied by columns.
     """
-    settler()  # known by its symbol
-    in_registers = not operation.exact and operation.target is not BITS
-    partly = by_masks(operation)
+    tie_resolver()  # known by its symbol
+    in_registers = not operation.needs_uniform and operation.target is not BITS
+    partly = uses_masks(operation)
     strip: Any = _strip_loop(operation, False) if in_registers else None
     part: Any = _strip_loop(operation, True) if partly else None
-    drawn, levels = drawn_for(operation), 2 if operation.exact else 1
-    # Exact operations draw so long that a way through memory costs little.
-    exact = operation.exact
-    put: Any = apply_noise(operation) if exact else None
-    draw, apply, carry = _noise_loop(drawn), any_loop(operation), carry_blocks(levels)
+    levels = 2 if operation.needs_uniform else 1
+    # Drawing whole uniforms takes so long that writing them to memory costs little.
+    needs_uniform = operation.needs_uniform
+    put: Any = apply_decisions(operation) if needs_uniform else None
+    draw, apply = _decision_loop(buffer_draw(operation)), column_loop(operation)
+    carry = carry_blocks(levels)
     in_size, out_size = sizes(operation)
     most, row_bytes = np.uint64(_CARRIED_ROWS // levels), _CARRIED_BYTES * np.uint64(levels)
-    column_bytes = _ROWS * np.uint64(drawn.target.itemsize)
 
     def micro_tiles(x: Any, y: Any, axis: Any, index: Any, call: Any) -> None:
         wide_vectors()
@@ -140,7 +141,7 @@ def _micro_tiles_loop(operation: Operation) -> Any:
         columns, x_column, y_column = length_of(axis), step_of(axis, X), step_of(axis, Y)
         rows, x_row, y_row = length_of(inside), step_of(inside, X), step_of(inside, Y)
         row_step = step_of(inside, INDEX)
-        noise, value = pointer_at(load64(call, BUFFER)), pointer_at(load64(call, VALUE))
+        decision, value = pointer_at(load64(call, BUFFER)), pointer_at(load64(call, VALUE))
         contiguous = x_row == in_size and y_row == out_size
         for begin in range(_ZERO, rows, most):
             end = min(begin + most, rows)
@@ -156,7 +157,7 @@ def _micro_tiles_loop(operation: Operation) -> Any:
                     first = index + p * row_step + column
                     blocks = advance(carried, (p - begin) * row_bytes)
                     n = min(_ROWS, end - p)
-                    if in_registers:  # known when this is compiled
+                    if in_registers:  # a compile-time constant
                         if contiguous and width == _COLUMNS and n == _ROWS:
                             n = end - p - (end - p) % _ROWS
                             strip(a, b, axis, first, call, blocks, n)
@@ -167,24 +168,23 @@ def _micro_tiles_loop(operation: Operation) -> Any:
                         if contiguous and width == _COLUMNS:
                             part(a, b, axis, first, call, blocks, n)
                             continue
-                    draw(noise, first, row_step, blocks, call)
-                    if exact:
+                    draw(decision, first, row_step, blocks, call)
+                    if needs_uniform:
                         if contiguous and width == _COLUMNS and n == _ROWS:
-                            put(a, b, axis, noise, value)
+                            put(a, b, axis, decision, value)
                             continue
                     for j in range(width):
                         from_column, to_column = advance(a, j * x_column), advance(b, j * y_column)
-                        there = advance(noise, j * column_bytes)
-                        apply(from_column, x_row, to_column, y_row, there, n, value)
+                        apply(from_column, x_row, to_column, y_row, decision, j * _ROWS, n, value)
 
     return routine(f"{operation.name}-micro-tiles", micro_tiles, INNER)
 
 
 @functools.cache
 def _strip_loop(operation: Operation, partial: bool) -> Any:
-    """Routine ``(x, y, axis, index, call, carried, n)``: n rows of micro-tiles, or of one's part.
+    """Routine ``(x, y, axis, index, call, carried, n)``: n rows, whole micro-tiles or part of one.
 
-    A routine of its own, because LLVM keeps too much in registers beside it in the caller.
+    It is not inlined, because LLVM would keep too many of the caller's values in registers.
     """
     treat = micro_tile(operation, partial)
     in_size, out_size = sizes(operation)
@@ -204,14 +204,14 @@ def _strip_loop(operation: Operation, partial: bool) -> Any:
 
 
 @functools.cache
-def _noise_loop(drawn: Operation) -> Any:
-    """Routine ``(noise, index, row_step, carried, call)``: a micro-tile's noise, by columns."""
-    settler()  # known by its symbol
-    trace = draw_noise(drawn)
+def _decision_loop(drawn: Operation) -> Any:
+    """Routine ``(decision, index, row_step, carried, call)``: write a micro-tile's decisions."""
+    tie_resolver()  # known by its symbol
+    trace = draw_decisions(drawn)
 
-    def draw(noise: Any, index: Any, row_step: Any, carried: Any, call: Any) -> None:
+    def draw(decision: Any, index: Any, row_step: Any, carried: Any, call: Any) -> None:
         wide_vectors()
-        trace(noise, index, row_step, carried, call)
+        trace(decision, index, row_step, carried, call)
 
     signature = types.void(POINTER, U64, U64, POINTER, POINTER)
     return routine(f"{drawn.name}-micro-tile", draw, signature)
@@ -219,20 +219,19 @@ def _noise_loop(drawn: Operation) -> Any:
 
 @functools.cache
 def _tiles_loop(operation: Operation) -> Any:
-    """Inner loop as `transposed_loop`: by the tile pipeline.
+    """Inner loop as `transposed_loop`, by the tile pipeline.
 
-    Columns are a multiple of 8, and rows of `SEGMENT_ROWS`, if not in place only at least so many;
-    both sides are contiguous along rows. A tile is all of it that is at most `_TILE_ROWS` high, by
-    8 columns.
+    There are a multiple of 8 columns, contiguous in x and y, and a multiple of `SEGMENT_ROWS` rows,
+    or, if not in place, at least that many. A tile has 8 columns and at most `_TILE_ROWS` rows.
     """
-    settler()  # known by its symbol
+    tie_resolver()  # known by its symbol
     advance_by: Any = _pipeline(operation, False)
     advance_aligned: Any = _pipeline(operation, True)
     drain: Any = _drain(operation)
     carry = carry_blocks(1)
     in_size, out_size = sizes(operation)
     tile_rows = min(_TILE_ROWS, _TILE_BYTES // int(out_size))
-    mask_bytes = tile_rows // HALVES * MASK_BYTES
+    mask_bytes = tile_rows // DRAWS * MASK_BYTES
     two_masks = scratch(2 * mask_bytes)
     tall, less_tall = np.uint64(tile_rows), np.uint64(min(tile_rows, _CARRIED_ROWS))
     one_mask = np.uint64(mask_bytes)
@@ -248,7 +247,7 @@ def _tiles_loop(operation: Operation) -> Any:
         store64(old, _BITS, load64(new, _BITS) + one_mask)
         store64(old, _SEGMENTS, _ZERO)
         aligned = (index | row_step) & _SEVEN == _ZERO
-        # Tiles about as high as each other, as far as whole segments allow.
+        # Tiles have about equally many rows, in whole segments.
         most = tall if aligned else less_tall
         bands = (rows + most - _ONE) // most
         most = (rows + bands - _ONE) // bands
@@ -268,7 +267,7 @@ def _tiles_loop(operation: Operation) -> Any:
             if load64(old, _SEGMENTS) != segments or load64(old, _BACK) != back:
                 if load64(old, _SEGMENTS):
                     drain(old, axis, call)
-                # There is none before: what is applied goes to memory that nobody reads.
+                # There is no previous tile: output goes to the mask buffer, which nobody reads.
                 store64(old, _X, address_of(a))
                 store64(old, _Y, load64(call, BUFFER))
                 store64(old, _Y_STEP, _ZERO)
@@ -293,25 +292,25 @@ def _tiles_loop(operation: Operation) -> Any:
 
 @functools.cache
 def _pipeline(operation: Operation, aligned: bool) -> Any:
-    """Routine ``(old, new, axis, carried, call)``: draw a tile, and apply to the one before.
+    """Routine ``(old, new, axis, carried, call)``: draw one tile, apply the operation to another.
 
-    Both have as many segments. A segment is applied with each micro-tile that is drawn. So memory
-    is gone through column by column, as in C order, and bits cover the way there and back. By
-    micro-tiles it would be 8 columns at once, and where these are whole pages apart, all of them at
-    one place of the caches.
+    The two have equally many segments. A step draws a micro-tile of `new` and applies the operation
+    to a segment of `old`. So memory is accessed column by column, as in C order, and drawing hides
+    the latency of loads and stores. Micro-tiles access 8 columns at once, and if these are whole
+    pages apart, they compete for the same cache sets.
 
     Rates of float32 over those of C order, 256 x 256 and 1024 x 1024, Zen 5, 2026-11: with AVX-512
-    0.81 and 0.93, with AVX2 0.99 and 1.02. If what is made of the key for each round is made for
-    every micro-tile, and not once: 0.75 and 0.85, 0.92 and 0.98. If, besides, AVX2 draws all four
-    vectors of blocks at once: 0.88 at 1024 x 1024.
+    0.81 and 0.93, with AVX2 0.99 and 1.02. If round keys are computed for every micro-tile and not
+    once: 0.75 and 0.85, 0.92 and 0.98. If, besides, AVX2 draws all four vectors of blocks at once:
+    0.88 at 1024 x 1024.
 
-    Between the two an element is a keep bit. These lie micro-tile by micro-tile, and of each column
-    by column. What was slower, on earlier machines: all bits of a tile, and then all its elements
-    (0.53 to 0.67, where this had 0.91); any number of micro-tiles, so that a column may end among
-    the 8 of a step (0.63 to 0.72), because what is computed beside the vectors takes ports from
-    them. Bits gathered by ``pext`` from what is compared before it is transposed: alike.
+    Keep bits lie in memory by micro-tiles, and inside these by columns. Slower, on earlier machines
+    (2026-11): first all bits of a tile, then all its elements (0.53 to 0.67, the pipeline 0.91);
+    any number of micro-tiles, so that a column may end among the 8 of a step (0.63 to 0.72),
+    because scalar instructions take ports from vector instructions. As fast: keep bits gathered by
+    ``pext`` from comparisons before the transposition.
     """
-    settler()  # known by its symbol
+    tie_resolver()  # known by its symbol
     step = pipeline_step(operation, aligned)
     in_size, out_size = sizes(operation)
     x_segment, y_segment = _SEGMENT_ROWS * in_size, _SEGMENT_ROWS * out_size
@@ -325,17 +324,18 @@ def _pipeline(operation: Operation, aligned: bool) -> Any:
         index, row_step = load64(new, _INDEX), step_of(advance(axis, AXIS_BYTES), INDEX)
         segments, back = load64(new, _SEGMENTS), load64(new, _BACK)
         store64(drawn, DRAWN_ROW_STEP, row_step)
-        # All is counted on, step by step: if it was computed, 0.70 to 0.76 and not 0.83 to 0.90.
+        # Addresses are incremented, which is faster than computing them from counters: 0.83 to 0.90
+        # of the rate of C order, not 0.70 to 0.76 (Cascade Lake, 2026-11).
         height, tile_step = segments * _SEGMENT_ROWS - back, _ROWS * row_step
         x_back, y_back, index_back = back * in_size, back * out_size, back * row_step
         x_jump, y_jump = x_column - height * in_size, y_column - height * out_size
         mask_jump = _KEPT - segments * _SEGMENT_MASK
-        # From behind the last column to what is applied to next.
+        # Distances from the end of the last column to the tile that is applied next.
         x_far = load64(new, _X) - address_of(x) - _SEGMENT * x_column
         y_far = load64(new, _Y) - address_of(y) - _SEGMENT * y_column
         segment, tile, last = _ZERO, _ZERO, segments - _ONE
         first_back = last * _SEGMENT
-        # Lines are asked for two segments ahead, which may be in the next column, or tile.
+        # Cache lines are prefetched two segments ahead, which may be in the next column or tile.
         segment_ahead, column_ahead = _AHEAD, _ZERO
         x_ahead, y_ahead = advance(x, _AHEAD * x_segment), advance(y, _AHEAD * y_segment)
         if segments <= _AHEAD:
@@ -376,7 +376,7 @@ def _pipeline(operation: Operation, aligned: bool) -> Any:
 
 @functools.cache
 def _drain(operation: Operation) -> Any:
-    """Routine ``(old, axis, call)``: apply to the last tile."""
+    """Routine ``(old, axis, call)``: apply the operation to the last tile."""
     apply = apply_segment(operation)
     in_size, out_size = sizes(operation)
 
