@@ -191,18 +191,23 @@ def _contiguous_plan(ready: Any, dtype: np.dtype[Any]) -> Plan:
     def plan(x: Any, out: Any, rng: AnyRNG, offset: Any, n: int = 0, alive: Any = alive) -> Any:
         if out is None:
             out = empty(x.shape, x.dtype)
+        if rng is None:  # fresh entropy may be taken in vain
+            rng = as_key()
         if type(rng) is Key:
             seed, stream = rng
             if n:
                 stream = (stream + n) & _WORD
-            status = run(id(x), id(out), record_at, offset, seed, stream)
-            if status == DONE:
-                return out
-            if not status:
-                return None
-            large(x, out, offset, seed, stream)
+        elif run(id(x), id(out), record_at, LOOK, 0, 0):
+            seed, stream = as_key(rng)  # type: ignore[arg-type]
+        else:
+            return None
+        status = run(id(x), id(out), record_at, offset, seed, stream)
+        if status == DONE:
             return out
-        return out if _with_other_rng(ready, x, out, offset, rng) else None
+        if not status:
+            return _unfit(rng)
+        large(x, out, offset, seed, stream)
+        return out
 
     return plan
 
@@ -224,18 +229,23 @@ def _layout_plan(
         if out is None:
             out = empty_like(x) if reads else empty(shape, dtype)
         source = x if reads else out
+        if rng is None:
+            rng = as_key()
         if type(rng) is Key:
             seed, stream = rng
             if n:
                 stream = (stream + n) & _WORD
-            status = run(id(source), id(out), record_at, index, seed, stream)
-            if status == DONE:
-                return out
-            if not status:
-                return None
-            large(source, out, index, seed, stream)
+        elif run(id(source), id(out), record_at, LOOK, 0, 0):
+            seed, stream = as_key(rng)  # type: ignore[arg-type]
+        else:
+            return None
+        status = run(id(source), id(out), record_at, index, seed, stream)
+        if status == DONE:
             return out
-        return out if _with_other_rng(ready, source, out, index, rng) else None
+        if not status:
+            return _unfit(rng)
+        large(source, out, index, seed, stream)
+        return out
 
     return plan
 
@@ -250,39 +260,26 @@ def _per_element_plan(ready: Any, index_of: IndexOf) -> Plan:
             return None
         if out is None:
             out = np.empty_like(x)
-        has_key = type(rng) is Key
-        if not has_key:  # a generator moves on only if the call will succeed
-            if not run(id(x), id(out), id(p), record_at, LOOK, 0, 0):
-                return None
+        if rng is None:
+            rng = as_key()
+        if type(rng) is not Key and not run(id(x), id(out), id(p), record_at, LOOK, 0, 0):
+            return None
         key = as_key(rng)  # type: ignore[arg-type]
         status = run(id(x), id(out), id(p), record_at, index, *key)
         if status == DONE:
             return out
         if not status:
-            if has_key:
-                return None
-            raise RuntimeError("x, p or out was changed while rng was asked for a key")
+            return _unfit(rng)
         large(x, out, p, index, *key)
         return out
 
     return plan
 
 
-def _with_other_rng(ready: Any, x: Any, y: Any, index: int, rng: AnyRNG) -> bool:
-    """Make a fast call with the key of a generator, say; False where the arrays do not fit.
-
-    A generator moves on only if the call will succeed.
-    """
-    run, record_at, large, _ = ready
-    if not run(id(x), id(y), record_at, LOOK, 0, 0):
-        return False
-    key = as_key(rng)  # type: ignore[arg-type]
-    status = run(id(x), id(y), record_at, index, *key)
-    if not status:
-        raise RuntimeError("x or out was changed while rng was asked for a key")
-    if status != DONE:
-        large(x, y, index, *key)
-    return True
+def _unfit(rng: AnyRNG) -> None:
+    """Refuse arrays that fitted until a generator was asked for a key: it has moved on."""
+    if type(rng) is not Key:
+        raise RuntimeError("x, p or out was changed while rng was asked for a key")
 
 
 # What the driver's fast calls return, and take (see `fastdrop_kernels.cpu.host.fast_call`), known

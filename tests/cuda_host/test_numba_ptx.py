@@ -20,6 +20,7 @@ pytest.importorskip("numba.cuda", reason="this Numba has no CUDA: pip install nu
 from numba import cuda, types
 
 from fastdrop import device
+from fastdrop_kernels import catalogue
 from fastdrop_kernels.numba_cuda import driver, kernels, operations
 from fastdrop_kernels.numba_cuda.operations import Operation
 
@@ -29,7 +30,13 @@ PROCESSORS = [
     pytest.param((8, 0), marks=pytest.mark.slow),
     (9, 0),
 ]
-OPERATIONS = [*operations.DROPS.values(), *operations.FILLS.values(), operations.MARK]
+DROP_FLOAT32 = operations.operation("drop", np.dtype(np.float32))
+MARK = operations.operation("mark")
+OPERATIONS = [
+    *(operations.operation("drop", np.dtype(kind)) for kind in ("float16", "float32", "float64")),
+    *(operations.operation("fill", np.dtype((np.void, size))) for size in catalogue.SIZES),
+    MARK,
+]
 I64, U64 = types.int64, types.uint64
 
 
@@ -162,7 +169,7 @@ def test_tile_kernels_compile(compiled: Compiled, operation: Operation) -> None:
 @pytest.mark.parametrize("count", [np.uint32, np.uint64])
 @pytest.mark.parametrize("axes", [1, 2, 4])
 def test_element_kernels_compile(compiled: Compiled, axes: int, count: Any) -> None:
-    operation = operations.DROPS["float32"]
+    operation = DROP_FLOAT32
     memory, parameter = types_of(operation)
     columns = (types.UniTuple(I64, axes),) * 4
     arguments = (memory, memory, I64, *columns, I64, I64, I64, U64, U64, U64, parameter)
@@ -195,5 +202,5 @@ def test_a_user_s_kernel_compiles(compiled: Compiled) -> None:
 
 def test_small_grids_raise_no_warning_of_numba() -> None:
     """Warnings are errors here: Numba warns when a launch is configured, which needs no device."""
-    for kernel in (kernels.tiles(operations.MARK), kernels.packed_blocks()):
+    for kernel in (kernels.tiles(MARK), kernels.packed_blocks()):
         driver._launch(kernel, 1, kernels.TILE, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ml_dtypes
@@ -123,3 +123,34 @@ def test_the_plan_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for k in range(1, 20):
         assert_same(fd.dropout(x, k / 20, rng=KEYS[1]), dropped(x, k / 20, KEYS[1]))
         assert internals.plan_count() <= 5
+
+
+class _ProtectingSeed(list[int]):
+    """Integers for a seed that protect an array from writing when they are read."""
+
+    def __init__(self, numbers: list[int], array: Array) -> None:
+        super().__init__(numbers)
+        self.array = array
+
+    def __iter__(self) -> Iterator[int]:
+        self.array.flags.writeable = False
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("view", [np.s_[:], np.s_[::2]], ids=["contiguous", "strided"])
+@pytest.mark.parametrize("p", [P, np.linspace(0.1, 0.9, 40)], ids=["one p", "per element"])
+def test_an_output_that_changes_while_rng_gives_a_key_is_not_written(view: Any, p: Any) -> None:
+    x = np.ones((8, 40), np.float32)[view]
+    out = np.full(x.shape, 7, np.float32)
+    for _ in range(2):
+        fd.dropout(x, p, rng=KEYS[0], out=out)
+    out.fill(7)
+    with pytest.raises(RuntimeError, match="was changed while rng"):
+        fd.dropout(x, p, rng=_ProtectingSeed([1, 2], out), out=out)
+    assert (out == 7).all()
+
+
+def test_fresh_entropy_is_fresh_in_repeated_calls() -> None:
+    x = np.ones((9, 40), np.float32)
+    masks = {fd.dropout(x, 0.5).tobytes() for _ in range(300)}
+    assert len(masks) == 300

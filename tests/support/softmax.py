@@ -43,20 +43,20 @@ def backward(dy: Array, x: Array, p: float, axis: int = -1) -> Array:
 
 def exponentials(x: Array) -> tuple[Array, Array]:
     """``exp(x - max(x))`` along the last axis and its sums, step by step as the kernels compute."""
-    law, integer = (EXP64, np.int64) if x.dtype == np.float64 else (EXP32, np.int32)
+    constants, integer = (EXP64, np.int64) if x.dtype == np.float64 else (EXP32, np.int32)
     kind = np.dtype(np.float64 if x.dtype == np.float64 else np.float32).type
     x = x.astype(kind)
     top = x.max(-1, keepdims=True)
     x = x - np.where(top == -np.inf, kind(0), top)
-    least = kind((1 - law.bias) * math.log(2.0))
-    rounder = kind(1.5 * 2.0**law.significand)
+    least = kind((1 - constants.bias) * math.log(2.0))
+    rounder = kind(1.5 * 2.0**constants.significand)
     shifted = np.maximum(x, least) * kind(INVERSE_LOG_2) + rounder
     n = shifted - rounder
-    r = np.maximum(x, least) - n * kind(law.log_2[0]) - n * kind(law.log_2[1])
-    q = np.full_like(r, law.q[-1])
-    for coefficient in law.q[-2::-1]:
+    r = np.maximum(x, least) - n * kind(constants.log_2[0]) - n * kind(constants.log_2[1])
+    q = np.full_like(r, constants.q[-1])
+    for coefficient in constants.q[-2::-1]:
         q = q * r + kind(coefficient)
-    power = ((n.astype(integer) + law.bias) << law.significand).view(kind)
+    power = ((n.astype(integer) + constants.bias) << constants.significand).view(kind)
     e = np.where(x < least, kind(0), (r * r * q + r + kind(1)) * power)
     return e, total(e)
 

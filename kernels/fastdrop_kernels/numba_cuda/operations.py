@@ -100,8 +100,3 @@ def operation(name: str, dtype: np.dtype[Any] | None = None, *variant: Any) -> O
 @functools.cache
 def _fill(itemsize: int) -> Operation:
     return fill(_MOVED[itemsize])
-
-
-DROPS = {kind: operation("drop", np.dtype(kind)) for kind in ("float16", "float32", "float64")}
-FILLS = {size: _fill(size) for size in catalogue.SIZES}
-MARK = operation("mark")

@@ -144,7 +144,7 @@ def _prefetch_line(typingctx: Any, pointer: Any) -> Any:
 
 
 @functools.cache
-def _strips_loop(itemsize: int) -> Any:
+def _transpose_loop(itemsize: int) -> Any:
     """Routine ``(strided, step, buffer, width, first, end, gathers)``: transpose parts of a tile.
 
     A part has as many columns as a block; `first` and `end` number the parts. If `gathers`, they go
@@ -154,7 +154,7 @@ def _strips_loop(itemsize: int) -> Any:
     block, lanes, size = _block(itemsize), np.uint64(_lanes_of(itemsize)), np.uint64(itemsize)
     block_bytes, blocks = lanes * size, _LINE // (lanes * size)
 
-    def strips(
+    def transpose(
         strided: Any, step: Any, buffer: Any, width: Any, first: Any, end: Any, gathers: Any
     ) -> None:
         wide_vectors()
@@ -170,7 +170,7 @@ def _strips_loop(itemsize: int) -> Any:
                 column, rows = advance(column, block_bytes), advance(rows, lanes * pitch)
 
     signature = types.void(POINTER, U64, POINTER, *[U64] * 4)
-    return routine(f"transpose-{itemsize}", strips, signature)
+    return routine(f"transpose-{itemsize}", transpose, signature)
 
 
 @functools.cache
@@ -182,7 +182,7 @@ def tiled_loop(operation: Operation) -> Any:
     the previous one if the output is. This gives prefetched cache lines time to arrive.
     """
     size = operation.target.itemsize
-    run_contiguous, strips = contiguous_loop(operation, CACHED), _strips_loop(size)
+    run_contiguous, transpose = contiguous_loop(operation, CACHED), _transpose_loop(size)
     load_row, store_column = gather(size), scatter(size, False)
     itemsize, line, lanes = (np.uint64(n) for n in (size, LINE_BYTES // size, _lanes_of(size)))
     two_buffers = scratch(2 * _BUFFER_BYTES)
@@ -232,7 +232,7 @@ def tiled_loop(operation: Operation) -> Any:
             end, count = c + width, (width + lanes - _ONE) // lanes
             top = advance(strided, c * step)
             if gathers:
-                strips(top, step, other, width, _ZERO, count, gathers)
+                transpose(top, step, other, width, _ZERO, count, gathers)
             row, before = _ZERO, _ZERO
             while row < rows:
                 at = min(row, last)
@@ -247,7 +247,7 @@ def tiled_loop(operation: Operation) -> Any:
                     due = count if row < rows else _ZERO
                 elif not at:
                     due = _ZERO
-                beside = advance(top, before * itemsize)
+                tile_columns = advance(top, before * itemsize)
                 for k in range(line):
                     rows_there = advance(buffer, k * width * itemsize)
                     of = rows_there if gathers else advance(a, k * x_row)
@@ -258,14 +258,16 @@ def tiled_loop(operation: Operation) -> Any:
                         for t in range(_ZERO, width * itemsize, _LINE):
                             _prefetch_line(advance(ahead, t))
                         for j in range(done * lanes, upto * lanes):
-                            _prefetch_line(advance(beside, j * step))
+                            _prefetch_line(advance(tile_columns, j * step))
                     if not joined:
                         run_contiguous(of, to, width, first + k * row_step, call)
                     elif not k:
                         run_contiguous(of, to, width * line, first, call)
-                    strips(beside, step, other, width, done, upto, gathers)
+                    transpose(tile_columns, step, other, width, done, upto, gathers)
                 before = at
             if not gathers:
-                strips(advance(top, before * itemsize), step, buffer, width, _ZERO, count, gathers)
+                transpose(
+                    advance(top, before * itemsize), step, buffer, width, _ZERO, count, gathers
+                )
 
     return routine(f"{operation.name}-tiled", tiled, INNER)

@@ -124,8 +124,8 @@ def _micro_tiles_loop(operation: Operation) -> Any:
     tie_resolver()  # known by its symbol
     in_registers = not operation.needs_uniform and operation.target is not BITS
     partly = uses_masks(operation)
-    strip: Any = _strip_loop(operation, False) if in_registers else None
-    part: Any = _strip_loop(operation, True) if partly else None
+    whole: Any = _micro_tile_rows(operation, False) if in_registers else None
+    part: Any = _micro_tile_rows(operation, True) if partly else None
     levels = 2 if operation.needs_uniform else 1
     # Drawing whole uniforms takes so long that writing them to memory costs little.
     needs_uniform = operation.needs_uniform
@@ -160,7 +160,7 @@ def _micro_tiles_loop(operation: Operation) -> Any:
                     if in_registers:  # a compile-time constant
                         if contiguous and width == _COLUMNS and n == _ROWS:
                             n = end - p - (end - p) % _ROWS
-                            strip(a, b, axis, first, call, blocks, n)
+                            whole(a, b, axis, first, call, blocks, n)
                             p += n
                             continue
                     p += n
@@ -181,7 +181,7 @@ def _micro_tiles_loop(operation: Operation) -> Any:
 
 
 @functools.cache
-def _strip_loop(operation: Operation, partial: bool) -> Any:
+def _micro_tile_rows(operation: Operation, partial: bool) -> Any:
     """Routine ``(x, y, axis, index, call, carried, n)``: n rows, whole micro-tiles or part of one.
 
     It is not inlined, because LLVM would keep too many of the caller's values in registers.
@@ -190,7 +190,7 @@ def _strip_loop(operation: Operation, partial: bool) -> Any:
     in_size, out_size = sizes(operation)
     x_bytes, y_bytes, carried_bytes = _ROWS * in_size, _ROWS * out_size, _ROWS * _CARRIED_BYTES
 
-    def strip(x: Any, y: Any, axis: Any, index: Any, call: Any, carried: Any, n: Any) -> None:
+    def run(x: Any, y: Any, axis: Any, index: Any, call: Any, carried: Any, n: Any) -> None:
         wide_vectors()
         row_step = step_of(advance(axis, AXIS_BYTES), INDEX)
         for _ in range((n + _ROWS - _ONE) // _ROWS):
@@ -200,7 +200,7 @@ def _strip_loop(operation: Operation, partial: bool) -> Any:
             index += _ROWS * row_step
 
     signature = types.void(*[POINTER] * 3, U64, POINTER, POINTER, U64)
-    return routine(f"{operation.name}-micro-tile{'-part' * partial}", strip, signature)
+    return routine(f"{operation.name}-micro-tile{'-part' * partial}", run, signature)
 
 
 @functools.cache
