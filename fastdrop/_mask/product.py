@@ -40,6 +40,20 @@ def product(mask: Mask, x: Any, out: Any = None) -> Any:
                     return result
     backend = backend_of(x)
     xs = backend.array(x)
+    with backend.ordered((xs,), out):
+        return _product(mask, backend, x, xs, out, known, what)
+
+
+def _product(
+    mask: Mask,
+    backend: Backend,
+    x: Any,
+    xs: Array,
+    out: Any,
+    known: plan_cache.Plans,
+    what: plan_cache.PlanKey | None,
+) -> Any:
+    """Return the product of x, which kernels read as xs; `what` is the key of its plan."""
     dtype = _dtype_of_product(xs.dtype)
     if dtype is None:
         return _stored_product(mask, backend, xs, out)
