@@ -3,7 +3,7 @@
 `CupyBackend.ordered` calls `ordered` around whatever launches kernels on arrays of which one is
 another library's. The work runs on the stream of the array that is written. Where that is not the
 stream of all the others, events order it after what writes its inputs, and before what overwrites
-them. Nothing here waits on the host, but for one kind of `out`: see `ordered`.
+them. The host waits only for libraries that cannot be told to: see `ordered`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 import cupy
 
 from .._check.arguments import Array
-from .cupy_views import LEGACY, PER_THREAD, memory_of
+from .cupy_views import LEGACY, PER_THREAD, LibraryMemory, memory_of
 
-# Views of arrays whose library waits for nothing, with an event behind the work that reads them.
-_being_read: deque[tuple[Any, list[Array]]] = deque()
+# Memory whose library waits for nothing, with an event behind the work that reads it.
+_being_read: deque[tuple[Any, list[LibraryMemory]]] = deque()
 _reading = threading.Lock()
 
 
@@ -32,8 +32,8 @@ def ordered(inputs: Iterable[Array], target: Array | None, reads_cupys: bool) ->
     current stream. `reads_cupys` says that other memory of CuPy's is read, too. All are on the
     current device.
 
-    A library that exports arrays by DLPack alone cannot be told to wait. So its inputs are kept
-    until they have been read, and for its `target` the host waits.
+    A library that exports arrays by DLPack alone cannot be told to wait. The host waits in its
+    place until the work is done. But arrays of JAX never change, and are only kept until then.
 
     Where the work is captured in a CUDA graph, streams outside of the capture are left alone: a
     graph cannot wait for them, and its replays come in the order of those who launch it.
@@ -48,9 +48,10 @@ def ordered(inputs: Iterable[Array], target: Array | None, reads_cupys: bool) ->
     handles.pop(own, None)
     streams = {here: current}
     work, *others = [streams.get(handle) or _stream(handle) for handle in (own, *handles)]
-    silent = [array for array in arrays if _is_silent(array)]
-    waits = target is not None and _is_silent(target)
-    captured = bool(others or silent or waits) and _is_capturing(work)
+    memories = map(memory_of, arrays if target is None else [target, *arrays])
+    silent = [memory for memory in memories if memory and memory.stream is None]
+    waits = not all(memory.frozen for memory in silent)
+    captured = bool(others or silent) and _is_capturing(work)
     if captured:
         others = [other for other in others if _is_capturing(other)]
     elif not own and any(map(_is_capturing, others)):
@@ -68,26 +69,22 @@ def ordered(inputs: Iterable[Array], target: Array | None, reads_cupys: bool) ->
         current.use()
         for other in others:
             _wait(other, work)
-        if waits and not captured:
+        if captured:
+            pass  # nothing runs yet
+        elif waits:
             work.synchronize()
-        elif silent and not captured:
+        elif silent:
             _keep_while_read(silent, work)
 
 
-def _keep_while_read(views: list[Array], work: Any) -> None:
-    """Keep views until what was launched on a stream so far is done, and look which are."""
+def _keep_while_read(memories: list[LibraryMemory], work: Any) -> None:
+    """Keep memory until what was launched on a stream so far is done; forget what was read."""
     event = cupy.cuda.Event(disable_timing=True)
     event.record(work)
     with _reading:
         while _being_read and _being_read[0][0].done:
             _being_read.popleft()
-        _being_read.append((event, views))
-
-
-def _is_silent(array: Array) -> bool:
-    """Say whether an array is of a library that says nothing about its stream."""
-    memory = memory_of(array)
-    return memory is not None and memory.stream is None
+        _being_read.append((event, memories))
 
 
 def _handle(array: Array, here: int) -> int:

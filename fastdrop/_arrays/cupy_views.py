@@ -21,8 +21,8 @@ from . import numba_arrays
 LEGACY, PER_THREAD = 1, 2
 _NO_WAITING = -1  # of DLPack's `stream`
 
-# CuPy 13 frees an array twice, and crashes, if it does not know its dtype (cupy#8801).
-_CRASHES = int(cupy.__version__.partition(".")[0]) < 14
+# CuPy 13 does not know bfloat16, and some of its releases crash on it (cupy#8801).
+_MAY_CRASH = int(cupy.__version__.partition(".")[0]) < 14
 _INTEGERS, _FLOATS, _COMPLEX, _BOOL = (0, 1), 2, 5, 6  # DLPack's type codes
 _KNOWN = {
     *((code, bits) for code in _INTEGERS for bits in (8, 16, 32, 64)),
@@ -34,8 +34,8 @@ _DTYPE_IN_TENSOR = 20  # bytes before a DLTensor's dtype: a pointer, two numbers
 _WAYS_OUT = {"torch": ": give x.detach(), or x.contiguous()"}
 
 
-class _Crash(TypeError):
-    """CuPy would crash the process."""
+class _UnknownDtype(TypeError):
+    """CuPy might crash the process."""
 
 
 class LibraryMemory(cupy.cuda.UnownedMemory):  # type: ignore[misc]  # CuPy has no types
@@ -46,11 +46,14 @@ class LibraryMemory(cupy.cuda.UnownedMemory):  # type: ignore[misc]  # CuPy has 
     stream : int or None
         Handle of the stream on which the library uses the memory. None: the library only saw to it
         that CuPy's current stream may, and waits for nothing afterwards.
+    frozen : bool
+        Whether the library writes to it only once the array is gone.
     """
 
-    __slots__ = ("stream",)
+    __slots__ = ("frozen", "stream")
 
     stream: int | None
+    frozen: bool
 
 
 def memory_of(x: Any) -> LibraryMemory | None:
@@ -74,7 +77,7 @@ def view(x: Any, name: str) -> Array:
         raise TypeError(f"{name} is a {kind} that CuPy cannot view ({error}){way}") from error
     found = seen.data
     memory = LibraryMemory(found.mem.ptr, found.mem.size, seen, found.device_id)
-    memory.stream = stream
+    memory.stream, memory.frozen = stream, stream is None and detect.is_frozen(x)
     pointer = cupy.cuda.MemoryPointer(memory, found.ptr - memory.ptr)
     return cupy.ndarray(seen.shape, seen.dtype, pointer, seen.strides)  # type: ignore[no-any-return]
 
@@ -83,7 +86,7 @@ def stream_of(x: Any) -> int | None:
     """Return the handle of the stream that the library of x uses it on; None if none is known."""
     packages = detect.roots(x)
     if "torch" in packages:
-        current = sys.modules["torch"].cuda.current_stream(x.device)
+        current = sys.modules["torch"].cuda.current_stream(getattr(x, "device", None))
         return int(current.cuda_stream)
     if "jax" in packages or "jaxlib" in packages:
         return None  # it has streams, but shows none
@@ -108,7 +111,7 @@ class _Exported:
 
     def __dlpack__(self, **how: Any) -> Any:
         capsule = self._x.__dlpack__(**{**how, **self._how})
-        if _CRASHES:
+        if _MAY_CRASH:
             _refuse_unknown(capsule)
         return capsule
 
@@ -122,13 +125,15 @@ class _Interfaced:
 
 
 def _refuse_unknown(capsule: Any) -> None:
-    """Raise TypeError for a DLPack capsule of a dtype with which CuPy 13 would crash."""
+    """Raise TypeError for a DLPack capsule of a dtype that CuPy 13 does not know."""
     address = ctypes.pythonapi.PyCapsule_GetPointer
     address.restype, address.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
     dtype = address(capsule, b"dltensor") + _DTYPE_IN_TENSOR
     code, bits = (ctypes.c_uint8 * 2).from_address(dtype)
     if (code, bits) not in _KNOWN:
-        raise _Crash(f"CuPy {cupy.__version__} crashes with its dtype, CuPy 14 does not")
+        raise _UnknownDtype(
+            f"CuPy {cupy.__version__} does not know its dtype, and may crash; CuPy 14 has bfloat16"
+        )
 
 
 def _way_out(x: Any, error: Exception) -> str:
@@ -136,7 +141,7 @@ def _way_out(x: Any, error: Exception) -> str:
     package = detect.kind_of(x).partition(".")[0]
     if isinstance(error, NotImplementedError) and "ml_dtypes" in str(error):
         return ": pip install ml_dtypes"
-    if isinstance(error, _Crash):
+    if isinstance(error, _UnknownDtype):
         cuda = "12x" if cupy.cuda.runtime.runtimeGetVersion() < 13_000 else "13x"
         other = "x.float()" if package == "torch" else "x.astype('float32')"
         return f": pip install 'cupy-cuda{cuda}>=14' ml_dtypes, or give {other}"

@@ -6,6 +6,7 @@ tests/gpu/test_library_streams.py makes such checks on a GPU, with the libraries
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import weakref
 from collections.abc import Callable
@@ -106,7 +107,7 @@ def in_every_order(
     """Play a scene once for each order of the streams; return the last timeline."""
     for order in itertools.permutations(sorted(set(at))):
         internals.forget_plans()
-        with timeline_of(host, launcher, torch=at[1] if out == "torch" else at[0]) as timeline:
+        with timeline_of(host, launcher, torch=at[x != "torch"]) as timeline:
             scene = Scene(timeline, host, x, out, at)
             for _ in range(2):  # a call, and one like it
                 check(scene.play(call, order), scene.numbers)
@@ -166,7 +167,7 @@ def test_a_result_is_right_in_every_order_of_the_streams(
     launched_on = {one[1] for one in timeline.told if one[0] == "launch"}
     assert launched_on == {stream_of_work(x, out, at)}
     # The host waits where the library cannot be told to, and nowhere else.
-    assert (timeline.count("synchronize") > 0) == (out == "dlpack")
+    assert (timeline.count("synchronize") > 0) == ("dlpack" in (x, out))
     if at == TOGETHER:
         assert not timeline.crossings()
 
@@ -310,3 +311,45 @@ def test_errors_come_before_anything_is_launched_and_leave_cupys_stream(
                 fd.dropout(x, 0.3, rng=KEY, out=out)
             assert timeline.current == CUPY
         assert not timeline.count("launch")
+
+
+class Foreign:
+    """A tensor of a dtype that DLPack numbers so."""
+
+    __module__ = "torch"
+
+    def __init__(self, dtype: str, code: int, bits: int) -> None:
+        self.dtype, self.code, self.bits = dtype, code, bits
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def __dlpack__(self, **how: Any) -> Any:
+        capsule = np.zeros(8).__dlpack__()
+        address = ctypes.pythonapi.PyCapsule_GetPointer
+        address.restype, address.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+        at = address(capsule, b"dltensor") + 20
+        assert ctypes.c_uint8.from_address(at).value == 2, "a float"
+        (ctypes.c_uint8 * 2).from_address(at)[:] = [self.code, self.bits]
+        return capsule
+
+
+def test_cupy_13_is_not_given_dtypes_on_which_it_may_crash(
+    host: HostDevice, launcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = internals.cupy_views()
+    monkeypatch.setattr(views, "_MAY_CRASH", True)
+    x = Foreign("torch.bfloat16", 4, 16)
+    way = r"pip install 'cupy-cuda1.x>=14' ml_dtypes, or give {}\.float\(\)"
+    with timeline_of(host, launcher) as timeline:
+        with pytest.raises(TypeError, match="x is a torch.Foreign.*" + way.format("x")):
+            fd.dropout(x, 0.5, rng=KEY)  # type: ignore[arg-type]
+        a = host.put(np.ones(8, np.float32))
+        with pytest.raises(TypeError, match="out is a torch.Foreign.*" + way.format("out")):
+            fd.dropout(a, 0.5, rng=KEY, out=x)  # type: ignore[arg-type]
+        assert timeline.told == []
+        for code, bits in ((0, 64), (1, 8), (2, 16), (5, 128), (6, 8)):
+            views._refuse_unknown(Foreign("", code, bits).__dlpack__())
+        for code, bits in ((4, 16), (2, 8), (5, 32), (3, 64), (7, 8)):
+            with pytest.raises(TypeError, match="does not know its dtype"):
+                views._refuse_unknown(Foreign("", code, bits).__dlpack__())
