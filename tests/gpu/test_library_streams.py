@@ -18,7 +18,7 @@ import pytest
 import fastdrop as fd
 from tests.gpu.test_streams import LONG, spin
 from tests.support import gpu_cases, oracle
-from tests.support.devices import Device, need_a_gpu
+from tests.support.devices import Device, library, need_a_gpu
 from tests.support.gpu_cases import KEY
 from tests.support.oracle import Array
 
@@ -37,21 +37,6 @@ CALLS: dict[str, tuple[Callable[..., Any], Callable[[Array], Array]]] = {
         lambda x: fd.bias_act_dropout_add(x, 0.5, p=0.3, residual=x, rng=KEY),
     ),
 }
-
-
-def library(name: str) -> Any:
-    """Import a library that uses the GPU, or skip."""
-    if name == "numba":
-        module = pytest.importorskip("numba.cuda", reason="Numba has no CUDA target")
-        if not module.is_available():
-            pytest.skip("Numba finds no CUDA")
-        return module
-    module = pytest.importorskip(name, reason=f"{name} is not installed")
-    if name == "torch" and not module.cuda.is_available():
-        pytest.skip("this torch has no CUDA")
-    if name == "jax" and module.default_backend() != "gpu":
-        pytest.skip("this JAX has no GPU")
-    return module
 
 
 class _Handle:
@@ -105,7 +90,7 @@ class Memory:
         if kind == "torch":
             return library("torch").from_dlpack(self.memory)
         if kind == "numba":
-            cuda = library("numba")
+            cuda = library("numba.cuda")
             with self.stream:
                 return cuda.as_cuda_array(self.memory, sync=False)
         if kind == "interface":

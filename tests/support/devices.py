@@ -44,6 +44,21 @@ def need_a_gpu() -> Any:
     return cupy
 
 
+def library(name: str) -> Any:
+    """Import a library that uses the GPU; skip the test, or module, where that is not possible."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = pytest.importorskip(name, reason=f"{name} is not here", exc_type=ImportError)
+        if name == "jax" and module.default_backend() not in ("gpu", "cuda"):
+            reason = f"this JAX computes on {module.default_backend()!r}, and not on a GPU"
+            pytest.skip(reason, allow_module_level=True)
+        if name == "torch" and not module.cuda.is_available():
+            pytest.skip(f"torch {module.__version__} finds no CUDA", allow_module_level=True)
+        if name == "numba.cuda" and not module.is_available():
+            pytest.skip("Numba finds no CUDA", allow_module_level=True)
+    return module
+
+
 class Device:
     """Copies arrays to a GPU and back."""
 
