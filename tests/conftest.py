@@ -55,8 +55,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Let ``-m gpu`` run where only CuPy, Numba and pytest are: the other files import more."""
     if config.getoption("markexpr") != "gpu" or collection_path.suffix != ".py":
         return None
-    name, folder = collection_path.name, collection_path.parent.name
-    return name.startswith("test_") and folder != "gpu" and not name.startswith("test_gpu_")
+    return collection_path.name.startswith("test_") and collection_path.parent.name != "gpu"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import numba.cuda
+import importlib
+import warnings
 
 from tests.support.devices import cupy_or_skip
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    cuda = importlib.import_module("numba.cuda")
+
+cuda.is_available = lambda: True
 cupy_or_skip().cuda.runtime.getDeviceCount = lambda: 1
-numba.cuda.is_available = lambda: True
