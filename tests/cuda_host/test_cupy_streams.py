@@ -200,6 +200,19 @@ def test_one_library_on_its_stream_needs_no_events_and_leaves_cupys_alone(
             assert {one[:2] for one in timeline.told} == {("launch", X)}, (kind, name)
 
 
+def test_a_plan_launches_on_what_is_the_current_stream_then(
+    host: HostDevice, launcher: Any
+) -> None:
+    with timeline_of(host, launcher) as timeline:
+        x = host.put(numbers("float32", SHAPE))
+        out = host.put(numbers("float32", SHAPE))
+        for timeline.current in (CUPY, X, 0, CUPY):
+            fd.dropout(x, 0.3, rng=KEY, out=out)
+            fd.dropout(x, 0.3, rng=KEY)
+            fd.dropout_mask(SHAPE, 0.3, rng=KEY, like=x)
+        assert timeline.told == [("launch", s) for s in (CUPY, X, 0, CUPY) for _ in range(3)]
+
+
 @pytest.mark.parametrize("x", ["cupy", "torch", "interface", "jax"])
 def test_in_a_capture_only_its_streams_are_ordered(host: HostDevice, launcher: Any, x: str) -> None:
     with timeline_of(host, launcher, torch=X) as timeline:
