@@ -67,15 +67,11 @@ class Backend(abc.ABC):
     def array(self, x: Any, name: str = "x") -> Array:
         """Return x, so called in errors, as the kernels read it, without copying an array."""
 
-    def on_device(self, x: Array) -> contextlib.AbstractContextManager[Any]:
-        """Let new arrays lie where x does, for a while."""
-        return contextlib.nullcontext()
-
     def ordered(
-        self, inputs: Sequence[Array], out: Any, rng: AnyRNG = None
+        self, inputs: Sequence[Array], out: Any, rng: AnyRNG = None, near: Array | None = None
     ) -> contextlib.AbstractContextManager[Any]:
         """Let work on these arrays run where they lie, and in order with their libraries' work."""
-        return self.on_device(inputs[0])
+        return contextlib.nullcontext()
 
     @abc.abstractmethod
     def writable(self, out: Any) -> Array:

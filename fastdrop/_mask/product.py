@@ -129,12 +129,11 @@ def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def _new(backend: Backend, x: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return a new array where x lies, of its layout if it has its shape."""
-    with backend.on_device(x):
-        if x.shape == shape and x.dtype == dtype:
-            return backend.empty_like(x)
-        if x.shape == shape and isinstance(x, np.ndarray):
-            return np.empty_like(x, dtype, subok=False)
-        return backend.empty(shape, dtype)
+    if x.shape == shape and x.dtype == dtype:
+        return backend.empty_like(x)
+    if x.shape == shape and isinstance(x, np.ndarray):
+        return np.empty_like(x, dtype, subok=False)
+    return backend.empty(shape, dtype)
 
 
 def _converted(x: Array, dtype: np.dtype[Any]) -> Array:
