@@ -9,7 +9,7 @@ import pytest
 
 import fastdrop as fd
 from tests.support import gpu_cases, oracle
-from tests.support.devices import Device, library, need_a_gpu
+from tests.support.devices import Device, library, need_a_gpu, numba_cuda_complaint
 from tests.support.gpu_cases import KEY
 from tests.support.internals import cupy_arrays
 
@@ -128,6 +128,9 @@ def test_device_arrays_of_numba(gpu: Device, numba_cuda: Any) -> None:
 def test_device_arrays_of_numba_without_cupy(
     gpu: Device, numba_cuda: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if complaint := numba_cuda_complaint():
+        pytest.skip(complaint)
+
     def missing() -> Any:
         raise ImportError
 
