@@ -148,6 +148,7 @@ def test_a_result_is_right_whichever_stream_is_late(
     there, junk = gpu.put(values), gpu.put(np.full(N, 77, "f4"))
     call(source.array, given)  # so that the kernel is loaded
     spin()((1,), (1,), (np.int64(1),))
+    gpu.cupy.cuda.Device().synchronize()
     sink.write(gpu.put(before))
     gpu.cupy.cuda.Device().synchronize()
     torchs = sink.stream if out == "torch" else source.stream
