@@ -39,7 +39,8 @@ class DeviceKey(KeyOnDevice):
     ``DeviceKey(key.fold_in(0))``, ``DeviceKey(key.fold_in(1))``.
 
     Functions take it as `rng` for arrays on its device. It must live as long as the graphs that
-    read it, and so must the arrays.
+    read it, and so must the arrays. In a graph of another library's, `advance` has to be called
+    while the captured stream is CuPy's current one.
 
     Parameters
     ----------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,17 +25,45 @@ if importlib.util.find_spec("hypothesis"):  # which tests on a GPU do without
     settings.load_profile("stable")
 
 
+def find_cuda() -> None:
+    """Say where CUDA's toolkit is, if nobody did: Numba looks for libnvvm there."""
+    if os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH"):
+        return
+    compiler = shutil.which("nvcc")
+    homes = [Path(compiler).resolve().parents[1]] if compiler else []
+    for home in (*homes, Path("/usr/local/cuda")):
+        if (home / "nvvm").is_dir():
+            os.environ["CUDA_HOME"] = str(home)
+            return
+
+
+# Before any library that uses a GPU is imported. JAX would take three quarters of its memory.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+find_cuda()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let no warning fail a run on a GPU, while tests are collected neither.
+
+    Most of what runs there is other libraries', in versions that nobody has tried together.
+    """
+    if config.getoption("markexpr") == "gpu":
+        config.addinivalue_line("filterwarnings", "default")
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Let ``-m gpu`` run where only CuPy, Numba and pytest are: the other files import more."""
     if config.getoption("markexpr") != "gpu" or collection_path.suffix != ".py":
         return None
-    name, folder = collection_path.name, collection_path.parent.name
-    return name.startswith("test_") and folder != "gpu" and not name.startswith("test_gpu_")
+    return collection_path.name.startswith("test_") and collection_path.parent.name != "gpu"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes a minute, so that nothing else waits for it at the end."""
     items.sort(key=lambda item: item.get_closest_marker("minute") is None)
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.filterwarnings("default"))
 
 
 @pytest.fixture(autouse=True)

@@ -67,12 +67,10 @@ class Backend(abc.ABC):
     def array(self, x: Any, name: str = "x") -> Array:
         """Return x, so called in errors, as the kernels read it, without copying an array."""
 
-    def on_device(self, x: Array) -> contextlib.AbstractContextManager[Any]:
-        """Let new arrays lie where x does, for a while."""
-        return contextlib.nullcontext()
-
-    def on_device_of(self, out: Any, like: Array | None) -> contextlib.AbstractContextManager[Any]:
-        """Let a mask lie where `out` does or, without one, where `like` does, for a while."""
+    def ordered(
+        self, inputs: Sequence[Array], out: Any, rng: AnyRNG = None, near: Array | None = None
+    ) -> contextlib.AbstractContextManager[Any]:
+        """Let work on these arrays run where they lie, and in order with their libraries' work."""
         return contextlib.nullcontext()
 
     @abc.abstractmethod
@@ -270,9 +268,8 @@ class Backend(abc.ABC):
 
         If `packed`, of 8 elements to a byte.
         """
-        with self.on_device_of(out, like):
-            draw = self._packed_mask if packed else self._mask
-            return draw(shape, out, placement, rng, threshold, like, p)
+        draw = self._packed_mask if packed else self._mask
+        return draw(shape, out, placement, rng, threshold, like, p)
 
     def _mask(
         self,
@@ -394,7 +391,7 @@ def imported(name: str) -> Any:
     return run_shielded(load)
 
 
-def copy_by_filling(driver: Any, source: Array, target: Array) -> None:
+def copy_by_filling(driver: Any, source: Array, target: Array, **more: Any) -> None:
     """Copy by the kernel that fills nothing: it takes any dtype, and any strides."""
-    nothing = np.zeros((), source.dtype)
-    driver.apply(driver.operation("fill", source.dtype), source, target, 0, None, 0, 0, 0, nothing)
+    fill, nothing = driver.operation("fill", source.dtype), np.zeros((), source.dtype)
+    driver.apply(fill, source, target, 0, None, 0, 0, 0, nothing, **more)

@@ -1,15 +1,15 @@
 """The backend of arrays on a GPU: CuPy arrays, and arrays that CuPy can view.
 
 `dispatch.backend_of` returns it, and the public functions call it; it calls the driver of the CUDA
-kernels. CuPy and Numba's CUDA target are imported on first use. Nothing here waits for the device:
-kernels are launched on the current stream.
+kernels. CuPy and Numba's CUDA target are imported on first use. Kernels are launched on CuPy's
+current stream or, where another library's array is written, on the stream of that: `cupy_streams`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,6 @@ from .numba_arrays import numba_backend
 
 _CURRENT_DEVICE = contextlib.nullcontext()
 _NO_THRESHOLD = 1  # placeholder: each element has its own threshold
-_WAYS_OUT = {"torch": ": give x.detach(), or x.contiguous()"}
 
 
 class CupyBackend(Backend):
@@ -39,7 +38,10 @@ class CupyBackend(Backend):
     def __init__(self) -> None:
         import cupy
 
+        from . import cupy_streams, cupy_views  # which import CuPy
+
         self.cupy: Any = cupy
+        self._views, self._streams = cupy_views, cupy_streams
 
     @property
     def driver(self) -> Any:
@@ -53,7 +55,9 @@ class CupyBackend(Backend):
 
     def array(self, x: Any, name: str = "x") -> Array:
         """Return x, or a view of it."""
-        return self._viewed(name, x)
+        if isinstance(x, self.cupy.ndarray):
+            return x  # type: ignore[no-any-return]
+        return self._views.view(x, name)
 
     def writable(self, out: Any) -> Array:
         """Return `out`, or a view of it."""
@@ -63,22 +67,9 @@ class CupyBackend(Backend):
             raise TypeError(
                 f"out is a {detect.kind_of(out)}, and x lies on a GPU: give a cupy.ndarray"
             )
-        view = self._viewed("out", out)
+        view = self._views.view(out, "out")
         if detect.is_frozen(out):
             raise ValueError(f"out is a {detect.kind_of(out)}, which may not be written to")
-        return view
-
-    def _viewed(self, name: str, x: Any) -> Array:
-        if isinstance(x, self.cupy.ndarray):
-            return x  # type: ignore[no-any-return]
-        try:
-            # DLPack synchronises the two libraries' streams, and supports bfloat16.
-            see = self.cupy.from_dlpack if hasattr(x, "__dlpack__") else self.cupy.asarray
-            view: Array = see(x)
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:
-            kind = detect.kind_of(x)
-            way = _WAYS_OUT.get(kind.partition(".")[0], "").replace("x.", f"{name}.")
-            raise TypeError(f"{name} is a {kind} that CuPy cannot view ({error}){way}") from error
         return view
 
     def output(
@@ -124,7 +115,7 @@ class CupyBackend(Backend):
         """Sum by CuPy's reduction in float64; the order depends on the layout."""
         full = (1,) * (x.ndim - len(shape)) + shape
         axes = tuple(axis for axis, length in enumerate(full) if length == 1)
-        with self.on_device(x):
+        with self.ordered((x,), None):
             if axes:
                 sums: Array = _summed(x, axes)
             else:
@@ -172,13 +163,45 @@ class CupyBackend(Backend):
         start, other, size = _pointer(x), _pointer(y), y.nbytes
         return start == other or start + size <= other or other + size <= start
 
-    def apply(self, operation: Operation, x: Array, *rest: Any) -> Array:
+    def ordered(
+        self, inputs: Sequence[Array], out: Any, rng: AnyRNG = None, near: Array | None = None
+    ) -> contextlib.AbstractContextManager[Any]:
+        """Return a context for work that reads `inputs`, and writes `out` or a new array.
+
+        There, the device where they lie is the current one, or that of `near` where there are none,
+        and the stream that the work belongs to is CuPy's current one: see `cupy_streams`.
+        """
+        target = self.writable(out) if detect.on_gpu(out) else None
+        arrays = [*inputs] if target is None else [*inputs, target]
+        device = self.on_device(arrays[0] if arrays else near)
+        if not any(map(self._views.memory_of, arrays)):
+            return device
+        return self._ordered(device, inputs, target, isinstance(rng, KeyOnDevice))
+
+    @contextlib.contextmanager
+    def _ordered(self, device: Any, *work: Any) -> Iterator[None]:
+        with device, self._streams.ordered(*work):
+            yield
+
+    def apply(
+        self,
+        operation: Operation,
+        x: Array,
+        out: Any,
+        placement: Placement,
+        rng: AnyRNG,
+        threshold: int,
+        value: Array,
+        operands: Sequence[Array] = (),
+    ) -> Array:
         """Apply an operation to x, on the device of x."""
-        device = _device_of(x)
-        if device == self.cupy.cuda.runtime.getDevice():  # the common case
-            return super().apply(operation, x, *rest)
-        with self.cupy.cuda.Device(device):
-            return super().apply(operation, x, *rest)
+        target, where = self._target(out), (placement, rng, threshold, value)
+        with self.ordered((x, *operands), target, rng):
+            y = super().apply(operation, x, target, *where, operands)
+        return y if out is None else out
+
+    def _target(self, out: Any) -> Array | None:
+        return None if out is None else self.writable(out)
 
     def plan(
         self,
@@ -206,25 +229,60 @@ class CupyBackend(Backend):
         """Return a cached form of `mask`, on the current device."""
         return mask_plan(self, shape, out, placement, threshold, packed)
 
-    def softmax(self, x: Array, *rest: Any) -> Array:
-        """Compute softmax and dropout on the device of x."""
-        with self.on_device(x):
-            return super().softmax(x, *rest)
+    def mask(
+        self,
+        shape: tuple[int, ...],
+        out: Any,
+        placement: Placement,
+        rng: AnyRNG,
+        threshold: int,
+        like: Array | None = None,
+        *rest: Any,
+    ) -> Array:
+        """Draw a mask where `out` lies or, without one, where `like` does."""
+        target = self._target(out)
+        with self.ordered((), target, rng, like):
+            y = super().mask(shape, target, placement, rng, threshold, like, *rest)
+        return y if out is None else out
 
-    def softmax_gradient(self, x: Array, dy: Array, *rest: Any) -> Array:
+    def softmax(
+        self, x: Array, out: Any, axis: int, placement: Placement, rng: AnyRNG, *rest: Any
+    ) -> Array:
+        """Compute softmax and dropout on the device of x."""
+        target = self._target(out)
+        with self.ordered((x,), target, rng):
+            y = super().softmax(x, target, axis, placement, rng, *rest)
+        return y if out is None else out
+
+    def softmax_gradient(
+        self,
+        x: Array,
+        dy: Array,
+        out: Any,
+        axis: int,
+        placement: Placement,
+        rng: AnyRNG,
+        *rest: Any,
+    ) -> Array:
         """Compute the gradient of `softmax` on the device of x and dy."""
         if _device_of(dy) != _device_of(x):
             raise ValueError(
                 f"dy lies on device {_device_of(dy)}, and x on device {_device_of(x)}: give both "
                 "on one"
             )
-        with self.on_device(x):
-            return super().softmax_gradient(x, dy, *rest)
+        target, where = self._target(out), (axis, placement, rng)
+        with self.ordered((x, dy), target, rng):
+            y = super().softmax_gradient(x, dy, target, *where, *rest)
+        return y if out is None else out
 
     def identity(self, x: Any, xs: Array, out: Any) -> Array:
         """Return x itself, or copy it to `out`, on the device of x."""
-        with self.on_device(xs):
-            return super().identity(x, xs, out)
+        if out is None:
+            return x  # type: ignore[no-any-return]
+        target = self._target(out)
+        with self.ordered((xs,), target):
+            super().identity(x, xs, target)
+        return out  # type: ignore[no-any-return]
 
     def pack_each(
         self, target: Array, shape: tuple[int, ...], placement: Placement, rng: AnyRNG, p: Array
@@ -234,18 +292,14 @@ class CupyBackend(Backend):
         if kept.size:
             self.copy(_packed(kept), target)
 
-    def on_device_of(self, out: Any, like: Array | None) -> Any:
-        """Return a context in which the device of `out`, or else of `like`, is the current one."""
-        near = like if out is None else self.writable(out)
-        assert near is not None, "this backend was chosen for one of these arrays"
-        return self.on_device(near)
-
-    def on_device(self, x: Array) -> Any:
+    def on_device(self, x: Array | None) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which the device of x is the current one."""
+        assert x is not None, "this backend was chosen for an array"
         device = _device_of(x)
         if device == self.cupy.cuda.runtime.getDevice():
             return _CURRENT_DEVICE
-        return self.cupy.cuda.Device(device)
+        other: contextlib.AbstractContextManager[Any] = self.cupy.cuda.Device(device)
+        return other
 
 
 @functools.lru_cache(maxsize=512)

@@ -22,7 +22,9 @@ from .adapter import Backend, copy_by_filling, imported
 class NumbaBackend(Backend):
     """Backend of Numba device arrays without CuPy.
 
-    The arrays must be on the current device; kernels are launched on the default stream.
+    The arrays must be on the current device. Kernels are launched on the stream that the array they
+    write is bound to, which is Numba's default one if it is bound to none. New arrays are bound as
+    x is.
     """
 
     def __init__(self) -> None:
@@ -59,12 +61,12 @@ class NumbaBackend(Backend):
         return device_array
 
     def key(self, rng: AnyRNG, y: Array) -> tuple[int, int, dict[str, int]]:
-        """Return seed and stream; raise TypeError for a `DeviceKey`, which needs CuPy."""
+        """Return seed, stream of the key, and the CUDA stream of y; refuse a `DeviceKey`."""
         if isinstance(rng, KeyOnDevice):
             raise TypeError(
                 "rng is a DeviceKey, which kernels of Numba do not read: give rng.key()"
             )
-        return *as_key(rng), {}
+        return *as_key(rng), _stream_of(y)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return a new array on the current device."""
@@ -73,7 +75,7 @@ class NumbaBackend(Backend):
 
     def empty_like(self, x: Array) -> Array:
         """Return a new array of the shape, dtype and layout of x, on the current device."""
-        array: Array = self.cuda.device_array_like(x)
+        array: Array = self.cuda.device_array_like(x, stream=_bound_to(x))
         return array
 
     def pack_each(
@@ -84,7 +86,7 @@ class NumbaBackend(Backend):
 
     def copy(self, source: Array, target: Array) -> None:
         """Copy by the fill kernel with p = 0."""
-        copy_by_filling(self.driver, source, target)
+        copy_by_filling(self.driver, source, target, **_stream_of(target))
 
     def addresses(self, x: Array) -> Array:
         """Return a NumPy array of the same addresses; the simulator's arrays wrap NumPy arrays."""
@@ -98,6 +100,25 @@ class NumbaBackend(Backend):
     def no_overlap(self, x: Array, y: Array) -> bool:
         """Return False: the callers then compare addresses."""
         return False
+
+
+def _bound_to(x: Any) -> Any:
+    """Return the stream that a device array is bound to; 0 for none."""
+    return getattr(x, "stream", 0)
+
+
+def _stream_of(y: Any) -> dict[str, int]:
+    """Return what the driver is told of the stream of an array to write."""
+    stream = _bound_to(y)
+    # Streams of the simulator have no number, and nothing runs there later.
+    return {"cuda_stream": int(stream)} if hasattr(stream, "handle") else {}
+
+
+def default_stream() -> int:
+    """Return the handle of Numba's default stream, on which arrays are used that name no other."""
+    from numba import config
+
+    return 2 if getattr(config, "CUDA_PER_THREAD_DEFAULT_STREAM", 0) else 0
 
 
 @functools.cache

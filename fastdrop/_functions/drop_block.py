@@ -236,7 +236,7 @@ def _drop_block(
         raise ValueError(f"x has shape {shape}, and {name} takes ({', '.join(axes)})")
     # Checked before anything is drawn: a call that raises must not advance a Generator.
     target = None if out is None else backend.output(out, shape, xs.dtype, xs)
-    with backend.on_device(xs):
+    with backend.ordered((xs,), target, rng):
         xp = namespace(xs)
         kept = _kept(xp, shape, blocks, rng)
         # If nothing is kept, no factor is needed; with eps = 0 it would be a division by zero.

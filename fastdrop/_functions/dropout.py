@@ -118,8 +118,8 @@ def dropout(
     for them. A Numba device array gives a Numba device array. An array that CuPy can view without a
     copy, by DLPack or ``__cuda_array_interface__`` (such as a PyTorch tensor on a GPU that requires
     no gradient), gives a CuPy array, which ``torch.from_dlpack`` converts to a tensor; as `out` it
-    is written to and returned. If another library uses another stream, synchronise the two; by
-    default all use the same one.
+    is written to and returned, on the stream that its library works on. Events order the call with
+    the streams of the other arrays; see "Streams" in ``docs/gpu.md``.
 
     References
     ----------

@@ -40,6 +40,20 @@ def product(mask: Mask, x: Any, out: Any = None) -> Any:
                     return result
     backend = backend_of(x)
     xs = backend.array(x)
+    with backend.ordered((xs,), out):
+        return _product(mask, backend, x, xs, out, known, what)
+
+
+def _product(
+    mask: Mask,
+    backend: Backend,
+    x: Any,
+    xs: Array,
+    out: Any,
+    known: plan_cache.Plans,
+    what: plan_cache.PlanKey | None,
+) -> Any:
+    """Return the product of x, which kernels read as xs; `what` is the key of its plan."""
     dtype = _dtype_of_product(xs.dtype)
     if dtype is None:
         return _stored_product(mask, backend, xs, out)
@@ -115,12 +129,11 @@ def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def _new(backend: Backend, x: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return a new array where x lies, of its layout if it has its shape."""
-    with backend.on_device(x):
-        if x.shape == shape and x.dtype == dtype:
-            return backend.empty_like(x)
-        if x.shape == shape and isinstance(x, np.ndarray):
-            return np.empty_like(x, dtype, subok=False)
-        return backend.empty(shape, dtype)
+    if x.shape == shape and x.dtype == dtype:
+        return backend.empty_like(x)
+    if x.shape == shape and isinstance(x, np.ndarray):
+        return np.empty_like(x, dtype, subok=False)
+    return backend.empty(shape, dtype)
 
 
 def _converted(x: Array, dtype: np.dtype[Any]) -> Array:

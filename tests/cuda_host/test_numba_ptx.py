@@ -23,6 +23,7 @@ from fastdrop import device
 from fastdrop_kernels import catalogue
 from fastdrop_kernels.numba_cuda import driver, kernels, operations
 from fastdrop_kernels.numba_cuda.operations import Operation
+from tests.support.devices import numba_cuda_complaint
 
 # Kernels compile alike for all of these, but for the rounding of half types: the newest is quick.
 PROCESSORS = [
@@ -40,7 +41,7 @@ OPERATIONS = [
 I64, U64 = types.int64, types.uint64
 
 
-def _missing() -> str | None:
+def _missing() -> str:
     if getattr(cuda, "implementation", "") != "NVIDIA":
         return "Numba's own CUDA finds no compiler in packages: pip install -e '.[cuda-check]'"
     try:
@@ -50,11 +51,11 @@ def _missing() -> str | None:
         nvjitlink.version()
     except Exception as error:
         return f"NVVM or nvJitLink is missing: pip install -e '.[cuda-check]' ({error})"
-    return None
+    return numba_cuda_complaint()
 
 
 MISSING = _missing()
-pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 
 @pytest.fixture(params=PROCESSORS, ids=lambda cc: "sm_{}{}".format(*cc))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("rich", reason="the benchmark's packages are not here: pip install '.[bench]'")
+
 from bench import report
 from bench.__main__ import main
 from bench.results import load, rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 
 import fastdrop as fd
 from tests.support import gpu_cases, oracle
-from tests.support.devices import Device, need_a_gpu
+from tests.support.devices import Device, library, need_a_gpu, numba_cuda_complaint
 from tests.support.gpu_cases import KEY
 from tests.support.internals import cupy_arrays
 
@@ -20,20 +19,12 @@ pytestmark = pytest.mark.gpu
 
 @pytest.fixture
 def torch(gpu: Device) -> Any:
-    module = pytest.importorskip("torch", reason="torch is not installed")
-    if not module.cuda.is_available():
-        pytest.skip("this torch has no CUDA")
-    return module
+    return library("torch")
 
 
 @pytest.fixture
 def numba_cuda(gpu: Device) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        module = pytest.importorskip("numba.cuda", reason="Numba has no CUDA target")
-        if not module.is_available():
-            pytest.skip("Numba finds no CUDA")
-    return module
+    return library("numba.cuda")
 
 
 class Interfaced:
@@ -124,40 +115,44 @@ def test_a_tensor_that_requires_grad_is_an_error_with_a_suggestion(gpu: Device, 
 def test_device_arrays_of_numba(gpu: Device, numba_cuda: Any) -> None:
     for dtype in ("float16", "float32", "float64"):
         x = gpu_cases.numbers(dtype)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Numba's, of small grids
-            foreign = numba_cuda.to_device(x)
-            y: Any = fd.dropout(foreign, 0.3, rng=KEY)
-            assert type(y) is type(foreign)
-            oracle.assert_same(y.copy_to_host(), oracle.dropped(x, 0.3, KEY))
-            out: Any = numba_cuda.to_device(oracle.poisoned(x.shape, dtype))
-            result: Any = fd.dropout(foreign, 0.3, rng=KEY, out=out)
-            assert result is out
-            oracle.assert_same(out.copy_to_host(), oracle.dropped(x, 0.3, KEY))
+        foreign = numba_cuda.to_device(x)
+        y: Any = fd.dropout(foreign, 0.3, rng=KEY)
+        assert type(y) is type(foreign)
+        oracle.assert_same(y.copy_to_host(), oracle.dropped(x, 0.3, KEY))
+        out: Any = numba_cuda.to_device(oracle.poisoned(x.shape, dtype))
+        result: Any = fd.dropout(foreign, 0.3, rng=KEY, out=out)
+        assert result is out
+        oracle.assert_same(out.copy_to_host(), oracle.dropped(x, 0.3, KEY))
 
 
 def test_device_arrays_of_numba_without_cupy(
     gpu: Device, numba_cuda: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if complaint := numba_cuda_complaint():
+        pytest.skip(complaint)
+
     def missing() -> Any:
         raise ImportError
 
     monkeypatch.setattr(cupy_arrays, "_numba_through_cupy", missing)
     x = gpu_cases.numbers("float32")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        foreign = numba_cuda.to_device(x)
-        y: Any = fd.dropout(foreign, 0.3, rng=KEY)
-        assert type(y) is type(foreign)
-        oracle.assert_same(y.copy_to_host(), oracle.dropped(x, 0.3, KEY))
-        kept: Any = fd.dropout_mask(x.shape, 0.3, rng=KEY, like=foreign)
-        oracle.assert_same(kept.copy_to_host(), oracle.mask(x.shape, 0.3, KEY))
+    expected = oracle.dropped(x, 0.3, KEY)
+    foreign = numba_cuda.to_device(x)
+    y: Any = fd.dropout(foreign, 0.3, rng=KEY)
+    assert type(y) is type(foreign)
+    oracle.assert_same(y.copy_to_host(), expected)
+    kept: Any = fd.dropout_mask(x.shape, 0.3, rng=KEY, like=foreign)
+    oracle.assert_same(kept.copy_to_host(), oracle.mask(x.shape, 0.3, KEY))
+    bound = [numba_cuda.to_device(x).bind(numba_cuda.stream()) for _ in range(2)]
+    for source, out in ((bound[0], None), (bound[0], bound[1]), (foreign, bound[0])):
+        made: Any = fd.dropout(source, 0.3, rng=KEY, out=out)
+        assert made.stream is (bound[0] if out is None else out).stream
+        made.stream.synchronize()
+        oracle.assert_same(made.copy_to_host(), expected)
 
 
 def test_arrays_of_jax(gpu: Device) -> None:
-    jax = pytest.importorskip("jax", reason="JAX is not installed")
-    if jax.default_backend() != "gpu":
-        pytest.skip("this JAX has no GPU")
+    jax = library("jax")
     x = gpu_cases.numbers("float32")
     foreign = jax.numpy.asarray(x)
     oracle.assert_same(gpu.get(fd.dropout(foreign, 0.3, rng=KEY)), oracle.dropped(x, 0.3, KEY))

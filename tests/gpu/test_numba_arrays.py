@@ -12,11 +12,13 @@ from numba import cuda
 import fastdrop as fd
 from fastdrop_kernels import contract
 from fastdrop_kernels.numba_cuda import driver
+from tests.support.devices import library, numba_cuda_complaint
 from tests.support.numba_arrays import PROMISES
 from tests.support.oracle import assert_same, dropped, poisoned
 
-if not cuda.is_available():
-    pytest.skip("Numba finds no CUDA device", allow_module_level=True)
+library("numba.cuda")  # or skip all of it
+if complaint := numba_cuda_complaint():
+    pytest.skip(complaint, allow_module_level=True)
 pytestmark = pytest.mark.gpu
 
 

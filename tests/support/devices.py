@@ -8,6 +8,7 @@ all of fastdrop's Python then runs as it does on a GPU, with CuPy's own arrays.
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import warnings
 from collections.abc import Iterator
@@ -42,6 +43,35 @@ def need_a_gpu() -> Any:
     if not count:
         pytest.skip("no GPU", allow_module_level=True)
     return cupy
+
+
+def library(name: str) -> Any:
+    """Import a library that uses the GPU; skip the test, or module, where that is not possible."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = pytest.importorskip(name, reason=f"{name} is not here", exc_type=ImportError)
+        if name == "jax" and module.default_backend() not in ("gpu", "cuda"):
+            reason = f"this JAX computes on {module.default_backend()!r}, and not on a GPU"
+            pytest.skip(reason, allow_module_level=True)
+        if name == "torch" and not module.cuda.is_available():
+            pytest.skip(f"torch {module.__version__} finds no CUDA", allow_module_level=True)
+        if name == "numba.cuda" and not module.is_available():
+            pytest.skip("Numba finds no CUDA", allow_module_level=True)
+    return module
+
+
+@functools.cache
+def numba_cuda_complaint() -> str:
+    """Return why Numba compiles nothing for a GPU here, not even x + 1; "" if it does."""
+    from numba import cuda, types
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            cuda.compile_ptx(lambda x: x + 1, (types.float32,), device=True, cc=(8, 0))
+    except Exception as error:  # numba-cuda 0.30 with NumPy 2.5, or no libnvvm
+        return f"Numba compiles nothing for a GPU with NumPy {np.__version__}: {error}"
+    return ""
 
 
 class Device:

@@ -64,6 +64,20 @@ def plan_count() -> int:
     return len(plan_cache.plans)
 
 
+def cupy_streams() -> ModuleType:
+    """Return the module that orders streams, which imports CuPy."""
+    from fastdrop._arrays import cupy_streams
+
+    return cupy_streams
+
+
+def cupy_views() -> ModuleType:
+    """Return the module that views arrays of other libraries, which imports CuPy."""
+    from fastdrop._arrays import cupy_views
+
+    return cupy_views
+
+
 def no_call_has_a_plan() -> bool:
     """Say whether all remembered calls are of those that cannot be planned."""
     return all(plan is plan_cache._fits_none for plan in plan_cache.plans.values())

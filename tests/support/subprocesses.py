@@ -22,6 +22,8 @@ from tests.support.oracle import ROOT
 from tests.support.scenarios import SKIPPED
 
 PATIENCE = 120.0  # seconds, far more than anything here takes
+# As in pyproject.toml: numba-cuda 0.30, when it is imported with NumPy 2.5.
+_NUMBA_CUDAS = "ignore:The 'generic' unit for NumPy timedelta:DeprecationWarning"
 
 
 # Code that appends to `made` the name of each kernel that is compiled or loaded.
@@ -69,7 +71,7 @@ class Process:
             **environment,
         }
         self._popen = subprocess.Popen(
-            [*before, sys.executable, "-W", "error", *arguments],
+            [*before, sys.executable, "-W", "error", "-W", _NUMBA_CUDAS, *arguments],
             env=settings,
             cwd=tree,
             stdin=subprocess.DEVNULL,

@@ -1,7 +1,8 @@
 """The driver of Numba's GPU kernels, for arrays with ``__cuda_array_interface__``.
 
 The public package calls it as it calls the CPU's driver, with a stream. It launches `kernels`, and
-does not wait for them. They run on the current device, which must be the device of the arrays.
+does not wait for them. They run on the current device, which must be the device of the arrays, in
+order with the streams that the arrays name.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numba import cuda
 
 from ..layout import c_strides, plan
 from .kernels import THREADS, TILE, elements, packed, packed_blocks, tiles
-from .memory import SIMULATED, ArrayDescription, describe, flat_memory
+from .memory import SIMULATED, ArrayDescription, describe, flat_memory, ordered
 from .operations import Operation, operation
 
 # Numba warns of grids of fewer blocks, which users of small arrays cannot change. Blocks after the
@@ -46,23 +47,25 @@ def apply(
     n = target.size
     if n == 0:
         return
-    y_line, y_first = flat_memory(target, operation.target, cuda_stream)
+    y_line, y_first = flat_memory(target, operation.target)
     x_line, x_first = y_line, y_first
     if operation.source is not None:
-        x_line, x_first = flat_memory(source, operation.source, cuda_stream)
+        x_line, x_first = flat_memory(source, operation.source)
     key = np.uint64(seed), np.uint64(stream), np.uint64(threshold)
     parameter = _parameter(operation, value)
     plain = source.is_c_contiguous(size) and target.is_c_contiguous(size)
     if index_strides is None and plain:
         launch = _launch(tiles(operation), index % 8 + n, TILE, cuda_stream)
-        launch(x_line, y_line, n, np.uint64(index), *key, parameter)
+        with ordered((target, source), cuda_stream):
+            launch(x_line, y_line, n, np.uint64(index), *key, parameter)
         return
     steps = _steps(source, size), _steps(target, size)
     mask_steps = c_strides(target.shape) if index_strides is None else index_strides
     axes, *_ = plan(target.shape, *steps, mask_steps)
     launch = _launch(elements(operation, _count(n)), n, THREADS, cuda_stream)
     columns = tuple(zip(*axes, strict=True))  # lengths, and the strides of x, y and mask
-    launch(x_line, y_line, n, *columns, x_first, y_first, index, *key, parameter)
+    with ordered((target, source), cuda_stream):
+        launch(x_line, y_line, n, *columns, x_first, y_first, index, *key, parameter)
 
 
 def pack(
@@ -79,17 +82,20 @@ def pack(
     n = int(np.prod(shape, dtype=np.int64))
     if n == 0:
         return
-    bytes_, _ = flat_memory(describe(y, 1), np.dtype(np.uint8), cuda_stream)
+    target = describe(y, 1)
+    bytes_, _ = flat_memory(target, np.dtype(np.uint8))
     key = np.uint64(seed), np.uint64(stream), np.uint64(threshold)
     if index_strides is None and index % 8 == 0:
         launch = _launch(packed_blocks(), n, TILE, cuda_stream)
-        launch(bytes_, n, np.uint64(index), *key)
+        with ordered((target,), cuda_stream):
+            launch(bytes_, n, np.uint64(index), *key)
         return
     bits = c_strides(shape)
     mask_steps = bits if index_strides is None else index_strides
     # Bits are numbered in C order, so the axes keep their order; those of length 1 add nothing.
     launch = _launch(packed(_count(n)), n, TILE, cuda_stream)
-    launch(bytes_, n, shape or (1,), mask_steps or (0,), index, *key)
+    with ordered((target,), cuda_stream):
+        launch(bytes_, n, shape or (1,), mask_steps or (0,), index, *key)
 
 
 def _parameter(operation: Operation, value: npt.NDArray[Any]) -> Any:

@@ -1,13 +1,15 @@
-"""Views of GPU arrays for kernels: the memory of an array as a 1-D array, and its strides.
+"""Views of GPU arrays for kernels: the memory of an array as a 1-D array, its strides and stream.
 
-The driver calls `describe` and `flat_memory`. Kernels index the 1-D array by strides that they get
-as arguments, so that one kernel serves all shapes and strides. Arrays of Numba's simulator wrap
-NumPy arrays, whose ``__array_interface__`` has the same fields.
+The driver calls `describe`, `flat_memory` and `ordered`. Kernels index the 1-D array by strides
+that they get as arguments, so that one kernel serves all shapes and strides. Arrays of Numba's
+simulator wrap NumPy arrays, whose ``__array_interface__`` has the same fields.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from numba import config, cuda
 from ..layout import c_strides
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
+_LEGACY = 1  # the default stream in the interface
 
 
 class ArrayDescription(NamedTuple):
@@ -25,7 +28,7 @@ class ArrayDescription(NamedTuple):
     pointer: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]  # in bytes
-    stream: int | None  # a stream that may still be writing to it
+    stream: int | None  # on which it is used, as the interface numbers it; None if not said
 
     @property
     def size(self) -> int:
@@ -64,11 +67,8 @@ class _ArrayInterface:
         self._owner = owner
 
 
-def flat_memory(array: ArrayDescription, dtype: np.dtype[Any], stream: int) -> tuple[Any, int]:
-    """Return the memory of a non-empty array as a 1-D array, and the index of its first element.
-
-    If another stream may still be writing to it, that is synchronised, as the interface demands.
-    """
+def flat_memory(array: ArrayDescription, dtype: np.dtype[Any]) -> tuple[Any, int]:
+    """Return the memory of a non-empty array as a 1-D array, and the index of its first element."""
     extents = [
         (length - 1) * stride // dtype.itemsize
         for length, stride in zip(array.shape, array.strides, strict=True)
@@ -80,10 +80,38 @@ def flat_memory(array: ArrayDescription, dtype: np.dtype[Any], stream: int) -> t
         "typestr": dtype.str,
         "data": (array.pointer - first * dtype.itemsize, False),
         "version": 3,
-        "stream": array.stream,
+        "stream": None,  # see `ordered`
     }
     if SIMULATED:
         return np.asarray(_ArrayInterface(interface, array.owner)), first
-    legacy_default = 1  # its number in the interface
-    other_stream = array.stream not in (None, stream or legacy_default)
-    return cuda.from_cuda_array_interface(interface, array.owner, sync=other_stream), first
+    return cuda.from_cuda_array_interface(interface, array.owner, sync=False), first
+
+
+@contextlib.contextmanager
+def ordered(arrays: tuple[ArrayDescription, ...], stream: int) -> Iterator[None]:
+    """Launch on a stream after what the streams of arrays were told, and before what follows there.
+
+    `stream` is a handle, 0 for the default stream. Arrays that name none are used on that one.
+    """
+    own = _handle(stream)
+    others = [] if SIMULATED else [s for s in {_handle(a.stream): a for a in arrays} if s != own]
+    for other in others:
+        _wait(own, other)
+    yield
+    for other in others:
+        _wait(other, own)
+
+
+def _handle(stream: int | None) -> int:
+    return stream if stream is not None and stream != _LEGACY else 0
+
+
+def _wait(later: int, earlier: int) -> None:
+    """Let what comes on one stream wait for what was launched on another so far."""
+    event = cuda.event(timing=False)
+    event.record(_stream(earlier))
+    event.wait(_stream(later))
+
+
+def _stream(handle: int) -> Any:
+    return cuda.external_stream(handle) if handle else 0

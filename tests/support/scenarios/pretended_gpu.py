@@ -1,0 +1,15 @@
+"""A plugin of pytest that pretends there is a GPU, so that the tests on one are collected."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+
+from tests.support.devices import cupy_or_skip
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    cuda = importlib.import_module("numba.cuda")
+
+vars(cuda)["is_available"] = lambda: True
+cupy_or_skip().cuda.runtime.getDeviceCount = lambda: 1
