@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fastdrop_kernels import contract, reference
-from fastdrop_kernels.cuda import driver, launch, modules, operations
+from fastdrop_kernels.cuda import driver, launch, modules, operations, softmax_driver
 from tests.support.cuda_host import host
 from tests.support.cuda_host.cases import (
     ALWAYS,
@@ -168,9 +168,27 @@ def test_magic_numbers_divide_every_index(rng: np.random.Generator) -> None:
 
 def test_modules_name_their_kernels_after_the_operation() -> None:
     module = operations.of_elements("drop", "bfloat16").module
-    entry = "FASTDROP_SCHEDULE(drop_bfloat16_strided, STRIDED, (FASTDROP_IN_FLIGHT + 0) / 1, "
-    assert f"{entry}fastdrop::Drop<fastdrop::Bfloat16>)" in modules.source(module)
+    entry = "FASTDROP_KERNEL(drop_bfloat16_strided_64, STRIDED, fastdrop::u64, "
+    entry += "(FASTDROP_IN_FLIGHT + 0) / 1, fastdrop::Drop<fastdrop::Bfloat16>)"
+    assert entry in modules.source(module)
     assert "#include" not in modules.source(module)
+
+
+def test_a_kernel_has_a_source_of_its_own() -> None:
+    drop = operations.of_elements("drop", "bfloat16").module
+    names = [f"drop_bfloat16_{s.lower()}_{n}" for n in (32, 64) for s in modules.SCHEDULES]
+    assert list(modules.kernels(drop)) == names
+    for module in (drop, modules.ADVANCE, softmax_driver.MODULES["float32"]):
+        for name in modules.kernels(module):
+            text = modules.source(module, name)
+            assert text.startswith(modules.header())
+            entries = [line for line in text.splitlines() if line.startswith("FASTDROP_")]
+            assert len(entries) == 1 and f"({name}," in entries[0].replace(")", ",")
+
+
+def test_settings_of_the_header_may_be_changed() -> None:
+    assert "#define FASTDROP_THREADS 128\n" in modules.header(THREADS=128)
+    assert f"#define FASTDROP_THREADS {modules.THREADS}\n" in modules.header()
 
 
 def test_the_launcher_gives_cupy_one_argument_by_value(
@@ -211,4 +229,5 @@ def test_the_launcher_gives_cupy_one_argument_by_value(
         ):  # fmt: skip
             runner.launch(one)
         np.testing.assert_array_equal(out, kept_at({}, shape, 1 << 31))
-    assert made_modules == [modules.source(operations.operation("mark").module)]
+    # One kernel ran, and no other was compiled.
+    assert made_modules == [modules.source(operations.operation("mark").module, "mark_contiguous_32")]

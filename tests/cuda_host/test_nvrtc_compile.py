@@ -65,11 +65,7 @@ def test_a_module_compiles_to_kernels_that_stay_in_registers(
     module = operation.module
     cubin, ptx, reports = nvrtc.compiled(module, architecture)
     assert cubin.startswith(b"\x7fELF")
-    assert set(reports) == {
-        modules.kernel_name(module, schedule, index32)
-        for schedule in module.schedules
-        for index32 in (False, True)
-    }
+    assert set(reports) == set(modules.kernels(module))
     for kernel, report in reports.items():
         assert report.stack == report.spilled == 0, kernel
         assert report.registers <= 65536 // modules.THREADS // 2, kernel  # two blocks at once
@@ -80,3 +76,8 @@ def test_a_module_compiles_to_kernels_that_stay_in_registers(
 
 def test_the_module_that_advances_keys_compiles() -> None:
     assert set(nvrtc.compiled(modules.ADVANCE, "sm_90").reports) == {"advance"}
+
+
+def test_a_call_compiles_one_kernel() -> None:
+    module, name = operations.of_elements("drop", "float32").module, "drop_float32_contiguous_32"
+    assert set(nvrtc.compiled(module, "sm_90", name).reports) == {name}

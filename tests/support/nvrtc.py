@@ -51,11 +51,11 @@ def library() -> Any:
     return None
 
 
-def compiled(module: modules.Module, architecture: str) -> Compiled:
-    """Compile a module as CuPy does, and have the compiler report on each kernel."""
+def compiled(module: modules.Module, architecture: str, *names: str) -> Compiled:
+    """Compile kernels of a module, or all, as CuPy does, and have the compiler report on each."""
     nvrtc = library()
     program = ctypes.c_void_p()
-    text = modules.source(module).encode()
+    text = modules.source(module, *names).encode()
     assert not nvrtc.nvrtcCreateProgram(ctypes.byref(program), text, None, 0, None, None)
     ours = [f"-arch={architecture}", "--ptxas-options=-v"]
     options = [*modules.OPTIONS, *CUPYS_OPTIONS, *ours]

@@ -1,6 +1,6 @@
 """`CupyLauncher`: runs launches through CuPy, on its current device and stream.
 
-The driver calls it; it compiles modules by `cupy.RawModule`.
+The driver calls it; it compiles each kernel by a `cupy.RawModule` of its own.
 """
 
 from __future__ import annotations
@@ -39,11 +39,10 @@ class _Argument(np.ndarray[Any, Any]):
 class CupyLauncher:
     """Runs launches on CuPy's current device and stream, and does not wait for them.
 
-    CuPy compiles a module at its first launch on a device, and keeps the result on disk.
+    CuPy compiles a kernel at its first launch on a device, and keeps the result on disk.
     """
 
     def __init__(self) -> None:
-        self._modules: dict[Module, Any] = {}
         self._kernels: dict[str, Any] = {}  # CuPy's raw kernels, which work on any device
         # By size, arguments that are not in use by a launch of another thread.
         self._idle: defaultdict[int, list[_Argument]] = defaultdict(list)
@@ -66,9 +65,7 @@ class CupyLauncher:
         idle.append(argument)
 
     def _kernel(self, module: Module, name: str) -> Any:
-        if module not in self._modules:
-            self._modules[module] = cupy.RawModule(
-                code=source(module), options=OPTIONS, backend="nvrtc"
-            )
-        self._kernels[name] = self._modules[module].get_function(name)
+        code = source(module, name)
+        made = cupy.RawModule(code=code, options=OPTIONS, backend="nvrtc")
+        self._kernels[name] = made.get_function(name)
         return self._kernels[name]

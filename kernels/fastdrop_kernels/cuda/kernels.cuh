@@ -384,10 +384,6 @@ FASTDROP_INLINE void run(const Argument<AXES<SCHEDULE>>& p) {
         fastdrop::run<__VA_ARGS__, fastdrop::SCHEDULE, INDEX, IN_FLIGHT>(p);                  \
     }
 
-#define FASTDROP_SCHEDULE(NAME, SCHEDULE, IN_FLIGHT, ...)                                         \
-    FASTDROP_KERNEL(NAME##_32, SCHEDULE, fastdrop::u32, IN_FLIGHT, __VA_ARGS__)               \
-    FASTDROP_KERNEL(NAME##_64, SCHEDULE, fastdrop::u64, IN_FLIGHT, __VA_ARGS__)
-
 // Add 1 to the stream of a key in device memory.
 #define FASTDROP_ADVANCE(NAME)                                                            \
     extern "C" __global__ void NAME(fastdrop::Key* key) { key->stream += 1; }

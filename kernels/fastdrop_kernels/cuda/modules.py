@@ -1,12 +1,14 @@
-"""Modules: the CUDA C++ source of an operation's kernels, compiled together.
+"""Modules: the CUDA C++ source of an operation's kernels.
 
-A module is the headers and one macro call for each schedule. Its kernels are named after the
-operation, for profilers. The launcher compiles `source`; `operations` describes the modules.
+A module lists the kernels of an operation, one for each schedule and index width, named after it
+for profilers. `operations` describes the modules. The launcher compiles `source`: the headers and
+one kernel, because a call needs one, and a kernel takes NVRTC 0.1 to 0.8 s.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,16 +34,17 @@ _HEADERS = tuple(
 
 
 class Module(NamedTuple):
-    """Kernels that are compiled together."""
+    """The kernels of an operation."""
 
     name: str
-    functor: str  # empty for the module that only advances keys
-    schedules: tuple[str, ...]
+    functor: str = ""  # of the kernels below
+    schedules: tuple[str, ...] = ()
     divisor: int = 1  # a thread has IN_FLIGHT / divisor groups in flight, rounded up
     definition: str = ""  # C++ text in front of the kernels
+    others: tuple[tuple[str, str], ...] = ()  # further kernels: name, C++ text
 
 
-ADVANCE = Module("advance", "", ())
+ADVANCE = Module("advance", others=(("advance", "FASTDROP_ADVANCE(advance)\n"),))
 
 
 def kernel_name(module: Module, schedule: str, index32: bool) -> str:
@@ -58,16 +61,20 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 
 @functools.cache
-def header() -> str:
-    """Return the source that all modules begin with: settings and headers."""
+def header(**changed: int) -> str:
+    """Return the source that all kernels begin with: settings and headers.
+
+    Parameters
+    ----------
+    **changed : int
+        Other values of THREADS and IN_FLIGHT, for measurements.
+    """
     folder = Path(__file__).parent
     settings: dict[str, int | str] = {
         "THREADS": THREADS,
         "IN_FLIGHT": IN_FLIGHT,
         "AXES": AXES,
         "MAX_AXES": MAX_AXES,
-    }
-    settings |= {
         "CENTRE": _number(quantile.CENTRE),
         "TAIL_CENTRE": _number(quantile.TAIL_CENTRE),
         "SPLIT": _number(quantile.SPLIT),
@@ -76,24 +83,31 @@ def header() -> str:
         "TAIL": _numbers(quantile.TAIL),
         "LOGARITHM": _numbers(quantile.LOGARITHM),
     }
+    settings |= changed
     lines = (f"#define FASTDROP_{name} {value}\n" for name, value in settings.items())
     texts = ((folder / name).read_text(encoding="utf-8") for name in _HEADERS)
     return "".join((*lines, *texts))
 
 
-def body(module: Module) -> str:
-    """Return the source of a module after the header."""
-    if module == ADVANCE:
-        return "FASTDROP_ADVANCE(advance)\n"
-    rest = f"(FASTDROP_IN_FLIGHT + {module.divisor - 1}) / {module.divisor}, {module.functor}"
-    entries = (
-        f"FASTDROP_SCHEDULE({module.name}_{schedule.lower()}, {schedule}, {rest})\n"
-        for schedule in module.schedules
-    )
-    return module.definition + "".join(entries)
-
-
 @functools.cache
-def source(module: Module) -> str:
-    """Return the whole source of a module."""
-    return header() + body(module)
+def kernels(module: Module) -> dict[str, str]:
+    """Return the C++ text of each kernel by its name; the most common one is the first."""
+    rest = f"(FASTDROP_IN_FLIGHT + {module.divisor - 1}) / {module.divisor}, {module.functor}"
+    texts = {
+        kernel_name(module, schedule, index == "u32"): f"{schedule}, fastdrop::{index}, {rest}"
+        for index in ("u32", "u64")
+        for schedule in module.schedules
+    }
+    made = {name: f"FASTDROP_KERNEL({name}, {text})\n" for name, text in texts.items()}
+    return made | dict(module.others)
+
+
+def body(module: Module, names: Iterable[str] | None = None) -> str:
+    """Return the source of kernels of a module after the header; by default of all."""
+    texts = kernels(module)
+    return module.definition + "".join(texts[name] for name in names or texts)
+
+
+def source(module: Module, *names: str) -> str:
+    """Return the whole source of kernels of a module; without names of all."""
+    return header() + body(module, names)

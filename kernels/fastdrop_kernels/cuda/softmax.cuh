@@ -230,12 +230,8 @@ FASTDROP_INLINE void run_rows(const Argument<AXES<ANY>>& p) {
 
 }  // namespace fastdrop
 
-#define FASTDROP_ROWS_KERNEL(NAME, STORAGE, BACKWARD)                                         \
+#define FASTDROP_ROWS(NAME, STORAGE, BACKWARD)                                                \
     extern "C" __global__ void __launch_bounds__(fastdrop::THREADS, 2)                        \
         NAME(const __grid_constant__ fastdrop::Argument<fastdrop::AXES<fastdrop::ANY>> p) {   \
         fastdrop::run_rows<fastdrop::STORAGE, BACKWARD>(p);                                   \
     }
-
-#define FASTDROP_ROWS(NAME, STORAGE)                                                          \
-    FASTDROP_ROWS_KERNEL(NAME, STORAGE, false)                                                \
-    FASTDROP_ROWS_KERNEL(NAME##_backward, STORAGE, true)

@@ -27,8 +27,9 @@ _MIN_THREADS, _GROUPS_PER_THREAD = 32, 4
 
 def _module(name: str, storage: Storage) -> Module:
     kernel = f"softmax_dropout_{name}"
-    text = f"FASTDROP_ROWS({kernel}, {storage.name})\n"
-    return Module(kernel, "", (), definition=text)
+    both = ((kernel, "false"), (f"{kernel}_backward", "true"))
+    texts = ((one, f"FASTDROP_ROWS({one}, {storage.name}, {back})\n") for one, back in both)
+    return Module(kernel, others=tuple(texts))
 
 
 MODULES = {name: _module(name, storage) for name, storage in FLOATS.items()}
