@@ -1,4 +1,7 @@
-"""``python -m fastdrop``: show the environment, and check that masks are right on this machine."""
+"""``python -m fastdrop``: show the environment, and check that masks are right on this machine.
+
+``python -m fastdrop warmup`` compiles kernels ahead, by `fastdrop.warmup`.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ import sys
 import time
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from . import __version__, get_num_threads
+from . import __version__, get_num_threads, warmup
 from ._tools.self_check import checks, found_cupy
 
 _FEATURES = ("sse4.2", "avx", "avx2", "f16c", "avx512f", "avx512bw", "neon", "sve")
@@ -70,9 +74,52 @@ def report() -> list[tuple[str, str]]:
     ]
 
 
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fastdrop",
+        description="Show the environment, and check that masks are right on this machine.",
+    )
+    about = "compile kernels ahead, as fastdrop.warmup does"
+    command = parser.add_subparsers(dest="command").add_parser(
+        "warmup", help=about, description=f"{about[0].upper()}{about[1:]}; lists have commas."
+    )
+    for name, text in (
+        ("dtypes", "default: float32,float64"),
+        ("functions", "default: dropout,masked_fill,dropout_mask"),
+        ("activations", "of bias_act_dropout_add; default: all"),
+        ("arch", "with --cuda, compute capabilities such as 90; default: of the GPUs here"),
+    ):
+        command.add_argument(f"--{name}", type=_names, metavar="NAMES", help=text)
+    command.add_argument("--p-arrays", action="store_true", help="for arrays of p, too")
+    command.add_argument("--cuda", action="store_true", help="kernels of the GPU, not of the CPU")
+    return parser
+
+
+def _warm_up(args: argparse.Namespace) -> int:
+    given = {name: getattr(args, name) for name in ("dtypes", "functions", "activations", "arch")}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    start = time.perf_counter()
+    try:
+        warmup(**chosen, p_arrays=args.p_arrays, device="cuda" if args.cuda else "cpu")
+    except (TypeError, ValueError, RuntimeError, ImportError) as error:
+        print(f"fastdrop: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("fastdrop: interrupted; what was compiled is kept", file=sys.stderr)
+        return 130
+    print(f"ready in {time.perf_counter() - start:.1f} s")
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Print the report and the self-check; return 1 if that fails."""
-    argparse.ArgumentParser(prog="python -m fastdrop", description=__doc__).parse_args(argv)
+    """Print the report and the self-check; return 1 if that fails. Or compile ahead."""
+    args = _parser().parse_args(argv)
+    if args.command == "warmup":
+        return _warm_up(args)
     for name, value in report():
         print(f"{name + ':':17}{value}")
     print("\nself-check, exact comparison with the NumPy reference:")

@@ -32,14 +32,21 @@ def warmup(
     activations: str | Iterable[str] = ACTIVATIONS,
     p_arrays: bool = False,
     progress: bool | str | None = None,
+    device: str = "cpu",
+    arch: str | Iterable[str] | None = None,
 ) -> None:
-    """Make the CPU's kernels of some functions ready, so that no call waits.
+    """Make the kernels of some functions ready, so that no call waits.
 
     A kernel is compiled when it is first called, and kept in the cache folder
     (``FASTDROP_CACHE_DIR``, else the user's) for other processes; later ones load it in
     milliseconds. Call this when a container is built, or before anything is timed. From an empty
     cache it takes some ten seconds a function and dtype, and `bias_act_dropout_add` with all its
     activations a minute.
+
+    The kernels for CuPy's arrays are compiled into CuPy's cache (``CUPY_CACHE_DIR``, else
+    ``~/.cupy/kernel_cache``), in as many processes as a call may use threads, see
+    `set_num_threads`. The GPU itself is only asked for its compute capability, and not even that
+    with `arch`: a machine without one can compile for another.
 
     Parameters
     ----------
@@ -56,15 +63,22 @@ def warmup(
     progress : bool, "rich", "tqdm" or None
         Show a progress bar, as `mc_dropout` does. None shows one if this takes long, in a terminal
         where rich is installed.
+    device : "cpu" or "cuda"
+        Whose kernels to compile.
+    arch : str or iterable of str, optional
+        With ``device="cuda"``, the compute capability of the GPUs to compile for, such as "90" for
+        an H100 or H200. By default that of the GPUs here.
 
     Raises
     ------
     TypeError
         If a function does not take one of the dtypes.
     ValueError
-        If a function or an activation is not known.
+        If a function, an activation or a device is not known.
     ImportError
-        If the progress bar's package is not installed.
+        If the progress bar's package is not installed; or CuPy, with ``device="cuda"``.
+    RuntimeError
+        If there is no GPU and no `arch`, or compiling for a GPU fails.
 
     Examples
     --------
@@ -72,6 +86,7 @@ def warmup(
     >>> fd.warmup(["float32"])  # doctest: +SKIP
     >>> fd.warmup("float32", ["softmax_dropout", "bias_act_dropout_add"], activations="gelu")
     ... # doctest: +SKIP
+    >>> fd.warmup("bfloat16", "dropout", device="cuda", arch="90")  # doctest: +SKIP
     """
     given: Any = dtypes
     if isinstance(given, str | type | np.dtype) or not isinstance(given, Iterable):
@@ -83,6 +98,18 @@ def warmup(
     for name, kind in product(names, kinds):
         if name != "dropout_mask":
             (check_fillable if name == "masked_fill" else compute_type)(kind)
+    if arguments.choice("device", device, ("cpu", "cuda")) == "cuda":
+        from . import cuda_warmup
+
+        found = cuda_warmup.architectures(arch)
+        wanted = (
+            (name, kind, list(_operations(name, kind, acts, each)))
+            for name, kind in _calls(names, kinds)
+        )
+        cuda_warmup.compile_all(cuda_warmup.kernels(wanted), found, shown)
+        return
+    if arch is not None:
+        raise ValueError(f"arch={arch!r} is that of a GPU: give device='cuda' too, or no arch")
     steps = list(dict.fromkeys(_steps(names, kinds, acts, each)))
     for make, what in shown(steps, len(steps)):
         make(*what)
@@ -98,14 +125,19 @@ _MASK, _SOFTMAX, _EPILOGUE = "dropout_mask", "softmax_dropout", "bias_act_dropou
 FUNCTIONS = tuple(ROWS)  # all that the package has imported, which is all
 
 
-def _steps(
-    names: list[str], kinds: list[_DType], acts: list[str], p_arrays: bool
-) -> Iterator[_Step]:
-    """Yield what has to be done, some of it more than once."""
+def _calls(names: list[str], kinds: list[_DType]) -> list[tuple[str, _DType]]:
+    """Return the functions that are made ready, each with a dtype."""
     calls = [(name, kind) for name in names for kind in kinds if name != _MASK]
     if _MASK in names:  # which has no dtype
         calls.append((_MASK, np.dtype(np.bool_)))
-    for name, kind in calls:
+    return calls
+
+
+def _steps(
+    names: list[str], kinds: list[_DType], acts: list[str], p_arrays: bool
+) -> Iterator[_Step]:
+    """Yield what has to be done on the CPU, some of it more than once."""
+    for name, kind in _calls(names, kinds):
         for operation in _operations(name, kind, acts, p_arrays):
             yield cpu_driver().prepare, ((operation.of(cpu_driver()),),)
         if name.startswith(_SOFTMAX):

@@ -13,6 +13,7 @@ import pytest
 import fastdrop as fd
 from tests.support.internals import WARMUP_FUNCTIONS, progress_bars
 from tests.support.subprocesses import COUNTING, assert_succeeds, run_python
+from tests.support.warmup_calls import ACTS, CALLS, calls_of
 
 CODE = (
     COUNTING
@@ -36,43 +37,6 @@ print("nothing was compiled")
 """
 )
 
-PLAIN = "fd.{name}(a, p); fd.{name}(a, p, out=a.copy()); fd.{name}(a, p, noise_shape=(None, 1))"
-IMAGES = "fd.{name}(images, p); fd.{name}(images, p, data_format='channels_last')"
-SOFTMAX = "[fd.softmax_dropout(a, p, axis=k) for k in (0, 1)]"
-SOFTMAX_BACK = "[fd.softmax_dropout_backward(a, a, p, axis=k) for k in (0, 1)]"
-EPILOGUE = (
-    "[fd.bias_act_dropout_add(a, b, act, p, residual=r) "
-    "for act in ACTS for b in (None, bias, column) for r in (None, a, bias)]"
-)
-EPILOGUE_BACK = (
-    "[fd.bias_act_dropout_add_backward(a, a, b, act, p) "
-    "for act in ACTS for b in (None, bias, column)]"
-)
-ZONEOUT_BACK = "[fd.zoneout_backward(a, p, training=t) for t in (True, False)]"
-ZONEOUT = "[fd.zoneout(a, h, p, training=t) for h in (a, bias, 0) for t in (True, False)]"
-ACTS = ("identity", "relu")
-CALLS = {
-    "dropout": f"{PLAIN}; [fd.dropout(a, q, scale=s) for q in some for s in (None, 2.0)]",
-    "masked_fill": PLAIN.replace("a, p", "a, p, 1") + "; [fd.masked_fill(a, q, 1) for q in some]",
-    "dropout_mask": "[fd.dropout_mask(a.shape, p, packed=k) for k in (False, True)]; "
-    "[fd.dropout_mask(a.shape, q, packed=k) for q in some for k in (False, True)]",
-    "feature_dropout": IMAGES,
-    "drop_path": "fd.{name}(images, p); fd.{name}(images, p, mode='batch')",
-    "drop_block2d": "fd.{name}(images, p, 3)",
-    "drop_block3d": "fd.{name}(volumes, p, 3)",
-    "alpha_dropout": f"{PLAIN}; fd.alpha_dropout_backward(a, p)",
-    "alpha_dropout_backward": PLAIN,
-    "feature_alpha_dropout": f"{IMAGES}; fd.feature_alpha_dropout_backward(images, p)",
-    "feature_alpha_dropout_backward": IMAGES,
-    "gaussian_dropout": PLAIN,
-    "gaussian_noise": PLAIN,
-    "softmax_dropout": f"{SOFTMAX}; {SOFTMAX_BACK}",
-    "softmax_dropout_backward": SOFTMAX_BACK,
-    "bias_act_dropout_add": f"{EPILOGUE}; {EPILOGUE_BACK}",
-    "bias_act_dropout_add_backward": EPILOGUE_BACK,
-    "zoneout": f"{ZONEOUT}; {ZONEOUT_BACK}",
-    "zoneout_backward": ZONEOUT_BACK,
-}
 QUICK = "gaussian_noise"
 
 
@@ -94,7 +58,7 @@ SLOW_CASES = [
     ("dtype", "name"), [*CASES, *[pytest.param(*c, marks=pytest.mark.slow) for c in SLOW_CASES]]
 )
 def test_nothing_is_left_to_compile(dtype: str, name: str) -> None:
-    calls = CALLS[name].replace("{name}", name).replace("ACTS", repr(ACTS))
+    calls = calls_of(name)
     p_arrays = name in ("dropout", "masked_fill", "dropout_mask")
     code = CODE.format(dtype=dtype, functions=repr(name), calls=calls, p_arrays=p_arrays, acts=ACTS)
     assert assert_succeeds(run_python(code)) == "nothing was compiled\n"

@@ -23,7 +23,7 @@ from fastdrop._check import keywords
 from fastdrop._check import placement as placements
 from fastdrop._functions import progress as progress_bars
 from fastdrop._layers.function_layer import FunctionLayer
-from fastdrop._tools import self_check, warmup
+from fastdrop._tools import cuda_warmup, self_check, warmup
 from fastdrop_kernels import contract, layout
 from fastdrop_kernels.cpu.host import call_plan, driver, work_sharing
 from fastdrop_kernels.cpu.host.fast_call import DONE, UNFIT
@@ -45,10 +45,19 @@ __all__ = [
 ]
 
 WARMUP_FUNCTIONS = warmup.FUNCTIONS  # names that `fastdrop.warmup` takes
+
 c_strides = layout.c_strides  # shape -> strides of C order, in elements
 placement = placements.placement_of  # shape, where it lies -> its index and strides in the mask
 addresses = overlap.addresses  # an array of addresses, whatever memory they are of
 backend_of = dispatch.backend_of  # array -> the adapter of its library
+
+
+def cuda_kernels_of(names: list[str], dtype: Any, p_arrays: bool) -> list[Any]:
+    """Return the CUDA kernels that `warmup` compiles for functions."""
+    acts = ["identity", "relu"]
+    calls = warmup._calls(names, [np.dtype(dtype)])
+    operations = warmup._operations
+    return cuda_warmup.kernels((n, k, list(operations(n, k, acts, p_arrays))) for n, k in calls)
 
 
 # The plan cache

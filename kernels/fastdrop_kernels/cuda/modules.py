@@ -108,6 +108,9 @@ def body(module: Module, names: Iterable[str] | None = None) -> str:
     return module.definition + "".join(texts[name] for name in names or texts)
 
 
-def source(module: Module, *names: str) -> str:
-    """Return the whole source of kernels of a module; without names of all."""
-    return header() + body(module, names)
+def source(module: Module, *names: str, **settings: int) -> str:
+    """Return the whole source of kernels of a module; without names of all.
+
+    `settings` are as in `header`.
+    """
+    return header(**settings) + body(module, names)
