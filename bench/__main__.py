@@ -18,7 +18,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "dtypes": {"type": parse_names, "metavar": "NAMES", "help": "data types (default: all)"},
     "seconds": {"type": parse_positive, "help": "time for timing; some rounds are always made"},
     "against": {"type": Path, "metavar": "PATH", "help": "another checkout, measured by turns"},
-    "first": {"action": "store_true", "help": "a first run: device, tests and some sizes too"},
+    "first": {"type": Path, "metavar": "FOLDER", "help": "all that a first run should do, there"},
+    "rehearse": {"action": "store_true", "help": "with --first: the same steps without a GPU"},
     "quick": {"action": "store_true", "help": "fewer sizes and rounds; figures are rough"},
     "check": {"action": "store_true", "help": "make every call once, to see that all works"},
     "output": {"type": Path, "metavar": "FILE", "help": "where to write (default: bench/results)"},
@@ -36,7 +37,8 @@ COMMANDS = {
     "latency": ("processes", "seconds check output", "single calls beside busy processes"),
     "start": ("processes", "only check output", "the first call of fresh processes"),
     "steady": ("layouts", "check output", "the plain calls in many fresh processes"),
-    "gpu": ("gpu", "first quick only sizes dtypes output", "the same on a GPU"),
+    "gpu": ("gpu", "first rehearse quick only sizes dtypes output", "the same on a GPU"),
+    "sweep": ("sweep", "only sizes dtypes output", "launch shapes of the GPU's plain kernel"),
     "compare": ("compare", "old new threshold fail", "what is slower in a newer file"),
     "readme": ("readme", "check", "write the tables of the pages from the results"),
     "plot": ("plot", "results output", "draw the results"),
@@ -78,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("bench: interrupted; nothing is written", file=sys.stderr)
+        print("bench: interrupted; nothing more is written", file=sys.stderr)
         return INTERRUPTED
     return status
 

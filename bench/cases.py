@@ -84,17 +84,28 @@ def rates(*shape: int) -> Array:
     return placed(p)
 
 
+@functools.cache
+def torch_compiled(p: float) -> Callable[[Any], Any]:
+    """Compile torch's dropout, once for all sizes."""
+    torch, functional = load("torch"), load("torch.nn.functional")
+    compiled: Callable[[Any], Any] = torch.compile(
+        lambda x: functional.dropout(x, p, True), dynamic=True
+    )
+    return compiled
+
+
 # What snippets see, beside the libraries that they need.
 _NAMES = {"np": np, "itertools": itertools, "math": math, "CHUNK": CHUNK}
 _NAMES |= {f.__name__: f for f in (keeper, drop_in_chunks, softmax, rates, placed, fresh_output)}
 _NAMES |= {"normal": functools.partial(fresh_input, seed=0)}
-_NAMES |= {"draw": checks.draw, "scaled": checks.scaled}
+_NAMES |= {"draw": checks.draw, "scaled": checks.scaled, "torch_compiled": torch_compiled}
 _LIBRARIES = {
     "fastdrop": {"fd": "fastdrop"},
     "torch": {"torch": "torch", "F": "torch.nn.functional"},
     "jax": {"jax": "jax", "jnp": "jax.numpy"},
     "tensorflow": {"tf": "tensorflow"},
     "randomgen": {"randomgen": "randomgen"},
+    "triton": {"triton_dropout": "bench.triton_dropout"},
 }
 
 

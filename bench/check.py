@@ -105,6 +105,24 @@ def is_dropout(x: Array, y: Any, p: float, rate: float | None = None) -> str:
     return share(zero, rate, RATE_ROUNDING if rate else 0.0)
 
 
+def is_close(given: Array, right: Array, zeros: bool) -> str:
+    """Check an array against another of its dtype to a few roundings; zeros exactly, if said so.
+
+    In a gradient a zero may be the difference of two numbers that are rounded otherwise elsewhere.
+    """
+    relative, _ = _rounding(right.dtype.name)
+    y, expected = given.astype(np.float64), right.astype(np.float64)
+    # Differences of sums are accurate relative to the largest.
+    within = 4 * float(relative) * np.abs(expected) + 1e-5 * np.abs(expected).max()
+    bad = ~(np.abs(y - expected) <= within)
+    if zeros:
+        bad |= (expected == 0) != (y == 0)
+    if bad.any():
+        at = np.unravel_index(int(np.argmax(bad)), bad.shape)
+        return f"element {tuple(map(int, at))} is {y[at]:.8g} instead of {expected[at]:.8g}"
+    return ""
+
+
 is_scaled = functools.partial(is_dropout, rate=0.0)  # the roof drops nothing
 
 

@@ -1,21 +1,19 @@
 """``python -m bench gpu``: dropout on a GPU beside copying, torch, JAX and the CuPy idiom.
 
 Every contender (`cases.toml` has them) is validated first: fastdrop exactly, peers by what they
-drop. Each call is timed by CUDA events (`cupyx.profiler`), over inputs that are rotated so that
+drop. Batches of calls are timed by CUDA events (`gpu_timer`), over inputs that are rotated so that
 none is in the L2 cache; ratios are to a copy within the device. Needs CuPy alone; peers that can be
-imported take part. ``--first`` is for a GPU that nothing has run on: it prints what the device is,
-runs the tests marked gpu, and a sanitizer where there is one, and measures a few sizes.
+imported take part. ``--output`` is written after each size. ``--first`` is for a GPU that nothing
+has run on, see `first`.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import importlib.util
 import itertools
 import math
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,19 +21,24 @@ from typing import Any
 
 import numpy as np
 
-from . import common, report
+from . import common, first, report
 from .cases import CASES, Calls, compiled
-from .check import Wrong, is_dropout, key, same_bits, scaled
+from .check import Wrong, is_close, is_dropout, key, same_bits, scaled
 from .common import KI, MI, Array, BenchError, P, chosen, load
-from .results import Results, Row, made
+from .gpu_timer import Timer
+from .results import Results, Row, made, save
 from .timing import summarise
 
 DTYPES = (*common.HALF, "float32", "float64")
 SIZES, QUICK = tuple(64 * KI << 2 * n for n in range(8)), (64 * KI, 16 * MI, 256 * MI)
 ROUNDS, QUICK_ROUNDS = 15, 5
 BATCH_SECONDS, MOST_CALLS = 3e-3, 200
-LAUNCHED, KEPT = 64 * KI, 16 * MI  # elements of which calls on the host, and memory are measured
+LAUNCHED = 64 * KI  # elements of which calls on the host are measured
+KEPT = 16 * MI  # memory is measured with so many elements, or the next size above
 PIECE = MI  # elements that are looked at together
+ROW = 4096  # elements of a softmax
+# The sections of a contender's rows, forward and step, by what it says of itself.
+SECTIONS = {"": ("forward", "step"), "softmax": ("softmax", "softmax-step")}
 COLD = 4  # inputs and outputs together are this many times the L2 cache
 SPARE = 0.85  # of the memory: the rest is for allocators' slack, and for others on the GPU
 
@@ -116,6 +119,14 @@ def complaint(role: str, x: Array, y: Array, first: int) -> str:
     return "" if same_bits(y, right) else f"differs from the CPU's from element {first} on"
 
 
+def softmax_complaint(x: Array, dy: Array, given: Array, first: int, forward: bool) -> str:
+    """Say what is wrong with rows of softmax and dropout, or its gradient, from `first` on."""
+    fd, rows = load("fastdrop"), [a.reshape(-1, ROW) for a in (dy, x)]
+    call = fd.softmax_dropout if forward else fd.softmax_dropout_backward
+    right = call(*rows[forward:], P, rng=key(), offset=first)
+    return is_close(given.reshape(-1, ROW), right, zeros=forward)
+
+
 def check(row: dict[str, Any], sets: Sets, calls: Calls) -> None:
     """Validate a step of a contender on poisoned memory, at both ends and in the middle."""
     n = sets.elements
@@ -126,8 +137,13 @@ def check(row: dict[str, Any], sets: Sets, calls: Calls) -> None:
     for source, result in zip(("X", "DY"), map(calls["view"], results), strict=True):
         for start in sorted({0, max(0, n // 2 - PIECE // 2), max(0, n - PIECE)}):
             piece = slice(start, start + PIECE)
-            x, y = sets.whole[source][0][piece].get(), result[piece].get()
-            if wrong := complaint(row["role"], x, y, start):
+            x, dy = (sets.whole[name][0][piece].get() for name in ("X", "DY"))
+            y = result.reshape(-1)[piece].get()
+            if row.get("section") == "softmax":
+                wrong = softmax_complaint(x, dy, y, start, source == "X")
+            else:
+                wrong = complaint(row["role"], x if source == "X" else dy, y, start)
+            if wrong:
                 raise Wrong(
                     f"{row['label']}, {sets.dtype}, {common.size_label(n)}, {source}: {wrong}"
                 )
@@ -136,7 +152,9 @@ def check(row: dict[str, Any], sets: Sets, calls: Calls) -> None:
 class Run:
     """A contender that is timed, with the next of its sets at each call."""
 
-    def __init__(self, row: Row, call: Callable[[int], Any], calls: Calls, n: int) -> None:
+    def __init__(
+        self, row: Row, section: str, call: Callable[[int], Any], calls: Calls, n: int
+    ) -> None:
         done, turn = calls["done"], itertools.count()
         # New outputs are kept for as long as inputs are, so that they are as cold.
         ring: list[Any] = [None] * (n if row.get("fresh") else 1)
@@ -148,41 +166,43 @@ class Run:
             if "done" in row:  # on a stream of its own, which the host has to wait for
                 done()
 
-        self.name, self.host, self.call = row["name"], "done" in row, next_call
+        self.name, self.section, self.call = row["name"], section, next_call
+        self.own_stream = "done" in row
         for _ in range(max(3, n)):
             next_call()  # so that all memory has been asked for
         done()
         start = time.perf_counter()
         next_call()
+        self.told = time.perf_counter() - start  # seconds of the host for one
         done()
         fill = math.ceil(BATCH_SECONDS / (time.perf_counter() - start))
         self.calls = max(3, min(MOST_CALLS, fill))
 
-    def time(self) -> tuple[float, float]:
-        """Return median seconds of a batch of calls: done, and on the host until they return."""
-        found = load("cupyx.profiler").benchmark(self.call, n_repeat=self.calls, n_warmup=1)
-        host, device = float(np.median(found.cpu_times)), float(np.median(found.gpu_times))
-        return host if self.host else device, host
+    def time(self, timer: Timer) -> tuple[float, float]:
+        """Return seconds a call in a batch: until all are done, and on the host."""
+        device, self.told = timer.batch(self.call, self.calls, self.told, self.own_stream)
+        return device, self.told
 
 
-def memory(row: dict[str, Any], calls: Calls, itemsize: int) -> Row:
-    """Measure what is kept between forward and backward beyond the output, in bytes an element."""
+def memory(row: dict[str, Any], calls: Calls, elements: int) -> Row:
+    """Measure what is kept between float32's forward and backward beyond the output, in bytes."""
     calls["back"](0, calls["there"](0)[1])
     gc.collect()
     before = calls["allocated"]()
     y, kept = calls["there"](0)
-    beyond = calls["allocated"]() - before - (itemsize * KEPT if row.get("fresh") else 0)
+    beyond = calls["allocated"]() - before - (4 * elements if row.get("fresh") else 0)
     del y, kept
-    about = {"section": "memory", "contender": row["name"], "dtype": "float32", "elements": KEPT}
-    return {**about, "measure": "kept", "bytes": beyond / KEPT}
+    about = {"section": "memory", "contender": row["name"], "dtype": "float32"}
+    return {**about, "elements": elements, "measure": "kept", "bytes": beyond / elements}
 
 
 class Collector:
     """Validates, times and measures contenders on the current device."""
 
-    def __init__(self, members: list[dict[str, Any]], rounds: int) -> None:
+    def __init__(self, members: list[dict[str, Any]], rounds: int, kept_at: int) -> None:
         self.cupy, self.members, self.rounds, self.notes = load_cupy(), members, rounds, list[str]()
-        self.facts = facts(self.cupy)
+        self.facts, self.kept_at = facts(self.cupy), kept_at  # elements of which memory is measured
+        self.timer = Timer(self.cupy)
 
     def timed(self, dtype: str, elements: int) -> Iterator[Row]:
         """Validate, then time in rounds, each beginning with the next contender."""
@@ -199,34 +219,39 @@ class Collector:
         if one * count * 2 + elements * 16 > SPARE * self.cupy.cuda.runtime.memGetInfo()[0]:
             self.notes.append(f"{where}: left out, for lack of memory")
             return
-        sets, runs = Sets(self.cupy, elements, dtype, count), {"forward": list[Run](), "step": []}
+        sets, groups = Sets(self.cupy, elements, dtype, count), (list[Run](), list[Run]())
         for row in self.members:
-            if dtype not in row.get("dtypes", DTYPES):
+            if dtype not in row.get("dtypes", DTYPES) or (elements % ROW and "section" in row):
                 continue
+            sections = SECTIONS[row.get("section", "")]
             try:
                 calls = sets.calls(row)  # which imports what it needs
                 check(row, sets, calls)
-                for section, name in (("forward", "call"), ("step", "whole")):
-                    runs[section].append(Run(row, calls[name], calls, count))
+                for runs, section, name in zip(groups, sections, ("call", "whole"), strict=True):
+                    runs.append(Run(row, section, calls[name], calls, count))
             except Exception as error:  # of a peer's library: the others are timed all the same
                 if row["role"] != "peer":
                     raise
                 self.notes.append(common.failure(where, row["label"], error))
                 continue
-            if (dtype, elements) == ("float32", KEPT) and "back" in row and row["role"] != "roof":
-                yield memory(row, calls, 4)
+            if (dtype, elements) == ("float32", self.kept_at) and "back" in row:
+                if row["role"] != "roof" and "section" not in row:
+                    yield memory(row, calls, elements)
         base = "copy" if dtype == "float32" else f"copy/{dtype}"
-        for section, members in runs.items():
+        for members in groups:
             samples: dict[str, list[tuple[float, float]]] = {run.name: [] for run in members}
             for turn in range(self.rounds):
                 for run in (*members[turn % len(members) :], *members[: turn % len(members)]):
-                    samples[run.name].append(run.time())
-            hosts = (dtype, elements, section) == ("float32", LAUNCHED, "forward")
-            for at, shown in enumerate((section, "launch")[: 1 + hosts]):
+                    samples[run.name].append(run.time(self.timer))
+            of = {run.name: run.section for run in members}
+            hosts = (dtype, elements, of["copy"]) == ("float32", LAUNCHED, "forward")
+            for at in range(1 + hosts):
                 each = {name: [pair[at] for pair in pairs] for name, pairs in samples.items()}
                 found = summarise(each, dict.fromkeys(each, "copy"))
-                about = {"section": shown, "dtype": dtype, "variant": "", "elements": elements}
-                yield from ({**about, "contender": n, "base": base, **found[n]} for n in each)
+                about = {"dtype": dtype, "variant": "", "elements": elements, "base": base}
+                for name in each:
+                    section = "launch" if at else of[name]
+                    yield {"section": section, **about, "contender": name, **found[name]}
 
 
 def collect(args: argparse.Namespace) -> Results:
@@ -237,50 +262,37 @@ def collect(args: argparse.Namespace) -> Results:
         raise BenchError("sizes have to be multiples of 16, which the copies move")
     rows_of = ({"role": "peer", **row} for row in CASES["gpu"])
     members = [row for row in rows_of if row["name"] in names or row["role"] == "roof"]
-    collector = Collector(members, QUICK_ROUNDS if args.quick else ROUNDS)
+    kept_at = min((n for n in sizes if n >= KEPT), default=max(sizes))
+    collector = Collector(members, QUICK_ROUNDS if args.quick else ROUNDS, kept_at)
     groups, rows = list(itertools.product(chosen(args.dtypes, DTYPES, "dtype"), sizes)), list[Row]()
+    labels = {row["name"]: {"label": row["label"], "role": row["role"]} for row in members}
+    settings = {"p": P, "rounds": collector.rounds, "quick": args.quick}
+
+    def so_far() -> Results:
+        found = made(rows, settings, labels, collector.notes)
+        found["hardware"] = collector.facts | {"os": found["hardware"]["os"]}
+        found["versions"] |= {
+            "cupy": collector.cupy.__version__,
+            "numba-cuda": common.version("numba-cuda"),
+        }
+        return found
+
     with common.progress() as tell:
         for done, (dtype, n) in enumerate(groups):
             tell(f"{common.size_label(n)} {dtype}", done / len(groups))
             rows += collector.timed(dtype, n)
-    labels = {
-        row["name"]: {"label": row["label"], "role": row["role"]} for row in collector.members
-    }
-    settings = {"p": P, "rounds": collector.rounds, "quick": args.quick}
-    found = made(rows, settings, labels, collector.notes)
-    found["hardware"] = collector.facts | {"os": found["hardware"]["os"]}
-    found["versions"] |= {
-        "cupy": collector.cupy.__version__,
-        "numba-cuda": common.version("numba-cuda"),
-    }
-    return found
-
-
-def first_run() -> None:
-    """Say what the device is, run the tests marked gpu, and a sanitizer where there is one."""
-    python, races = sys.executable, CASES["gpu_first"]["races"]
-    tests = [python, "-m", "pytest", "-m", "gpu", "-q", "--tb=short", "--maxfail=30", "tests"]
-    tests += ["-p", "no:benchmark", "-o", "filterwarnings=default", "--durations=6"]
-    if importlib.util.find_spec("xdist"):
-        tests += ["-n", str(min(12, os.cpu_count() or 1))]
-    steps = [(["nvidia-smi"], 30), ([python, "-m", "pip", "list"], 60), (tests, 300)]
-    for tool in ("racecheck", "memcheck"):
-        steps.append((["compute-sanitizer", "--tool", tool, python, "-c", races], 60))
-    for command, limit in steps:
-        print(f"== {' '.join(command)[:60]}", flush=True)
-        try:  # whatever comes of it, the next step is worth its time
-            status = subprocess.run(command, cwd=common.ROOT, timeout=limit).returncode
-            print(f"exit status {status}", flush=True)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            print(error, flush=True)
+            if args.output:  # a run that is cut loses no size that was measured
+                save(so_far(), args.output)
+    return so_far()
 
 
 def main(args: argparse.Namespace) -> int:
     """Run; the exit status is 0 whatever the goals say."""
+    if args.rehearse and not args.first:
+        raise BenchError("--rehearse is of a first run: give --first FOLDER, too")
+    if args.first:
+        return first.main(args)
     load_cupy()
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or JAX takes most of it
-    if args.first:
-        first_run()
-        args.quick, args.dtypes = True, args.dtypes or ("bfloat16", "float32")
     report.finish(collect(args), args, None if args.dtypes else "gpu")
     return 0

@@ -76,7 +76,7 @@ def test_an_interruption_is_no_traceback(
 
     monkeypatch.setattr(cpu, "collect", interrupt)
     assert main(["small"]) == __main__.INTERRUPTED
-    assert "nothing is written" in capsys.readouterr().err
+    assert "nothing more is written" in capsys.readouterr().err
 
 
 def test_what_would_take_too_long_is_left_out_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:

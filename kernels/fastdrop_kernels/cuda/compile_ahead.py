@@ -26,6 +26,7 @@ class Kernel(NamedTuple):
 
     module: Module
     name: str
+    settings: tuple[tuple[str, int], ...] = ()  # other than usual, see `modules.header`
 
 
 class CompileError(RuntimeError):
@@ -94,7 +95,6 @@ def compile_ahead(
     architectures: Sequence[str],
     *,
     processes: int | None = None,
-    settings: dict[str, int] | None = None,
 ) -> Generator[Kernel, None, None]:
     """Compile kernels for compute capabilities, and yield each when CuPy's cache has it.
 
@@ -108,8 +108,6 @@ def compile_ahead(
         Such as "90". No GPU needs to be there.
     processes : int, optional
         Their number; by default that of threads that a call may use.
-    settings : dict, optional
-        Other settings of `modules.header`.
     """
     left = [(kernel, arch) for arch in architectures for kernel in kernels]
     left.reverse()
@@ -120,7 +118,8 @@ def compile_ahead(
 
         def give(worker: _Worker) -> Kernel:
             kernel, arch = left.pop()
-            worker.ask(f"compiling {kernel.name} for sm_{arch}", [*kernel, arch, settings or {}])
+            request = [kernel.module, kernel.name, arch, dict(kernel.settings)]
+            worker.ask(f"compiling {kernel.name} for sm_{arch}", request)
             return kernel
 
         def start() -> None:
