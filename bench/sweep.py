@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import fastdrop  # noqa: F401  # finds the kernels where nothing is installed
 from fastdrop_kernels import contract
 from fastdrop_kernels.cuda import compile_ahead, modules, operations
 from fastdrop_kernels.cuda.compile_ahead import CompileError, Kernel

@@ -12,6 +12,7 @@ import itertools
 import sys
 import time
 
+import fastdrop  # noqa: F401  # finds the kernels where nothing is installed
 from fastdrop_kernels import catalogue
 from fastdrop_kernels.cuda import compile_ahead, modules, operations, softmax_driver
 from fastdrop_kernels.cuda.compile_ahead import CompileError, Kernel

@@ -19,6 +19,7 @@ import pytest
 from bench import first, verdict
 from bench.__main__ import main
 from bench.common import ROOT, BenchError
+from bench.results import made, save
 from bench.verdict import Outcome
 from tests.support.cuda_host.host import COMPILER
 from tests.support.devices import cupy_or_skip
@@ -218,6 +219,9 @@ def test_each_test_is_noted_as_it_ends(tmp_path: Path, parallel: list[str]) -> N
     ]
     assert {finding.state for finding in found} == {verdict.RIGHT, verdict.WRONG, verdict.UNKNOWN}
     assert verdict.status(tmp_path, [outcome]) == 1
+    said = verdict.text(tmp_path, [outcome], False)
+    assert "MISSED: GPU: masks and results are the CPU's: 1 tests passed, 2 failed" in said
+    assert said.endswith("verdict: 2 things are WRONG in 1 steps; goals: 1 MISSED.\n")
     # The last line of a process that is killed may be half.
     with (tmp_path / "tests.jsonl").open("a") as file:
         file.write('{"step": "bits", "te')
@@ -227,8 +231,54 @@ def test_each_test_is_noted_as_it_ends(tmp_path: Path, parallel: list[str]) -> N
 
 def test_tests_that_end_badly_without_a_failure_are_wrong(tmp_path: Path) -> None:
     outcome = Outcome("bits", "all is exact", "tests", "ended", 5, 1.0, "no tests ran")
+    assert verdict.masks(tmp_path, [outcome])[0].startswith("not measured: ")
     (finding,) = verdict.findings(tmp_path, [outcome])
     assert finding == (verdict.WRONG, "bits: all is exact: 0 tests passed, then no tests ran")
+
+
+def results(rows: list[dict[str, Any]], **settings: Any) -> dict[str, Any]:
+    """Results of a GPU."""
+    about = {name: {"label": name, "role": "ours"} for name in ("fastdrop", "fastdrop-softmax")}
+    about |= {name: {"label": name, "role": "peer"} for name in ("torch", "cupy")}
+    about |= {name: {"label": name, "role": "roof"} for name in ("copy", "copy-kernel")}
+    found: dict[str, Any] = dict(made(rows, settings, about))
+    return {**found, "hardware": {**found["hardware"], "gpu": "a GPU"}}
+
+
+def row(section: str, contender: str, dtype: str, elements: int, ratio: float) -> dict[str, Any]:
+    same = {name: ratio for name in ("ratio", "ratio_q1", "ratio_q3")}
+    seconds = {name: ratio * 1e-5 for name in ("seconds", "q1", "q3")}
+    where = {"section": section, "contender": contender, "dtype": dtype, "elements": elements}
+    return {**where, "variant": "", "base": "copy", "rounds": 5, **same, **seconds}
+
+
+def test_goals_are_judged_by_what_was_measured(tmp_path: Path) -> None:
+    large, ratios = 256 << 20, {"copy": 1.0, "copy-kernel": 1.0, "fastdrop": 1.05, "torch": 1.2}
+    rows = [row("forward", name, "bfloat16", large, ratio) for name, ratio in ratios.items()]
+    rows += [row("softmax", "fastdrop-softmax", "float32", large, 2.0)]
+    rows += [row("launch", "fastdrop", "float32", 64 << 10, 0.9)]
+    save(results(rows), tmp_path / "bandwidth.json")  # type: ignore[arg-type]
+    others = {"copy": 1.0, "copy-kernel": 0.9, "fastdrop": 1.05}
+    rows = [row("forward", name, "float64", large, ratio) for name, ratio in others.items()]
+    save(results(rows), tmp_path / "dtypes.json")  # type: ignore[arg-type]
+    found = verdict.goals(tmp_path)
+    for begin, end in (
+        ("held: GPU: bfloat16 from 256 MiB up", "is 0.95"),
+        ("MISSED: GPU: float64 from 256 MiB up", "is 0.86"),
+        ("MISSED: GPU: torch F.dropout slower than fastdrop, bfloat16, a forward call", "is 1.14"),
+        ("MISSED: GPU: softmax_dropout, float32", "is 0.50"),
+        ("held: GPU: a call at 64 Ki elements", "is 9.00"),
+        ("not measured: GPU: float32 from 256 MiB up", "at least 0.92"),
+    ):
+        assert [goal for goal in found if goal.startswith(begin) and goal.endswith(end)], found
+    assert verdict.goals(tmp_path / "nowhere") == []
+    shapes = [row("sweep", "fastdrop", "bfloat16", large, r) for r in (1.1, 1.0)]
+    for one, name in zip(shapes, ("256x4", "512x2"), strict=True):
+        one["variant"] = name
+    swept = results([row("sweep", "copy", "bfloat16", large, 1.0), *shapes], present="256x4")
+    save(swept, tmp_path / "sweep.json")  # type: ignore[arg-type]
+    (line,) = verdict.shapes(tmp_path)
+    assert "512x2 is the fastest" in line and "the present 256x4 takes 1.10 times" in line
 
 
 @pytest.mark.slow

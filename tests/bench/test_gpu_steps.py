@@ -189,3 +189,28 @@ def test_a_sanitizer_that_is_not_there_or_cannot_work_is_no_failure(
         tool.chmod(0o755)
         assert races.main() == expected
         assert f"{says} racecheck {races.FOUND}" in capfd.readouterr().out
+
+
+TRITON = """
+import numpy as np, torch
+from bench import triton_dropout
+from bench.check import is_dropout
+from bench.common import fresh_input
+
+x = fresh_input(20_000)
+y, again = (torch.empty(x.size) for _ in "ab")
+for made in (y, again):
+    triton_dropout.dropout(torch.from_numpy(x), made, 0.1, 2026)
+assert torch.equal(y, again)
+print(is_dropout(x, y.numpy(), 0.1) or "dropout")
+"""
+
+
+def test_the_kernel_of_tritons_tutorial_is_dropout_in_the_interpreter() -> None:
+    for name in ("torch", "triton"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    more = [ROOT, ROOT / "kernels", os.environ.get("PYTHONPATH", "")]
+    paths = os.pathsep.join(map(str, more))
+    done = run_python("import warnings; warnings.simplefilter('ignore')" + TRITON,
+                      PYTHONPATH=paths, TRITON_INTERPRET="1")  # fmt: skip
+    assert assert_succeeds(done) == "dropout\n"
