@@ -60,7 +60,7 @@ def environment_of(step: dict[str, Any], folder: Path, rehearse: bool) -> dict[s
     if "CUDA_HOME" not in found and (compiler := shutil.which("nvcc")):  # where libnvvm is, too
         found["CUDA_HOME"] = str(Path(compiler).resolve().parents[1])
     if rehearse:
-        found |= {"FASTDROP_REHEARSAL": "1", "TRITON_INTERPRET": "1"}
+        found["FASTDROP_REHEARSAL"] = "1"
         paths[:0] = [str(STAND_IN)] if step.get("stand_in") else []
     return {**found, "PYTHONPATH": os.pathsep.join(paths)}
 

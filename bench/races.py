@@ -21,7 +21,7 @@ from .common import parse_names
 from .verdict import SKIPPED
 
 LENGTHS = (7, 33, 512, 4097)  # of rows: below and above a warp, aligned, and of several blocks
-DTYPES = ("float16", "bfloat16", "float32", "float64")
+DTYPES = ("bfloat16", "float32")  # a checker takes its time for each kernel
 FOUND = 9  # exit status of a sanitizer that has found something
 UNABLE = "Device not supported"  # what it says in some virtual machines
 
@@ -47,7 +47,7 @@ def calls(cupy: Any, n: int, dtype: str) -> None:
         fd.softmax_dropout_backward(dy, x, p, rng=1)
     fd.softmax_dropout(x, 0.3, rng=1, axis=0)
     fd.bias_act_dropout_add(x, bias, act, 0.3, residual=dy, rng=1)
-    fd.bias_act_dropout_add_backward(dy, x, bias, act, 0.3, rng=1)
+    fd.bias_act_dropout_add_backward(dy, x, None, act, 0.3, rng=1)  # no sums, which are CuPy's
     for layout in (x, x.T, x[:, 1:], x[::2]):
         fd.dropout(layout, 0.3, rng=1)
     fd.dropout(x, 0.3, rng=1, noise_shape=(None, 1))

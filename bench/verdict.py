@@ -185,9 +185,10 @@ def text(folder: Path, outcomes: Sequence[Outcome], rehearsal: bool) -> str:
     for state in (RIGHT, UNKNOWN, WRONG):
         if here := [finding.text for finding in found if finding.state == state]:
             lines += [f"{state}:", *(f"  {one}" for one in here)]
+    aside = " (of a rehearsal, which mean nothing)" * rehearsal
     for title, listed in (("goals", met), ("launch shapes", best)):
         if listed:
-            lines += [f"{title}:", *(f"  {one}" for one in listed)]
+            lines += [f"{title}{aside}:", *(f"  {one}" for one in listed)]
     wrong = sum(finding.state == WRONG for finding in found)
     states = Counter(goal.partition(":")[0] for goal in met)
     cut = [outcome.name for outcome in outcomes if outcome.state != "ended"]

@@ -1,7 +1,7 @@
 """``python -m bench.warm``: compile all that the tests and benchmarks on a GPU launch.
 
 The second step of `bench.first`. Kernels go into CuPy's cache, in parallel processes, the common
-ones first.
+ones first. Beside them those of the CPU are compiled, with which results are compared.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import subprocess
 import sys
 import time
 
@@ -18,6 +19,13 @@ from fastdrop_kernels.cuda import compile_ahead, modules, operations, softmax_dr
 from fastdrop_kernels.cuda.compile_ahead import CompileError, Kernel
 
 from . import common, sweep
+
+# On the CPU: functions and dtypes, a process each.
+ON_THE_CPU = (
+    ("dropout_mask", "float32"),
+    *itertools.product(("softmax_dropout",), ("float32", "bfloat16")),
+    *itertools.product(("dropout",), ("float32", "bfloat16", "float16", "float64")),
+)
 
 
 def kernels() -> list[Kernel]:
@@ -57,6 +65,11 @@ def main() -> int:
     parser.add_argument("--most", type=int, help="compile so many kernels (default: all)")
     args = parser.parse_args()
     begun, done = time.monotonic(), 0
+    command = [sys.executable, "-m", "fastdrop", "warmup", "--functions"]
+    on_the_cpu = [
+        subprocess.Popen([*command, function, "--dtypes", dtype])
+        for function, dtype in (ON_THE_CPU[:1] if args.most else ON_THE_CPU)
+    ]
     try:
         found = [args.arch] if args.arch else compile_ahead.architectures()
         wanted = kernels()[: args.most]
@@ -67,10 +80,14 @@ def main() -> int:
                 if done % 100 == 0:
                     print(f"{time.monotonic() - begun:.1f} s: {done}, {kernel.name}", flush=True)
     except CompileError as error:
+        for process in on_the_cpu:
+            process.kill()
         print(error)
         return 1
-    print(f"{done} kernels in {time.monotonic() - begun:.1f} s")
-    return 0
+    print(f"{done} kernels in {time.monotonic() - begun:.1f} s", flush=True)
+    failed = [process.args for process in on_the_cpu if process.wait()]
+    print(f"and the CPU's in {time.monotonic() - begun:.1f} s")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -169,6 +169,7 @@ def test_a_kernel_that_does_not_compile_is_named(processes: list[Watched]) -> No
         list(compile_ahead.compile_ahead([Kernel(wrong, "wrong")], ["90"]))
 
 
+@needs_nvrtc
 def test_a_process_that_dies_is_an_error_and_the_others_are_ended(
     processes: list[Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
