@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy import float32, float64, int64, uint64  # noqa: F401  # as cupy.uint64
 
-__version__ = "0 (a stand-in on the host)"
+__version__ = "14.0 (a stand-in on the host)"  # whose behaviour it has
 
 _HOST = Path(__file__).parents[1] / "cuda_host"
 _FLAGS = (
@@ -59,6 +59,10 @@ extern "C" void run_flat(void* kernel, unsigned grid, unsigned block, const unsi
 """
 
 
+class _Memory:
+    """The memory of an array, here NumPy's."""
+
+
 class ndarray(np.ndarray[Any, Any]):  # noqa: N801  # CuPy's name
     """An array on the stand-in for a device."""
 
@@ -76,7 +80,8 @@ class ndarray(np.ndarray[Any, Any]):  # noqa: N801  # CuPy's name
     @property
     def data(self) -> Any:
         """Where it lies."""
-        return SimpleNamespace(ptr=self.__array_interface__["data"][0], device_id=0)
+        address = self.__array_interface__["data"][0]
+        return SimpleNamespace(ptr=address, device_id=0, mem=_Memory())
 
     def get(self) -> np.ndarray[Any, Any]:
         """Copy it to the host."""
@@ -234,6 +239,7 @@ cuda = SimpleNamespace(
     Device=_Device,
     Event=_Event,
     Stream=_Stream,
+    UnownedMemory=_Memory,
     get_current_stream=lambda: _Stream.null,
     get_elapsed_time=lambda begin, end: 1e3 * (end.time - begin.time),
     set_allocator=lambda allocator: None,
