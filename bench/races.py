@@ -30,6 +30,8 @@ def sanitizer() -> str | None:
     """Return the path of compute-sanitizer, which CUDA's toolkit has."""
     folders = [os.environ.get(name, "") for name in ("CUDA_HOME", "CUDA_PATH")]
     beside = [str(Path(folder) / "bin") for folder in (*folders, "/usr/local/cuda") if folder]
+    if compiler := shutil.which("nvcc"):
+        beside.append(str(Path(compiler).resolve().parent))
     return shutil.which("compute-sanitizer") or shutil.which(
         "compute-sanitizer", path=os.pathsep.join(beside)
     )

@@ -17,6 +17,7 @@ import pytest
 from tests.support import devices
 
 _stack = ExitStack()
+_notes = False
 REHEARSAL = bool(os.environ.get("FASTDROP_REHEARSAL"))
 if REHEARSAL:  # already now, for conftest.py imports these names
     devices.need_a_gpu = devices.cupy_or_skip
@@ -28,6 +29,8 @@ FOLDER, STEP = (os.environ.get(f"FASTDROP_FIRST_{name}", "") for name in ("RUN",
 
 def pytest_configure(config: pytest.Config) -> None:
     """Put the host in the GPU's place."""
+    global _notes
+    _notes = bool(FOLDER) and not hasattr(config, "workerinput")  # the controller sees all reports
     if REHEARSAL:
         _stack.enter_context(devices.host_device())
         # Softmax alone goes to the CUDA kernels there, too: they run on the host.
@@ -52,7 +55,7 @@ def _reason(report: Any) -> str:
 
 
 def _append(test: str, outcome: str, why: str) -> None:
-    if FOLDER and "PYTEST_XDIST_WORKER" not in os.environ:  # the controller sees all reports
+    if _notes:
         noted = {"step": STEP, "test": test, "outcome": outcome, "why": why}
         with Path(FOLDER, "tests.jsonl").open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(noted) + "\n")
