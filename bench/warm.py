@@ -18,7 +18,7 @@ from fastdrop_kernels import catalogue
 from fastdrop_kernels.cuda import compile_ahead, modules, operations, softmax_driver
 from fastdrop_kernels.cuda.compile_ahead import CompileError, Kernel
 
-from . import common, sweep
+from . import common
 
 # On the CPU: functions and dtypes, a process each.
 ON_THE_CPU = (
@@ -55,7 +55,7 @@ def kernels() -> list[Kernel]:
     # 64-bit indices are for arrays of 2**31 elements: masks and fills of bytes, in the tests.
     large = ("mark_", "pack_", "fill_1_")
     found = [k for k in found if not k.name.endswith("_64") or k.name.startswith(large)]
-    return [*sweep.kernels(), *found]
+    return found
 
 
 def main() -> int:

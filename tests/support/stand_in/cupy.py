@@ -154,7 +154,10 @@ class RawModule:
             with tempfile.TemporaryDirectory(dir=folder) as here:
                 source, made = Path(here, "kernel.cpp"), Path(here, "kernel.so")
                 source.write_text(text)
-                subprocess.run(["g++", *_FLAGS, source, "-o", made], check=True)
+                command = ["g++", *_FLAGS, source, "-o", made]
+                done = subprocess.run(command, capture_output=True, text=True)
+                if done.returncode:
+                    raise RuntimeError(done.stderr.partition("\n")[0])
                 made.replace(path)
         self._library, self._own = ctypes.CDLL(str(path)), own
 
