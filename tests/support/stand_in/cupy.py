@@ -154,7 +154,7 @@ class RawModule:
             with tempfile.TemporaryDirectory(dir=folder) as here:
                 source, made = Path(here, "kernel.cpp"), Path(here, "kernel.so")
                 source.write_text(text)
-                command = ["g++", *_FLAGS, source, "-o", made]
+                command = ["g++", *_FLAGS, str(source), "-o", str(made)]
                 done = subprocess.run(command, capture_output=True, text=True)
                 if done.returncode:
                     raise RuntimeError(done.stderr.partition("\n")[0])
