@@ -21,6 +21,9 @@ from .. import threads
 from .modules import Module
 
 
+_MOST_PROCESSES = 32  # each takes 150 MiB
+
+
 class Kernel(NamedTuple):
     """A kernel of a module."""
 
@@ -107,12 +110,12 @@ def compile_ahead(
     architectures : sequence of str
         Such as "90". No GPU needs to be there.
     processes : int, optional
-        Their number; by default that of threads that a call may use.
+        Their number; by default that of threads that a call may use, at most 32.
     """
     left = [(kernel, arch) for arch in architectures for kernel in kernels]
     left.reverse()
     workers: list[_Worker] = []
-    count = min(len(left), processes or threads.thread_count())
+    count = min(len(left), processes or threads.thread_count(), _MOST_PROCESSES)
     with contextlib.ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
 
