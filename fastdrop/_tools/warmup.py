@@ -45,8 +45,8 @@ def warmup(
 
     The kernels for CuPy's arrays are compiled into CuPy's cache (``CUPY_CACHE_DIR``, else
     ``~/.cupy/kernel_cache``), in as many processes as a call may use threads (see
-    `set_num_threads`), at most 32. The GPU itself is only asked for its compute capability, and not even that
-    with `arch`: a machine without one can compile for another.
+    `set_num_threads`), at most 32. The GPU itself is only asked for its compute capability, and
+    not even that with `arch`: a machine without one can compile for another.
 
     Parameters
     ----------

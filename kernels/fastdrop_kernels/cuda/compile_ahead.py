@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 from .. import threads
 from .modules import Module
 
-
 _MOST_PROCESSES = 32  # each takes 150 MiB
 
 
