@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import datetime
 import importlib.util
 import json
 import os
@@ -182,11 +183,13 @@ def run(folder: Path, rehearse: bool = False, chosen: Sequence[dict[str, Any]] =
     if any(folder.iterdir()):
         raise BenchError(f"--first {folder}: there are files in it; give a new folder")
     todo, outcomes = list(chosen) or steps(), list[Outcome]()
+    date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     begun = time.monotonic()
     due = begun
 
     def note(running: Sequence[Outcome] = ()) -> str:
-        state = {"rehearsal": rehearse, "steps": [o._asdict() for o in (*outcomes, *running)]}
+        ran = [outcome._asdict() for outcome in (*outcomes, *running)]
+        state = {"date": date, "rehearsal": rehearse, "steps": ran}
         _write(folder / "state.json", json.dumps(state, indent=1) + "\n")
         text = verdict.text(folder, [*outcomes, *running], rehearse)
         _write(folder / "verdict.txt", text)

@@ -22,6 +22,7 @@ STYLES = {
     **{"numpy-best": ("#0072B2", "s"), "randomgen": ("#56B4E9", "v"), "cs231n": ("#009E73", "D")},
     **{"binomial": ("#117733", "P"), "torch": ("#CC79A7", "^"), "jax": ("#332288", "X")},
     **{"tensorflow": ("#882255", "*"), "cupy": ("#009E73", "D")},
+    **{"torch-compiled": ("#AA4499", "<"), "triton": ("#999933", ">")},
 }
 PLOTS = {"forward": "a forward call", "step": "forward and backward"}
 

@@ -88,7 +88,8 @@ def _of_command(folder: Path, outcome: Outcome) -> Iterator[Finding]:
     elif outcome.status:
         yield Finding(WRONG, f"{outcome.name}: exit status {outcome.status}: {outcome.last}")
     else:
-        yield Finding(RIGHT, f"{outcome.name}: {outcome.what}")
+        last = f" ({outcome.last})" if outcome.judge == "exit" else ""
+        yield Finding(RIGHT, f"{outcome.name}: {outcome.what}{last}")
 
 
 def _of_results(folder: Path, outcome: Outcome) -> Iterator[Finding]:

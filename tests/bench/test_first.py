@@ -134,7 +134,7 @@ time.sleep(120)
         os.kill(running, signal.SIGKILL)
     assert [s["state"] for s in state_of(folder)] == ["ended", "running"]
     said = (folder / "verdict.txt").read_text()
-    assert "right:\n  one: a test" in said and "not finished: two" in said
+    assert "right:\n  one: a test (whole)" in said and "not finished: two" in said
     assert all(text in (folder / "log.txt").read_text() for text in ("whole", "half of it"))
 
 
@@ -162,7 +162,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     assert first.run(tmp_path / "out", chosen=steps) == 1
     said = (tmp_path / "out" / "verdict.txt").read_text()
     for line in (
-        "right:\n  fine: a test\n",
+        "right:\n  fine: a test (well)\n",
         "not known:\n  absent: no tool\n",
         "fails: exit status 3: a reason",
         "gone: exit status 127: [Errno 2] No such file",

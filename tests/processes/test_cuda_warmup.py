@@ -15,7 +15,7 @@ import pytest
 
 import fastdrop as fd
 from fastdrop import __main__ as command
-from fastdrop_kernels.cuda import compile_ahead, driver, modules, operations
+from fastdrop_kernels.cuda import compile_ahead, compile_worker, driver, modules, operations
 from fastdrop_kernels.cuda.compile_ahead import CompileError, Kernel
 from fastdrop_kernels.cuda.launch import Launch
 from tests.support import nvrtc
@@ -229,3 +229,35 @@ def test_wrong_arguments_are_named_before_anything_is_compiled() -> None:
     for wrong in ("sm_90", ["90", "9"], [90], "9.0"):
         with pytest.raises(ValueError, match="is not a compute capability: give one such as '90'"):
             fd.warmup(device="cuda", arch=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "newest", "expected"),
+    [(["90"], "121", ["90"]), (["90", "90"], "121", ["90"]), (["75", "90"], "121", ["75", "90"]),
+     (["130"], "121", ["121"])],
+)  # fmt: skip
+def test_it_compiles_for_what_cupy_compiles_for(
+    capabilities: list[str], newest: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cupy = cupy_or_skip()
+    from cupy.cuda import compiler
+
+    current = [0]
+
+    class Device:
+        def __init__(self, number: int | None = None) -> None:
+            self.number = current[0] if number is None else number
+            self.compute_capability = capabilities[self.number]
+
+        def __enter__(self) -> None:
+            current[0] = self.number
+
+        def __exit__(self, *error: object) -> None:
+            current[0] = 0
+
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: len(capabilities))
+    monkeypatch.setattr(cupy.cuda, "Device", Device)
+    monkeypatch.setattr(compiler.device, "Device", Device)
+    monkeypatch.setattr(compiler, "_get_max_compute_capability", lambda: newest)
+    monkeypatch.setattr(compiler, "_get_arch", compiler._get_arch.__wrapped__)
+    assert compile_worker.architectures() == expected

@@ -18,12 +18,23 @@ from . import modules
 
 
 def architectures() -> list[str]:
-    """Return the compute capabilities of the GPUs here, such as "90", each once."""
-    import cupy
+    """Return what CuPy compiles for on the GPUs here, such as "90", each once.
 
-    devices = range(cupy.cuda.runtime.getDeviceCount())
-    found = [str(cupy.cuda.Device(number).compute_capability) for number in devices]
-    return sorted(set(found))
+    That is their compute capability, or the newest that NVRTC knows.
+    """
+    import cupy
+    from cupy.cuda import compiler
+
+    capabilities: dict[str, int] = {}  # and a device that has it
+    for number in range(cupy.cuda.runtime.getDeviceCount()):
+        capabilities.setdefault(cupy.cuda.Device(number).compute_capability, number)
+    if len(capabilities) == 1:
+        return [compiler._get_arch()]  # of the current device, without a context on any
+    found = set()
+    for number in capabilities.values():
+        with cupy.cuda.Device(number):
+            found.add(compiler._get_arch())
+    return sorted(found)
 
 
 @functools.cache
