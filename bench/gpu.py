@@ -202,7 +202,7 @@ class Collector:
     def __init__(self, members: list[dict[str, Any]], rounds: int, kept_at: int) -> None:
         self.cupy, self.members, self.rounds, self.notes = load_cupy(), members, rounds, list[str]()
         self.facts, self.kept_at = facts(self.cupy), kept_at  # elements of which memory is measured
-        self.timer = Timer(self.cupy)
+        self.timer, self.wrong = Timer(self.cupy), list[str]()  # what of ours fails
 
     def timed(self, dtype: str, elements: int) -> Iterator[Row]:
         """Validate, then time in rounds, each beginning with the next contender."""
@@ -229,10 +229,11 @@ class Collector:
                 check(row, sets, calls)
                 for runs, section, name in zip(groups, sections, ("call", "whole"), strict=True):
                     runs.append(Run(row, section, calls[name], calls, count))
-            except Exception as error:  # of a peer's library: the others are timed all the same
-                if row["role"] != "peer":
+            except Exception as error:  # the others are timed all the same
+                if row["role"] == "roof":
                     raise
-                self.notes.append(common.failure(where, row["label"], error))
+                told = self.wrong if row["role"] == "ours" else self.notes
+                told.append(common.failure(where, row["label"], error))
                 continue
             if (dtype, elements) == ("float32", self.kept_at) and "back" in row:
                 if row["role"] != "roof" and "section" not in row:
@@ -283,6 +284,8 @@ def collect(args: argparse.Namespace) -> Results:
             rows += collector.timed(dtype, n)
             if args.output:  # a run that is cut loses no size that was measured
                 save(so_far(), args.output)
+    if collector.wrong:
+        raise BenchError("; ".join(dict.fromkeys(collector.wrong)))
     return so_far()
 
 

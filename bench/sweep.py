@@ -114,8 +114,10 @@ def check(cupy: Any, sets: Sets, dropout: Dropout) -> None:
             raise Wrong(f"{dropout.shape}, {sets.dtype}, {size_label(n)}: {wrong}")
 
 
-def timed(cupy: Any, timer: Timer, sets: Sets, dropouts: Sequence[Dropout]) -> list[Row]:
-    """Validate, then time all shapes and a copy in rounds, each beginning with the next."""
+def timed(
+    cupy: Any, timer: Timer, sets: Sets, dropouts: Sequence[Dropout], wrong: list[str]
+) -> list[Row]:
+    """Validate, then time what is right and a copy in rounds, each beginning with the next."""
     runtime, stream = cupy.cuda.runtime, cupy.cuda.get_current_stream().ptr
     x, y = (list(sets.whole[name]) for name in ("X", "Y"))
     kind, size = runtime.memcpyDeviceToDevice, x[0].nbytes
@@ -127,7 +129,11 @@ def timed(cupy: Any, timer: Timer, sets: Sets, dropouts: Sequence[Dropout]) -> l
 
     turns: dict[str, list[Callable[[], object]]] = {"copy": [copy(i) for i in range(sets.count)]}
     for dropout in dropouts:
-        check(cupy, sets, dropout)
+        try:
+            check(cupy, sets, dropout)
+        except Wrong as error:
+            wrong.append(str(error))
+            continue
         turns[str(dropout.shape)] = [dropout.call(x[i], y[i]) for i in range(sets.count)]
     samples: dict[str, list[float]] = {name: [] for name in turns}
     for turn in range(QUICK_ROUNDS + 1):
@@ -158,7 +164,7 @@ def main(args: argparse.Namespace) -> int:
     if any(n % 16 for n in args.sizes or ()):
         raise BenchError("sizes have to be multiples of 16, whose groups are whole")
     notes = _compile(dtypes, shapes, str(cupy.cuda.Device().compute_capability))
-    timer, rows = Timer(cupy), list[Row]()
+    timer, rows, wrong = Timer(cupy), list[Row](), list[str]()
 
     def made_ready(dtype: str) -> Iterator[Dropout]:
         for shape in shapes:
@@ -178,7 +184,7 @@ def main(args: argparse.Namespace) -> int:
         for n in args.sizes or SIZES:
             one = 2 * n * common.dtype_of(dtype).itemsize
             sets = Sets(cupy, n, dtype, sets_needed(one, about["l2_kib"] * 1024))
-            rows += timed(cupy, timer, sets, dropouts)
+            rows += timed(cupy, timer, sets, dropouts, wrong)
             settings = {"p": P, "rounds": QUICK_ROUNDS, "present": str(PRESENT)}
             results = made(rows, settings, labels, notes)
             results["hardware"] = about | {"os": results["hardware"]["os"]}
@@ -188,4 +194,6 @@ def main(args: argparse.Namespace) -> int:
             del sets
             cupy.get_default_memory_pool().free_all_blocks()
     report.show(results, report.console())
+    if wrong:
+        raise BenchError("; ".join(wrong))
     return 0

@@ -15,6 +15,7 @@ from bench import gpu, gpu_timer, races, sweep, verdict, warm
 from bench.check import is_close, key
 from bench.common import KI, Array, P, fresh_input
 from bench.first import STAND_IN
+from bench.results import load
 from fastdrop_kernels.cuda import modules
 from tests.support.cuda_host.host import COMPILER
 from tests.support.oracle import ROOT
@@ -70,7 +71,19 @@ def test_a_wrong_kernel_is_an_error_and_not_timed(command: str) -> None:
     assert "mask_position(p.index + u64(first))" in modules.header()
     done = by_the_stand_in(WRONG.format(command=f"raise SystemExit({command})"))
     assert done.status == 2 and "differs from the CPU's from element 0 on" in done.stderr
-    assert "Gelem" not in done.stdout and "copy" not in done.stdout
+    assert "fastdrop, out=y" not in done.stdout and "256x4" not in done.stdout
+
+
+@needs_gxx
+def test_beside_what_is_wrong_the_others_are_timed_and_kept(tmp_path: Path) -> None:
+    file = tmp_path / "gpu.json"
+    only = "fastdrop,fastdrop-softmax,cupy"
+    arguments = ["gpu", "--quick", "--sizes", "64Ki", "--dtypes", "float32", "--only", only]
+    arguments += ["--output", str(file)]
+    done = by_the_stand_in(WRONG.format(command=f"raise SystemExit(main({arguments}))"))
+    assert done.status == 2 and "differs from the CPU's from element 0 on" in done.stderr
+    found = {row["contender"] for row in load(file)["rows"]}
+    assert found == {"copy", "copy-kernel", "cupy", "fastdrop-softmax"}
 
 
 @needs_gxx
