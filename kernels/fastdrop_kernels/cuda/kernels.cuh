@@ -189,31 +189,62 @@ FASTDROP_INLINE auto purpose_of(const Params& p,
     }
 }
 
-// Apply the operation to an element: recursion over the operands collects their values.
-template <class Operation, int E, int K, class... Values>
+// Apply the operation to an element: recursion over the operands collects their values. `drawn` is
+// whether the element is kept, or its uniform, see `Uniforms`.
+template <class Operation, int E, int K, class Drawn, class... Values>
 FASTDROP_INLINE typename Operation::Value apply_to_element(const Loaded<E, K, Reads<>>&, int, int,
-                                                           u32 uniform, const Params& p,
+                                                           Drawn drawn, const Params& p,
                                                            Values... operands) {
-    return Operation::apply(uniform, p, operands...);
+    return Operation::apply(drawn, p, operands...);
 }
-template <class Operation, int E, int K, class Storage, class... Others, class... Values>
+template <class Operation, int E, int K, class Drawn, class Storage, class... Others,
+          class... Values>
 FASTDROP_INLINE typename Operation::Value apply_to_element(
-    const Loaded<E, K, Reads<Storage, Others...>>& x, int k, int e, u32 uniform, const Params& p,
+    const Loaded<E, K, Reads<Storage, Others...>>& x, int k, int e, Drawn drawn, const Params& p,
     Values... operands) {
-    return apply_to_element<Operation>(x.others, k, e, uniform, p, operands...,
+    return apply_to_element<Operation>(x.others, k, e, drawn, p, operands...,
                                        Storage::get(x.words[k], e));
 }
 
+template <class Operation, int E, int K, class Drawn, int WORDS>
+FASTDROP_INLINE void apply_to_group(const Drawn (&drawn)[E],
+                                    const Loaded<E, K, typename Operation::Operands>& x, int k,
+                                    u32 (&y)[WORDS], const Params& p) {
+    typename Operation::Value values[E];
+#pragma unroll
+    for (int e = 0; e < E; ++e) values[e] = apply_to_element<Operation>(x, k, e, drawn[e], p);
+#pragma unroll
+    for (int w = 0; w < WORDS; ++w) y[w] = 0;
+    Operation::Storage::set(y, values);
+}
+
+// Apply the operation to a group, given the uniforms of its elements.
 template <class Operation, int E, int K, int WORDS>
 FASTDROP_INLINE void apply(const u32 (&uniform)[E],
                            const Loaded<E, K, typename Operation::Operands>& x, int k,
                            u32 (&y)[WORDS], const Params& p) {
-    typename Operation::Value values[E];
+    if constexpr (Operation::UNIFORMS == COMPARE_COMMON) {
+        bool kept[E];
 #pragma unroll
-    for (int e = 0; e < E; ++e) values[e] = apply_to_element<Operation>(x, k, e, uniform[e], p);
+        for (int e = 0; e < E; ++e) kept[e] = uniform[e] >= p.threshold;
+        apply_to_group<Operation>(kept, x, k, y, p);
+    } else {
+        apply_to_group<Operation>(uniform, x, k, y, p);
+    }
+}
+
+// Apply it given the bits of those that are kept.
+template <class Operation, int E, int K, int WORDS>
+FASTDROP_INLINE void apply_by_bits(u32 bits, const Loaded<E, K, typename Operation::Operands>& x,
+                                   int k, u32 (&y)[WORDS], const Params& p) {
+    if constexpr (OPERANDS<Operation> == 0) {
+        Operation::Storage::set_bits(y, bits);
+    } else {
+        bool kept[E];
 #pragma unroll
-    for (int w = 0; w < WORDS; ++w) y[w] = 0;
-    Operation::Storage::set(y, values);
+        for (int e = 0; e < E; ++e) kept[e] = is_set(bits, e);
+        apply_to_group<Operation>(kept, x, k, y, p);
+    }
 }
 
 // Load or store elements one by one, at a stride; with stride 0, load one element for all.
@@ -246,18 +277,44 @@ FASTDROP_INLINE void store_elements(u64 address, i64 step, bool aligned, int fro
                                  get_bits<Storage::SIZE>(words, e / Storage::PER_UNIT), aligned);
 }
 
+// Load the operands of a group, of any schedule but ANY.
+template <class Operation, Schedule SCHEDULE, int E>
+FASTDROP_INLINE void load_operands(const Group<OPERANDS<Operation>>& group, bool at_once,
+                                   const Params& p,
+                                   Loaded<E, 1, typename Operation::Operands>& x) {
+    each_operand(x, [&](int i, auto storage, auto& words) {
+        const u64 address = group.location.address[1 + i];
+        if (at_once && p.width[1 + i] != 0)
+            load_group(address, p.width[1 + i], words[0]);
+        else
+            load_elements<decltype(storage), E>(address, p.step[1 + i], p.aligned[1 + i],
+                                                group.from, group.to, words[0]);
+    });
+}
+
+template <class Storage, Schedule SCHEDULE, int E, int N, int WORDS>
+FASTDROP_INLINE void store_results(const Group<N>& group, bool at_once, const Params& p,
+                                   u32 (&y)[WORDS]) {
+    const u64 address = group.location.address[0];
+    if constexpr (SCHEDULE != TRANSPOSED) {
+        if (at_once) {
+            store_group(address, y);
+            return;
+        }
+    }
+    store_elements<Storage, E>(address, p.step[0], p.aligned[0], group.from, group.to, y);
+}
+
 // One group, of any schedule but ANY.
 template <class Operation, Schedule SCHEDULE, class Index>
 FASTDROP_INLINE void run_group(Index number, const Argument<AXES<SCHEDULE>>& p) {
     using Storage = typename Operation::Storage;
     constexpr int E = GROUP<SCHEDULE, Storage>;
     const Group<OPERANDS<Operation>> group = locate_group<Operation, SCHEDULE>(number, p);
-    const auto& location = group.location;
-    const int from = group.from, to = group.to;
-    if (from >= to) return;
-    const bool at_once = SCHEDULE != TRANSPOSED && p.aligned[0] && to - from == E;
+    if (group.from >= group.to) return;
+    const bool at_once = SCHEDULE != TRANSPOSED && p.aligned[0] && group.to - group.from == E;
     const Key key = key_of(p);
-    const MaskPosition position = mask_position(location.index);
+    const MaskPosition position = mask_position(group.location.index);
     u32 uniform[E], y[WORDS_OF<Storage, E>];
     Loaded<E, 1, typename Operation::Operands> x = {};
     bool reads = true;
@@ -268,59 +325,86 @@ FASTDROP_INLINE void run_group(Index number, const Argument<AXES<SCHEDULE>>& p) 
         for (int e = 0; e < E; ++e) uniform[e] = shared[0];
         reads = Operation::reads(shared[0] >= p.threshold);
     }
-    if (reads) {
-        each_operand(x, [&](int i, auto storage, auto& words) {
-            const u64 address = location.address[1 + i];
-            if (at_once && p.width[1 + i] != 0)
-                load_group(address, p.width[1 + i], words[0]);
-            else
-                load_elements<decltype(storage), E>(address, p.step[1 + i], p.aligned[1 + i], from,
-                                                    to, words[0]);
-        });
-    }
+    if (reads) load_operands<Operation, SCHEDULE>(group, at_once, p, x);
     if constexpr (SCHEDULE != RUNS) draw(key, position, purpose_of<Operation>(p, x, 0), uniform);
     apply<Operation>(uniform, x, 0, y, p);
-    if constexpr (SCHEDULE != TRANSPOSED) {
-        if (at_once) {
-            store_group(location.address[0], y);
-            return;
-        }
-    }
-    store_elements<Storage, E>(location.address[0], p.step[0], p.aligned[0], from, to, y);
+    store_results<Storage, SCHEDULE, E>(group, at_once, p, y);
 }
 
-// The schedule CONTIGUOUS. A thread has K groups in flight: it loads all before it draws. They
-// are THREADS groups apart, so that accesses of adjacent threads coalesce.
+// Keeps the compiler from computing a number again where it is used: in `run_contiguous`, 8
+// instructions more for each address.
+FASTDROP_INLINE void computed_once(u64& number) {
+#ifdef __CUDA_ARCH__
+    asm volatile("" : "+l"(number));
+#else
+    (void)number;
+#endif
+}
+
+// The schedule CONTIGUOUS. A warp has K rows of groups, which are adjacent in memory, so that its
+// accesses coalesce. A thread loads all its groups before anything is drawn.
 template <class Operation, class Index, int K>
 FASTDROP_INLINE void run_contiguous(const Argument<AXES<CONTIGUOUS>>& p) {
     using Storage = typename Operation::Storage;
-    constexpr int E = GROUP<CONTIGUOUS, Storage>, DISTANCE = THREADS * E;
-    static_assert(DISTANCE % BLOCK == 0, "groups of a thread have one phase");
-    const Index number = Index(blockIdx.x) * (THREADS * K) + threadIdx.x;
-    const i64 first = i64(number) * E - Storage::misalignment(p.address[0]);
-    if (first < 0 || first + (K - 1) * DISTANCE + E > i64(p.length)) {  // some groups are partial
+    constexpr int E = GROUP<CONTIGUOUS, Storage>;
+    constexpr bool BY_BITS = Operation::UNIFORMS == COMPARE_COMMON;
+    const u32 lane = threadIdx.x % WARP, skipped = Storage::misalignment(p.address[0]);
+    // Where groups are parts of blocks, the first groups are empty, as many as let a warp begin in
+    // the first group of a block.
+    const u32 begin = u32(p.index) - skipped, empty = E < BLOCK ? begin % BLOCK / E : 0;
+    const u32 phase = begin % BLOCK - empty * E;
+    const Index number = Index(blockIdx.x) * (THREADS * K) + threadIdx.x / WARP * (WARP * K);
+    const i64 first = i64(number) * E - i64(skipped + empty * E);  // the warp's first element
+    const i64 mine = first + i64(lane * E);
+    u64 address = p.address[0] + u64(Storage::bytes(mine));
+    computed_once(address);
+    const u64 block = mask_position(p.index + u64(first)).block;
+    const bool complete = first >= 0 && first + WARP * K * E <= i64(p.length);
+    Loaded<E, K, typename Operation::Operands> x;
+    if (complete) {
+        each_operand(x, [&](int i, auto storage, auto& words) {
+            const u64 address = p.address[1 + i] + u64(decltype(storage)::bytes(mine));
+            load_groups(address, decltype(storage)::bytes(WARP * E), p.width[1 + i], words);
+        });
+    }
+    const Key key = key_of(p);
+    u32 kept[K];
+    if constexpr (BY_BITS) WarpDecisions<E, K>::decide(key, block, phase, p.threshold, kept);
+    if (!complete) {
 #pragma unroll 1
         for (int k = 0; k < K; ++k) {
-            const Index mine = number + Index(k * THREADS);
-            if (mine < Index(p.groups)) run_group<Operation, CONTIGUOUS>(mine, p);
+            const Index its_number = number + Index(k * WARP + lane) - Index(empty);
+            if constexpr (BY_BITS) {
+                const auto group = locate_group<Operation, CONTIGUOUS>(its_number, p);
+                if (its_number < Index(p.groups) && group.from < group.to) {
+                    const bool at_once = group.to - group.from == E;
+                    Loaded<E, 1, typename Operation::Operands> x = {};
+                    u32 y[WORDS_OF<Storage, E>];
+                    load_operands<Operation, CONTIGUOUS>(group, at_once, p, x);
+                    apply_by_bits<Operation, E>(kept[0], x, 0, y, p);
+                    store_results<Storage, CONTIGUOUS, E>(group, at_once, p, y);
+                }
+#pragma unroll
+                for (int next = 1; next < K; ++next) kept[next - 1] = kept[next];
+            } else if (its_number < Index(p.groups)) {
+                run_group<Operation, CONTIGUOUS>(its_number, p);
+            }
         }
         return;
     }
-    Loaded<E, K, typename Operation::Operands> x;
-    each_operand(x, [&](int i, auto storage, auto& words) {
-        const u64 address = p.address[1 + i] + u64(decltype(storage)::bytes(first));
-        load_groups(address, decltype(storage)::bytes(DISTANCE), p.width[1 + i], words);
-    });
-    const Key key = key_of(p);
-    const MaskPosition position = mask_position(p.index + u64(first));
-    const u64 address = p.address[0] + u64(Storage::bytes(first));
 #pragma unroll
     for (int k = 0; k < K; ++k) {
-        u32 uniform[E], y[WORDS_OF<Storage, E>];
-        draw(key, {position.block + u64(k * (DISTANCE / BLOCK)), position.phase},
-             purpose_of<Operation>(p, x, k), uniform);
-        apply<Operation>(uniform, x, k, y, p);
-        store_group(address + u64(k * Storage::bytes(DISTANCE)), y);
+        u32 y[WORDS_OF<Storage, E>];
+        if constexpr (BY_BITS) {
+            apply_by_bits<Operation, E>(kept[k], x, k, y, p);
+        } else {
+            const u32 element = phase + (k * WARP + lane) * E;
+            u32 uniform[E];
+            draw(key, {block + element / BLOCK, element % BLOCK}, purpose_of<Operation>(p, x, k),
+                 uniform);
+            apply<Operation>(uniform, x, k, y, p);
+        }
+        store_group(address + u64(k * Storage::bytes(WARP * E)), y);
     }
 }
 
@@ -362,7 +446,8 @@ FASTDROP_INLINE void run_any(const Argument<AXES<ANY>>& p) {
 template <class Operation, Schedule SCHEDULE, class Index, int IN_FLIGHT>
 FASTDROP_INLINE void run(const Argument<AXES<SCHEDULE>>& p) {
     if constexpr (SCHEDULE == CONTIGUOUS) {
-        run_contiguous<Operation, Index, IN_FLIGHT>(p);
+        // What loads nothing has twice as many groups, which share what a thread does once.
+        run_contiguous<Operation, Index, (OPERANDS<Operation> == 0 ? 2 : 1) * IN_FLIGHT>(p);
     } else if constexpr (SCHEDULE == ANY) {
         run_any<Operation, Index>(p);
     } else {

@@ -132,7 +132,7 @@ def launch_plan(
         planned = cached[phases] = [
             (kernel, grid, shifts, CALL.pack(index + shift, value, threshold, degenerate) + layout)
             for kernel, grid, shifts, shift, layout in pieces(
-                operation, shape, strides, index_strides, phases
+                operation, shape, strides, index_strides, phases, index % _BLOCK
             )
         ]
         return planned
@@ -167,24 +167,30 @@ def pieces(
     strides: tuple[tuple[int, ...], ...],
     index_strides: tuple[int, ...],
     phases: tuple[int, ...],
+    index_phase: int,
 ) -> tuple[Piece, ...]:
-    """Plan the launches of a layout; `phases` are the addresses modulo 16."""
+    """Plan the launches of a layout.
+
+    `phases` are the addresses modulo 16, `index_phase` is the first mask index modulo 8.
+    """
     output, *inputs = strides
     axes = merged_axes(shape, *inputs, output, index_strides)
     # y first, as in Params.
     ordered = [(n, y, *x, i) for n, *x, y, i in axes]
-    return tuple(_split(operation, ordered, phases, (0,) * len(strides), 0))
+    return tuple(_split(operation, ordered, phases, index_phase, (0,) * len(strides), 0))
 
 
 def _split(
     operation: Operation,
     axes: list[Axis],
     phases: tuple[int, ...],
+    index_phase: int,
     shifts: tuple[int, ...],
     index_shift: int,
 ) -> Iterator[Piece]:
     """Split a layout in two until each part fits one launch."""
-    kernel, grid, layout = _plan(operation, axes, phases)
+    phase = (index_phase + index_shift) % _BLOCK
+    kernel, grid, layout = _plan(operation, axes, phases, phase)
     # Packed masks are in C order: only parts of the outermost axis can be whole bytes.
     packed = operation.storage.per_unit > 1
     at = 0 if packed else max(range(len(axes)), key=lambda a: axes[a][0], default=0)
@@ -202,6 +208,7 @@ def _split(
             operation,
             part,
             tuple((phase + move) % 16 for phase, move in zip(phases, moves, strict=True)),
+            index_phase,
             tuple(shift + move for shift, move in zip(shifts, moves, strict=True)),
             index_shift + start * index_step,
         )
@@ -221,7 +228,7 @@ def _schedule(operation: Operation, axes: list[Axis]) -> str:
 
 
 def _plan(
-    operation: Operation, axes: list[Axis], phases: tuple[int, ...]
+    operation: Operation, axes: list[Axis], phases: tuple[int, ...], index_phase: int
 ) -> tuple[str, int, bytes]:
     sizes = [storage.itemsize for storage in (operation.storage, *operation.operands)]
     per_unit = operation.storage.per_unit
@@ -255,8 +262,12 @@ def _plan(
         if schedule == STRIDED and not outer and aligned[0] and all(width[1:]):
             schedule = CONTIGUOUS
     index32 = elements < INDEX32_BELOW
-    at_once = -(-IN_FLIGHT // operation.module.divisor) if schedule == CONTIGUOUS else 1
-    grid = -(-groups // (THREADS * at_once))
+    at_once, empty = 1, 0
+    if schedule == CONTIGUOUS:  # see `run_contiguous` in kernels.cuh
+        at_once = -(-IN_FLIGHT // operation.module.divisor) * (1 if operation.operands else 2)
+        if operation.storage.group < _BLOCK:
+            empty = (index_phase - phases[0] // sizes[0]) % _BLOCK // operation.storage.group
+    grid = -(-(groups + empty) // (THREADS * at_once))
     layout = LAYOUT.pack(
         groups,
         length,

@@ -25,7 +25,7 @@ OPTIONS = ("-std=c++17", "--fmad=false")
 _HEADERS = tuple(
     f"{name}.cuh"
     for name in (
-        *("contract", "storage", "normal", "activations"),
+        *("contract", "decisions", "storage", "normal", "activations"),
         *("operations", "epilogue", "kernels", "softmax"),
     )
 )

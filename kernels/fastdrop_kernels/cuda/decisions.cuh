@@ -1,0 +1,236 @@
+// Decisions by one threshold, for all groups of a warp at once: which elements are kept, as bits.
+//
+// A warp draws each Philox block of its elements once, each thread some. Draws are compared two at
+// a time, as they are in a word. Ties are rare, and resolved by `keep`. The bits then go to the
+// threads that have the elements, by shuffles. So no block is drawn twice where a group has half a
+// block (float32) or a quarter, or where groups cut blocks.
+
+namespace fastdrop {
+
+constexpr int WARP = 32;  // threads
+
+// Arithmetic on the two 16-bit halves of words, one instruction each from sm_90 on.
+FASTDROP_INLINE u32 max_of_halves(u32 a, u32 b) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    u32 result;
+    asm("max.u16x2 %0, %1, %2;" : "=r"(result) : "r"(a), "r"(b));
+    return result;
+#else
+    const u32 low_a = a & 0xFFFFu, low_b = b & 0xFFFFu, high_a = a >> 16, high_b = b >> 16;
+    return (low_a > low_b ? low_a : low_b) | (high_a > high_b ? high_a : high_b) << 16;
+#endif
+}
+
+// The minimum of a + b, modulo 2**16, and `limit`.
+FASTDROP_INLINE u32 min_of_sums_of_halves(u32 a, u32 b, u32 limit) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    u32 result;
+    asm("{.reg .b32 sum;\n\tadd.u16x2 sum, %1, %2;\n\tmin.u16x2 %0, sum, %3;}"
+        : "=r"(result) : "r"(a), "r"(b), "r"(limit));
+    return result;
+#else
+    const u32 low = (a + b) & 0xFFFFu, high = ((a >> 16) + (b >> 16)) & 0xFFFFu;
+    const u32 low_limit = limit & 0xFFFFu, high_limit = limit >> 16;
+    return (low < low_limit ? low : low_limit) | (high < high_limit ? high : high_limit) << 16;
+#endif
+}
+
+// Whether bit `number` is set. In PTX, because the compiler makes masks of C++ bit tests before zero
+// is selected, with three instructions per element and not two.
+FASTDROP_INLINE bool is_set(u32 bits, int number) {
+#ifdef __CUDA_ARCH__
+    u32 result;
+    asm("{.reg .pred set;\n\t.reg .b32 bit;\n\tand.b32 bit, %1, %2;\n\t"
+        "setp.ne.b32 set, bit, 0;\n\tselp.b32 %0, 1, 0, set;}"
+        : "=r"(result) : "r"(bits), "r"(1u << number));
+    return result != 0;
+#else
+    return bits >> number & 1;
+#endif
+}
+
+// A word of the bytes of a (0 to 3) and b (4 to 7), by the digits of the selector, lowest first.
+FASTDROP_INLINE u32 permute_bytes(u32 a, u32 b, u32 selector) {
+#ifdef __CUDA_ARCH__
+    return __byte_perm(a, b, selector);
+#else
+    const u64 both = u64(b) << 32 | a;
+    u32 result = 0;
+    for (int i = 0; i < 4; ++i) result |= u32(both >> (selector >> 4 * i & 7) * 8 & 0xFFu) << 8 * i;
+    return result;
+#endif
+}
+
+// Codes of elements, two bits each: 0 dropped, 2 kept, 1 not decided by the 16 bits drawn. A word
+// has those of two blocks. Elements with even numbers are in its low half, in order, and the others
+// in its high half: the positions to which shifts bring the halves of the words drawn.
+class Coder {
+    u32 least, shift;  // for both halves
+
+  public:
+    explicit FASTDROP_INLINE Coder(u32 threshold) {
+        // Draws below n = threshold / 2**16 - 1 become n, and n is subtracted. For n = -1, where 0 is
+        // the tie, 1 becomes undecided, too.
+        const int n = int(threshold >> 16) - 1;
+        least = permute_bytes(u32(n < 0 ? -n : n), 0, 0x1010);
+        shift = permute_bytes(u32(n < 0 ? 0 : -n), 0, 0x1010);
+    }
+
+    // The codes of a block in the place of the first block of a word.
+    FASTDROP_INLINE u32 operator()(const Words& bits) const {
+        u32 codes = 0;
+#pragma unroll
+        for (int w = 3; w >= 0; --w) {
+            const u32 above = max_of_halves(bits.word[w], least);
+            codes = (codes << 2) + min_of_sums_of_halves(above, shift, 0x00020002u);
+        }
+        return codes;
+    }
+};
+
+constexpr u32 UNDECIDED = 0x55555555u;
+
+// The number of the lowest bit that is set.
+FASTDROP_INLINE int lowest_bit(u32 bits) {
+#ifdef __CUDA_ARCH__
+    return __ffs(int(bits)) - 1;
+#else
+    return __builtin_ctz(bits);
+#endif
+}
+
+// A warp's elements: K rows of groups of E elements, one group of each row for each thread. Thread
+// `lane` draws the blocks that begin in its groups; where a group is a part of a block, block `lane`
+// of every WARP blocks.
+template <int E, int K>
+class WarpDecisions {
+    static constexpr int PER_GROUP = E < BLOCK ? 1 : E / BLOCK;     // blocks
+    static constexpr int PER_THREAD = (K * E + BLOCK - 1) / BLOCK;  // blocks
+    // Where groups cut blocks, the last group ends in the block behind the last. The first thread
+    // draws it, unless another has, which has no part in the groups.
+    static constexpr bool DRAWS_ONE_MORE = K * E % BLOCK == 0;
+    static constexpr int CODES = PER_THREAD / 2 + 1;  // words, for PER_THREAD + 1 blocks
+    static constexpr int WORDS = PER_THREAD / 4 + 1;  // of bits, for as many
+    static_assert(E <= WARP, "the decisions for a group are the bits of a word");
+    static_assert(E > BLOCK || PER_THREAD <= (E == BLOCK ? 4 : 2), "a word has all bits to shuffle");
+
+    // From the warp's first block to block i of a thread.
+    static FASTDROP_INLINE u32 distance(int i, u32 lane) {
+        return (u32(i / PER_GROUP) * WARP + lane) * PER_GROUP + u32(i % PER_GROUP);
+    }
+
+    // Decide undecided elements.
+    static FASTDROP_INLINE void resolve(u32 (&codes)[CODES], const Key& key,
+                                        u64 block, u32 lane, u32 threshold) {
+#pragma unroll 1
+        while (true) {
+            int word = 0;
+            u32 undecided = 0;
+#pragma unroll
+            for (int n = 0; n < CODES; ++n) {
+                const u32 here = codes[n] & UNDECIDED;
+                word = here != 0 ? n : word;
+                undecided = here != 0 ? here : undecided;
+            }
+            if (undecided == 0) return;
+            const int bit = lowest_bit(undecided);
+            const u64 its_block = block + distance(2 * word + (bit >> 3 & 1), lane);
+            const u64 index = its_block * BLOCK + u64((bit & 6) + (bit >> 4));
+            const bool kept = keep(key, index, threshold);
+#pragma unroll
+            for (int n = 0; n < CODES; ++n)
+                if (n == word) codes[n] ^= (kept ? 3u : 1u) << bit;
+        }
+    }
+
+    // The bits of two words of codes, in the order of the elements.
+    static FASTDROP_INLINE u32 bits_of(u32 first, u32 second) {
+        return (permute_bytes(first, second, 0x5410) >> 1) + permute_bytes(first, second, 0x7632);
+    }
+
+#ifdef __CUDA_ARCH__
+    // Bits of the next group in each row. The rows of the last thread continue in those of the first.
+    static FASTDROP_INLINE u32 bits_of_next(const u32 (&bits)[WORDS], int w, u32 lane) {
+        const u32 rest = w + 1 < WORDS ? bits[w + 1 < WORDS ? w + 1 : w] : 0;
+        constexpr int ROW = PER_GROUP * BLOCK;
+        const u32 row_after = ROW == 32 ? rest : bits[w] >> ROW % 32 | rest << (32 - ROW) % 32;
+        return __shfl_sync(~0u, lane == 0 ? row_after : bits[w], (lane + 1) % WARP);
+    }
+
+  public:
+    // Whether elements are kept: the low E bits of kept[k] are for the calling thread's group in
+    // row k; the other bits are arbitrary. The warp's first element is number `phase` of block
+    // `block`; if E < 8, below E. All threads of the warp call it together.
+    static FASTDROP_INLINE void decide(const Key& key, u64 block, u32 phase, u32 threshold,
+                                       u32 (&kept)[K]) {
+        const u32 lane = threadIdx.x % WARP;
+        const Philox philox = philox_of(key, u32(block >> 32), 0);
+        const Coder coder(threshold);
+        u32 codes[CODES] = {}, undecided = 0;
+#pragma unroll
+        for (int i = 0; i <= PER_THREAD; ++i)
+            if (i < PER_THREAD || (DRAWS_ONE_MORE && phase != 0))
+                codes[i / 2] += coder(philox(u32(block) + distance(i, lane))) << i % 2 * 8;
+#pragma unroll
+        for (int n = 0; n < CODES; ++n) undecided |= codes[n];
+        // With another high word, which happens once in 2**35 elements, all bits are wrong.
+        const bool wrong = u32(block) > ~0u - WARP * (PER_THREAD + PER_GROUP);
+        if ((undecided & UNDECIDED) != 0 || wrong) {
+#pragma unroll
+            for (int n = 0; n < CODES; ++n) codes[n] = wrong ? UNDECIDED : codes[n];
+            resolve(codes, key, block, lane, threshold);
+        }
+        u32 bits[WORDS];
+#pragma unroll
+        for (int w = 0; w < WORDS; ++w)
+            bits[w] = bits_of(codes[2 * w], 2 * w + 1 < CODES ? codes[2 * w + 1 < CODES ? 2 * w + 1 : 0] : 0);
+        if constexpr (E > BLOCK) {
+#pragma unroll
+            for (int k = 0; k < K; ++k) kept[k] = bits[k * E / 32] >> k * E % 32;
+            if (phase == 0) return;
+#pragma unroll
+            for (int k = 0; k < K; ++k) {
+                const u32 next = bits_of_next(bits, k * E / 32, lane) >> k * E % 32;
+                if constexpr (E == 32) kept[k] = u32((u64(next) << 32 | kept[k]) >> phase);
+                else kept[k] = ((kept[k] & 0xFFFFu) | next << 16) >> phase;
+            }
+        } else {
+            const u32 next = phase != 0 ? bits_of_next(bits, 0, lane) : 0;
+            // In each half, the bits of a block and of the next.
+            const u32 windows[] = {permute_bytes(bits[0], next, 0x5140),
+                                   permute_bytes(bits[0], next, 0x7362)};
+            constexpr int ROW = WARP * E / BLOCK, CYCLE = WARP / ROW;  // blocks of a row; rows
+            const u32 from = lane * E % BLOCK + phase;
+#pragma unroll
+            for (int k = 0; k < K && k < CYCLE; ++k) {
+                const u32 source = k * ROW + lane * E / BLOCK;
+#pragma unroll
+                for (int w = 0; w < (PER_THREAD + 1) / 2; ++w) {
+                    u32 mine = windows[w];
+                    if constexpr (E < BLOCK) mine = __shfl_sync(~0u, mine, source);
+                    mine >>= from;
+#pragma unroll
+                    for (int d = 0; d < 2; ++d) {
+                        const int row = k + (2 * w + d) * CYCLE;
+                        if (row < K) kept[row < K ? row : 0] = mine >> 16 * d;
+                    }
+                }
+            }
+        }
+    }
+#else
+  public:
+    static FASTDROP_INLINE void decide(const Key& key, u64 block, u32 phase, u32 threshold,
+                                       u32 (&kept)[K]) {
+        for (int k = 0; k < K; ++k) {
+            const u64 index = block * BLOCK + phase + u64((k * WARP + int(threadIdx.x) % WARP) * E);
+            u32 uniform[E];
+            draw(key, mask_position(index), Comparison{threshold}, uniform);
+            kept[k] = 0;
+            for (int e = 0; e < E; ++e) kept[k] |= u32(uniform[e] >= threshold) << e;
+        }
+    }
+#endif
+};
+
+}  // namespace fastdrop
