@@ -39,6 +39,21 @@ FASTDROP_INLINE u64 product(u32 a, u32 b) {
 #endif
 }
 
+// The minimum of a + b, modulo 2**16, and `limit` for each half of a word, in one instruction from
+// sm_90 on.
+FASTDROP_INLINE u32 min_of_sums_of_halves(u32 a, u32 b, u32 limit) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    u32 result;
+    asm("{.reg .b32 sum;\n\tadd.u16x2 sum, %1, %2;\n\tmin.u16x2 %0, sum, %3;}"
+        : "=r"(result) : "r"(a), "r"(b), "r"(limit));
+    return result;
+#else
+    const u32 low = (a + b) & 0xFFFFu, high = ((a >> 16) + (b >> 16)) & 0xFFFFu;
+    const u32 low_limit = limit & 0xFFFFu, high_limit = limit >> 16;
+    return (low < low_limit ? low : low_limit) | (high < high_limit ? high : high_limit) << 16;
+#endif
+}
+
 // Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11.
 //
 // In the first two rounds, one product each depends on counter words 1 to 3 and on the key alone.
@@ -170,14 +185,22 @@ struct Comparison {
     template <int N>
     FASTDROP_INLINE bool has_tie(const u32 (&words)[N]) const {
         if ((threshold & 0xFFFFu) == 0) return false;
-        const u32 pattern = (threshold >> 16) * 0x00010001u;
         // The sign bit of a half is set if the half of a difference is zero, and rarely otherwise.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+        const u32 minus = (0x10000u - (threshold >> 16)) % 0x10000u * 0x00010001u;
+        u32 least = ~0u;
+#pragma unroll
+        for (int w = 0; w < N; ++w) least = min_of_sums_of_halves(words[w], minus, least);
+        const u32 zero = (least - 0x00010001u) & ~least;
+#else
+        const u32 pattern = (threshold >> 16) * 0x00010001u;
         u32 zero = 0;
 #pragma unroll
         for (int w = 0; w < N; ++w) {
             const u32 difference = words[w] ^ pattern;
             zero |= (difference - 0x00010001u) & ~difference;
         }
+#endif
         return (zero & 0x80008000u) != 0;
     }
 };

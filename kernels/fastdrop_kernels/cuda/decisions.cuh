@@ -9,7 +9,7 @@ namespace fastdrop {
 
 constexpr int WARP = 32;  // threads
 
-// Arithmetic on the two 16-bit halves of words, one instruction each from sm_90 on.
+// The maximum of each half, in one instruction from sm_90 on.
 FASTDROP_INLINE u32 max_of_halves(u32 a, u32 b) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     u32 result;
@@ -18,20 +18,6 @@ FASTDROP_INLINE u32 max_of_halves(u32 a, u32 b) {
 #else
     const u32 low_a = a & 0xFFFFu, low_b = b & 0xFFFFu, high_a = a >> 16, high_b = b >> 16;
     return (low_a > low_b ? low_a : low_b) | (high_a > high_b ? high_a : high_b) << 16;
-#endif
-}
-
-// The minimum of a + b, modulo 2**16, and `limit`.
-FASTDROP_INLINE u32 min_of_sums_of_halves(u32 a, u32 b, u32 limit) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    u32 result;
-    asm("{.reg .b32 sum;\n\tadd.u16x2 sum, %1, %2;\n\tmin.u16x2 %0, sum, %3;}"
-        : "=r"(result) : "r"(a), "r"(b), "r"(limit));
-    return result;
-#else
-    const u32 low = (a + b) & 0xFFFFu, high = ((a >> 16) + (b >> 16)) & 0xFFFFu;
-    const u32 low_limit = limit & 0xFFFFu, high_limit = limit >> 16;
-    return (low < low_limit ? low : low_limit) | (high < high_limit ? high : high_limit) << 16;
 #endif
 }
 
@@ -120,8 +106,8 @@ class WarpDecisions {
     }
 
     // Decide undecided elements.
-    static FASTDROP_INLINE void resolve(u32 (&codes)[CODES], const Key& key,
-                                        u64 block, u32 lane, u32 threshold) {
+    static FASTDROP_INLINE void resolve(u32 (&codes)[CODES], const Key& key, u64 block, u32 lane,
+                                        u32 threshold) {
 #pragma unroll 1
         while (true) {
             int word = 0;

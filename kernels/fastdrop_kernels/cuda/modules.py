@@ -26,7 +26,7 @@ _HEADERS = tuple(
     f"{name}.cuh"
     for name in (
         *("contract", "decisions", "storage", "normal", "activations"),
-        *("operations", "epilogue", "kernels", "softmax"),
+        *("operations", "epilogue", "groups", "kernels", "softmax"),
     )
 )
 
