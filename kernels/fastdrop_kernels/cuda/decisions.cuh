@@ -87,16 +87,15 @@ FASTDROP_INLINE int lowest_bit(u32 bits) {
 
 // A warp's elements: K rows of groups of E elements, one group of each row for each thread. Thread
 // `lane` draws the blocks that begin in its groups; where a group is a part of a block, block `lane`
-// of every WARP blocks.
+// of every WARP blocks. Where groups cut blocks, the last group ends in a block that is not drawn: the
+// last OPEN groups are left to the next warp, so that it begins at a block, too, and at 32 bytes. To
+// draw one more block would take 12 instructions per group (float32), of 74.
 template <int E, int K>
 class WarpDecisions {
     static constexpr int PER_GROUP = E < BLOCK ? 1 : E / BLOCK;     // blocks
     static constexpr int PER_THREAD = (K * E + BLOCK - 1) / BLOCK;  // blocks
-    // Where groups cut blocks, the last group ends in the block behind the last. The first thread
-    // draws it, unless another has, which has no part in the groups.
-    static constexpr bool DRAWS_ONE_MORE = K * E % BLOCK == 0;
-    static constexpr int CODES = PER_THREAD / 2 + 1;  // words, for PER_THREAD + 1 blocks
-    static constexpr int WORDS = PER_THREAD / 4 + 1;  // of bits, for as many
+    static constexpr int CODES = (PER_THREAD + 1) / 2;              // words, of two blocks
+    static constexpr int WORDS = (PER_THREAD + 3) / 4;              // of bits
     static_assert(E <= WARP, "the decisions for a group are the bits of a word");
     static_assert(E > BLOCK || PER_THREAD <= (E == BLOCK ? 4 : 2), "a word has all bits to shuffle");
 
@@ -135,7 +134,8 @@ class WarpDecisions {
     }
 
 #ifdef __CUDA_ARCH__
-    // Bits of the next group in each row. The rows of the last thread continue in those of the first.
+    // Bits of the next group in each row. The rows of the last thread continue in those of the first,
+    // but for the last row.
     static FASTDROP_INLINE u32 bits_of_next(const u32 (&bits)[WORDS], int w, u32 lane) {
         const u32 rest = w + 1 < WORDS ? bits[w + 1 < WORDS ? w + 1 : w] : 0;
         constexpr int ROW = PER_GROUP * BLOCK;
@@ -144,9 +144,12 @@ class WarpDecisions {
     }
 
   public:
+    static constexpr int OPEN = E < BLOCK ? BLOCK / E : 2;
+
     // Whether elements are kept: the low E bits of kept[k] are for the calling thread's group in
     // row k; the other bits are arbitrary. The warp's first element is number `phase` of block
-    // `block`; if E < 8, below E. All threads of the warp call it together.
+    // `block`; if E < 8, it is below E. If it is not 0, the last OPEN groups are not decided. All
+    // threads of the warp call it together.
     static FASTDROP_INLINE void decide(const Key& key, u64 block, u32 phase, u32 threshold,
                                        u32 (&kept)[K]) {
         const u32 lane = threadIdx.x % WARP;
@@ -154,13 +157,12 @@ class WarpDecisions {
         const Coder coder(threshold);
         u32 codes[CODES] = {}, undecided = 0;
 #pragma unroll
-        for (int i = 0; i <= PER_THREAD; ++i)
-            if (i < PER_THREAD || (DRAWS_ONE_MORE && phase != 0))
-                codes[i / 2] += coder(philox(u32(block) + distance(i, lane))) << i % 2 * 8;
+        for (int i = 0; i < PER_THREAD; ++i)
+            codes[i / 2] += coder(philox(u32(block) + distance(i, lane))) << i % 2 * 8;
 #pragma unroll
         for (int n = 0; n < CODES; ++n) undecided |= codes[n];
         // With another high word, which happens once in 2**35 elements, all bits are wrong.
-        const bool wrong = u32(block) > ~0u - WARP * (PER_THREAD + PER_GROUP);
+        const bool wrong = u32(block) > ~0u - WARP * PER_THREAD;
         if ((undecided & UNDECIDED) != 0 || wrong) {
 #pragma unroll
             for (int n = 0; n < CODES; ++n) codes[n] = wrong ? UNDECIDED : codes[n];
@@ -206,6 +208,8 @@ class WarpDecisions {
     }
 #else
   public:
+    static constexpr int OPEN = E < BLOCK ? BLOCK / E : 2;
+
     static FASTDROP_INLINE void decide(const Key& key, u64 block, u32 phase, u32 threshold,
                                        u32 (&kept)[K]) {
         for (int k = 0; k < K; ++k) {

@@ -60,13 +60,16 @@ template <class Operation, class Index, int K>
 FASTDROP_INLINE void run_contiguous(const Argument<AXES<CONTIGUOUS>>& p) {
     using Storage = typename Operation::Storage;
     constexpr int E = GROUP<CONTIGUOUS, Storage>, ROW = WARP * E;
+    using Decisions = WarpDecisions<E, K>;
     const u32 lane = threadIdx.x % WARP, skipped = Storage::misalignment(p.address[0]);
     // Where groups are parts of blocks, the first groups are empty, as many as let a warp begin in
     // the first group of a block.
     const u32 begin = u32(p.index) - skipped, empty = E < BLOCK ? begin % BLOCK / E : 0;
     const u32 phase = begin % (E < BLOCK ? E : BLOCK);
-    const Index number = Index(blockIdx.x) * (THREADS * K) + threadIdx.x / WARP * (WARP * K);
-    const i64 first = i64(number) * E - i64(skipped + empty * E);  // the warp's first element
+    const u32 open = phase != 0 ? Decisions::OPEN : 0;
+    const Index warp = Index(blockIdx.x) * (THREADS / WARP) + threadIdx.x / WARP;
+    const Index number = warp * (WARP * K - open);                 // of the warp's first group
+    const i64 first = i64(number) * E - i64(skipped + empty * E);  // and element
     if (first >= i64(p.length)) return;
     const i64 mine = first + i64(lane * E);
     u64 address = p.address[0] + u64(Storage::bytes(mine));
@@ -80,14 +83,14 @@ FASTDROP_INLINE void run_contiguous(const Argument<AXES<CONTIGUOUS>>& p) {
         });
     }
     u32 kept[K];
-    WarpDecisions<E, K>::decide(key_of(p), mask_position(p.index + u64(first)).block, phase,
-                                p.threshold, kept);
+    Decisions::decide(key_of(p), mask_position(p.index + u64(first)).block, phase, p.threshold, kept);
+    const bool in_last_row = lane < WARP - open;
     if (complete) {
 #pragma unroll
         for (int k = 0; k < K; ++k) {
             u32 y[WORDS_OF<Storage, E>];
             apply_by_bits<Operation, E>(kept[k], x, k, y, p);
-            store_group(address + u64(k * Storage::bytes(ROW)), y);
+            if (k + 1 < K || in_last_row) store_group(address + u64(k * Storage::bytes(ROW)), y);
         }
         return;
     }
@@ -95,7 +98,8 @@ FASTDROP_INLINE void run_contiguous(const Argument<AXES<CONTIGUOUS>>& p) {
     for (int k = 0; k < K; ++k) {
         const Index its_number = number + Index(k * WARP + lane) - Index(empty);
         const auto group = locate_group<Operation, CONTIGUOUS>(its_number, p);
-        if (its_number < Index(p.groups) && group.from < group.to) {
+        const bool exists = its_number < Index(p.groups) && group.from < group.to;
+        if (exists && (k + 1 < K || in_last_row)) {
             const bool at_once = group.to - group.from == E;
             Loaded<E, 1, typename Operation::Operands> its = {};
             u32 y[WORDS_OF<Storage, E>];

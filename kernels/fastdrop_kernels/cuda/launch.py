@@ -35,6 +35,7 @@ MAX_OPERANDS = 3
 MAX_BLOCKS = 2**31 - 1  # of a grid
 INDEX32_BELOW = 2**31 - 2**20  # elements; 32-bit indices need some room to round up
 
+WARP = 32
 _BLOCK = 8
 _UNUSED = [(0,) * (MAX_OPERANDS + 1 - used) for used in range(MAX_OPERANDS + 2)]
 
@@ -262,12 +263,10 @@ def _plan(
         if schedule == STRIDED and not outer and aligned[0] and all(width[1:]):
             schedule = CONTIGUOUS
     index32 = elements < INDEX32_BELOW
-    at_once, empty = 1, 0
-    if schedule == CONTIGUOUS:  # see `run_contiguous` in kernels.cuh
-        at_once = -(-IN_FLIGHT // operation.module.divisor) * (1 if operation.operands else 2)
-        if operation.storage.group < _BLOCK:
-            empty = (index_phase - phases[0] // sizes[0]) % _BLOCK // operation.storage.group
-    grid = -(-(groups + empty) // (THREADS * at_once))
+    empty, per_block = 0, THREADS
+    if schedule == CONTIGUOUS:
+        empty, per_block = _contiguous_groups(operation, phases[0], index_phase)
+    grid = -(-(groups + empty) // per_block)
     layout = LAYOUT.pack(
         groups,
         length,
@@ -284,6 +283,23 @@ def _plan(
     table = b"".join(map(packed_axis, reversed(outer)))
     table += bytes(AXIS.size * (MAX_AXES if schedule == ANY else AXES) - len(table))
     return kernel_name(operation.module, schedule, index32), grid, layout + table
+
+
+def _contiguous_groups(operation: Operation, phase: int, index_phase: int) -> tuple[int, int]:
+    """Return the empty groups in front of the first, and the groups of a CUDA block.
+
+    They are those of `run_contiguous` in kernels.cuh.
+    """
+    group, module = operation.storage.group, operation.module
+    rows = -(-IN_FLIGHT // module.divisor) * (1 if operation.operands else 2)
+    per_warp = WARP * rows
+    if operation.needs_uniform or operation.per_element:
+        return 0, THREADS // WARP * per_warp
+    skipped = 0 if operation.storage.per_unit > 1 else phase // operation.storage.itemsize
+    begin = (index_phase - skipped) % _BLOCK
+    if begin % min(group, _BLOCK):  # groups cut blocks
+        per_warp -= max(_BLOCK // group, 2)
+    return begin // group if group < _BLOCK else 0, THREADS // WARP * per_warp
 
 
 def packed_axis(axis: Axis) -> bytes:
