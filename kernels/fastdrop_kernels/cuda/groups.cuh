@@ -269,18 +269,25 @@ FASTDROP_INLINE void store_elements(u64 address, i64 step, bool aligned, int fro
                                  get_bits<Storage::SIZE>(words, e / Storage::PER_UNIT), aligned);
 }
 
+// The stride of an array along the inner axis; in the schedule CONTIGUOUS, a constant.
+template <Schedule SCHEDULE, class Storage>
+FASTDROP_INLINE i64 inner_step(const Params& p, int array) {
+    return SCHEDULE == CONTIGUOUS ? Storage::SIZE : p.step[array];
+}
+
 // Load the operands of a group, of any schedule but ANY.
-template <class Operation, int E>
+template <class Operation, Schedule SCHEDULE, int E>
 FASTDROP_INLINE void load_operands(const Group<OPERANDS<Operation>>& group, bool at_once,
                                    const Params& p,
                                    Loaded<E, 1, typename Operation::Operands>& x) {
     each_operand(x, [&](int i, auto storage, auto& words) {
+        using Storage = decltype(storage);
         const u64 address = group.location.address[1 + i];
         if (at_once && p.width[1 + i] != 0)
             load_group(address, p.width[1 + i], words[0]);
         else
-            load_elements<decltype(storage), E>(address, p.step[1 + i], p.aligned[1 + i],
-                                                group.from, group.to, words[0]);
+            load_elements<Storage, E>(address, inner_step<SCHEDULE, Storage>(p, 1 + i),
+                                      p.aligned[1 + i], group.from, group.to, words[0]);
     });
 }
 
@@ -294,7 +301,8 @@ FASTDROP_INLINE void store_results(const Group<N>& group, bool at_once, const Pa
             return;
         }
     }
-    store_elements<Storage, E>(address, p.step[0], p.aligned[0], group.from, group.to, y);
+    store_elements<Storage, E>(address, inner_step<SCHEDULE, Storage>(p, 0), p.aligned[0],
+                               group.from, group.to, y);
 }
 
 // One group, of any schedule but ANY.
@@ -317,7 +325,7 @@ FASTDROP_INLINE void run_group(Index number, const Argument<AXES<SCHEDULE>>& p) 
         for (int e = 0; e < E; ++e) uniform[e] = shared[0];
         reads = Operation::reads(shared[0] >= p.threshold);
     }
-    if (reads) load_operands<Operation>(group, at_once, p, x);
+    if (reads) load_operands<Operation, SCHEDULE>(group, at_once, p, x);
     if constexpr (SCHEDULE != RUNS) draw(key, position, purpose_of<Operation>(p, x, 0), uniform);
     apply<Operation>(uniform, x, 0, y, p);
     store_results<Storage, SCHEDULE, E>(group, at_once, p, y);

@@ -8,6 +8,7 @@ template <Schedule SCHEDULE, class Operation>
 constexpr int MIN_BLOCKS =
     OPERANDS<Operation> > 1     ? (SCHEDULE == CONTIGUOUS || SCHEDULE == TRANSPOSED ? 2 : 3)
     : Operation::UNIFORMS == EXACT ? (SCHEDULE == CONTIGUOUS ? 3 : 0)
+    : Operation::UNIFORMS == COMPARE_OWN && SCHEDULE == TRANSPOSED ? 2
                                 : 0;
 
 // The schedule CONTIGUOUS, for operations that need uniforms. A thread has K groups in flight: it loads
@@ -103,7 +104,7 @@ FASTDROP_INLINE void run_contiguous(const Argument<AXES<CONTIGUOUS>>& p) {
             const bool at_once = group.to - group.from == E;
             Loaded<E, 1, typename Operation::Operands> its = {};
             u32 y[WORDS_OF<Storage, E>];
-            load_operands<Operation>(group, at_once, p, its);
+            load_operands<Operation, CONTIGUOUS>(group, at_once, p, its);
             apply_by_bits<Operation, E>(kept[0], its, 0, y, p);
             store_results<Storage, CONTIGUOUS, E>(group, at_once, p, y);
         }
