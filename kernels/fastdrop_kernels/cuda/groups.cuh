@@ -1,5 +1,6 @@
-// Groups: a thread processes groups of E consecutive elements along one axis, the inner one: locates
-// them, loads, draws, applies the operation, stores. The schedule of a launch defines the groups:
+// Groups: a thread processes groups of E consecutive elements along one axis, the inner one:
+// locates them, loads, draws, applies the operation, stores. The schedule of a launch defines the
+// groups:
 //
 //   CONTIGUOUS  one axis, contiguous in the mask and in all arrays: the common case
 //   STRIDED     index stride 1, y contiguous: rows of an array with outer axes

@@ -11,8 +11,9 @@ constexpr int MIN_BLOCKS =
     : Operation::UNIFORMS == COMPARE_OWN && SCHEDULE == TRANSPOSED ? 2
                                 : 0;
 
-// The schedule CONTIGUOUS, for operations that need uniforms. A thread has K groups in flight: it loads
-// all before it draws. They are THREADS groups apart, so that accesses of adjacent threads coalesce.
+// The schedule CONTIGUOUS, for operations that need uniforms. A thread has K groups in flight: it
+// loads all before it draws. They are THREADS groups apart, so that accesses of adjacent threads
+// coalesce.
 template <class Operation, class Index, int K>
 FASTDROP_INLINE void run_contiguous_by_uniforms(const Argument<AXES<CONTIGUOUS>>& p) {
     using Storage = typename Operation::Storage;
@@ -55,16 +56,17 @@ FASTDROP_INLINE void computed_once(u64& address) {
 #endif
 }
 
-// The same for operations that compare with the launch's threshold: a warp decides for all its groups
-// at once. It has K rows of them, which are adjacent in memory.
+// The same for operations that compare with the launch's threshold. A warp has K rows of groups,
+// which are adjacent in memory, and decides for all at once. launch.py knows how many groups that
+// is.
 template <class Operation, class Index, int K>
 FASTDROP_INLINE void run_contiguous(const Argument<AXES<CONTIGUOUS>>& p) {
     using Storage = typename Operation::Storage;
     constexpr int E = GROUP<CONTIGUOUS, Storage>, ROW = WARP * E;
     using Decisions = WarpDecisions<E, K>;
     const u32 lane = threadIdx.x % WARP, skipped = Storage::misalignment(p.address[0]);
-    // Where groups are parts of blocks, the first groups are empty, as many as let a warp begin in
-    // the first group of a block.
+    // Where groups are parts of blocks, there are empty ones before the first, as many as let all
+    // warps begin in the first group of a block.
     const u32 begin = u32(p.index) - skipped, empty = E < BLOCK ? begin % BLOCK / E : 0;
     const u32 phase = begin % (E < BLOCK ? E : BLOCK);
     const u32 open = phase != 0 ? Decisions::OPEN : 0;
@@ -84,7 +86,8 @@ FASTDROP_INLINE void run_contiguous(const Argument<AXES<CONTIGUOUS>>& p) {
         });
     }
     u32 kept[K];
-    Decisions::decide(key_of(p), mask_position(p.index + u64(first)).block, phase, p.threshold, kept);
+    const u64 block = mask_position(p.index + u64(first)).block;
+    Decisions::decide(key_of(p), block, phase, p.threshold, kept);
     const bool in_last_row = lane < WARP - open;
     if (complete) {
 #pragma unroll

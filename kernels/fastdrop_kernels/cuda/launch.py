@@ -1,7 +1,7 @@
 """Plan launches: which kernels, with which grid, and the bytes of their argument. Pure Python.
 
 The driver calls `launches` and `launch_plan`. The part of the argument that depends on the layout
-only is planned once and cached as bytes; a call prepends addresses, key and parameters. kernels.cuh
+only is planned once and cached as bytes; a call prepends addresses, key and parameters. groups.cuh
 explains the schedules.
 """
 
@@ -305,7 +305,7 @@ def _contiguous_groups(operation: Operation, phase: int, index_phase: int) -> tu
 def packed_axis(axis: Axis) -> bytes:
     """Return an axis as kernels read it: length, index stride, strides in memory, and divisor."""
     length, *steps, index_step = axis
-    # For the division by the length, see `divide` in kernels.cuh; exact below 2**31.
+    # For the division by the length, see `divide` in groups.cuh; exact below 2**31.
     shift = max(length - 1, 0).bit_length()
     magic = ((1 << 32) * ((1 << shift) - length) // length + 1) % 2**32 if length else 0
     return AXIS.pack(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .. import normal_coefficients as quantile
 
-SCHEDULES = ("CONTIGUOUS", "STRIDED", "RUNS", "TRANSPOSED", "ANY")  # see kernels.cuh
+SCHEDULES = ("CONTIGUOUS", "STRIDED", "RUNS", "TRANSPOSED", "ANY")  # see groups.cuh
 CONTIGUOUS, STRIDED, RUNS, TRANSPOSED, ANY = SCHEDULES
 
 THREADS = 256  # of a CUDA block

@@ -1,9 +1,10 @@
 // Operations: functors that compute an output element from its uniform and its operands.
 //
 // An operation declares the storage type of the output, those of its operands, and what it needs of
-// the uniforms: `apply` is passed whether the element is kept, or its uniform. It selects and never multiplies by the mask, so that a dropped NaN or infinity
-// disappears. A new operation is a few lines; the kernels around it are shared. Its float32
-// arithmetic must use `multiply`, `add` and `subtract`, or subnormals are flushed to zero.
+// the uniforms: `apply` is passed whether the element is kept, or its uniform. It selects and never
+// multiplies by the mask, so that a dropped NaN or infinity disappears. A new operation is a few
+// lines; the kernels around it are shared. Its float32 arithmetic must use `multiply`, `add` and
+// `subtract`, or subnormals are flushed to zero.
 
 namespace fastdrop {
 
