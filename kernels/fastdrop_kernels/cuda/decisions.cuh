@@ -94,7 +94,7 @@ FASTDROP_INLINE int lowest_bit(u32 bits) {
 //
 // Where groups cut blocks, the last group ends in a block that is not drawn. The last OPEN groups
 // are left to the next warp, so that it begins as this one does in its block, and at 32 bytes. With
-// one more block drawn by each thread, float32 took 96, and not 81; without cuts it takes 77.
+// one more block drawn by each thread, float32 took 96, and not 80; without cuts it takes 76.
 //
 // Tried for masks of bits (223, of which 152 are Philox, 32 the minima and maxima, 17 the rest of
 // the codes), without gain: the first products of consecutive blocks by additions to one of them,
@@ -106,8 +106,11 @@ class WarpDecisions {
     static constexpr int PER_GROUP = E < BLOCK ? 1 : E / BLOCK;     // blocks
     static constexpr int PER_THREAD = (K * E + BLOCK - 1) / BLOCK;  // blocks
     static constexpr int CODES = (PER_THREAD + 1) / 2;              // words, of two blocks
-    static constexpr int WORDS = (PER_THREAD + 3) / 4;              // of bits
-    static_assert(E <= WARP, "the decisions for a group are the bits of a word");
+    static constexpr int BITS = (PER_THREAD + 3) / 4;               // words, of four blocks
+    static constexpr int CYCLE = E < BLOCK ? BLOCK / E : 1;         // rows that have WARP blocks
+    static_assert(E <= 32, "the decisions for a group are bits of a word");
+
+    u32 words[E < BLOCK ? CODES * CYCLE : BITS] = {};
 
     // From the warp's first block to block i of a thread.
     static FASTDROP_INLINE u32 distance(int i, u32 lane) {
@@ -146,64 +149,53 @@ class WarpDecisions {
 #ifdef __CUDA_ARCH__
     // Bits of the next group of each row: those of the next thread; for the last, those of the
     // first thread in the next row.
-    static FASTDROP_INLINE u32 bits_of_next(const u32 (&bits)[WORDS], int w, u32 lane) {
-        const u32 rest = w + 1 < WORDS ? bits[w + 1 < WORDS ? w + 1 : w] : 0;
+    static FASTDROP_INLINE u32 bits_of_next(const u32 (&bits)[BITS], int w, u32 lane) {
         constexpr int ROW = PER_GROUP * BLOCK;
+        const u32 rest = w + 1 < BITS ? bits[w + 1 < BITS ? w + 1 : w] : 0;
         const u32 row_after = ROW == 32 ? rest : bits[w] >> ROW % 32 | rest << (32 - ROW) % 32;
         return __shfl_sync(~0u, lane == 0 ? row_after : bits[w], (lane + 1) % WARP);
     }
 
-    // The bits of groups of several blocks, which their own thread has drawn.
-    static FASTDROP_INLINE void gather_groups(const u32 (&bits)[WORDS], u32 lane, u32 phase,
-                                              u32 (&kept)[K]) {
+    // Groups of blocks, which their own thread has drawn.
+    FASTDROP_INLINE void gather_blocks(const u32 (&bits)[BITS], u32 lane, u32 phase) {
+        constexpr u32 ALL = ~0u >> (32 - E), ONE_EACH = ~0u / ALL;  // bits of a group; groups
 #pragma unroll
-        for (int k = 0; k < K; ++k) kept[k] = bits[k * E / 32] >> k * E % 32;
+        for (int w = 0; w < BITS; ++w) words[w] = bits[w];
         if (phase == 0) return;
+        const u32 mine = ONE_EACH * (ALL >> phase);
 #pragma unroll
-        for (int k = 0; k < K; ++k) {
-            const u32 next = bits_of_next(bits, k * E / 32, lane) >> k * E % 32;
-            if constexpr (E == 32)
-                kept[k] = u32((u64(next) << 32 | kept[k]) >> phase);
-            else
-                kept[k] = ((kept[k] & 0xFFFFu) | next << 16) >> phase;
+        for (int w = 0; w < BITS; ++w) {
+            const u32 next = bits_of_next(bits, w, lane);
+            words[w] = (bits[w] >> phase & mine) | (next << (E - phase) & ~mine);
         }
     }
 
-    // Those of groups that are blocks, or parts of blocks, which any thread may have drawn.
-    static FASTDROP_INLINE void gather_parts(const u32 (&bits)[WORDS], u32 lane, u32 phase,
-                                             u32 (&kept)[K]) {
-        u32 next[WORDS];
-#pragma unroll
-        for (int w = 0; w < WORDS; ++w) next[w] = phase != 0 ? bits_of_next(bits, w, lane) : 0;
-        constexpr int ROW = WARP * E / BLOCK, CYCLE = WARP / ROW;  // blocks of a row; rows
-        const u32 from = lane * E % BLOCK + phase;
+    // Groups that are parts of blocks, which any thread may have drawn.
+    FASTDROP_INLINE void gather_parts(const u32 (&bits)[BITS], u32 lane, u32 phase) {
 #pragma unroll
         for (int i = 0; i < PER_THREAD; i += 2) {
+            const u32 next = phase != 0 ? bits_of_next(bits, i / 4, lane) : 0;
             // In each half, the bits of a block and of the next.
-            const u32 windows = permute_bytes(bits[i / 4], next[i / 4], i % 4 ? 0x7362 : 0x5140);
+            const u32 windows = permute_bytes(bits[i / 4], next, i % 4 ? 0x7362 : 0x5140);
 #pragma unroll
-            for (int k = 0; k < CYCLE; ++k) {
-                const int rows[] = {i * CYCLE + k, (i + 1) * CYCLE + k};
-                if (rows[0] >= K) continue;
-                u32 its = windows;
-                if constexpr (E < BLOCK)
-                    its = __shfl_sync(~0u, its, k * ROW + int(lane) * E / BLOCK);
-                kept[rows[0]] = its >> from;
-                if (rows[1] < K) kept[rows[1]] = its >> from >> 16;
+            for (int k = 0; k < CYCLE && i * CYCLE + k < K; ++k) {
+                const u32 source = k * (WARP / CYCLE) + lane / CYCLE;
+                words[i / 2 * CYCLE + k] =
+                    __shfl_sync(~0u, windows, source) >> (lane % CYCLE * E + phase);
             }
         }
     }
+#endif
 
   public:
-    static constexpr int OPEN = E < BLOCK ? BLOCK / E : 2;
+    static constexpr int OPEN = CYCLE > 1 ? CYCLE : 2;
 
-    // Whether elements are kept: the low E bits of kept[k] are for the calling thread's group in
-    // row k; the other bits are arbitrary. The warp's first element is number `phase` of block
+    // Decide for the calling thread's groups. The warp's first element is number `phase` of block
     // `block`; if E < 8, it is below E. If it is not 0, the last OPEN groups are not decided. All
     // threads of the warp call it together.
-    static FASTDROP_INLINE void decide(const Key& key, u64 block, u32 phase, u32 threshold,
-                                       u32 (&kept)[K]) {
+    FASTDROP_INLINE WarpDecisions(const Key& key, u64 block, u32 phase, u32 threshold) {
         const u32 lane = threadIdx.x % WARP;
+#ifdef __CUDA_ARCH__
         const Philox philox = philox_of(key, u32(block >> 32), 0);
         const Coder coder(threshold);
         u32 codes[CODES] = {}, undecided = 0;
@@ -219,32 +211,35 @@ class WarpDecisions {
             for (int n = 0; n < CODES; ++n) codes[n] = carries ? UNDECIDED : codes[n];
             resolve(codes, key, block, lane, threshold);
         }
-        u32 bits[WORDS];
+        u32 bits[BITS];
 #pragma unroll
-        for (int w = 0; w < WORDS; ++w) {
+        for (int w = 0; w < BITS; ++w) {
             const bool has_two = 2 * w + 1 < CODES;
             bits[w] = bits_of(codes[2 * w], has_two ? codes[2 * w + has_two] : 0);
         }
-        if constexpr (E > BLOCK)
-            gather_groups(bits, lane, phase, kept);
+        if constexpr (E < BLOCK)
+            gather_parts(bits, lane, phase);
         else
-            gather_parts(bits, lane, phase, kept);
-    }
-#else
-  public:
-    static constexpr int OPEN = E < BLOCK ? BLOCK / E : 2;
-
-    static FASTDROP_INLINE void decide(const Key& key, u64 block, u32 phase, u32 threshold,
-                                       u32 (&kept)[K]) {
+            gather_blocks(bits, lane, phase);
+#else  // threads cannot exchange anything on the host
         for (int k = 0; k < K; ++k) {
-            const u64 index = block * BLOCK + phase + u64((k * WARP + int(threadIdx.x) % WARP) * E);
             u32 uniform[E];
+            const u64 index = block * BLOCK + phase + (u64(k) * WARP + lane) * E;
             draw(key, mask_position(index), Comparison{threshold}, uniform);
-            kept[k] = 0;
-            for (int e = 0; e < E; ++e) kept[k] |= u32(uniform[e] >= threshold) << e;
+            for (int e = 0; e < E; ++e)
+                words[word_of(k)] |= u32(uniform[e] >= threshold) << (bit_of(k) + e);
         }
-    }
 #endif
+    }
+
+    // Whether the elements of the thread's group in row k are kept: E bits of a word, from one on.
+    static FASTDROP_INLINE constexpr int word_of(int k) {
+        return E < BLOCK ? k / (2 * CYCLE) * CYCLE + k % CYCLE : k * E / 32;
+    }
+    static FASTDROP_INLINE constexpr int bit_of(int k) {
+        return E < BLOCK ? k / CYCLE % 2 * 16 : k * E % 32;
+    }
+    FASTDROP_INLINE u32 kept(int k) const { return words[word_of(k)]; }
 };
 
 }  // namespace fastdrop

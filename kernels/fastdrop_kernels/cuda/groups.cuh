@@ -226,16 +226,17 @@ FASTDROP_INLINE void apply(const u32 (&uniform)[E],
     }
 }
 
-// Apply it given the bits of those that are kept.
+// Apply it given the elements that are kept: E bits of a word, from bit `first` on.
 template <class Operation, int E, int K, int WORDS>
-FASTDROP_INLINE void apply_by_bits(u32 bits, const Loaded<E, K, typename Operation::Operands>& x,
-                                   int k, u32 (&y)[WORDS], const Params& p) {
+FASTDROP_INLINE void apply_by_bits(u32 bits, int first,
+                                   const Loaded<E, K, typename Operation::Operands>& x, int k,
+                                   u32 (&y)[WORDS], const Params& p) {
     if constexpr (OPERANDS<Operation> == 0) {
-        Operation::Storage::set_bits(y, bits);
+        Operation::Storage::set_bits(y, bits, first);
     } else {
         bool kept[E];
 #pragma unroll
-        for (int e = 0; e < E; ++e) kept[e] = is_set(bits, e);
+        for (int e = 0; e < E; ++e) kept[e] = is_set(bits, first + e);
         apply_to_group<Operation>(kept, x, k, y, p);
     }
 }

@@ -85,19 +85,21 @@ FASTDROP_INLINE void run_contiguous(const Argument<AXES<CONTIGUOUS>>& p) {
             load_groups(from, decltype(storage)::bytes(ROW), p.width[1 + i], words);
         });
     }
-    u32 kept[K];
     const u64 block = mask_position(p.index + u64(first)).block;
-    Decisions::decide(key_of(p), block, phase, p.threshold, kept);
+    const Decisions decisions(key_of(p), block, phase, p.threshold);
     const bool in_last_row = lane < WARP - open;
     if (complete) {
 #pragma unroll
         for (int k = 0; k < K; ++k) {
             u32 y[WORDS_OF<Storage, E>];
-            apply_by_bits<Operation, E>(kept[k], x, k, y, p);
+            apply_by_bits<Operation, E>(decisions.kept(k), Decisions::bit_of(k), x, k, y, p);
             if (k + 1 < K || in_last_row) store_group(address + u64(k * Storage::bytes(ROW)), y);
         }
         return;
     }
+    u32 kept[K];  // shifted from row to row, because registers cannot be indexed
+#pragma unroll
+    for (int k = 0; k < K; ++k) kept[k] = decisions.kept(k) >> Decisions::bit_of(k);
 #pragma unroll 1
     for (int k = 0; k < K; ++k) {
         const Index its_number = number + Index(k * WARP + lane) - Index(empty);
@@ -108,7 +110,7 @@ FASTDROP_INLINE void run_contiguous(const Argument<AXES<CONTIGUOUS>>& p) {
             Loaded<E, 1, typename Operation::Operands> its = {};
             u32 y[WORDS_OF<Storage, E>];
             load_operands<Operation, CONTIGUOUS>(group, at_once, p, its);
-            apply_by_bits<Operation, E>(kept[0], its, 0, y, p);
+            apply_by_bits<Operation, E>(kept[0], 0, its, 0, y, p);
             store_results<Storage, CONTIGUOUS, E>(group, at_once, p, y);
         }
 #pragma unroll

@@ -134,17 +134,18 @@ struct Bool : WholeBytes<1, bool> {
 #pragma unroll
         for (int e = 0; e < E; ++e) put_bits<1>(words, e, values[e]);
     }
-    // The bits of 16 elements as bytes.
-    static FASTDROP_INLINE void set_bits(u32 (&words)[4], u32 bits) {
+    // Set bytes to 16 bits of a word, from bit 0 or 16 on.
+    static FASTDROP_INLINE void set_bits(u32 (&words)[4], u32 bits, int first) {
         // Bytes of `pairs`: elements 0, 2, 4, ... and 1, 3, 5, ..., from the lowest bit on.
-        const u32 pairs = permute_bytes(bits, bits >> 1, 0x5140), next = pairs >> 2;
+        const u32 pairs = permute_bytes(bits, bits >> 1, first == 0 ? 0x5140 : 0x7362);
+        const u32 next = pairs >> 2;
         // Bytes of each: elements 0 and 4, 1 and 5, 2 and 6, 3 and 7, at bits 0 and 4.
-        const u32 first = permute_bytes(pairs, next, 0x5410);
-        const u32 second = permute_bytes(pairs, next, 0x7632);
-        words[0] = first & 0x01010101u;
-        words[1] = first >> 4 & 0x01010101u;
-        words[2] = second & 0x01010101u;
-        words[3] = second >> 4 & 0x01010101u;
+        const u32 low = permute_bytes(pairs, next, 0x5410);
+        const u32 high = permute_bytes(pairs, next, 0x7632);
+        words[0] = low & 0x01010101u;
+        words[1] = low >> 4 & 0x01010101u;
+        words[2] = high & 0x01010101u;
+        words[3] = high >> 4 & 0x01010101u;
     }
 };
 
@@ -244,7 +245,7 @@ struct Packed {
 #pragma unroll
         for (int e = 0; e < E; ++e) words[e / 32] |= u32(values[e]) << (e % 32);
     }
-    static FASTDROP_INLINE void set_bits(u32 (&words)[1], u32 bits) { words[0] = bits; }
+    static FASTDROP_INLINE void set_bits(u32 (&words)[1], u32 bits, int) { words[0] = bits; }
 };
 
 // Memory access. `aligned` means that elements are aligned to their size, `width` is the number of
