@@ -104,8 +104,7 @@ struct DropEach : Of<Storage, COMPARE_OWN, Raw<4>, Factor> {
         using Bits = typename BitsOf<sizeof(Value)>::type;
         constexpr u64 INFINITE = sizeof(Value) == 8 ? 0x7FF0000000000000u : 0x7F800000u;
         const bool kept = uniform >= threshold && bit_cast<Bits>(factor) != Bits(INFINITE);
-        const Value scaled = multiply(x, factor);
-        return kept ? scaled : Value(0);
+        return kept ? multiply(x, factor) : Value(0);
     }
 };
 
