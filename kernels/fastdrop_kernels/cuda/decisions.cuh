@@ -99,8 +99,9 @@ FASTDROP_INLINE int lowest_bit(u32 bits) {
 // Tried for masks of bits (223, of which 152 are Philox, 32 the minima and maxima, 17 the rest of
 // the codes), without gain: the first products of consecutive blocks by additions to one of them,
 // or by `mad.wide` (the compiler splits it): 234 and 236, and not 233; rows in a loop, for the sake
-// of what a thread does once: 220 with 80 registers, and not 54; the low half alone to resolve a
-// tie: 223.
+// of what a thread does once: 220 with 80 registers, and not 54; twice as many rows for the same:
+// 219 with 70 registers, and half as many CUDA blocks for small masks; the low half alone to
+// resolve a tie: 223.
 template <int E, int K>
 class WarpDecisions {
     static constexpr int PER_GROUP = E < BLOCK ? 1 : E / BLOCK;     // blocks
