@@ -241,7 +241,9 @@ def test_rows_are_loaded_as_wide_as_their_alignment_allows(
         if repeated:
             strides[2:] = [(0, size) for size in sizes[2:]]
         phases = (0, 0, *[moved] * (len(sizes) - 2))
-        (piece,) = launch.pieces(operation, (50, 32), tuple(strides), c_strides((50, 32)), phases)
+        (piece,) = launch.pieces(
+            operation, (50, 32), tuple(strides), c_strides((50, 32)), phases, 0
+        )
         assert ("contiguous" in piece.kernel) is not repeated
         *_, y, x, a, b = launch.LAYOUT.unpack(piece.layout[: launch.LAYOUT.size])[6:14]
         assert y == 0

@@ -39,27 +39,78 @@ FASTDROP_INLINE u64 product(u32 a, u32 b) {
 #endif
 }
 
+// The minimum of a + b, modulo 2**16, and `limit` for each half of a word, in one instruction from
+// sm_90 on.
+FASTDROP_INLINE u32 min_of_sums_of_halves(u32 a, u32 b, u32 limit) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    u32 result;
+    asm("{.reg .b32 sum;\n\tadd.u16x2 sum, %1, %2;\n\tmin.u16x2 %0, sum, %3;}"
+        : "=r"(result) : "r"(a), "r"(b), "r"(limit));
+    return result;
+#else
+    const u32 low = (a + b) & 0xFFFFu, high = ((a >> 16) + (b >> 16)) & 0xFFFFu;
+    const u32 low_limit = limit & 0xFFFFu, high_limit = limit >> 16;
+    return (low < low_limit ? low : low_limit) | (high < high_limit ? high : high_limit) << 16;
+#endif
+}
+
 // Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11.
-FASTDROP_INLINE Words philox4x32_10(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
-#pragma unroll
-    for (int round = 0; round < 10; ++round) {
-        const u64 p0 = product(c0, 0xD2511F53u);
-        const u64 p2 = product(c2, 0xCD9E8D57u);
-        c0 = u32(p2 >> 32) ^ c1 ^ k0;
-        c1 = u32(p2);
-        c2 = u32(p0 >> 32) ^ c3 ^ k1;
-        c3 = u32(p0);
-        k0 += 0x9E3779B9u;  // golden ratio
-        k1 += 0xBB67AE85u;  // sqrt(3) - 1
+//
+// In the first two rounds, one product each depends on counter words 1 to 3 and on the key alone.
+// The constructor does this part. Blocks that differ in counter word 0 alone share it, and take 18
+// products of 20: blocks of one key, one level and the same high word of their numbers.
+class Philox {
+    static constexpr u32 MULTIPLIER_0 = 0xD2511F53u, MULTIPLIER_2 = 0xCD9E8D57u;
+    static constexpr u32 STEP_0 = 0x9E3779B9u;  // golden ratio
+    static constexpr u32 STEP_1 = 0xBB67AE85u;  // sqrt(3) - 1
+
+    u32 k0, k1;                           // the key words of round 3
+    u32 c2_of_round_2;                    // without the product of counter word 0, as those below
+    u32 c0_of_round_3, c2_of_round_3, c3_of_round_3;
+
+  public:
+    FASTDROP_INLINE Philox(u32 c1, u32 c2, u32 c3, u32 key0, u32 key1) {
+        const u64 p2 = product(c2, MULTIPLIER_2);                                // of round 1
+        const u64 p0 = product(u32(p2 >> 32) ^ c1 ^ key0, MULTIPLIER_0);         // of round 2
+        c2_of_round_2 = c3 ^ key1;
+        c0_of_round_3 = u32(p2) ^ (key0 + STEP_0);
+        c2_of_round_3 = u32(p0 >> 32) ^ (key1 + STEP_1);
+        c3_of_round_3 = u32(p0);
+        k0 = key0 + 2 * STEP_0;
+        k1 = key1 + 2 * STEP_1;
     }
-    return {{c0, c1, c2, c3}};
+
+    FASTDROP_INLINE Words operator()(u32 counter0) const {
+        const u64 first = product(counter0, MULTIPLIER_0);
+        const u64 second = product(u32(first >> 32) ^ c2_of_round_2, MULTIPLIER_2);
+        u32 c0 = u32(second >> 32) ^ c0_of_round_3, c1 = u32(second);
+        u32 c2 = u32(first) ^ c2_of_round_3, c3 = c3_of_round_3;
+        u32 key0 = k0, key1 = k1;
+#pragma unroll
+        for (int round = 3; round <= 10; ++round) {
+            const u64 p0 = product(c0, MULTIPLIER_0);
+            const u64 p2 = product(c2, MULTIPLIER_2);
+            c0 = u32(p2 >> 32) ^ c1 ^ key0;
+            c1 = u32(p2);
+            c2 = u32(p0 >> 32) ^ c3 ^ key1;
+            c3 = u32(p0);
+            key0 += STEP_0;
+            key1 += STEP_1;
+        }
+        return {{c0, c1, c2, c3}};
+    }
+};
+
+// The generator of the blocks whose numbers have a high word, which is below 2**28.
+FASTDROP_INLINE Philox philox_of(const Key& key, u32 high, u32 level) {
+    return Philox(high + (level << 31), u32(key.stream), u32(key.stream >> 32), u32(key.seed),
+                  u32(key.seed >> 32));
 }
 
 // The halves of elements 8 * block to 8 * block + 7: the high halves of their uniforms at level 0,
 // the low halves at level 1.
 FASTDROP_INLINE Words block_bits(const Key& key, u64 block, u32 level) {
-    return philox4x32_10(u32(block), u32(block >> 32) + (level << 31), u32(key.stream),
-                         u32(key.stream >> 32), u32(key.seed), u32(key.seed >> 32));
+    return philox_of(key, u32(block >> 32), level)(u32(block));
 }
 
 // A mask index as a block and an element in the block. The shift is arithmetic: elements before the
@@ -134,14 +185,22 @@ struct Comparison {
     template <int N>
     FASTDROP_INLINE bool has_tie(const u32 (&words)[N]) const {
         if ((threshold & 0xFFFFu) == 0) return false;
-        const u32 pattern = (threshold >> 16) * 0x00010001u;
         // The sign bit of a half is set if the half of a difference is zero, and rarely otherwise.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+        const u32 minus = (0x10000u - (threshold >> 16)) % 0x10000u * 0x00010001u;
+        u32 least = ~0u;
+#pragma unroll
+        for (int w = 0; w < N; ++w) least = min_of_sums_of_halves(words[w], minus, least);
+        const u32 zero = (least - 0x00010001u) & ~least;
+#else
+        const u32 pattern = (threshold >> 16) * 0x00010001u;
         u32 zero = 0;
 #pragma unroll
         for (int w = 0; w < N; ++w) {
             const u32 difference = words[w] ^ pattern;
             zero |= (difference - 0x00010001u) & ~difference;
         }
+#endif
         return (zero & 0x80008000u) != 0;
     }
 };

@@ -22,11 +22,11 @@ struct BiasActDrop {
     static constexpr Uniforms UNIFORMS = COMPARE_COMMON;
     static FASTDROP_INLINE bool reads(bool kept) { return kept || RESIDUAL; }
     // `a` and `b` are bias and residual, as far as present.
-    static FASTDROP_INLINE Value apply(u32 uniform, const Params& p, Value x, Value a = 0,
+    static FASTDROP_INLINE Value apply(bool kept, const Params& p, Value x, Value a = 0,
                                        Value b = 0) {
         const Value active = Activation::value(BIAS ? add(x, a) : x);
-        const Value kept = multiply(active, parameter<Value>(p, 0));
-        const Value y = uniform >= p.threshold ? kept : Value(0);
+        const Value scaled = multiply(active, parameter<Value>(p, 0));
+        const Value y = kept ? scaled : Value(0);
         return RESIDUAL ? add(y, BIAS ? b : a) : y;
     }
 };
@@ -39,11 +39,11 @@ struct BiasActDropBackward {
     using Operands = typename Alike<Storage, 2 + BIAS>::Operands;
     static constexpr Uniforms UNIFORMS = COMPARE_COMMON;
     static FASTDROP_INLINE bool reads(bool kept) { return kept; }
-    static FASTDROP_INLINE Value apply(u32 uniform, const Params& p, Value dy, Value x,
+    static FASTDROP_INLINE Value apply(bool kept, const Params& p, Value dy, Value x,
                                        Value bias = 0) {
-        const Value kept = multiply(dy, parameter<Value>(p, 0));
-        const Value dx = Activation::gradient(kept, BIAS ? add(x, bias) : x);
-        return uniform >= p.threshold ? dx : Value(0);
+        const Value scaled = multiply(dy, parameter<Value>(p, 0));
+        const Value dx = Activation::gradient(scaled, BIAS ? add(x, bias) : x);
+        return kept ? dx : Value(0);
     }
 };
 

@@ -1,7 +1,7 @@
 """Plan launches: which kernels, with which grid, and the bytes of their argument. Pure Python.
 
 The driver calls `launches` and `launch_plan`. The part of the argument that depends on the layout
-only is planned once and cached as bytes; a call prepends addresses, key and parameters. kernels.cuh
+only is planned once and cached as bytes; a call prepends addresses, key and parameters. groups.cuh
 explains the schedules.
 """
 
@@ -35,6 +35,7 @@ MAX_OPERANDS = 3
 MAX_BLOCKS = 2**31 - 1  # of a grid
 INDEX32_BELOW = 2**31 - 2**20  # elements; 32-bit indices need some room to round up
 
+WARP = 32
 _BLOCK = 8
 _UNUSED = [(0,) * (MAX_OPERANDS + 1 - used) for used in range(MAX_OPERANDS + 2)]
 
@@ -132,7 +133,7 @@ def launch_plan(
         planned = cached[phases] = [
             (kernel, grid, shifts, CALL.pack(index + shift, value, threshold, degenerate) + layout)
             for kernel, grid, shifts, shift, layout in pieces(
-                operation, shape, strides, index_strides, phases
+                operation, shape, strides, index_strides, phases, index % _BLOCK
             )
         ]
         return planned
@@ -167,24 +168,30 @@ def pieces(
     strides: tuple[tuple[int, ...], ...],
     index_strides: tuple[int, ...],
     phases: tuple[int, ...],
+    index_phase: int,
 ) -> tuple[Piece, ...]:
-    """Plan the launches of a layout; `phases` are the addresses modulo 16."""
+    """Plan the launches of a layout.
+
+    `phases` are the addresses modulo 16, `index_phase` is the first mask index modulo 8.
+    """
     output, *inputs = strides
     axes = merged_axes(shape, *inputs, output, index_strides)
     # y first, as in Params.
     ordered = [(n, y, *x, i) for n, *x, y, i in axes]
-    return tuple(_split(operation, ordered, phases, (0,) * len(strides), 0))
+    return tuple(_split(operation, ordered, phases, index_phase, (0,) * len(strides), 0))
 
 
 def _split(
     operation: Operation,
     axes: list[Axis],
     phases: tuple[int, ...],
+    index_phase: int,
     shifts: tuple[int, ...],
     index_shift: int,
 ) -> Iterator[Piece]:
     """Split a layout in two until each part fits one launch."""
-    kernel, grid, layout = _plan(operation, axes, phases)
+    phase = (index_phase + index_shift) % _BLOCK
+    kernel, grid, layout = _plan(operation, axes, phases, phase)
     # Packed masks are in C order: only parts of the outermost axis can be whole bytes.
     packed = operation.storage.per_unit > 1
     at = 0 if packed else max(range(len(axes)), key=lambda a: axes[a][0], default=0)
@@ -202,6 +209,7 @@ def _split(
             operation,
             part,
             tuple((phase + move) % 16 for phase, move in zip(phases, moves, strict=True)),
+            index_phase,
             tuple(shift + move for shift, move in zip(shifts, moves, strict=True)),
             index_shift + start * index_step,
         )
@@ -221,7 +229,7 @@ def _schedule(operation: Operation, axes: list[Axis]) -> str:
 
 
 def _plan(
-    operation: Operation, axes: list[Axis], phases: tuple[int, ...]
+    operation: Operation, axes: list[Axis], phases: tuple[int, ...], index_phase: int
 ) -> tuple[str, int, bytes]:
     sizes = [storage.itemsize for storage in (operation.storage, *operation.operands)]
     per_unit = operation.storage.per_unit
@@ -255,8 +263,10 @@ def _plan(
         if schedule == STRIDED and not outer and aligned[0] and all(width[1:]):
             schedule = CONTIGUOUS
     index32 = elements < INDEX32_BELOW
-    at_once = -(-IN_FLIGHT // operation.module.divisor) if schedule == CONTIGUOUS else 1
-    grid = -(-groups // (THREADS * at_once))
+    empty, per_block = 0, THREADS
+    if schedule == CONTIGUOUS:
+        empty, per_block = _contiguous_groups(operation, phases[0], index_phase)
+    grid = -(-(groups + empty) // per_block)
     layout = LAYOUT.pack(
         groups,
         length,
@@ -275,10 +285,27 @@ def _plan(
     return kernel_name(operation.module, schedule, index32), grid, layout + table
 
 
+def _contiguous_groups(operation: Operation, phase: int, index_phase: int) -> tuple[int, int]:
+    """Return the empty groups in front of the first, and the groups of a CUDA block.
+
+    They are those of `run_contiguous` in kernels.cuh.
+    """
+    group, module = operation.storage.group, operation.module
+    rows = -(-IN_FLIGHT // module.divisor) * (1 if operation.operands else 2)
+    per_warp = WARP * rows
+    if operation.needs_uniform or operation.per_element:
+        return 0, THREADS // WARP * per_warp
+    skipped = 0 if operation.storage.per_unit > 1 else phase // operation.storage.itemsize
+    begin = (index_phase - skipped) % _BLOCK
+    if begin % min(group, _BLOCK):  # groups cut blocks
+        per_warp -= max(_BLOCK // group, 2)
+    return begin // group if group < _BLOCK else 0, THREADS // WARP * per_warp
+
+
 def packed_axis(axis: Axis) -> bytes:
     """Return an axis as kernels read it: length, index stride, strides in memory, and divisor."""
     length, *steps, index_step = axis
-    # For the division by the length, see `divide` in kernels.cuh; exact below 2**31.
+    # For the division by the length, see `divide` in groups.cuh; exact below 2**31.
     shift = max(length - 1, 0).bit_length()
     magic = ((1 << 32) * ((1 << shift) - length) // length + 1) % 2**32 if length else 0
     return AXIS.pack(

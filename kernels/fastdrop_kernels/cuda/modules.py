@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .. import normal_coefficients as quantile
 
-SCHEDULES = ("CONTIGUOUS", "STRIDED", "RUNS", "TRANSPOSED", "ANY")  # see kernels.cuh
+SCHEDULES = ("CONTIGUOUS", "STRIDED", "RUNS", "TRANSPOSED", "ANY")  # see groups.cuh
 CONTIGUOUS, STRIDED, RUNS, TRANSPOSED, ANY = SCHEDULES
 
 THREADS = 256  # of a CUDA block
@@ -27,8 +27,8 @@ OPTIONS = ("-std=c++17", "--fmad=false")
 _HEADERS = tuple(
     f"{name}.cuh"
     for name in (
-        *("contract", "storage", "normal", "activations"),
-        *("operations", "epilogue", "kernels", "softmax"),
+        *("contract", "decisions", "storage", "normal", "activations"),
+        *("operations", "epilogue", "groups", "kernels", "softmax"),
     )
 )
 

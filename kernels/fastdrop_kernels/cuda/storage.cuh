@@ -134,6 +134,19 @@ struct Bool : WholeBytes<1, bool> {
 #pragma unroll
         for (int e = 0; e < E; ++e) put_bits<1>(words, e, values[e]);
     }
+    // Set bytes to 16 bits of a word, from bit 0 or 16 on.
+    static FASTDROP_INLINE void set_bits(u32 (&words)[4], u32 bits, int first) {
+        // Bytes of `pairs`: elements 0, 2, 4, ... and 1, 3, 5, ..., from the lowest bit on.
+        const u32 pairs = permute_bytes(bits, bits >> 1, first == 0 ? 0x5140 : 0x7362);
+        const u32 next = pairs >> 2;
+        // Bytes of each: elements 0 and 4, 1 and 5, 2 and 6, 3 and 7, at bits 0 and 4.
+        const u32 low = permute_bytes(pairs, next, 0x5410);
+        const u32 high = permute_bytes(pairs, next, 0x7632);
+        words[0] = low & 0x01010101u;
+        words[1] = low >> 4 & 0x01010101u;
+        words[2] = high & 0x01010101u;
+        words[3] = high >> 4 & 0x01010101u;
+    }
 };
 
 // float16: computed in float32, rounded once to nearest, ties to even. A NaN stays a NaN.
@@ -232,6 +245,7 @@ struct Packed {
 #pragma unroll
         for (int e = 0; e < E; ++e) words[e / 32] |= u32(values[e]) << (e % 32);
     }
+    static FASTDROP_INLINE void set_bits(u32 (&words)[1], u32 bits, int) { words[0] = bits; }
 };
 
 // Memory access. `aligned` means that elements are aligned to their size, `width` is the number of
@@ -319,11 +333,11 @@ FASTDROP_INLINE void load_pieces(u64 address, u32 (&words)[WORDS]) {
 // Load K groups at a distance in bytes. The width is the same for all threads of a launch.
 template <int K, int WORDS>
 FASTDROP_INLINE void load_groups(u64 address, i64 distance, u32 width, u32 (&groups)[K][WORDS]) {
+    if (width == 16) {
 #pragma unroll
-    for (int k = 0; k < K; ++k) {
-        if (width == 16) load_pieces<16>(address + u64(k * distance), groups[k]);
+        for (int k = 0; k < K; ++k) load_pieces<16>(address + u64(k * distance), groups[k]);
+        return;
     }
-    if (width == 16) return;
 #pragma unroll
     for (int k = 0; k < K; ++k) {
         const u64 at = address + u64(k * distance);

@@ -24,10 +24,10 @@ struct Residual {
     using Operands = Reads<Storage, Storage, Storage>;
     static constexpr Uniforms UNIFORMS = COMPARE_COMMON;
     static FASTDROP_INLINE bool reads(bool) { return true; }
-    static FASTDROP_INLINE Value apply(u32 noise, const Params& p, Value x, Value bias,
+    static FASTDROP_INLINE Value apply(bool kept, const Params& p, Value x, Value bias,
                                        Value residual) {
-        const Value kept = (x + bias) * parameter<Value>(p, 0);
-        return (noise >= p.threshold ? kept : Value(0)) + residual;
+        const Value scaled = (x + bias) * parameter<Value>(p, 0);
+        return (kept ? scaled : Value(0)) + residual;
     }
 };
 }  // namespace fastdrop
@@ -43,8 +43,8 @@ struct Uniform {
     using Operands = Reads<>;
     static constexpr Uniforms UNIFORMS = EXACT;
     static FASTDROP_INLINE bool reads(bool) { return true; }
-    static FASTDROP_INLINE Value apply(u32 noise, const Params&) {
-        return noise;
+    static FASTDROP_INLINE Value apply(u32 uniform, const Params&) {
+        return uniform;
     }
 };
 }  // namespace fastdrop
