@@ -4,7 +4,7 @@ Every contender (`cases.toml` has them) is validated first: fastdrop exactly, pe
 drop. Batches of calls are timed by CUDA events (`gpu_timer`), over inputs that are rotated so that
 none is in the L2 cache; ratios are to a copy within the device. Needs CuPy alone; peers that can be
 imported take part. ``--output`` is written after each size. ``--first`` is for a GPU that nothing
-has run on, see `first`.
+has run on, see `first`; ``--instructions`` needs no GPU, see `instructions`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from . import common, first, report
+from . import common, first, instructions, report
 from .cases import CASES, Calls, compiled
 from .check import Wrong, is_close, is_dropout, key, same_bits, scaled
 from .common import KI, MI, Array, BenchError, P, chosen, load
@@ -293,6 +293,10 @@ def main(args: argparse.Namespace) -> int:
     """Run; the exit status is 0 whatever the goals say."""
     if args.rehearse and not args.first:
         raise BenchError("--rehearse is of a first run: give --first FOLDER, too")
+    if args.check and not args.instructions:
+        raise BenchError("--check goes with --instructions: it compares them with the table")
+    if args.instructions:
+        return instructions.main(args)
     if args.first:
         return first.main(args)
     load_cupy()

@@ -1,6 +1,7 @@
-"""``python -m bench readme``: write the tables of README.md and docs/performance.md.
+"""``python -m bench readme``: write the tables of README.md and of two pages of docs.
 
-The README has one small table, and the page has all of them. With ``--check`` it only compares.
+The README has one small table, docs/performance.md has all of them, but for what is counted of the
+CUDA kernels without a GPU, which is in docs/gpu.md. With ``--check`` it only compares.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from .results import load, rows
 # Which results each block of a page shows.
 BLOCKS = {name: [name] for name in ("cpu", "loops", "family", "layouts", "gpu")}
 BLOCKS |= {"process": ["start", "latency", "steady"], "headline": ["cpu"]}
+BLOCKS |= {"instructions": ["gpu-instructions"]}
 PAGES = {
     ROOT / "README.md": ("headline",),
     ROOT / "docs" / "performance.md": ("cpu", "loops", "family", "process", "layouts", "gpu"),
+    ROOT / "docs" / "gpu.md": ("instructions",),
 }
 
 

@@ -21,13 +21,17 @@ from rich.text import Text
 from .cases import CASES
 from .common import RESULTS, BenchError, dtype_of, figure, identity, size_label, toml
 from .goals import judge
+from .hopper import bound, budget, busiest
 from .results import Results, Row, rows, save, sizes
 
 SPECS = toml("report")["table"]
 STYLES = {"held": "green", "acceptable": "yellow", "MISSED": "bold red"}
 NOISE = 1.05  # smaller differences are noise on a shared machine, not a loss
 # What a row is of; its other keys are figures.
-_PLACE = ("contender", "variant", "dtype", "elements", "loop", "first", "busy", "threads", "layout")
+_PLACE = (
+    *("contender", "variant", "dtype", "elements", "loop", "first", "busy", "threads", "layout"),
+    *("function", "p"),
+)
 _STANDARD = (256**2, 1024**2, 4096**2)  # the sizes that goals of layouts are of
 
 
@@ -64,6 +68,7 @@ def met(row: Row) -> str:
 
 _NAMES: dict[str, Any] = {
     **{f.__name__: f for f in (gigabytes, bytes_label, met, figure, size_label)},
+    **{f.__name__: f for f in (bound, budget, busiest)},
     "statistics": statistics,
     "big": lambda value: f"{value:,}",
     "spread": lambda values: (values[0], statistics.median(values), values[-1]),
@@ -192,6 +197,11 @@ def losses(results: Results) -> list[str]:
 
 def machine(results: Results) -> str:
     """Describe hardware, versions and date in a line."""
+    if architecture := results["hardware"].get("architecture"):
+        compiler = f"NVRTC {results['versions']['NVRTC']}"
+        return (
+            f"Counted {results['date'][:10]} in {architecture} code of {compiler}, without a GPU."
+        )
     about, versions = results["hardware"], results["versions"]
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     caches = [(name, about.get(f"{name.lower()}_kib")) for name in ("L1d", "L2", "L3")]

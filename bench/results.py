@@ -29,6 +29,9 @@ KEYS = {
     "steady": "dtype elements processes seconds ratios",
     # Lists have an item for each checkout, but `faster` one for each pass.
     "layouts": "layout elements seconds rate multiply faster",
+    # For a group of 16 bytes of the output; registers of a thread, `shared` bytes of a block.
+    "instructions": "function dtype p kernel instructions classes registers spilled shared "
+    "occupancy bytes",
 }
 
 

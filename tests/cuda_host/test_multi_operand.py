@@ -11,29 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdrop_kernels.cuda import driver, launch
-from fastdrop_kernels.cuda.operations import Operation
-from tests.support import bias_act
 from tests.support.cuda_host.cases import (
     ALWAYS,
     FLOATS,
     KEY,
     SPREADS,
     WIDE,
-    Made,
     assert_same_numbers,
-    filled_with,
     kept_at,
     made,
-    numbers,
     settings_of_launches,
-    thresholds_near,
     tied_threshold,
     uniforms,
 )
 from tests.support.cuda_host.host import HostLauncher
+from tests.support.cuda_host.operand_cases import check, computed, dtypes_of, operation_of
 from tests.support.cuda_host.strategies import placements, thresholds
-from tests.support.internals import c_strides, placement
-from tests.support.oracle import POISON, Array, poisoned
+from tests.support.internals import c_strides
+from tests.support.oracle import poisoned
 from tests.support.slow import slow_unless
 
 EXACT = [
@@ -51,95 +46,8 @@ QUICK = [
     "identity bias residual float32",
     "back relu bias float32",
 ]
-DTYPES = {str(dtype): dtype for dtype in FLOATS}
-
 
 pytestmark = pytest.mark.usefixtures("cuda_on_host")
-
-
-def operation_of(what: str) -> Operation:
-    *words, name = what.split()
-    dtype = DTYPES[name]
-    if "each" in words:
-        return driver.per_element("drop", dtype)
-    if "zoneout" in words:
-        return driver.operation("zoneout", dtype, "mean" in words)
-    bias, residual = "bias" in words, "residual" in words
-    if "back" in words:
-        return driver.operation("bias_act_drop_backward", dtype, words[1], bias)
-    return driver.operation("bias_act_drop", dtype, words[0], bias, residual)
-
-
-def computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
-
-
-def check(
-    what: str,
-    out: Made,
-    inputs: list[Made],
-    threshold: int,
-    rng: np.random.Generator,
-    **place: Any,
-) -> None:
-    """Run an operation; y must be what NumPy says, and no other byte may change."""
-    y, operation = out.array, operation_of(what)
-    dtype, scale = y.dtype, 1.4375123
-    value = np.array((scale, 1 - scale) if "zoneout" in what else scale, computed(dtype))
-    if operation.per_element:
-        threshold = 1
-        given_thresholds = thresholds_near(uniforms(place, y.shape), rng)
-        factors = numbers(y.shape, computed(dtype), rng)
-        factors[rng.random(y.shape) < 0.1] = np.inf
-        x, t, factor = (
-            filled_with(memory, values)
-            for memory, values in zip(
-                inputs, (numbers(y.shape, dtype, rng), given_thresholds, factors), strict=True
-            )
-        )
-        kept = (uniforms(place, y.shape) >= t) & np.isfinite(factor)
-        with np.errstate(all="ignore"):
-            product = x.astype(value.dtype) * factor
-            result = np.where(kept, product, value.dtype.type(0)).astype(dtype)
-    else:
-        kept = kept_at(place, y.shape, threshold)
-        arrays: list[Array] = [
-            filled_with(memory, numbers(y.shape, dtype, rng)) for memory in inputs
-        ]
-        words = what.split()
-        if "zoneout" in words:
-            x, previous = (array.astype(value.dtype) for array in arrays)
-            with np.errstate(all="ignore"):
-                mean = previous * value[0] + x * value[1]
-            result = mean if "mean" in words else np.where(kept, x, previous)
-        elif "back" in words:
-            dy, x = arrays[:2]
-            shift = arrays[2] if "bias" in words else None
-            result = bias_act.rounded_gradient(dy, x, shift, words[1], kept, scale)
-        else:
-            first, *rest = arrays
-            shift = rest.pop(0) if "bias" in words else None
-            residual = rest.pop(0) if "residual" in words else None
-            result = bias_act.rounded_forward(first, shift, words[0], kept, scale, residual)
-        with np.errstate(all="ignore"):
-            result = result.astype(dtype)
-    index, strides = placement(
-        y.shape, place.get("noise_shape"), place.get("offset", 0), place.get("global_shape")
-    )
-    source, *operands = (memory.array for memory in inputs)
-    driver.apply(
-        operation, source, y, index, strides, *KEY, threshold, value, operands=tuple(operands)
-    )
-    assert_same_numbers(y.copy("C"), result)
-    y[...] = np.frombuffer(bytes([POISON]) * dtype.itemsize, dtype)[0]
-    assert (out.memory == POISON).all()
-
-
-def dtypes_of(what: str) -> list[np.dtype[Any]]:
-    operation, dtype = operation_of(what), DTYPES[what.split()[-1]]
-    if operation.per_element:
-        return [dtype, np.dtype(np.uint32), computed(dtype)]
-    return [dtype] * len(operation.operands)
 
 
 @st.composite

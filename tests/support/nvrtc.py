@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.metadata
 import importlib.util
 import re
 import sys
@@ -27,6 +28,7 @@ class Report(NamedTuple):
     registers: int
     stack: int  # bytes of local memory
     spilled: int  # bytes
+    shared: int  # bytes of a block
 
 
 class Compiled(NamedTuple):
@@ -49,6 +51,12 @@ def library() -> Any:
             except OSError:
                 continue
     return None
+
+
+def version() -> str | None:
+    """Return the version of NVIDIA's wheel; None where there is none."""
+    found = importlib.metadata.distributions(name="nvidia-cuda-nvrtc")
+    return next((distribution.version for distribution in found), None)
 
 
 def compiled(module: modules.Module, architecture: str, *names: str) -> Compiled:
@@ -80,13 +88,14 @@ def _bytes(program: ctypes.c_void_p, get_size: Any, get: Any) -> bytes:
 def _reports(log: str) -> dict[str, Report]:
     pattern = (
         r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
-        r"(\d+) bytes spill loads.*?Used (\d+) registers"
+        r"(\d+) bytes spill loads.*?Used (\d+) registers([^\n]*)"
     )
-    found = re.findall(pattern, log, re.DOTALL)
-    return {
-        name: Report(int(registers), int(stack), int(stores) + int(loads))
-        for name, stack, stores, loads, registers in found
-    }
+    found = {}
+    for name, stack, stores, loads, registers, rest in re.findall(pattern, log, re.DOTALL):
+        shared = re.search(r"(\d+) bytes smem", rest)
+        spilled, of_block = int(stores) + int(loads), int(shared[1]) if shared else 0
+        found[name] = Report(int(registers), int(stack), spilled, of_block)
+    return found
 
 
 def main() -> None:
