@@ -81,7 +81,8 @@ def softmax_dropout(
     The half types are computed in float32; each element is rounded once, after scaling. exp is
     accurate to 1 ulp. The order of summation depends on the length of the axis only. An element of
     -inf gives +0.0; where all elements along the axis are -inf, all results are +0.0. A NaN or
-    +inf makes all kept elements along the axis NaN.
+    +inf makes all kept elements along the axis NaN. On a GPU, results may differ in the last
+    places.
 
     Contiguous arrays with the last axis are the fastest case; other layouts are copied in chunks.
 

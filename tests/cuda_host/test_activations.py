@@ -14,6 +14,7 @@ from tests.support import bias_act
 from tests.support.cuda_host.cases import FLOATS, KEY, kept_at
 from tests.support.cuda_host.functors import JOINT
 from tests.support.oracle import poisoned
+from tests.support.softmax import unit
 
 pytestmark = pytest.mark.usefixtures("cuda_on_host")
 
@@ -88,6 +89,49 @@ def test_activations_do_not_cancel(act: str, dtype: Any) -> None:
     assert (np.abs(y - true) <= reach * np.abs(y) + limits.tiny).all()
     around = np.where(roots & (t > -2), 1, np.abs(slope))
     assert (np.abs(dx - slope) <= reach * around + limits.tiny).all()
+
+
+def test_gelu_has_the_error_that_is_documented() -> None:
+    """In float32: 8 ulp, and half an ulp times x**2 below 0, as far as results are normal."""
+    t = np.linspace(-13, 13, 20_001).astype(np.float32)
+    y, dx = poisoned(t.shape, t.dtype), poisoned(t.shape, t.dtype)
+    zeros, one = np.zeros_like(t), np.ones((), np.float32)
+    forward = driver.operation("bias_act_drop", t.dtype, "gelu", True, True)
+    driver.apply(forward, t, y, 0, None, *KEY, 0, one, operands=(zeros, zeros))
+    back = driver.operation("bias_act_drop_backward", t.dtype, "gelu", True)
+    driver.apply(back, np.ones_like(t), dx, 0, None, *KEY, 0, one, operands=(t, zeros))
+    true, slope = bias_act.activation("gelu", t.astype(np.float64))
+    reach = np.finfo(np.float32).eps * (8 + np.where(t < 0, t.astype(np.float64) ** 2 / 2, 0))
+    assert (np.abs(y - true) <= reach * np.abs(true)).all()
+    # The slope is a difference of numbers of this size.
+    part = np.abs(slope) + np.where(
+        t < 0, 2 * np.abs(t) * np.exp(-(t.astype(np.float64) ** 2) / 2), 0
+    )
+    assert (np.abs(dx - slope) <= reach * part).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "act", "backward"), [("bfloat16", "gelu", False), ("float16", "silu", True)]
+)
+def test_activations_of_every_half_number_are_nearly_rounded_once(
+    name: str, act: str, backward: bool
+) -> None:
+    dtype = DTYPES[name]
+    magnitudes = np.arange(int(np.array(1e4, dtype).view(np.uint16)), dtype=np.uint16)
+    every = np.concatenate([magnitudes, magnitudes | 0x8000]).view(dtype)
+    zeros, ones, y = np.zeros_like(every), np.ones_like(every), poisoned(every.shape, dtype)
+    one, wide = np.ones((), np.float32), every.astype(np.float64)
+    if backward:
+        operation = driver.operation("bias_act_drop_backward", dtype, act, True)
+        driver.apply(operation, ones, y, 0, None, *KEY, 0, one, operands=(every, zeros))
+    else:
+        operation = driver.operation("bias_act_drop", dtype, act, True, True)
+        driver.apply(operation, every, y, 0, None, *KEY, 0, one, operands=(zeros, zeros))
+    true = bias_act.activation(act, wide)[backward]
+    error = np.abs(y.astype(np.float64) - true)
+    # Results below the normal numbers of float32 are flushed to zero.
+    assert (error <= 0.505 * unit(true, dtype) + 2.0**-126).all()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -24,6 +25,8 @@ from tests.support.softmax import (
     check,
     forward,
     numbers,
+    softmax,
+    unit,
 )
 
 # Rows that a warp shares and that a block does; shorter than a group, and many groups long.
@@ -90,6 +93,45 @@ def test_rows_of_any_alignment_and_offset(dtype: np.dtype[Any], rng: np.random.G
             true = forward(x, P, offset=offset)
             assert_close(y, true, x, -1)
             np.testing.assert_array_equal(y != 0, true.astype(dtype) != 0)
+
+
+@pytest.mark.parametrize("n", [4096, 4097, 9000])
+def test_rows_of_more_than_one_chunk_per_thread(n: int, rng: np.random.Generator) -> None:
+    """With and without partial groups; a warp or more of threads have a chunk less than others."""
+    x, dy = numbers((2, n), FLOATS[2], rng), numbers((2, n), FLOATS[2], rng)
+    y = made(x, poisoned(x.shape, x.dtype), -1)
+    true = forward(x, P)
+    assert_close(y, true, x, -1)
+    np.testing.assert_array_equal(y != 0, true.astype(x.dtype) != 0)
+    dx = gradient(dy, x, poisoned(x.shape, x.dtype), -1)
+    assert_gradient_close(dx, dy, x, P, -1)
+
+
+@every_dtype
+@pytest.mark.parametrize("n", [37, 4500])
+def test_scores_of_any_magnitude(dtype: np.dtype[Any], n: int, rng: np.random.Generator) -> None:
+    """Scores around large numbers, and masks by the least number instead of -infinity."""
+    limits: Any = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    largest, least = float(limits.max), float(limits.min)
+    around = [c for c in (0, 1e3, 4194303, 4194304, 1e9, 1e30) if c <= largest]
+    around.append(largest * (1 - 1e-6))
+    x = np.empty((2 * len(around) + 2, n), dtype)
+    for row, centre in enumerate((*around, *(-c for c in around))):
+        spread = rng.integers(-3, 4, n) * (centre * 2.0**-23) + rng.standard_normal(n)
+        x[row] = (centre + spread).clip(least, largest).astype(dtype)
+        x[row, ::3] = least
+    x[-2], x[-1] = least, largest
+    y = made(x, poisoned(x.shape, dtype), -1, 0)
+    true = softmax(x, -1) / (1 - P)
+    with np.errstate(over="ignore"):
+        below = x.astype(np.float64).max(-1, keepdims=True) - x.astype(np.float64)
+    below = np.minimum(below, 100)  # beyond, results are 0
+    computed = np.float64 if dtype == np.float64 else np.float32
+    error = (6 + below) * float(np.finfo(computed).eps) * true + 2.0**-126
+    if dtype != computed:
+        error += unit(true, dtype) / 2
+    assert (np.abs(y.astype(np.float64) - true) <= error).all()
+    np.testing.assert_allclose(y.astype(np.float64).sum(-1), 1 / (1 - P), rtol=0.02)
 
 
 @every_dtype

@@ -7,25 +7,6 @@
 
 namespace fastdrop {
 
-FASTDROP_INLINE float exponential(float x) { return expf(x); }
-FASTDROP_INLINE double exponential(double x) { return exp(x); }
-FASTDROP_INLINE float complementary_error_function(float x) { return erfcf(x); }
-FASTDROP_INLINE double complementary_error_function(double x) { return erfc(x); }
-FASTDROP_INLINE float hyperbolic_tangent(float x) { return tanhf(x); }
-FASTDROP_INLINE double hyperbolic_tangent(double x) { return tanh(x); }
-
-// Accurate to 1 ulp; a division takes four times as many instructions.
-FASTDROP_INLINE float reciprocal(float x) {
-#ifdef __CUDA_ARCH__
-    float result;
-    asm("rcp.approx.f32 %0, %1;" : "=f"(result) : "f"(x));
-    return result;
-#else
-    return 1.0f / x;
-#endif
-}
-FASTDROP_INLINE double reciprocal(double x) { return 1.0 / x; }
-
 // x <= 0, false for NaN. In PTX, because the C++ comparison would flush subnormals to zero.
 FASTDROP_INLINE bool is_not_positive(float x) {
 #ifdef __CUDA_ARCH__
@@ -39,41 +20,39 @@ FASTDROP_INLINE bool is_not_positive(float x) {
 }
 FASTDROP_INLINE bool is_not_positive(double x) { return x <= 0.0; }
 
-// The logistic function of x and of -x, each accurate to a few ulp of its own.
-template <class Value>
-struct Logistic {
-    Value value, complement;
-
-    explicit FASTDROP_INLINE Logistic(Value x) {
-        const Value e = exponential(x < 0 ? x : -x), large = reciprocal(Value(1) + e);
-        value = x < 0 ? e * large : large;
-        complement = x < 0 ? large : e * large;
-    }
-};
-
 // Beyond this, all functions here have reached their limits.
 template <class Value>
 constexpr Value FAR = sizeof(Value) == 8 ? 1024 : 128;
 
 template <class Value>
-FASTDROP_INLINE Value clamp(Value x) {
-    return x < -FAR<Value> ? -FAR<Value> : x > FAR<Value> ? FAR<Value> : x;  // a NaN stays
-}
+FASTDROP_INLINE Value magnitude(Value x) { return magnitude(x, FAR<Value>); }
 
 // max(x, -FAR): below, the function that x is multiplied by is 0, and -inf would give NaN.
 template <class Value>
-FASTDROP_INLINE Value clamp_below(Value x) {
-    return x < -FAR<Value> ? -FAR<Value> : x;
+FASTDROP_INLINE Value clamp_below(Value x) { return at_least(x, -FAR<Value>); }
+
+template <class Value>
+FASTDROP_INLINE Value clamp(Value x) {
+    x = clamp_below(x);
+    return x > FAR<Value> ? FAR<Value> : x;  // a NaN stays
 }
 
-// x times the logistic function of z. If that underflows, the product may still be normal: x is
-// multiplied by its square root twice.
+// The logistic function of z and of -z, each accurate to a few ulp of its own. That of z may
+// underflow where its product is still normal: it is multiplied by the square root twice.
 template <class Value>
-FASTDROP_INLINE Value times_logistic(Value x, Value z) {
-    const Value root = exponential(Value(0.5) * (z < 0 ? z : -z));
-    const Value large = reciprocal(Value(1) + root * root);
-    return z < 0 ? multiply(multiply(multiply(x, root), large), root) : multiply(x, large);
-}
+struct Logistic {
+    Value factor, large, complement;
+
+    explicit FASTDROP_INLINE Logistic(Value z) {
+        const Value root = exponential(Value(-0.5) * magnitude(z)), e = multiply(root, root);
+        large = reciprocal(Value(1) + e);
+        factor = z < 0 ? root : Value(1);
+        complement = z < 0 ? large : multiply(e, large);
+    }
+    FASTDROP_INLINE Value times(Value x) const {
+        return multiply(multiply(multiply(x, factor), large), factor);
+    }
+};
 
 struct Identity {
     template <class Value>
@@ -92,19 +71,19 @@ struct Relu {
 };
 
 // x * Phi(x), with the distribution function of the standard normal: D. Hendrycks and K. Gimpel,
-// "Gaussian error linear units", 2016.
+// "Gaussian error linear units", 2016. Both are made of Phi(-|x|), which does not cancel.
 struct Gelu {
     template <class Value>
-    static FASTDROP_INLINE Value phi(Value x) {
-        return Value(0.5) * complementary_error_function(x * Value(-0.7071067811865476));
+    static FASTDROP_INLINE Value value(Value x) {
+        const Value z = magnitude(x);
+        return multiply_add(-z, Normal<Value>(z).tail, larger(x, Value(0)));
     }
     template <class Value>
-    static FASTDROP_INLINE Value value(Value x) { return multiply(clamp_below(x), phi(x)); }
-    template <class Value>
     static FASTDROP_INLINE Value gradient(Value dy, Value x) {
-        x = clamp(x);
-        const Value density = exponential(Value(-0.5) * x * x) * Value(0.3989422804014327);
-        return multiply(dy, phi(x) + x * density);
+        const Value z = magnitude(x);
+        const Normal<Value> normal(z);
+        const Value below = multiply_add(-z, normal.density, normal.tail);  // at -|x|
+        return multiply(dy, x < 0 ? below : Value(1) - below);
     }
 };
 
@@ -113,19 +92,20 @@ struct GeluTanh {
     static constexpr double FACTOR = 1.5957691216057308, CUBIC = 0.044715;  // 2 * sqrt(2 / pi)
     template <class Value>
     static FASTDROP_INLINE Value inner(Value x) {
-        return Value(FACTOR) * x * (Value(1) + Value(CUBIC) * x * x);
+        return multiply(x, multiply_add(multiply(x, x), Value(FACTOR * CUBIC), Value(FACTOR)));
     }
     template <class Value>
     static FASTDROP_INLINE Value value(Value x) {
         x = clamp_below(x);
-        return times_logistic(x, inner(x));
+        return Logistic<Value>(inner(x)).times(x);
     }
     template <class Value>
     static FASTDROP_INLINE Value gradient(Value dy, Value x) {
         x = clamp(x);
         const Logistic<Value> phi(inner(x));
-        const Value slope = Value(FACTOR) * (Value(1) + Value(3 * CUBIC) * x * x);
-        return multiply(dy, phi.value * (Value(1) + x * phi.complement * slope));
+        const Value slope = multiply_add(multiply(x, x), Value(3 * FACTOR * CUBIC), Value(FACTOR));
+        const Value rise = multiply_add(multiply(x, phi.complement), slope, Value(1));
+        return multiply(dy, phi.times(rise));
     }
 };
 
@@ -133,13 +113,13 @@ struct Silu {
     template <class Value>
     static FASTDROP_INLINE Value value(Value x) {
         x = clamp_below(x);
-        return times_logistic(x, x);
+        return Logistic<Value>(x).times(x);
     }
     template <class Value>
     static FASTDROP_INLINE Value gradient(Value dy, Value x) {
         x = clamp(x);
         const Logistic<Value> s(x);
-        return multiply(dy, s.value * (Value(1) + x * s.complement));
+        return multiply(dy, s.times(multiply_add(x, s.complement, Value(1))));
     }
 };
 
@@ -152,7 +132,7 @@ struct Tanh {
     template <class Value>
     static FASTDROP_INLINE Value gradient(Value dy, Value x) {
         // 1 - tanh(x)**2 without cancellation: 4 times the logistic functions of 2 x and of -2 x.
-        const Value e = exponential(Value(-2) * (x < 0 ? -x : x)), large = reciprocal(Value(1) + e);
+        const Value e = exponential(Value(-2) * magnitude(x)), large = reciprocal(Value(1) + e);
         return multiply(dy, Value(4) * e * large * large);
     }
 };

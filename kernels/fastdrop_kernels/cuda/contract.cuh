@@ -222,6 +222,18 @@ struct PerElementComparison {
     }
 };
 
+// A word of the bytes of a (0 to 3) and b (4 to 7), by the digits of the selector, lowest first.
+FASTDROP_INLINE u32 permute_bytes(u32 a, u32 b, u32 selector) {
+#ifdef __CUDA_ARCH__
+    return __byte_perm(a, b, selector);
+#else
+    const u64 both = u64(b) << 32 | a;
+    u32 result = 0;
+    for (int i = 0; i < 4; ++i) result |= u32(both >> (selector >> 4 * i & 7) * 8 & 0xFFu) << 8 * i;
+    return result;
+#endif
+}
+
 // The uniforms of E elements. The low halves are arbitrary unless the purpose needs them: a
 // comparison with the threshold is exact in any case.
 template <int E, class Purpose>
@@ -236,8 +248,8 @@ FASTDROP_INLINE void draw(const Key& key, const MaskPosition& position, const Pu
         halves<E>(key, position, 1, lower);
 #pragma unroll
         for (int e = 0; e < E; ++e) {
-            const u32 half = e % 2 ? lower[e / 2] >> 16 : lower[e / 2] & 0xFFFFu;
-            uniform[e] = (uniform[e] & 0xFFFF0000u) | half;
+            // Halves of two words, in one instruction.
+            uniform[e] = permute_bytes(lower[e / 2], words[e / 2], e % 2 ? 0x7632 : 0x5410);
         }
     }
 }

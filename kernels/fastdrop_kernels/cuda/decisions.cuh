@@ -38,18 +38,6 @@ FASTDROP_INLINE bool is_set(u32 bits, int number) {
 #endif
 }
 
-// A word of the bytes of a (0 to 3) and b (4 to 7), by the digits of the selector, lowest first.
-FASTDROP_INLINE u32 permute_bytes(u32 a, u32 b, u32 selector) {
-#ifdef __CUDA_ARCH__
-    return __byte_perm(a, b, selector);
-#else
-    const u64 both = u64(b) << 32 | a;
-    u32 result = 0;
-    for (int i = 0; i < 4; ++i) result |= u32(both >> (selector >> 4 * i & 7) * 8 & 0xFFu) << 8 * i;
-    return result;
-#endif
-}
-
 // Codes of elements, two bits each: 0 dropped, 2 kept, 1 not decided by the 16 bits drawn. A word
 // has those of two blocks. Elements with even numbers are in its low half, in order, and the others
 // in its high half: the positions to which shifts bring the halves of the words drawn.

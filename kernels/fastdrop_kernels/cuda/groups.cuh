@@ -221,6 +221,10 @@ FASTDROP_INLINE void apply(const u32 (&uniform)[E],
 #pragma unroll
         for (int e = 0; e < E; ++e) kept[e] = uniform[e] >= p.threshold;
         apply_to_group<Operation>(kept, x, k, y, p);
+    } else if constexpr (Operation::UNIFORMS == NORMAL) {
+        float normal[E];
+        standard_normals(uniform, normal);
+        apply_to_group<Operation>(normal, x, k, y, p);
     } else {
         apply_to_group<Operation>(uniform, x, k, y, p);
     }

@@ -7,7 +7,7 @@ namespace fastdrop {
 template <Schedule SCHEDULE, class Operation>
 constexpr int MIN_BLOCKS =
     OPERANDS<Operation> > 1     ? (SCHEDULE == CONTIGUOUS || SCHEDULE == TRANSPOSED ? 2 : 3)
-    : Operation::UNIFORMS == EXACT ? (SCHEDULE == CONTIGUOUS ? 3 : 0)
+    : Operation::UNIFORMS >= EXACT ? (SCHEDULE == CONTIGUOUS ? 3 : 0)
     : Operation::UNIFORMS == COMPARE_OWN && SCHEDULE == TRANSPOSED ? 2
                                 : 0;
 

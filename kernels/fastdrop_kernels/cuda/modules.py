@@ -27,8 +27,8 @@ OPTIONS = ("-std=c++17", "--fmad=false")
 _HEADERS = tuple(
     f"{name}.cuh"
     for name in (
-        *("contract", "decisions", "storage", "normal", "activations"),
-        *("operations", "epilogue", "groups", "kernels", "softmax"),
+        *("contract", "decisions", "storage", "elementary", "normal", "activations"),
+        *("operations", "epilogue", "groups", "kernels", "row_sums", "softmax"),
     )
 )
 

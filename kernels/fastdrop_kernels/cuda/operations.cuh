@@ -23,9 +23,10 @@ struct Reads {
 };
 
 // What an operation needs of the uniforms: a comparison with the launch's threshold; a comparison
-// with a per-element threshold, which is the second operand, or the only one; or the exact uniform.
+// with a per-element threshold, which is the second operand, or the only one; the exact uniform; or
+// the standard normal number made of it, a float, which `apply` is given instead.
 // Of the first, `apply` takes a bool.
-enum Uniforms { COMPARE_COMMON, COMPARE_OWN, EXACT };
+enum Uniforms { COMPARE_COMMON, COMPARE_OWN, EXACT, NORMAL };
 
 // An outer axis. Strides are in bytes in memory, y first and then the operands, and in elements in
 // the mask.
@@ -121,25 +122,25 @@ struct Alpha : Of<Storage, COMPARE_COMMON> {
 
 // A normal number with the parameter as its standard deviation.
 template <class Value>
-FASTDROP_INLINE Value scaled_normal(u32 uniform, const Params& p) {
-    return multiply(to_value<Value>(standard_normal(uniform)), parameter<Value>(p, 0));
+FASTDROP_INLINE Value scaled(float normal, const Params& p) {
+    return multiply(to_value<Value>(normal), parameter<Value>(p, 0));
 }
 
 // Gaussian dropout: elements times normals of mean 1, with the parameter as standard deviation.
 template <class Storage>
-struct GaussianDrop : Of<Storage, EXACT> {
+struct GaussianDrop : Of<Storage, NORMAL> {
     using Value = typename Storage::Value;
-    static FASTDROP_INLINE Value apply(u32 uniform, const Params& p, Value x) {
-        return multiply(x, add(scaled_normal<Value>(uniform, p), Value(1)));
+    static FASTDROP_INLINE Value apply(float normal, const Params& p, Value x) {
+        return multiply(x, add(scaled<Value>(normal, p), Value(1)));
     }
 };
 
 // Gaussian noise: elements plus normals of mean 0, with the parameter as standard deviation.
 template <class Storage>
-struct GaussianAdd : Of<Storage, EXACT> {
+struct GaussianAdd : Of<Storage, NORMAL> {
     using Value = typename Storage::Value;
-    static FASTDROP_INLINE Value apply(u32 uniform, const Params& p, Value x) {
-        return add(x, scaled_normal<Value>(uniform, p));
+    static FASTDROP_INLINE Value apply(float normal, const Params& p, Value x) {
+        return add(x, scaled<Value>(normal, p));
     }
 };
 

@@ -21,7 +21,8 @@ from .launch import ADDRESSES_AND_KEY, AXIS, CALL, LAYOUT, MAX_OPERANDS, Launch,
 from .modules import MAX_AXES, THREADS, Module
 from .operations import FLOATS, Storage
 
-# Threads of a row: at least a warp, and as many as give each thread at most this many groups.
+# Threads of a row: at least a warp, and as many as give each thread at most this many groups. So
+# many stay in registers: CHUNK of softmax.cuh.
 _MIN_THREADS, _GROUPS_PER_THREAD = 32, 4
 
 
@@ -134,18 +135,21 @@ def _plan(
     steps = [array[axis] if n > 1 else size for array in strides]
 
     def divisible(by: int, array: int) -> bool:
-        moves = (phases[array], steps[array], *(each[1 + array] for each in axes))
+        moves = (phases[array], *(each[1 + array] for each in axes))
         return not any(number % by for number in moves)
 
-    aligned = [divisible(size, array) for array in arrays]
+    aligned = [divisible(size, array) and steps[array] % size == 0 for array in arrays]
     width = [0 for _ in arrays]
     if steps[0] == size and aligned[0]:
         width = [_width(size, array, steps[array], axes, phases) for array in arrays]
     rows = math.prod(outer_shape)
-    threads = _threads(n, storage)
+    # Rows that do not begin where a group does have a part of one at each end.
+    cut = width[0] != 0 and not divisible(16, 0)
+    threads = _threads(n + cut * (storage.group - 1), storage)
     grid = -(-rows * threads // THREADS)
     unused = [0] * (MAX_OPERANDS + 1 - len(phases))
-    row = AXIS.pack(threads, index_strides[axis], *[0] * (MAX_OPERANDS + 1), 0, 0)
+    shift = threads.bit_length() - 1
+    row = AXIS.pack(threads, index_strides[axis], *[0] * (MAX_OPERANDS + 1), 0, shift)
     layout = LAYOUT.pack(
         rows, n, *steps, *unused, *aligned, *unused, *width, *unused, row, len(axes), 0
     )
@@ -155,7 +159,7 @@ def _plan(
 
 
 def _threads(n: int, storage: Storage) -> int:
-    threads, groups = _MIN_THREADS, n // storage.group + 1
+    threads, groups = _MIN_THREADS, -(-n // storage.group)
     while threads < THREADS and threads * _GROUPS_PER_THREAD < groups:
         threads *= 2
     return threads

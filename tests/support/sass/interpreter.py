@@ -59,6 +59,10 @@ class Code:
         return found
 
     def _made(self, i: Instruction) -> Step:
+        if i.opcode == "BRA" and i.modifiers == ("DIV",):
+            # Taken by a warp that is not together, whose shuffles go another way. Shuffles here
+            # check that all lanes take part.
+            return Step(i, None, lambda state, at: None)
         branches = i.opcode in _BRANCHES
         # A branch or an exit may have a condition beside its guard.
         conditions = [i.guard] if i.guard else []
