@@ -162,8 +162,10 @@ struct Rows {
         if (step == 1) {  // all threads of a warp draw together
             const int thread = lane % WARP;
             const MaskPosition position = mask_position(index - u64(thread * E));
+            const Decisions decisions(key, position.block, position.phase, p.threshold);
             u32 kept[CHUNK];
-            Decisions::decide(key, position.block, position.phase, p.threshold, kept);
+#pragma unroll
+            for (int k = 0; k < CHUNK; ++k) kept[k] = decisions.kept(k) >> Decisions::bit_of(k);
             if (position.phase != 0 && thread >= WARP - Decisions::OPEN) {
                 u32 uniform[E];
                 draw(key, mask_position(index + u64((CHUNK - 1) * WARP * E)), purpose, uniform);
