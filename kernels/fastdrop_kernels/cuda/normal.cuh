@@ -1,5 +1,5 @@
 // The standard normal quantile of a 32-bit uniform, by the same operations in the same order as in
-// cpu/elements/normal.py, so that CPU and GPU give the same bits. normal_coefficients.py explains
+// cpu/elements/math.py, so that CPU and GPU give the same bits. normal_coefficients.py explains
 // the approximation.
 
 namespace fastdrop {
