@@ -105,10 +105,11 @@ struct Normal<double> {
 };
 
 // The tail is exp(-z**2 / 2) times a polynomial of t = 1 / (1 + STEEPNESS * z) without a constant
-// term. Its relative error is below 2.1e-8 for z up to 14, beyond which all is 0; it was fitted like
-// those of normal_coefficients.py. In float32, it has an error of 3 ulp, and the exponential one of
-// 2 ulp, and 0.5 ulp times z**2. erfcf takes 57 instructions and this 16. A polynomial of degree 5
-// instead of 9 would save 4 more, and be accurate to 3.5e-5: enough for bfloat16, not for float32.
+// term. Its relative error is below 2.1e-8 for z up to 14, beyond which all is 0; it was fitted
+// like those of normal_coefficients.py. In float32, it has an error of 3 ulp, and the exponential
+// one of 2 ulp, and 0.5 ulp times z**2. erfcf takes 57 instructions and this 16. A polynomial of
+// degree 5 instead of 9 would save 4 more, and be accurate to 3.5e-5: enough for bfloat16, not for
+// float32.
 template <>
 struct Normal<float> {
     float density, tail;

@@ -18,8 +18,8 @@ FASTDROP_INLINE float minus_log(float y) {
     constexpr float LOGARITHM[] = FASTDROP_LOGARITHM;
     constexpr float LOG_2 = FASTDROP_LOG_2;
     const u32 bits = bit_cast<u32>(y);
-    // As a float, 2**25 less two times the exponent with its sign changed: (2**25 - number) / 2, times
-    // LOG_2 and rounded once, without a conversion.
+    // As a float, 2**25 less two times the exponent with its sign changed: (2**25 - number) / 2,
+    // times LOG_2 and rounded once, without a conversion.
     const u32 number = (bits >> 23) + (0x4C000000u - 127u);
     const float power = multiply_add(bit_cast<float>(number), -0.5f * LOG_2, 16777216.0f * LOG_2);
     // With the exponent 0: the low bits of `number`, shifted away, are those of the exponent field.
@@ -29,14 +29,14 @@ FASTDROP_INLINE float minus_log(float y) {
 
 // The quantiles of (u + 0.5) / 2**32.
 //
-// The CPU multiplies by 2**-31 apart. Here the product that makes a is fused with the sum before it,
-// and x is in units of 2**-31, as are the coefficients that it is multiplied by: powers of two change
-// no digit.
+// The CPU multiplies by 2**-31 apart. Here the product that makes a is fused with the sum before
+// it, and x is in units of 2**-31, as are the coefficients that it is multiplied by: powers of two
+// change no digit.
 //
-// One element in 490 is far, so one warp in 16 has one at a given place of its groups, and four in ten
-// have one in eight places. A branch for the group and in it one for each element take 5 instructions
-// an element. Without the first it was 8, since constants are loaded again behind a branch;
-// coefficients selected between, and the root of all, were 28.
+// One element in 490 is far, so one warp in 16 has one at a given place of its groups, and four in
+// ten have one in eight places. A branch for the group and in it one for each element take 5
+// instructions an element. Without the first it was 8, since constants are loaded again behind a
+// branch; coefficients selected between, and the root of all, were 28.
 template <int E>
 FASTDROP_INLINE void standard_normals(const u32 (&uniform)[E], float (&normal)[E]) {
     constexpr float CENTRAL[] = FASTDROP_CENTRAL, TAIL[] = FASTDROP_TAIL;

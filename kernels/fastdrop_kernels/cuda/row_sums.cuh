@@ -17,12 +17,14 @@ struct Reference<double> {
 #pragma unroll
         for (int i = 0; i < N; ++i) x[i] = exp(x[i] - base);
     }
-    FASTDROP_INLINE double relative_to(const Reference& other) const { return exp(base - other.base); }
+    FASTDROP_INLINE double relative_to(const Reference& other) const {
+        return exp(base - other.base);
+    }
 };
 
 // For float32, exp(base) * 2**power. Exponentials are powers of 2, a fused multiplication and an
-// instruction of the hardware each. `power` is an integer near largest * log2(e), so that references
-// differ by powers of two, which are exact.
+// instruction of the hardware each. `power` is an integer near largest * log2(e), so that
+// references differ by powers of two, which are exact.
 //
 // The product x * log2(e) is not rounded before `power` is subtracted. The exponential of a score d
 // below the largest is accurate to 2 ulp, and 0.61 ulp times d: 0.5 for this rounding, the rest for

@@ -1,19 +1,20 @@
 // Softmax and dropout: kernels over rows, that is along the softmax axis.
 //
 // Several threads share a row; a block has a whole number of rows. A thread loads its part of the
-// row in chunks of a few groups. It takes the exponentials of a chunk relative to the largest score in
-// it, and adds them up (M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax",
-// 2018). The threads of a row merge their sums, always in the same order: by shuffles in a warp, and
-// in shared memory between warps. Then each thread scales its exponentials and stores them. Those of
-// its last chunk have stayed in registers, which is its only one in rows of up to 16 KiB; those of
-// others are computed again. Nothing is rounded to the storage type in between.
+// row in chunks of a few groups. It takes the exponentials of a chunk relative to the largest score
+// in it, and adds them up (M. Milakov and N. Gimelshein, "Online normalizer calculation for
+// softmax", 2018). The threads of a row merge their sums, always in the same order: by shuffles in
+// a warp, and in shared memory between warps. Then each thread scales its exponentials and stores
+// them. Those of its last chunk have stayed in registers, which is its only one in rows of up to 16
+// KiB; those of others are computed again. Nothing is rounded to the storage type in between.
 //
-// What happens between two exchanges is a function of one thread, so that on the host a block can be
-// run one thread after another.
+// What happens between two exchanges is a function of one thread, so that on the host a block can
+// be run one thread after another.
 
 namespace fastdrop {
 
-constexpr int CHUNK = 4;  // groups of a thread in registers; softmax_driver.py chooses threads by it
+// Groups of a thread in registers; softmax_driver.py chooses the number of threads by it.
+constexpr int CHUNK = 4;
 
 // Elements of -infinity, as the words of a group.
 FASTDROP_INLINE u32 minus_infinity(Float16, int) { return 0xFC00FC00u; }
@@ -28,8 +29,8 @@ FASTDROP_INLINE u32 minus_infinity(Float64, int word) { return word % 2 ? 0xFFF0
 // power of two whose logarithm is `row_groups.shift`, and `row_groups.index_step` the mask index
 // stride along it. The axes are the outer ones.
 //
-// Chunk c of a row has CHUNK groups for each of its threads: those of a warp are adjacent, and those
-// of a thread WARP groups apart.
+// Chunk c of a row has CHUNK groups for each of its threads: those of a warp are adjacent, and
+// those of a thread WARP groups apart.
 template <class Storage_, bool BACKWARD>
 struct Rows {
     using Storage = Storage_;
@@ -44,9 +45,9 @@ struct Rows {
     Location<N> location;
     int skipped;        // elements of the first groups that are in front of the row
     i64 groups, whole;  // of the row; and without a partial one at the end
-    // The chunk in registers: the thread's first group, -1 if there is none; how many of its groups are
-    // whole; whether none is partial; the bits of elements that are kept; the exponentials; and, in the
-    // backward, the gradients: dy where kept, 0 where dropped.
+    // The chunk in registers: the thread's first group, -1 if there is none; how many of its groups
+    // are whole; whether none is partial; the bits of elements that are kept; the exponentials;
+    // and, in the backward, the gradients: dy where kept, 0 where dropped.
     i64 first;
     int count;
     bool even;
@@ -66,8 +67,8 @@ struct Rows {
         else
             location.move_to(number, p, 0);
         skipped = p.width[0] != 0 ? Storage::misalignment(location.address[0]) : 0;
-        // Where groups are parts of blocks, as many empty ones as let a warp begin in the first group
-        // of a block.
+        // Where groups are parts of blocks, as many empty ones as let a warp begin in the first
+        // group of a block.
         if (p.row_groups.index_step == 1)
             skipped += int((u32(location.index) - u32(skipped)) % BLOCK) / E * E;
         const u64 end = p.length + u64(skipped);
@@ -75,8 +76,8 @@ struct Rows {
         whole = i64(end / E);
     }
 
-    // The thread's first group in chunk 0, and in the next chunk. All threads of a warp have a chunk,
-    // or none has.
+    // The thread's first group in chunk 0, and in the next chunk. All threads of a warp have a
+    // chunk, or none has.
     FASTDROP_INLINE i64 first_group() const {
         return i64(lane / WARP * (WARP * CHUNK) + lane % WARP);
     }
@@ -109,8 +110,8 @@ struct Rows {
             }
             return;
         }
-        // One group after another, the last first, each of which moves those behind it up: less code,
-        // where it is rarely run.
+        // One group after another, the last first, each of which moves those behind it up: less
+        // code, where it is rarely run.
 #pragma unroll 1
         for (int k = CHUNK - 1; k >= 0; --k) {
 #pragma unroll
@@ -295,7 +296,8 @@ struct Rows {
     }
 };
 
-// The threads that a caller runs: on the device itself; on the host all of a block, one after another.
+// The threads that a caller runs: on the device itself; on the host all of a block, one after
+// another.
 #ifdef __CUDA_ARCH__
 constexpr int TOGETHER = 1;
 #else
@@ -314,7 +316,8 @@ FASTDROP_INLINE void each_thread(const Step& step) {
 #endif
 }
 
-// Reduce values of adjacent threads, `width` of them, a power of two up to MOST: each has the result.
+// Reduce values of adjacent threads, `width` of them, a power of two up to MOST: each has the
+// result.
 template <int MOST, class Value, class Reduce>
 FASTDROP_INLINE void reduce(Value (&values)[TOGETHER], int width, const Reduce& reduce_two) {
 #pragma unroll
