@@ -1,8 +1,7 @@
 """Masks applied to the memory of tensors: the one place where torch's tensors meet fastdrop.
 
 `_autograd` and `_ops` call it with tensors whose gradients are not recorded. Tensors on the CPU are
-viewed as NumPy arrays, without a copy, and tensors on a GPU are handed to the public functions as
-they are, which view them through DLPack on torch's current stream.
+viewed as NumPy arrays, and tensors on a GPU as CuPy's (see `_cuda`), without a copy.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from .._call.coefficients import alpha_scale
 from .._check.key import made_key
 from .._functions.alpha import alpha_dropout
 from .._functions.dropout import dropout, masked_fill
+from . import _cuda
 from ._keys import words
 
 Lengths: TypeAlias = "tuple[int, ...]"
@@ -70,14 +70,8 @@ def apply_mask(x: Tensor, key: Tensor, call: Masking, out: Tensor) -> None:
     if not out.numel():
         return
     function, more = _FUNCTIONS[call.operation](call)
-    function(
-        array(x),
-        p=call.p,
-        rng=made_key(*words(key)),
-        out=array(out),
-        **more,
-        **call.placed._asdict(),
-    )
+    with calling(x, key, call.p) as rng:
+        function(array(x), p=call.p, rng=rng, out=array(out), **more, **call.placed._asdict())
 
 
 def computed(x: Tensor, key: Tensor, call: Masking, inplace: bool = False) -> Tensor:
@@ -96,13 +90,24 @@ def sharing(x: Tensor) -> Iterator[None]:
     yield
 
 
+@contextlib.contextmanager
+def calling(x: Tensor, key: Tensor, p: float) -> Iterator[Any]:
+    """Let calls on `array(x)` use the threads, or the stream, that torch uses; with their rng."""
+    if not x.is_cpu:
+        with _cuda.launching(x, key, p) as rng:
+            yield rng
+    else:
+        with sharing(x):
+            yield made_key(*words(key))
+
+
 def array(x: Tensor) -> Any:
     """Return what the public functions take in the place of a tensor, without a copy."""
     x = x.detach()
+    if x.is_neg() or x.is_conj() or x._is_zerotensor():
+        x = x.clone()  # which computes what its memory only says
     if not x.is_cpu:
-        return x
-    if x.is_neg():
-        x = x.resolve_neg()
+        return _cuda.view(x)
     if x.dtype == torch.bfloat16:
         return x.view(torch.int16).numpy().view(_bfloat16())
     return x.numpy()

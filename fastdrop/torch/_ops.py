@@ -19,17 +19,22 @@ from ._batches import batched
 from ._compute import Masking, Placed, computed
 from ._fused_calls import Epilogue, Softmax
 
-_TAGS = (torch.Tag.nondeterministic_seeded,)
+# A graph of CUDA's would repeat what is read of the host, such as a key.
+_UNCAPTURED = tuple(filter(None, (getattr(torch.Tag, "cudagraph_unsafe", None),)))
 
 
-@custom_op("fastdrop::draw_key", mutates_args=(), tags=_TAGS)
+@custom_op(
+    "fastdrop::draw_key",
+    mutates_args=(),
+    tags=(torch.Tag.nondeterministic_seeded, *_UNCAPTURED),
+)
 def _draw_key(distinct: Tensor, x: Tensor) -> Tensor:
     return _keys.drawn()
 
 
 @_draw_key.register_fake
 def _(distinct: Tensor, x: Tensor) -> Tensor:
-    return torch.empty(2, dtype=torch.int64)
+    return torch.empty(2, dtype=torch.int64, device="cpu")
 
 
 @_draw_key.register_vmap
@@ -51,11 +56,11 @@ def draw_key(x: Tensor) -> Tensor:
     """
     # Compilers merge operators with the same arguments (but for torch's own random ones), and leave
     # `empty` alone: no two draws have the same.
-    key: Tensor = _draw_key(torch.empty(0), x)
+    key: Tensor = _draw_key(torch.empty(0, device="cpu"), x)
     return key
 
 
-@custom_op("fastdrop::mask", mutates_args=())
+@custom_op("fastdrop::mask", mutates_args=(), tags=_UNCAPTURED)
 def _mask(
     x: Tensor,
     key: Tensor,
@@ -117,7 +122,7 @@ def _call(
     return Masking(operation, p, parameter, Placed(noise, start, tuple(global_shape)))
 
 
-@custom_op("fastdrop::softmax_dropout", mutates_args=())
+@custom_op("fastdrop::softmax_dropout", mutates_args=(), tags=_UNCAPTURED)
 def _softmax(
     x: Tensor,
     key: Tensor,
@@ -130,7 +135,7 @@ def _softmax(
     return _softmax_call(dim, p, scale, offset, global_shape).forward(x, key)
 
 
-@custom_op("fastdrop::softmax_dropout_backward", mutates_args=())
+@custom_op("fastdrop::softmax_dropout_backward", mutates_args=(), tags=_UNCAPTURED)
 def _softmax_backward(
     dy: Tensor,
     x: Tensor,
@@ -178,7 +183,7 @@ def _softmax_call(dim: int, *masking: Any) -> Softmax:
     return Softmax(dim, _call("drop", p, scale, None, offset, global_shape))
 
 
-@custom_op("fastdrop::bias_act_dropout_add", mutates_args=())
+@custom_op("fastdrop::bias_act_dropout_add", mutates_args=(), tags=_UNCAPTURED)
 def _epilogue(
     x: Tensor,
     bias: Tensor | None,
@@ -195,7 +200,7 @@ def _epilogue(
     )
 
 
-@custom_op("fastdrop::bias_act_dropout_add_backward", mutates_args=())
+@custom_op("fastdrop::bias_act_dropout_add_backward", mutates_args=(), tags=_UNCAPTURED)
 def _epilogue_backward(
     dy: Tensor,
     x: Tensor,

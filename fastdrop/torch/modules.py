@@ -38,7 +38,7 @@ class _Keyed(nn.Module):
         self.p = arguments.probability(p)
         self.inplace = inplace
         # No buffer: one would move to a GPU, where reading it waits, and be the same in all ranks.
-        self.key = None if key is None else key_tensor(key, torch.empty(0)).clone()
+        self.key = None if key is None else key_tensor(key, torch.empty(0, device="cpu")).clone()
 
     def _next_key(self) -> Tensor | None:
         """Return the key of a training forward, and count it; None is one of torch's generator."""
