@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 import fastdrop.torch as fdt  # noqa: E402  # which imports torch
 from fastdrop.torch import _cuda  # noqa: E402
-from fastdrop.torch import functional as F  # noqa: E402, N812
+from fastdrop.torch import functional as F  # noqa: E402
 from tests.support import internals, oracle  # noqa: E402
 from tests.support.tensors import CUPY, TORCH, Tensors, capture, tensors_on_gpu  # noqa: E402
 
