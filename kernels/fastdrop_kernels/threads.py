@@ -75,7 +75,7 @@ def _default() -> int:
     return os.cpu_count() or 1
 
 
-class using:  # noqa: N801
+class using:
     """Limit the threads of calls in a ``with`` statement; results are the same.
 
     `count` is the number of threads, `parallel_from` the least elements of dropout that several
@@ -96,6 +96,7 @@ class using:  # noqa: N801
         self._given = (count, team, parallel_from)
 
     def __enter__(self) -> None:
+        """Set the limits."""
         limits, outer = self._given, _limits.get()
         if outer is not _NO_LIMITS:
             count, team, parallel_from = limits
@@ -107,19 +108,22 @@ class using:  # noqa: N801
         self._token = _limits.set(limits)
 
     def __exit__(self, *error: object) -> None:
+        """Restore the context's limits."""
         _limits.reset(self._token)
 
 
-class without_team:  # noqa: N801
+class without_team:
     """Let the pool run all calls in a ``with`` statement; the number of threads stays."""
 
     __slots__ = ("_token",)
     _token: Token[_Limits]
 
     def __enter__(self) -> None:
+        """Set no team."""
         self._token = _limits.set((_limits.get()[0], None, None))
 
     def __exit__(self, *error: object) -> None:
+        """Restore the context's limits."""
         _limits.reset(self._token)
 
 

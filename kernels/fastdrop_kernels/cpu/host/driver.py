@@ -33,7 +33,6 @@ from . import address_call as by_addresses
 from . import call_plan, work_sharing
 from .address_call import AddressCall
 from .catalogue import FLOATS, PerElement, operation, operation_by_name, per_element
-from .openmp import team_of
 from .fast_call import (
     DONE,
     LOOK,
@@ -45,6 +44,7 @@ from .fast_call import (
     for_per_element,
     per_element_fast_call,
 )
+from .openmp import team_of
 from .schedule import are_contiguous
 from .sums import sums
 from .work_sharing import weight
