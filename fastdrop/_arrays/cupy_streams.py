@@ -8,6 +8,7 @@ them. The host waits only for libraries that cannot be told to: see `ordered`.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -77,22 +78,37 @@ def ordered(inputs: Iterable[Array], target: Array | None, reads_cupys: bool) ->
             _keep_while_read(silent, work)
 
 
-@contextmanager
-def on(handle: int) -> Iterator[bool]:
-    """Run what is launched meanwhile on a stream of the current device, that of all its arrays.
+class On:
+    """Runs what is launched meanwhile on a stream of a device, that of all its arrays.
 
-    No event is needed. The value is whether the stream is captured in a CUDA graph.
+    No event is needed. The value is whether the stream is captured in a CUDA graph. It is a class,
+    because a generator as a context takes longer than a launch.
     """
-    current = cupy.cuda.get_current_stream()
-    stream = current if _normal(current.ptr) == _normal(handle) else _stream(_normal(handle))
-    if stream is current:
-        yield _is_capturing(stream)
-        return
-    stream.use()
-    try:
-        yield _is_capturing(stream)
-    finally:
-        current.use()
+
+    __slots__ = ("_before", "_device", "_handle", "_other")
+
+    def __init__(self, handle: int, device: int) -> None:
+        self._handle, self._device = _normal(handle), device
+        self._other: Any = None
+
+    def __enter__(self) -> bool:
+        """Make both CuPy's current ones."""
+        runtime, handle = cupy.cuda.runtime, self._handle
+        captured = handle != 0 and bool(runtime.streamIsCapturing(handle))
+        if self._device != runtime.getDevice():
+            self._other = cupy.cuda.Device(self._device)
+            self._other.__enter__()
+        self._before = cupy.cuda.get_current_stream()
+        if _normal(self._before.ptr) != handle:
+            _kept_stream(handle).use()
+        return captured
+
+    def __exit__(self, *error: object) -> None:
+        """Go back to those before."""
+        if _normal(self._before.ptr) != self._handle:
+            self._before.use()
+        if self._other is not None:
+            self._other.__exit__(*error)
 
 
 def _keep_while_read(memories: list[LibraryMemory], work: Any) -> None:
@@ -120,6 +136,9 @@ def _stream(handle: int) -> Any:
     if not handle:
         return cupy.cuda.Stream.null
     return cupy.cuda.Stream.ptds if handle == PER_THREAD else _of_another_library(handle)
+
+
+_kept_stream = functools.lru_cache(maxsize=64)(_stream)  # of libraries that end no streams
 
 
 class _Handle:

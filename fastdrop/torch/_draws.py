@@ -30,7 +30,7 @@ def draw_key(generator: Generator | None = None) -> Tensor:
         Of shape (2,) and dtype int64, on the CPU: seed and stream of a `fastdrop.Key`, as signed
         integers of the same bits.
     """
-    return key_tensor(generator, torch.empty(0, device="cpu"))
+    return key_tensor(generator, torch.empty(0, device=_keys.CPU))
 
 
 def key_tensor(key: KeyLike, x: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def key_tensor(key: KeyLike, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
             return _ops.draw_key(x)
         if x.is_cuda and _cuda.is_capturing():
-            return _keys.drawn(device=x.device)
+            return _keys.drawn_on(x.device)
         return _keys.drawn()
     if isinstance(key, Tensor):
         return _keys.checked(key)

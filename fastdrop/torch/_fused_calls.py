@@ -17,6 +17,7 @@ from .._functions.bias_act import (
 )
 from .._functions.softmax import softmax_dropout, softmax_dropout_backward
 from ._compute import Masking, array, calling
+from ._memory import empty_like
 
 
 class Softmax(NamedTuple):
@@ -27,23 +28,23 @@ class Softmax(NamedTuple):
 
     def forward(self, x: Tensor, key: Tensor) -> Tensor:
         """Return the result, by the kernels."""
-        y = torch.empty_like(x)
+        y = empty_like(x)
         with calling(x, key, self.masking.p) as rng:
             softmax_dropout(array(x), rng=rng, **self._settings(), out=array(y))
         return y
 
     def backward(self, dy: Tensor, x: Tensor, key: Tensor) -> Tensor:
         """Return the gradient by x, by the kernels."""
-        dx = torch.empty_like(x)
+        dx = empty_like(x)
         with calling(x, key, self.masking.p) as rng:
             more = self._settings()
             softmax_dropout_backward(array(dy), array(x), rng=rng, **more, out=array(dx))
         return dx
 
     def _settings(self) -> dict[str, Any]:
-        _, p, scale, placed = self.masking
+        masking, placed = self.masking, self.masking.placed
         more = {"offset": placed.offset, "global_shape": placed.global_shape}
-        return {"p": p, "axis": self.dim, "scale": scale, **more}
+        return {"p": masking.p, "axis": self.dim, "scale": masking.parameter, **more}
 
 
 class Epilogue(NamedTuple):
@@ -56,7 +57,7 @@ class Epilogue(NamedTuple):
         self, x: Tensor, bias: Tensor | None, residual: Tensor | None, key: Tensor
     ) -> Tensor:
         """Return the result, by the kernels."""
-        y = torch.empty_like(x)
+        y = empty_like(x)
         with calling(x, key, self.masking.p) as rng:
             more = {"residual": _operand(residual), "out": array(y)}
             bias_act_dropout_add(array(x), _operand(bias), rng=rng, **self._settings(), **more)
@@ -66,7 +67,7 @@ class Epilogue(NamedTuple):
         self, dy: Tensor, x: Tensor, bias: Tensor | None, key: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """Return the gradients by x and bias, by the kernels."""
-        dx = torch.empty_like(dy)
+        dx = empty_like(dy)
         with calling(dy, key, self.masking.p) as rng:
             more = {"rng": rng, "training": True, **self._settings(), "out": array(dx)}
             given = array(dy), array(x), _operand(bias)
@@ -79,9 +80,9 @@ class Epilogue(NamedTuple):
         return dx, _tensor(dbias, bias) if dy.is_cpu else _summed(dx, bias.shape)
 
     def _settings(self) -> dict[str, Any]:
-        _, p, scale, placed = self.masking
+        masking, placed = self.masking, self.masking.placed
         more = {"offset": placed.offset, "global_shape": placed.global_shape}
-        return {"act": self.activation, "p": p, "scale": scale, **more}
+        return {"act": self.activation, "p": masking.p, "scale": masking.parameter, **more}
 
 
 def _operand(x: Tensor | None) -> Any:

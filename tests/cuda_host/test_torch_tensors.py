@@ -22,6 +22,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 import fastdrop.torch as fdt  # noqa: E402  # which imports torch
 from fastdrop.torch import _cuda  # noqa: E402
 from fastdrop.torch import functional as F  # noqa: E402
+from fastdrop_kernels.cuda import driver  # noqa: E402
 from tests.support import internals, oracle  # noqa: E402
 from tests.support.tensors import CUPY, TORCH, Tensors, capture, tensors_on_gpu  # noqa: E402
 
@@ -217,18 +218,30 @@ def test_sizes_without_elements_or_axes(tensors: Tensors) -> None:
 def test_a_call_like_an_earlier_one_has_a_plan(
     tensors: Tensors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x = numbers()
-    F.dropout(x, 0.3, key=KEY)
+    for x in (numbers(), LAYOUTS["transposed"](numbers())):
+        F.dropout(x, 0.3, key=KEY)
+        F.masked_fill(x, 0.3, 1.0, key=KEY)
 
     def planned(*anything: Any, **more: Any) -> Any:
         raise AssertionError("this was planned before")
 
     backend = internals.cupy_arrays.CupyBackend
-    monkeypatch.setattr(backend, "plan", planned)
-    monkeypatch.setattr(backend, "apply", planned)
-    F.dropout(numbers(), 0.3, key=5)
-    F.dropout(numbers(), 0.3, key=tensors.move(torch.tensor([1, 2])))
-    assert tensors.launches() == [TORCH] * 3
+    for name in ("plan", "apply"):
+        monkeypatch.setattr(backend, name, planned)
+    monkeypatch.setattr(driver, "layout_call", planned)
+    del tensors.timeline.told[:]
+    for x in (numbers(), LAYOUTS["transposed"](numbers())):
+        F.dropout(x, 0.3, key=5)
+        F.dropout(x, 0.3, key=tensors.move(torch.tensor([1, 2])))
+        F.masked_fill(x, 0.3, 1.0, key=5)
+    assert tensors.launches() == [TORCH] * 6
+
+
+def test_factors_that_are_equal_and_not_the_same(tensors: Tensors) -> None:
+    x = numbers()
+    for scale in (0.0, -0.0, 2, 2.0, 0.0):
+        expected = fd.dropout(x.numpy(), 0.3, rng=KEY, scale=scale)
+        same(F.dropout(x, 0.3, key=KEY, scale=scale), torch.from_numpy(expected))
 
 
 def test_a_tensor_of_another_device_has_its_stream_and_makes_it_current(

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from fastdrop.torch import _cuda
 from fastdrop_kernels.cuda import driver
 from tests.support.devices import HostDevice
 from tests.support.streams import Timeline, timeline_of
@@ -66,10 +67,12 @@ def tensors_on_gpu(host: HostDevice, launcher: Any, *, at_once: bool = True) -> 
         timeline.current = CUPY
         if at_once:
             patch.setattr(timeline, "put", lambda stream, action: action())
+        _cuda._by_addresses.cache_clear()  # whose calls are of other drivers
         _say_where(patch, tensors)
         _install_torchs_streams(patch, tensors)
         yield tensors
         assert timeline.current == CUPY
+        _cuda._by_addresses.cache_clear()
 
 
 def _say_where(patch: pytest.MonkeyPatch, tensors: Tensors) -> None:
@@ -87,14 +90,13 @@ def _say_where(patch: pytest.MonkeyPatch, tensors: Tensors) -> None:
 def _install_torchs_streams(patch: pytest.MonkeyPatch, tensors: Tensors) -> None:
     draw = torch.randint
 
-    def randint(*args: Any, device: Any, **more: Any) -> torch.Tensor:
+    def randint(*args: Any, device: Any = "cpu", **more: Any) -> torch.Tensor:
         drawn = draw(*args, **more)
         tensors.drawn.append(drawn)
         return drawn if torch.device(device).type == "cpu" else tensors.move(drawn)
 
-    def current_stream(device: torch.device) -> Any:
-        assert device.type == "cuda"
-        return SimpleNamespace(cuda_stream=TORCH + device.index)
+    def current_stream(device: int) -> Any:
+        return SimpleNamespace(cuda_stream=TORCH + device)
 
     patch.setattr(torch, "randint", randint)
     patch.setattr(torch.cuda, "current_stream", current_stream)
