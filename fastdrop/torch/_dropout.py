@@ -50,7 +50,8 @@ def dropout(
     key : Tensor, fastdrop.Key, int or torch.Generator, optional
         What the mask is drawn from: a tensor of two int64, such as `draw_key` returns, or what
         `fastdrop.as_key` takes. A generator of torch's is asked for a key. None asks torch's
-        default generator of the CPU, which `torch.manual_seed` seeds, for any device.
+        default generator of the CPU, which `torch.manual_seed` seeds, for any device; but while a
+        CUDA graph is captured, that of the GPU. A tensor may lie on a GPU, where kernels read it.
     scale : float, optional
         Factor of the kept elements, instead of ``1 / (1 - p)``.
     noise_shape : sequence of int and None, optional

@@ -70,7 +70,7 @@ def key_of(key: Tensor) -> Key:
     Parameters
     ----------
     key : Tensor
-        A key that `draw_key` drew, or any two integers, as signed ones.
+        A key that `draw_key` drew, or any two integers, as signed ones. One on a GPU is waited for.
 
     Returns
     -------
