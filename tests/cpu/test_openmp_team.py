@@ -52,8 +52,8 @@ def drop_call(dtype: np.dtype[Any]) -> Callable[..., bool]:
     assert call is not None
 
     def by_arrays(x: Array, y: Array, index: int = 0) -> bool:
-        places = [a.__array_interface__["data"][0] for a in (x, y)]
-        return call(*places, x.size, index, *KEY)
+        x_at, y_at = (a.__array_interface__["data"][0] for a in (x, y))
+        return call(x_at, y_at, x.size, index, KEY.seed, KEY.stream)
 
     return by_arrays
 

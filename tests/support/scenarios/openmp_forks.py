@@ -13,8 +13,8 @@ import numpy as np
 
 import fastdrop as fd
 from fastdrop_kernels import contract, threads
-from fastdrop_kernels.cpu.host import driver
-from tests.support import openmp
+from fastdrop_kernels.cpu.host import driver, openmp
+from tests.support import openmp as runtimes
 from tests.support.oracle import data, dropped, poison
 
 from .children import fork, wait
@@ -44,8 +44,8 @@ def drop_call() -> Any:
 
 def after_use(which: str) -> None:
     """Fork children, and a child's child, when the parent has used its team."""
-    team, call = openmp.team_or_exit(which), drop_call()
-    regions = openmp.count_regions(team)
+    team, call = runtimes.team_or_exit(which), drop_call()
+    regions = runtimes.count_regions(team)
     compute(call, team)
     assert regions == [THREADS] * 3
 
@@ -55,7 +55,7 @@ def after_use(which: str) -> None:
             compute(call, None)  # in the context of the team
         compute(call, team)
         assert len(threads._workers) == THREADS - 1  # the pool's, of this process
-        assert openmp.team_of(openmp.load(which)) is None
+        assert openmp.team_of(runtimes.load(which)) is None
         assert len(regions) == 3
 
     def child_with_a_child() -> None:
@@ -69,7 +69,7 @@ def after_use(which: str) -> None:
 
 def during_calls(which: str) -> None:
     """Fork while other threads are inside parallel regions."""
-    team, call = openmp.team_or_exit(which), drop_call()
+    team, call = runtimes.team_or_exit(which), drop_call()
     stop, errors = threading.Event(), []
 
     def caller() -> None:
