@@ -17,7 +17,14 @@ from ..elements.operations import Operation
 from ..loops.call_descriptor import make_descriptor
 from . import call_plan
 from .call_plan import CallPlan
-from .fast_call import DONE, UNFIT, contiguous_record, fast_call_by_addresses, set_kernel
+from .fast_call import (
+    DONE,
+    LOOK,
+    UNFIT,
+    contiguous_record,
+    fast_call_by_addresses,
+    set_kernel,
+)
 from .work_sharing import is_shared, weight
 
 # ``(x_at, y_at, n, index, seed, stream) -> whether it was made``; see `address_call`.
@@ -61,7 +68,7 @@ def address_call(operation: Operation, threshold: int, value: npt.NDArray[Any]) 
         status = run(x_at, y_at, record_at, n, index, seed, stream)
         if status == DONE:
             return True
-        if status == UNFIT:
+        if status == UNFIT or index == LOOK:
             return False
         large(x_at, y_at, n, index, seed, stream)
         return True

@@ -63,8 +63,8 @@ def team_of(library: str) -> OpenMPTeam | None:
         loaded = ctypes.CDLL(library, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
     except OSError:
         return None
-    # Looked up in the library and in those that it is linked to. LLVM's and Intel's runtimes have
-    # this function of libgomp, too.
+    # Looked up in the library and in those that it is linked to. LLVM's runtime has this function of
+    # libgomp, too.
     parallel = getattr(loaded, "GOMP_parallel", None)
     if parallel is None:
         return None
