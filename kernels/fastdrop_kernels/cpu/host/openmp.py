@@ -31,8 +31,8 @@ class OpenMPTeam:
 
     # Time on two threads relative to one, in repeated calls by addresses and after a torch.mm: 32
     # Ki float32 0.9 and 1.0, 64 Ki 0.75 and 0.76, 128 Ki 0.56 and 0.78, 1 Mi 0.55 and 0.77. All
-    # threads begin at once, so chunks may be larger than the pool's of so few elements: in chunks of
-    # 8 Ki, 128 Ki take 2% more, 2 Mi 17% (Zen 5, two cores, November 2026).
+    # threads begin at once, so few chunks are enough: in chunks of 8 Ki, 128 Ki take 2% more, 2 Mi
+    # 17% (Zen 5, two cores, November 2026).
     parallel_from = 1 << 16
     chunk = 1 << 15
 
