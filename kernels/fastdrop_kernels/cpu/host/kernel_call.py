@@ -1,9 +1,10 @@
 """Kernel calls that threads share: a kernel, its arguments, and the counter of chunks.
 
-`call_plan`, `sums` and `softmax` make them, for `threads.run_together`. The pool's threads call
-them in Python. The threads of an OpenMP team (see `openmp`) call compiled code, `team_entry`, with
-the address of the words in memory that `KernelCall.words` returns. A Python callback in its place
-takes 50 us more, for 1 Mi float32 that take 76 (Zen 5, November 2026).
+`call_plan`, `sums` and `softmax` call `run_kernel`. The pool's threads call a `KernelCall` in
+Python. The threads of an OpenMP team (see `openmp`) call compiled code, `team_entry`, with the
+address of words in memory, from `KernelCall.words`, or from `fast_call`, which makes regions in
+compiled code. A Python callback in place of `team_entry` takes 50 us more, for 1 Mi float32 that
+take 76 (Zen 5, November 2026).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from numba import types
 
 from ...shielded import shielded
+from ...threads import run_together
 from ..codegen.compiler import address_of_kernel, callback, device
 from ..codegen.intrinsics import (
     address_of,
@@ -100,6 +102,25 @@ class KernelCall:
         address = address_of_kernel(self._kernel)
         words = array.array("Q", (address, len(arguments), place, 0, *arguments, *missing))
         return words, slots
+
+
+def run_kernel(
+    kernel: Kernel,
+    arguments: tuple[int, ...],
+    chunk: int,
+    threads: int,
+    alive: Any,
+    own: OwnMemory | None = None,
+) -> None:
+    """Make a `KernelCall` on up to so many threads."""
+    if threads > 1:
+        run_together(KernelCall(kernel, arguments, chunk, alive, own), threads)
+    elif own is None:
+        kernel(*arguments, 0, chunk)  # without a counter
+    else:
+        place, length, dtype = own
+        memory = np.empty(length, dtype)
+        kernel(*arguments[:place], slot(memory), *arguments[place + 1 :], 0, chunk)
 
 
 @device
