@@ -55,10 +55,11 @@ def count_regions(team: OpenMPTeam) -> list[int]:
     """Let a team append the number of threads of each parallel region to a list; return it."""
     regions: list[int] = []
     parallel: Any = team._parallel
+    kinds = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint
 
     def counted(entry: int, words: int, threads: int, flags: int) -> None:
         regions.append(threads)
         parallel(entry, words, threads, flags)
 
-    team._parallel = counted
+    team._parallel = ctypes.CFUNCTYPE(None, *kinds)(counted)  # also called by compiled code
     return regions
