@@ -11,8 +11,15 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from .._check import arguments
-from ._checks import check, masked, overridable, placed_in
+from ._checks import (
+    check,
+    check_parameter,
+    check_tensor,
+    masked,
+    overridable,
+    placed_in,
+    probability,
+)
 from ._compute import WHOLE, Masking
 from ._draws import KeyLike, key_tensor
 from ._elementwise import mask
@@ -88,14 +95,17 @@ def dropout(
             dropout, (input,), input, p, training, inplace, key=key, scale=scale,
             noise_shape=noise_shape, offset=offset, global_shape=global_shape,
         )  # fmt: skip
+    check_tensor(input)
     if not (type(p) is float and 0.0 <= p <= 1.0):
-        p = arguments.probability(p)
+        p = probability(p)
     if not training or p == 0.0:
         return input
     placed = WHOLE
-    if noise_shape is not None or global_shape is not None or offset != 0:
+    if noise_shape is not None or global_shape is not None or type(offset) is not int or offset:
         placed = placed_in(input, noise_shape, offset, global_shape)
     check(input, inplace)
+    if scale is not None:
+        check_parameter("drop", scale, input)
     return mask(input, key_tensor(key, input), Masking("drop", p, scale, placed), inplace)
 
 
