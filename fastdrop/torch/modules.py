@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .._check import arguments
 from . import functional
+from ._checks import probability
 from ._draws import KeyLike, key_tensor
 
 __all__ = [
@@ -35,7 +36,8 @@ class _Keyed(nn.Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False, *, key: KeyLike = None) -> None:
         nn.Module.__init__(self)
-        self.p = arguments.probability(p)
+        probability(p)
+        self.p = p  # as it was given: torch shows 1 as 1, and not as 1.0
         self.inplace = inplace
         # No buffer: one would move to a GPU, where reading it waits, and be the same in all ranks.
         self.key = None if key is None else key_tensor(key, torch.empty(0)).clone()
