@@ -74,6 +74,11 @@ def softmax_dropout(
     if not training or p == 0.0:
         return torch.softmax(input, dim)
     placed = placed_in(input, None, offset, global_shape)
+    if placed.global_shape is not None and placed.global_shape[dim] != input.shape[dim]:
+        raise ValueError(
+            f"input has length {input.shape[dim]} along dim={dim}, and global_shape="
+            f"{placed.global_shape} another: a softmax needs the whole axis, so cut along others"
+        )
     check(input, False)
     check_parameter("drop", scale, input)
     call = Softmax(dim % axes, Masking("drop", p, scale, placed))
