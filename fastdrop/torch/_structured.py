@@ -85,9 +85,10 @@ def dropout2d(
     """
     axes = input.dim()
     if axes == 3:
-        _warn(
+        warnings.warn(
             "dropout2d: Received a 3D input to dropout2d, which is read as (N, C, L), and by a "
-            "future torch as (C, H, W): give dropout1d the former, and input[None] for the latter"
+            "future torch as (C, H, W): give dropout1d the former, and input[None] for the latter",
+            stacklevel=3,
         )
     elif axes != 4:
         _warn_of_axes("dropout2d", axes)
@@ -215,11 +216,8 @@ def _by_channel(
 
 
 def _warn_of_axes(function: str, axes: int) -> None:
-    _warn(
+    warnings.warn(
         f"{function}: Received a {axes}-D input to {function}, which torch is to refuse in a "
-        "future release: use dropout or feature_dropout"
+        "future release: use dropout or feature_dropout",
+        stacklevel=4,  # behind this, the function and `overridable`
     )
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=4)  # behind this, the function and `overridable`
