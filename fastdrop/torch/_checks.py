@@ -100,9 +100,9 @@ def placed_in(
 _FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
 
 
-def check_tensor(x: Any) -> None:
+def check_tensor(x: Any, name: str = "input") -> None:
     if not isinstance(x, Tensor):
-        raise TypeError(f"{described('input', x)}: give a torch.Tensor")
+        raise TypeError(f"{described(name, x)}: give a torch.Tensor")
 
 
 def check(x: Tensor, inplace: bool, any_dtype: bool = False) -> None:
@@ -140,8 +140,8 @@ def check(x: Tensor, inplace: bool, any_dtype: bool = False) -> None:
 
 def check_parameter(operation: str, parameter: Any, x: Tensor) -> None:
     """Refuse a factor or a fill value that does not fit the dtype of x."""
-    if parameter is None or _compiling():  # the operator checks it
-        return
+    if _compiling() or (parameter is None and operation != "fill"):
+        return  # compiled, the operator checks it
     dtype = _numpy_dtype(x.dtype)
     if operation == "fill":
         filling(parameter, dtype)
@@ -165,6 +165,7 @@ def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
 
 
 def check_operand(name: str, operand: Tensor, x: Tensor) -> None:
+    check_tensor(operand, name)
     if operand.dtype != x.dtype or operand.device != x.device:
         raise TypeError(
             f"{name} is of {operand.dtype} on {operand.device}, and input of {x.dtype} on "
