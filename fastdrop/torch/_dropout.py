@@ -97,7 +97,7 @@ def dropout(
         return input
     check(input, inplace)
     if scale is None and noise_shape is None and global_shape is None and offset == 0:
-        call = _usual.get(p) or _make_usual(p)
+        call = Masking("drop", p) if _compiling() else _usual.get(p) or _make_usual(p)
     else:
         call = Masking("drop", p, scale, placed_in(input, noise_shape, offset, global_shape))
     if key is None and not _compiling():
@@ -105,17 +105,16 @@ def dropout(
     return mask(input, key_tensor(key, input), call, inplace)
 
 
-_usual: dict[float, Masking] = {}  # by p, for training loops, which have a few
+# By p, for training loops, which have a few. Compiled code would be compiled again after a change.
+_usual: dict[float, Masking] = {}
 _MOST_USUAL = 256
 
 
 def _make_usual(p: float) -> Masking:
-    """Return dropout of whole tensors by p, and keep it unless code is traced."""
-    call = Masking("drop", p)
-    if not _compiling():
-        if len(_usual) >= _MOST_USUAL:
-            _usual.clear()
-        _usual[p] = call
+    """Return dropout of whole tensors by p, and keep it."""
+    if len(_usual) >= _MOST_USUAL:
+        _usual.clear()
+    call = _usual[p] = Masking("drop", p)
     return call
 
 
