@@ -36,6 +36,13 @@ def overridable(function: _F) -> _F:
     return call  # type: ignore[return-value]
 
 
+def probability(p: Any) -> float:
+    """Return a probability of dropping as a float; raise TypeError or ValueError if it is none."""
+    if type(p) is int and 0 <= p <= 1:  # compilers cannot trace the checks of all that p may be
+        return float(p)
+    return arguments.probability(p)
+
+
 def masked(
     operation: str,
     x: Tensor,
@@ -49,7 +56,7 @@ def masked(
     parameter: Any = None,
 ) -> Tensor:
     """Check a call of an element-wise function, and make it."""
-    p = arguments.probability(p)
+    p = probability(p)
     if not training or p == 0.0:
         return x
     placed = placed_in(x, noise_shape, offset, global_shape)

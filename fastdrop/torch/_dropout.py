@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from .._check import arguments
-from ._checks import check, masked, overridable, placed_in
+from ._checks import check, masked, overridable, placed_in, probability
 from ._compute import Masking
 from ._draws import KeyLike, key_tensor
 from ._elementwise import mask
@@ -92,7 +91,7 @@ def dropout(
             noise_shape=noise_shape, offset=offset, global_shape=global_shape,
         )  # fmt: skip
     if not (type(p) is float and 0.0 <= p <= 1.0):
-        p = arguments.probability(p)
+        p = probability(p)
     if not training or p == 0.0:
         return input
     check(input, inplace)

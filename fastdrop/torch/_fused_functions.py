@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._check import arguments
-from ._checks import check, check_operand, overridable, placed_in
+from ._checks import check, check_operand, overridable, placed_in, probability
 from ._compute import Masking
 from ._draws import KeyLike, key_tensor
 from ._fused import ACTIVATIONS, epilogue, softmax
@@ -60,7 +60,7 @@ def softmax_dropout(
     ValueError, NotImplementedError
         As `dropout`.
     """
-    p = arguments.probability(p)
+    p = probability(p)
     axes = input.dim()
     if not -axes <= dim < axes:
         raise IndexError(f"dim={dim} is out of range for an input of {axes} axes")
@@ -115,7 +115,7 @@ def bias_act_dropout_add(
     TypeError, ValueError, NotImplementedError
         As `dropout`; also if `act` is not one of these, or a bias or residual does not fit.
     """
-    p = arguments.probability(p) if training else 0.0
+    p = probability(p) if training else 0.0
     arguments.choice("act", act, tuple(ACTIVATIONS))
     placed = placed_in(input, None, offset, global_shape)
     check(input, False)

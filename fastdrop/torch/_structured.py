@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from .._check import arguments
@@ -82,7 +83,7 @@ def dropout2d(
 
     Three axes are read as (N, C, L), with a warning, as torch reads them; see `feature_dropout`.
     """
-    if input.dim() == 3:
+    if input.dim() == 3 and not torch.compiler.is_compiling():  # warnings cannot be traced
         warnings.warn(
             "dropout2d reads an input of 3 axes as (N, C, L), and torch is to read it as (C, H, W) "
             "in a future release: give dropout1d the former, and input[None] for the latter",
