@@ -140,8 +140,10 @@ def _again(
     """Return gradients by some inputs of a function that torch differentiates."""
     recorded = torch.is_grad_enabled()
     with torch.enable_grad():
-        y = function(*given)
-    wanted = [t for t, need in zip(given, needed, strict=False) if need]
+        # Aliases: an input may be computed from another one, by which alone the gradient is wanted.
+        aliases = [None if t is None else t.view_as(t) for t in given]
+        y = function(*aliases)
+    wanted = [t for t, need in zip(aliases, needed, strict=True) if need]
     more = {"create_graph": recorded, "retain_graph": recorded}
     found = iter(torch.autograd.grad(y, wanted, dy, **more) if wanted else ())
     return tuple([next(found) if need else None for need in needed])
