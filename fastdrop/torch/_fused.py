@@ -37,9 +37,9 @@ def _composed_softmax(x: Tensor, key: Tensor, call: Softmax) -> Tensor:
 
 def softmax(x: Tensor, key: Tensor, call: Softmax) -> Tensor:
     """Return softmax with dropout; recorded for gradients."""
-    if is_traced(x):
+    if is_traced(x) and not _ops.is_differentiated():
         return _ops.softmax(x, key, call)
-    if is_transformed():
+    if is_traced(x) or is_transformed():
         return _composed_softmax(x, key, call)
     if x.requires_grad and torch.is_grad_enabled():
         result: Tensor = _Softmax.apply(x, key, call)  # type: ignore[no-untyped-call]
@@ -76,9 +76,9 @@ def epilogue(
     x: Tensor, bias: Tensor | None, residual: Tensor | None, key: Tensor, call: Epilogue
 ) -> Tensor:
     """Return ``dropout(activation(x + bias)) + residual``; recorded for gradients."""
-    if is_traced(x):
+    if is_traced(x) and not _ops.is_differentiated():
         return _ops.epilogue(x, bias, residual, key, call)
-    if is_transformed():
+    if is_traced(x) or is_transformed():
         return _composed_epilogue(x, bias, residual, key, call)
     if torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in (x, bias, residual)

@@ -2,6 +2,10 @@
 
 `_elementwise` and `_fused` call them where calls are traced, see `is_traced`. An operator's schema
 has plain arguments only, so a call is taken apart and put together again.
+
+Such operators have rules for gradients and for `vmap`. They have none for the derivatives of
+functorch (`torch.func.grad`, `jvp`) and of forward mode: calls under those take torch's operators,
+and an operator that draws the mask.
 """
 
 from __future__ import annotations
@@ -11,9 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType, get_interpreter_stack
+from torch.autograd import forward_ad
 from torch.library import custom_op
 from torch.types import Number
 
+from fastdrop_kernels import contract
+
+from .._call.coefficients import SELU_FLOOR, alpha_scale
 from . import _keys
 from ._batches import batched
 from ._compute import Masking, Placed, computed
@@ -94,8 +103,33 @@ def _(info: Any, in_dims: Any, x: Tensor, key: Tensor, *call: Any) -> Any:
     return batched(mask, info.batch_size, in_dims[:2], x, key, _call(*call)), 0
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def is_differentiated() -> bool:
+    """Say whether functorch or forward mode differentiates."""
+    if forward_ad._current_level >= 0:
+        return True
+    return any(level.key() != TransformType.Vmap for level in get_interpreter_stack() or ())
+
+
 def mask(x: Tensor, key: Tensor, call: Masking) -> Tensor:
     """Do to x what a call says, by the mask of a key, as one operator."""
+    if not is_differentiated():
+        return _operator(x, key, call)
+    p, value = call.p, 0.0
+    none = torch.zeros_like(x, dtype=torch.bool)
+    dropped = _operator(none, key, Masking("fill", p, True, call.placed))
+    if call.operation == "drop":
+        x = x * (contract.scale(p) if call.parameter is None else call.parameter)
+    elif call.operation == "alpha":
+        scale = alpha_scale(p)
+        x = x * scale + SELU_FLOOR * scale * p
+        value = SELU_FLOOR * scale * p - SELU_FLOOR * scale
+    else:
+        value = call.parameter
+    return x.masked_fill(dropped, value)
+
+
+def _operator(x: Tensor, key: Tensor, call: Masking) -> Tensor:
     noise_shape, offset, global_shape = call.placed
     about = call.operation, call.p, call.parameter, noise_shape, _starts(offset), global_shape
     y: Tensor = _mask(x, key, *about)
