@@ -60,7 +60,7 @@ def draw_key(x: Tensor) -> Tensor:
     """
     # Compilers merge operators with the same arguments (but for torch's own random ones), and leave
     # `empty` alone: no two draws have the same.
-    key: Tensor = _draw_key(torch.empty(0), x)
+    key: Tensor = _draw_key(torch.empty(0), x.detach())  # which nothing differentiates
     return key
 
 
