@@ -141,9 +141,14 @@ def _again(
     recorded = torch.is_grad_enabled()
     with torch.enable_grad():
         # Aliases: an input may be computed from another one, by which alone the gradient is wanted.
-        aliases = [None if t is None else t.view_as(t) for t in given]
+        aliases = [None if t is None else _alias(t) for t in given]
         y = function(*aliases)
     wanted = [t for t, need in zip(aliases, needed, strict=True) if need]
     more = {"create_graph": recorded, "retain_graph": recorded}
     found = iter(torch.autograd.grad(y, wanted, dy, **more) if wanted else ())
     return tuple([next(found) if need else None for need in needed])
+
+
+def _alias(x: Tensor) -> Tensor:
+    """Return x as an input of its own. In a compiled backward, saved tensors require no gradient."""
+    return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()

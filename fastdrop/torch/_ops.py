@@ -290,4 +290,4 @@ def _scaled(call: Masking) -> tuple[float, float | None, Sequence[int], Sequence
 
 
 def _starts(offset: Any) -> Sequence[int]:
-    return [offset] if isinstance(offset, int) else offset
+    return offset if isinstance(offset, tuple) else [offset]  # which may be a symbol of a size

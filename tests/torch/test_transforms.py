@@ -1,4 +1,4 @@
-"""Functorch's transforms, forward mode and `torch.autograd.functional`, against torch's operators."""
+"""Functorch's transforms, forward mode and `torch.autograd.functional` give what is right."""
 
 from __future__ import annotations
 
