@@ -57,6 +57,8 @@ class _Softmax(Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
         x, key = ctx.saved_tensors
+        if _is_recorded_once():
+            return _ops.softmax_backward(dy, x, key, ctx.call), None, None
         if _is_composed(dy):
             (dx,) = _again(lambda x: _composed_softmax(x, key, ctx.call), (x,), dy, (True,))
             return dx, None, None
@@ -116,6 +118,8 @@ class _Epilogue(Function):
             if of_x or need_bias:
                 dx = mask(dy, key, ctx.call.masking)
             dbias = dx.sum_to_size(of_bias) if need_bias else None  # type: ignore[union-attr]
+        elif _is_recorded_once():
+            dx, dbias = _ops.epilogue_backward(dy, x, bias, key, ctx.call)
         elif _is_composed(dy):
             dx, dbias = _again(
                 lambda x, bias: _composed_epilogue(x, bias, None, key, ctx.call),
@@ -127,6 +131,15 @@ class _Epilogue(Function):
             dx, dbias = ctx.call.backward(dy, x, bias, key)
         dresidual = dy.sum_to_size(of_residual) if need_residual else None
         return dx if of_x else None, dbias if need_bias else None, dresidual, None, None
+
+
+def _is_recorded_once() -> bool:
+    """Say whether a compiler records a backward, as compiled autograd does, and no second one."""
+    return (
+        torch.compiler.is_compiling()
+        and not torch.is_grad_enabled()
+        and not _ops.is_differentiated()
+    )
 
 
 def _is_composed(dy: Tensor) -> bool:
@@ -141,14 +154,9 @@ def _again(
     recorded = torch.is_grad_enabled()
     with torch.enable_grad():
         # Aliases: an input may be computed from another one, by which alone the gradient is wanted.
-        aliases = [None if t is None else _alias(t) for t in given]
+        aliases = [None if t is None else t.view_as(t) for t in given]
         y = function(*aliases)
     wanted = [t for t, need in zip(aliases, needed, strict=True) if need]
     more = {"create_graph": recorded, "retain_graph": recorded}
     found = iter(torch.autograd.grad(y, wanted, dy, **more) if wanted else ())
     return tuple([next(found) if need else None for need in needed])
-
-
-def _alias(x: Tensor) -> Tensor:
-    """Return x as an input of its own. In a compiled backward, saved tensors require no gradient."""
-    return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()

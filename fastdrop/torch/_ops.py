@@ -206,6 +206,12 @@ def softmax(x: Tensor, key: Tensor, call: Softmax) -> Tensor:
     return y
 
 
+def softmax_backward(dy: Tensor, x: Tensor, key: Tensor, call: Softmax) -> Tensor:
+    """Return the gradient of `softmax` by x, as one operator."""
+    dx: Tensor = _softmax_backward(dy, x, key, call.dim, *_scaled(call.masking))
+    return dx
+
+
 def _softmax_call(dim: int, *masking: Any) -> Softmax:
     p, scale, offset, global_shape = masking
     return Softmax(dim, _call("drop", p, scale, None, offset, global_shape))
@@ -277,6 +283,15 @@ def epilogue(
     """Return ``dropout(activation(x + bias)) + residual``, as one operator."""
     y: Tensor = _epilogue(x, bias, residual, key, call.activation, *_scaled(call.masking))
     return y
+
+
+def epilogue_backward(
+    dy: Tensor, x: Tensor, bias: Tensor | None, key: Tensor, call: Epilogue
+) -> tuple[Tensor, Tensor | None]:
+    """Return the gradients of `epilogue` by x and bias, as one operator."""
+    more = call.activation, *_scaled(call.masking)
+    dx, dbias = _epilogue_backward(dy, x, bias, key, *more)
+    return dx, None if bias is None else dbias
 
 
 def _epilogue_call(activation: str, *masking: Any) -> Epilogue:

@@ -211,12 +211,19 @@ def test_checkpoints_of_compiled_functions(reentrant: bool) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_compiled_backwards_of_eager_calls() -> None:
     torch._dynamo.reset()
-    (*expected, _) = gradients(lambda x: F.dropout(F.softmax_dropout(x, P), P), numbers(5, 6))
-    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="aot_eager")):
-        (*actual, _) = gradients(lambda x: F.dropout(F.softmax_dropout(x, P), P), numbers(5, 6))
-    assert_same(actual, expected)
+
+    def f(x: Tensor) -> Tensor:
+        x = F.alpha_dropout(F.softmax_dropout(F.dropout(x, P), P), P, True)
+        x = F.bias_act_dropout_add(x, x[0] * 0.5, "gelu", P, residual=x)
+        return F.bias_act_dropout_add(x, None, "silu", P)
+
+    expected = gradients(f, numbers(5, 6))
+    for backend in ("eager", "aot_eager"):
+        with torch._dynamo.compiled_autograd._enable(torch.compile(backend=backend)):
+            assert_same(gradients(f, numbers(5, 6)), expected)
 
 
 # Saved tensors
