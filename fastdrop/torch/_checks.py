@@ -64,6 +64,8 @@ def masked(
 
 def probability(p: Any) -> float:
     """Return p as a float; a tensor of no axes is a number, too, as for torch."""
+    if type(p) is int and 0 <= p <= 1:  # compilers cannot trace the checks of all that p may be
+        return float(p)
     if isinstance(p, Tensor) and not p.dim():
         p = p.item()
     return arguments.probability(p)
