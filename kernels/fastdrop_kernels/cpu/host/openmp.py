@@ -30,10 +30,10 @@ class OpenMPTeam:
     Each Python thread that runs work has a team of its own, as for the library's own kernels.
     """
 
-    # Time on two threads relative to one, of calls by addresses, repeated, and after a torch.mm that
-    # wrote x: 64 Ki float32 0.87 and 0.60, 128 Ki 0.86 and 0.53, 1 Mi 0.78 and 0.70; 32 Ki in
-    # chunks of 16 Ki 0.9 and 1.0. All threads begin at once, so few chunks are enough: in chunks of
-    # 8 Ki, 128 Ki take 2% more, 2 Mi 17% (Zen 5, two cores, November 2026).
+    # Time on two threads relative to one, of calls by addresses, repeated, and after a torch.mm
+    # that wrote x: 64 Ki float32 0.87 and 0.60, 128 Ki 0.86 and 0.53, 1 Mi 0.78 and 0.70; 32 Ki in
+    # chunks of 16 Ki 0.9 and 1.0. All threads begin at once, so few chunks are enough: in chunks
+    # of 8 Ki, 128 Ki take 2% more, 2 Mi 17% (Zen 5, two cores, November 2026).
     parallel_from = 1 << 16
     chunk = 1 << 15
 
