@@ -1,0 +1,233 @@
+"""`dropout`, `alpha_dropout`, `masked_fill` and `dropout_mask` on tensors.
+
+They check their arguments, draw a key, and call `mask` of `_elementwise`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_unary
+
+from .._check import arguments
+from ._checks import check, masked, overridable, placed_in
+from ._compute import WHOLE, Masking
+from ._draws import KeyLike, key_tensor
+from ._elementwise import mask
+
+
+def dropout(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    key: KeyLike = None,
+    scale: float | None = None,
+    noise_shape: Sequence[int | None] | None = None,
+    offset: int | Sequence[int] = 0,
+    global_shape: Sequence[int] | None = None,
+) -> Tensor:
+    """Drop elements at random and scale the others, as `torch.nn.functional.dropout` does.
+
+    One pass over memory; the backward draws the mask again, so that only the key is kept for it.
+
+    Parameters
+    ----------
+    input : Tensor
+        float16, bfloat16, float32 or float64, of any shape and strides, on the CPU or a GPU.
+    p : float
+        Probability of **dropping** an element, in [0, 1].
+    training : bool
+        False returns `input` itself.
+    inplace : bool
+        Whether to write the result to `input`, and return that.
+    key : Tensor, fastdrop.Key, int or torch.Generator, optional
+        What the mask is drawn from: a tensor of two int64, such as `draw_key` returns, or what
+        `fastdrop.as_key` takes. A generator of torch's is asked for a key. None asks torch's
+        default generator of the CPU, which `torch.manual_seed` seeds, for any device.
+    scale : float, optional
+        Factor of the kept elements, instead of ``1 / (1 - p)``.
+    noise_shape : sequence of int and None, optional
+        Shape of the mask, which broadcasts against `input`: 1 shares a decision along an axis.
+    offset, global_shape
+        Where `input` lies in a larger tensor, as in `fastdrop.dropout`.
+
+    Returns
+    -------
+    Tensor
+        Of the shape, dtype, layout and device of `input`; `input` itself if `training` is False or
+        p is 0, as in torch. Dropped elements are exactly +0.0, even if they were NaN or infinite.
+
+    Raises
+    ------
+    ValueError
+        If p, `noise_shape`, `offset` or `global_shape` is invalid.
+    NotImplementedError
+        If the dtype is not one of these; it is a RuntimeError, as torch's.
+    RuntimeError
+        If `inplace` is True, and `input` is a leaf that requires a gradient, or has elements that
+        share memory.
+
+    Notes
+    -----
+    The mask of a key is ``fastdrop.dropout_mask(input.shape, p, rng=fastdrop.torch.key_of(key))``,
+    bit for bit: on the CPU and a GPU, for all dtypes, compiled or not.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastdrop.torch import functional as F
+    >>> F.dropout(torch.ones(8), 0.5, key=42)
+    tensor([2., 2., 0., 0., 0., 0., 2., 0.])
+    """
+    if has_torch_function_unary(input):
+        return handle_torch_function(
+            dropout, (input,), input, p, training, inplace, key=key, scale=scale,
+            noise_shape=noise_shape, offset=offset, global_shape=global_shape,
+        )  # fmt: skip
+    if not (type(p) is float and 0.0 <= p <= 1.0):
+        p = arguments.probability(p)
+    if not training or p == 0.0:
+        return input
+    placed = WHOLE
+    if noise_shape is not None or global_shape is not None or offset != 0:
+        placed = placed_in(input, noise_shape, offset, global_shape)
+    check(input, inplace)
+    return mask(input, key_tensor(key, input), Masking("drop", p, scale, placed), inplace)
+
+
+@overridable
+def alpha_dropout(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = False,
+    inplace: bool = False,
+    *,
+    key: KeyLike = None,
+    noise_shape: Sequence[int | None] | None = None,
+    offset: int | Sequence[int] = 0,
+    global_shape: Sequence[int] | None = None,
+) -> Tensor:
+    """Set elements at random to the saturation value of SELU, and preserve mean 0 and variance 1.
+
+    It is `torch.nn.functional.alpha_dropout`, with its default of no training, and as
+    `fastdrop.alpha_dropout`, which has the formulas.
+
+    Parameters
+    ----------
+    input, p, training, inplace, key, noise_shape, offset, global_shape
+        As in `dropout`, and the elements dropped are the same.
+
+    Returns
+    -------
+    Tensor
+        As `dropout`.
+
+    Raises
+    ------
+    ValueError, NotImplementedError, RuntimeError
+        As `dropout`.
+    """
+    return masked("alpha", input, p, training, inplace, key, noise_shape, offset, global_shape)
+
+
+@overridable
+def masked_fill(
+    input: Tensor,
+    p: float,
+    value: float | Tensor,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    key: KeyLike = None,
+    noise_shape: Sequence[int | None] | None = None,
+    offset: int | Sequence[int] = 0,
+    global_shape: Sequence[int] | None = None,
+) -> Tensor:
+    """Replace elements by a value at random, each with probability `p`; keep the others.
+
+    The elements are those that `dropout` drops, for the same key and p.
+
+    Parameters
+    ----------
+    input : Tensor
+        Of any dtype of floats or integers, or bool.
+    p : float
+        Probability of replacing an element, in [0, 1].
+    value : number or Tensor
+        The fill value, also as a tensor of one element, which must fit the dtype of `input`.
+    training, inplace, key, noise_shape, offset, global_shape
+        As in `dropout`.
+
+    Returns
+    -------
+    Tensor
+        As `dropout`. Its gradient is that of `input` where that was kept, and 0 elsewhere.
+
+    Raises
+    ------
+    TypeError, ValueError, RuntimeError
+        As `dropout`; also if the value does not fit the dtype.
+
+    Examples
+    --------
+    Masked-token training, 15% of the tokens replaced by 103:
+
+    >>> import torch
+    >>> from fastdrop.torch import functional as F
+    >>> F.masked_fill(torch.arange(8), 0.5, 103, key=42)
+    tensor([  0,   1, 103, 103, 103, 103,   6, 103])
+    """
+    if isinstance(value, Tensor):
+        value = value.item()
+    return masked(
+        "fill", input, p, training, inplace, key, noise_shape, offset, global_shape, value
+    )
+
+
+def dropout_mask(
+    shape: int | Sequence[int],
+    p: float = 0.5,
+    *,
+    key: KeyLike = None,
+    device: torch.device | str | None = None,
+    noise_shape: Sequence[int | None] | None = None,
+    offset: int | Sequence[int] = 0,
+    global_shape: Sequence[int] | None = None,
+) -> Tensor:
+    """Draw the mask that `dropout` applies to a tensor of a given shape.
+
+    Parameters
+    ----------
+    shape : int or sequence of int
+        Shape of the tensor.
+    p : float
+        Probability of dropping, in [0, 1].
+    device : torch.device, optional
+        Where the mask is to lie; None is torch's default.
+    key, noise_shape, offset, global_shape
+        As in `dropout`.
+
+    Returns
+    -------
+    Tensor
+        bool, True = kept.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `fastdrop.dropout_mask`.
+
+    Examples
+    --------
+    >>> from fastdrop.torch import functional as F
+    >>> F.dropout_mask(8, 0.5, key=42).int()
+    tensor([1, 1, 0, 0, 0, 0, 1, 0], dtype=torch.int32)
+    """
+    kept = torch.ones(shape, dtype=torch.bool, device=device)
+    return masked_fill(
+        kept, p, False, key=key, noise_shape=noise_shape, offset=offset, global_shape=global_shape
+    )

@@ -1,0 +1,82 @@
+"""Keys as tensors of two int64 on the CPU: the words of a `fastdrop.Key`, as signed integers.
+
+`_draws` and the calls to the kernels use them. A key is a tensor because torch's transforms treat
+it as one then: `vmap` batches it by its rule for random numbers, `torch.utils.checkpoint` draws it
+again from the generator's restored state, and a backward that saves it keeps 16 bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._check.detect import described
+from .._check.key import Key, as_key, made_key
+
+WORD = (1 << 64) - 1
+_LEAST, _END = -(1 << 63), (1 << 63) - 1  # torch.randint leaves out the last one
+
+
+def drawn(generator: torch.Generator | None = None) -> Tensor:
+    """Draw a key from a generator of torch, by default from that of the CPU."""
+    if generator is None:
+        return torch.randint(_LEAST, _END, (2,))
+    return torch.randint(_LEAST, _END, (2,), generator=generator, device=generator.device).cpu()
+
+
+def as_tensor(key: Any) -> Tensor:
+    """Return seed and stream as a tensor of two int64."""
+    try:
+        seed, stream = as_key(key)
+    except TypeError:
+        raise TypeError(
+            f"{described('key', key)}: give a tensor of two int64, a torch.Generator, a "
+            "fastdrop.Key, an int, or None for torch's default generator"
+        ) from None
+    return torch.tensor([_signed(seed), _signed(stream)])
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word
+
+
+def words(key: Tensor) -> tuple[int, int]:
+    """Return seed and stream of a key, as unsigned integers."""
+    seed, stream = key.tolist()
+    return seed & WORD, stream & WORD
+
+
+def key_of(key: Tensor) -> Key:
+    """Return the `fastdrop.Key` of a tensor of two int64.
+
+    Parameters
+    ----------
+    key : Tensor
+        A key that `draw_key` drew, or any two integers, as signed ones.
+
+    Returns
+    -------
+    fastdrop.Key
+        With it, `fastdrop.dropout_mask` draws the mask that the functions of
+        `fastdrop.torch.functional` draw with the tensor.
+
+    Raises
+    ------
+    TypeError
+        If it is no tensor of two int64.
+    """
+    return made_key(*words(checked(key)))
+
+
+def checked(key: Any) -> Tensor:
+    """Return a tensor if it is a key; raise TypeError if not."""
+    if not isinstance(key, Tensor):
+        raise TypeError(f"{described('key', key)}: give a tensor of two int64")
+    if key.dtype != torch.int64 or key.shape != (2,):
+        raise TypeError(
+            f"key is a tensor of shape {tuple(key.shape)} and {key.dtype}: give one of two int64, "
+            "such as fastdrop.torch.draw_key() returns, or a fastdrop.Key"
+        )
+    return key
