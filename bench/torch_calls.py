@@ -77,7 +77,7 @@ def _is_drawn(x: Array, y: Any, p: float) -> str:
     """Check dropout, bit for bit, under the first key after `manual_seed`."""
     torch.manual_seed(SEED)
     fdt = load("fastdrop.torch")
-    return is_ours(x, y, p, rng=fdt.as_key(fdt.draw_key()))
+    return is_ours(x, y, p, rng=fdt.key_of(fdt.draw_key()))
 
 
 def _of_tensors(check: Check) -> Check:

@@ -103,7 +103,7 @@ class Stored(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Multiply by the mask."""
         fd, fdt = load("fastdrop"), load("fastdrop.torch")
-        mask = fd.dropout_mask(tuple(x.shape), self.p, rng=fdt.as_key(fdt.draw_key()))
+        mask = fd.dropout_mask(tuple(x.shape), self.p, rng=fdt.key_of(fdt.draw_key()))
         return x * (torch.from_numpy(mask) * (1 / (1 - self.p)))
 
 

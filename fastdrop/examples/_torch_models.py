@@ -16,8 +16,8 @@ from torch import Tensor, nn
 class Fused(Protocol):
     """Functions that drop and do more in one pass: fastdrop.torch.functional has them."""
 
-    def softmax_dropout(self, input: Tensor, p: float, dim: int, training: bool) -> Tensor:
-        """Return the softmax along `dim`, with elements dropped."""
+    def softmax_dropout(self, input: Tensor, p: float, *, training: bool) -> Tensor:
+        """Return the softmax along the last axis, with elements dropped."""
 
     def bias_act_dropout_add(
         self,
@@ -25,6 +25,7 @@ class Fused(Protocol):
         bias: Tensor,
         activation: str,
         p: float,
+        *,
         residual: Tensor | None,
         training: bool,
     ) -> Tensor:
@@ -75,7 +76,7 @@ class Block(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         scores = q @ k.transpose(-2, -1) * (width // self.heads) ** -0.5
         if self.fused:
-            kept = self.fused.softmax_dropout(scores, self.p, -1, self.training)
+            kept = self.fused.softmax_dropout(scores, self.p, training=self.training)
         else:
             kept = self.drop_scores(scores.softmax(-1))
         gathered: Tensor = (kept @ v).transpose(1, 2).reshape(batch, length, width)
@@ -98,7 +99,7 @@ class Block(nn.Module):
         assert self.fused is not None
         product = F.linear(x, linear.weight)
         fused = self.fused.bias_act_dropout_add
-        return fused(product, linear.bias, act, self.p, residual, self.training)
+        return fused(product, linear.bias, act, self.p, residual=residual, training=self.training)
 
 
 class Encoder(nn.Module):

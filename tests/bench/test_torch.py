@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ from bench.torch_steps import FUSED, NONE, OURS, STEPS, TORCH, Step  # noqa: E40
 EAGER = ("torch", "fastdrop", "floor")
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Let torch have one thread: two wait for each other where other tests keep the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def timed(section: str, dtype: str, only: tuple[str, ...] = EAGER) -> list[results.Row]:
     x = common.fresh_input(KI, dtype)
     ways = torch_calls.contenders(section, dtype, only)
@@ -30,9 +40,7 @@ def timed(section: str, dtype: str, only: tuple[str, ...] = EAGER) -> list[resul
 @pytest.mark.parametrize("dtype", torch_calls.SIZES)
 @pytest.mark.parametrize("section", torch_calls.TIMED)
 def test_every_call_is_validated_and_timed(section: str, dtype: str) -> None:
-    threads = torch.get_num_threads()
     ids = [results.place(row) for row in timed(section, dtype)]
-    torch.set_num_threads(threads)
     of = "" if dtype == "float32" else f"/{dtype}"
     calls = [f"{name}{of}{one}" for name in EAGER[:2] for one in ("", f"/{torch_calls.ONE}")]
     assert ids == [*calls, f"floor{of}"]
@@ -121,11 +129,9 @@ def test_without_a_compiler_it_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch_calls, "COMPILER", "no-such-compiler")
-    threads = torch.get_num_threads()
     file = tmp_path / "file.json"
     part = ["--sections", "torch-step,kept", "--check", "--output", str(file)]
     assert main(["torch", *part]) == 0
-    torch.set_num_threads(threads)
     assert "no C++ compiler (no-such-compiler)" in capsys.readouterr().out
     rows = results.load(file)["rows"]
     assert {row["contender"] for row in rows} == {*EAGER}
