@@ -7,20 +7,22 @@ they are, which view them through DLPack on torch's current stream.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
-from .._call.coefficients import alpha_scale
+from .._arrays.numpy_arrays import cpu_driver
+from .._call.coefficients import alpha_coefficients, alpha_scale, coefficients_of
 from .._check.key import made_key
 from .._functions.alpha import alpha_dropout
 from .._functions.dropout import dropout, masked_fill
-from ._keys import words
+from ._keys import WORD, words
+from ._threads import as_torch, sharing
 
 Lengths: TypeAlias = "tuple[int, ...]"
 
@@ -65,35 +67,62 @@ _FUNCTIONS: dict[str, Callable[[Masking], tuple[Callable[..., Any], dict[str, An
 }
 
 
-def apply_mask(x: Tensor, key: Tensor, call: Masking, out: Tensor) -> None:
-    """Write to `out` what a call makes of x; they are the same, or disjoint."""
-    if not out.numel():
-        return
-    function, more = _FUNCTIONS[call.operation](call)
-    function(
-        array(x),
-        p=call.p,
-        rng=made_key(*words(key)),
-        out=array(out),
-        **more,
-        **call.placed._asdict(),
-    )
-
-
 def computed(x: Tensor, key: Tensor, call: Masking, inplace: bool = False) -> Tensor:
-    """Do the same to a tensor whose gradient is not recorded."""
+    """Do to a tensor whose gradient is not recorded what a call says, by the mask of a key."""
     if inplace and not x.is_neg():
         apply_mask(x, key, call, x)
+        increment_version(x)
         return x
     y = torch.empty_like(x)
     apply_mask(x, key, call, y)
     return x.copy_(y) if inplace else y
 
 
-@contextlib.contextmanager
-def sharing(x: Tensor) -> Iterator[None]:
-    """Let a call on the memory of x use as many threads as torch does."""
-    yield
+def apply_mask(x: Tensor, key: Tensor, call: Masking, out: Tensor) -> None:
+    """Write to `out`, which is x or disjoint, and of its layout, what a call makes of x."""
+    if x.is_cpu and x.is_contiguous() and (run := _by_addresses(call, x.dtype)):
+        n, (seed, stream) = x.numel(), key.tolist()
+        at = x.data_ptr()  # 0: a tensor of zeros without memory, as forward-mode makes them
+        where = at, out.data_ptr(), n, call.placed.offset, seed & WORD, stream & WORD
+        if n < _SERIAL:
+            if at and run(*where):
+                return
+        else:
+            with as_torch():
+                if run(*where):
+                    return
+    if not out.numel():
+        return
+    function, more = _FUNCTIONS[call.operation](call)
+    rng, placed = made_key(*words(key)), call.placed._asdict()
+    with sharing(x):
+        function(array(x), p=call.p, rng=rng, out=array(out), **more, **placed)
+
+
+# Elements below which no thread is worth a wait, see `fastdrop_kernels.cpu.host.openmp`.
+_SERIAL = 1 << 15
+_NAMES = {
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+    torch.float32: "float32",
+    torch.float64: "float64",
+}
+
+
+@functools.lru_cache(maxsize=256)
+def _by_addresses(call: Masking, dtype: torch.dtype) -> Any:
+    """Return the call by addresses of contiguous tensors on the CPU; None if there is none."""
+    plain = call.placed._replace(offset=0) == WHOLE and isinstance(call.placed.offset, int)
+    # Zeros of both signs are equal here, but two factors.
+    if not plain or call.parameter == 0 or call.operation == "fill" or dtype not in _NAMES:
+        return None
+    driver, computed_in = cpu_driver(), np.dtype("d" if dtype == torch.float64 else "f")
+    if call.operation == "alpha":
+        coefficients = alpha_coefficients(call.p, computed_in)
+    else:
+        coefficients = coefficients_of(call.p, computed_in, call.parameter)
+    operation = driver.operation_by_name(call.operation, _NAMES[dtype], dtype.itemsize)
+    return driver.address_call(operation, *coefficients)
 
 
 def array(x: Tensor) -> Any:
@@ -101,8 +130,8 @@ def array(x: Tensor) -> Any:
     x = x.detach()
     if not x.is_cpu:
         return x
-    if x.is_neg():
-        x = x.resolve_neg()
+    if x.is_neg() or x._is_zerotensor():
+        x = x.clone()
     if x.dtype == torch.bfloat16:
         return x.view(torch.int16).numpy().view(_bfloat16())
     return x.numpy()

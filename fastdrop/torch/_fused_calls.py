@@ -14,8 +14,9 @@ from torch.utils.dlpack import from_dlpack
 from .._check.key import made_key
 from .._functions.bias_act import bias_act_dropout_add, bias_act_dropout_add_backward
 from .._functions.softmax import softmax_dropout, softmax_dropout_backward
-from ._compute import Masking, array, sharing
+from ._compute import Masking, array
 from ._keys import words
+from ._threads import sharing
 
 
 class Softmax(NamedTuple):
