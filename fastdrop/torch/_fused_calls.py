@@ -40,9 +40,15 @@ class Softmax(NamedTuple):
         return dx
 
     def _settings(self, key: Tensor) -> dict[str, Any]:
-        _, p, scale, placed = self.masking
+        masking, placed = self.masking, self.masking.placed
         more = {"offset": placed.offset, "global_shape": placed.global_shape}
-        return {"p": p, "axis": self.dim, "rng": made_key(*words(key)), "scale": scale, **more}
+        return {
+            "p": masking.p,
+            "axis": self.dim,
+            "rng": made_key(*words(key)),
+            "scale": masking.parameter,
+            **more,
+        }
 
 
 class Epilogue(NamedTuple):
@@ -74,10 +80,16 @@ class Epilogue(NamedTuple):
         return dx, None if bias is None else _tensor(dbias, bias)
 
     def _settings(self, key: Tensor) -> dict[str, Any]:
-        _, p, scale, placed = self.masking
+        masking, placed = self.masking, self.masking.placed
         more = {"offset": placed.offset, "global_shape": placed.global_shape}
         rng = made_key(*words(key))
-        return {"act": self.activation, "p": p, "rng": rng, "scale": scale, **more}
+        return {
+            "act": self.activation,
+            "p": masking.p,
+            "rng": rng,
+            "scale": masking.parameter,
+            **more,
+        }
 
 
 def _operand(x: Tensor | None) -> Any:
