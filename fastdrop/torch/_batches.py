@@ -47,4 +47,4 @@ def _shared(call: Masking, shape: tuple[int, ...]) -> Masking:
     if global_shape is not None:
         start = (0,) * len(inner) if offset == 0 else tuple(offset)  # type: ignore[arg-type]
         placed = placed._replace(offset=(0, *start), global_shape=(shape[0], *global_shape))
-    return call._replace(placed=placed)
+    return call.at(placed)

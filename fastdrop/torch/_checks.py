@@ -82,6 +82,8 @@ def check(x: Tensor, inplace: bool, any_dtype: bool = False) -> None:
     """Refuse tensors that cannot be computed with, or not written to."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{described('input', x)}: give a torch.Tensor")
+    if x.layout is not torch.strided:
+        raise NotImplementedError(f"input has the layout {x.layout}: give input.to_dense()")
     if x.dtype not in _FLOATS and not any_dtype:
         way = ".real and .imag one by one," if x.is_complex() else ".float(),"
         raise NotImplementedError(

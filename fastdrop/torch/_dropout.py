@@ -13,9 +13,12 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from .._check import arguments
 from ._checks import check, masked, overridable, placed_in
-from ._compute import WHOLE, Masking
+from ._compute import Masking
 from ._draws import KeyLike, key_tensor
 from ._elementwise import mask
+from ._keys import drawn
+
+_compiling = torch.compiler.is_compiling
 
 
 def dropout(
@@ -92,11 +95,28 @@ def dropout(
         p = arguments.probability(p)
     if not training or p == 0.0:
         return input
-    placed = WHOLE
-    if noise_shape is not None or global_shape is not None or offset != 0:
-        placed = placed_in(input, noise_shape, offset, global_shape)
     check(input, inplace)
-    return mask(input, key_tensor(key, input), Masking("drop", p, scale, placed), inplace)
+    if scale is None and noise_shape is None and global_shape is None and offset == 0:
+        call = _usual.get(p) or _make_usual(p)
+    else:
+        call = Masking("drop", p, scale, placed_in(input, noise_shape, offset, global_shape))
+    if key is None and not _compiling():
+        return mask(input, drawn(), call, inplace)
+    return mask(input, key_tensor(key, input), call, inplace)
+
+
+_usual: dict[float, Masking] = {}  # by p, for training loops, which have a few
+_MOST_USUAL = 256
+
+
+def _make_usual(p: float) -> Masking:
+    """Return dropout of whole tensors by p, and keep it unless code is traced."""
+    call = Masking("drop", p)
+    if not _compiling():
+        if len(_usual) >= _MOST_USUAL:
+            _usual.clear()
+        _usual[p] = call
+    return call
 
 
 @overridable

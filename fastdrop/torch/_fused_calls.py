@@ -14,8 +14,9 @@ from torch.utils.dlpack import from_dlpack
 from .._check.key import made_key
 from .._functions.bias_act import bias_act_dropout_add, bias_act_dropout_add_backward
 from .._functions.softmax import softmax_dropout, softmax_dropout_backward
-from ._compute import Masking, array, sharing
+from ._compute import Masking, array
 from ._keys import words
+from ._threads import sharing
 
 
 class Softmax(NamedTuple):
@@ -39,9 +40,15 @@ class Softmax(NamedTuple):
         return dx
 
     def _settings(self, key: Tensor) -> dict[str, Any]:
-        _, p, scale, placed = self.masking
+        masking, placed = self.masking, self.masking.placed
         more = {"offset": placed.offset, "global_shape": placed.global_shape}
-        return {"p": p, "axis": self.dim, "rng": made_key(*words(key)), "scale": scale, **more}
+        return {
+            "p": masking.p,
+            "axis": self.dim,
+            "rng": made_key(*words(key)),
+            "scale": masking.parameter,
+            **more,
+        }
 
 
 class Epilogue(NamedTuple):
@@ -73,10 +80,16 @@ class Epilogue(NamedTuple):
         return dx, None if bias is None else _tensor(dbias, bias)
 
     def _settings(self, key: Tensor) -> dict[str, Any]:
-        _, p, scale, placed = self.masking
+        masking, placed = self.masking, self.masking.placed
         more = {"offset": placed.offset, "global_shape": placed.global_shape}
         rng = made_key(*words(key))
-        return {"act": self.activation, "p": p, "rng": rng, "scale": scale, **more}
+        return {
+            "act": self.activation,
+            "p": masking.p,
+            "rng": rng,
+            "scale": masking.parameter,
+            **more,
+        }
 
 
 def _operand(x: Tensor | None) -> Any:

@@ -168,8 +168,7 @@ _softmax.register_autograd(_softmax_gradient, setup_context=_save_softmax)
 
 def softmax(x: Tensor, key: Tensor, call: Softmax) -> Tensor:
     """Return softmax with dropout, as one operator."""
-    _, p, scale, (_, offset, global_shape) = call.masking
-    y: Tensor = _softmax(x, key, call.dim, p, scale, _starts(offset), global_shape)
+    y: Tensor = _softmax(x, key, call.dim, *_scaled(call.masking))
     return y
 
 
@@ -242,15 +241,18 @@ def epilogue(
     x: Tensor, bias: Tensor | None, residual: Tensor | None, key: Tensor, call: Epilogue
 ) -> Tensor:
     """Return ``dropout(activation(x + bias)) + residual``, as one operator."""
-    _, p, scale, (_, offset, global_shape) = call.masking
-    more = p, scale, _starts(offset), global_shape
-    y: Tensor = _epilogue(x, bias, residual, key, call.activation, *more)
+    y: Tensor = _epilogue(x, bias, residual, key, call.activation, *_scaled(call.masking))
     return y
 
 
 def _epilogue_call(activation: str, *masking: Any) -> Epilogue:
     p, scale, offset, global_shape = masking
     return Epilogue(activation, _call("drop", p, scale, None, offset, global_shape))
+
+
+def _scaled(call: Masking) -> tuple[float, float | None, Sequence[int], Sequence[int] | None]:
+    _, offset, global_shape = call.placed
+    return call.p, call.parameter, _starts(offset), global_shape
 
 
 def _starts(offset: Any) -> Sequence[int]:
