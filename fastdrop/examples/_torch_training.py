@@ -27,7 +27,7 @@ class Settings(NamedTuple):
     """What a training is determined by, beside the text and the kind of dropout."""
 
     seed: int = 0
-    steps: int = 200
+    steps: int = 100
     samples: int = 32  # of a minibatch
     length: int = 64  # characters of a sample
     width: int = 128

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fastdrop.examples._torch_training import Settings, Trainer
 
 EXTRAS = {"matplotlib": "matplotlib", "rich": "rich"}
-FULL = {"steps": 150, "samples": 32, "length": 64, "width": 128}
+FULL = {"steps": 100, "samples": 32, "length": 64, "width": 128}
 QUICK = {"steps": 12, "samples": 8, "length": 32, "width": 32}
 TESTS = 10  # of the loss on the text held out, in a training
 # From PyTorch's own index, where it is no build for a GPU, of gigabytes.

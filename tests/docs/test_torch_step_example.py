@@ -88,17 +88,17 @@ def test_a_step_is_divided_into_parts(variant: str, corpus: Corpus) -> None:
 def test_time_goes_to_the_part_in_which_it_is_spent(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each dropout, forward and backward, is made to take 20 ms."""
+    """Each dropout, forward and backward, is made to take 50 ms."""
 
     class Slow(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Any) -> Any:
-            time.sleep(0.02)
+            time.sleep(0.05)
             return x.clone()
 
         @staticmethod
         def backward(ctx: Any, dy: Any) -> Any:
-            time.sleep(0.02)
+            time.sleep(0.05)
             return dy
 
     slow: Any = Slow.apply
@@ -110,8 +110,8 @@ def test_time_goes_to_the_part_in_which_it_is_spent(
     modules = sum(isinstance(m, torch.nn.Dropout) for m in trainer.model.modules())
     for direction in (FORWARD, BACKWARD):
         others = sum(t for (part, way), t in parts.items() if way == direction and part != DROPOUT)
-        assert modules * 0.02 <= parts[DROPOUT, direction] < modules * 0.02 + 1
-        assert others < modules * 0.02
+        assert modules * 0.05 <= parts[DROPOUT, direction] < modules * 0.05 + 1
+        assert others < modules * 0.05
 
 
 def test_timing_parts_changes_no_result_and_leaves_no_hooks(corpus: Corpus) -> None:
