@@ -22,6 +22,7 @@ from .._check.key import made_key
 from .._functions.alpha import alpha_dropout
 from .._functions.dropout import dropout, masked_fill
 from ._keys import WORD, words
+from ._memory import empty_like
 from ._threads import as_torch, sharing
 
 Lengths: TypeAlias = "tuple[int, ...]"
@@ -91,9 +92,10 @@ def computed(x: Tensor, key: Tensor, call: Masking, inplace: bool = False) -> Te
     """Do to a tensor whose gradient is not recorded what a call says, by the mask of a key."""
     if inplace and not x.is_neg():
         apply_mask(x, key, call, x)
-        increment_version(x)
+        if not x.is_inference():
+            increment_version(x)
         return x
-    y = torch.empty_like(x)
+    y = empty_like(x)
     apply_mask(x, key, call, y)
     return x.copy_(y) if inplace else y
 
@@ -124,7 +126,7 @@ def apply_mask(x: Tensor, key: Tensor, call: Masking, out: Tensor) -> None:
 
 
 # Elements below which no thread is worth a wait, see `fastdrop_kernels.cpu.host.openmp`.
-_SERIAL = 1 << 15
+_SERIAL = 1 << 16
 _NAMES = {
     torch.float16: "float16",
     torch.bfloat16: "bfloat16",

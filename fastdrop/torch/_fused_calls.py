@@ -16,6 +16,7 @@ from .._functions.bias_act import bias_act_dropout_add, bias_act_dropout_add_bac
 from .._functions.softmax import softmax_dropout, softmax_dropout_backward
 from ._compute import Masking, array
 from ._keys import words
+from ._memory import empty_like
 from ._threads import sharing
 
 
@@ -27,14 +28,14 @@ class Softmax(NamedTuple):
 
     def forward(self, x: Tensor, key: Tensor) -> Tensor:
         """Return the result, by the kernels."""
-        y = torch.empty_like(x)
+        y = empty_like(x)
         with sharing(x):
             softmax_dropout(array(x), **self._settings(key), out=array(y))
         return y
 
     def backward(self, dy: Tensor, x: Tensor, key: Tensor) -> Tensor:
         """Return the gradient by x, by the kernels."""
-        dx = torch.empty_like(x)
+        dx = empty_like(x)
         with sharing(x):
             softmax_dropout_backward(array(dy), array(x), **self._settings(key), out=array(dx))
         return dx
@@ -61,7 +62,7 @@ class Epilogue(NamedTuple):
         self, x: Tensor, bias: Tensor | None, residual: Tensor | None, key: Tensor
     ) -> Tensor:
         """Return the result, by the kernels."""
-        y = torch.empty_like(x)
+        y = empty_like(x)
         more = {"residual": _operand(residual), "out": array(y)}
         with sharing(x):
             bias_act_dropout_add(array(x), _operand(bias), **self._settings(key), **more)
@@ -71,7 +72,7 @@ class Epilogue(NamedTuple):
         self, dy: Tensor, x: Tensor, bias: Tensor | None, key: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """Return the gradients by x and bias, by the kernels."""
-        dx = torch.empty_like(dy)
+        dx = empty_like(dy)
         settings = self._settings(key)
         with sharing(dy):
             _, dbias, _ = bias_act_dropout_add_backward(

@@ -15,6 +15,7 @@ from torch import Tensor
 from .._check.detect import described
 from .._check.key import Key, as_key, made_key
 
+CPU = torch.device("cpu")  # said everywhere: torch's default device may be another
 WORD = (1 << 64) - 1
 _LEAST, _END = -(1 << 63), (1 << 63) - 1  # torch.randint leaves out the last one
 
@@ -22,7 +23,7 @@ _LEAST, _END = -(1 << 63), (1 << 63) - 1  # torch.randint leaves out the last on
 def drawn(generator: torch.Generator | None = None) -> Tensor:
     """Draw a key from a generator of torch, by default from that of the CPU."""
     if generator is None:
-        return torch.randint(_LEAST, _END, (2,))
+        return torch.randint(_LEAST, _END, (2,), device=CPU)
     return torch.randint(_LEAST, _END, (2,), generator=generator, device=generator.device).cpu()
 
 
@@ -35,7 +36,7 @@ def as_tensor(key: Any) -> Tensor:
             f"{described('key', key)}: give a tensor of two int64, a torch.Generator, a "
             "fastdrop.Key, an int, or None for torch's default generator"
         ) from None
-    return torch.tensor([_signed(seed), _signed(stream)])
+    return torch.tensor([_signed(seed), _signed(stream)], device=CPU)
 
 
 def _signed(word: int) -> int:

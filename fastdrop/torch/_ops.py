@@ -29,7 +29,7 @@ def _draw_key(distinct: Tensor, x: Tensor) -> Tensor:
 
 @_draw_key.register_fake
 def _(distinct: Tensor, x: Tensor) -> Tensor:
-    return torch.empty(2, dtype=torch.int64)
+    return torch.empty(2, dtype=torch.int64, device=_keys.CPU)
 
 
 @_draw_key.register_vmap
@@ -51,7 +51,7 @@ def draw_key(x: Tensor) -> Tensor:
     """
     # Compilers merge operators with the same arguments (but for torch's own random ones), and leave
     # `empty` alone: no two draws have the same.
-    key: Tensor = _draw_key(torch.empty(0), x)
+    key: Tensor = _draw_key(torch.empty(0, device=_keys.CPU), x)
     return key
 
 
