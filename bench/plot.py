@@ -23,10 +23,10 @@ STYLES = {
     **{"binomial": ("#117733", "P"), "torch": ("#CC79A7", "^"), "jax": ("#332288", "X")},
     **{"tensorflow": ("#882255", "*"), "cupy": ("#009E73", "D")},
     **{"torch-compiled": ("#AA4499", "<"), "triton": ("#999933", ">")},
+    **{"fastdrop-compiled": ("#E69F00", "D")},
 }
-STYLES |= {"fastdrop-compiled": ("#E69F00", "D")}
 PLOTS = {"forward": "a forward call", "step": "forward and backward"}
-PLOTS["steps"] = "torch's and ours: its part of training steps, and calls"
+PLOTS["steps"] = "its part of training steps in torch, and calls"
 
 
 def _lines(axes: Axes, results: Results, found: list[Row]) -> None:
@@ -81,7 +81,7 @@ def draw_steps(results: Results, sheet: Figure) -> None:
         names.append(f"{row['loop']}: {row['variant']}")
     bars.set_yticks(range(len(names)), names)
     bars.margins(x=0.16)
-    bars.set_xlabel("time of a training step; 1 is without dropout")
+    bars.set_title("a training step over that without dropout; dropout's part", fontsize=9)
     found = [r for r in rows(results, "torch-step", dtype="float32", variant="")]
     for name in dict.fromkeys(r["contender"] for r in found if r["contender"] != "floor"):
         mine, (colour, marker) = [r for r in found if r["contender"] == name], STYLES[name]
@@ -93,14 +93,13 @@ def draw_steps(results: Results, sheet: Figure) -> None:
     lines.set_yscale("log")
     lines.set_xticks(columns, [size_label(n) for n in columns], rotation=45)
     lines.yaxis.set_major_formatter("{x:g}")
-    lines.set_ylabel("times as fast as F.dropout")
-    lines.set_xlabel("float32 elements, forward and backward")
+    lines.set_title("times as fast as F.dropout, forward and backward", fontsize=9)
+    lines.set_xlabel("float32 elements")
     lines.grid(True, alpha=0.3)
     lines.legend(fontsize=7)
+    where = f"{results['hardware']['cpu']}, {results['settings']['threads']} threads"
     sheet.suptitle(
-        f"Dropout, {PLOTS['steps']}\n{results['hardware']['cpu']}, "
-        f"{results['settings']['threads']} threads",
-        fontsize=10,
+        f"Dropout in torch: less is better on the left, more on the right\n{where}", fontsize=10
     )
 
 

@@ -119,9 +119,8 @@ def _table(results: Results, spec: dict[str, Any], here: list[Row], **words: Any
 def tables(results: Results) -> Iterator[Table]:
     """Yield the tables that there are rows for, split as they say."""
     gpu = "gpu" in results["hardware"]
-    vectors = {64: ", with AVX-512", 32: ", with AVX2"}.get(
-        results["settings"].get("vector_bytes"), ""
-    )
+    widest = int(results["settings"].get("vector_bytes", 0))
+    vectors = {64: ", with AVX-512", 32: ", with AVX2"}.get(widest, "")
     for spec in SPECS:
         if "headline" in spec or (gpu != spec.get("gpu", False) and spec["section"] != "memory"):
             continue

@@ -164,6 +164,13 @@ def memory(name: str, variant: str) -> dict[str, float]:
     return {"peak": statistics.median(peaks[2:]), "kept": kept}
 
 
+def memory_alone(name: str, variant: str) -> dict[str, float]:
+    """Measure the same in a fresh process, whose freed memory goes back to the system at once."""
+    command = ["-m", "bench.torch_steps", name, variant]
+    found: dict[str, float] = common.child(command, MALLOC_MMAP_THRESHOLD_="65536")
+    return found
+
+
 def measured(seconds: float, check: bool, tell: Callable[[str], object]) -> Iterator[Row]:
     """Time steps of all variants in turn, each network by itself, and measure their memory."""
     effort = timing.ONCE if check else timing.FULL._replace(least=20)
@@ -175,9 +182,7 @@ def measured(seconds: float, check: bool, tell: Callable[[str], object]) -> Iter
         found = timing.summarise(samples, dict.fromkeys(samples, TORCH))
         for variant, figures in found.items():
             without = np.asarray(samples[NONE]) / np.asarray(samples[variant])
-            # glibc gives freed memory back at once: what steps before have left is not reused.
-            child = ["-m", "bench.torch_steps", name, variant]
-            used = common.child(child, MALLOC_MMAP_THRESHOLD_="65536")
+            used = memory(name, variant) if check else memory_alone(name, variant)
             about = {"section": "steps", "loop": name, "variant": variant, **figures}
             yield {**about, "share": 1 - float(np.median(without)), **used}
 

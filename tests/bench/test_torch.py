@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the benchmark of fastdrop.torch needs torch")
+pytest.importorskip("torch", reason="the benchmark of fastdrop.torch needs torch")
+
+import torch  # noqa: E402
 
 import fastdrop.torch as fdt  # noqa: E402
 from bench import common, cpu, plot, results, timing, torch_calls, torch_steps  # noqa: E402
@@ -69,7 +72,8 @@ def test_what_is_kept_is_counted() -> None:
             return dy * ctx.aside
 
     x = torch.ones(10, requires_grad=True)
-    assert torch_steps.kept_bytes(lambda: Aside.apply(x).exp().sin(), [x]) == 40 + 40 + 0
+    apply: Any = Aside.apply
+    assert torch_steps.kept_bytes(lambda: apply(x).exp().sin(), [x]) == 40 + 40
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -109,12 +113,9 @@ def test_a_network_learns(variant: str) -> None:
 
 @pytest.mark.slow
 def test_memory_of_a_step_is_measured_in_its_own_process() -> None:
-    torchs, ours = (
-        common.child(["-m", "bench.torch_steps", "mlp", v], MALLOC_MMAP_THRESHOLD_="65536")
-        for v in (TORCH, OURS)
-    )
-    # 256 x (64 + 2 x 512) elements are dropped from: torch keeps a float32 factor of each.
-    assert torchs["kept"] - ours["kept"] == 4 * 256 * (64 + 1024) - 3 * 16
+    torchs, ours = (torch_steps.memory_alone("mlp", variant) for variant in (TORCH, OURS))
+    # Of 256 x 2 x 512 hidden units torch keeps a float32 factor each; the input has no gradient.
+    assert torchs["kept"] - ours["kept"] == 4 * 256 * 1024 - 2 * 16
     assert torchs["peak"] > ours["peak"] > 0
 
 
@@ -136,3 +137,25 @@ def test_without_a_compiler_it_is_said(
     rows = results.load(file)["rows"]
     assert {row["contender"] for row in rows} == {*EAGER}
     assert isinstance(results.load(file)["settings"]["vector_bytes"], int)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [("--only", "no contender 'nobody'"), ("--sections", "no section 'nobody'")],
+)
+def test_errors_name_the_value(option: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["torch", option, "nobody"]) == 2
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_check_makes_every_call_once_and_judges_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file.json"
+    assert main(["torch", "--check", "--output", str(file)]) == 0
+    assert "Nothing was judged" in capsys.readouterr().out
+    rows = results.load(file)["rows"]
+    assert {row["section"] for row in rows} == {*torch_calls.TIMED, "kept", "steps"}
+    if shutil.which(torch_calls.COMPILER):
+        assert {row["contender"] for row in rows if "contender" in row} == {*torch_calls.CALLS}
