@@ -56,9 +56,9 @@ def summary(results: Results) -> Table:
     table = Table(title="Milliseconds of a training step, forward + backward")
     table.add_column("Dropout by", no_wrap=True)
     for variant in results:
-        table.add_column(variant, justify="right", no_wrap=True)
+        table.add_column(variant.replace(", ", ",\n"), justify="right", no_wrap=True)
     rows = {part: [_part(run, part) for run in results.values()] for part in PARTS}
-    rows["step"] = [f"{1e3 * median(run.plain()):.1f}" for run in results.values()]
+    rows["step"] = [_ms(1e3 * median(run.plain())) for run in results.values()]
     rows["dropout's share"] = [
         "-" if variant == NONE else f"{share(results, variant):.1%}" for variant in results
     ]
@@ -72,8 +72,13 @@ def summary(results: Results) -> Table:
 
 def _part(run: Run, part: str) -> str:
     if part == OPTIMISER:
-        return f"{run.part(part, ''):.1f}"
-    return " + ".join(f"{run.part(part, direction):.1f}" for direction in (FORWARD, BACKWARD))
+        return _ms(run.part(part, ""))
+    return " + ".join(_ms(run.part(part, direction)) for direction in (FORWARD, BACKWARD))
+
+
+def _ms(milliseconds: float) -> str:
+    """Return milliseconds in four places: the table is to fit into 80 columns."""
+    return f"{milliseconds:.0f}" if milliseconds >= 99.95 else f"{milliseconds:.1f}"
 
 
 def explanation(results: Results, threads: int) -> str:
