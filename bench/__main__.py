@@ -35,6 +35,11 @@ COMMANDS = {
     "layouts": ("layouts", "against only sizes seconds check output", "other ways to call it"),
     "family": ("family", "only sizes seconds check output", "the other functions"),
     "loops": ("loops", "only seconds check output", "dropout in real training steps"),
+    "torch": (
+        "torch_calls",
+        "sections only sizes seconds check output",
+        "dropout of torch's tensors",
+    ),
     "latency": ("processes", "seconds check output", "single calls beside busy processes"),
     "start": ("processes", "only check output", "the first call of fresh processes"),
     "steady": ("layouts", "check output", "the plain calls in many fresh processes"),
@@ -48,7 +53,7 @@ COMMANDS = {
     "readme": ("readme", "check", "write the tables of the pages from the results"),
     "plot": ("plot", "results output", "draw the results"),
 }
-EXTRA = ("matplotlib", "rich", "sklearn", "threadpoolctl", "tomli")
+EXTRA = ("matplotlib", "rich", "sklearn", "threadpoolctl", "tomli", "torch")
 INTERRUPTED = 130  # what a shell gives a process that Ctrl-C ended
 
 
@@ -79,7 +84,8 @@ def main(argv: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name not in EXTRA:
             raise
-        print(f"bench: {error.name} is missing: pip install -e '.[bench]'", file=sys.stderr)
+        extras = "bench,torch" if error.name == "torch" else "bench"
+        print(f"bench: {error.name} is missing: pip install -e '.[{extras}]'", file=sys.stderr)
         return 2
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)

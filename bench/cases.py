@@ -102,6 +102,7 @@ _NAMES |= {"draw": checks.draw, "scaled": checks.scaled, "torch_compiled": torch
 _LIBRARIES = {
     "fastdrop": {"fd": "fastdrop"},
     "torch": {"torch": "torch", "F": "torch.nn.functional"},
+    "fastdrop.torch": {"D": "fastdrop.torch.functional"},
     "jax": {"jax": "jax", "jnp": "jax.numpy"},
     "tensorflow": {"tf": "tensorflow"},
     "randomgen": {"randomgen": "randomgen"},

@@ -126,13 +126,14 @@ def is_close(given: Array, right: Array, zeros: bool) -> str:
 is_scaled = functools.partial(is_dropout, rate=0.0)  # the roof drops nothing
 
 
-def is_ours(x: Array, y: Any, p: float) -> str:
-    """Check dropout under `key`, bit for bit, with our mask and the reference's."""
+def is_ours(x: Array, y: Any, p: float, rng: Any = None) -> str:
+    """Check dropout under a key, bit for bit, with our mask and the reference's."""
     if wrong := is_dropout(x, y, p):
         return wrong
-    masks = {"fastdrop.dropout_mask": load("fastdrop").dropout_mask(x.shape, p, rng=key())}
+    rng = rng or key()
+    masks = {"fastdrop.dropout_mask": load("fastdrop").dropout_mask(x.shape, p, rng=rng)}
     if x.size <= REFERENCE_LIMIT:
-        masks["the NumPy reference"] = draw(x.shape, p)
+        masks["the NumPy reference"] = draw(x.shape, p, rng)
     for name, mask in masks.items():
         if not same_bits(y, np.where(mask, scaled(x, p), x.dtype.type(0))):
             return f"differs from {name}"

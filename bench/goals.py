@@ -91,6 +91,11 @@ def values(results: Results) -> dict[str, Any]:
             for b in found("loops", variant=other, loop=a["loop"], dtype=a["dtype"]):
                 yield a, b
 
+    def torch_steps(one: str, other: str) -> Iterator[tuple[Row, Row]]:
+        for a in found("steps", variant=one):
+            for b in found("steps", variant=other, loop=a["loop"]):
+                yield a, b
+
     def latency(elements: int) -> Iterator[tuple[Row, Row]]:
         for a in found("latency", elements=elements, threads=1):
             for b in found("latency", elements=elements, busy=a["busy"]):
@@ -102,6 +107,7 @@ def values(results: Results) -> dict[str, Any]:
         low = (256 << 20) // dtype_of(dtype).itemsize
         return times(section, name + end, f"fastdrop{end}", low=low)
 
+    vectors = results["settings"].get("vector_bytes")
     return {"KI": KI, "MI": MI, "statistics": statistics, **locals()}
 
 

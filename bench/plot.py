@@ -23,8 +23,10 @@ STYLES = {
     **{"binomial": ("#117733", "P"), "torch": ("#CC79A7", "^"), "jax": ("#332288", "X")},
     **{"tensorflow": ("#882255", "*"), "cupy": ("#009E73", "D")},
     **{"torch-compiled": ("#AA4499", "<"), "triton": ("#999933", ">")},
+    **{"fastdrop-compiled": ("#E69F00", "D")},
 }
 PLOTS = {"forward": "a forward call", "step": "forward and backward"}
+PLOTS["steps"] = "its part of training steps in torch, and calls"
 
 
 def _lines(axes: Axes, results: Results, found: list[Row]) -> None:
@@ -63,6 +65,44 @@ def draw(results: Results, section: str, sheet: Figure) -> None:
     sheet.suptitle(title, fontsize=10)
 
 
+def draw_steps(results: Results, sheet: Figure) -> None:
+    """Draw bars of training steps, dropout's part coloured, beside lines of calls in torch."""
+    sheet.set_size_inches(8.5, 3.9)
+    bars, lines = sheet.subplots(1, 2, width_ratios=(1.1, 1))
+    colours = {"torch": STYLES["torch"][0], "fastdrop.torch": STYLES["fastdrop"][0]}
+    names: list[str] = []
+    for row in reversed([r for r in rows(results, "steps") if r["variant"] != "none"]):
+        # The same step without dropout is 1.
+        colour, part = colours[row["variant"].split(",")[0]], row["share"] / (1 - row["share"])
+        bars.barh(len(names), 1.0, color="#BBBBBB")
+        bars.barh(len(names), part, left=1.0, color=colour)
+        place = max(1.0, 1.0 + part) + 0.02
+        bars.text(place, len(names), f"{row['share']:.1%}", va="center", fontsize=8)
+        names.append(f"{row['loop']}: {row['variant']}")
+    bars.set_yticks(range(len(names)), names)
+    bars.margins(x=0.16)
+    bars.set_title("a training step over that without dropout; dropout's part", fontsize=9)
+    found = [r for r in rows(results, "torch-step", dtype="float32", variant="")]
+    for name in dict.fromkeys(r["contender"] for r in found if r["contender"] != "floor"):
+        mine, (colour, marker) = [r for r in found if r["contender"] == name], STYLES[name]
+        at, faster = [r["elements"] for r in mine], [1 / r["ratio"] for r in mine]
+        label = results["contenders"][name]["label"]
+        lines.plot(at, faster, "-", color=colour, marker=marker, label=label)
+    columns = sorted({r["elements"] for r in found})
+    lines.set_xscale("log", base=2)
+    lines.set_yscale("log")
+    lines.set_xticks(columns, [size_label(n) for n in columns], rotation=45)
+    lines.yaxis.set_major_formatter("{x:g}")
+    lines.set_title("times as fast as F.dropout, forward and backward", fontsize=9)
+    lines.set_xlabel("float32 elements")
+    lines.grid(True, alpha=0.3)
+    lines.legend(fontsize=7)
+    where = f"{results['hardware']['cpu']}, {results['settings']['threads']} threads"
+    sheet.suptitle(
+        f"Dropout in torch: less is better on the left, more on the right\n{where}", fontsize=10
+    )
+
+
 def draw_all(results: Results, file: Path, folder: Path | None = None) -> Iterator[Path]:
     """Draw the sections that there are, each to a file; the same results give the same SVGs."""
     settings = {"svg.hashsalt": "fastdrop", "svg.fonttype": "none", "font.size": 9}
@@ -71,7 +111,10 @@ def draw_all(results: Results, file: Path, folder: Path | None = None) -> Iterat
             path = (folder or file.parent) / f"{file.stem}-{section}.svg"
             with matplotlib.rc_context(settings):  # type: ignore[arg-type]
                 sheet = Figure(layout="constrained")  # not pyplot: it wants a display
-                draw(results, section, sheet)
+                if section == "steps":
+                    draw_steps(results, sheet)
+                else:
+                    draw(results, section, sheet)
                 sheet.savefig(path, format="svg", metadata={"Date": None})
             yield path
 

@@ -31,7 +31,8 @@ ELEMENTS = 16 * MI  # of which memory is measured
 FREED_SECONDS = 0.1  # what a library frees when a call is over is freed by then
 
 
-def _status(field: str) -> int:
+def resident(field: str) -> int:
+    """Bytes of this process' memory: those resident now (VmRSS), or the most (VmHWM)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
 
@@ -57,15 +58,15 @@ def _memory_here(name: str, elements: int, step: bool) -> list[Row]:
         time.sleep(FREED_SECONDS)  # libraries may copy x and the gradient in the background
         # Sets the peak back to the present, and so forgets the warm-up and the compilers.
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        before = _status("VmRSS")
+        before = resident("VmRSS")
         output, kept = calls["there"]() if step else (calls["call"](), None)
         result = min(x.nbytes, _new_bytes(output, y))  # peaks are beyond one output like x
         if not step:
-            return {"forward": _status("VmHWM") - before - result}
+            return {"forward": resident("VmHWM") - before - result}
         time.sleep(FREED_SECONDS)
-        held = _status("VmRSS") - before - _new_bytes(output, y)
+        held = resident("VmRSS") - before - _new_bytes(output, y)
         result += min(x.nbytes, _new_bytes(calls["back"](kept), dx))
-        return {"step": _status("VmHWM") - before - result, "kept": held}
+        return {"step": resident("VmHWM") - before - result, "kept": held}
 
     # At a part of the size, where what a library's own allocator keeps of a warm-up would not show.
     own = {"torch", "jax", "tensorflow"} & {*contender.needs}

@@ -19,10 +19,12 @@ from .results import load, rows
 # Which results each block of a page shows.
 BLOCKS = {name: [name] for name in ("cpu", "loops", "family", "layouts", "gpu")}
 BLOCKS |= {"process": ["start", "latency", "steady"], "headline": ["cpu"]}
-BLOCKS |= {"instructions": ["gpu-instructions"]}
+BLOCKS |= {"instructions": ["gpu-instructions"], "torch": ["torch", "torch-avx2"]}
 PAGES = {
     ROOT / "README.md": ("headline",),
-    ROOT / "docs" / "performance.md": ("cpu", "loops", "family", "process", "layouts", "gpu"),
+    ROOT / "docs" / "performance.md": (
+        *("cpu", "loops", "family", "torch", "process", "layouts", "gpu"),
+    ),
     ROOT / "docs" / "gpu.md": ("instructions",),
 }
 
@@ -60,7 +62,7 @@ def _parts(file: Path) -> Iterator[str]:
     yield from map(markdown, report.tables(results))
     for section, text in plot.PLOTS.items():
         if rows(results, section):
-            yield f"![Rates of {text}](../bench/results/{file.stem}-{section}.svg)"
+            yield f"![Dropout, {text}](../bench/results/{file.stem}-{section}.svg)"
     if lost := [*report.fastest_peer(results), *report.losses(results)]:
         yield "What it wins and loses:\n\n" + _bullets(lost)
     if results["notes"]:

@@ -119,6 +119,8 @@ def _table(results: Results, spec: dict[str, Any], here: list[Row], **words: Any
 def tables(results: Results) -> Iterator[Table]:
     """Yield the tables that there are rows for, split as they say."""
     gpu = "gpu" in results["hardware"]
+    widest = int(results["settings"].get("vector_bytes", 0))
+    vectors = {64: ", with AVX-512", 32: ", with AVX2"}.get(widest, "")
     for spec in SPECS:
         if "headline" in spec or (gpu != spec.get("gpu", False) and spec["section"] != "memory"):
             continue
@@ -127,7 +129,7 @@ def tables(results: Results) -> Iterator[Table]:
             for part in dict.fromkeys(row[split] for row in found) if split else [None]:
                 here = [row for row in found if part is None or row[split] == part]
                 of = size_label(part) if isinstance(part, int) else part
-                if table := _table(results, spec, here, section=section, of=of):
+                if table := _table(results, spec, here, section=section, of=of, vectors=vectors):
                     unusual = split and part not in (found[0][split], "float32")
                     yield replace(table, folded=True) if unusual else table
 
@@ -156,6 +158,7 @@ def headline(results: Results) -> Table:
 # Sections in which peers are compared with every way of ours, and what is added to a loss.
 COMPARED = {"forward": "", "small": ", of small calls", "step": ", forward plus backward"}
 COMPARED["family"] = ""
+COMPARED |= {f"torch-{part}": f", {part}" for part in ("forward", "backward", "step")}
 ASIDES = {
     ("fastdrop", "fastdrop-1"): "All threads: slower than 1 thread",
     ("fastdrop-new", "fastdrop"): "New array: slower than out=y",

@@ -19,11 +19,14 @@ Row: TypeAlias = dict[str, Any]
 
 _TIMED = "contender variant dtype elements base seconds q1 q3 rounds ratio ratio_q1 ratio_q3"
 # The keys of a section's rows, beside `section`. Times are seconds, and medians where nothing else
-# is said; `ratio` is to `base` in the same rounds. Memory is bytes an element.
+# is said; `ratio` is to `base` in the same rounds. Memory is bytes an element; in
+# `steps` and `kept` it is bytes.
 KEYS = {
     "memory": "contender dtype elements measure bytes",
     "loops": "loop dtype variant steps step step_q1 step_q3 ratio dropout share elements masks "
     "kept activations",
+    "steps": "loop variant seconds q1 q3 rounds ratio ratio_q1 ratio_q3 share kept peak",
+    "kept": "contender dtype elements bytes",
     "start": "first cache samples median worst call",
     "latency": "elements busy threads calls median p99 worst",
     "steady": "dtype elements processes seconds ratios",

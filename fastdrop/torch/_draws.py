@@ -44,7 +44,7 @@ def key_tensor(key: KeyLike, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
             return _ops.draw_key(x)
         if x.is_cuda and _cuda.is_capturing():
-            return _keys.drawn_on(x.device)
+            return _keys.drawn(device=x.device)
         return _keys.drawn()
     if isinstance(key, Tensor):
         return _keys.checked(key)

@@ -11,8 +11,15 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from .._check import arguments
-from ._checks import check, masked, overridable, placed_in
+from ._checks import (
+    check,
+    check_parameter,
+    check_tensor,
+    masked,
+    overridable,
+    placed_in,
+    probability,
+)
 from ._compute import Masking
 from ._draws import KeyLike, key_tensor
 from ._elementwise import mask
@@ -92,31 +99,33 @@ def dropout(
             dropout, (input,), input, p, training, inplace, key=key, scale=scale,
             noise_shape=noise_shape, offset=offset, global_shape=global_shape,
         )  # fmt: skip
+    check_tensor(input)
     if not (type(p) is float and 0.0 <= p <= 1.0):
-        p = arguments.probability(p)
+        p = probability(p)
     if not training or p == 0.0:
         return input
     check(input, inplace)
-    if scale is None and noise_shape is None and global_shape is None and offset == 0:
-        call = _usual.get(p) or _make_usual(p)
+    usual = noise_shape is None and global_shape is None and type(offset) is int and not offset
+    if usual and scale is None:
+        call = Masking("drop", p) if _compiling() else _usual.get(p) or _make_usual(p)
     else:
+        check_parameter("drop", scale, input)
         call = Masking("drop", p, scale, placed_in(input, noise_shape, offset, global_shape))
     if key is None and input.is_cpu and not _compiling():
         return mask(input, drawn(), call, inplace)
     return mask(input, key_tensor(key, input), call, inplace)
 
 
-_usual: dict[float, Masking] = {}  # by p, for training loops, which have a few
+# By p, for training loops, which have a few. Compiled code would be compiled again after a change.
+_usual: dict[float, Masking] = {}
 _MOST_USUAL = 256
 
 
 def _make_usual(p: float) -> Masking:
-    """Return dropout of whole tensors by p, and keep it unless code is traced."""
-    call = Masking("drop", p)
-    if not _compiling():
-        if len(_usual) >= _MOST_USUAL:
-            _usual.clear()
-        _usual[p] = call
+    """Return dropout of whole tensors by p, and keep it."""
+    if len(_usual) >= _MOST_USUAL:
+        _usual.clear()
+    call = _usual[p] = Masking("drop", p)
     return call
 
 

@@ -42,9 +42,9 @@ class Softmax(NamedTuple):
         return dx
 
     def _settings(self) -> dict[str, Any]:
-        masking, placed = self.masking, self.masking.placed
+        call, placed = self.masking, self.masking.placed
         more = {"offset": placed.offset, "global_shape": placed.global_shape}
-        return {"p": masking.p, "axis": self.dim, "scale": masking.parameter, **more}
+        return {"p": call.p, "axis": self.dim, "scale": call.parameter, **more}
 
 
 class Epilogue(NamedTuple):
@@ -80,9 +80,9 @@ class Epilogue(NamedTuple):
         return dx, _tensor(dbias, bias) if dy.is_cpu else _summed(dx, bias.shape)
 
     def _settings(self) -> dict[str, Any]:
-        masking, placed = self.masking, self.masking.placed
+        call, placed = self.masking, self.masking.placed
         more = {"offset": placed.offset, "global_shape": placed.global_shape}
-        return {"act": self.activation, "p": masking.p, "scale": masking.parameter, **more}
+        return {"act": self.activation, "p": call.p, "scale": call.parameter, **more}
 
 
 def _operand(x: Tensor | None) -> Any:

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from .._check import arguments
-from ._checks import check, check_operand, overridable, placed_in
+from ._checks import (
+    check,
+    check_operand,
+    check_parameter,
+    overridable,
+    placed_in,
+    probability,
+)
 from ._compute import Masking
 from ._draws import KeyLike, key_tensor
 from ._fused import ACTIVATIONS, epilogue, softmax
@@ -60,14 +67,20 @@ def softmax_dropout(
     ValueError, NotImplementedError
         As `dropout`.
     """
-    p = arguments.probability(p)
+    p = probability(p)
     axes = input.dim()
     if not -axes <= dim < axes:
         raise IndexError(f"dim={dim} is out of range for an input of {axes} axes")
     if not training or p == 0.0:
         return torch.softmax(input, dim)
     placed = placed_in(input, None, offset, global_shape)
+    if placed.global_shape is not None and placed.global_shape[dim] != input.shape[dim]:
+        raise ValueError(
+            f"input has length {input.shape[dim]} along dim={dim}, and global_shape="
+            f"{placed.global_shape} another: a softmax needs the whole axis, so cut along others"
+        )
     check(input, False)
+    check_parameter("drop", scale, input)
     call = Softmax(dim % axes, Masking("drop", p, scale, placed))
     return softmax(input, key_tensor(key, input), call)
 
@@ -115,10 +128,11 @@ def bias_act_dropout_add(
     TypeError, ValueError, NotImplementedError
         As `dropout`; also if `act` is not one of these, or a bias or residual does not fit.
     """
-    p = arguments.probability(p) if training else 0.0
+    p = probability(p) if training else 0.0
     arguments.choice("act", act, tuple(ACTIVATIONS))
     placed = placed_in(input, None, offset, global_shape)
     check(input, False)
+    check_parameter("drop", scale, input)
     for name, tensor in (("bias", bias), ("residual", residual)):
         if tensor is not None:
             check_operand(name, tensor, input)

@@ -21,19 +21,15 @@ WORD = (1 << 64) - 1
 _LEAST, _END = -(1 << 63), (1 << 63) - 1  # torch.randint leaves out the last one
 
 
-def drawn(generator: torch.Generator | None = None) -> Tensor:
-    """Draw a key from a generator of torch, by default from that of the CPU; it lies there."""
-    if generator is None:
-        # To name the device takes as long again as to draw: 1.4 us.
-        if not _function_modes() and (key := torch.randint(_LEAST, _END, (2,))).is_cpu:
+def drawn(generator: torch.Generator | None = None, device: torch.device = CPU) -> Tensor:
+    """Draw a key from a generator of torch, by default from that of a device; it lies there."""
+    # To name the device takes as long again as to draw: 1.4 us.
+    if generator is None and device is CPU and not _function_modes():
+        key = torch.randint(_LEAST, _END, (2,))
+        if key.is_cpu:
             return key
-        return torch.randint(_LEAST, _END, (2,), device=CPU)
-    return torch.randint(_LEAST, _END, (2,), generator=generator, device=generator.device)
-
-
-def drawn_on(device: torch.device) -> Tensor:
-    """Draw a key from torch's default generator of a device; it lies there."""
-    return torch.randint(_LEAST, _END, (2,), device=device)
+    device = device if generator is None else generator.device
+    return torch.randint(_LEAST, _END, (2,), generator=generator, device=device)
 
 
 def as_tensor(key: Any) -> Tensor:

@@ -3,6 +3,10 @@
 `_elementwise` and `_fused` call them where calls are traced, see `is_traced`. An operator's schema
 has plain arguments only, so a call is taken apart and put together again.
 
+Such operators have rules for gradients and for `vmap`. They have none for the derivatives of
+functorch (`torch.func.grad`, `jvp`) and of forward mode: calls under those take torch's operators,
+and an operator that draws the mask.
+
 They are defined by a schema and not by `torch.library.custom_op`, which derives one and checks at
 each call that no result is an argument: 4 us a call in place of 13 (Zen 5, November 2026).
 """
@@ -15,21 +19,26 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType, get_interpreter_stack
+from torch.autograd import forward_ad
 from torch.types import Number
 
+from fastdrop_kernels import contract
+
+from .._call.coefficients import SELU_FLOOR, alpha_scale
 from . import _keys
 from ._batches import batched
 from ._compute import Masking, Placed, computed
 from ._fused_calls import Epilogue, Softmax
 
+# A graph of CUDA's would repeat what is read of the host, such as a key.
+_UNCAPTURED = tuple(filter(None, (getattr(torch.Tag, "cudagraph_unsafe", None),)))
 _library = torch.library.Library("fastdrop", "DEF")  # type: ignore[no-untyped-call]
-# A graph of CUDA's would repeat what is read on the host, such as a key.
-_TAGS = (torch.Tag.pt2_compliant_tag, *filter(None, [getattr(torch.Tag, "cudagraph_unsafe", None)]))
 _PLACED = "SymInt[] offset, SymInt[]? global_shape"
 _SCALED = f"float p, float? scale, {_PLACED}"
 
 
-def _operator(
+def _define(
     schema: str,
     compute: Callable[..., Any],
     shaped: Callable[..., Any],
@@ -38,7 +47,7 @@ def _operator(
     """Define an operator, for tensors on any device, and for fake ones by `shaped`; return it."""
     name = schema.partition("(")[0]
     define: Any = _library.define
-    define(schema, tags=(*_TAGS, *tags))
+    define(schema, tags=(torch.Tag.pt2_compliant_tag, *_UNCAPTURED, *tags))
     implement: Any = _library.impl
     implement(name, compute, "CompositeExplicitAutograd")
     torch.library.register_fake(f"fastdrop::{name}", shaped, lib=_library)
@@ -60,7 +69,7 @@ def _shape_of_key(distinct: Tensor, x: Tensor) -> Tensor:
     return torch.empty(2, dtype=torch.int64, device=_keys.CPU)
 
 
-_draw_key = _operator(
+_draw_key = _define(
     "draw_key(Tensor distinct, Tensor x) -> Tensor",
     lambda distinct, x: _keys.drawn(),
     _shape_of_key,
@@ -91,7 +100,7 @@ def draw_key(x: Tensor) -> Tensor:
     """
     # Compilers merge operators with the same arguments (but for torch's own random ones), and leave
     # `empty` alone: no two draws have the same.
-    key: Tensor = _draw_key(torch.empty(0, device=_keys.CPU), x)
+    key: Tensor = _draw_key(torch.empty(0, device=_keys.CPU), x.detach())  # not differentiated
     return key
 
 
@@ -102,7 +111,7 @@ def _compute_mask(x: Tensor, key: Tensor, *call: Any) -> Tensor:
     return computed(x, key, _masking(*call))
 
 
-_mask = _operator(
+_mask = _define(
     "mask(Tensor x, Tensor key, str operation, float p, Scalar? parameter, "
     f"SymInt[]? noise_shape, {_PLACED}) -> Tensor",
     _compute_mask,
@@ -129,8 +138,33 @@ _differentiable(_mask, _gradient, _save)
 torch.library.register_vmap(_mask, _mask_batch, lib=_library)
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def is_differentiated() -> bool:
+    """Say whether functorch or forward mode differentiates."""
+    if forward_ad._current_level >= 0:
+        return True
+    return any(level.key() != TransformType.Vmap for level in get_interpreter_stack() or ())
+
+
 def mask(x: Tensor, key: Tensor, call: Masking) -> Tensor:
     """Do to x what a call says, by the mask of a key, as one operator."""
+    if not is_differentiated():
+        return _operator(x, key, call)
+    p, value = call.p, 0.0
+    none = torch.zeros_like(x, dtype=torch.bool)
+    dropped = _operator(none, key, Masking("fill", p, True, call.placed))
+    if call.operation == "drop":
+        x = x * (contract.scale(p) if call.parameter is None else call.parameter)
+    elif call.operation == "alpha":
+        scale = alpha_scale(p)
+        x = x * scale + SELU_FLOOR * scale * p
+        value = SELU_FLOOR * scale * p - SELU_FLOOR * scale
+    else:
+        value = call.parameter
+    return x.masked_fill(dropped, value)
+
+
+def _operator(x: Tensor, key: Tensor, call: Masking) -> Tensor:
     noise_shape, offset, global_shape = call.placed
     about = call.operation, call.p, call.parameter, noise_shape, _starts(offset), global_shape
     y: Tensor = _mask(x, key, *about)
@@ -173,7 +207,7 @@ _made = functools.lru_cache(maxsize=256, typed=True)(_make)
 
 
 def _starts(offset: Any) -> Sequence[int]:
-    return [offset] if isinstance(offset, int) else offset
+    return offset if isinstance(offset, tuple) else [offset]  # which may be a symbol of a size
 
 
 def _scaled(call: Masking) -> tuple[float, float | None, Sequence[int], Sequence[int] | None]:
@@ -189,12 +223,12 @@ def _dropping(
 
 # --- softmax and dropout
 
-_softmax = _operator(
+_softmax = _define(
     f"softmax_dropout(Tensor x, Tensor key, int dim, {_SCALED}) -> Tensor",
     lambda x, key, dim, *masking: Softmax(dim, _dropping(*masking)).forward(x, key),
     _like_first,
 )
-_softmax_backward = _operator(
+_softmax_backward = _define(
     f"softmax_dropout_backward(Tensor dy, Tensor x, Tensor key, int dim, {_SCALED}) -> Tensor",
     lambda dy, x, key, dim, *masking: Softmax(dim, _dropping(*masking)).backward(dy, x, key),
     lambda dy, x, *_: torch.empty_like(x),
@@ -219,6 +253,12 @@ def softmax(x: Tensor, key: Tensor, call: Softmax) -> Tensor:
     return y
 
 
+def softmax_backward(dy: Tensor, x: Tensor, key: Tensor, call: Softmax) -> Tensor:
+    """Return the gradient of `softmax` by x, as one operator."""
+    dx: Tensor = _softmax_backward(dy, x, key, call.dim, *_scaled(call.masking))
+    return dx
+
+
 # --- the epilogue of a linear layer
 
 
@@ -229,7 +269,7 @@ def _compute_epilogue_gradients(
     return dx, dx.new_empty(0) if dbias is None else dbias
 
 
-_epilogue = _operator(
+_epilogue = _define(
     "bias_act_dropout_add(Tensor x, Tensor? bias, Tensor? residual, Tensor key, str activation, "
     f"{_SCALED}) -> Tensor",
     lambda x, bias, residual, key, activation, *masking: Epilogue(
@@ -237,7 +277,7 @@ _epilogue = _operator(
     ).forward(x, bias, residual, key),
     _like_first,
 )
-_epilogue_backward = _operator(
+_epilogue_backward = _define(
     "bias_act_dropout_add_backward(Tensor dy, Tensor x, Tensor? bias, Tensor key, str activation, "
     f"{_SCALED}) -> (Tensor, Tensor)",
     _compute_epilogue_gradients,
@@ -270,3 +310,12 @@ def epilogue(
     """Return ``dropout(activation(x + bias)) + residual``, as one operator."""
     y: Tensor = _epilogue(x, bias, residual, key, call.activation, *_scaled(call.masking))
     return y
+
+
+def epilogue_backward(
+    dy: Tensor, x: Tensor, bias: Tensor | None, key: Tensor, call: Epilogue
+) -> tuple[Tensor, Tensor | None]:
+    """Return the gradients of `epilogue` by x and bias, as one operator."""
+    more = call.activation, *_scaled(call.masking)
+    dx, dbias = _epilogue_backward(dy, x, bias, key, *more)
+    return dx, None if bias is None else dbias
