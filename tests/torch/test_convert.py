@@ -80,10 +80,10 @@ def test_swapped_layers_drop_by_our_masks() -> None:
 
 
 def test_hooks_names_and_shared_modules_stay() -> None:
-    shared = nn.Dropout(0.3)
+    shared: Any = nn.Dropout(0.3)
     net: Any = nn.Sequential(shared, nn.ReLU(), shared)
     net.note = "mine"
-    shared.note = "its own"  # type: ignore[assignment]
+    shared.note = "its own"
     seen: list[tuple[str, type]] = []
     shared.register_forward_pre_hook(lambda module, args: seen.append(("before", type(module))))
     shared.register_forward_hook(lambda module, args, out: seen.append(("after", type(module))))
