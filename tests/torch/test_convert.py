@@ -159,13 +159,13 @@ def test_a_converted_transformer_trains() -> None:
     assert {type(m) for m in net.modules() if isinstance(m, nn.Dropout)} == {fdt.Dropout}
     x = numbers(8, 5, 16)
     losses = []
-    for _ in range(30):
+    for _ in range(15):
         optimiser.zero_grad()
         loss = (net(x) - x).square().mean()
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert losses[-1] < losses[0] / 2
+    assert losses[-1] < 0.8 * losses[0]
     assert all(p.grad is not None for p in net.parameters())
     net.eval()
     assert torch.equal(net(x), net(x))
