@@ -45,6 +45,6 @@ def _shared(call: Masking, shape: tuple[int, ...]) -> Masking:
         noise = tuple(m if n is None else n for n, m in zip(noise_shape, noise, strict=True))
     placed = call.placed._replace(noise_shape=(1, *noise))
     if global_shape is not None:
-        start = (0,) * len(inner) if offset == 0 else tuple(offset)  # type: ignore[arg-type]
+        start = offset if isinstance(offset, tuple) else (offset,) * len(inner)
         placed = placed._replace(offset=(0, *start), global_shape=(shape[0], *global_shape))
-    return call._replace(placed=placed)
+    return call.at(placed)

@@ -20,9 +20,12 @@ from ._checks import (
     placed_in,
     probability,
 )
-from ._compute import WHOLE, Masking
+from ._compute import Masking
 from ._draws import KeyLike, key_tensor
 from ._elementwise import mask
+from ._keys import drawn
+
+_compiling = torch.compiler.is_compiling
 
 
 def dropout(
@@ -100,13 +103,29 @@ def dropout(
         p = probability(p)
     if not training or p == 0.0:
         return input
-    placed = WHOLE
-    if noise_shape is not None or global_shape is not None or type(offset) is not int or offset:
-        placed = placed_in(input, noise_shape, offset, global_shape)
     check(input, inplace)
-    if scale is not None:
+    usual = noise_shape is None and global_shape is None and type(offset) is int and not offset
+    if usual and scale is None:
+        call = Masking("drop", p) if _compiling() else _usual.get(p) or _make_usual(p)
+    else:
         check_parameter("drop", scale, input)
-    return mask(input, key_tensor(key, input), Masking("drop", p, scale, placed), inplace)
+        call = Masking("drop", p, scale, placed_in(input, noise_shape, offset, global_shape))
+    if key is None and input.is_cpu and not _compiling():
+        return mask(input, drawn(), call, inplace)
+    return mask(input, key_tensor(key, input), call, inplace)
+
+
+# By p, for training loops, which have a few. Compiled code would be compiled again after a change.
+_usual: dict[float, Masking] = {}
+_MOST_USUAL = 256
+
+
+def _make_usual(p: float) -> Masking:
+    """Return dropout of whole tensors by p, and keep it."""
+    if len(_usual) >= _MOST_USUAL:
+        _usual.clear()
+    call = _usual[p] = Masking("drop", p)
+    return call
 
 
 @overridable

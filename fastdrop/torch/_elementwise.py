@@ -21,7 +21,7 @@ from ._batches import batched
 from ._compute import Masking, computed
 
 _PLAIN = frozenset({Tensor, torch.nn.Parameter})
-_compiling = torch.compiler.is_compiling
+_compiling = torch.compiler.is_dynamo_compiling
 _transforming = torch._C._are_functorch_transforms_active
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _records = torch.is_grad_enabled

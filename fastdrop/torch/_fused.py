@@ -37,9 +37,9 @@ def _composed_softmax(x: Tensor, key: Tensor, call: Softmax) -> Tensor:
 
 def softmax(x: Tensor, key: Tensor, call: Softmax) -> Tensor:
     """Return softmax with dropout; recorded for gradients."""
-    if is_traced(x):
+    if is_traced(x) and not _ops.is_differentiated():
         return _ops.softmax(x, key, call)
-    if is_transformed():
+    if is_traced(x) or is_transformed():
         return _composed_softmax(x, key, call)
     if x.requires_grad and torch.is_grad_enabled():
         result: Tensor = _Softmax.apply(x, key, call)  # type: ignore[no-untyped-call]
@@ -57,6 +57,8 @@ class _Softmax(Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
         x, key = ctx.saved_tensors
+        if _is_recorded_once():
+            return _ops.softmax_backward(dy, x, key, ctx.call), None, None
         if _is_composed(dy):
             (dx,) = _again(lambda x: _composed_softmax(x, key, ctx.call), (x,), dy, (True,))
             return dx, None, None
@@ -76,9 +78,9 @@ def epilogue(
     x: Tensor, bias: Tensor | None, residual: Tensor | None, key: Tensor, call: Epilogue
 ) -> Tensor:
     """Return ``dropout(activation(x + bias)) + residual``; recorded for gradients."""
-    if is_traced(x):
+    if is_traced(x) and not _ops.is_differentiated():
         return _ops.epilogue(x, bias, residual, key, call)
-    if is_transformed():
+    if is_traced(x) or is_transformed():
         return _composed_epilogue(x, bias, residual, key, call)
     if torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in (x, bias, residual)
@@ -116,6 +118,8 @@ class _Epilogue(Function):
             if of_x or need_bias:
                 dx = mask(dy, key, ctx.call.masking)
             dbias = dx.sum_to_size(of_bias) if need_bias else None  # type: ignore[union-attr]
+        elif _is_recorded_once():
+            dx, dbias = _ops.epilogue_backward(dy, x, bias, key, ctx.call)
         elif _is_composed(dy):
             dx, dbias = _again(
                 lambda x, bias: _composed_epilogue(x, bias, None, key, ctx.call),
@@ -129,6 +133,15 @@ class _Epilogue(Function):
         return dx if of_x else None, dbias if need_bias else None, dresidual, None, None
 
 
+def _is_recorded_once() -> bool:
+    """Say whether a compiler records a backward, as compiled autograd does, and no second one."""
+    return (
+        torch.compiler.is_compiling()
+        and not torch.is_grad_enabled()
+        and not _ops.is_differentiated()
+    )
+
+
 def _is_composed(dy: Tensor) -> bool:
     """Say whether torch's operators give the gradient: a second one, or one of a transform's."""
     return torch.is_grad_enabled() or is_transformed() or is_traced(dy)
@@ -140,8 +153,10 @@ def _again(
     """Return gradients by some inputs of a function that torch differentiates."""
     recorded = torch.is_grad_enabled()
     with torch.enable_grad():
-        y = function(*given)
-    wanted = [t for t, need in zip(given, needed, strict=False) if need]
+        # Aliases: an input may be computed from another one, by which alone the gradient is wanted.
+        aliases: list[Any] = [None if t is None else t.view_as(t) for t in given]
+        y = function(*aliases)
+    wanted = [t for t, need in zip(aliases, needed, strict=True) if need]
     more = {"create_graph": recorded, "retain_graph": recorded}
     found = iter(torch.autograd.grad(y, wanted, dy, **more) if wanted else ())
     return tuple([next(found) if need else None for need in needed])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from .._check import arguments
@@ -84,7 +85,7 @@ def dropout2d(
     `feature_dropout`.
     """
     axes = input.dim()
-    if axes == 3:
+    if axes == 3 and not torch.compiler.is_compiling():  # warnings cannot be traced
         warnings.warn(
             "dropout2d: Received a 3D input to dropout2d, which is read as (N, C, L), and by a "
             "future torch as (C, H, W): give dropout1d the former, and input[None] for the latter",
@@ -216,6 +217,8 @@ def _by_channel(
 
 
 def _warn_of_axes(function: str, axes: int) -> None:
+    if torch.compiler.is_compiling():  # warnings cannot be traced
+        return
     warnings.warn(
         f"{function}: Received a {axes}-D input to {function}, which torch is to refuse in a "
         "future release: use dropout or feature_dropout",

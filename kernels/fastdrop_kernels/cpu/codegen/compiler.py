@@ -225,10 +225,15 @@ def routine(name: str, function: Callable[..., Any], signature: Any) -> Any:
     """
     symbol = f"fastdrop_{name}_{_DIGEST[:16]}"
     with global_compiler_lock:
-        result = _compile(name, function, signature, {"no_cpython_wrapper": True})
-        address = _address(result, result.fndesc.llvm_cfunc_wrapper_name)
-        llvm.add_symbol(symbol, address)
+        llvm.add_symbol(symbol, callback(name, function, signature))
     return types.ExternalFunction(symbol, signature)
+
+
+def callback(name: str, function: Callable[..., Any], signature: Any) -> int:
+    """Compile a function to be called from C; return its address."""
+    with global_compiler_lock:
+        result = _compile(name, function, signature, {"no_cpython_wrapper": True})
+        return _address(result, result.fndesc.llvm_cfunc_wrapper_name)
 
 
 _alive: list[Any] = []

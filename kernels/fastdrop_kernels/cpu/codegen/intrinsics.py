@@ -208,3 +208,18 @@ def call_at(typingctx: Any, address: Any, arguments: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.uint64, arguments), codegen
+
+
+@intrinsic
+def call_kernel_at(typingctx: Any, address: Any, arguments: Any) -> Any:
+    """Call the kernel at an address, in Numba's calling convention, with a tuple of numbers."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        numbers = signature.args[1].types
+        pointer = context.call_conv.get_function_type(types.void, numbers).as_pointer()
+        callee = builder.inttoptr(args[0], pointer)
+        given = cgutils.unpack_tuple(builder, args[1])
+        context.call_conv.call_function(builder, callee, types.void, numbers, given)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, arguments), codegen

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from ...contract import is_degenerate
 from ...layout import STRIDED, Plan, c_strides, rows_plan
-from ...threads import run_together
 from ..codegen.ndarray_layout import slot
 from ..codegen.target import NONTEMPORAL as NONTEMPORAL_IS_FAST
 from ..elements.operations import PACK, Operation
@@ -33,6 +32,7 @@ from ..loops.kernels import (
 from ..loops.loop_nest import Kernel
 from ..loops.tiles import dispatch_table
 from .catalogue import PerElement
+from .kernel_call import run_kernel
 from .schedule import input_strides_of, layout_of, packed_layout, split_axis, split_axis_of_rows
 from .work_sharing import shares, weight
 
@@ -51,24 +51,23 @@ class CallPlan(NamedTuple):
 
     def __call__(self, x: Array, y: Array, index: int, seed: int, stream: int) -> None:
         """Run the kernel, on several threads if that is faster; `index` is of the first element."""
+        if self.operation is PACK:
+            y.fill(0)
+        in_place = self.kernel is None and np.may_share_memory(x, y)
+        self.run(slot(x), slot(y), in_place, index, seed, stream, (x, y))
+
+    def run(
+        self, x_slot: int, y_slot: int, in_place: bool, index: int, seed: int, stream: int, of: Any
+    ) -> None:
+        """Do the same by slots; `of` owns their memory and the arrays'. Packed bits must be 0."""
         operation, kernel, descriptor, length, weight, multiple = self
         if kernel is None:
             # In place, the output was read just before, so it is in the caches.
-            in_place = operation.source.bits and np.may_share_memory(x, y)
-            kernel = contiguous_kernel(operation, PREFETCH if in_place else NONTEMPORAL)
+            in_caches = in_place and operation.source.bits
+            kernel = contiguous_kernel(operation, PREFETCH if in_caches else NONTEMPORAL)
         chunk, threads = shares(length, weight, multiple)
-        if operation is PACK:
-            y.fill(0)
-        if threads == 1:
-            kernel(slot(x), slot(y), descriptor.at, index, seed, stream, 0, chunk)
-            return
-        counter = np.zeros(1, np.uint64)
-
-        def work() -> None:
-            # Refers to the arrays and not to their slots, to keep them alive while a thread works.
-            kernel(slot(x), slot(y), descriptor.at, index, seed, stream, slot(counter), chunk)
-
-        run_together(work, threads)
+        arguments = x_slot, y_slot, descriptor.at, index, seed, stream
+        run_kernel(kernel, arguments, chunk, threads, (of, descriptor))
 
 
 def _last_level_cache() -> int:

@@ -35,15 +35,24 @@ def operation(name: str, dtype: np.dtype[Any] | None = None, *variant: Any) -> O
 
     Parameters are of the compute type; of elements that are only moved, of their own type.
     """
+    if dtype is None:
+        return operation_by_name(name, "", 0, *variant)
+    return operation_by_name(name, dtype.name, dtype.itemsize, *variant)
+
+
+@functools.cache
+def operation_by_name(name: str, kind: str, itemsize: int, *variant: Any) -> Operation:
+    """Return the same as `operation`, for elements of a dtype's name and bytes.
+
+    For bfloat16 elements NumPy has a dtype only if ml_dtypes is installed.
+    """
     row = CATALOGUE[name]
     if row.elements == catalogue.BITS:
         return PACK  # the same object that draws the mask buffer
     if row.elements == catalogue.MOVED:
-        assert dtype is not None
-        return of_storage(name, str(dtype.itemsize), storage.MOVED[dtype.itemsize], variant)
+        return of_storage(name, str(itemsize), storage.MOVED[itemsize], variant)
     if row.elements == catalogue.FLOATS:
-        assert dtype is not None
-        return of_storage(name, dtype.name, FLOATS[dtype.name], variant)
+        return of_storage(name, kind, FLOATS[kind], variant)
     return of_storage(name, "", storage.BOOL)
 
 

@@ -1,7 +1,8 @@
 """The driver of the CPU's kernels: what the public package calls.
 
-`apply` and `pack` plan a call with `call_plan` or `multi_operand`, and run it. `contiguous_call`,
-`layout_call` and `per_element_call` return fast calls of `fast_call`, for repeated use.
+`apply` and `pack` plan a call with `call_plan`, and run it. `contiguous_call`, `layout_call` and
+`per_element_call` return fast calls of `fast_call`, for repeated use; `address_call` returns those
+for arrays that are not NumPy's.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from ..loops.kernels import (
 from ..loops.loop_nest import Kernel
 from ..loops.tile_transpose import tiled_bytes
 from ..loops.tiles import dispatch_table
+from . import address_call as by_addresses
 from . import call_plan, work_sharing
-from .catalogue import FLOATS, PerElement, operation, per_element
+from .address_call import AddressCall
+from .catalogue import FLOATS, PerElement, operation, operation_by_name, per_element
 from .fast_call import (
     DONE,
     LOOK,
@@ -41,6 +44,7 @@ from .fast_call import (
     for_per_element,
     per_element_fast_call,
 )
+from .openmp import team_of
 from .schedule import are_contiguous
 from .sums import sums
 from .work_sharing import weight
@@ -49,16 +53,19 @@ __all__ = [
     "DONE",
     "LAYOUT_IS_KNOWN",
     "LOOK",
+    "address_call",
     "apply",
     "contiguous_call",
     "layout_call",
     "operation",
+    "operation_by_name",
     "pack",
     "pack_each",
     "per_element",
     "per_element_call",
     "prepare",
     "sum_to",
+    "team_of",
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -123,6 +130,17 @@ def contiguous_call(
     return for_contiguous(
         dtype_word(dtype), operation.target.itemsize, descriptor, large_from, large
     )
+
+
+def address_call(operation: Operation, threshold: int, value: Array) -> AddressCall | None:
+    """Return a call by addresses that does the same as `apply`, for contiguous elements.
+
+    See `address_call.address_call`. None if the threshold is degenerate and nothing is drawn, and
+    for packed masks.
+    """
+    if operation is PACK or (not operation.needs_uniform and is_degenerate(threshold)):
+        return None
+    return by_addresses.address_call(operation, threshold, value)
 
 
 def layout_call(

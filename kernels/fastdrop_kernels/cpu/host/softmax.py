@@ -19,7 +19,7 @@ import numpy as np
 
 from ...contract import ALWAYS
 from ...layout import c_strides, merged_axes
-from ...threads import run_together
+from ...threads import run_together, without_team
 from ..codegen.ndarray_layout import slot
 from ..elements.operations import Operation
 from ..elements.storage import FLOAT64, computed_in
@@ -28,6 +28,7 @@ from ..loops.softmax import WORDS, Kind, gradient_kernel, kind_of, row_numbers, 
 from . import driver
 from .catalogue import FLOATS, operation
 from .driver import Array
+from .kernel_call import OwnMemory, run_kernel
 from .work_sharing import shares
 
 # Time of an element relative to dropout, so that threads are used sooner: rows of 512 take 5 times
@@ -165,7 +166,6 @@ def _over_rows(rows: _Rows, coefficients: Coefficients, direct: _Direct, copied:
         direct(rows, steps, coefficients, False)
         return
     count, places = _slabs(rows.shape)
-    _, threads = shares(count, int(_COST * math.prod(rows.shape)), 1)
     numbers = list(range(count))
 
     def work() -> None:
@@ -179,7 +179,9 @@ def _over_rows(rows: _Rows, coefficients: Coefficients, direct: _Direct, copied:
             else:
                 copied(part, coefficients)
 
-    run_together(work, threads)
+    with without_team():  # which runs compiled code only
+        _, threads = shares(count, int(_COST * math.prod(rows.shape)), 1)
+        run_together(work, threads)
 
 
 def _slabs(shape: tuple[int, ...]) -> tuple[int, Callable[[int], tuple[slice, ...]]]:
@@ -234,24 +236,12 @@ def _run_softmax(
 ) -> None:
     x, y = rows.arrays
     kernel = softmax_kernel(kind, out)
-    n, counter = rows.shape[-1], np.zeros(1, np.uint64)
     chunk, threads = _shared(steps, rows, alone)
     descriptor = _descriptor(rows, steps, coefficients)
-
-    def work() -> None:
-        e = np.empty(row_numbers(n), coefficients.scale.dtype)
-        kernel(
-            slot(x),
-            slot(y),
-            slot(e),
-            descriptor.at,
-            coefficients.seed,
-            coefficients.stream,
-            slot(counter),
-            chunk,
-        )
-
-    run_together(work, threads)
+    seed, stream, _, scale = coefficients
+    e = OwnMemory(2, row_numbers(rows.shape[-1]), scale.dtype)
+    arguments = slot(x), slot(y), 0, descriptor.at, seed, stream
+    run_kernel(kernel, arguments, chunk, threads, (x, y, descriptor), e)
 
 
 def _backward(rows: _Rows, steps: list[int], coefficients: Coefficients, alone: bool) -> None:
@@ -269,24 +259,14 @@ def _run_gradient(
 ) -> None:
     x, dy, dx = rows.arrays
     kernel = gradient_kernel(kind, into)
-    n, counter = rows.shape[-1], np.zeros(1, np.uint64)
     chunk, threads = _shared(steps, rows, alone)
     descriptor, slots = _descriptor(rows, steps, coefficients), [slot(x), slot(dy), slot(dx)]
     arrays = np.array(slots, np.uint64)
-
-    def work() -> None:
-        e = np.empty(2 * row_numbers(n), coefficients.scale.dtype)
-        kernel(
-            slot(arrays),
-            slot(e),
-            descriptor.at,
-            coefficients.seed,
-            coefficients.stream,
-            slot(counter),
-            chunk,
-        )
-
-    run_together(work, threads)
+    seed, stream, _, scale = coefficients
+    e = OwnMemory(1, 2 * row_numbers(rows.shape[-1]), scale.dtype)
+    arguments = slot(arrays), 0, descriptor.at, seed, stream
+    alive = x, dy, dx, slots, arrays, descriptor
+    run_kernel(kernel, arguments, chunk, threads, alive, e)
 
 
 def _together(*arrays: Array) -> _Rows:

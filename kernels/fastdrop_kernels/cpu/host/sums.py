@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...layout import merged_axes
-from ...threads import run_together
 from ..codegen.ndarray_layout import slot
 from ..elements.storage import Storage
 from ..loops.call_descriptor import make_descriptor
 from ..loops.kernels import sum_kernel
+from .kernel_call import run_kernel
 from .work_sharing import shares
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -49,15 +49,12 @@ def sums(name: str, kind: Storage, terms: Array, shape: tuple[int, ...]) -> Arra
     whole = np.zeros((parts if axes[split][1] == 0 else 1, *shape))
     sums_bytes = whole.strides[0] if len(whole) > 1 else 0
     places = [array.__array_interface__["data"][0] for array in (whole, terms)]
-    at, counter = np.array(places, np.uint64), np.zeros(1, np.uint64)
+    at = np.array(places, np.uint64)
     kernel = sum_kernel(name, kind)
     descriptor = make_descriptor(len(axes), 0, whole, split, table)
     _, threads = shares(length, terms.size, 1)
-
-    def work() -> None:
-        kernel(slot(at), sums_bytes, descriptor.at, 0, 0, 0, slot(counter), part)
-
-    run_together(work, min(threads, parts))
+    arguments = slot(at), sums_bytes, descriptor.at, 0, 0, 0
+    run_kernel(kernel, arguments, part, min(threads, parts), (at, whole, terms, descriptor))
     total: Array = whole[0]
     for other in whole[1:]:
         total += other

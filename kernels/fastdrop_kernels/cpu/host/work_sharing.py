@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ...threads import thread_count
+from ...threads import team_and_parallel_from, thread_count
 from ..elements.operations import Operation
 from ..loops.call_descriptor import ALL
 
@@ -30,12 +30,19 @@ def weight(operation: Operation) -> int:
     return _UNIFORM_WEIGHT if operation.needs_uniform else 1
 
 
+def is_shared(elements: int) -> bool:
+    """Return whether several threads share a call, in this context, of this weight in elements."""
+    _, least = team_and_parallel_from()
+    return elements >= (PARALLEL_FROM if least is None else least) and thread_count() > 1
+
+
 def shares(length: int, elements: int, multiple: int) -> tuple[int, int]:
     """Return the length of the chunks of an axis, and the number of threads."""
-    threads = thread_count()
-    if elements < PARALLEL_FROM or threads == 1:
+    threads, (team, least) = thread_count(), team_and_parallel_from()
+    if elements < (PARALLEL_FROM if least is None else least) or threads == 1:
         return ALL, 1
-    chunks = min(threads * CHUNKS_PER_THREAD, max(1, elements // _CHUNK))
+    chunk = _CHUNK if team is None else team.chunk
+    chunks = min(threads * CHUNKS_PER_THREAD, max(1, elements // chunk))
     size = -(-length // chunks)
     size = -(-size // multiple) * multiple
     return size, min(threads, -(-length // size))
