@@ -91,7 +91,7 @@ _FUNCTIONS: dict[str, Callable[[Masking], tuple[Callable[..., Any], dict[str, An
 
 def computed(x: Tensor, key: Tensor, call: Masking, inplace: bool = False) -> Tensor:
     """Do to a tensor whose gradient is not recorded what a call says, by the mask of a key."""
-    if inplace and not x.is_neg():
+    if inplace and not (x.is_neg() or x.is_conj()):
         apply_mask(x, key, call, x)
         if not x.is_inference():
             increment_version(x)
@@ -107,7 +107,7 @@ def apply_mask(x: Tensor, key: Tensor, call: Masking, out: Tensor) -> None:
         run = call.by_addresses[x.dtype]
     except KeyError:
         run = call.by_addresses[x.dtype] = _by_addresses(call, x.dtype)
-    if run is not None and x.is_cpu and x.is_contiguous():
+    if run is not None and x.is_cpu and x.is_contiguous() and not x.is_neg():
         n, (seed, stream) = x.numel(), key.tolist()
         at = x.data_ptr()  # 0: a tensor of zeros without memory, as forward-mode makes them
         where = at, out.data_ptr(), n, call.placed.offset, seed & WORD, stream & WORD

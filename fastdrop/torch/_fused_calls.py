@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,6 +92,7 @@ def _operand(x: Tensor | None) -> Any:
 
 def _tensor(x: Any, like: Tensor) -> Tensor:
     """Return an array that the public functions made as a tensor of the dtype of another."""
+    x = np.asarray(x)  # a sum over all axes is a scalar
     if like.dtype == torch.bfloat16:
         return torch.from_numpy(x.view("int16")).view(torch.bfloat16)
     return torch.from_numpy(x)

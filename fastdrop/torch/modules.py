@@ -48,7 +48,7 @@ class _Keyed(nn.Module):
         key = self.key
         if key is None or not self.training:
             return None
-        if isinstance(input, torch.fx.Proxy):
+        if issubclass(type(input), torch.fx.Proxy):
             raise TypeError(
                 "a module with a key of its own counts its forwards, and torch.fx would record the "
                 "key of this one: give a tracer whose is_leaf_module is True for it"

@@ -33,7 +33,7 @@ def array(x: Tensor) -> Array:
     x = x.detach().clone(memory_format=torch.contiguous_format)
     if x.dtype == torch.bfloat16:
         return np.asarray(x.view(torch.int16).numpy().view(ml_dtypes.bfloat16))
-    return x.numpy()
+    return np.asarray(x.numpy())
 
 
 def assert_equal(actual: Tensor, expected: Array) -> None:
@@ -43,7 +43,7 @@ def assert_equal(actual: Tensor, expected: Array) -> None:
 
 def mask_of(y: Tensor) -> Array:
     """What dropout of ones kept."""
-    return array(y) != 0
+    return np.not_equal(array(y), 0)
 
 
 def generator_state() -> bytes:
@@ -53,8 +53,9 @@ def generator_state() -> bytes:
 
 def with_steps(x: Tensor) -> Tensor:
     """The same values, every second of one axis and every third of the other of a tensor."""
-    wide = x.new_full((*[2 * n for n in x.shape[:1]], *x.shape[1:-1], 3 * x.shape[-1]), 7.0)
-    view = wide[1::2, ..., 2::3]
+    first, *rest = (1, *x.shape) if x.dim() == 1 else x.shape
+    wide = x.new_full((2 * first, *rest[:-1], 3 * rest[-1]), 7.0)
+    view = wide[1::2, ..., 2::3] if x.dim() > 1 else wide[1, 2::3]
     view.copy_(x)
     return view
 

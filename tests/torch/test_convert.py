@@ -80,10 +80,10 @@ def test_swapped_layers_drop_by_our_masks() -> None:
 
 
 def test_hooks_names_and_shared_modules_stay() -> None:
-    shared = nn.Dropout(0.3)
+    shared: Any = nn.Dropout(0.3)
     net: Any = nn.Sequential(shared, nn.ReLU(), shared)
     net.note = "mine"
-    shared.note = "its own"  # type: ignore[assignment]
+    shared.note = "its own"
     seen: list[tuple[str, type]] = []
     shared.register_forward_pre_hook(lambda module, args: seen.append(("before", type(module))))
     shared.register_forward_hook(lambda module, args, out: seen.append(("after", type(module))))
@@ -159,13 +159,13 @@ def test_a_converted_transformer_trains() -> None:
     assert {type(m) for m in net.modules() if isinstance(m, nn.Dropout)} == {fdt.Dropout}
     x = numbers(8, 5, 16)
     losses = []
-    for _ in range(30):
+    for _ in range(15):
         optimiser.zero_grad()
         loss = (net(x) - x).square().mean()
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert losses[-1] < losses[0] / 2
+    assert losses[-1] < 0.8 * losses[0]
     assert all(p.grad is not None for p in net.parameters())
     net.eval()
     assert torch.equal(net(x), net(x))

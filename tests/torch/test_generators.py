@@ -222,9 +222,9 @@ def test_torch_raises_the_same_kinds(name: str) -> None:
     for p in (-0.1, 1.1, "a", None, 1j, torch.ones(1), (0.5,)):
         assert_same_kind(ours, torchs, leaf, p, True)
         assert_same_kind(ours, torchs, leaf, p, False)
-    for x in (None, 1.0, "a", [1.0], numbers(2, 2).numpy()):
-        assert_same_kind(ours, torchs, x, 0.5, True)
-        assert_same_kind(ours, torchs, x, 0.5, False)
+    for wrong in (None, 1.0, "a", [1.0], numbers(2, 2).numpy()):
+        assert_same_kind(ours, torchs, wrong, 0.5, True)
+        assert_same_kind(ours, torchs, wrong, 0.5, False)
     for x in (leaf, view, leaf[:1], (leaf * 1).unbind()[0], leaf[:1].expand(9, 3, 4, 5), inference):
         assert_same_kind(ours, torchs, x, 0.5, True, True)
     for x in (leaf.detach().to_sparse(), leaf.detach().to_mkldnn()):

@@ -155,7 +155,7 @@ def test_epilogue_of_which_some_need_gradients(activation: str) -> None:
         for tensor, need in zip(given, needs, strict=True):
             tensor.requires_grad_(need)
         x, bias, residual = given
-        call = {"act": activation, "p": 0.3, "key": KEY}
+        call: dict[str, Any] = {"act": activation, "p": 0.3, "key": KEY}
         y = F.bias_act_dropout_add(x, bias, residual=residual, **call)
         assert y.requires_grad == any(needs)
         if not any(needs):
@@ -198,6 +198,7 @@ def test_fused_backwards_are_those_of_arrays_bit_for_bit(name: str, dtype: torch
     dx, dbias = torch.autograd.grad(y, (x, bias), dy)
     both = fd.bias_act_dropout_add_backward(array(dy), array(x), array(bias), "silu", 0.3, rng=KEY)
     assert_equal(dx, both[0])
+    assert both[1] is not None
     assert_equal(dbias, both[1])
 
 
@@ -229,9 +230,10 @@ def test_of_functorch() -> None:
     def function(x: Tensor) -> Tensor:
         return F.dropout(x, 0.3, key=KEY)
 
+    func: Any = torch.func
     for jacobian in (torch.func.jacrev, torch.func.jacfwd):
         torch.testing.assert_close(jacobian(function)(x), torch.diag(factor))
-    _, tangent = torch.func.jvp(function, (x,), (x,))
+    _, tangent = func.jvp(function, (x,), (x,))
     torch.testing.assert_close(tangent, factor * x)
     hessian = torch.func.hessian(lambda x: (function(x) ** 3).sum())(x)
     torch.testing.assert_close(hessian, torch.diag(6 * factor**3 * x))
@@ -252,7 +254,8 @@ def test_functorch_transforms_of_every_function(name: str) -> None:
     given = x.clone().requires_grad_()
     (expected,) = torch.autograd.grad(loss(given), given)
     torch.testing.assert_close(torch.func.grad(loss)(x), expected)
-    _, slope = torch.func.jvp(loss, (x,), (weights,))
+    func: Any = torch.func
+    _, slope = func.jvp(loss, (x,), (weights,))
     torch.testing.assert_close(slope, (expected * weights).sum())
-    _, back = torch.func.vjp(loss, x)
+    _, back = func.vjp(loss, x)
     torch.testing.assert_close(back(torch.ones((), dtype=torch.float64))[0], expected)

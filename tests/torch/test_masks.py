@@ -112,7 +112,7 @@ def test_an_offset_alone_counts_elements() -> None:
     x = numbers(100)
     y = torch.cat([F.dropout(x[:37], key=KEY), F.dropout(x[37:], key=KEY, offset=37)])
     assert torch.equal(y, F.dropout(x, key=KEY))
-    assert torch.equal(F.dropout(x[37:], key=KEY, offset=np.int64(37)), y[37:])  # type: ignore[arg-type]
+    assert torch.equal(F.dropout(x[37:], key=KEY, offset=np.int64(37)), y[37:])
     assert torch.equal(F.dropout(x[37:], key=KEY, offset=37, global_shape=[100]), y[37:])
     far = (1 << 62) + 8
     assert_equal(F.dropout(x, key=KEY, offset=far), fd.dropout(array(x), rng=KEY, offset=far))

@@ -155,12 +155,34 @@ def test_inference_mode_takes_other_tensors() -> None:
     assert torch.equal(leaf, y)
 
 
-def test_a_negated_view_in_place() -> None:
+@pytest.mark.parametrize("name", CALLS)
+def test_negated_views(name: str) -> None:
+    """Memory has the numbers before their signs change, with a bit that says so."""
+    call = CALLS[name]
+    for whole in (numbers(3, 4), numbers(4, 3).T, numbers(3, 8)[:, ::2]):
+        x = torch._neg_view(whole)
+        expected = call.torch(-whole, key=KEY)
+        assert torch.equal(call.torch(x, key=KEY), expected)
+        leaf, dy = numbers(3, 4).requires_grad_(), numbers(3, 4, seed=2)
+        y = call.torch(leaf, key=KEY)
+        (one,) = torch.autograd.grad(y, leaf, torch._neg_view(dy), retain_graph=True)
+        assert torch.equal(one, torch.autograd.grad(y, leaf, -dy)[0])
+        if call.inplace:
+            assert call.torch(x, key=KEY, inplace=True) is x
+            assert torch.equal(x, expected)
+            assert torch.equal(whole, -expected)
+
+
+def test_conjugated_views() -> None:
     whole = torch.complex(numbers(9), numbers(9, seed=2))
-    x = whole.conj().imag
-    assert x.is_neg()
-    expected = F.dropout(-whole.imag, key=KEY)
-    assert torch.equal(F.dropout(x, key=KEY), expected)
-    assert F.dropout(x, key=KEY, inplace=True) is x
+    x = whole.conj()
+    expected = F.masked_fill(x.resolve_conj(), 0.5, 2j, key=KEY)
+    assert torch.equal(F.masked_fill(x, 0.5, 2j, key=KEY), expected)
+    assert F.masked_fill(x, 0.5, 2j, key=KEY, inplace=True) is x
     assert torch.equal(x, expected)
-    assert torch.equal(whole.imag, -expected)
+    assert torch.equal(whole, expected.conj())
+    part = whole.conj().imag
+    assert part.is_neg()
+    kept = F.dropout(-whole.imag, key=KEY)
+    assert torch.equal(F.dropout(part, key=KEY, inplace=True), kept)
+    assert torch.equal(whole.imag, -kept)

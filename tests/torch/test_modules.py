@@ -48,7 +48,7 @@ def given(kind: Any) -> Tensor:
     return numbers(*SHAPES.get(kind.__name__, (4, 5, 6, 2)))
 
 
-def saved_and_loaded(module: nn.Module, weights_only: bool = False) -> Any:
+def saved_and_loaded(module: Any, weights_only: bool = False) -> Any:
     """A module, or a state, by `torch.save` and back."""
     file = io.BytesIO()
     torch.save(module, file)
@@ -184,7 +184,7 @@ def test_the_key_is_in_the_state(kind: Any) -> None:
     assert fdt.key_of(state["0.key"]) == fd.Key(KEY.seed, KEY.stream + 1)
     y = layer(x)
     assert fdt.key_of(state["0.key"]) == fd.Key(KEY.seed, KEY.stream + 1)  # a copy
-    other = nn.Sequential(kind(key=0))
+    other: Any = nn.Sequential(kind(key=0))
     assert str(other.load_state_dict(state)) == "<All keys matched successfully>"
     assert torch.equal(other(x), y)
     with pytest.raises(RuntimeError, match="Missing key"):
@@ -237,4 +237,4 @@ def test_subclasses_and_lazily_changed_settings() -> None:
     with pytest.raises(ValueError, match="p=2.0"):
         layer(numbers(9))
     with pytest.raises(TypeError):
-        fdt.Dropout(0.5, False, 42)  # type: ignore[misc]
+        fdt.Dropout(0.5, False, 42)  # type: ignore[call-arg]

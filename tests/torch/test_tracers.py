@@ -204,14 +204,15 @@ def test_flops_of_a_model_with_dropout() -> None:
 def test_make_fx_records_the_operator(call: Call) -> None:
     x = numbers(3, 4, 5)
     expected = call.torch(x, key=KEY)
-    for mode in ("real", "fake", "symbolic"):
+    modes: list[Any] = ["real", "fake", "symbolic"]
+    for mode in modes:
         graph = make_fx(lambda x: call.torch(x, key=KEY), tracing_mode=mode)(x)
         assert "fastdrop" in graph.code
         assert torch.equal(graph(x), expected)
 
 
 @pytest.mark.parametrize("mode", ["real", "fake"])
-def test_make_fx_records_that_a_key_is_drawn(mode: str) -> None:
+def test_make_fx_records_that_a_key_is_drawn(mode: Any) -> None:
     x = numbers(3, 4, 5)
     graph = make_fx(lambda x: F.dropout(x, 0.3) + F.dropout(x, 0.3), tracing_mode=mode)(x)
     torch.manual_seed(9)
@@ -272,7 +273,7 @@ def test_functional_call_and_deepcopies() -> None:
 
 def test_stacked_models_by_vmap() -> None:
     blocks = [Block() for _ in range(3)]
-    parameters, buffers = torch.func.stack_module_state(blocks)  # type: ignore[arg-type]
+    parameters, buffers = torch.func.stack_module_state(blocks)
     x = numbers(4, 8)
 
     def run(parameters: Any, buffers: Any, x: Tensor) -> Tensor:
