@@ -1,14 +1,14 @@
 """Masks applied to the memory of tensors: the one place where torch's tensors meet fastdrop.
 
 `_autograd` and `_ops` call it with tensors whose gradients are not recorded. Tensors on the CPU are
-viewed as NumPy arrays, without a copy, and tensors on a GPU are handed to the public functions as
-they are, which view them through DLPack on torch's current stream.
+viewed as NumPy arrays, and tensors on a GPU as CuPy's (see `_cuda`), without a copy.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -21,8 +21,10 @@ from .._call.coefficients import alpha_coefficients, alpha_scale, coefficients_o
 from .._check.key import made_key
 from .._functions.alpha import alpha_dropout
 from .._functions.dropout import dropout, masked_fill
+from . import _cuda
 from ._keys import WORD, words
-from ._threads import as_torch, sharing
+from ._memory import empty_like
+from ._threads import as_torch
 
 Lengths: TypeAlias = "tuple[int, ...]"
 
@@ -91,9 +93,10 @@ def computed(x: Tensor, key: Tensor, call: Masking, inplace: bool = False) -> Te
     """Do to a tensor whose gradient is not recorded what a call says, by the mask of a key."""
     if inplace and not x.is_neg():
         apply_mask(x, key, call, x)
-        increment_version(x)
+        if not x.is_inference():
+            increment_version(x)
         return x
-    y = torch.empty_like(x)
+    y = empty_like(x)
     apply_mask(x, key, call, y)
     return x.copy_(y) if inplace else y
 
@@ -118,13 +121,12 @@ def apply_mask(x: Tensor, key: Tensor, call: Masking, out: Tensor) -> None:
     if not out.numel():
         return
     function, more = _FUNCTIONS[call.operation](call)
-    rng, placed = made_key(*words(key)), call.placed._asdict()
-    with sharing(x):
-        function(array(x), p=call.p, rng=rng, out=array(out), **more, **placed)
+    with calling(x, key, call.p) as rng:
+        function(array(x), p=call.p, rng=rng, out=array(out), **more, **call.placed._asdict())
 
 
 # Elements below which no thread is worth a wait, see `fastdrop_kernels.cpu.host.openmp`.
-_SERIAL = 1 << 15
+_SERIAL = 1 << 16
 _NAMES = {
     torch.float16: "float16",
     torch.bfloat16: "bfloat16",
@@ -147,13 +149,24 @@ def _by_addresses(call: Masking, dtype: torch.dtype) -> Any:
     return driver.address_call(operation, *coefficients)
 
 
+@contextlib.contextmanager
+def calling(x: Tensor, key: Tensor, p: float) -> Iterator[Any]:
+    """Let calls on `array(x)` use the threads, or the stream, that torch uses; with their rng."""
+    if not x.is_cpu:
+        with _cuda.launching(x, key, p) as rng:
+            yield rng
+    else:
+        with as_torch():
+            yield made_key(*words(key))
+
+
 def array(x: Tensor) -> Any:
     """Return what the public functions take in the place of a tensor, without a copy."""
     x = x.detach()
+    if x.is_neg() or x.is_conj() or x._is_zerotensor():
+        x = x.clone()  # which computes what its memory only says
     if not x.is_cpu:
-        return x
-    if x.is_neg() or x._is_zerotensor():
-        x = x.clone()
+        return _cuda.view(x)
     if x.dtype == torch.bfloat16:
         return x.view(torch.int16).numpy().view(_bfloat16())
     return x.numpy()

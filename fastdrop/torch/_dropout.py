@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from ._checks import check, masked, overridable, placed_in, probability
+from ._checks import (
+    check,
+    check_parameter,
+    check_tensor,
+    masked,
+    overridable,
+    placed_in,
+    probability,
+)
 from ._compute import Masking
 from ._draws import KeyLike, key_tensor
 from ._elementwise import mask
@@ -90,16 +98,19 @@ def dropout(
             dropout, (input,), input, p, training, inplace, key=key, scale=scale,
             noise_shape=noise_shape, offset=offset, global_shape=global_shape,
         )  # fmt: skip
+    check_tensor(input)
     if not (type(p) is float and 0.0 <= p <= 1.0):
         p = probability(p)
     if not training or p == 0.0:
         return input
     check(input, inplace)
-    if scale is None and noise_shape is None and global_shape is None and offset == 0:
+    usual = noise_shape is None and global_shape is None and type(offset) is int and not offset
+    if usual and scale is None:
         call = Masking("drop", p) if _compiling() else _usual.get(p) or _make_usual(p)
     else:
+        check_parameter("drop", scale, input)
         call = Masking("drop", p, scale, placed_in(input, noise_shape, offset, global_shape))
-    if key is None and not _compiling():
+    if key is None and input.is_cpu and not _compiling():
         return mask(input, drawn(), call, inplace)
     return mask(input, key_tensor(key, input), call, inplace)
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
+from torch.autograd.graph import increment_version
 
 from . import _ops
 from ._batches import batched
@@ -55,7 +56,10 @@ def mask(x: Tensor, key: Tensor, call: Masking, inplace: bool = False) -> Tensor
     if x.requires_grad and _records():
         result: Tensor = _Mask.apply(x, key, call, inplace)  # type: ignore[no-untyped-call]
         return result
-    return computed(x, key, call, inplace)
+    y = computed(x, key, call, inplace)
+    if inplace:
+        increment_version(x)  # so that a backward which saved x says that it has changed
+    return y
 
 
 class _Mask(Function):

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from .._check import arguments
-from ._checks import check, check_operand, overridable, placed_in, probability
+from ._checks import (
+    check,
+    check_operand,
+    check_parameter,
+    overridable,
+    placed_in,
+    probability,
+)
 from ._compute import Masking
 from ._draws import KeyLike, key_tensor
 from ._fused import ACTIVATIONS, epilogue, softmax
@@ -67,7 +74,13 @@ def softmax_dropout(
     if not training or p == 0.0:
         return torch.softmax(input, dim)
     placed = placed_in(input, None, offset, global_shape)
+    if placed.global_shape is not None and placed.global_shape[dim] != input.shape[dim]:
+        raise ValueError(
+            f"input has length {input.shape[dim]} along dim={dim}, and global_shape="
+            f"{placed.global_shape} another: a softmax needs the whole axis, so cut along others"
+        )
     check(input, False)
+    check_parameter("drop", scale, input)
     call = Softmax(dim % axes, Masking("drop", p, scale, placed))
     return softmax(input, key_tensor(key, input), call)
 
@@ -119,6 +132,7 @@ def bias_act_dropout_add(
     arguments.choice("act", act, tuple(ACTIVATIONS))
     placed = placed_in(input, None, offset, global_shape)
     check(input, False)
+    check_parameter("drop", scale, input)
     for name, tensor in (("bias", bias), ("residual", residual)):
         if tensor is not None:
             check_operand(name, tensor, input)

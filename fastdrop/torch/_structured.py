@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .._check import arguments
-from ._checks import masked, overridable
+from ._checks import masked, overridable, probability
 from ._draws import KeyLike
 
 
@@ -48,8 +48,7 @@ def feature_dropout(
     ValueError, NotImplementedError, RuntimeError
         As `dropout`; RuntimeError also if `input` has fewer than two axes, as torch.
     """
-    noise = _channels(input, 2)
-    return masked("drop", input, p, training, inplace, key, noise, offset, global_shape)
+    return _by_channel("drop", input, 2, p, training, inplace, key, offset, global_shape)
 
 
 @overridable
@@ -65,9 +64,10 @@ def dropout1d(
 
     See `feature_dropout`.
     """
-    _check_axes("dropout1d", input, (2, 3))
-    noise = _channels(input, input.dim() - 1)
-    return masked("drop", input, p, training, inplace, key, noise)
+    axes = input.dim()
+    if axes not in (2, 3):
+        raise RuntimeError(f"input has {axes} axes, and dropout1d takes (N, C, L) or (C, L)")
+    return _by_channel("drop", input, axes - 1, p, training, inplace, key)
 
 
 @overridable
@@ -81,16 +81,19 @@ def dropout2d(
 ) -> Tensor:
     """Drop whole channels, as `torch.nn.functional.dropout2d` does: of (N, C, H, W).
 
-    Three axes are read as (N, C, L), with a warning, as torch reads them; see `feature_dropout`.
+    Other numbers of axes are read as (N, C, ...), with a warning, as torch reads them; see
+    `feature_dropout`.
     """
-    if input.dim() == 3 and not torch.compiler.is_compiling():  # warnings cannot be traced
+    axes = input.dim()
+    if axes == 3 and not torch.compiler.is_compiling():  # warnings cannot be traced
         warnings.warn(
-            "dropout2d reads an input of 3 axes as (N, C, L), and torch is to read it as (C, H, W) "
-            "in a future release: give dropout1d the former, and input[None] for the latter",
+            "dropout2d: Received a 3D input to dropout2d, which is read as (N, C, L), and by a "
+            "future torch as (C, H, W): give dropout1d the former, and input[None] for the latter",
             stacklevel=3,
         )
-    noise = _channels(input, 2)
-    return masked("drop", input, p, training, inplace, key, noise)
+    elif axes != 4:
+        _warn_of_axes("dropout2d", axes)
+    return _by_channel("drop", input, 2, p, training, inplace, key)
 
 
 @overridable
@@ -104,10 +107,13 @@ def dropout3d(
 ) -> Tensor:
     """Drop whole channels, as `torch.nn.functional.dropout3d` does: of (N, C, D, H, W).
 
-    Four axes are read as (C, D, H, W), as in torch; see `feature_dropout`.
+    Four axes are read as (C, D, H, W), and so are other numbers of axes than five, with a warning,
+    as torch reads them; see `feature_dropout`.
     """
-    noise = _channels(input, 1 if input.dim() == 4 else 2)
-    return masked("drop", input, p, training, inplace, key, noise)
+    axes = input.dim()
+    if axes not in (4, 5):
+        _warn_of_axes("dropout3d", axes)
+    return _by_channel("drop", input, 2 if axes == 5 else 1, p, training, inplace, key)
 
 
 @overridable
@@ -140,8 +146,7 @@ def feature_alpha_dropout(
     ValueError, NotImplementedError, RuntimeError
         As `feature_dropout`.
     """
-    noise = _channels(input, 2) if training else None
-    return masked("alpha", input, p, training, inplace, key, noise, offset, global_shape)
+    return _by_channel("alpha", input, 2, p, training, inplace, key, offset, global_shape)
 
 
 @overridable
@@ -189,17 +194,33 @@ def drop_path(
     return masked("drop", input, p, training, inplace, key, noise, offset, global_shape, scale)
 
 
-def _channels(x: Tensor, axes: int) -> tuple[int, ...]:
-    """Return the noise shape that decides along the first axes only."""
-    if x.dim() < 2:
+def _by_channel(
+    operation: str,
+    x: Tensor,
+    axes: int,
+    p: float,
+    training: bool,
+    inplace: bool,
+    key: KeyLike,
+    offset: int | Sequence[int] = 0,
+    global_shape: Sequence[int] | None = None,
+) -> Tensor:
+    """Decide along the first axes only."""
+    p = probability(p)
+    if x.dim() < axes and training and 0.0 < p < 1.0:  # torch takes all axes in other cases
         raise RuntimeError(
             f"input has {x.dim()} axes, and whole channels are dropped: give an axis of samples "
             "and one of channels, or use dropout"
         )
-    return tuple([n if axis < axes else 1 for axis, n in enumerate(x.shape)])
+    noise = tuple([None if axis < axes else 1 for axis in range(x.dim())])
+    return masked(operation, x, p, training, inplace, key, noise, offset, global_shape)
 
 
-def _check_axes(function: str, x: Tensor, allowed: tuple[int, ...]) -> None:
-    if x.dim() not in allowed:
-        one, other = allowed
-        raise RuntimeError(f"input has {x.dim()} axes, and {function} takes {one} or {other}")
+def _warn_of_axes(function: str, axes: int) -> None:
+    if torch.compiler.is_compiling():  # warnings cannot be traced
+        return
+    warnings.warn(
+        f"{function}: Received a {axes}-D input to {function}, which torch is to refuse in a "
+        "future release: use dropout or feature_dropout",
+        stacklevel=4,  # behind this, the function and `overridable`
+    )

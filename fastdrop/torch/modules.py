@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from .._check import arguments
 from . import functional
+from ._checks import probability
 from ._draws import KeyLike, key_tensor
+from ._keys import checked
 
 __all__ = [
     "AlphaDropout",
@@ -35,16 +37,22 @@ class _Keyed(nn.Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False, *, key: KeyLike = None) -> None:
         nn.Module.__init__(self)
-        self.p = arguments.probability(p)
+        probability(p)
+        self.p = p  # as it was given: torch shows 1 as 1, and not as 1.0
         self.inplace = inplace
         # No buffer: one would move to a GPU, where reading it waits, and be the same in all ranks.
-        self.key = None if key is None else key_tensor(key, torch.empty(0)).clone()
+        self.key = None if key is None else key_tensor(key, torch.empty(0, device="cpu")).clone()
 
-    def _next_key(self) -> Tensor | None:
+    def _next_key(self, input: Any) -> Tensor | None:
         """Return the key of a training forward, and count it; None is one of torch's generator."""
         key = self.key
         if key is None or not self.training:
             return None
+        if isinstance(input, torch.fx.Proxy):
+            raise TypeError(
+                "a module with a key of its own counts its forwards, and torch.fx would record the "
+                "key of this one: give a tracer whose is_leaf_module is True for it"
+            )
         if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
             raise RuntimeError(
                 "a module with a key of its own counts its forwards, and this one is called in a "
@@ -76,7 +84,10 @@ class _Keyed(nn.Module):
         if self.key is None:
             return
         if name in state_dict:
-            self.key.copy_(state_dict[name])
+            try:
+                self.key.copy_(checked(state_dict[name]))
+            except TypeError as error:
+                error_msgs.append(f"{name}: {error}")
             if name in unexpected_keys:
                 unexpected_keys.remove(name)
         elif strict:
@@ -114,7 +125,9 @@ class Dropout(_Keyed, nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `functional.dropout` of the input."""
-        return functional.dropout(input, self.p, self.training, self.inplace, key=self._next_key())
+        return functional.dropout(
+            input, self.p, self.training, self.inplace, key=self._next_key(input)
+        )
 
 
 class Dropout1d(_Keyed, nn.Dropout1d):
@@ -123,7 +136,7 @@ class Dropout1d(_Keyed, nn.Dropout1d):
     def forward(self, input: Tensor) -> Tensor:
         """Return `functional.dropout1d` of the input."""
         return functional.dropout1d(
-            input, self.p, self.training, self.inplace, key=self._next_key()
+            input, self.p, self.training, self.inplace, key=self._next_key(input)
         )
 
 
@@ -133,7 +146,7 @@ class Dropout2d(_Keyed, nn.Dropout2d):
     def forward(self, input: Tensor) -> Tensor:
         """Return `functional.dropout2d` of the input."""
         return functional.dropout2d(
-            input, self.p, self.training, self.inplace, key=self._next_key()
+            input, self.p, self.training, self.inplace, key=self._next_key(input)
         )
 
 
@@ -143,7 +156,7 @@ class Dropout3d(_Keyed, nn.Dropout3d):
     def forward(self, input: Tensor) -> Tensor:
         """Return `functional.dropout3d` of the input."""
         return functional.dropout3d(
-            input, self.p, self.training, self.inplace, key=self._next_key()
+            input, self.p, self.training, self.inplace, key=self._next_key(input)
         )
 
 
@@ -153,7 +166,7 @@ class AlphaDropout(_Keyed, nn.AlphaDropout):
     def forward(self, input: Tensor) -> Tensor:
         """Return `functional.alpha_dropout` of the input."""
         return functional.alpha_dropout(
-            input, self.p, self.training, self.inplace, key=self._next_key()
+            input, self.p, self.training, self.inplace, key=self._next_key(input)
         )
 
 
@@ -163,7 +176,7 @@ class FeatureAlphaDropout(_Keyed, nn.FeatureAlphaDropout):
     def forward(self, input: Tensor) -> Tensor:
         """Return `functional.feature_alpha_dropout` of the input."""
         return functional.feature_alpha_dropout(
-            input, self.p, self.training, self.inplace, key=self._next_key()
+            input, self.p, self.training, self.inplace, key=self._next_key(input)
         )
 
 
@@ -193,7 +206,7 @@ class DropPath(_Keyed):
     def forward(self, input: Tensor) -> Tensor:
         """Return `functional.drop_path` of the input."""
         return functional.drop_path(
-            input, self.p, self.training, self.inplace, mode=self.mode, key=self._next_key()
+            input, self.p, self.training, self.inplace, mode=self.mode, key=self._next_key(input)
         )
 
     def extra_repr(self) -> str:

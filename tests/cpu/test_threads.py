@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import ctypes
 import itertools
 import threading
@@ -371,3 +372,125 @@ def test_chunks_taken_by_several_threads_cover_the_array(
 
     threads.run_together(work, 3)
     assert_same(y, applied(mask(x.shape, P, KEY, offset=index), x, 2.0))
+
+
+# Limits of a context
+
+
+def test_a_context_has_its_own_number_of_threads(set_threads: SetThreads) -> None:
+    set_threads(5)
+    with threads.using(2):
+        assert threads.thread_count() == fd.get_num_threads() == 2
+        with threads.using(3):
+            assert threads.thread_count() == 3
+        set_threads(4)  # for the process
+        assert threads.thread_count() == 2
+    assert threads.thread_count() == 4
+
+
+class OtherTeam:
+    """A team that runs nothing."""
+
+    parallel_from, chunk = 1 << 12, 1 << 10
+
+    def __init__(self, usable: bool = True) -> None:
+        self.usable, self.asked = usable, 0
+
+    def is_usable(self) -> bool:
+        return self.usable
+
+    def run(self, work: threads.Work, count: int) -> bool:
+        self.asked += 1
+        return False
+
+
+def test_nested_contexts_keep_what_is_not_given(set_threads: SetThreads) -> None:
+    set_threads(5)
+    inner, outer = OtherTeam(), OtherTeam()
+    with threads.using(2, outer):
+        assert threads.team_and_parallel_from() == (outer, outer.parallel_from)
+        with threads.using(parallel_from=77):
+            assert threads.thread_count() == 2
+            assert threads.team_and_parallel_from() == (outer, 77)
+            with threads.using(team=inner):
+                assert threads.team_and_parallel_from() == (inner, 77)
+            with threads.without_team():
+                assert threads.thread_count() == 2
+                assert threads.team_and_parallel_from() == (None, None)
+            assert threads.team_and_parallel_from() == (outer, 77)
+        assert threads.team_and_parallel_from() == (outer, outer.parallel_from)
+    assert threads.team_and_parallel_from() == (None, None)
+    assert threads.thread_count() == 5
+
+
+def test_a_team_of_another_process_is_not_used() -> None:
+    team = OtherTeam(usable=False)
+    with threads.using(2, team):
+        assert threads.team_and_parallel_from() == (None, None)
+        threads.run_together(lambda: None, 2)
+    assert not team.asked
+
+
+def test_an_exception_leaves_the_context(set_threads: SetThreads) -> None:
+    set_threads(5)
+    with pytest.raises(KeyError), threads.using(2, OtherTeam(), 3):
+        raise KeyError
+    assert threads.thread_count() == 5
+    assert threads.team_and_parallel_from() == (None, None)
+
+
+def test_work_that_a_team_does_not_run_goes_to_the_pool() -> None:
+    team, met = OtherTeam(), threading.Barrier(3, timeout=60)
+
+    def work() -> None:
+        met.wait()  # passes only if three threads are in here at once
+
+    with threads.using(3, team):
+        threads.run_together(work, 3)
+    assert team.asked == 1
+
+
+def test_limits_are_of_the_context_and_not_of_other_threads(set_threads: SetThreads) -> None:
+    set_threads(5)
+    seen: list[int] = []
+    with threads.using(2):
+        bare = threading.Thread(
+            target=contextvars.Context().run, args=(lambda: seen.append(threads.thread_count()),)
+        )
+        copied = threading.Thread(
+            target=contextvars.copy_context().run,
+            args=(lambda: seen.append(threads.thread_count()),),
+        )
+        for thread in (bare, copied):
+            thread.start()
+            thread.join(60)
+    assert seen == [5, 2]
+
+
+def test_workers_of_the_pool_have_no_limits_of_a_caller() -> None:
+    met, seen = threading.Barrier(3, timeout=60), []
+
+    def work() -> None:
+        met.wait()
+        seen.append((threading.get_ident() == caller, threads.team_and_parallel_from()))
+
+    caller = threading.get_ident()
+    with threads.using(3, parallel_from=7):
+        threads.run_together(work, 3)
+    assert sorted(seen, key=str) == [(False, (None, None))] * 2 + [(True, (None, 7))]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("parallel_from", [None, 1, N, N + 1, 1 << 40])
+def test_any_limits_give_the_same_bits(count: int, parallel_from: int | None, kept: Array) -> None:
+    x = numbers(np.float32)
+    expected = applied(kept.reshape(x.shape), x, 1 / (1 - P))
+    with threads.using(count, None, parallel_from):
+        for order in layouts(x).values():
+            out = poison(np.empty_like(order))
+            fd.dropout(order, P, rng=KEY, out=out)
+            assert_same(out, applied(kept.reshape(order.shape), order, 1 / (1 - P)))
+        assert work_sharing.is_shared(N) == (
+            count > 1 and N >= (parallel_from or work_sharing.PARALLEL_FROM)
+        )
+    assert_same(fd.dropout(x, P, rng=KEY), expected)

@@ -16,7 +16,7 @@ from fastdrop.examples.recipes.vanilla import vanilla_dropout
 from tests.support.gradients import numerical_gradient
 from tests.support.oracle import Array, applied, assert_same, mask
 
-NEEDS = {"hips_autograd": "autograd"}
+NEEDS = {"hips_autograd": "autograd", "jax_callback": "jax"}
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)

@@ -18,6 +18,7 @@ RECIPES = (
     "padding",
     "masked_tokens",
     "hips_autograd",
+    "jax_callback",
     "function_object",
     "dropconnect",
     "vanilla",

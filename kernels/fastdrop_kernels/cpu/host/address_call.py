@@ -13,11 +13,21 @@ from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
+from ...threads import team_and_parallel_from, thread_count
 from ..elements.operations import Operation
 from ..loops.call_descriptor import make_descriptor
 from . import call_plan
 from .call_plan import CallPlan
-from .fast_call import DONE, UNFIT, contiguous_record, fast_call_by_addresses, set_kernel
+from .fast_call import (
+    DONE,
+    LOOK,
+    UNFIT,
+    contiguous_record,
+    fast_call_by_addresses,
+    fast_call_on_team,
+    set_kernel,
+)
+from .openmp import OpenMPTeam
 from .work_sharing import is_shared, weight
 
 # ``(x_at, y_at, n, index, seed, stream) -> whether it was made``; see `address_call`.
@@ -36,9 +46,10 @@ def address_call(operation: Operation, threshold: int, value: npt.NDArray[Any]) 
     those of the context, see `threads.using`.
     """
     itemsize, cost = operation.target.itemsize, weight(operation)
-    descriptor, run = make_descriptor(0, threshold, value), fast_call_by_addresses()
+    descriptor = make_descriptor(0, threshold, value)
+    run, run_on_team = fast_call_by_addresses(), fast_call_on_team()
     alone_from = call_plan.nontemporal_from(operation)
-    alone = contiguous_record(_ANY_DTYPE, itemsize, descriptor, alone_from)
+    alone = contiguous_record(_ANY_DTYPE, itemsize, descriptor, alone_from, cost)
     by_plan = contiguous_record(_ANY_DTYPE, itemsize, descriptor, 0)
     (alone_at, _), (by_plan_at, _) = alone.buffer_info(), by_plan.buffer_info()
     plans: dict[int, CallPlan] = {}  # by n: a training loop has few
@@ -57,11 +68,16 @@ def address_call(operation: Operation, threshold: int, value: npt.NDArray[Any]) 
         plan.run(at, at + 8, x_at == y_at, index, seed, stream, slots)
 
     def call(x_at: int, y_at: int, n: int, index: int, seed: int, stream: int) -> bool:
-        record_at = by_plan_at if is_shared(n * cost) else alone_at
-        status = run(x_at, y_at, record_at, n, index, seed, stream)
+        if not is_shared(n * cost):
+            status = run(x_at, y_at, alone_at, n, index, seed, stream)
+        elif (team := team_and_parallel_from()[0]) is not None and type(team) is OpenMPTeam:
+            region_at = team.region_at(thread_count())
+            status = run_on_team(x_at, y_at, alone_at, n, index, seed, stream, region_at)
+        else:
+            status = run(x_at, y_at, by_plan_at, n, index, seed, stream)
         if status == DONE:
             return True
-        if status == UNFIT:
+        if status == UNFIT or index == LOOK:
             return False
         large(x_at, y_at, n, index, seed, stream)
         return True

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from ...contract import is_degenerate
 from ...layout import STRIDED, Plan, c_strides, rows_plan
-from ...threads import run_together
 from ..codegen.ndarray_layout import slot
 from ..codegen.target import NONTEMPORAL as NONTEMPORAL_IS_FAST
 from ..elements.operations import PACK, Operation
@@ -33,7 +32,7 @@ from ..loops.kernels import (
 from ..loops.loop_nest import Kernel
 from ..loops.tiles import dispatch_table
 from .catalogue import PerElement
-from .kernel_call import KernelCall
+from .kernel_call import run_kernel
 from .schedule import input_strides_of, layout_of, packed_layout, split_axis, split_axis_of_rows
 from .work_sharing import shares, weight
 
@@ -68,10 +67,7 @@ class CallPlan(NamedTuple):
             kernel = contiguous_kernel(operation, PREFETCH if in_caches else NONTEMPORAL)
         chunk, threads = shares(length, weight, multiple)
         arguments = x_slot, y_slot, descriptor.at, index, seed, stream
-        if threads == 1:
-            kernel(*arguments, 0, chunk)
-        else:
-            run_together(KernelCall(kernel, arguments, chunk, (of, descriptor)), threads)
+        run_kernel(kernel, arguments, chunk, threads, (of, descriptor))
 
 
 def _last_level_cache() -> int:

@@ -28,7 +28,7 @@ from ..loops.softmax import WORDS, Kind, gradient_kernel, kind_of, row_numbers, 
 from . import driver
 from .catalogue import FLOATS, operation
 from .driver import Array
-from .kernel_call import KernelCall, OwnMemory
+from .kernel_call import OwnMemory, run_kernel
 from .work_sharing import shares
 
 # Time of an element relative to dropout, so that threads are used sooner: rows of 512 take 5 times
@@ -241,7 +241,7 @@ def _run_softmax(
     seed, stream, _, scale = coefficients
     e = OwnMemory(2, row_numbers(rows.shape[-1]), scale.dtype)
     arguments = slot(x), slot(y), 0, descriptor.at, seed, stream
-    run_together(KernelCall(kernel, arguments, chunk, (x, y, descriptor), e), threads)
+    run_kernel(kernel, arguments, chunk, threads, (x, y, descriptor), e)
 
 
 def _backward(rows: _Rows, steps: list[int], coefficients: Coefficients, alone: bool) -> None:
@@ -266,7 +266,7 @@ def _run_gradient(
     e = OwnMemory(1, 2 * row_numbers(rows.shape[-1]), scale.dtype)
     arguments = slot(arrays), 0, descriptor.at, seed, stream
     alive = x, dy, dx, slots, arrays, descriptor
-    run_together(KernelCall(kernel, arguments, chunk, alive, e), threads)
+    run_kernel(kernel, arguments, chunk, threads, alive, e)
 
 
 def _together(*arrays: Array) -> _Rows:

@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...layout import merged_axes
-from ...threads import run_together
 from ..codegen.ndarray_layout import slot
 from ..elements.storage import Storage
 from ..loops.call_descriptor import make_descriptor
 from ..loops.kernels import sum_kernel
-from .kernel_call import KernelCall
+from .kernel_call import run_kernel
 from .work_sharing import shares
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -55,8 +54,7 @@ def sums(name: str, kind: Storage, terms: Array, shape: tuple[int, ...]) -> Arra
     descriptor = make_descriptor(len(axes), 0, whole, split, table)
     _, threads = shares(length, terms.size, 1)
     arguments = slot(at), sums_bytes, descriptor.at, 0, 0, 0
-    work = KernelCall(kernel, arguments, part, (at, whole, terms, descriptor))
-    run_together(work, min(threads, parts))
+    run_kernel(kernel, arguments, part, min(threads, parts), (at, whole, terms, descriptor))
     total: Array = whole[0]
     for other in whole[1:]:
         total += other
