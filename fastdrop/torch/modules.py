@@ -27,6 +27,8 @@ __all__ = [
     "FeatureAlphaDropout",
 ]
 
+_ONE_ON = torch.tensor([0, 1], device="cpu")  # what a forward adds to a key
+
 
 class _Keyed(nn.Module):
     """What the modules have in common: arguments, and a key of their own if one is given."""
@@ -59,9 +61,9 @@ class _Keyed(nn.Module):
                 "backward, as torch.utils.checkpoint does to compute a forward again: give no key, "
                 "so that torch's generator rules"
             )
-        drawn = key.clone()
-        key[1] += 1
-        return drawn
+        # A new tensor: other processes may have the old one, in shared memory.
+        self.key = key + _ONE_ON
+        return key
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -85,7 +87,7 @@ class _Keyed(nn.Module):
             return
         if name in state_dict:
             try:
-                self.key.copy_(checked(state_dict[name]))
+                self.key = checked(state_dict[name]).cpu().clone()
             except TypeError as error:
                 error_msgs.append(f"{name}: {error}")
             if name in unexpected_keys:
