@@ -162,7 +162,7 @@ def main(args: argparse.Namespace) -> int:
     settings = {"p": P, "seconds": seconds, "check": args.check, "threads": torch.get_num_threads()}
     settings |= {
         "vector_bytes": target.VECTOR_BYTES,
-        "torch": torch.backends.cpu.get_cpu_capability(),
+        "torch_vectors": torch.backends.cpu.get_cpu_capability(),
     }
     labels = {name: {"label": row["label"], "role": row["role"]} for name, row in CALLS.items()}
     report.finish(made(rows, settings, labels, notes), args, "torch")
