@@ -295,7 +295,23 @@ class CupyBackend(Backend):
     def on_device(self, x: Array | None) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which the device of x is the current one."""
         assert x is not None, "this backend was chosen for an array"
-        device = _device_of(x)
+        return self._on(_device_of(x))
+
+    @contextlib.contextmanager
+    def on_stream(self, handle: int, device: int) -> Iterator[bool]:
+        """Make a device and a stream of another library's CuPy's current ones; see `on` there."""
+        with self._on(device), self._streams.on(handle) as captured:
+            yield captured
+
+    def view_of_memory(self, *memory: Any) -> Array:
+        """Return a CuPy array over memory of another library's, for use `on_stream`."""
+        return self._views.view_of_memory(*memory)
+
+    def bfloat16(self, name: str, package: str) -> np.dtype[Any]:
+        """Return bfloat16 as CuPy's arrays have it; raise for an array `name` if they have not."""
+        return self._views.bfloat16(name, package)
+
+    def _on(self, device: int) -> contextlib.AbstractContextManager[Any]:
         if device == self.cupy.cuda.runtime.getDevice():
             return _CURRENT_DEVICE
         other: contextlib.AbstractContextManager[Any] = self.cupy.cuda.Device(device)

@@ -77,6 +77,24 @@ def ordered(inputs: Iterable[Array], target: Array | None, reads_cupys: bool) ->
             _keep_while_read(silent, work)
 
 
+@contextmanager
+def on(handle: int) -> Iterator[bool]:
+    """Run what is launched meanwhile on a stream of the current device, that of all its arrays.
+
+    No event is needed. The value is whether the stream is captured in a CUDA graph.
+    """
+    current = cupy.cuda.get_current_stream()
+    stream = current if _normal(current.ptr) == _normal(handle) else _stream(_normal(handle))
+    if stream is current:
+        yield _is_capturing(stream)
+        return
+    stream.use()
+    try:
+        yield _is_capturing(stream)
+    finally:
+        current.use()
+
+
 def _keep_while_read(memories: list[LibraryMemory], work: Any) -> None:
     """Keep memory until what was launched on a stream so far is done; forget what was read."""
     event = cupy.cuda.Event(disable_timing=True)

@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 import cupy
+import numpy as np
 
 from .._check import detect
 from .._check.arguments import Array
@@ -82,6 +83,47 @@ def view(x: Any, name: str) -> Array:
     return cupy.ndarray(seen.shape, seen.dtype, pointer, seen.strides)  # type: ignore[no-any-return]
 
 
+def view_of_memory(
+    owner: Any,
+    address: int,
+    size: int,
+    device: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    strides: tuple[int, ...],
+) -> Array:
+    """Return a CuPy array over bytes at an address, which stay as long as `owner` does.
+
+    To CuPy it is an array of its own: use it where CuPy's current stream is that of the memory.
+    """
+    memory = cupy.cuda.UnownedMemory(address, size, owner, device)
+    pointer = cupy.cuda.MemoryPointer(memory, 0)
+    return cupy.ndarray(shape, dtype, pointer, strides)  # type: ignore[no-any-return]
+
+
+def bfloat16(name: str, package: str) -> np.dtype[Any]:
+    """Return bfloat16 as CuPy's arrays have it, of an array `name` of a package.
+
+    Raises
+    ------
+    TypeError
+        If this CuPy has none.
+    ImportError
+        If ml_dtypes is missing.
+    """
+    if _MAY_CRASH:
+        complaint = f"{name} has dtype bfloat16, which CuPy {cupy.__version__} does not know"
+        raise TypeError(complaint + _other_cupy(name, package))
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise ImportError(
+            f"{name} has dtype bfloat16, and CuPy takes it from ml_dtypes: pip install ml_dtypes"
+        ) from None
+    known: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return known
+
+
 def stream_of(x: Any) -> int | None:
     """Return the handle of the stream that the library of x uses it on; None if none is known."""
     packages = detect.roots(x)
@@ -142,7 +184,12 @@ def _way_out(x: Any, error: Exception) -> str:
     if isinstance(error, NotImplementedError) and "ml_dtypes" in str(error):
         return ": pip install ml_dtypes"
     if isinstance(error, _UnknownDtype):
-        cuda = "12x" if cupy.cuda.runtime.runtimeGetVersion() < 13_000 else "13x"
-        other = "x.float()" if package == "torch" else "x.astype('float32')"
-        return f": pip install 'cupy-cuda{cuda}>=14' ml_dtypes, or give {other}"
+        return _other_cupy("x", package)
     return _WAYS_OUT.get(package, "")
+
+
+def _other_cupy(name: str, package: str) -> str:
+    """Return how to get on with an array of bfloat16."""
+    cuda = "12x" if cupy.cuda.runtime.runtimeGetVersion() < 13_000 else "13x"
+    other = "float()" if package == "torch" else "astype('float32')"
+    return f": pip install 'cupy-cuda{cuda}>=14' ml_dtypes, or give {name}.{other}"

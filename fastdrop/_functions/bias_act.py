@@ -186,6 +186,26 @@ def bias_act_dropout_add_backward(
     """
     if unknown or dy is MISSING or x is MISSING:
         raise_argument_error("bias_act_dropout_add_backward", unknown, dy=dy, x=x)
+    dx, backend, biases = gradient_by_x(
+        dy, x, bias, act, p, rng, training, scale, offset, global_shape, out
+    )
+    return dx, _bias_gradient(backend, dx, biases, bias), dy
+
+
+def gradient_by_x(
+    dy: ArrayLike,
+    x: ArrayLike,
+    bias: ArrayLike | None,
+    act: str,
+    p: float,
+    rng: AnyRNG,
+    training: Training,
+    scale: float | None,
+    offset: Offset,
+    global_shape: ShapeLike | None,
+    out: Output,
+) -> tuple[Array, Backend, Array | None]:
+    """Return the gradient by x alone, the backend, and the bias as its array."""
     backend = operand_backend_of(dy, "dy")
     dys = backend.array(dy, "dy")
     compute_type(dys.dtype, "dy")
@@ -204,7 +224,7 @@ def bias_act_dropout_add_backward(
         operands = [xs] if biases is None else [xs, biases]
         operation = Operation("bias_act_drop_backward", dys.dtype, (act, biases is not None))
     dx = backend.apply(operation, dys, out, placement, rng, threshold, value, operands)
-    return dx, _bias_gradient(backend, dx, biases, bias), dy
+    return dx, backend, biases
 
 
 def residual_gradient(dy: ArrayLike, shape: tuple[int, ...]) -> Any:

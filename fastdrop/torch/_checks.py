@@ -19,9 +19,10 @@ from .._check import arguments
 from .._check.detect import described
 from .._check.fill_values import filling
 from .._check.placement import placement_of
+from . import _cuda
 from ._compute import Masking, Placed
 from ._draws import KeyLike, key_tensor
-from ._elementwise import mask
+from ._elementwise import is_traced, mask
 
 _F = TypeVar("_F", bound=Callable[..., Tensor])
 _compiling = torch.compiler.is_compiling
@@ -121,6 +122,8 @@ def check(x: Tensor, inplace: bool, any_dtype: bool = False) -> None:
             f"input has {x.dtype}, which is none of float16, bfloat16, float32 and float64: give "
             f"its {way} or use masked_fill"
         )
+    if not x.is_cpu and not is_traced(x):
+        _cuda.check(x)
     if not inplace:
         return
     if x.requires_grad and x.is_leaf and torch.is_grad_enabled():

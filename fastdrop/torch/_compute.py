@@ -1,14 +1,14 @@
 """Masks applied to the memory of tensors: the one place where torch's tensors meet fastdrop.
 
 `_autograd` and `_ops` call it with tensors whose gradients are not recorded. Tensors on the CPU are
-viewed as NumPy arrays, without a copy, and tensors on a GPU are handed to the public functions as
-they are, which view them through DLPack on torch's current stream.
+viewed as NumPy arrays, and tensors on a GPU as CuPy's (see `_cuda`), without a copy.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -21,9 +21,10 @@ from .._call.coefficients import alpha_coefficients, alpha_scale, coefficients_o
 from .._check.key import made_key
 from .._functions.alpha import alpha_dropout
 from .._functions.dropout import dropout, masked_fill
+from . import _cuda
 from ._keys import WORD, words
 from ._memory import empty_like
-from ._threads import as_torch, sharing
+from ._threads import as_torch
 
 Lengths: TypeAlias = "tuple[int, ...]"
 
@@ -120,9 +121,8 @@ def apply_mask(x: Tensor, key: Tensor, call: Masking, out: Tensor) -> None:
     if not out.numel():
         return
     function, more = _FUNCTIONS[call.operation](call)
-    rng, placed = made_key(*words(key)), call.placed._asdict()
-    with sharing(x):
-        function(array(x), p=call.p, rng=rng, out=array(out), **more, **placed)
+    with calling(x, key, call.p) as rng:
+        function(array(x), p=call.p, rng=rng, out=array(out), **more, **call.placed._asdict())
 
 
 # Elements below which no thread is worth a wait, see `fastdrop_kernels.cpu.host.openmp`.
@@ -149,13 +149,24 @@ def _by_addresses(call: Masking, dtype: torch.dtype) -> Any:
     return driver.address_call(operation, *coefficients)
 
 
+@contextlib.contextmanager
+def calling(x: Tensor, key: Tensor, p: float) -> Iterator[Any]:
+    """Let calls on `array(x)` use the threads, or the stream, that torch uses; with their rng."""
+    if not x.is_cpu:
+        with _cuda.launching(x, key, p) as rng:
+            yield rng
+    else:
+        with as_torch():
+            yield made_key(*words(key))
+
+
 def array(x: Tensor) -> Any:
     """Return what the public functions take in the place of a tensor, without a copy."""
     x = x.detach()
+    if x.is_neg() or x.is_conj() or x._is_zerotensor():
+        x = x.clone()  # which computes what its memory only says
     if not x.is_cpu:
-        return x
-    if x.is_neg() or x._is_zerotensor():
-        x = x.clone()
+        return _cuda.view(x)
     if x.dtype == torch.bfloat16:
         return x.view(torch.int16).numpy().view(_bfloat16())
     return x.numpy()

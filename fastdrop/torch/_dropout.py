@@ -110,7 +110,7 @@ def dropout(
     else:
         check_parameter("drop", scale, input)
         call = Masking("drop", p, scale, placed_in(input, noise_shape, offset, global_shape))
-    if key is None and not _compiling():
+    if key is None and input.is_cpu and not _compiling():
         return mask(input, drawn(), call, inplace)
     return mask(input, key_tensor(key, input), call, inplace)
 

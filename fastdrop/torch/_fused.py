@@ -154,7 +154,7 @@ def _again(
     recorded = torch.is_grad_enabled()
     with torch.enable_grad():
         # Aliases: an input may be computed from another one, by which alone the gradient is wanted.
-        aliases = [None if t is None else t.view_as(t) for t in given]
+        aliases: list[Any] = [None if t is None else t.view_as(t) for t in given]
         y = function(*aliases)
     wanted = [t for t, need in zip(aliases, needed, strict=True) if need]
     more = {"create_graph": recorded, "retain_graph": recorded}

@@ -1,4 +1,4 @@
-"""Keys as tensors of two int64 on the CPU: the words of a `fastdrop.Key`, as signed integers.
+"""Keys as tensors of two int64: the words of a `fastdrop.Key`, as signed integers.
 
 `_draws` and the calls to the kernels use them. A key is a tensor because torch's transforms treat
 it as one then: `vmap` batches it by its rule for random numbers, `torch.utils.checkpoint` draws it
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .._check.detect import described
-from .._check.key import Key, as_key, made_key
+from .._check.key import Key, KeyOnDevice, as_key, made_key
 
 CPU = torch.device("cpu")  # named because torch's default device may be another
 _function_modes = torch._C._len_torch_function_stack  # a default device is one
@@ -21,18 +21,25 @@ WORD = (1 << 64) - 1
 _LEAST, _END = -(1 << 63), (1 << 63) - 1  # torch.randint leaves out the last one
 
 
-def drawn(generator: torch.Generator | None = None) -> Tensor:
-    """Draw a key from a generator of torch, by default from that of the CPU."""
-    if generator is None:
-        # To name the device takes as long again as to draw: 1.4 us.
-        if not _function_modes() and (key := torch.randint(_LEAST, _END, (2,))).is_cpu:
+def drawn(generator: torch.Generator | None = None, device: torch.device = CPU) -> Tensor:
+    """Draw a key from a generator of torch, by default from that of a device; it lies there."""
+    # To name the device takes as long again as to draw: 1.4 us.
+    if generator is None and device is CPU and not _function_modes():
+        key = torch.randint(_LEAST, _END, (2,))
+        if key.is_cpu:
             return key
-        return torch.randint(_LEAST, _END, (2,), device=CPU)
-    return torch.randint(_LEAST, _END, (2,), generator=generator, device=generator.device).cpu()
+    device = device if generator is None else generator.device
+    return torch.randint(_LEAST, _END, (2,), generator=generator, device=device)
 
 
 def as_tensor(key: Any) -> Tensor:
-    """Return seed and stream as a tensor of two int64."""
+    """Return seed and stream as a tensor of two int64 on the CPU."""
+    if isinstance(key, KeyOnDevice):
+        raise TypeError(
+            "key is a DeviceKey, whose changes torch does not see: give a tensor of two int64 on "
+            "the GPU, such as key=torch.tensor([seed, stream], device='cuda'), which kernels read "
+            "when they run, too, and key[1] += 1 for the next mask"
+        )
     try:
         seed, stream = as_key(key)
     except TypeError:

@@ -31,6 +31,8 @@ from ._batches import batched
 from ._compute import Masking, Placed, computed
 from ._fused_calls import Epilogue, Softmax
 
+# A graph of CUDA's would repeat what is read of the host, such as a key.
+_UNCAPTURED = tuple(filter(None, (getattr(torch.Tag, "cudagraph_unsafe", None),)))
 _library = torch.library.Library("fastdrop", "DEF")  # type: ignore[no-untyped-call]
 _PLACED = "SymInt[] offset, SymInt[]? global_shape"
 _SCALED = f"float p, float? scale, {_PLACED}"
@@ -45,7 +47,7 @@ def _define(
     """Define an operator, for tensors on any device, and for fake ones by `shaped`; return it."""
     name = schema.partition("(")[0]
     define: Any = _library.define
-    define(schema, tags=(torch.Tag.pt2_compliant_tag, *tags))
+    define(schema, tags=(torch.Tag.pt2_compliant_tag, *_UNCAPTURED, *tags))
     implement: Any = _library.impl
     implement(name, compute, "CompositeExplicitAutograd")
     torch.library.register_fake(f"fastdrop::{name}", shaped, lib=_library)

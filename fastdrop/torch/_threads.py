@@ -1,6 +1,6 @@
 """Threads of calls on the CPU: as many as torch uses, and the same ones.
 
-`_compute` enters `sharing` around calls to the kernels. torch's kernels run on the threads of an
+`_compute` enters `as_torch` around calls to the kernels. torch's kernels run on the threads of an
 OpenMP runtime, and so do ours then, see `fastdrop_kernels.cpu.host.openmp`.
 """
 
@@ -12,19 +12,12 @@ import os
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fastdrop_kernels import threads
 
 from .._arrays.numpy_arrays import cpu_driver
 
-_nothing = contextlib.nullcontext()
 _torchs_count = torch.get_num_threads
-
-
-def sharing(x: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Let calls on x use at most as many threads as torch does, on torch's, in a ``with``."""
-    return as_torch() if x.is_cpu else _nothing
 
 
 def as_torch() -> contextlib.AbstractContextManager[Any]:

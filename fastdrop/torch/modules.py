@@ -41,9 +41,9 @@ class _Keyed(nn.Module):
         self.p = p  # as it was given: torch shows 1 as 1, and not as 1.0
         self.inplace = inplace
         # No buffer: one would move to a GPU, where reading it waits, and be the same in all ranks.
-        self.key = None if key is None else key_tensor(key, torch.empty(0)).clone()
+        self.key = None if key is None else key_tensor(key, torch.empty(0, device="cpu")).clone()
 
-    def _next_key(self, input: Tensor) -> Tensor | None:
+    def _next_key(self, input: Any) -> Tensor | None:
         """Return the key of a training forward, and count it; None is one of torch's generator."""
         key = self.key
         if key is None or not self.training:
