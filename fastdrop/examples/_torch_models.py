@@ -1,7 +1,8 @@
 """Three small networks in plain torch.nn: an MLP, a transformer encoder, and layers of LSTM.
 
 All drop by `torch.nn.Dropout`, which `fastdrop.torch.convert` swaps. The encoder also takes
-functions that fuse dropout with what stands beside it. `python -m bench torch` times their steps.
+functions that fuse dropout with what stands beside it. `python -m bench torch` times their steps,
+and the example `torch_step` trains the encoder.
 """
 
 from __future__ import annotations
@@ -59,10 +60,16 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, width: int, heads: int, feed_forward: int, p: float, fused: Fused | None
+        self,
+        width: int,
+        heads: int,
+        feed_forward: int,
+        p: float,
+        fused: Fused | None,
+        causal: bool = False,
     ) -> None:
         super().__init__()
-        self.heads, self.p, self.fused = heads, p, fused
+        self.heads, self.p, self.fused, self.causal = heads, p, fused, causal
         self.norm_attention, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.widen, self.narrow = nn.Linear(width, feed_forward), nn.Linear(feed_forward, width)
@@ -75,6 +82,9 @@ class Block(nn.Module):
         qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         scores = q @ k.transpose(-2, -1) * (width // self.heads) ** -0.5
+        if self.causal:
+            later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
+            scores = scores.masked_fill(later, -torch.inf)
         if self.fused:
             kept = self.fused.softmax_dropout(scores, self.p, training=self.training)
         else:
@@ -103,7 +113,10 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A transformer that reads tokens and scores the next one: embedding, blocks, norm, scores."""
+    """A transformer that reads tokens and scores the next one: embedding, blocks, norm, scores.
+
+    With `causal`, a token attends to those before it and to itself alone.
+    """
 
     def __init__(
         self,
@@ -115,12 +128,13 @@ class Encoder(nn.Module):
         blocks: int = 2,
         p: float = 0.1,
         fused: Fused | None = None,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         self.embed, self.place = nn.Embedding(tokens, width), nn.Embedding(length, width)
         self.drop = nn.Dropout(p)
         self.blocks = nn.Sequential(
-            *(Block(width, heads, feed_forward, p, fused) for _ in range(blocks))
+            *(Block(width, heads, feed_forward, p, fused, causal) for _ in range(blocks))
         )
         self.norm, self.scores = nn.LayerNorm(width), nn.Linear(width, tokens)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,24 @@ pytestmark = pytest.mark.skipif(not PAGES, reason="the source tree is not here")
 
 @pytest.fixture(autouse=True)
 def global_settings() -> Iterator[None]:
-    """Pages may set the number of threads, and draw from NumPy's global state."""
+    """Pages may set the number of threads, and draw from NumPy's and torch's global states."""
     threads, state = fd.get_num_threads(), np.random.get_state()  # noqa: NPY002
+    torch = sys.modules.get("torch")
+    of_torch = torch.get_rng_state() if torch else None
     yield
     fd.set_num_threads(threads)
     np.random.set_state(state)  # noqa: NPY002
+    if torch:
+        torch.set_rng_state(of_torch)
+
+
+NEEDS = {"torch": "torch"}  # pages about another library
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_blocks_of_a_page_run(page: Path) -> None:
+    if page.stem in NEEDS:
+        pytest.importorskip(NEEDS[page.stem], reason=f"{page.name} needs {NEEDS[page.stem]}")
     namespace: dict[str, Any] = {"__name__": page.stem}
     for block in blocks(page):
         if block.language == "python":
@@ -43,7 +53,7 @@ def test_the_pages_have_blocks_that_run() -> None:
         for b in blocks(page)
         if b.language == "python" and not b.not_run
     }
-    assert run >= {"README", "contract", "dropout", "functions", "processes", "recipes"}
+    assert run >= {"README", "contract", "dropout", "functions", "processes", "recipes", "torch"}
 
 
 def test_the_language_of_every_block_is_known() -> None:

@@ -3,8 +3,8 @@
 `call_plan`, `sums` and `softmax` call `run_kernel`. The pool's threads call a `KernelCall` in
 Python. The threads of an OpenMP team (see `openmp`) call compiled code, `team_entry`, with the
 address of words in memory, from `KernelCall.words`, or from `fast_call`, which makes regions in
-compiled code. A Python callback in place of `team_entry` takes 50 us more, for 1 Mi float32 that
-take 76 (Zen 5, November 2026).
+compiled code. A Python callback in place of `team_entry` takes 50 us more, for 1 Mi float32 (Zen 5,
+November 2026).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """A team of OpenMP threads: those that an array library's own CPU kernels run on.
 
 Between parallel regions an OpenMP runtime's threads spin for a while, waiting for the next one. The
-pool's threads would compete with them for the processors: after a torch.mm, dropout of 1 Mi float32
-takes 207 us on the pool's two threads, 169 on one, and 76 as a parallel region of torch's own
-runtime (Zen 5, two cores, November 2026). `team_of` makes such a team, for `threads.using`.
+pool's threads would compete with them for the processors: dropout of 1 Mi float32 that a torch.mm
+has just written takes 186 us on the pool's two threads, 167 on one, and 117 as a parallel region of
+torch's own runtime (Zen 5, two cores, November 2026). `team_of` makes such a team, for
+`threads.using`.
 
 libgomp, GCC's runtime, kills or hangs a forked child at its first parallel region if the parent
 ever had one. So no team is used in a forked process.
@@ -29,10 +30,10 @@ class OpenMPTeam:
     Each Python thread that runs work has a team of its own, as for the library's own kernels.
     """
 
-    # Time on two threads relative to one, in repeated calls by addresses and after a torch.mm: 32
-    # Ki float32 0.9 and 1.0, 64 Ki 0.75 and 0.76, 128 Ki 0.56 and 0.78, 1 Mi 0.55 and 0.77. All
-    # threads begin at once, so few chunks are enough: in chunks of 8 Ki, 128 Ki take 2% more, 2 Mi
-    # 17% (Zen 5, two cores, November 2026).
+    # Time on two threads relative to one, of calls by addresses, repeated, and after a torch.mm
+    # that wrote x: 64 Ki float32 0.87 and 0.60, 128 Ki 0.86 and 0.53, 1 Mi 0.78 and 0.70; 32 Ki in
+    # chunks of 16 Ki 0.9 and 1.0. All threads begin at once, so few chunks are enough: in chunks
+    # of 8 Ki, 128 Ki take 2% more, 2 Mi 17% (Zen 5, two cores, November 2026).
     parallel_from = 1 << 16
     chunk = 1 << 15
 
