@@ -136,7 +136,7 @@ def main(args: argparse.Namespace) -> int:
     few = (KI,) if args.check else args.sizes
     dtypes = ("float32",) if args.check else (*SIZES,)
     groups = [(dtype, n) for dtype in dtypes for n in few or SIZES[dtype]]
-    seconds = args.seconds or SECONDS
+    seconds, threads = args.seconds or SECONDS, common.default_threads("torch")
     rows, notes = list[Row](), list[str]()
     if not compiles:
         notes.append(f"left out: torch.compile, for there is no C++ compiler ({COMPILER})")
@@ -156,14 +156,13 @@ def main(args: argparse.Namespace) -> int:
                 rows += cpu.timed(section, ways, operands, part, notes, effort)
             if KEPT in sections and n in (few or (MI,)):
                 rows += kept(dtype, n, only)
+        torch.set_num_threads(threads)  # contenders have set it
         if STEPS in sections:
             rows += torch_steps.measured(seconds / 4, args.check, lambda what: tell(what, 0.95))
     target = load("fastdrop_kernels.cpu.codegen.target")
-    settings = {"p": P, "seconds": seconds, "check": args.check, "threads": torch.get_num_threads()}
-    settings |= {
-        "vector_bytes": target.VECTOR_BYTES,
-        "torch": torch.backends.cpu.get_cpu_capability(),
-    }
+    settings = {"p": P, "seconds": seconds, "check": args.check, "threads": threads}
+    settings |= {"vector_bytes": target.VECTOR_BYTES}
+    settings |= {"torch_vectors": torch.backends.cpu.get_cpu_capability()}
     labels = {name: {"label": row["label"], "role": row["role"]} for name, row in CALLS.items()}
     report.finish(made(rows, settings, labels, notes), args, "torch")
     return 0
