@@ -110,7 +110,7 @@ def check_tensor(x: Any, name: str = "input") -> None:
 
 def check(x: Tensor, inplace: bool, any_dtype: bool = False) -> None:
     """Refuse tensors that cannot be computed with, or not written to."""
-    if x.layout is not torch.strided or x.is_nested:
+    if not _compiling() and (x.layout is not torch.strided or x.is_nested):  # else in the graph
         what = "a nested tensor" if x.is_nested else f"of {x.layout}"
         raise NotImplementedError(
             f"input is {what}, and its elements have no places in a mask: give a strided tensor, "

@@ -176,9 +176,10 @@ def test_negated_views(name: str) -> None:
 def test_conjugated_views() -> None:
     whole = torch.complex(numbers(9), numbers(9, seed=2))
     x = whole.conj()
-    expected = F.masked_fill(x.resolve_conj(), 0.5, 2j, key=KEY)
-    assert torch.equal(F.masked_fill(x, 0.5, 2j, key=KEY), expected)
-    assert F.masked_fill(x, 0.5, 2j, key=KEY, inplace=True) is x
+    value = torch.tensor(2j)
+    expected = F.masked_fill(x.resolve_conj(), 0.5, value, key=KEY)
+    assert torch.equal(F.masked_fill(x, 0.5, value, key=KEY), expected)
+    assert F.masked_fill(x, 0.5, value, key=KEY, inplace=True) is x
     assert torch.equal(x, expected)
     assert torch.equal(whole, expected.conj())
     part = whole.conj().imag
