@@ -84,7 +84,8 @@ def test_models_in_segments(segments: int, reentrant: bool) -> None:
     expected = trained(plain, plain)
     assert_same(
         trained(
-            other, lambda x: checkpoint_sequential(other, segments, x, use_reentrant=reentrant)
+            other,
+            lambda x: checkpoint_sequential(other, segments, x, use_reentrant=reentrant),  # type: ignore[no-untyped-call]
         ),
         expected,
     )
@@ -119,12 +120,12 @@ def test_selective_checkpoints(reentrant: bool) -> None:
     inputs = numbers(5, 8), numbers(8, 8)
     assert_same(
         gradients(
-            lambda x, w: checkpoint(  # type: ignore[no-any-return]
+            lambda x, w: checkpoint(
                 f,
                 x,
                 w,
                 use_reentrant=False,
-                context_fn=lambda: create_selective_checkpoint_contexts(policy),
+                context_fn=lambda: create_selective_checkpoint_contexts(policy),  # type: ignore[no-untyped-call]
             ),
             *inputs,
         ),
@@ -184,7 +185,7 @@ def test_compiled_functions_with_checkpoints_inside(backend: str) -> None:
 
     def f(x: Tensor, w: Tensor) -> Tensor:
         for _ in range(2):
-            x = checkpoint(block, x, w, use_reentrant=False)  # type: ignore[assignment]
+            x = checkpoint(block, x, w, use_reentrant=False)
         return x
 
     inputs = numbers(5, 8, dtype=torch.float32), numbers(8, 8, dtype=torch.float32)
@@ -246,7 +247,7 @@ def test_saved_tensors_may_be_packed() -> None:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         y = F.dropout(torch.ones(1000, requires_grad=True), P)
     assert [x.nbytes for x in saved] == [16]
-    y.sum().backward()
+    y.sum().backward()  # type: ignore[no-untyped-call]
 
 
 # The generator's state

@@ -136,7 +136,7 @@ def test_randomness_of_nested_vmaps(inner: str, outer: str, masks: int, masks_of
 
 def tangent_of_forward_mode(f: Any, x: Tensor, t: Tensor) -> Any:
     with forward.dual_level():
-        return forward.unpack_dual(f(forward.make_dual(x, t))).tangent
+        return forward.unpack_dual(f(forward.make_dual(x, t))).tangent  # type: ignore[no-untyped-call]
 
 
 def by_backward(f: Any, x: Tensor, t: Tensor) -> Any:
@@ -163,22 +163,22 @@ DERIVATIVES: dict[str, Callable[[Any, Tensor, Tensor], Any]] = {
     "gradient of a gradient": lambda f, x, t: grad(lambda x: (grad(cubed(f))(x) * t).sum())(x),
     "linearize": lambda f, x, t: linearize(f, x)[1](t),
     "forward mode": tangent_of_forward_mode,
-    "functional.vjp": lambda f, x, t: of_autograd.vjp(f, x, t),
-    "functional.jvp": lambda f, x, t: of_autograd.jvp(f, x, t),
-    "functional.jacobian": lambda f, x, t: of_autograd.jacobian(f, x),
-    "functional.jacobian, vectorized": lambda f, x, t: of_autograd.jacobian(f, x, vectorize=True),
-    "functional.jacobian, forward": lambda f, x, t: of_autograd.jacobian(
+    "functional.vjp": lambda f, x, t: of_autograd.vjp(f, x, t),  # type: ignore[no-untyped-call]
+    "functional.jvp": lambda f, x, t: of_autograd.jvp(f, x, t),  # type: ignore[no-untyped-call]
+    "functional.jacobian": lambda f, x, t: of_autograd.jacobian(f, x),  # type: ignore[no-untyped-call]
+    "functional.jacobian, vectorized": lambda f, x, t: of_autograd.jacobian(f, x, vectorize=True),  # type: ignore[no-untyped-call]
+    "functional.jacobian, forward": lambda f, x, t: of_autograd.jacobian(  # type: ignore[no-untyped-call]
         f, x, vectorize=True, strategy="forward-mode"
     ),
-    "functional.hessian": lambda f, x, t: of_autograd.hessian(cubed(f), x),
-    "functional.hessian, vectorized": lambda f, x, t: of_autograd.hessian(
+    "functional.hessian": lambda f, x, t: of_autograd.hessian(cubed(f), x),  # type: ignore[no-untyped-call]
+    "functional.hessian, vectorized": lambda f, x, t: of_autograd.hessian(  # type: ignore[no-untyped-call]
         cubed(f), x, vectorize=True
     ),
-    "functional.hessian, forward": lambda f, x, t: of_autograd.hessian(
+    "functional.hessian, forward": lambda f, x, t: of_autograd.hessian(  # type: ignore[no-untyped-call]
         cubed(f), x, vectorize=True, outer_jacobian_strategy="forward-mode"
     ),
-    "functional.hvp": lambda f, x, t: of_autograd.hvp(cubed(f), x, t),
-    "functional.vhp": lambda f, x, t: of_autograd.vhp(cubed(f), x, t),
+    "functional.hvp": lambda f, x, t: of_autograd.hvp(cubed(f), x, t),  # type: ignore[no-untyped-call]
+    "functional.vhp": lambda f, x, t: of_autograd.vhp(cubed(f), x, t),  # type: ignore[no-untyped-call]
 }
 
 
@@ -215,11 +215,11 @@ def test_a_batch_of_gradients_at_once(name: str) -> None:
 @pytest.mark.parametrize("randomness", ["different", "same"])
 def test_gradients_of_each_sample(randomness: str) -> None:
     model = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), fdt.Dropout(P), nn.Linear(7, 1)).double()
-    parameters = dict(model.named_parameters())
+    parameters = dict[str, Tensor](model.named_parameters())
     x = numbers(6, 5)
 
     def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-        return functional_call(model, parameters, (x[None],)).square().sum()
+        return functional_call(model, parameters, (x[None],)).square().sum()  # type: ignore[no-any-return]
 
     torch.manual_seed(3)
     found = vmap(grad(loss), in_dims=(None, 0), randomness=randomness)(parameters, x)
@@ -236,7 +236,7 @@ def test_gradients_of_each_sample(randomness: str) -> None:
 
 def test_functional_call_of_an_ensemble() -> None:
     models = [nn.Sequential(nn.Linear(5, 7), fdt.Dropout(P)).double() for _ in range(3)]
-    stacked, _ = torch.func.stack_module_state(models)  # type: ignore[arg-type]
+    stacked, _ = torch.func.stack_module_state(models)
     x = numbers(2, 5)
     torch.manual_seed(4)
     y = vmap(

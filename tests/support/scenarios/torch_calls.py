@@ -34,7 +34,7 @@ def check(seed: int, factors: Tensor) -> None:
     """Call forward and backward of large and small tensors, with keys of a seed."""
     x = torch.ones(N, requires_grad=True)
     y = F.dropout(x, P, key=seed)
-    y.backward(torch.full((N,), 2.0))
+    y.backward(torch.full((N,), 2.0))  # type: ignore[no-untyped-call]
     assert torch.equal(y, factors)
     assert torch.equal(x.grad, 2 * factors)  # type: ignore[arg-type]
     small = torch.ones(100, requires_grad=True)
@@ -48,7 +48,7 @@ def check(seed: int, factors: Tensor) -> None:
 
 def drawn(n: int = 64) -> list[float]:
     """A mask by torch's default generator."""
-    return F.dropout(torch.ones(n), 0.5).tolist()  # type: ignore[no-any-return]
+    return F.dropout(torch.ones(n), 0.5).tolist()
 
 
 def keyed() -> fdt.Dropout:

@@ -151,5 +151,6 @@ def _run(rank: int, folder: str) -> None:
 
 if __name__ == "__main__":
     calls.ignore_torchs_warnings()
-    torch.multiprocessing.spawn(_run, args=(sys.argv[1],), nprocs=RANKS)
+    spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]
+    spawn(_run, args=(sys.argv[1],), nprocs=RANKS)
     print("done")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -74,9 +75,9 @@ def _work(queue: Any, layer: fdt.Dropout, x: Tensor, y: Tensor, seed: int) -> No
 def _processes(method: str) -> None:
     """Modules by pickle and tensors in shared memory, of a process and its children."""
     use_threads()
-    layer, x, y = calls.keyed(), torch.ones(calls.N).share_memory_(), torch.zeros(calls.N)
-    y.share_memory_()
-    context = torch.multiprocessing.get_context(method)
+    layer, x, y = calls.keyed(), torch.ones(calls.N).share_memory_(), torch.zeros(calls.N)  # type: ignore[no-untyped-call]
+    y.share_memory_()  # type: ignore[no-untyped-call]
+    context: Any = torch.multiprocessing.get_context(method)
     queue = context.SimpleQueue()
     for n, seed in enumerate(SEEDS[:2]):
         child = context.Process(target=_work, args=(queue, layer, x, y, seed), daemon=True)
@@ -124,7 +125,7 @@ def _loader(method: str) -> None:
     assert not {tuple(mask) for mask in first} & {tuple(mask) for mask in other}
 
 
-SCENARIOS = {
+SCENARIOS: dict[str, Callable[[], None]] = {
     "forked": forked,
     "fork": functools.partial(_processes, "fork"),
     "spawn": functools.partial(_processes, "spawn"),
