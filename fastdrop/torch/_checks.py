@@ -100,7 +100,7 @@ def placed_in(
     return Placed(noise, start, full)
 
 
-_FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
+FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
 
 
 def check_tensor(x: Any, name: str = "input") -> None:
@@ -116,7 +116,7 @@ def check(x: Tensor, inplace: bool, any_dtype: bool = False) -> None:
             f"input is {what}, and its elements have no places in a mask: give a strided tensor, "
             "such as .values() or .to_dense()"
         )
-    if x.dtype not in _FLOATS and not any_dtype:
+    if x.dtype not in FLOATS and not any_dtype:
         way = ".real and .imag one by one," if x.is_complex() else ".float(),"
         raise NotImplementedError(
             f"input has {x.dtype}, which is none of float16, bfloat16, float32 and float64: give "

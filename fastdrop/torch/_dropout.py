@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from ._checks import (
+    FLOATS,
     check,
     check_parameter,
     check_tensor,
@@ -20,12 +21,10 @@ from ._checks import (
     placed_in,
     probability,
 )
-from ._compute import Masking
+from ._compute import WHOLE, Masking
 from ._draws import KeyLike, key_tensor
-from ._elementwise import mask
+from ._elementwise import eager_mask, is_eager, mask
 from ._keys import drawn
-
-_compiling = torch.compiler.is_compiling
 
 
 def dropout(
@@ -99,21 +98,21 @@ def dropout(
             dropout, (input,), input, p, training, inplace, key=key, scale=scale,
             noise_shape=noise_shape, offset=offset, global_shape=global_shape,
         )  # fmt: skip
-    check_tensor(input)
     if not (type(p) is float and 0.0 <= p <= 1.0):
+        check_tensor(input)
         p = probability(p)
+    usual = noise_shape is None and global_shape is None and type(offset) is int and not offset
+    if usual and scale is None and training and p and not inplace and is_eager(input):
+        if input.dtype in FLOATS:
+            drawn_key = drawn() if key is None else key_tensor(key, input)
+            return eager_mask(input, drawn_key, _usual.get(p) or _make_usual(p))
+    check_tensor(input)
     if not training or p == 0.0:
         return input
     check(input, inplace)
-    usual = noise_shape is None and global_shape is None and type(offset) is int and not offset
-    if usual and scale is None:
-        call = Masking("drop", p) if _compiling() else _usual.get(p) or _make_usual(p)
-    else:
-        check_parameter("drop", scale, input)
-        call = Masking("drop", p, scale, placed_in(input, noise_shape, offset, global_shape))
-    if key is None and input.is_cpu and not _compiling():
-        return mask(input, drawn(), call, inplace)
-    return mask(input, key_tensor(key, input), call, inplace)
+    check_parameter("drop", scale, input)
+    placed = WHOLE if usual else placed_in(input, noise_shape, offset, global_shape)
+    return mask(input, key_tensor(key, input), Masking("drop", p, scale, placed), inplace)
 
 
 # By p, for training loops, which have a few. Compiled code would be compiled again after a change.

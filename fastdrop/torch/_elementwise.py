@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
+from torch.autograd import function as autograd_function
 
 from . import _ops
 from ._batches import batched
@@ -23,7 +24,7 @@ _PLAIN = frozenset({Tensor, torch.nn.Parameter})
 _compiling = torch.compiler.is_dynamo_compiling
 _transforming = torch._C._are_functorch_transforms_active
 _dispatch_modes = torch._C._len_torch_dispatch_stack
-_records = torch.is_grad_enabled
+_records, _strided = torch.is_grad_enabled, torch.strided
 # By the vmap before functorch's, which gradients of batches (``is_grads_batched``) still use.
 _is_batched = torch._C._functorch.is_legacy_batchedtensor
 
@@ -44,6 +45,32 @@ def is_transformed() -> bool:
     return _transforming() or forward_ad._current_level >= 0
 
 
+def is_eager(x: Tensor) -> bool:
+    """Say whether a call is neither traced nor transformed, on a plain tensor on the CPU.
+
+    For most calls it is all there is to check: 0.5 us, in place of 1.3 one by one.
+    """
+    return not (
+        _compiling()
+        or type(x) not in _PLAIN
+        or not x.is_cpu
+        or x.layout is not _strided
+        or x.is_nested
+        or _transforming()
+        or forward_ad._current_level >= 0
+        or _dispatch_modes()
+        or _is_batched(x)
+    )
+
+
+def eager_mask(x: Tensor, key: Tensor, call: Masking) -> Tensor:
+    """Do the same as `mask` to a tensor that `is_eager`."""
+    if x.requires_grad and _records():
+        result: Tensor = _Mask.apply(x, key, call, False)
+        return result
+    return computed(x, key, call)
+
+
 def mask(x: Tensor, key: Tensor, call: Masking, inplace: bool = False) -> Tensor:
     """Do to x what a call says, by the mask of a key; recorded for gradients."""
     if is_traced(x):
@@ -53,12 +80,16 @@ def mask(x: Tensor, key: Tensor, call: Masking, inplace: bool = False) -> Tensor
         y = _TransformedMask.apply(x, key, call)  # type: ignore[no-untyped-call]
         return x.copy_(y) if inplace else y
     if x.requires_grad and _records():
-        result: Tensor = _Mask.apply(x, key, call, inplace)  # type: ignore[no-untyped-call]
+        result: Tensor = _Mask.apply(x, key, call, inplace)
         return result
     return computed(x, key, call, inplace)
 
 
-class _Mask(Function):
+# What `Function.apply` does besides is for functorch, which never comes here, and takes 1.2 us.
+_Function: Any = getattr(autograd_function, "_SingleLevelFunction", Function)
+
+
+class _Mask(_Function):  # type: ignore[misc]
     """The function in eager mode. Its forward takes `ctx`, which is 3 times as fast."""
 
     @staticmethod
@@ -72,7 +103,8 @@ class _Mask(Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
         (key,) = ctx.saved_tensors
-        return mask(dy, key, ctx.call.gradient), None, None, None
+        apply = eager_mask if is_eager(dy) else mask
+        return apply(dy, key, ctx.call.gradient), None, None, None
 
 
 class _TransformedMask(Function):
