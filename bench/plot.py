@@ -81,7 +81,8 @@ def draw_steps(results: Results, sheet: Figure) -> None:
         names.append(f"{row['loop']}: {row['variant']}")
     bars.set_yticks(range(len(names)), names)
     bars.margins(x=0.16)
-    bars.set_title("a training step over that without dropout; dropout's part", fontsize=9)
+    bars.set_title("training steps, and dropout's part of them", fontsize=9)
+    bars.set_xlabel("time; without dropout it is 1")
     found = [r for r in rows(results, "torch-step", dtype="float32", variant="")]
     for name in dict.fromkeys(r["contender"] for r in found if r["contender"] != "floor"):
         mine, (colour, marker) = [r for r in found if r["contender"] == name], STYLES[name]
@@ -91,12 +92,14 @@ def draw_steps(results: Results, sheet: Figure) -> None:
     columns = sorted({r["elements"] for r in found})
     lines.set_xscale("log", base=2)
     lines.set_yscale("log")
+    lines.margins(y=0.3)
     lines.set_xticks(columns, [size_label(n) for n in columns], rotation=45)
     lines.yaxis.set_major_formatter("{x:g}")
-    lines.set_title("times as fast as F.dropout, forward and backward", fontsize=9)
+    lines.set_title("calls, forward and backward", fontsize=9)
+    lines.set_ylabel("times as fast as F.dropout")
     lines.set_xlabel("float32 elements")
     lines.grid(True, alpha=0.3)
-    lines.legend(fontsize=7)
+    lines.legend(fontsize=7, loc="upper left")
     where = f"{results['hardware']['cpu']}, {results['settings']['threads']} threads"
     sheet.suptitle(
         f"Dropout in torch: less is better on the left, more on the right\n{where}", fontsize=10
