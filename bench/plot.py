@@ -67,7 +67,7 @@ def draw(results: Results, section: str, sheet: Figure) -> None:
 
 def draw_steps(results: Results, sheet: Figure) -> None:
     """Draw bars of training steps, dropout's part coloured, beside lines of calls in torch."""
-    sheet.set_size_inches(8.5, 3.9)
+    sheet.set_size_inches(8.5, 4.2)
     bars, lines = sheet.subplots(1, 2, width_ratios=(1.1, 1))
     colours = {"torch": STYLES["torch"][0], "fastdrop.torch": STYLES["fastdrop"][0]}
     names: list[str] = []
@@ -92,14 +92,14 @@ def draw_steps(results: Results, sheet: Figure) -> None:
     columns = sorted({r["elements"] for r in found})
     lines.set_xscale("log", base=2)
     lines.set_yscale("log")
-    lines.margins(y=0.3)
     lines.set_xticks(columns, [size_label(n) for n in columns], rotation=45)
     lines.yaxis.set_major_formatter("{x:g}")
     lines.set_title("calls, forward and backward", fontsize=9)
     lines.set_ylabel("times as fast as F.dropout")
     lines.set_xlabel("float32 elements")
     lines.grid(True, alpha=0.3)
-    lines.legend(fontsize=7, loc="upper left")
+    handles = lines.get_legend_handles_labels()
+    sheet.legend(*handles, loc="outside lower right", ncols=2, fontsize=8)
     where = f"{results['hardware']['cpu']}, {results['settings']['threads']} threads"
     sheet.suptitle(
         f"Dropout in torch: less is better on the left, more on the right\n{where}", fontsize=10
