@@ -440,12 +440,21 @@ def test_a_graph_of_the_cache_on_disk_draws_anew(tmp_path: Path) -> None:
 def test_recomputation_for_less_memory_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._functorch import config
 
-    def f(x: Tensor, w: Tensor) -> Tensor:
+    # Of a budget of 0, torch computes random operators again from another state of its generator on
+    # the CPU, its own dropout too, so that gradients are wrong there unless keys are given.
+    key = fdt.draw_key()
+
+    def drawing(x: Tensor, w: Tensor) -> Tensor:
         for _ in range(3):
             x = F.dropout(torch.relu(x @ w), 0.4)
         return x
 
-    for budget in (0.0, 0.5):
+    def given(x: Tensor, w: Tensor) -> Tensor:
+        for i in range(3):
+            x = F.dropout(torch.relu(x @ w), 0.4, key=key, offset=i * x.numel())
+        return x
+
+    for f, budget in ((drawing, 0.5), (given, 0.5), (given, 0.0)):
         monkeypatch.setattr(config, "activation_memory_budget", budget)
         torch._dynamo.reset()
         compiled = torch.compile(f, backend="aot_eager_decomp_partition", fullgraph=True)

@@ -21,4 +21,6 @@ from tests.support.subprocesses import run_scenario
 )
 def test_two_ranks_on_gloo(tmp_path: Path) -> None:
     environment = {"GLOO_SOCKET_IFNAME": "lo"}
-    assert run_scenario("torch_ddp", tmp_path, environment=environment).strip() == "done"
+    assert (
+        run_scenario("torch_ddp", tmp_path, environment=environment, seconds=20).strip() == "done"
+    )

@@ -113,14 +113,14 @@ def activations(rank: int) -> None:
         for axis in (0, 1) if name not in ("drop_path",) else (0,):
             key = fdt.draw_key()
             whole = x.clone().requires_grad_()
-            y = function(whole, 0.4, key=key)
+            y = function(whole, p=0.4, key=key)
             y.backward(dy)  # type: ignore[no-untyped-call]
             n = x.shape[axis] // RANKS
             offset = [0, 0, 0]
             offset[axis] = rank * n
             part = x.narrow(axis, rank * n, n).clone().requires_grad_()
             place: dict[str, Any] = {"offset": offset, "global_shape": x.shape}
-            z = function(part, 0.4, key=key, **place)
+            z = function(part, p=0.4, key=key, **place)
             z.backward(dy.narrow(axis, rank * n, n))  # type: ignore[no-untyped-call]
             assert part.grad is not None and whole.grad is not None
             assert torch.equal(torch.cat(_gathered(z.detach()), axis), y.detach()), (name, axis)
