@@ -67,7 +67,7 @@ def draw(results: Results, section: str, sheet: Figure) -> None:
 
 def draw_steps(results: Results, sheet: Figure) -> None:
     """Draw bars of training steps, dropout's part coloured, beside lines of calls in torch."""
-    sheet.set_size_inches(8.5, 3.9)
+    sheet.set_size_inches(8.5, 4.2)
     bars, lines = sheet.subplots(1, 2, width_ratios=(1.1, 1))
     colours = {"torch": STYLES["torch"][0], "fastdrop.torch": STYLES["fastdrop"][0]}
     names: list[str] = []
@@ -81,7 +81,8 @@ def draw_steps(results: Results, sheet: Figure) -> None:
         names.append(f"{row['loop']}: {row['variant']}")
     bars.set_yticks(range(len(names)), names)
     bars.margins(x=0.16)
-    bars.set_title("a training step over that without dropout; dropout's part", fontsize=9)
+    bars.set_title("training steps, and dropout's part of them", fontsize=9)
+    bars.set_xlabel("time; without dropout it is 1")
     found = [r for r in rows(results, "torch-step", dtype="float32", variant="")]
     for name in dict.fromkeys(r["contender"] for r in found if r["contender"] != "floor"):
         mine, (colour, marker) = [r for r in found if r["contender"] == name], STYLES[name]
@@ -93,10 +94,12 @@ def draw_steps(results: Results, sheet: Figure) -> None:
     lines.set_yscale("log")
     lines.set_xticks(columns, [size_label(n) for n in columns], rotation=45)
     lines.yaxis.set_major_formatter("{x:g}")
-    lines.set_title("times as fast as F.dropout, forward and backward", fontsize=9)
+    lines.set_title("calls, forward and backward", fontsize=9)
+    lines.set_ylabel("times as fast as F.dropout")
     lines.set_xlabel("float32 elements")
     lines.grid(True, alpha=0.3)
-    lines.legend(fontsize=7)
+    handles = lines.get_legend_handles_labels()
+    sheet.legend(*handles, loc="outside lower right", ncols=2, fontsize=8)
     where = f"{results['hardware']['cpu']}, {results['settings']['threads']} threads"
     sheet.suptitle(
         f"Dropout in torch: less is better on the left, more on the right\n{where}", fontsize=10

@@ -149,6 +149,7 @@ def test_errors_name_the_value(option: str, text: str, capsys: pytest.CaptureFix
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")  # by torch's own compiler
 def test_check_makes_every_call_once_and_judges_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
