@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
-from torch.autograd import function as autograd_function
 
 from . import _ops
 from ._batches import batched
@@ -66,7 +65,7 @@ def is_eager(x: Tensor) -> bool:
 def eager_mask(x: Tensor, key: Tensor, call: Masking) -> Tensor:
     """Do the same as `mask` to a tensor that `is_eager`."""
     if x.requires_grad and _records():
-        result: Tensor = _Mask.apply(x, key, call, False)
+        result: Tensor = _recorded(x, key, call, False)
         return result
     return computed(x, key, call)
 
@@ -80,16 +79,12 @@ def mask(x: Tensor, key: Tensor, call: Masking, inplace: bool = False) -> Tensor
         y = _TransformedMask.apply(x, key, call)  # type: ignore[no-untyped-call]
         return x.copy_(y) if inplace else y
     if x.requires_grad and _records():
-        result: Tensor = _Mask.apply(x, key, call, inplace)
+        result: Tensor = _recorded(x, key, call, inplace)
         return result
     return computed(x, key, call, inplace)
 
 
-# What `Function.apply` does besides is for functorch, which never comes here, and takes 1.2 us.
-_Function: Any = getattr(autograd_function, "_SingleLevelFunction", Function)
-
-
-class _Mask(_Function):  # type: ignore[misc]
+class _Mask(Function):
     """The function in eager mode. Its forward takes `ctx`, which is 3 times as fast."""
 
     @staticmethod
@@ -105,6 +100,10 @@ class _Mask(_Function):  # type: ignore[misc]
         (key,) = ctx.saved_tensors
         apply = eager_mask if is_eager(dy) else mask
         return apply(dy, key, ctx.call.gradient), None, None, None
+
+
+# What `Function.apply` does besides is for functorch, which never comes here, and takes 1.2 us.
+_recorded: Any = super(Function, _Mask).apply
 
 
 class _TransformedMask(Function):

@@ -27,8 +27,6 @@ __all__ = [
     "FeatureAlphaDropout",
 ]
 
-_ONE_ON = torch.tensor([0, 1], device="cpu")  # what a forward adds to a key
-
 
 class _Keyed(nn.Module):
     """What the modules have in common: arguments, and a key of their own if one is given."""
@@ -62,7 +60,7 @@ class _Keyed(nn.Module):
                 "so that torch's generator rules"
             )
         # A new tensor: other processes may have the old one, in shared memory.
-        self.key = key + _ONE_ON
+        self.key = torch.stack([key[0], key[1] + 1])
         return key
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:

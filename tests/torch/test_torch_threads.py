@@ -89,7 +89,7 @@ fd.set_num_threads(3)
 torch.set_num_threads(COUNT)
 before = threads()
 work()
-for _ in range(20):  # threads that compiled kernels may be ending; those of a pool stay
+for _ in range(200):  # threads that compiled kernels may be ending; those of a pool stay
     started = threads() - before
     if not started:
         break
