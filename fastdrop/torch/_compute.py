@@ -24,7 +24,7 @@ from .._functions.dropout import dropout, masked_fill
 from . import _cuda
 from ._keys import WORD, words
 from ._memory import empty_like
-from ._threads import as_torch
+from ._threads import as_torch, region_at
 
 Lengths: TypeAlias = "tuple[int, ...]"
 
@@ -114,6 +114,8 @@ def apply_mask(x: Tensor, key: Tensor, call: Masking, out: Tensor) -> None:
         if n < _SERIAL:
             if at and run(*where):
                 return
+        elif (region := region_at()) and run.on_team(*where, region):
+            return
         else:
             with as_torch():
                 if run(*where):

@@ -25,6 +25,12 @@ def as_torch() -> contextlib.AbstractContextManager[Any]:
     return threads.using(min(_torchs_count(), threads.thread_count()), _team())
 
 
+def region_at() -> int:
+    """Return the address of a region on torch's threads; 0 if there is none, or one thread."""
+    count, team = min(_torchs_count(), threads.thread_count()), _team()
+    return team.region_at(count) if count > 1 and team is not None and team.is_usable() else 0
+
+
 @functools.cache
 def _team() -> Any:
     """Return the team of the OpenMP runtime that torch is linked to; None if there is none."""

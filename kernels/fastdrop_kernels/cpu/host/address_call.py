@@ -44,6 +44,10 @@ def address_call(operation: Operation, threshold: int, value: npt.NDArray[Any]) 
     the same address; where no x is read, `x_at` is `y_at`. It returns True. If the two overlap
     otherwise, n is 0, or `index` is 2**62 or above, it does nothing and returns False. Threads are
     those of the context, see `threads.using`.
+
+    ``call.on_team(x_at, y_at, n, index, seed, stream, region_at)`` makes large calls on the team of
+    a region, see `OpenMPTeam.region_at`, without looking at the context: 1 us less. It returns
+    False, and does nothing, where `call` has to make the call.
     """
     itemsize, cost = operation.target.itemsize, weight(operation)
     descriptor = make_descriptor(0, threshold, value)
@@ -82,5 +86,11 @@ def address_call(operation: Operation, threshold: int, value: npt.NDArray[Any]) 
         large(x_at, y_at, n, index, seed, stream)
         return True
 
+    def on_team(
+        x_at: int, y_at: int, n: int, index: int, seed: int, stream: int, region_at: int
+    ) -> bool:
+        return run_on_team(x_at, y_at, alone_at, n, index, seed, stream, region_at) == DONE  # type: ignore[no-any-return]
+
+    call.on_team = on_team  # type: ignore[attr-defined]
     call.alive = alone, by_plan, descriptor  # type: ignore[attr-defined]
     return call

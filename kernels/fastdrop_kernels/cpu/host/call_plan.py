@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ...contract import is_degenerate
 from ...layout import STRIDED, Plan, c_strides, rows_plan
+from ...threads import thread_count
 from ..codegen.ndarray_layout import slot
 from ..codegen.target import NONTEMPORAL as NONTEMPORAL_IS_FAST
 from ..elements.operations import PACK, Operation
@@ -52,6 +53,7 @@ class CallPlan(NamedTuple):
     def __call__(self, x: Array, y: Array, index: int, seed: int, stream: int) -> None:
         """Run the kernel, on several threads if that is faster; `index` is of the first element."""
         if self.operation is PACK:
+            thread_count()  # which may raise: before anything is written
             y.fill(0)
         in_place = self.kernel is None and np.may_share_memory(x, y)
         self.run(slot(x), slot(y), in_place, index, seed, stream, (x, y))
