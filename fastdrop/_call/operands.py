@@ -8,7 +8,6 @@ import numpy as np
 
 from .._arrays.adapter import Backend
 from .._arrays.dispatch import backend_of
-from .._arrays.numpy_arrays import LabelledBackend
 from .._check import arguments, detect, labels
 from .._check.arguments import Array
 
@@ -27,8 +26,8 @@ def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x"
             "bring one to the other"
         )
     result = own.array(value, name)
-    if isinstance(backend, LabelledBackend):
-        labels.reject_other_labels(value, backend.x, name, beside)
+    if backend.labelled_x is not None:
+        labels.reject_other_labels(value, backend.labelled_x, name, beside)
     backend.check_same_device(name, result, x)
     if result.dtype != x.dtype:
         raise TypeError(

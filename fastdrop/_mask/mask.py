@@ -324,7 +324,7 @@ class Mask(ArrayLikeMask):
             return product(self, np.asarray(other))
         if isinstance(other, np.ndarray | np.generic | Mask):
             return None
-        if detect.on_gpu(other):
+        if detect.is_dask(other) or detect.on_gpu(other):
             return product(self, other)
         if detect.is_tensor(other):
             arguments.array(other)  # raises TypeError
@@ -360,7 +360,7 @@ class Mask(ArrayLikeMask):
                     return self * x
                 if type(x) in _AS_ARRAYS:
                     return product(self, np.asarray(x), out)
-                if detect.is_cupy(x):
+                if detect.is_dask(x) or detect.is_cupy(x):
                     return product(self, x, out)
         for out in kwargs.get("out", ()):
             if isinstance(out, Mask):
