@@ -21,6 +21,11 @@ def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x"
         value = backend.to_device(_numbers(name, value, x.dtype), x)
     own = backend_of(value)
     if not backend.is_like(own):
+        if own.is_lazy:
+            raise TypeError(
+                f"{name} is a {detect.kind_of(value)}, and {beside} is not lazy: give "
+                f"dask.array.from_array({beside}), or {name}.compute()"
+            )
         raise TypeError(
             f"{name} is a {detect.kind_of(value)}, which does not lie where {beside} does: "
             "bring one to the other"

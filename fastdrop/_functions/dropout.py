@@ -111,7 +111,11 @@ def dropout(
 
     **Labels.** A pandas Series, a DataFrame of one dtype, or an xarray DataArray gives an object of
     the same type with the same labels, names and attributes. The element index is the position.
-    Lazy arrays and arrays on disk raise TypeError, as do all other objects with ``__array__``.
+    Arrays on disk raise TypeError, as do all other objects with ``__array__``.
+
+    **Dask.** A Dask array, or a DataArray that holds one, gives a lazy one of the same chunks: its
+    values are those of the NumPy call on the whole array, whatever the chunks. `rng` is asked when
+    the graph is built. p may be a Dask array. `out` is refused. See ``docs/dask.md``.
 
     **On a GPU.** A CuPy array gives a CuPy array on the same device, from CuPy's memory pool, with
     the same bits as a NumPy array. Kernels are launched on CuPy's current stream, without waiting

@@ -93,7 +93,8 @@ class Mask(ArrayLikeMask):
     layout. Equal masks have equal hashes, and a mask equals its pickled copy and the value of its
     repr. With arrays and numbers, the comparison is element-wise, as for an array.
 
-    **Other libraries.** With a CuPy array, ``x * mask``, ``x *= mask`` and ``cupy.multiply`` run
+    **Other libraries.** With a Dask array, products are lazy, and each block draws its own part of
+    the mask. With a CuPy array, ``x * mask``, ``x *= mask`` and ``cupy.multiply`` run
     on its device. In HIPS autograd, the mask is a constant like any array, for derivatives of any
     order. Objects that wrap arrays, such as xarray's, multiply by it. pandas multiplies by the
     stored mask (write ``x = x * mask``; pandas does not support ``x *= mask``), and so do
