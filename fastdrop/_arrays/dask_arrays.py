@@ -243,6 +243,7 @@ class LabelledDaskBackend(DaskBackend):
 
 
 DASK = DaskBackend()
+_OLDEST_DASK = 2024, 12  # whose `blockwise` takes an `ArraySliceDep`
 
 
 def _key(rng: AnyRNG) -> Any:
@@ -265,6 +266,11 @@ def _blockwise(
     import dask.array
     from dask.layers import ArraySliceDep
 
+    if tuple(map(int, dask.__version__.split(".")[:2])) < _OLDEST_DASK:
+        raise ImportError(
+            f"Dask {dask.__version__} cannot tell a task where its block lies: install 2024.12.1, "
+            "or a later one"
+        )
     blocks = chunks if sizes is None else chunks[:1]
     axes = tuple(range(len(blocks)))
     inputs = [part for array in arrays for part in _input(array, chunks)]

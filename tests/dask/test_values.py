@@ -16,6 +16,7 @@ from tests.support.dask_cases import (
     SHAPE,
     as_it_is,
     assert_same,
+    calls,
     dask_array,
     each,
     fd,
@@ -61,7 +62,7 @@ def test_dtypes(dtype: str) -> None:
         kind = np.dtype(dtype)
     x = normal(dtype=kind)
     lazy, bias = da.from_array(x, chunks=CHUNKS), normal((5,), 2, kind)
-    for call in (
+    for call in calls(
         lambda x: fd.dropout(x, 0.3, rng=KEY),
         lambda x: fd.bias_act_dropout_add(x, bias, "relu", 0.3, rng=KEY),
         lambda x: fd.masked_fill(x, 0.3, 1, rng=KEY),
@@ -123,7 +124,7 @@ def test_unusual_chunks(chunks: Any) -> None:
 def test_arrays_of_no_axes_and_of_no_elements(shape: tuple[int, ...]) -> None:
     x = normal(shape) if shape else np.array(3.0, np.float32)
     lazy = da.from_array(x, chunks=-1)
-    for call in (
+    for call in calls(
         lambda x: fd.dropout(x, 0.5, rng=KEY),
         lambda x: fd.dropout(x, each(shape), rng=KEY),
         lambda x: fd.bias_act_dropout_add(x, x, "relu", 0.5, rng=KEY, residual=x),

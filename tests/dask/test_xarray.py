@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.dask_cases import KEY, dask_array, fd, normal
+from tests.support.dask_cases import KEY, calls, dask_array, fd, normal
 from tests.support.oracle import data
 
 da = dask_array()
@@ -37,7 +37,7 @@ def assert_lazy(result: Any, expected: Any) -> None:
 def test_results_are_lazy_and_labelled() -> None:
     x, lazy = arrays()
     bias = x[0]
-    for call in (
+    for call in calls(
         lambda x, bias: fd.dropout(x, 0.3, rng=KEY),
         lambda x, bias: fd.dropout(x, np.full(8, 0.5), rng=KEY),
         lambda x, bias: fd.alpha_dropout_backward(x, 0.3, rng=KEY),

@@ -24,6 +24,11 @@ NO_DISTRIBUTED = "distributed is not installed: pip install distributed"
 Lifted = Callable[[Any], Any]  # an operand as it is, or as a Dask array
 
 
+def calls(*functions: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
+    """Return functions, whose arguments have no types."""
+    return functions
+
+
 def dask_array() -> Any:
     """Return the module, or skip the test."""
     return pytest.importorskip("dask.array", reason=NO_DASK)
