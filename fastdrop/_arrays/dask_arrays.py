@@ -298,7 +298,7 @@ def _input(array: Any, chunks: Chunks) -> tuple[Any, tuple[int, ...] | None]:
     )
     if not detect.is_dask(array):
         if array.size == 1:
-            return array, None  # a part of each task
+            return array.copy(), None  # a part of each task
         return dask.array.from_array(array, chunks=own), axes
     if array.chunks != own:
         array = array.rechunk(own)
