@@ -210,6 +210,7 @@ class DaskBackend(Backend):
             combine=block_calls.total_sums,
             axis=tuple([axis for axis, length in enumerate(full) if length == 1]),
             keepdims=True,
+            split_every=16,  # Dask's default may be configured, and the order goes by it
             dtype=x.dtype,
             name="fastdrop-sums",
         )

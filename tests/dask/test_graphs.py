@@ -278,6 +278,14 @@ def test_graphs_of_ten_thousand_blocks_are_quick_and_small(shape: Any, chunks: A
         assert len(pickle.dumps(layers[y.name])) / blocks < 200
 
 
+@pytest.mark.slow
+def test_ten_thousand_blocks_have_the_bits_of_one() -> None:
+    x = normal((1000, 100))
+    for lazy in (da.from_array(x, chunks=(10, 1)), da.from_array(x, chunks=(1, 10))):
+        assert lazy.npartitions == 10_000
+        assert_same(fd.dropout(lazy, 0.5, rng=KEY), fd.dropout(x, 0.5, rng=KEY))
+
+
 def test_a_task_is_small() -> None:
     x = da.zeros((40, 60), chunks=10, dtype=np.float32)
     y = fd.dropout(x, 0.5, rng=KEY)

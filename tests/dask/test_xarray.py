@@ -85,3 +85,11 @@ def test_apply_ufunc_gives_each_block_the_same_mask_and_fastdrop_does_not() -> N
     assert data(fd.dropout(lazy, **settings).values) == data(
         fd.dropout(np.ones((8, 8), np.float32), **settings)
     )
+
+
+def test_a_mask_like_a_lazy_array_has_its_chunks_and_no_labels() -> None:
+    x, lazy = arrays()
+    mask = fd.dropout_mask(lazy.shape, 0.3, rng=KEY, like=lazy)
+    assert isinstance(mask, da.Array)
+    assert mask.chunks == lazy.chunks
+    assert data(mask.compute()) == data(fd.dropout_mask(x.shape, 0.3, rng=KEY))
