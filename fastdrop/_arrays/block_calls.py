@@ -21,7 +21,7 @@ from .._check import detect
 from .._check.arguments import Array
 from .._check.key import Key
 from .._check.placement import Placement
-from .adapter import Backend, Operation
+from .adapter import BOOL, Backend, Operation
 from .numpy_arrays import NUMPY
 
 Slices: TypeAlias = tuple[slice, ...]
@@ -159,8 +159,9 @@ class Draw(PlacedCall):
     ) -> Array:
         backend = _on_gpu() if self.on_gpu else NUMPY
         each = backend.probabilities(*p) if p else None
+        near = backend.empty((0,), BOOL)  # on the current device
         with threads.using(1):
-            return backend.mask(shape, None, *self.drawn(where), None, each, packed)
+            return backend.mask(shape, None, *self.drawn(where), near, each, packed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,11 +183,15 @@ class DrawPacked(Draw):
 class Constant(BlockCall):
     """An array whose elements are all one number."""
 
-    value: Array
+    value: Array  # NumPy's, of which Dask makes a token
+    on_gpu: bool
 
     def __call__(self, where: Slices) -> Array:
         """Return a block, which takes no memory."""
-        return np.broadcast_to(self.value, shape_of(where))
+        backend: Any = _on_gpu() if self.on_gpu else NUMPY
+        value = backend.cupy.array(self.value) if self.on_gpu else self.value
+        constant: Array = backend.broadcast(value, shape_of(where))
+        return constant
 
 
 # The functions of a reduction, see `dask.array.reduction`. The order of the additions depends on

@@ -79,7 +79,7 @@ class DaskBackend(Backend):
         return backend_in_memory(_meta(x)).to_device(value, _meta(x))
 
     def constant(self, value: Array, x: Any) -> Array:
-        call = block_calls.Constant(self.to_device(value, x))
+        call = block_calls.Constant(value, detect.is_cupy(_meta(x)))
         result: Array = _blockwise(call, "constant", x.chunks, (), x._meta)
         return result
 
@@ -299,7 +299,7 @@ def _input(array: Any, chunks: Chunks) -> tuple[Any, tuple[int, ...] | None]:
     )
     if not detect.is_dask(array):
         if array.size == 1:
-            return array.copy(), None  # a part of each task
+            return np.copy(array) if isinstance(array, np.ndarray) else array, None  # in each task
         return dask.array.from_array(array, chunks=own), axes
     if array.chunks != own:
         array = array.rechunk(own)
