@@ -267,13 +267,14 @@ def dropout_mask(
         noise_shape = plain(noise_shape)
     if type(offset) is not int:
         offset = plain(offset)
-    key = None
     if chunks is None:
         key = plan_cache.mask_key(shape, p, noise_shape, offset, global_shape, packed, out, like)
-    if key is not None and (plan := known.get(key)):
-        result = plan(like, out, rng, offset)
-        if result is not None:
-            return result
+        if key is not None and (plan := known.get(key)):
+            result = plan(like, out, rng, offset)
+            if result is not None:
+                return result
+    else:
+        key = None
     size = arguments.lengths("shape", shape)
     chance = None if is_per_element(p) else arguments.probability(p)
     placement = placement_of(size, noise_shape, offset, global_shape, "the mask")
