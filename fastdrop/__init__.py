@@ -72,7 +72,7 @@ from ._layers.structured import (
     FeatureDropout,
 )
 from ._mask.mask import Mask
-from ._tools.threads import get_num_threads, set_num_threads
+from ._tools.threads import get_num_threads, set_num_threads, threads
 from ._tools.warmup import warmup
 
 
@@ -136,6 +136,7 @@ __all__ = [
     "softmax_dropout",
     "softmax_dropout_backward",
     "softmax_dropout_vjp",
+    "threads",
     "warmup",
     "zoneout",
     "zoneout_backward",

@@ -18,6 +18,7 @@ from .._check import arguments
 from .._check.arguments import Array
 from .._check.key import AnyRNG, as_key
 from .._check.placement import Placement
+from .._check.probabilities import array_of_probabilities
 from .._check.shard_offsets import IndexOf
 from . import overlap
 
@@ -52,6 +53,8 @@ class Backend(abc.ABC):
     """Who computes on arrays of a library; `Array` stands for those of any."""
 
     takes_operands = False  # whether its kernels read other arrays beside x
+    is_lazy = False  # whether results are computed later
+    labelled_x: Any = None  # the array whose labels results have
 
     @property
     @abc.abstractmethod
@@ -356,12 +359,25 @@ class Backend(abc.ABC):
         """Return an operand as a view of a shape."""
         return np.broadcast_to(operand, shape)
 
+    def constant(self, value: Array, x: Array) -> Array:
+        """Return a NumPy array without axes as an array of the shape of x, where x lies."""
+        return self.broadcast(self.to_device(value, x), x.shape)
+
     def sum_to(self, x: Array, shape: tuple[int, ...]) -> Array:
         """Return the sums of x over what broadcasts to it from a shape, in its dtype."""
         full = (1,) * (x.ndim - len(shape)) + shape
         with np.errstate(all="ignore"):
-            sums: Array = self.driver.sum_to(x, full).reshape(shape).astype(x.dtype)
+            sums: Array = self.float64_sums(x, full).reshape(shape).astype(x.dtype)
         return sums
+
+    def float64_sums(self, x: Array, full: tuple[int, ...]) -> Array:
+        """Return sums over the axes where `full`, which has as many axes as x, is 1."""
+        sums: Array = self.driver.sum_to(x, full)
+        return sums
+
+    def probabilities(self, p: Any) -> Array:
+        """Return an array of p, checked, as `per_element_operands` takes it."""
+        return array_of_probabilities(p)
 
     def per_element_operands(
         self, operation: Operation, p: Array, factor: Array | None, near: Array

@@ -122,6 +122,13 @@ class CupyBackend(Backend):
                 self.copy(x, sums := self.empty_like(x))
         return sums.reshape(shape)
 
+    def float64_sums(self, x: Array, full: tuple[int, ...]) -> Array:
+        """Sum over the axes where `full` is 1, without rounding to the dtype of x."""
+        axes = tuple([axis for axis, length in enumerate(full) if length == 1])
+        with self.ordered((x,), None):
+            sums: Array = x.sum(axes, np.float64, keepdims=True)
+        return sums
+
     def key(self, rng: AnyRNG, y: Array) -> tuple[int, int, dict[str, int]]:
         """Return seed, stream, and the address of a `DeviceKey`."""
         if not isinstance(rng, KeyOnDevice):

@@ -1,7 +1,8 @@
 """Dispatch: choose the backend for an array by its type.
 
 The public functions call `backend_of`. It recognises arrays of other libraries without importing
-them, and imports CuPy or Numba's CUDA target only when such an array comes.
+them, and imports CuPy or Numba's CUDA target only when such an array comes. Arrays of Dask are
+recognised before others with NumPy's conversion protocols, which would compute them.
 """
 
 from __future__ import annotations
@@ -53,8 +54,26 @@ def backend_of(x: Any) -> Backend:
         backend = cupy_backend()
         _by_type[kind] = plain_arrays[backend.cupy.ndarray] = backend
         return backend
+    if detect.is_dask(x):
+        from .dask_arrays import DASK
+
+        _by_type[kind] = DASK
+        return DASK
     if detect.on_gpu(x):
         from .cupy_arrays import backend_of_foreign
 
         return backend_of_foreign(x)
-    return LabelledBackend(x) if labels.has_labels(x) else NUMPY
+    if not labels.has_labels(x):
+        return NUMPY
+    if labels.is_lazy(x):
+        from .dask_arrays import LabelledDaskBackend
+
+        return LabelledDaskBackend(x)
+    return LabelledBackend(x)
+
+
+def mask_backend_of(chunks: Any) -> Backend:
+    """Return the backend that draws masks as Dask arrays of these chunks."""
+    from .dask_arrays import DaskBackend
+
+    return DaskBackend(chunks)

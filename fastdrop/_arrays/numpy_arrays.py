@@ -294,10 +294,12 @@ class LabelledBackend(NumpyBackend):
     """One array of pandas or xarray: its values are computed with, and results have its labels."""
 
     def __init__(self, x: Any) -> None:
-        self.x = x
+        self.labelled_x = x
 
     def result(self, array: Array, out: Any) -> Array:
-        return labels.labelled(self.x, array) if out is None else super().result(array, out)
+        return (
+            labels.labelled(self.labelled_x, array) if out is None else super().result(array, out)
+        )
 
     def mask(self, *arguments: Any, **more: Any) -> Array:
         """Draw a mask of NumPy's, which lies where x lies and has no labels."""

@@ -8,7 +8,6 @@ import numpy as np
 
 from .._arrays.adapter import Backend
 from .._arrays.dispatch import backend_of
-from .._arrays.numpy_arrays import LabelledBackend
 from .._check import arguments, detect, labels
 from .._check.arguments import Array
 
@@ -22,13 +21,18 @@ def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x"
         value = backend.to_device(_numbers(name, value, x.dtype), x)
     own = backend_of(value)
     if not backend.is_like(own):
+        if own.is_lazy:
+            raise TypeError(
+                f"{name} is a {detect.kind_of(value)}, and {beside} is not lazy: give "
+                f"dask.array.from_array({beside}), or {name}.compute()"
+            )
         raise TypeError(
             f"{name} is a {detect.kind_of(value)}, which does not lie where {beside} does: "
             "bring one to the other"
         )
     result = own.array(value, name)
-    if isinstance(backend, LabelledBackend):
-        labels.reject_other_labels(value, backend.x, name, beside)
+    if backend.labelled_x is not None:
+        labels.reject_other_labels(value, backend.labelled_x, name, beside)
     backend.check_same_device(name, result, x)
     if result.dtype != x.dtype:
         raise TypeError(

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._arrays.adapter import Operation
+from .._arrays.adapter import Backend, Operation
 from .._arrays.dispatch import operand_backend_of
-from .._check import arguments, detect, labels
+from .._check import arguments, detect
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
 from .._check.key import AnyRNG
 from .._check.placement import Placement, placement_of
+from .._check.probabilities import array_of_probabilities
 from .._check.shard_offsets import index_of
 from . import plan_cache
 from .operands import fits
@@ -33,61 +34,23 @@ def is_per_element(p: Any) -> bool:
 
 
 def _is_foreign(p: Any) -> bool:
-    return detect.on_gpu(p) or detect.is_array(p)
+    return detect.on_gpu(p) or detect.is_array(p) or detect.is_dask(p)
 
 
 def checked_p(p: Any) -> Any:
     """Return a probability as a float, or an array of them as a copy in float64."""
     if type(p) is float and 0.0 <= p <= 1.0:
         return p
-    return np.array(_checked(p), np.float64) if is_per_element(p) else arguments.probability(p)
+    return (
+        np.array(array_of_probabilities(p), np.float64)
+        if is_per_element(p)
+        else arguments.probability(p)
+    )
 
 
-def _are_probabilities(p: Array) -> bool:
-    """Say whether all numbers are in [0, 1], which NaN is not."""
-    if not p.size:
-        return True
-    if p.dtype in _BITS_OF_ONE:
-        # As integers, numbers from +0.0 to 1 are those up to 1's, and one pass over them is enough.
-        bits, one = _BITS_OF_ONE[p.dtype]
-        if p.view(bits).max() <= one:
-            return True
-    return bool(p.min() >= 0 and p.max() <= 1)
-
-
-_BITS_OF_ONE = {
-    np.dtype(kind): (np.dtype(f"u{np.dtype(kind).itemsize}"), one)
-    for kind, one in ((np.float64, 0x3FF0 << 48), (np.float32, 0x3F80 << 16), (np.float16, 0x3C00))
-}
-
-
-def _checked(p: Any) -> Array:
-    """Return an array of probabilities, in [0, 1], in float64 or float32."""
-    if detect.on_gpu(p):
-        raise TypeError(
-            f"p is a {detect.kind_of(p)}, which lies on a GPU, and checking it would wait for "
-            "that: give a numpy.ndarray, which is copied there"
-        )
-    if labels.has_labels(p):
-        raise TypeError(f"p is a {detect.kind_of(p)}, whose labels are not read: give p.to_numpy()")
-    given = arguments.array(p, "p")
-    if given.dtype.kind not in "fiu" and not arguments.is_bfloat16(given.dtype):
-        raise TypeError(f"p has dtype {given.dtype}: give floats, the probabilities of dropping")
-    with np.errstate(all="ignore"):  # a signalling NaN is an invalid operand
-        result = given if given.dtype == np.float32 else given.astype(np.float64, copy=False)
-    if not _are_probabilities(given):
-        bad = tuple(int(k) for k in np.argwhere(~((result >= 0.0) & (result <= 1.0)))[0])
-        where = f"p[{', '.join(map(str, bad))}]" if bad else "p"
-        raise ValueError(
-            f"{where}={float(result[bad])!r} is not in [0, 1]: p is the probability of dropping an "
-            "element"
-        )
-    return result
-
-
-def probabilities(p: Any, shape: tuple[int, ...], placement: Placement) -> Array:
-    """Return probabilities, float64 or float32, that broadcast to the mask of an array."""
-    result = _checked(p)
+def probabilities(p: Any, shape: tuple[int, ...], placement: Placement, backend: Backend) -> Array:
+    """Return probabilities as a backend takes them, which broadcast to the mask of an array."""
+    result = backend.probabilities(p)
     mask = shape
     if placement.strides is not None:  # what shares a decision shares its p
         mask = tuple([n if s else 1 for n, s in zip(shape, placement.strides, strict=True)])
@@ -122,7 +85,7 @@ def element_wise_each(
     xs = backend.array(x)
     value = function.coefficients(0.0, xs.dtype, parameter)[1]
     placement = placement_of(xs.shape, noise_shape, offset, global_shape)
-    own = probabilities(p, xs.shape, placement)
+    own = probabilities(p, xs.shape, placement, backend)
     if not arguments.in_training(training):
         return backend.identity(x, xs, out)
     given = parameter is not None or not function.row.is_scaled

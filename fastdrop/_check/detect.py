@@ -105,6 +105,11 @@ def is_frozen(x: Any) -> bool:
     return bool(getattr(x, "__cuda_array_interface__", {"data": (0, False)})["data"][1])
 
 
+def is_dask(x: Any) -> bool:
+    """Return whether x is a Dask array; imports nothing."""
+    return isinstance(x, getattr(sys.modules.get("dask.array"), "Array", ()))
+
+
 def is_masked(x: Any) -> bool:
     """Return whether x is a NumPy masked array, without importing `numpy.ma`."""
     # While another thread is importing it, the class may be missing; then x is not an instance.

@@ -121,8 +121,9 @@ def _of_tensorflow(x: Any) -> str:
 def _of_dask(x: Any) -> str:
     if not hasattr(x, "compute"):
         return ""
-    part = "x.partitions[0]" if hasattr(x, "divisions") else "x[0:1000]"
-    more = f", or a part of it, {part}.compute()" if shape_of(x) else ""
+    if hasattr(type(x), "to_dask_array"):
+        return ", which is lazy: give x.to_dask_array(lengths=True), or x.compute()"
+    more = ", or a part of it, x[0:1000].compute()" if shape_of(x) else ""
     return f", which is lazy: give x.compute(){more}"
 
 

@@ -29,6 +29,11 @@ def is_xarray(x: Any) -> bool:
     return isinstance(x, getattr(sys.modules.get("xarray"), "DataArray", ()))
 
 
+def is_lazy(x: Any) -> bool:
+    """Return whether x is a DataArray of a Dask array."""
+    return is_xarray(x) and detect.is_dask(getattr(x.variable, "_data", None))
+
+
 def has_labels(x: Any) -> bool:
     """Return whether x is an array with labels."""
     return is_pandas(x) or is_xarray(x)

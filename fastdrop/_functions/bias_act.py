@@ -171,6 +171,10 @@ def bias_act_dropout_add_backward(
     many threads, chunks of the array have their own partial sums, of at most half a MiB together.
     On a GPU, CuPy's reduction reads `dx` once more.
 
+    Of Dask arrays, all results are lazy. `dx` has NumPy's bits. `dbias` is the sum of float64 sums
+    of the blocks, added in the order of the blocks and rounded once: it depends on the chunks, but
+    not on the scheduler, and may differ from NumPy's in the last place.
+
     Examples
     --------
     >>> import numpy as np

@@ -15,7 +15,7 @@ from .._call.coefficients import coefficients_of, compute_type
 from .._call.rows import calls
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, Output, Training
-from .._check.detect import namespace
+from .._check.detect import kind_of, namespace
 from .._check.key import AnyRNG, Key
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import placement_of
@@ -229,6 +229,11 @@ def _drop_block(
     backend = operand_backend_of(x)  # NumPy or CuPy, whose functions dilate the mask
     xs = backend.array(x)
     compute_type(xs.dtype)
+    if backend.is_lazy:
+        raise TypeError(
+            f"x is a {kind_of(x)}, and {name} scales by how many elements of all of it are kept: "
+            "give x.compute()"
+        )
     if not arguments.in_training(training):
         return backend.identity(x, xs, out)
     shape = xs.shape

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastdrop_kernels import contract
 
-from .._arrays.dispatch import backend_of, operand_backend_of
+from .._arrays.dispatch import backend_of, mask_backend_of, operand_backend_of
 from .._call import plan_cache
 from .._call.coefficients import coefficients_of
 from .._call.elementwise import ElementWise, element_wise
@@ -111,7 +111,11 @@ def dropout(
 
     **Labels.** A pandas Series, a DataFrame of one dtype, or an xarray DataArray gives an object of
     the same type with the same labels, names and attributes. The element index is the position.
-    Lazy arrays and arrays on disk raise TypeError, as do all other objects with ``__array__``.
+    Arrays on disk raise TypeError, as do all other objects with ``__array__``.
+
+    **Dask.** A Dask array, or a DataArray that holds one, gives a lazy one of the same chunks: its
+    values are those of the NumPy call on the whole array, whatever the chunks. `rng` is asked when
+    the graph is built. p may be a Dask array. `out` is refused. See ``docs/dask.md``.
 
     **On a GPU.** A CuPy array gives a CuPy array on the same device, from CuPy's memory pool, with
     the same bits as a NumPy array. Kernels are launched on CuPy's current stream, without waiting
@@ -213,6 +217,7 @@ def dropout_mask(
     packed: bool = False,
     out: Output = None,
     like: Any = None,
+    chunks: Any = None,
     **unknown: NoReturn,
 ) -> Array:
     """Draw the mask that `dropout` applies to an array of a given shape.
@@ -232,7 +237,11 @@ def dropout_mask(
         Output array of the result's shape and dtype, also a CuPy array.
     like : array_like, optional
         An array of the type that the result is to have, as in `numpy.empty`: a CuPy array for a
-        mask on its device. Only its library and device matter.
+        mask on its device. Only its library and device matter. A Dask array gives a Dask array of
+        its chunks, if it has this shape.
+    chunks : int, tuple, dict or "auto", optional
+        Gives a Dask array of these chunks, as in `dask.array.zeros`. A packed mask is cut along its
+        first axis, where bytes end; its own chunks are of bytes.
 
     Returns
     -------
@@ -258,20 +267,28 @@ def dropout_mask(
         noise_shape = plain(noise_shape)
     if type(offset) is not int:
         offset = plain(offset)
-    key = plan_cache.mask_key(shape, p, noise_shape, offset, global_shape, packed, out, like)
-    if key is not None and (plan := known.get(key)):
-        result = plan(like, out, rng, offset)
-        if result is not None:
-            return result
+    if chunks is None:
+        key = plan_cache.mask_key(shape, p, noise_shape, offset, global_shape, packed, out, like)
+        if key is not None and (plan := known.get(key)):
+            result = plan(like, out, rng, offset)
+            if result is not None:
+                return result
+    else:
+        key = None
     size = arguments.lengths("shape", shape)
     chance = None if is_per_element(p) else arguments.probability(p)
     placement = placement_of(size, noise_shape, offset, global_shape, "the mask")
     name, lies_there = ("out", out) if like is None else ("like", like)
-    backend = backend_of(lies_there) if chance is not None else operand_backend_of(lies_there, name)
+    if chunks is not None:
+        backend = mask_backend_of(chunks)
+    elif chance is not None:
+        backend = backend_of(lies_there)
+    else:
+        backend = operand_backend_of(lies_there, name)
     near = None if like is None else backend.array(like, "like")
     packed = arguments.flag("packed", packed)
     if chance is None:
-        each = probabilities(p, size, placement)
+        each = probabilities(p, size, placement, backend)
         return backend.mask(size, out, placement, rng, NO_THRESHOLD, near, each, packed)
     threshold = contract.threshold(chance)
     whole = ((math.prod(size) + 7) // 8,) if packed else size

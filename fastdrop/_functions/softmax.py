@@ -85,6 +85,7 @@ def softmax_dropout(
     places.
 
     Contiguous arrays with the last axis are the fastest case; other layouts are copied in chunks.
+    Of a Dask array, the axis must be in one chunk.
 
     References
     ----------
@@ -171,7 +172,13 @@ def softmax_dropout_backward(
     backend = backend_of(x)
     xs = backend.array(x)
     call = _checked_call(xs, p, axis, rng, training, scale, offset, global_shape)
-    if not backend.is_like(backend_of(dy)):
+    theirs = backend_of(dy)
+    if theirs.is_lazy and not backend.is_lazy:
+        raise TypeError(
+            f"dy is a {detect.kind_of(dy)}, and x is not lazy: give dask.array.from_array(x), or "
+            "dy.compute()"
+        )
+    if not backend.is_like(theirs):
         raise TypeError(
             f"dy is a {detect.kind_of(dy)}, and x a {detect.kind_of(x)}: bring one to where "
             "the other is"

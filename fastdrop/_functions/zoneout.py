@@ -159,7 +159,7 @@ def zoneout_backward(
     if arguments.in_training(training):
         if not isinstance(rng, KeyOnDevice):
             rng = LazyKey(functools.partial(as_key, rng))  # one for both calls
-        zero = backend.broadcast(backend.to_device(np.zeros((), dys.dtype), dys), dys.shape)
+        zero = backend.constant(np.zeros((), dys.dtype), dys)
         previous = Operation("zoneout", dys.dtype, (False,)), zero, None
         of_previous, own = (value, [dys]), np.ones((), value.dtype)
     else:

@@ -93,7 +93,8 @@ class Mask(ArrayLikeMask):
     layout. Equal masks have equal hashes, and a mask equals its pickled copy and the value of its
     repr. With arrays and numbers, the comparison is element-wise, as for an array.
 
-    **Other libraries.** With a CuPy array, ``x * mask``, ``x *= mask`` and ``cupy.multiply`` run
+    **Other libraries.** With a Dask array, products are lazy, and each block draws its own part of
+    the mask. With a CuPy array, ``x * mask``, ``x *= mask`` and ``cupy.multiply`` run
     on its device. In HIPS autograd, the mask is a constant like any array, for derivatives of any
     order. Objects that wrap arrays, such as xarray's, multiply by it. pandas multiplies by the
     stored mask (write ``x = x * mask``; pandas does not support ``x *= mask``), and so do
@@ -324,7 +325,7 @@ class Mask(ArrayLikeMask):
             return product(self, np.asarray(other))
         if isinstance(other, np.ndarray | np.generic | Mask):
             return None
-        if detect.on_gpu(other):
+        if detect.is_dask(other) or detect.on_gpu(other):
             return product(self, other)
         if detect.is_tensor(other):
             arguments.array(other)  # raises TypeError
@@ -360,7 +361,7 @@ class Mask(ArrayLikeMask):
                     return self * x
                 if type(x) in _AS_ARRAYS:
                     return product(self, np.asarray(x), out)
-                if detect.is_cupy(x):
+                if detect.is_dask(x) or detect.is_cupy(x):
                     return product(self, x, out)
         for out in kwargs.get("out", ()):
             if isinstance(out, Mask):

@@ -40,6 +40,11 @@ def product(mask: Mask, x: Any, out: Any = None) -> Any:
                     return result
     backend = backend_of(x)
     xs = backend.array(x)
+    if backend.is_lazy:
+        from .lazy_product import lazy_product
+
+        dtype = _dtype_of_product(xs.dtype) or _nothing_times_mask(xs.dtype)
+        return lazy_product(mask, backend, xs, _broadcast(xs.shape, mask.shape), dtype, out)
     with backend.ordered((xs,), out):
         return _product(mask, backend, x, xs, out, known, what)
 
@@ -113,6 +118,12 @@ def _dtype_of_product(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
     if native.char in "efdFD" or arguments.is_bfloat16(native):
         return native
     return None
+
+
+def _nothing_times_mask(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of a product with the stored mask."""
+    result: np.dtype[Any] = np.multiply(np.empty(0, dtype), np.empty(0)).dtype
+    return result
 
 
 def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:

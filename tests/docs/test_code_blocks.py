@@ -30,7 +30,7 @@ def global_settings() -> Iterator[None]:
         torch.set_rng_state(of_torch)
 
 
-NEEDS = {"torch": "torch"}  # pages about another library
+NEEDS = {"torch": "torch", "dask": "dask"}  # pages about another library
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -139,14 +139,13 @@ def test_a_variable_on_disk_that_reads_masked_arrays() -> None:
         np.testing.assert_array_equal(given, np.where(VALUES > 1, np.nan, VALUES))
 
 
-def test_dask_arrays_and_frames_are_not_computed() -> None:
-    dask = pytest.importorskip(
-        "dask.array", reason="Dask is not installed: pip install -e '.[dask]'"
-    )
-    followed(dask.from_array(VALUES, chunks=2), 2)
+def test_what_is_lazy_beside_dask_arrays_is_not_computed() -> None:
+    dask = pytest.importorskip("dask", reason="Dask is not installed: pip install -e '.[dask]'")
     assert re.search(
-        r"dask\.\w+, which is lazy: give x\.compute\(\)$", told(dask.sum(dask.ones(3)))
+        r"dask\.\w+, which is lazy: give x\.compute\(\)$", told(dask.delayed(VALUES.sum)())
     )
+    frame = of_module("dask.dataframe", "DataFrame", compute=None, to_dask_array=None)
+    assert told(frame()).endswith(": give x.to_dask_array(lengths=True), or x.compute()")
 
 
 @pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr", "dia", "lil", "dok"])

@@ -43,7 +43,7 @@ QUICK = "gaussian_noise"
 def test_every_function_that_computes_can_be_named() -> None:
     functions = {name for name in fd.__all__ if inspect.isfunction(getattr(fd, name))}
     public = {name for name in functions if not name.endswith("_vjp")}  # which call two others
-    others = {"as_key", "get_num_threads", "mc_dropout", "set_num_threads", "warmup"}
+    others = {"as_key", "get_num_threads", "mc_dropout", "set_num_threads", "threads", "warmup"}
     assert set(WARMUP_FUNCTIONS) == set(CALLS) == public - others
 
 

@@ -49,6 +49,7 @@ WARMUP_FUNCTIONS = warmup.FUNCTIONS  # names that `fastdrop.warmup` takes
 c_strides = layout.c_strides  # shape -> strides of C order, in elements
 placement = placements.placement_of  # shape, where it lies -> its index and strides in the mask
 addresses = overlap.addresses  # an array of addresses, whatever memory they are of
+NUMPY = numpy_arrays.NUMPY  # the adapter of NumPy's arrays, which blocks of Dask's call too
 backend_of = dispatch.backend_of  # array -> the adapter of its library
 
 
