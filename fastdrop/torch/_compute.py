@@ -23,7 +23,7 @@ from .._functions.alpha import alpha_dropout
 from .._functions.dropout import dropout, masked_fill
 from . import _cuda
 from ._keys import WORD, words
-from ._memory import empty_like
+from ._memory import LARGE, empty_like
 from ._threads import as_torch, region_at
 
 Lengths: TypeAlias = "tuple[int, ...]"
@@ -53,33 +53,30 @@ class Masking:
         The factor of kept elements, or what replaces dropped ones.
     placed : Placed
         Where the tensor lies in its mask.
+    gradient : Masking
+        What the backward does to the gradient: all of these operations are affine.
     by_addresses : dict
         Calls on contiguous tensors on the CPU, by dtype, once they were made; None if there is
         none. A dict of each object, because hashing all the rest takes 0.3 us.
     """
 
-    __slots__ = ("_gradient", "by_addresses", "operation", "p", "parameter", "placed")
+    __slots__ = ("by_addresses", "gradient", "operation", "p", "parameter", "placed")
 
     def __init__(
         self, operation: str, p: float, parameter: Any = None, placed: Placed = WHOLE
     ) -> None:
         self.operation, self.p, self.parameter, self.placed = operation, p, parameter, placed
         self.by_addresses: dict[torch.dtype, Any] = {}
-        self._gradient: Masking | None = None
+        if operation == "drop":
+            self.gradient = self
+        else:
+            self.gradient = Masking(
+                "drop", p, alpha_scale(p) if operation == "alpha" else 1.0, placed
+            )
 
     def at(self, placed: Placed) -> Masking:
         """Return the same on a tensor that lies elsewhere in its mask."""
         return Masking(self.operation, self.p, self.parameter, placed)
-
-    @property
-    def gradient(self) -> Masking:
-        """What the backward does to the gradient: all of these operations are affine."""
-        if self.operation == "drop":
-            return self
-        if self._gradient is None:
-            scale = alpha_scale(self.p) if self.operation == "alpha" else 1.0
-            self._gradient = Masking("drop", self.p, scale, self.placed)
-        return self._gradient
 
 
 _FUNCTIONS: dict[str, Callable[[Masking], tuple[Callable[..., Any], dict[str, Any]]]] = {
@@ -96,7 +93,8 @@ def computed(x: Tensor, key: Tensor, call: Masking, inplace: bool = False) -> Te
         if not x.is_inference():
             increment_version(x)
         return x
-    y = empty_like(x)
+    # What `empty_like` does besides takes 0.3 us.
+    y = torch.empty_like(x) if x.numel() < _SMALL else empty_like(x)
     apply_mask(x, key, call, y)
     return x.copy_(y) if inplace else y
 
@@ -112,7 +110,7 @@ def apply_mask(x: Tensor, key: Tensor, call: Masking, out: Tensor) -> None:
         at = x.data_ptr()  # 0: a tensor of zeros without memory, as forward-mode makes them
         where = at, out.data_ptr(), n, call.placed.offset, seed & WORD, stream & WORD
         if n < _SERIAL:
-            if at and run(*where):
+            if at and (run.on_one_thread(*where) or run(*where)):
                 return
         elif (region := region_at()) and run.on_team(*where, region):
             return
@@ -131,6 +129,7 @@ def apply_mask(x: Tensor, key: Tensor, call: Masking, out: Tensor) -> None:
 
 # Elements below which no thread is worth a wait, see `fastdrop_kernels.cpu.host.openmp`.
 _SERIAL = 1 << 16
+_SMALL = LARGE // 8  # elements of any dtype that are fewer bytes than large
 _NAMES = {
     torch.float16: "float16",
     torch.bfloat16: "bfloat16",

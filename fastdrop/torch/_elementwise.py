@@ -98,7 +98,7 @@ class _Mask(Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
         (key,) = ctx.saved_tensors
-        apply = eager_mask if is_eager(dy) else mask
+        apply = computed if not _records() and is_eager(dy) else mask
         return apply(dy, key, ctx.call.gradient), None, None, None
 
 

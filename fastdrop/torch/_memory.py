@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 # From 4 MiB on, as NumPy: below, the allocator gives memory out again that was written to before.
-_LARGE = 1 << 22
+LARGE = 1 << 22
 _PAGE, _HUGE_PAGES = 4096, 14  # of Linux: MADV_HUGEPAGE
 
 
@@ -26,7 +26,7 @@ def empty_like(x: Tensor) -> Tensor:
     40 ms in place of 121 (Zen 5, a busy machine, November 2026).
     """
     y = torch.empty_like(x)
-    if y.is_cpu and y.numel() * y.itemsize >= _LARGE and (advise := _advise()):
+    if y.is_cpu and y.numel() * y.itemsize >= LARGE and (advise := _advise()):
         start = -(-y.data_ptr() // _PAGE) * _PAGE
         advise(start, y.data_ptr() + y.untyped_storage().nbytes() - start, _HUGE_PAGES)
     return y
