@@ -297,7 +297,7 @@ def test_a_rehearsal_ends_with_a_verdict(tmp_path: Path) -> None:
     )
     said = done.stdout[-6000:]
     assert done.returncode == 0, said + done.stderr[-2000:]
-    assert "REHEARSAL on the host" in said and "verdict: nothing is wrong in 9 steps" in said
+    assert "REHEARSAL on the host" in said and "verdict: nothing is wrong in 10 steps" in said
     files = {path.name: path.stat().st_size for path in (tmp_path / "out").iterdir()}
     assert len(files) <= FILES and max(files.values()) < 16 << 20
     assert {"bandwidth.json", "sweep.json", "verdict.txt"} <= set(files)

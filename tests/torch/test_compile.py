@@ -66,20 +66,24 @@ def results(f: Function, *inputs: Tensor, seed: int = 1) -> list[Tensor]:
     return [y.detach(), *given, drawn_next]
 
 
-def assert_same(actual: list[Tensor], expected: list[Tensor]) -> None:
+def assert_same(actual: list[Tensor], expected: list[Tensor], exact: bool = True) -> None:
     assert len(actual) == len(expected)
     for a, e in zip(actual, expected, strict=True):
         assert a.dtype == e.dtype and a.shape == e.shape and a.stride() == e.stride()
-        assert torch.equal(a, e)
+        if exact:
+            assert torch.equal(a, e)
+        else:
+            torch.testing.assert_close(a, e)
 
 
-def check(f: Function, *inputs: Tensor, backend: str = "aot_eager") -> None:
+def check(f: Function, *inputs: Tensor, backend: str = "aot_eager", exact: bool = True) -> None:
     """Compile a function to one graph, which must give the same as the function."""
     compiled = torch.compile(f, backend=backend, fullgraph=True)
     for seed in (1, 2):
-        assert_same(results(compiled, *inputs, seed=seed), results(f, *inputs, seed=seed))
+        assert_same(results(compiled, *inputs, seed=seed), results(f, *inputs, seed=seed), exact)
         with torch.no_grad():
-            assert_same(results(compiled, *inputs, seed=seed), results(f, *inputs, seed=seed))
+            made = results(compiled, *inputs, seed=seed)
+            assert_same(made, results(f, *inputs, seed=seed), exact)
     assert graphs() == 2  # with gradients and without
 
 
@@ -104,7 +108,9 @@ def test_functions_compile_to_one_graph(name: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_functions_compile_with_inductor(name: str, dtype: torch.dtype) -> None:
-    check(lambda x: CASES[name].call(x, None), numbers(6, 7, dtype=dtype), backend="inductor")
+    case, x = CASES[name], numbers(6, 7, dtype=dtype)
+    # Inductor fuses what stands beside our operators, and rounds it less often.
+    check(lambda x: case.call(x, None), x, backend="inductor", exact=case.exact)
 
 
 @pytest.mark.parametrize(
@@ -437,7 +443,7 @@ def test_a_graph_of_the_cache_on_disk_draws_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_recomputation_for_less_memory_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recomputation_for_less_memory_draws_the_same() -> None:
     from torch._functorch import config
 
     # Of a budget of 0, torch computes random operators again from another state of its generator on
@@ -455,11 +461,11 @@ def test_recomputation_for_less_memory_draws_the_same(monkeypatch: pytest.Monkey
         return x
 
     for f, budget in ((drawing, 0.5), (given, 0.5), (given, 0.0)):
-        monkeypatch.setattr(config, "activation_memory_budget", budget)
         torch._dynamo.reset()
         compiled = torch.compile(f, backend="aot_eager_decomp_partition", fullgraph=True)
         x, w = numbers(6, 8, dtype=torch.float32), numbers(8, 8, dtype=torch.float32)
-        assert_same(results(compiled, x, w), results(f, x, w))
+        with config.patch(activation_memory_budget=budget):
+            assert_same(results(compiled, x, w), results(f, x, w))
 
 
 # What cannot be compiled
