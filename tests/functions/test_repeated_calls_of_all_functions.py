@@ -369,7 +369,7 @@ def test_threads_share_planned_calls(monkeypatch: pytest.MonkeyPatch, set_thread
         helped.append(threads)
         run_together(work, threads)
 
-    monkeypatch.setattr(internals.call_plan, "run_together", counted)
+    monkeypatch.setattr(internals.kernel_call, "run_together", counted)
     shape = 5000, 3
     for member in (NAMES["masked_fill"], NAMES["dropout_mask"], NAMES["packed mask"]):
         first = numbers(member, shape)
