@@ -35,6 +35,7 @@ __all__ = [
     "UNFIT",
     "FunctionLayer",
     "adapter",
+    "call_plan",
     "kernel_call",
     "cupy_arrays",
     "keywords",
