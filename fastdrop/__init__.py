@@ -81,6 +81,10 @@ def __getattr__(name: str) -> _Any:
         import importlib
 
         return importlib.import_module(".device", __name__)
+    if name == "torch":
+        raise AttributeError(
+            "fastdrop.torch is imported by a line of its own: import fastdrop.torch"
+        )
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,7 +1,8 @@
 """Masks applied to the memory of tensors: the one place where torch's tensors meet fastdrop.
 
-`_autograd` and `_ops` call it with tensors whose gradients are not recorded. Tensors on the CPU are
-viewed as NumPy arrays, and tensors on a GPU as CuPy's (see `_cuda`), without a copy.
+`_elementwise`, `_fused_calls` and `_ops` call it with tensors whose gradients are not recorded.
+Contiguous tensors on the CPU go to the kernels by their addresses; others are viewed as NumPy
+arrays, and tensors on a GPU as CuPy's (see `_cuda`), without a copy.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from .._check.detect import described
 from . import modules
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -80,6 +81,8 @@ def revert(model: _Model) -> _Model:
 
 
 def _swap(model: nn.Module, others: dict[type[nn.Module], type[nn.Module]]) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{described('model', model)}: give a torch.nn.Module")
     for module in model.modules():
         if other := others.get(type(module)):
             module.__dict__.pop("key", None)

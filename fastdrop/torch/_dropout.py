@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
+from .._check import arguments
 from ._checks import (
     FLOATS,
     check,
@@ -211,6 +212,11 @@ def masked_fill(
     tensor([  0,   1, 103, 103, 103, 103,   6, 103])
     """
     if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise ValueError(
+                f"value is a tensor of shape {tuple(value.shape)}: give a number, or a tensor of "
+                "one element"
+            )
         value = value.item()
     return masked(
         "fill", input, p, training, inplace, key, noise_shape, offset, global_shape, value
@@ -256,6 +262,8 @@ def dropout_mask(
     >>> F.dropout_mask(8, 0.5, key=42).int()
     tensor([1, 1, 0, 0, 0, 0, 1, 0], dtype=torch.int32)
     """
+    if not torch.compiler.is_compiling():  # sizes may be symbols there
+        shape = arguments.lengths("shape", shape)
     kept = torch.ones(shape, dtype=torch.bool, device=device)
     return masked_fill(
         kept, p, False, key=key, noise_shape=noise_shape, offset=offset, global_shape=global_shape

@@ -68,7 +68,7 @@ def softmax_dropout(
         As `dropout`.
     """
     p = probability(p)
-    axes = input.dim()
+    axes, dim = input.dim(), arguments.integer("dim", dim)
     if not -axes <= dim < axes:
         raise IndexError(f"dim={dim} is out of range for an input of {axes} axes")
     if not training or p == 0.0:

@@ -47,6 +47,8 @@ def as_tensor(key: Any) -> Tensor:
             f"{described('key', key)}: give a tensor of two int64, a torch.Generator, a "
             "fastdrop.Key, an int, or None for torch's default generator"
         ) from None
+    except ValueError as error:  # of an argument that is called `rng` elsewhere
+        raise ValueError(str(error).replace("rng", "key", 1)) from None
     return torch.tensor([_signed(seed), _signed(stream)], device=CPU)
 
 
