@@ -13,10 +13,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# From this size on, glibc takes memory from Linux for each block and gives it back with it, so that
-# every block is of new pages. Smaller ones mostly are memory that was written to before: advice for
-# them from 4 MiB on gained nothing in the median of 14 processes, and took the slowest twice as long
-# (1 Mi float32, forward and backward: 0.46 ms of 0.43, at most 6.2 of 2.6; Zen 5, November 2026).
+# From this size on, glibc takes memory from Linux for each block and gives it back with it, so
+# every block is of new pages. Smaller ones mostly are memory that was written to before: advice
+# for them from 4 MiB on gained nothing in the median of 14 processes, and took the slowest twice
+# as long (1 Mi float32, forward and backward: 0.46 ms against 0.43 without, at most 6.2 against
+# 2.6; Zen 5, November 2026).
 LARGE = 1 << 25
 _PAGE, _HUGE_PAGES = 4096, 14  # of Linux: MADV_HUGEPAGE
 
