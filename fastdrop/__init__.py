@@ -31,6 +31,8 @@ except ModuleNotFoundError:  # running from a source tree, without an installati
         ) from None
     _sys.path.append(_folder)
 from . import cuda
+from ._batch.keys import sample_keys
+from ._batch.weights import bernoulli_weights, poisson_weights
 from ._check.key import Key, as_key
 from ._functions.alpha import (
     alpha_dropout,
@@ -110,6 +112,7 @@ __all__ = [
     "alpha_dropout_backward",
     "alpha_dropout_vjp",
     "as_key",
+    "bernoulli_weights",
     "bias_act_dropout_add",
     "bias_act_dropout_add_backward",
     "bias_act_dropout_add_vjp",
@@ -136,6 +139,8 @@ __all__ = [
     "masked_fill",
     "masked_fill_vjp",
     "mc_dropout",
+    "poisson_weights",
+    "sample_keys",
     "set_num_threads",
     "softmax_dropout",
     "softmax_dropout_backward",

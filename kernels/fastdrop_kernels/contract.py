@@ -12,6 +12,9 @@ One call of the generator serves the ``BLOCK = 8`` elements of block ``i // 8``,
 second call, at level 1, gives 16 bits more, so that every element owns a 32-bit uniform ``U`` and
 is dropped if and only if ``U < T``. Level 1 has to be drawn only where level 0 is a tie.
 
+An element owns four uniforms, at two levels each. Draw 0 is ``U``; functions that need more of an
+element, such as which token replaces it, take draws 1 to 3, and then those of derived keys.
+
 State lives in 64-bit lanes whose high halves may hold rubbish between rounds: words are masked to
 32 bits only where they enter a product. LLVM then needs one 32x32->64 multiplication per product
 instead of a 64-bit one, which made the bits alone about three times faster.
@@ -25,6 +28,7 @@ import numpy as np
 
 VERSION = 1
 BLOCK = 8  # elements that one Philox call serves
+DRAWS = 4  # 32-bit uniforms of an element, of two levels each; the mask's is draw 0
 ALWAYS = 1 << 32  # the threshold that drops all: above every uniform
 
 # A uint64 scalar or array in Python, a uint64 in compiled code.
@@ -38,8 +42,16 @@ _HALF = np.uint64(0xFFFF)
 _HALF_BITS = np.uint64(16)
 _LANE = np.uint64(7)
 _BLOCK_SHIFT = np.uint64(3)
-_LEVEL_SHIFT = np.uint64(31)  # of counter word 1: blocks are below 2**60, so the bit is free
-_FOLD = np.uint64(1 << 30)  # the bit below it keeps fold_in's counters apart from all masks'
+# Bits of counter word 1. Blocks are below 2**60, so bits 28 to 31 are free in masks: bit 31 is the
+# lowest of the level, bits 28 and 29 the others.
+_LEVEL_SHIFT = np.uint64(31)
+_UPPER_LEVEL_SHIFT = np.uint64(28)
+# Bit 30 keeps the counters of derived keys apart from all masks', and bit 31 those of `derive` from
+# those of `fold_in`.
+_FOLD = np.uint64(1 << 30)
+_DERIVE = np.uint64(3 << 30)
+_ZERO, _ONE = np.uint64(0), np.uint64(1)
+_DRAWS = np.uint64(DRAWS)
 
 MULTIPLIER_0 = np.uint64(0xD2511F53)
 _MULTIPLIER_2 = np.uint64(0xCD9E8D57)
@@ -108,11 +120,11 @@ def split(value: U64) -> Pair:
 
 def level_word(level: U64) -> U64:
     """Return what a level adds to counter word 1."""
-    return level << _LEVEL_SHIFT
+    return ((level & _ONE) << _LEVEL_SHIFT) | ((level >> _ONE) << _UPPER_LEVEL_SHIFT)
 
 
 def block_bits(seed: U64, stream: U64, block: U64, level: U64) -> Pair:
-    """Return the 8 halves of elements ``8 * block`` to ``8 * block + 7`` at a level, 0 or 1.
+    """Return the 8 halves of elements ``8 * block`` to ``8 * block + 7`` at a level, 0 to 7.
 
     In element order from the lowest bits of the first word to the highest of the second.
     """
@@ -139,6 +151,14 @@ def uniform32(seed: U64, stream: U64, index: U64) -> U64:
     return (first << _HALF_BITS) | second
 
 
+def draw32(seed: U64, stream: U64, index: U64, draw: U64) -> U64:
+    """Return draw `draw`, 0 to 3, of element `index`: a 32-bit uniform. Draw 0 is `uniform32`."""
+    level = draw << _ONE
+    first = half(seed, stream, index, level)
+    second = half(seed, stream, index, level | _ONE)
+    return (first << _HALF_BITS) | second
+
+
 def keep(seed: U64, stream: U64, index: U64, threshold: U64) -> Any:
     """Say whether element `index` is kept: its uniform is not below the threshold."""
     return uniform32(seed, stream, index) >= threshold
@@ -150,6 +170,39 @@ def fold_in(seed: U64, stream: U64, n: U64) -> Pair:
     c0, c1 = split(n)
     c2, c3 = split(stream)
     return philox4x32_10(c0, c1 + _FOLD, c2, c3, k0, k1)
+
+
+def derive(seed: U64, stream: U64, n: U64) -> Pair:
+    """Return the `n`-th key for further draws, which no `fold_in` returns; ``0 <= n < 2**62``."""
+    k0, k1 = split(seed)
+    c0, c1 = split(n)
+    c2, c3 = split(stream)
+    return philox4x32_10(c0, c1 + _DERIVE, c2, c3, k0, k1)
+
+
+def rejected_below(n: U64) -> U64:
+    """Return ``2**32 mod n``: how many values of a uniform's product with n must be rejected."""
+    return (_WORD % n + _ONE) % n
+
+
+def uniform_below(seed: U64, stream: U64, index: U64, draw: U64, n: U64) -> U64:
+    """Return a uniform integer in ``[0, n)`` of element `index`, for ``1 <= n <= 2**32``.
+
+    It is ``u * n div 2**32`` of the first uniform u for which ``u * n mod 2**32`` is not below
+    ``2**32 mod n``, so that every integer has as many u, exactly. The uniforms are the element's
+    draws from `draw` on, then draws 0 to 3 under the keys `derive` 1, 2 and so on. Source: Lemire,
+    "Fast random integer generation in an interval", TOMACS 29(1), 2019.
+    """
+    least = rejected_below(n)
+    key, current, derived = (seed, stream), draw, _ZERO
+    product = draw32(seed, stream, index, draw) * n
+    while product & _WORD < least:
+        current += _ONE
+        if current == _DRAWS:
+            current, derived = _ZERO, derived + _ONE
+            key = derive(seed, stream, derived)
+        product = draw32(key[0], key[1], index, current) * n
+    return product >> _WORD_BITS
 
 
 def threshold(p: float) -> int:
@@ -183,6 +236,10 @@ COMPILED = (
     block_bits,
     half,
     uniform32,
+    draw32,
     keep,
     fold_in,
+    derive,
+    rejected_below,
+    uniform_below,
 )

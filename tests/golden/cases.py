@@ -15,6 +15,8 @@ from tests.support.bias_act import ACTIVATIONS
 from tests.support.oracle import Array
 from tests.support.scenarios.digests import DTYPES, integers, layouts, numbers, special
 
+from .batches import batches
+
 Case = tuple[str, Array]
 Where = dict[str, Any]
 
@@ -220,6 +222,7 @@ def without_dtype() -> Iterator[Case]:
     keys += [fd.as_key(np.random.SeedSequence(7)), fd.as_key(2**70), fd.as_key([1, 2, 3])]
     keys.append(fd.as_key(np.random.RandomState(7)))  # noqa: NPY002
     yield "keys", np.array(keys, np.uint64)
+    yield from batches()
 
 
 GROUPS: dict[str, Callable[[Any], Iterator[Case]]] = {

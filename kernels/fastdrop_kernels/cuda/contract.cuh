@@ -15,6 +15,7 @@ using i64 = long long;
 using u64 = unsigned long long;
 
 constexpr int BLOCK = 8;  // elements of one Philox call
+constexpr u32 DRAWS = 4;  // 32-bit uniforms of an element
 
 struct Key {
     u64 seed;
@@ -101,9 +102,9 @@ class Philox {
     }
 };
 
-// The generator of the blocks whose numbers have a high word, which is below 2**28.
+// The generator of the blocks whose numbers have a high word, which is below 2**28; levels 0 to 7.
 FASTDROP_INLINE Philox philox_of(const Key& key, u32 high, u32 level) {
-    return Philox(high + (level << 31), u32(key.stream), u32(key.stream >> 32), u32(key.seed),
+    return Philox(high + (level << 31 | level >> 1 << 28), u32(key.stream), u32(key.stream >> 32), u32(key.seed),
                   u32(key.seed >> 32));
 }
 
@@ -259,6 +260,43 @@ FASTDROP_INLINE u32 uniform32(const Key& key, u64 index) {
     u32 uniform[1];
     draw(key, mask_position(index), AllBits{}, uniform);
     return uniform[0];
+}
+
+// A further 32-bit uniform of one element: draw 0 is uniform32, draws 1 to 3 are at levels 2 to 7.
+FASTDROP_INLINE u32 draw32(const Key& key, u64 index, u32 draw) {
+    const MaskPosition position = mask_position(index);
+    u32 high[1], low[1];
+    halves<1>(key, position, 2 * draw, high);
+    halves<1>(key, position, 2 * draw + 1, low);
+    return high[0] << 16 | (low[0] & 0xFFFFu);
+}
+
+// The key of a counter with some of the two upper bits of word 1: see fold_in and derive.
+FASTDROP_INLINE Key derived_key(const Key& key, u64 n, u32 bits) {
+    const Words words = Philox(u32(n >> 32) + bits, u32(key.stream), u32(key.stream >> 32),
+                               u32(key.seed), u32(key.seed >> 32))(u32(n));
+    return {u64(words.word[1]) << 32 | words.word[0], u64(words.word[3]) << 32 | words.word[2]};
+}
+
+// The n-th key derived from a key, n < 2**62.
+FASTDROP_INLINE Key fold_in(const Key& key, u64 n) { return derived_key(key, n, 1u << 30); }
+
+// The n-th key for further draws, which no fold_in returns.
+FASTDROP_INLINE Key derive(const Key& key, u64 n) { return derived_key(key, n, 3u << 30); }
+
+// A uniform integer in [0, n) of one element, 1 <= n <= 2**32: exact, by rejection. The uniforms
+// are its draws from `draw` on, then draws 0 to 3 under derived keys.
+FASTDROP_INLINE u64 uniform_below(const Key& key, u64 index, u32 draw, u64 n) {
+    const u32 least = u32((0x100000000ull - n) % n);
+    u64 product = draw32(key, index, draw) * n;
+    Key current = key;
+    for (u64 derived = 0; u32(product) < least; product = draw32(current, index, draw) * n) {
+        if (++draw == DRAWS) {
+            draw = 0;
+            current = derive(key, ++derived);
+        }
+    }
+    return product >> 32;
 }
 
 // Whether an element is kept: its uniform is not below the threshold, which is at most 2**32.

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastdrop_kernels.cuda import modules, operations, softmax_driver
+from fastdrop_kernels.cuda.batch import launch as batch
 from fastdrop_kernels.cuda.launch import Launch
 
 from .functors import FUNCTORS, JOINT, QUICK_JOINT
@@ -51,6 +52,7 @@ _LIBRARIES = (
     (modules.ADVANCE, *(operation.module for operation in _FIRST)),
     tuple(o.module for o in (*operations.EVERY, *JOINT) if o not in _FIRST),
     *((module,) for module in softmax_driver.MODULES.values()),
+    *((module,) for module in batch.modules()),
 )
 
 

@@ -19,6 +19,9 @@ HOST bool run_on_host(void* kernel, const void* argument, std::size_t bytes, uns
     using Many = fastdrop::Argument<FASTDROP_MAX_AXES>;
     if (bytes == sizeof(Few)) run_all<Few>(kernel, argument, grid, block);
     else if (bytes == sizeof(Many)) run_all<Many>(kernel, argument, grid, block);
+#ifdef FASTDROP_BATCH
+    else if (bytes == sizeof(fastdrop::Batch)) run_all<fastdrop::Batch>(kernel, argument, grid, block);
+#endif
     else if (bytes == sizeof(void*)) run_all<void*>(kernel, argument, grid, block);
     else return false;
     return true;
@@ -32,6 +35,21 @@ HOST void philox_on_host(const unsigned* in, unsigned* out) {
 HOST unsigned uniform_on_host(unsigned long long seed, unsigned long long stream,
                               unsigned long long index) {
     return fastdrop::uniform32({seed, stream}, index);
+}
+HOST unsigned draw_on_host(unsigned long long seed, unsigned long long stream,
+                           unsigned long long index, unsigned draw) {
+    return fastdrop::draw32({seed, stream}, index, draw);
+}
+HOST unsigned long long below_on_host(unsigned long long seed, unsigned long long stream,
+                                      unsigned long long index, unsigned draw,
+                                      unsigned long long n) {
+    return fastdrop::uniform_below({seed, stream}, index, draw, n);
+}
+HOST void derived_on_host(unsigned long long seed, unsigned long long stream, unsigned long long n,
+                          unsigned long long* out) {
+    const fastdrop::Key folded = fastdrop::fold_in({seed, stream}, n);
+    const fastdrop::Key derived = fastdrop::derive({seed, stream}, n);
+    out[0] = folded.seed, out[1] = folded.stream, out[2] = derived.seed, out[3] = derived.stream;
 }
 HOST bool keep_on_host(unsigned long long seed, unsigned long long stream,
                        unsigned long long index, unsigned long long threshold) {
@@ -50,6 +68,14 @@ struct Field {
 };
 #define FIELD(NAME) {#NAME, offsetof(Params, NAME)}
 #define AXIS_FIELD(NAME) {"axis." #NAME, offsetof(fastdrop::Axis, NAME)}
+#ifdef FASTDROP_BATCH
+#define BATCH_FIELD(NAME) {#NAME, offsetof(fastdrop::Batch, NAME)}
+HOST const Field BATCH_FIELDS[] = {
+    BATCH_FIELD(address), BATCH_FIELD(seed), BATCH_FIELD(stream), BATCH_FIELD(key),
+    BATCH_FIELD(table), BATCH_FIELD(has_keys), BATCH_FIELD(rows), BATCH_FIELD(length),
+    BATCH_FIELD(last), BATCH_FIELD(first), BATCH_FIELD(step), BATCH_FIELD(word),
+    {"end", sizeof(fastdrop::Batch)}, {nullptr, 0}};
+#endif
 using fastdrop::Params;
 HOST const Field FIELDS[] = {
     FIELD(address),   FIELD(seed),   FIELD(stream), FIELD(key),    FIELD(index),

@@ -134,6 +134,9 @@ _OF_UNIFORM: dict[Callable[[Lanes], Lanes], Operation] = {
     for name, of in (("uniforms", _itself), ("normals", _normal_bits))
 }
 
+# The uniforms themselves, as uint32.
+UNIFORMS = _OF_UNIFORM[_itself]
+
 
 def buffer_draw(operation: Operation) -> Operation:
     """Return what draws decisions to memory: keep bits, or results of `of_uniform`."""

@@ -1,0 +1,101 @@
+"""Rows: arrays as rows of elements, each row with a key and a first mask index.
+
+The functions on batches (`fastdrop._batch`) make `Rows` of their shapes, placements and keys, and
+pass them to the backends, which process each row by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from . import contract
+from .layout import c_strides
+
+TABLE_WORDS = 3  # of a row: seed, stream, index of the first element
+
+
+class Rows(NamedTuple):
+    """Rows of elements whose mask indices are consecutive."""
+
+    number: int  # of rows
+    length: int  # elements of a row
+    last: int  # elements of the last row
+    first: int  # mask index of the first element
+    step: int  # from the index of a row to that of the next
+    # Of shape (number, 3) and uint64, where rows have keys of their own, or no common step: seed,
+    # stream and index. Without keys, seed and stream are 0 and those of the call count.
+    table: Any = None
+    has_keys: bool = False
+
+    @property
+    def elements(self) -> int:
+        """Number of elements of all rows."""
+        return (self.number - 1) * self.length + self.last if self.number else 0
+
+
+def whole_rows(
+    outer: tuple[int, ...],
+    length: int,
+    first: int = 0,
+    index_strides: tuple[int, ...] | None = None,
+    keys: npt.NDArray[np.uint64] | None = None,
+) -> Rows:
+    """Return the rows of an array of shape ``(*outer, length)``, in C order.
+
+    Parameters
+    ----------
+    outer : tuple of int
+        Lengths of the axes in front of the rows.
+    length : int
+        Elements of a row.
+    first : int
+        Mask index of the first element.
+    index_strides : tuple of int, optional
+        Mask index strides of the outer axes; None means those of C order.
+    keys : ndarray of uint64, of shape (outer[0], 2), optional
+        A key for each sample, along the first axis. Then a sample's indices begin at 0.
+    """
+    count = math.prod(outer)
+    if keys is not None:
+        per_key = math.prod(outer[1:])
+        table: npt.NDArray[np.uint64] = np.empty((count, TABLE_WORDS), np.uint64)
+        table[:, :2] = np.repeat(keys, per_key, axis=0)
+        table[:, 2] = np.tile(np.arange(per_key, dtype=np.uint64), len(keys)) * np.uint64(length)
+        return Rows(count, length, length, 0, 0, table, True)
+    given = c_strides((*outer, length))[:-1] if index_strides is None else index_strides
+    moving = [a for a, n in enumerate(outer) if n > 1]
+    if not moving:
+        return Rows(count, length, length, first, 0)
+    step = given[moving[-1]]
+    expected = step
+    for a in reversed(moving):
+        if given[a] != expected:
+            break
+        expected *= outer[a]
+    else:
+        return Rows(count, length, length, first, step)
+    index: Any = np.full(outer, first, np.uint64)
+    for a, stride in enumerate(given):
+        along = np.arange(outer[a], dtype=np.uint64) * np.uint64(stride)
+        index += along.reshape((-1,) + (1,) * (len(outer) - a - 1))
+    table = np.zeros((count, TABLE_WORDS), np.uint64)
+    table[:, 2] = index.ravel()
+    return Rows(count, length, length, first, 0, table)
+
+
+def pieces(elements: int, first: int, piece: int) -> Rows:
+    """Return elements with consecutive indices, of one key, as rows that threads can share."""
+    if elements <= piece:
+        return Rows(int(elements > 0), elements, elements, first, 0)
+    count = -(-elements // piece)
+    return Rows(count, piece, elements - (count - 1) * piece, first, piece)
+
+
+def folded(seed: int, stream: int, numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return the keys of `contract.fold_in` for each number, of shape (len(numbers), 2)."""
+    words = contract.fold_in(np.uint64(seed), np.uint64(stream), numbers)
+    return np.stack(np.broadcast_arrays(*words), axis=-1)
