@@ -74,6 +74,7 @@ from ._layers.structured import (
     FeatureDropout,
 )
 from ._mask.mask import Mask
+from ._tools.environment import show_versions
 from ._tools.threads import get_num_threads, set_num_threads, threads
 from ._tools.warmup import warmup
 
@@ -142,6 +143,7 @@ __all__ = [
     "poisson_weights",
     "sample_keys",
     "set_num_threads",
+    "show_versions",
     "softmax_dropout",
     "softmax_dropout_backward",
     "softmax_dropout_vjp",

@@ -6,72 +6,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 import time
-from importlib import util
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from . import __version__, get_num_threads, warmup
-from ._tools.self_check import checks, found_cupy
-
-_FEATURES = ("sse4.2", "avx", "avx2", "f16c", "avx512f", "avx512bw", "neon", "sve")
-
-
-def _threading_layers() -> str:
-    modules = {"workqueue": "workqueue", "omppool": "omp", "tbbpool": "tbb"}
-    found = [layer for name, layer in modules.items() if util.find_spec(f"numba.np.ufunc.{name}")]
-    return f"fastdrop's own pool (of Numba's, which are not used: {', '.join(found)})"
-
-
-def _gpu() -> str:
-    cupy, reason = found_cupy()
-    if reason:
-        return f"none ({reason})"
-    runtime = cupy.cuda.runtime
-    names = [runtime.getDeviceProperties(n)["name"] for n in range(runtime.getDeviceCount())]
-    listed = ", ".join(name.decode() if isinstance(name, bytes) else name for name in names)
-    return f"{listed}; CuPy {cupy.__version__}, CUDA {runtime.runtimeGetVersion()}"
-
-
-def _cache(folder: Path) -> str:
-    files = len(list(folder.glob("*.kernel"))) if folder.is_dir() else 0
-    parent = next((p for p in (folder, *folder.parents) if p.exists()), folder)
-    state = f"{files} kernels" if os.access(parent, os.W_OK) else "not writable: no caching"
-    return f"{folder} ({state})"
-
-
-def report() -> list[tuple[str, str]]:
-    """Return the environment as names and values: versions, CPU, GPU, threads, cache."""
-    import llvmlite
-    import llvmlite.binding as llvm
-    import numba
-
-    from fastdrop_kernels import contract
-    from fastdrop_kernels.cpu.codegen import target
-    from fastdrop_kernels.cpu.codegen.compiler import cache_folder
-
-    try:
-        cache = _cache(cache_folder())
-    except (RuntimeError, OSError) as error:  # no home folder, or no access to it
-        cache = f"none ({error})"
-    features = [name for name in _FEATURES if target.has(name)]
-    return [
-        ("fastdrop", f"{__version__}, mask contract version {contract.VERSION}"),
-        ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        ("NumPy", np.__version__),
-        ("Numba", f"{numba.__version__}, llvmlite {llvmlite.__version__}"),
-        ("CPU", f"{llvm.get_host_cpu_name()}: {' '.join(features)}"),
-        ("vectors", f"{8 * target.VECTOR_BYTES} bits, as Numba's settings allow"),
-        ("threads", str(get_num_threads())),
-        ("threading layer", _threading_layers()),
-        ("GPU", _gpu()),
-        ("cache folder", cache),
-    ]
+from . import warmup
+from ._tools.environment import show_versions
+from ._tools.self_check import checks
 
 
 def _names(text: str) -> list[str]:
@@ -120,8 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if args.command == "warmup":
         return _warm_up(args)
-    for name, value in report():
-        print(f"{name + ':':17}{value}")
+    show_versions()
     print("\nself-check, exact comparison with the NumPy reference:")
     start = time.perf_counter()
     failed = 0

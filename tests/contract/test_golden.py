@@ -36,7 +36,7 @@ def test_masks_and_keys_have_their_digests() -> None:
 def test_every_public_function_and_layer_is_frozen() -> None:
     names = " ".join(file.load())
     without = {"Key", "MonteCarlo", "as_key", "cuda"}
-    without |= {"get_num_threads", "set_num_threads", "threads"}
+    without |= {"get_num_threads", "set_num_threads", "show_versions", "threads"}
     for name in set(fd.__all__) - without - {"warmup"}:
         if not name.endswith("_vjp"):  # which are the functions and their backwards
             assert name in names, name

@@ -26,6 +26,17 @@ ANOTHER_CALL = """
 z = fd.masked_fill(np.ones(8, np.uint8), 0.5, 7, rng=42)
 assert z.tolist() == [1, 1, 7, 7, 7, 7, 1, 7], z
 """
+# That a call warns once, though it compiles several kernels.
+WARNED_ONCE = """
+import warnings
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+""" + "".join(f"    {line}\n" for line in (CALL + ANOTHER_CALL).splitlines())
+WARNED_ONCE += """
+texts = [str(w.message) for w in seen if "FASTDROP_CACHE_DIR" in str(w.message)]
+assert len(texts) == 1, texts
+print(texts[0])
+"""
 
 
 def call(folder: Path, code: str = CALL) -> None:
@@ -87,17 +98,19 @@ def test_a_second_process_compiles_nothing(cache: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_home_that_does_not_exist_costs_nothing_but_time() -> None:
+def test_a_home_that_does_not_exist_costs_time_and_a_warning() -> None:
     gone = {"HOME": "/proc/nonexistent", "XDG_CACHE_HOME": "", "FASTDROP_CACHE_DIR": ""}
-    assert_succeeds(run_python(CALL, **gone))
+    done = run_python(WARNED_ONCE, **gone)
+    assert_succeeds(done)
+    assert "/proc/nonexistent" in done.stdout and "cannot be written" in done.stdout
 
 
 @pytest.mark.slow
-def test_a_home_that_is_read_only_costs_nothing_but_time(
+def test_a_home_that_is_read_only_costs_time_and_a_warning(
     read_only: Path, powerless: list[str]
 ) -> None:
     home = {"HOME": str(read_only), "XDG_CACHE_HOME": "", "FASTDROP_CACHE_DIR": ""}
-    assert_succeeds(powerless_call(CALL, powerless, **home))
+    assert_succeeds(powerless_call(WARNED_ONCE, powerless, **home))
     assert not list(read_only.iterdir())
 
 
@@ -108,8 +121,9 @@ def test_a_cache_folder_that_is_read_only_is_used_and_not_written_to(
     before = times(cache)
     cache.chmod(0o500)
     try:
-        code = CALL + ANOTHER_CALL
-        assert_succeeds(powerless_call(code, powerless, FASTDROP_CACHE_DIR=str(cache)))
+        here = {"FASTDROP_CACHE_DIR": str(cache)}
+        assert_succeeds(powerless_call(CALL, powerless, **here))  # all of it is there
+        assert_succeeds(powerless_call(WARNED_ONCE, powerless, **here))
     finally:
         cache.chmod(0o700)
     assert times(cache) == before
@@ -117,13 +131,45 @@ def test_a_cache_folder_that_is_read_only_is_used_and_not_written_to(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("below", ["", "below"])
-def test_a_cache_folder_that_cannot_be_made_costs_nothing_but_time(
+def test_a_cache_folder_that_cannot_be_made_costs_time_and_a_warning(
     below: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "file"
     file.write_text("not a folder")
-    call(file / below)
+    call(file / below, WARNED_ONCE)
     assert file.read_text() == "not a folder"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="there are no such permissions here")
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_every_user_may_write_to_is_not_run(cache: Path, what: str) -> None:
+    before = times(cache)
+    for path in cache.iterdir() if what == "file" else [cache]:
+        path.chmod(path.stat().st_mode | 0o002)
+    call(cache, WARNED_ONCE)
+    assert times(cache) != before  # compiled anew, and written with the usual permissions
+    if what == "file":
+        call(cache)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="there are no such permissions here")
+def test_what_another_user_owns_is_run_only_in_a_folder_that_was_named(
+    cache: Path, tmp_path: Path, powerless: list[str]
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files to another user")
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.move(cache, home / "fastdrop")
+    for path in (home / "fastdrop", *(home / "fastdrop").iterdir()):
+        os.chown(path, 12345, 12345)
+    call(home / "fastdrop")
+    unnamed = {"XDG_CACHE_HOME": str(home), "FASTDROP_CACHE_DIR": ""}
+    done = run_python(WARNED_ONCE, **unnamed)
+    assert_succeeds(done)
+    assert "which another user owns" in done.stdout
 
 
 @pytest.mark.slow
@@ -144,7 +190,7 @@ import pathlib, shutil
 shutil.rmtree({str(cache)!r})
 pathlib.Path({str(cache)!r}).write_text("not a folder")
 """
-    call(cache, CALL + replace + CALL + ANOTHER_CALL)
+    call(cache, CALL + replace + CALL + WARNED_ONCE)
     assert cache.read_text() == "not a folder"
 
 
