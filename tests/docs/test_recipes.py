@@ -71,7 +71,16 @@ def test_one_that_needs_what_is_not_installed_says_so(
 
 
 @pytest.mark.parametrize(
-    "name", ["any_order", "checkpointing", "workers", "padding", "masked_tokens", "function_object"]
+    "name",
+    [
+        "any_order",
+        "checkpointing",
+        "workers",
+        "padding",
+        "masked_tokens",
+        "function_object",
+        "shared_memory",
+    ],
 )
 def test_none_holds_where_masks_are_drawn_anew(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = recipes.recipe(name)
