@@ -185,9 +185,17 @@ def hardware() -> dict[str, Any]:
         "simd": next(simd, None),
         "usable_cpus": usable_cpus(),
         **{name: int(size) if size else None for name, size in sizes.items()},
-        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        "memory_gib": memory_gib(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
+
+
+def memory_gib() -> float | None:
+    """Return the machine's memory in GiB; None where the system does not say."""
+    if sys.platform == "win32":
+        return None
+    else:  # noqa: RET505  # for mypy, which takes what follows a return for unreachable
+        return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
 
 
 def conditions(settings: dict[str, Any]) -> dict[str, Any]:

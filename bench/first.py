@@ -32,6 +32,7 @@ from .verdict import Outcome
 STAND_IN = ROOT / "tests" / "support" / "stand_in"
 LOG_BYTES = 1 << 20  # that a step may write to the log; of more, the last TAIL lines are kept
 TAIL, SHOWN = 400, 12  # lines; the second of each step are printed
+KILL: signal.Signals = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has none
 GRACE = 4.0  # seconds between an interruption, at which pytest sums up, and a kill
 MOST_PROCESSES = 12  # of tests: each has a context on the GPU
 
@@ -64,9 +65,12 @@ def environment_of(step: dict[str, Any], folder: Path, rehearse: bool) -> dict[s
 
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    """Send a signal to a process and to all that it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+    """Send a signal to a process and to all that it started; on Windows, end it."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
 
 
 class _Log:
@@ -142,7 +146,7 @@ def run_step(step: dict[str, Any], folder: Path, rehearse: bool, limit: float) -
                         _signal(process, signal.SIGINT)
                         _listen(process, log, time.monotonic() + GRACE)
                 finally:  # what it started, too, also where this process is interrupted
-                    _signal(process, signal.SIGKILL)
+                    _signal(process, KILL)
                 status = process.wait()
         shown = log.close()
     _say("\n".join(shown))

@@ -83,7 +83,7 @@ def _start(tree: str) -> None:
     found = Path(load("fastdrop").__file__)
     assert found.is_relative_to(tree), found
     load("fastdrop").set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):
+    if sys.platform == "linux":
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 

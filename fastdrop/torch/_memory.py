@@ -39,12 +39,8 @@ def empty_like(x: Tensor) -> Tensor:
 @functools.cache
 def _advise() -> Callable[[int, int, int], int] | None:
     """Return Linux's madvise, whose advice changes no contents; None elsewhere."""
-    if not sys.platform.startswith("linux"):
-        return None
-    advise = getattr(ctypes.CDLL(None), "madvise", None)
-    if advise is not None:
-        advise.argtypes, advise.restype = (
-            [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int],
-            ctypes.c_int,
-        )
-    return advise
+    if sys.platform == "linux" and (advise := getattr(ctypes.CDLL(None), "madvise", None)):
+        advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        advise.restype = ctypes.c_int
+        return advise  # type: ignore[no-any-return]
+    return None

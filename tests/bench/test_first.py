@@ -23,6 +23,7 @@ from bench.results import made, save
 from bench.verdict import Outcome
 from tests.support.cuda_host.host import COMPILER
 from tests.support.devices import cupy_or_skip
+from tests.support.subprocesses import KILL
 
 FILES, MINUTES = 8, 8  # what a GPU that is lent gives back, and how long it takes
 
@@ -103,7 +104,7 @@ def test_an_interrupted_step_may_sum_up(tmp_path: Path) -> None:
     assert "3 of 5 passed" in (tmp_path / "out" / "log.txt").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, KILL])
 def test_a_cut_in_the_middle_loses_nothing(tmp_path: Path, number: int) -> None:
     folder, mark = tmp_path / "out", tmp_path / "process"
     long = f"""
@@ -131,7 +132,7 @@ time.sleep(120)
     if number == signal.SIGTERM:  # the step is ended, too
         assert not is_running(running)
     else:
-        os.kill(running, signal.SIGKILL)
+        os.kill(running, KILL)
     assert [s["state"] for s in state_of(folder)] == ["ended", "running"]
     said = (folder / "verdict.txt").read_text()
     assert "right:\n  one: a test (whole)" in said and "not finished: two" in said

@@ -241,7 +241,7 @@ def test_callbacks_do_not_wait_for_each_other(processors: int) -> None:
 
     There, three callbacks that took 1 Mi elements as their argument hung in JAX 0.4.35.
     """
-    if processors > len(os.sched_getaffinity(0)):
+    if processors > len(getattr(os, "sched_getaffinity", lambda of: [0])(0)):
         pytest.skip("this process has fewer processors")
     checked = run_scenario("jax_callbacks", processors).split()
     assert checked == ["large_arrays", "callbacks_at_once", "many_keys", "shards"]

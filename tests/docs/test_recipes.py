@@ -16,13 +16,22 @@ from fastdrop.examples.recipes.vanilla import vanilla_dropout
 from tests.support.gradients import numerical_gradient
 from tests.support.oracle import Array, applied, assert_same, mask
 
-NEEDS = {"hips_autograd": "autograd", "jax_callback": "jax"}
+NEEDS = {  # the module that a recipe imports, and what installs it
+    "hips_autograd": ("autograd", "autograd"),
+    "jax_callback": ("jax", "jax"),
+    "cubed_arrays": ("cubed", "cubed"),
+    "ray_data": ("ray.data", "'ray[data]'"),
+}
+
+# Ray 2.60, of itself.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_each_holds(name: str) -> None:
     if name in NEEDS:
-        pytest.importorskip(NEEDS[name], reason=f"the recipe needs it: pip install {NEEDS[name]}")
+        needed, package = NEEDS[name]
+        pytest.importorskip(needed, reason=f"the recipe needs it: pip install {package}")
     module = recipes.recipe(name)
     module.run()
     assert len(str(module.__doc__).partition("\n")[0]) <= 100
@@ -62,7 +71,16 @@ def test_one_that_needs_what_is_not_installed_says_so(
 
 
 @pytest.mark.parametrize(
-    "name", ["any_order", "checkpointing", "workers", "padding", "masked_tokens", "function_object"]
+    "name",
+    [
+        "any_order",
+        "checkpointing",
+        "workers",
+        "padding",
+        "masked_tokens",
+        "function_object",
+        "shared_memory",
+    ],
 )
 def test_none_holds_where_masks_are_drawn_anew(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = recipes.recipe(name)

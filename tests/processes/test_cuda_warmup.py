@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +21,7 @@ from tests.support import nvrtc
 from tests.support.cuda_host.cases import BFLOAT16
 from tests.support.devices import cupy_or_skip, host_device
 from tests.support.internals import WARMUP_FUNCTIONS, cuda_kernels_of
-from tests.support.subprocesses import assert_succeeds, run_python
+from tests.support.subprocesses import KILL, assert_succeeds, run_python
 from tests.support.warmup_calls import calls_of
 
 needs_nvrtc = pytest.mark.skipif(nvrtc.library() is None, reason=nvrtc.ABSENT)
@@ -179,7 +178,7 @@ def test_a_process_that_dies_is_an_error_and_the_others_are_ended(
 
     def killed(self: Watched, what: str, request: list[Any]) -> None:
         if self is processes[0]:
-            os.kill(self.process.pid, signal.SIGKILL)
+            os.kill(self.process.pid, KILL)
         ask(self, what, request)
 
     monkeypatch.setattr(Watched, "ask", killed)

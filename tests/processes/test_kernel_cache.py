@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,10 +63,14 @@ def cache(called_once: Path, tmp_path: Path) -> Path:
     return folder
 
 
+def is_root() -> bool:
+    return bool(sys.platform != "win32" and os.geteuid() == 0)
+
+
 @pytest.fixture
 def powerless() -> list[str]:
     """What to put before a command, so that root may not write to read-only folders either."""
-    if os.geteuid() != 0:
+    if not is_root():
         return []
     if not shutil.which("setpriv"):
         pytest.skip("root writes to read-only folders too, and setpriv is not here")
@@ -158,13 +163,13 @@ def test_what_every_user_may_write_to_is_not_run(cache: Path, what: str) -> None
 def test_what_another_user_owns_is_run_only_in_a_folder_that_was_named(
     cache: Path, tmp_path: Path, powerless: list[str]
 ) -> None:
-    if os.geteuid() != 0:
+    if not is_root():
         pytest.skip("only root can give files to another user")
     home = tmp_path / "home"
     home.mkdir()
     shutil.move(cache, home / "fastdrop")
     for path in (home / "fastdrop", *(home / "fastdrop").iterdir()):
-        os.chown(path, 12345, 12345)
+        shutil.chown(path, 12345, 12345)
     call(home / "fastdrop")
     unnamed = {"XDG_CACHE_HOME": str(home), "FASTDROP_CACHE_DIR": ""}
     done = run_python(WARNED_ONCE, **unnamed)
@@ -176,6 +181,7 @@ def test_what_another_user_owns_is_run_only_in_a_folder_that_was_named(
 def test_a_cache_folder_may_be_removed_while_a_process_runs(cache: Path) -> None:
     remove = f"""
 import shutil
+import sys
 shutil.rmtree({str(cache)!r})
 """
     call(cache, CALL + remove + CALL + ANOTHER_CALL)

@@ -21,6 +21,7 @@ import pytest
 from tests.support.oracle import ROOT
 from tests.support.scenarios import SKIPPED
 
+KILL: signal.Signals = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has none
 PATIENCE = 120.0  # seconds, far more than anything here takes
 # As in pyproject.toml: numba-cuda 0.30, when it is imported with NumPy 2.5.
 _NUMBA_CUDAS = "ignore:The 'generic' unit for NumPy timedelta:DeprecationWarning"
@@ -92,10 +93,10 @@ class Process:
             try:
                 stdout, stderr = self._popen.communicate(timeout=10)
             except subprocess.TimeoutExpired:
-                self._signal_all(signal.SIGKILL)
+                self._signal_all(KILL)
                 stdout, stderr = self._popen.communicate()
         finally:
-            self._signal_all(signal.SIGKILL)  # a child that outlived its parent
+            self._signal_all(KILL)  # a child that outlived its parent
         return Finished(status, stdout, stderr)
 
     def _abort_all(self) -> None:
@@ -103,7 +104,7 @@ class Process:
         children = []
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if os.getpgid(int(folder.name)) == self._popen.pid:
+                if sys.platform == "win32" or os.getpgid(int(folder.name)) == self._popen.pid:
                     children.append(int(folder.name))
         for process in sorted(children, reverse=True):
             with contextlib.suppress(ProcessLookupError):
@@ -112,8 +113,11 @@ class Process:
         self._signal_all(signal.SIGABRT)
 
     def _signal_all(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._popen.pid, number)
+        if sys.platform == "win32":
+            self._popen.kill()
+        else:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._popen.pid, number)
 
 
 def run_python(code: str, **environment: str) -> Finished:

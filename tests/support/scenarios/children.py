@@ -11,10 +11,12 @@ from collections.abc import Callable
 # From 3.12 on Python warns of every fork in a process with threads.
 warnings.filterwarnings("ignore", ".* is multi-threaded", DeprecationWarning)
 
+_fork: Callable[[], int] = getattr(os, "fork", lambda: 0)  # Windows has none
+
 
 def fork(work: Callable[[], None]) -> int:
     """Do some work in a forked child; returns its process id."""
-    child = os.fork()
+    child = _fork()
     if child == 0:
         status = 1
         try:

@@ -24,6 +24,8 @@ from fastdrop_kernels.shielded import run_shielded
 from .children import wait
 from .first_call import call
 
+assert sys.platform != "win32"
+
 HELPED, STRUCK = 2.0, 0.5  # seconds
 
 

@@ -18,6 +18,8 @@ import numpy as np
 
 import fastdrop as fd
 
+assert sys.platform != "win32"
+
 
 class Struck(BaseException):
     """What the handler raises: no Exception, as KeyboardInterrupt is none."""

@@ -9,6 +9,8 @@ import os
 import sys
 from typing import Any
 
+assert sys.platform == "linux"
+
 PROCESSORS = int(sys.argv[1])
 # Before JAX starts its threads, one for each processor, or each device if they are more.
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:PROCESSORS])

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import getpass
 import hashlib
-import os
 import subprocess
 import tempfile
 import time
@@ -147,7 +147,7 @@ class RawModule:
         own = "namespace fastdrop" in code
         run = (_HOST / "run.h").read_text() if own else _RUN_FLAT
         text = "\n".join([(_HOST / "shim.h").read_text(), _MORE, code, run])
-        folder = Path(tempfile.gettempdir()) / f"fastdrop-stand-in-{os.getuid()}"
+        folder = Path(tempfile.gettempdir()) / f"fastdrop-stand-in-{getpass.getuser()}"
         folder.mkdir(mode=0o700, exist_ok=True)
         path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.so"
         if not path.exists():

@@ -164,12 +164,12 @@ def _is_trusted(path: Path) -> bool:
 
     Whoever names a folder by FASTDROP_CACHE_DIR trusts its owner, but not everyone who can write.
     """
-    if os.name != "posix":
-        return True
     for place in (path, path.parent):
         found = place.stat()
-        others = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
-        owners = {0, os.geteuid()}
+        others = (
+            os.name == "posix" and found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
+        )
+        owners = {0, _user()}
         if others:
             _problems.append(f"has {place.name!r}, which every user may write to")
             return False
@@ -177,6 +177,13 @@ def _is_trusted(path: Path) -> bool:
             _problems.append(f"has {place.name!r}, which another user owns")
             return False
     return True
+
+
+def _user() -> int:
+    if sys.platform == "win32":
+        return 0  # the owner of every file there
+    else:  # noqa: RET505  # for mypy, which takes what follows a return for unreachable
+        return os.geteuid()
 
 
 def _checksum(path: Path, payload: bytes) -> bytes:

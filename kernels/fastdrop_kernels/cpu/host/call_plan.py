@@ -8,8 +8,10 @@ chunk does not depend on the thread that computes it, because the mask is a func
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import sys
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -73,10 +75,10 @@ class CallPlan(NamedTuple):
 
 
 def _last_level_cache() -> int:
-    try:
-        size = os.sysconf("SC_LEVEL3_CACHE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        size = 0
+    size = 0
+    if sys.platform != "win32":
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            size = os.sysconf("SC_LEVEL3_CACHE_SIZE")
     return size if size > 0 else 32 << 20
 
 

@@ -13,6 +13,7 @@ ever had one. So no team is used in a forked process.
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import os
 import sys
@@ -72,11 +73,8 @@ def team_of(library: str) -> OpenMPTeam | None:
     None if it is linked to none, or is not loaded: no runtime is loaded for this. None in a forked
     process, whose parent may have used the runtime; and except on Linux, where that is not known.
     """
-    if not sys.platform.startswith("linux") or fork_count() or _is_forked():
-        return None
-    try:
-        loaded = ctypes.CDLL(library, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
-    except OSError:
+    loaded = _loaded(library)
+    if loaded is None or fork_count() or _is_forked():
         return None
     # Looked up in the library and in those that it is linked to. LLVM's runtime has this function
     # of libgomp, too.
@@ -86,6 +84,14 @@ def team_of(library: str) -> OpenMPTeam | None:
     parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     parallel.restype = None
     return OpenMPTeam(parallel)
+
+
+def _loaded(library: str) -> ctypes.CDLL | None:
+    """Return a shared library if it is loaded, on Linux; else None."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(library, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+    return None
 
 
 def _is_forked() -> bool:
