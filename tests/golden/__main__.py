@@ -1,8 +1,8 @@
 """``python -m tests.golden``: compare every result with its digest, or add those of new cases.
 
 With ``--write``, digests of cases that are new are added; one that would change is refused. With
-``--short``, it compares what has no dtype and what is of float32, in half the
-time: for other versions of Python, NumPy and Numba.
+``--short``, it compares what has no dtype and what is of float32, in half the time: for other
+versions of Python, NumPy and Numba.
 """
 
 from __future__ import annotations
