@@ -25,7 +25,7 @@ from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import Placement
 from . import call
 from .keys import SampleKeys, checked_keys
-from .row_lengths import checked_row_lengths
+from .row_arguments import checked_row_lengths, checked_share
 
 _KINDS = ("wav2vec2", "spanbert", "t5")
 # As published: the share, and the length of spans.
@@ -216,7 +216,7 @@ def _rule(
     published, usual = _PUBLISHED[kind]
     if p is not None and n is not None:
         raise ValueError(f"p={p!r} and n={n!r} are given: give the share, or the number of spans")
-    share = arguments.probability(published if p is None else p)
+    share = checked_share("p", published if p is None else p, "the share of a row to mask")
     none = np.empty(0, np.uint32)
     if kind == "wav2vec2":
         long = arguments.whole("length", usual if length is None else length, 1)

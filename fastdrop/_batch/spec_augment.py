@@ -24,7 +24,7 @@ from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from . import call
 from .keys import SampleKeys, checked_keys
-from .row_lengths import checked_row_lengths
+from .row_arguments import checked_row_lengths, checked_share
 
 _UINT64 = np.dtype(np.uint64)
 _LONGEST = 1 << 32  # of an axis
@@ -136,7 +136,7 @@ def spec_augment(
         arguments.whole("time_width", time_width, 0),
     )
     bands = _frequency_bands(freq_masks, freq_width, shape[frequency])
-    share = arguments.probability(p_max, "p_max")
+    share = checked_share("p_max", p_max, "the most of the time axis that a band may take")
     elements = math.prod(shape) // max(1, samples)
     _check_bands(times + bands[0], elements, given.size)
     of_samples = () if sample is None else (samples,)
@@ -150,7 +150,8 @@ def spec_augment(
     values = _values(backend, value, given, samples)
     of_rows = np.array([shape[time]], np.int64) if lengths is None else lengths.reshape(-1)
     most = np.minimum(np.floor(share * of_rows).astype(np.int64), widest)
-    plans = np.stack([of_rows, most], axis=-1).astype(np.uint64)
+    plans = np.empty((len(of_rows), 2), np.uint64)
+    plans[:, 0], plans[:, 1] = of_rows, most
 
     def rows_of(own: npt.NDArray[np.uint64] | None) -> Rows:
         return whole_rows((samples,), elements, first, None, own)
@@ -301,6 +302,8 @@ def _values(backend: Backend, value: Any, x: Array, samples: int) -> Array:
                 f"value has dtype {given.dtype}, and x has {x.dtype}: give value.astype(x.dtype)"
             )
         return call.contiguous(backend, given)
+    if type(value) is float and value == 0.0 and math.copysign(1.0, value) > 0:
+        value = 0  # whose conversion is cached
     return backend.to_device(filling(value, x.dtype).reshape(1), x)
 
 

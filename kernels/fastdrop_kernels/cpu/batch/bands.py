@@ -19,7 +19,14 @@ from numba.core import cgutils
 from ...rows import BandGeometry, Rows
 from ...shielded import shielded
 from ..codegen.compiler import device, routine
-from ..codegen.intrinsics import advance, clear_bytes, intrinsic, scratch, wide_vectors
+from ..codegen.intrinsics import (
+    advance,
+    clear_bytes,
+    copy_bytes,
+    intrinsic,
+    scratch,
+    wide_vectors,
+)
 from ..codegen.target import MASKS, VECTOR_BYTES
 from ..codegen.vectors import I16, I64, Lanes, iota, load, store
 from ..elements.sampler import POINTER, U64, load64, store64
@@ -154,16 +161,16 @@ def _kernel(itemsize: int) -> Kernel:
                 all_or_none(advance(x, at), advance(y, at), _ONE, line - valid, value)
 
     @device
-    def copy_lines(x: Any, y: Any, lines: Any, value: Any, words: Any) -> None:
+    def copy_lines(x: Any, y: Any, lines: Any, words: Any) -> None:
         line, step = word_at(words, _LINE), word_at(words, _OUTER_STEP)
         if word_at(words, _IN_PLACE):
             return
         if line == step:
-            all_or_none(x, y, _ONE, lines * line, value)
+            copy_bytes(y, x, lines * line * size)
             return
         for k in range(_ZERO, lines):
             at = k * step * size
-            all_or_none(advance(x, at), advance(y, at), _ONE, line, value)
+            copy_bytes(advance(y, at), advance(x, at), line * size)
 
     @device
     def fill_bands(
@@ -233,7 +240,7 @@ def _kernel(itemsize: int) -> Kernel:
                 at = (start + line * word_at(words, _OUTER_STEP)) * size
                 y, x = advance(array_at(arrays, _ZERO), at), advance(array_at(arrays, _ONE), at)
                 if line >= outer_valid:
-                    copy_lines(x, y, end - line, value, words)
+                    copy_lines(x, y, end - line, words)
                 elif is_filled:
                     fill_lines(x, y, end - line, valid, value, words)
                 else:

@@ -98,16 +98,9 @@ def add_range(bits: Any, at: Any, n: Any) -> None:
 
 
 @device
-def next_in(bits: Any, at: Any) -> Any:
-    """Return the first position of a set from `at` on; there must be one."""
-    place = at >> _SIX
-    word = load64(bits, place * _EIGHT) >> (at & _LAST)
-    if word:
-        return at + trailing_zeros(word)
-    place += _ONE
-    while load64(bits, place * _EIGHT) == _ZERO:
-        place += _ONE
-    return place * _WORD + trailing_zeros(load64(bits, place * _EIGHT))
+def word_of(bits: Any, k: Any) -> Any:
+    """Return the k-th word: the positions from 64 * k on."""
+    return load64(bits, k * _EIGHT)
 
 
 @intrinsic

@@ -25,9 +25,10 @@ from .bits import (
     add_few,
     add_range,
     has,
-    next_in,
     population,
+    trailing_zeros,
     window,
+    word_of,
     words_of,
     write_kept,
 )
@@ -44,7 +45,7 @@ from .rows import Array, array_at, row_kernel, run_rows, word_at
 
 _TILE = 256  # elements whose uniforms are drawn at once
 _ZERO, _ONE, _TWO, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 4, 8))
-_TILE_LENGTH, _LAST_IN_TILE, _MOST_AT_ONCE = (np.uint64(n) for n in (_TILE, _TILE - 1, 64))
+_TILE_LENGTH, _WORD = np.uint64(_TILE), np.uint64(64)
 _LOW = np.uint64(2**32 - 1)
 _LOW_BITS = np.uint64(32)
 # Byte offsets in the plan of a row; see `spans`. COUNT and ROUNDING are of spans, BUDGET and
@@ -56,7 +57,7 @@ _PLAN_BYTES = 24
 _SET_BYTES, _PLAN_STEP, _FIRST, _SECOND = (np.uint64(k) for k in range(4))
 # Keys of attempts beyond a row's elements: `derive` of this and the number of the round.
 _ROUNDS = np.uint64(1 << 32)
-_COST = 2.0  # relative to dropout, by which threads are chosen
+_COST = 3.0  # relative to dropout, by which threads are chosen (Zen 5, November 2026)
 
 _tile_memory = scratch(4 * _TILE)
 _lengths_memory = scratch(4 * _TILE)
@@ -151,7 +152,7 @@ def _chooser() -> Any:
                     place = highest
                 add(chosen, place)
                 if length:
-                    if length <= _MOST_AT_ONCE:
+                    if length <= _WORD:
                         add_few(spans, place, length)
                     else:
                         add_range(spans, place, length)
@@ -195,11 +196,19 @@ def _spaced() -> Callable[..., None]:
         total = load64(plan, _VALID) - length + _ONE - (count - _ONE) * apart
         chosen = advance(sets, size)
         choose(chosen, count, total, _ZERO, tile, seed, stream, index, call, sets, _ZERO)
-        at = _ZERO
-        for k in range(_ZERO, count):
-            at = next_in(chosen, at)
-            add_range(sets, at + k * apart, length)
-            at += _ONE
+        # Words without the positions that were taken: a search for the next from a position on is
+        # a chain of dependent instructions, of twice the time.
+        k, word = _ZERO, word_of(chosen, _ZERO)
+        for skipped in range(_ZERO, count):
+            while word == _ZERO:
+                k += _ONE
+                word = word_of(chosen, k)
+            start = k * _WORD + trailing_zeros(word) + skipped * apart
+            word &= word - _ONE
+            if length <= _WORD:
+                add_few(sets, start, length)
+            else:
+                add_range(sets, start, length)
 
     return draw_row  # type: ignore[no-any-return]
 
@@ -232,12 +241,13 @@ def _spanbert() -> Callable[..., None]:
                 at = _place(u, valid, current_seed, current_stream, here + k, below)
                 if not has(sets, at):
                     u = np.uint64(load32(lengths, k * _FOUR))
+                    # All thresholds: a loop that ends at the first above u is mispredicted.
                     length = _ONE
-                    while length <= steps and u >= load32(thresholds, (length - _ONE) * _FOUR):
-                        length += _ONE
+                    for t in range(_ZERO, steps):
+                        length += np.uint64(u >= load32(thresholds, t * _FOUR))
                     length = min(length, valid - at)
                     while length and left:
-                        n = min(length, _MOST_AT_ONCE)
+                        n = min(length, _WORD)
                         new = n - population(window(sets, at, n))
                         if new > left:  # one by one, up to the budget
                             n = _ONE
@@ -267,15 +277,22 @@ def _t5() -> Callable[..., None]:
         where = tile, seed, stream, index, call
         choose(of_spans, cuts, masked - _ONE, _ZERO, *where, sets, _ZERO)
         choose(of_gaps, cuts, kept - _ONE, cuts, *where, sets, _ZERO)
-        gap, span, at = _ZERO, _ZERO, _ZERO
+        gap, gap_k, gap_word = _ZERO, _ZERO, word_of(of_gaps, _ZERO)
+        span, span_k, span_word = _ZERO, _ZERO, word_of(of_spans, _ZERO)
         for _ in range(_ZERO, cuts):
-            next_gap = next_in(of_gaps, gap) + _ONE
-            next_span = next_in(of_spans, span) + _ONE
-            at += next_gap - gap
-            add_range(sets, at, next_span - span)
-            at += next_span - span
-            gap, span = next_gap, next_span
-        add_range(sets, at + kept - gap, masked - span)
+            while gap_word == _ZERO:
+                gap_k += _ONE
+                gap_word = word_of(of_gaps, gap_k)
+            while span_word == _ZERO:
+                span_k += _ONE
+                span_word = word_of(of_spans, span_k)
+            gap = gap_k * _WORD + trailing_zeros(gap_word) + _ONE
+            next_span = span_k * _WORD + trailing_zeros(span_word) + _ONE
+            add_range(sets, gap + span, next_span - span)
+            span = next_span
+            gap_word &= gap_word - _ONE
+            span_word &= span_word - _ONE
+        add_range(sets, kept + span, masked - span)
 
     return draw_row  # type: ignore[no-any-return]
 

@@ -26,14 +26,12 @@ FASTDROP_INLINE Band band_at(const Batch& b, u64 sample, u64 band) {
     return {loaded<u64>(at), loaded<u64>(at + 8)};
 }
 
-// Whether a place is in one of the bands of a sample from `first` to `last`.
-FASTDROP_INLINE bool in_bands(const Batch& b, u64 sample, u64 first, u64 last, u64 place) {
-    bool inside = false;
-    for (u64 k = first; k < last; ++k) {
-        const Band band = band_at(b, sample, k);
-        inside |= band.begin <= place && place < band.end;
-    }
-    return inside;
+// Bits of those of E elements from `start` on that are in a range.
+template <int E>
+FASTDROP_INLINE u32 bits_of(u64 start, u64 begin, u64 end) {
+    const u64 first = begin > start ? begin - start : 0, last = end > start ? end - start : 0;
+    if (first >= E || first >= last) return 0;
+    return (1u << (last < E ? last : E)) - (1u << first);
 }
 
 // A thread for each sample.
@@ -66,19 +64,19 @@ FASTDROP_INLINE void fill_bands(const Batch& b) {
     const u64 outer = line / b.word[OUTER_LINES] % b.word[OUTER];
     const int count = line_length - start < E ? int(line_length - start) : E;
     const u64 valid = loaded<u64>(b.address[2] + 8 * sample * b.word[PLAN_STEP]);
-    const u64 times = b.word[TIMES], every = times + b.word[FREQUENCIES];
+    const u64 times = b.word[TIMES], every = times + b.word[FREQUENCIES], scale = b.word[SCALE];
     const bool time_is_inner = b.word[TIME_IS_INNER];
-    const u64 outer_first = time_is_inner ? times : 0, outer_last = time_is_inner ? every : times;
-    const u64 inner_first = time_is_inner ? 0 : times, inner_last = time_is_inner ? times : every;
-    const bool all = in_bands(b, sample, outer_first, outer_last, outer);
     u32 filled = 0;
-#pragma unroll
-    for (int e = 0; e < E; ++e) {
-        const u64 place = (start + e) / b.word[SCALE];
-        const bool is_padding = (time_is_inner ? place : outer) >= valid;
-        const bool inside = all || in_bands(b, sample, inner_first, inner_last, place);
-        filled |= u32(inside && !is_padding && e < count) << e;
+    for (u64 k = 0; k < every; ++k) {
+        const Band band = band_at(b, sample, k);
+        if ((k < times) == time_is_inner) {
+            filled |= bits_of<E>(start, band.begin * scale, band.end * scale);
+        } else if (band.begin <= outer && outer < band.end) {
+            filled = ~0u;
+        }
     }
+    // Of the line's elements without padding.
+    filled &= bits_of<E>(start, 0, time_is_inner ? valid * scale : outer < valid ? line_length : 0);
     if (b.word[IN_PLACE] && filled == 0) return;
     const Bits value = loaded<Bits>(b.address[3] + sample * b.word[VALUE_STEP]);
     const u64 offset = (line * line_length + start) * SIZE;

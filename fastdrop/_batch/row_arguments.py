@@ -1,4 +1,4 @@
-"""Lengths of rows without their padding; the functions on batches check them here."""
+"""Checks of lengths of rows without their padding, and of shares, for functions on batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._check import detect
+from .._check import arguments, detect
 
 
 def checked_row_lengths(
@@ -40,3 +40,11 @@ def checked_row_lengths(
             f"row_lengths has {wrong}, and {axis} has {most} elements: give 0 to {most}"
         )
     return lengths.astype(np.int64)
+
+
+def checked_share(name: str, value: Any, meaning: str) -> float:
+    """Return a number in [0, 1]; `meaning` says in errors what it is."""
+    share = arguments.real(name, value)
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"{name}={value!r} is not in [0, 1]: {name} is {meaning}")
+    return share
