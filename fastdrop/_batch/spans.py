@@ -90,7 +90,7 @@ def mask_spans(
         The least number of kept elements between two spans ("wav2vec2"). Spans do not overlap
         then, and all arrangements are equally likely. At 0 they may touch. None: they may overlap.
     min_spans : int
-        The least number of spans of a row ("wav2vec2"), where as many fit.
+        The least number of spans of a row by p ("wav2vec2"), where as many fit.
     max_length : int, optional
         The greatest length of a span ("spanbert"), by default 10.
     row_lengths : array_like of int, of shape ``shape[:-1]``, optional
@@ -227,6 +227,8 @@ def _rule(
         spacing = None if min_spacing is None else arguments.whole("min_spacing", min_spacing, 0)
         least = arguments.whole("min_spans", min_spans, 0)
         number = None if n is None else arguments.whole("n", n, 0)
+        if number is not None and least:
+            raise ValueError(f"n={n!r} and min_spans={min_spans!r} are given: leave out min_spans")
         # More than a row's elements are as good as that many.
         apart = None if spacing is None else min(spacing, longest)
         plan = functools.partial(_counts, share, number, long, apart, least)

@@ -14,7 +14,7 @@ import pytest
 import fastdrop as fd
 from fastdrop._batch.spans import geometric_thresholds
 from tests.support.devices import HostDevice
-from tests.support.oracle import Array, assert_same, poisoned
+from tests.support.oracle import POISON, Array, assert_same, poisoned
 from tests.support.spans import KEY, Draws, chosen, expected, row
 
 RULES: tuple[dict[str, Any], ...] = (
@@ -118,6 +118,14 @@ def test_out_is_written_in_any_layout_and_nothing_beside_it() -> None:
     assert not room.any()
     turned = poisoned((80, 6), np.bool_).T
     assert_same(fd.mask_spans((6, 80), rng=KEY, out=turned).copy(), made)
+
+
+def test_nothing_beside_a_contiguous_mask_is_written() -> None:
+    for length in (1, 13, 64, 65, 127, 1000):
+        for rule in ({"n": 1, "length": 1}, {"kind": "spanbert"}, {"kind": "t5"}):
+            room = poisoned((4, length), np.uint8)
+            fd.mask_spans((2, length), rng=KEY, out=room[1:3].view(np.bool_), **rule)
+            assert (room[[0, 3]] == POISON).all() and (room[1:3] < 2).all()
 
 
 def test_empty_masks() -> None:
@@ -238,6 +246,7 @@ def test_thresholds_of_lengths_are_those_of_exact_arithmetic(mean: float, most: 
         ({"p": 1.5}, ValueError, r"p=1.5 is not in \[0, 1\]"),
         ({"p": 0.5, "n": 3}, ValueError, "p=0.5 and n=3 are given"),
         ({"n": -1}, ValueError, "n=-1 is below 0"),
+        ({"n": 1, "min_spans": 2}, ValueError, "n=1 and min_spans=2 are given"),
         ({"length": 31}, ValueError, "length=31 is more than the last axis has, 30"),
         ({"length": 0}, ValueError, "length=0 is below 1"),
         ({"length": 2.5}, TypeError, "length"),

@@ -11,7 +11,7 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels import contract
 from tests.support.devices import HostDevice
-from tests.support.oracle import Array, assert_same, misaligned, poison
+from tests.support.oracle import Array, assert_same, misaligned, poison, poisoned
 from tests.support.slow import slow_unless
 
 KEY = fd.Key(2**63 + 5, 11)
@@ -162,6 +162,19 @@ def test_results_lie_in_memory_as_inputs_do() -> None:
     out = poison(np.empty((16, 20, 3), np.float32)).transpose(2, 1, 0)
     assert fd.spec_augment(x, rng=KEY, **BANDS, out=out) is out
     assert_same(out.copy(), wanted)
+
+
+@pytest.mark.parametrize("name", ["float16", "float32", "float64"])
+def test_nothing_beside_a_contiguous_result_is_written(name: str) -> None:
+    for shape in ((2, 9, 7), (2, 40, 33), (2, 7, 40)):
+        x = numbers(shape, name)
+        for in_place in (False, True):
+            room = poisoned((4, *shape[1:]), x.dtype)
+            before, out = room.copy(), room[1:3]
+            out[...] = x
+            fd.spec_augment(out if in_place else x, rng=KEY, **BANDS, out=out)
+            assert_same(out.copy(), expected(x, 1, 2, 0, **BANDS))
+            assert room[0].tobytes() + room[3].tobytes() == before[::3].tobytes()
 
 
 def test_samples_may_have_values_of_their_own() -> None:
