@@ -32,6 +32,8 @@ except ModuleNotFoundError:  # running from a source tree, without an installati
     _sys.path.append(_folder)
 from . import cuda
 from ._batch.keys import sample_keys
+from ._batch.spans import mask_spans
+from ._batch.spec_augment import spec_augment
 from ._batch.weights import bernoulli_weights, poisson_weights
 from ._check.key import Key, as_key
 from ._functions.alpha import (
@@ -137,6 +139,7 @@ __all__ = [
     "gaussian_noise",
     "gaussian_noise_vjp",
     "get_num_threads",
+    "mask_spans",
     "masked_fill",
     "masked_fill_vjp",
     "mc_dropout",
@@ -147,6 +150,7 @@ __all__ = [
     "softmax_dropout",
     "softmax_dropout_backward",
     "softmax_dropout_vjp",
+    "spec_augment",
     "threads",
     "warmup",
     "zoneout",

@@ -6,6 +6,7 @@ pass them to the backends, which process each row by itself.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -99,3 +100,55 @@ def folded(seed: int, stream: int, numbers: npt.NDArray[np.uint64]) -> npt.NDArr
     """Return the keys of `contract.fold_in` for each number, of shape (len(numbers), 2)."""
     words = contract.fold_in(np.uint64(seed), np.uint64(stream), numbers)
     return np.stack(np.broadcast_arrays(*words), axis=-1)
+
+
+class BandGeometry(NamedTuple):
+    """Where lines of samples lie in an array in C order; lengths and steps are in elements.
+
+    Of two axes with bands, the first is the outer one, and the other the inner one. A line is all
+    elements of a place on the axes in front of the inner one. The other axes there are channels, in
+    three groups: in front of the samples' and the outer axis, between these, and behind them.
+    """
+
+    sample_step: int
+    channel_steps_0: int
+    channel_steps_1: int
+    channel_steps_2: int
+    channels_1: int
+    channels_2: int
+    outer_step: int
+    channels: int  # of all groups
+    outer: int
+    line: int
+    scale: int  # elements of a place on the inner axis
+    time_is_inner: int
+
+
+@functools.lru_cache(maxsize=256)
+def band_geometry(
+    shape: tuple[int, ...], time: int, frequency: int, sample: int | None
+) -> BandGeometry | None:
+    """Return the geometry of a shape; None if samples lie behind the inner axis."""
+    outer, inner = sorted((time, frequency))
+    if sample is not None and sample > inner:
+        return None
+    steps = c_strides(shape)
+    low, high = sorted((outer, outer if sample is None else sample))
+    groups = shape[:low], shape[low + 1 : high], shape[high + 1 : inner]
+    counts = tuple(math.prod(group) for group in groups)
+    # The step of a group is that of its last axis; without axes it is not used.
+    places = low - 1, high - 1, inner - 1
+    step_0, step_1, step_2 = (
+        steps[place] if group else 0 for place, group in zip(places, groups, strict=True)
+    )
+    return BandGeometry(
+        0 if sample is None else steps[sample],
+        *(step_0, step_1, step_2),
+        *(counts[1], counts[2]),
+        steps[outer],
+        math.prod(counts),
+        shape[outer],
+        math.prod(shape[inner:]),
+        steps[inner],
+        int(time > frequency),
+    )

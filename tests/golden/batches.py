@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,43 @@ def weights() -> Iterator[Case]:
     yield "poisson_weights, samples", own
 
 
-FAMILIES: tuple[Callable[[], Iterator[Case]], ...] = (weights,)
+def spans() -> Iterator[Case]:
+    """Masks of spans."""
+    rules: dict[str, dict[str, Any]] = {
+        "wav2vec2": {},
+        "wav2vec2, spaced": {"p": 0.4, "length": 7, "min_spacing": 2, "min_spans": 3},
+        "spanbert": {"kind": "spanbert"},
+        "spanbert, whole": {"kind": "spanbert", "p": 0.97, "length": 30.5, "max_length": 90},
+        "t5": {"kind": "t5"},
+        "t5, dense": {"kind": "t5", "p": 0.6, "length": 2.2},
+    }
+    for name, rule in rules.items():
+        yield f"mask_spans, {name}", fd.mask_spans((13, 333), rng=KEY, **rule)
+        lengths = np.arange(13) * 27
+        made = fd.mask_spans((13, 333), rng=KEY, row_lengths=lengths, **rule)
+        yield f"mask_spans, {name}, row lengths", made
+    start, full = (3, 2**40, 0), (9, 2**41, 333)
+    part = fd.mask_spans((4, 3, 333), rng=KEY, offset=start, global_shape=full)
+    yield "mask_spans, shard", part
+    own = fd.mask_spans((4, 3, 333), rng=KEY, sample_index=SAMPLES)
+    yield "mask_spans, samples", own
+
+
+def bands() -> Iterator[Case]:
+    """SpecAugment."""
+    for name in ("float16", "bfloat16", "float32", "float64"):
+        x = fd.poisson_weights((4, 120, 80), 9.0, dtype=name, rng=KEY)
+        yield f"spec_augment, {name}", fd.spec_augment(x, rng=KEY, value=-1.5)
+    lengths = [120, 31, 1, 0]
+    made = fd.spec_augment(x, p_max=0.3, row_lengths=lengths, rng=KEY, freq_width=40)
+    yield "spec_augment, row lengths", made
+    turned = x.reshape(4, 2, 80, 60)
+    made = fd.spec_augment(turned, time_axis=-1, freq_axis=-2, rng=KEY, time_width=33)
+    yield "spec_augment, channels", made
+    yield "spec_augment, samples", fd.spec_augment(x, rng=KEY, sample_index=SAMPLES)
+
+
+FAMILIES: tuple[Callable[[], Iterator[Case]], ...] = (weights, spans, bands)
 
 
 def batches() -> Iterator[Case]:

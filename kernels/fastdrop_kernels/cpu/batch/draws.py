@@ -19,7 +19,7 @@ from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import intrinsic
 from ..codegen.vectors import Lanes
 from ..elements.operations import PACK, UNIFORMS
-from ..elements.sampler import U64
+from ..elements.sampler import POINTER, U64
 from ..loops.call_descriptor import call_state, set_coefficients, set_key
 from ..loops.contiguous import CACHED, contiguous_loop
 
@@ -30,6 +30,7 @@ __all__ = [
     "keep_bits",
     "rejected_below",
     "set_coefficients",
+    "set_derived_key",
     "set_key",
     "uniform_below",
     "uniforms",
@@ -93,3 +94,15 @@ def uniform_below() -> Any:
         return contract.uniform_below(seed, stream, index, draw, n)
 
     return routine("uniform-below", run, types.uint64(*[U64] * 5))
+
+
+@functools.cache
+@shielded
+def set_derived_key() -> Any:
+    """Routine ``(call, seed, stream, n)``: write the key `contract.derive` n to a call state."""
+
+    def run(call: Any, seed: Any, stream: Any, n: Any) -> None:
+        derived_seed, derived_stream = contract.derive(seed, stream, n)
+        set_key(call, derived_seed, derived_stream)
+
+    return routine("set-derived-key", run, types.void(POINTER, U64, U64, U64))

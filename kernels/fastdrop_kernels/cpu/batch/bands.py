@@ -1,0 +1,292 @@
+"""Bands of two axes filled with a value, as SpecAugment does: in a new array, or in place.
+
+`fastdrop._batch.spec_augment` calls `spec_augment`. Elements along the last of the two axes, and
+those behind it, are a line. Each sample's bands are drawn first. Then lines within a band are
+filled, and of the others the bits of `batch.bits` say which elements are.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from ...rows import BandGeometry, Rows
+from ...shielded import shielded
+from ..codegen.compiler import device, routine
+from ..codegen.intrinsics import (
+    advance,
+    clear_bytes,
+    copy_bytes,
+    intrinsic,
+    scratch,
+    wide_vectors,
+)
+from ..codegen.target import MASKS, VECTOR_BYTES
+from ..codegen.vectors import I16, I64, Lanes, iota, load, store
+from ..elements.sampler import POINTER, U64, load64, store64
+from ..host.catalogue import operation_by_name
+from ..loops.loop_nest import Kernel
+from ..loops.mask_buffer import repeat_row
+from ..loops.tiles import all_or_none_loop, put_side, tile_loop
+from .bits import add_range, words_of
+from .draws import uniform_below
+from .rows import Array, array_at, row_kernel, run_rows, word_at
+
+_TILE = 1 << 14  # elements of lines whose bits are repeated, so that one call serves many lines
+_SLACK = 4  # words behind bits that are read or written
+_ZERO, _ONE, _TWO, _SIX, _EIGHT, _SIXTEEN = (np.uint64(n) for n in (0, 1, 2, 6, 8, 16))
+_ALL, _LAST = np.uint64(2**64 - 1), np.uint64(63)
+_THREE = np.uint64(3)
+# Words: steps in elements from sample to sample, along three groups of channels (the last two of
+# these lengths), and along the outer axis; the lengths of all channels and of the outer axis, and
+# of a line; what an index of the inner axis is in elements; whether that is time; numbers of bands,
+# length of the frequency axis, most of a band there; byte steps from plan to plan and value to
+# value; whether x is y; and where own memory has the bits of a line, and of a tile of lines.
+(
+    _SAMPLE, _STEP_0, _STEP_1, _STEP_2, _LENGTH_1, _LENGTH_2, _OUTER_STEP, _CHANNELS, _OUTER,
+    _LINE, _SCALE, _TIME_IS_INNER, _TIMES, _FREQUENCIES, _FREQUENCY_LENGTH, _FREQUENCY_WIDTH,
+    _PLAN_STEP, _VALUE_STEP, _IN_PLACE, _BITS, _TILE_BITS, _TILE_LINES,
+) = (np.uint64(k) for k in range(22))  # fmt: skip
+_PLAN_BYTES = 16
+
+
+def scratch_words(samples: int, bands: int) -> int:
+    """Return how many words of memory `spec_augment` needs beside the result: none on the CPU."""
+    return 0
+
+
+def spec_augment(
+    y: tuple[Array, Array],
+    rows: Rows,
+    seed: int,
+    stream: int,
+    x: Array,
+    geometry: BandGeometry,
+    bands: tuple[int, int, int, int],
+    plans: npt.NDArray[np.uint64],
+    values: Array,
+    in_place: bool,
+) -> None:
+    """Copy x to y, with bands filled, both in C order.
+
+    Parameters
+    ----------
+    y : (ndarray, ndarray)
+        The result, and scratch memory, which is not used here.
+    rows, seed, stream
+        A row for each sample, and their key.
+    x : ndarray
+        The input.
+    geometry : BandGeometry
+        Where samples and lines lie.
+    bands : (int, int, int, int)
+        Numbers of bands of time and frequency, length of the frequency axis, most of a band there.
+    plans : ndarray of uint64, of shape (samples or 1, 2)
+        For each sample or for all: its length along time without padding, most of a band there.
+    values : ndarray of the dtype of x, of shape (samples,) or (1,)
+        What fills bands.
+    in_place : bool
+        Whether y is x; then only elements in bands are written.
+    """
+    itemsize = x.dtype.itemsize
+    line = words_of(geometry.line) + _SLACK
+    tile_lines = max(1, min(_TILE // max(1, geometry.line), geometry.outer))
+    of_bands = 2 * (bands[0] + bands[1])
+    tile = words_of(tile_lines * geometry.line) + _SLACK
+    steps = _PLAN_BYTES if len(plans) > 1 else 0, itemsize if len(values) > 1 else 0
+    places = 8 * of_bands, 8 * (of_bands + line), tile_lines
+    words = (*geometry, *bands, *steps, int(in_place), *places)
+    own = of_bands + line + tile, np.uint64
+    run_rows(_kernel(itemsize), rows, (y[0], x, plans, values), seed, stream, words, 1.0, own)
+
+
+@functools.cache
+@shielded
+def _kernel(itemsize: int) -> Kernel:
+    """Kernel of `spec_augment`, for elements of a size."""
+    fill = operation_by_name("fill", "", itemsize)
+    by_bits, all_or_none = tile_loop(fill), all_or_none_loop(fill)
+    below, repeat = uniform_below(), repeat_row()
+    fill_columns = _fill_columns(itemsize)
+    sides_memory, size = scratch(16), np.uint64(itemsize)
+
+    @device
+    def draw(bands: Any, plan: Any, words: Any, seed: Any, stream: Any, index: Any) -> None:
+        times = word_at(words, _TIMES)
+        for b in range(_ZERO, times + word_at(words, _FREQUENCIES)):
+            if b < times:
+                length, widest = load64(plan, _ZERO), load64(plan, _EIGHT)
+            else:
+                length = word_at(words, _FREQUENCY_LENGTH)
+                widest = word_at(words, _FREQUENCY_WIDTH)
+            element = index + _TWO * b
+            width = below(seed, stream, element, _ZERO, widest + _ONE)
+            start = below(seed, stream, element + _ONE, _ZERO, length - width + _ONE)
+            store64(bands, _SIXTEEN * b, start)
+            store64(bands, _SIXTEEN * b + _EIGHT, start + width)
+
+    @device
+    def make_bits(own: Any, first: Any, end: Any, words: Any) -> None:
+        """Write the keep bits of a line in the bands from `first` to `end`, and of a tile."""
+        bits, line = advance(own, word_at(words, _BITS)), word_at(words, _LINE)
+        scale = word_at(words, _SCALE)
+        many = (line + _LAST) >> _SIX
+        clear_bytes(bits, (many + _ONE) * _EIGHT)
+        for b in range(first, end):
+            begin, behind = load64(own, _SIXTEEN * b), load64(own, _SIXTEEN * b + _EIGHT)
+            add_range(bits, begin * scale, (behind - begin) * scale)
+        for k in range(_ZERO, many):
+            store64(bits, k * _EIGHT, load64(bits, k * _EIGHT) ^ _ALL)
+        tile = advance(own, word_at(words, _TILE_BITS))
+        repeat(tile, _ZERO, bits, _ZERO, line, word_at(words, _TILE_LINES))
+
+    @device
+    def fill_lines(x: Any, y: Any, lines: Any, valid: Any, value: Any, words: Any) -> None:
+        """Fill the first `valid` elements of lines."""
+        line, step = word_at(words, _LINE), word_at(words, _OUTER_STEP)
+        if line == valid and line == step:
+            all_or_none(x, y, _ZERO, lines * line, value)
+            return
+        for k in range(_ZERO, lines):
+            at = k * step * size
+            all_or_none(advance(x, at), advance(y, at), _ZERO, valid, value)
+            if valid < line and not word_at(words, _IN_PLACE):
+                at += valid * size
+                all_or_none(advance(x, at), advance(y, at), _ONE, line - valid, value)
+
+    @device
+    def copy_lines(x: Any, y: Any, lines: Any, words: Any) -> None:
+        line, step = word_at(words, _LINE), word_at(words, _OUTER_STEP)
+        if word_at(words, _IN_PLACE):
+            return
+        if line == step:
+            copy_bytes(y, x, lines * line * size)
+            return
+        for k in range(_ZERO, lines):
+            at = k * step * size
+            copy_bytes(advance(y, at), advance(x, at), line * size)
+
+    @device
+    def fill_bands(
+        x: Any, y: Any, lines: Any, own: Any, first: Any, end: Any, value: Any, words: Any
+    ) -> None:
+        """Fill the elements of lines in the bands from `first` to `end`, and copy the others."""
+        line, step = word_at(words, _LINE), word_at(words, _OUTER_STEP)
+        if word_at(words, _IN_PLACE):
+            scale = word_at(words, _SCALE)
+            for b in range(first, end):
+                begin, behind = load64(own, _SIXTEEN * b), load64(own, _SIXTEEN * b + _EIGHT)
+                if begin < behind:
+                    at = advance(y, begin * scale * size)
+                    fill_columns(at, step * size, lines, (behind - begin) * scale, value)
+            return
+        sides, tile = sides_memory(), advance(own, word_at(words, _TILE_BITS))
+        at_once = word_at(words, _TILE_LINES) if line == step else _ONE
+        for k in range(_ZERO, lines, at_once):
+            at = k * step * size
+            put_side(sides, _ZERO, advance(x, at), size)
+            n = min(at_once, lines - k) * line
+            by_bits(sides, advance(y, at), tile, _ZERO, n, value)
+
+    def row(
+        arrays: Any,
+        words: Any,
+        own: Any,
+        r: Any,
+        length: Any,
+        seed: Any,
+        stream: Any,
+        index: Any,
+    ) -> None:
+        plan = advance(array_at(arrays, _TWO), r * word_at(words, _PLAN_STEP))
+        value = advance(array_at(arrays, _THREE), r * word_at(words, _VALUE_STEP))
+        draw(own, plan, words, seed, stream, index)
+        times, outer = word_at(words, _TIMES), word_at(words, _OUTER)
+        every = times + word_at(words, _FREQUENCIES)
+        if word_at(words, _TIME_IS_INNER):
+            inner_first, inner_end, outer_first, outer_end = _ZERO, times, times, every
+            outer_valid, valid = outer, load64(plan, _ZERO) * word_at(words, _SCALE)
+        else:
+            inner_first, inner_end, outer_first, outer_end = times, every, _ZERO, times
+            outer_valid, valid = load64(plan, _ZERO), word_at(words, _LINE)
+        make_bits(own, inner_first, inner_end, words)
+        length_1, length_2 = word_at(words, _LENGTH_1), word_at(words, _LENGTH_2)
+        for channel in range(_ZERO, word_at(words, _CHANNELS)):
+            start = r * word_at(words, _SAMPLE)
+            start += channel // (length_1 * length_2) * word_at(words, _STEP_0)
+            start += channel // length_2 % length_1 * word_at(words, _STEP_1)
+            start += channel % length_2 * word_at(words, _STEP_2)
+            line = _ZERO
+            while line < outer:
+                # As many lines as are alike.
+                is_filled, end = _ZERO, outer_valid
+                for b in range(outer_first, outer_end):
+                    begin, behind = load64(own, _SIXTEEN * b), load64(own, _SIXTEEN * b + _EIGHT)
+                    if line < behind and begin <= line:
+                        is_filled, end = _ONE, behind
+                if not is_filled:
+                    for b in range(outer_first, outer_end):
+                        begin = load64(own, _SIXTEEN * b)
+                        if begin > line:
+                            end = min(end, begin)
+                if line >= outer_valid:
+                    end = outer
+                at = (start + line * word_at(words, _OUTER_STEP)) * size
+                y, x = advance(array_at(arrays, _ZERO), at), advance(array_at(arrays, _ONE), at)
+                if line >= outer_valid:
+                    copy_lines(x, y, end - line, words)
+                elif is_filled:
+                    fill_lines(x, y, end - line, valid, value, words)
+                else:
+                    fill_bands(x, y, end - line, own, inner_first, inner_end, value, words)
+                line = end
+
+    return row_kernel(f"spec-augment-{itemsize}", row)
+
+
+@functools.cache
+def _fill_columns(itemsize: int) -> Any:
+    """Routine ``(y, step, lines, n, value)``: fill n elements of lines that are `step` bytes apart.
+
+    Called for each line, `all_or_none_loop` takes four times as long for bands of a few elements.
+    """
+    count = VECTOR_BYTES // itemsize
+    element = ir.IntType(8 * itemsize)
+
+    @intrinsic
+    def fill(typingctx: Any, y: Any, step: Any, lines: Any, n: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            y, step, lines, n, value = args
+            one = load(builder, value, 0, element, 0)
+            many, size = one.broadcast(count), ir.Constant(I64, itemsize)
+            vectors = builder.udiv(n, ir.Constant(I64, count))
+            done = builder.mul(vectors, ir.Constant(I64, count))
+            left = builder.sub(n, done)
+            few = iota(builder, I16, count) < Lanes(builder, left).convert(I16)
+            with cgutils.for_range(builder, lines) as line:
+                first = builder.gep(y, [builder.mul(line.index, step)])
+                with cgutils.for_range(builder, vectors) as loop:
+                    at = builder.mul(loop.index, ir.Constant(I64, VECTOR_BYTES))
+                    store(many, builder.gep(first, [at]), 0)
+                rest = builder.gep(first, [builder.mul(done, size)])
+                if MASKS:
+                    store(many, rest, 0, few)
+                else:
+                    with cgutils.for_range(builder, left) as loop:
+                        store(one, builder.gep(rest, [builder.mul(loop.index, size)]), 0)
+            return context.get_dummy_value()
+
+        return types.void(POINTER, U64, U64, U64, POINTER), codegen
+
+    def run(y: Any, step: Any, lines: Any, n: Any, value: Any) -> None:
+        wide_vectors()
+        fill(y, step, lines, n, value)
+
+    signature = types.void(POINTER, U64, U64, U64, POINTER)
+    return routine(f"fill-columns-{itemsize}", run, signature)
