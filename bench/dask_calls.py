@@ -105,7 +105,8 @@ def large(
         memory = {"peak": max(run.peak for run in runs[name])}
         memory["before"] = max(run.before for run in runs[name])
         row = {**_about("dask", name, elements), "variant": "", "base": BASE, **figures}
-        yield {**row, "block": block * FLOAT, **memory}
+        cpu = statistics.median(run.scheduler_cpu + run.workers_cpu for run in runs[name])
+        yield {**row, "block": block * FLOAT, "cpu": cpu, **memory}
 
 
 def _built(there: Cluster, name: str, shape: pipeline.Chunks, chunks: Any) -> Run:
