@@ -40,6 +40,11 @@ COMMANDS = {
         "sections only sizes seconds check output",
         "dropout of torch's tensors",
     ),
+    "dask": (
+        "dask_calls",
+        "sections only sizes seconds check output",
+        "dropout of Dask arrays, on worker processes",
+    ),
     "latency": ("processes", "seconds check output", "single calls beside busy processes"),
     "start": ("processes", "only check output", "the first call of fresh processes"),
     "steady": ("layouts", "check output", "the plain calls in many fresh processes"),
@@ -53,7 +58,7 @@ COMMANDS = {
     "readme": ("readme", "check", "write the tables of the pages from the results"),
     "plot": ("plot", "results output", "draw the results"),
 }
-EXTRA = ("matplotlib", "rich", "sklearn", "threadpoolctl", "tomli", "torch")
+EXTRA = ("matplotlib", "rich", "sklearn", "threadpoolctl", "tomli", "torch", "dask", "distributed")
 INTERRUPTED = 130  # what a shell gives a process that Ctrl-C ended
 
 
@@ -84,8 +89,9 @@ def main(argv: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name not in EXTRA:
             raise
-        extras = "bench,torch" if error.name == "torch" else "bench"
-        print(f"bench: {error.name} is missing: pip install -e '.[{extras}]'", file=sys.stderr)
+        extras = f"bench,{error.name}" if error.name in ("torch", "dask") else "bench"
+        way = "distributed" if error.name == "distributed" else f"-e '.[{extras}]'"
+        print(f"bench: {error.name} is missing: pip install {way}", file=sys.stderr)
         return 2
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)

@@ -37,7 +37,10 @@ P = 0.1  # the drop probability, where a contender has none of its own
 KI, MI = 1 << 10, 1 << 20
 HALF = ("float16", "bfloat16")
 DTYPES = ("float32", "float64", *HALF)
-PACKAGES = "numpy numba llvmlite ml_dtypes randomgen torch jax jaxlib tensorflow scikit-learn"
+PACKAGES = (
+    "numpy numba llvmlite ml_dtypes randomgen torch jax jaxlib tensorflow scikit-learn dask "
+    "distributed"
+)
 
 Array = npt.NDArray[Any]
 Tell = Callable[[str, float], None]  # (what is being done, part of the work that is done)

@@ -37,7 +37,9 @@ class Change(NamedTuple):
 def figures(results: Results) -> dict[Place, tuple[float, float, float]]:
     """Return ratios with their quartiles, and bytes of memory with their grain, by place."""
     found = {}
-    for row in (row for row in results["rows"] if "contender" in row):
+    for row in results["rows"]:
+        if "contender" not in row or not {"base", "bytes"} & set(row):
+            continue
         variant = str(row.get("variant", row.get("measure")))
         ratio, grain = float(row["ratio" if "base" in row else "bytes"]), MEMORY_GRAIN / 2
         low, high = row.get("ratio_q1", ratio - grain), row.get("ratio_q3", ratio + grain)

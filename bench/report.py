@@ -19,7 +19,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from .cases import CASES
-from .common import RESULTS, BenchError, dtype_of, figure, identity, size_label, toml
+from .common import MI, RESULTS, BenchError, dtype_of, figure, identity, size_label, toml
+from .dask_model import error, tebibyte, useful_workers
 from .goals import judge
 from .hopper import bound, budget, busiest
 from .results import Results, Row, rows, save, sizes
@@ -69,6 +70,8 @@ def met(row: Row) -> str:
 _NAMES: dict[str, Any] = {
     **{f.__name__: f for f in (gigabytes, bytes_label, met, figure, size_label)},
     **{f.__name__: f for f in (bound, budget, busiest)},
+    **{f.__name__: f for f in (tebibyte, useful_workers, error)},
+    "mib": lambda size: f"{size / MI:,.0f}",
     "statistics": statistics,
     "big": lambda value: f"{value:,}",
     "spread": lambda values: (values[0], statistics.median(values), values[-1]),
@@ -157,7 +160,7 @@ def headline(results: Results) -> Table:
 
 # Sections in which peers are compared with every way of ours, and what is added to a loss.
 COMPARED = {"forward": "", "small": ", of small calls", "step": ", forward plus backward"}
-COMPARED["family"] = ""
+COMPARED |= {"family": "", "dask": ", of Dask arrays"}
 COMPARED |= {f"torch-{part}": f", {part}" for part in ("forward", "backward", "step")}
 ASIDES = {
     ("fastdrop", "fastdrop-1"): "All threads: slower than 1 thread",

@@ -27,6 +27,13 @@ KEYS = {
     "kept activations",
     "steps": "loop variant seconds q1 q3 rounds ratio ratio_q1 ratio_q3 share kept peak",
     "kept": "contender dtype elements bytes",
+    # `seconds` and `bytes` of a block there; `block` is in bytes, and `peak` and `before`
+    # too; `cpu` is seconds of all processes.
+    "dask-graph": "contender dtype elements blocks seconds bytes",
+    "dask": f"{_TIMED} block cpu peak before",
+    "dask-checksum": "elements chunks blocks checksum",
+    "dask-constants": "contender dtype elements block workers start scheduler call bandwidth",
+    "dask-model": "contender dtype elements block blocks predicted measured",
     "start": "first cache samples median worst call",
     "latency": "elements busy threads calls median p99 worst",
     "steady": "dtype elements processes seconds ratios",
