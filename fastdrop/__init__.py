@@ -31,6 +31,7 @@ except ModuleNotFoundError:  # running from a source tree, without an installati
         ) from None
     _sys.path.append(_folder)
 from . import cuda
+from ._blocks.apply import apply_blocks
 from ._check.key import Key, as_key
 from ._functions.alpha import (
     alpha_dropout,
@@ -109,6 +110,7 @@ __all__ = [
     "alpha_dropout",
     "alpha_dropout_backward",
     "alpha_dropout_vjp",
+    "apply_blocks",
     "as_key",
     "bias_act_dropout_add",
     "bias_act_dropout_add_backward",
