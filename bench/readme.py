@@ -1,7 +1,8 @@
-"""``python -m bench readme``: write the tables of README.md and of two pages of docs.
+"""``python -m bench readme``: write the tables of README.md and of three pages of docs.
 
-The README has one small table, docs/performance.md has all of them, but for what is counted of the
-CUDA kernels without a GPU, which is in docs/gpu.md. With ``--check`` it only compares.
+The README has one small table, docs/performance.md has all of them, but for those of files, which
+are in docs/files.md, and for what is counted of the CUDA kernels without a GPU, which is in
+docs/gpu.md. With ``--check`` it only compares.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .goals import judge
 from .results import load, rows
 
 # Which results each block of a page shows.
-BLOCKS = {name: [name] for name in ("cpu", "loops", "family", "layouts", "gpu")}
+BLOCKS = {name: [name] for name in ("cpu", "loops", "family", "layouts", "gpu", "files")}
 BLOCKS |= {"process": ["start", "latency", "steady"], "headline": ["cpu"]}
 BLOCKS |= {"instructions": ["gpu-instructions"], "torch": ["torch", "torch-avx2"]}
 PAGES = {
@@ -26,6 +27,7 @@ PAGES = {
         *("cpu", "loops", "family", "torch", "process", "layouts", "gpu"),
     ),
     ROOT / "docs" / "gpu.md": ("instructions",),
+    ROOT / "docs" / "files.md": ("files",),
 }
 
 

@@ -30,13 +30,13 @@ def global_settings() -> Iterator[None]:
         torch.set_rng_state(of_torch)
 
 
-NEEDS = {"torch": "torch", "dask": "dask"}  # pages about another library
+NEEDS = {"torch": ["torch"], "dask": ["dask"], "files": ["zarr", "h5py"]}  # of other libraries
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_blocks_of_a_page_run(page: Path) -> None:
-    if page.stem in NEEDS:
-        pytest.importorskip(NEEDS[page.stem], reason=f"{page.name} needs {NEEDS[page.stem]}")
+    for name in NEEDS.get(page.stem, ()):
+        pytest.importorskip(name, reason=f"{page.name} needs {name}")
     namespace: dict[str, Any] = {"__name__": page.stem}
     for block in blocks(page):
         if block.language == "python":
