@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
+
 Region: TypeAlias = tuple[slice, ...]
 
 
@@ -71,7 +73,7 @@ def cut(
         for axis, (n, chunk) in enumerate(zip(shape, chunks, strict=True))
     ]
     for axis in reversed(axes):
-        fit = limit // (math.prod(lengths) * itemsize)
+        fit = limit // (math.prod(lengths) * max(itemsize, 1))
         if lengths[axis] * fit >= shape[axis]:
             lengths[axis] = max(shape[axis], 1)
             continue
@@ -85,9 +87,9 @@ def chunks_of(store: Any) -> tuple[int, ...] | None:
     """Return the lengths of what a store reads and writes at once; None for one without chunks."""
     for name in ("shards", "chunks"):  # zarr's shards, of several chunks, are files
         lengths = getattr(store, name, None)
-        if isinstance(lengths, tuple) and all(isinstance(n, int) and n > 0 for n in lengths):
-            if lengths and len(lengths) == len(store.shape):
-                return lengths
+        if isinstance(lengths, tuple) and lengths and len(lengths) == len(store.shape):
+            if all(isinstance(n, int | np.integer) and n > 0 for n in lengths):
+                return tuple(map(int, lengths))
     return None
 
 

@@ -229,6 +229,9 @@ def opened_file(x: Array, for_writing: bool) -> File | None:
     found = os.fstat(number)
     device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
     if stat.S_ISREG(found.st_mode) and (device, found.st_ino) == place[1:3]:
+        # 1 GiB that is not in the page cache is read in 0.4 to 2.1 s, instead of 1.3 to 3.3. Asking
+        # for the next block by WILLNEED was no faster, and took 0.17 s for 1 GiB that is there.
+        os.posix_fadvise(number, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         return File(number, place.first, x.strides)
     os.close(number)  # another file has got its name
     return None
