@@ -53,7 +53,16 @@ def test_the_pages_have_blocks_that_run() -> None:
         for b in blocks(page)
         if b.language == "python" and not b.not_run
     }
-    assert run >= {"README", "contract", "dropout", "functions", "processes", "recipes", "torch"}
+    assert run >= {
+        "README",
+        "contract",
+        "dropout",
+        "files",
+        "functions",
+        "processes",
+        "recipes",
+        "torch",
+    }
 
 
 def test_the_language_of_every_block_is_known() -> None:
