@@ -241,23 +241,29 @@ class _Job:
         """Do all blocks from `start` on."""
         from .pipeline import Pipeline
 
-        line: Pipeline | None = None
-        target: Any = self._opened(self.result, "target", True)
+        opened: list[Any] = []
         source: Any = None
+        count, size = len(self.blocks), self.block_bytes
+
+        def finish(error: BaseException | None) -> None:
+            if error is not None:
+                _annotate(error, line.done, line.torn, count, key, size)
+            for end in opened:
+                end.close()
+
         try:
+            opened.append(target := self._opened(self.result, "target", True))
             if self._reads:
                 in_place = self._source is self.result
                 source = target if in_place else self._opened(self._source, "source", False)
-            line = Pipeline(start, len(self.blocks), *self._stages(source, target, key))
-            line.run(self._buffers(source, target), shown)
-        except BaseException as error:
-            if line is not None:
-                _annotate(error, line.done, line.torn, len(self.blocks), key, self.block_bytes)
+                opened.append(source)
+            buffers = self._buffers(source, target)
+            line = Pipeline(start, count, *self._stages(source, target, key))
+        except BaseException:
+            for end in opened:
+                end.close()
             raise
-        finally:
-            target.close()
-            if source is not None and source is not target:
-                source.close()
+        line.run(buffers, shown, finish)
 
     def _buffers(self, source: Any, target: Any) -> list[Array]:
         buffered = any(end is not None and end.buffered for end in (source, target))
@@ -314,6 +320,7 @@ def _annotate(
     except AttributeError:  # a type with slots
         pass
     if sys.version_info >= (3, 11):
-        error.add_note(text)
+        if text not in getattr(error, "__notes__", ()):
+            error.add_note(text)
     elif isinstance(error, KeyboardInterrupt) and not error.args:
         error.args = (text,)

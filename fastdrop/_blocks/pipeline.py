@@ -20,6 +20,7 @@ from fastdrop_kernels.threads import fork_count
 Read: TypeAlias = Callable[[int, Any], Any]  # (number of a block, buffer) -> what is read
 Compute: TypeAlias = Callable[[int, Any, Any], Any]  # the same and what was read -> the result
 Write: TypeAlias = Callable[[int, Any, Any], None]  # the same, with the result
+Finish: TypeAlias = "Callable[[BaseException | None], None]"
 # (the blocks as they are done, how many there will be) -> the same, shown
 Shown: TypeAlias = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -51,8 +52,12 @@ class Pipeline:
         self._stopped = False
         self._forks = fork_count()
 
-    def run(self, buffers: Sequence[Any], shown: Shown) -> None:
-        """Do all blocks, and raise what a stage or a signal handler raised."""
+    def run(self, buffers: Sequence[Any], shown: Shown, finish: Finish) -> None:
+        """Do all blocks, and raise what a stage or a signal handler raised.
+
+        `finish` gets that, or None, when the threads have ended. An exception that interrupts it is
+        dropped in favour of the first, and it is called again.
+        """
         raised: BaseException | None = None
         try:
             for buffer in buffers:
@@ -73,10 +78,11 @@ class Pipeline:
             try:
                 self._stop()
                 self._wait()
+                raised = raised or next(iter(self._errors), None)
+                finish(raised)
                 break
             except BaseException as error:  # keep it, and go on waiting
                 raised = raised or error
-        raised = raised or next(iter(self._errors), None)
         if self._forks != fork_count():
             raise RuntimeError(
                 "this process was forked inside this call, by a signal handler, and the threads "

@@ -181,8 +181,10 @@ class File:
             position, rest = position + count, rest[count:]
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._number)
+        """Close the file, once."""
+        number, self._number = self._number, -1
+        if number >= 0:
+            os.close(number)
 
 
 class Store:

@@ -29,6 +29,13 @@ def test_interrupted_in_place_and_resumed(tmp_path: Path) -> None:
     assert file.read_bytes() == fd.dropout(X, P, rng=KEY).tobytes()
 
 
+@pytest.mark.slow
+def test_interrupted_at_any_time(tmp_path: Path) -> None:
+    file = tmp_path / "x.bin"
+    file.write_bytes(X[:400].tobytes())
+    assert int(run_scenario("blocks", "hammered", file, 10, seconds=10)) > 5
+
+
 def test_killed_and_resumed_into_another_file(tmp_path: Path) -> None:
     source, target = tmp_path / "x.bin", tmp_path / "y.bin"
     source.write_bytes(X.tobytes())

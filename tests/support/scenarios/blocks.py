@@ -1,7 +1,7 @@
 """`fd.apply_blocks` on files, in a process that is interrupted or killed, or has little memory.
 
-Run as ``interrupted FILE``, ``killed SOURCE TARGET BLOCK`` or ``small FILE LIMIT``; see the
-functions.
+Run as ``interrupted FILE``, ``hammered FILE SECONDS``, ``killed SOURCE TARGET BLOCK`` or
+``small FILE LIMIT``; see the functions.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,52 @@ def interrupted(file: str) -> None:
                 assert f"go on with start={resume['start']}, rng={KEY}" in error.__notes__[0]
             assert resume["rng"] == KEY and resume["block_bytes"] == BLOCK
     assert np.array_equal(x, right)
+
+
+def hammered(file: str, seconds: str) -> None:
+    """Be interrupted at any time, up to three times in a row, and go on; print how often."""
+    x, draw = opened(file, "r+"), np.random.default_rng(0)
+    before, times, end = np.array(x), 0, time.monotonic() + float(seconds)
+    right = fd.dropout(before, P, rng=KEY)
+    while time.monotonic() < end:
+        x[:] = before
+        over, wait, strikes = threading.Event(), draw.random() * 0.02, int(draw.integers(1, 4))
+
+        def strike(over: Any = over, wait: float = wait, strikes: int = strikes) -> None:
+            time.sleep(wait)
+            for _ in range(strikes):
+                if not over.is_set():
+                    os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.0002)
+
+        thread, caught = threading.Thread(target=strike), None
+        try:
+            try:
+                thread.start()
+                fd.apply_blocks(fd.dropout, x, x, P, rng=KEY, block_bytes=BLOCK // 4)
+            except KeyboardInterrupt as error:
+                caught = error
+            over.set()
+        except KeyboardInterrupt as error:  # behind the call's end
+            over.set()
+            caught = caught or error
+        while True:
+            try:
+                thread.join()
+                time.sleep(0.001)
+                break
+            except KeyboardInterrupt:
+                continue
+        resume = getattr(caught, "resume", None)
+        if resume is None:  # before anything was written, or after all was
+            assert np.array_equal(x, right) or (caught and np.array_equal(x, before))
+            continue
+        done = resume["start"] * ROWS // 4
+        assert np.array_equal(x[:done], right[:done]) and np.array_equal(x[done:], before[done:])
+        fd.apply_blocks(fd.dropout, x, x, P, **resume)
+        assert np.array_equal(x, right)
+        times += 1
+    print(times)
 
 
 def killed(source: str, target: str, block: str) -> None:
