@@ -67,9 +67,25 @@ def anonymous() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
 
 
+def _limit_memory() -> None:
+    if sys.platform != "win32":
+        resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
+
+
+def _use_pages(size: int) -> None:
+    """Use as many pages as a file needs, and give them back.
+
+    Free pages of a virtual machine may be memory that its host has to find first: 2 GiB then take
+    1.3 to 6.3 s to copy.
+    """
+    if sys.platform == "linux":
+        flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+        mmap.mmap(-1, size, flags=flags).close()
+
+
 def _here(way: str, source: str, target: str) -> dict[str, float]:
     """Do one of the ways in this process, with little memory, and time it."""
-    resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
+    _limit_memory()
     peak, ended = [0], threading.Event()
 
     def sample() -> None:
@@ -78,10 +94,7 @@ def _here(way: str, source: str, target: str) -> dict[str, float]:
 
     if WAYS[way] is _dropout:  # its kernel is compiled, or loaded
         load("fastdrop").dropout(np.ones(MI, np.float32), P, rng=key())
-    # Free pages of a virtual machine may be memory that its host has to find first, and 2 GiB then
-    # take 1.3 to 6.3 s to copy. So as many as the target will need are used, and given back, now.
-    flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
-    mmap.mmap(-1, os.path.getsize(source), flags=flags).close()
+    _use_pages(os.path.getsize(source))
     sampling = threading.Thread(target=sample)
     sampling.start()
     begin = time.perf_counter()
@@ -102,7 +115,7 @@ def _synchronise(file: str, forget: bool = False) -> None:
     """Wait until a file is on the disk; also leave none of it in the page cache."""
     number = os.open(file, os.O_RDWR)
     os.fsync(number)
-    if forget:
+    if sys.platform == "linux" and forget:
         os.posix_fadvise(number, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(number)
 
@@ -180,6 +193,8 @@ def measure(folder: Path, gib: float, rounds: int) -> list[Row]:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; the exit status is 0 whatever it says."""
+    if not Path("/proc/self/status").exists():
+        raise BenchError("files are measured on Linux, which tells a process's own memory")
     gib, rounds = (1 / 16, 1) if args.check else (args.gib or 8.0, _ROUNDS)
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(Path(folder), gib, rounds)

@@ -14,6 +14,7 @@ import os
 import stat
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ from .cut import Region
 # of 16 KiB, 0.12 of 64 KiB, 0.10 of 256 KiB, 0.68 of 1 MiB, 0.77 of 4 MiB; shutil.copyfile takes
 # 0.15 (Linux 6.18, ext4, in a busy virtual machine, Zen 5, 2026-11).
 _PIECE = 256 << 10
+_MAPS = Path("/proc/self/maps")  # Linux's list of what is mapped
 _STORES = ("h5py", "zarr", "tables", "h5netcdf", "netCDF4")  # which other functions refuse
 
 
@@ -89,11 +91,11 @@ class Place(NamedTuple):
 
 def place_of(x: Any) -> Place | None:
     """Return where in a file an array lies, if it is mapped from one and shared with it."""
-    if not isinstance(x, np.ndarray) or not x.size or not sys.platform.startswith("linux"):
+    if not isinstance(x, np.ndarray) or not x.size or not _MAPS.exists():
         return None
     low, high = np.lib.array_utils.byte_bounds(x)
     found: list[tuple[str, str, int, int]] = []
-    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+    with _MAPS.open(encoding="utf-8", errors="surrogateescape") as maps:
         for line in maps:
             fields = line.rstrip("\n").split(maxsplit=5)
             begin, _, end = fields[0].partition("-")
@@ -164,7 +166,7 @@ class File:
         """Return a block, read into a buffer of its shape."""
         position, rest = self._position(region), _bytes(into)
         while rest:
-            count = os.preadv(self._number, [rest], position)
+            count = _read_at(self._number, rest, position)
             if not count:
                 raise EOFError(
                     f"the file of source ends at byte {position}: it was cut short since it was "
@@ -177,7 +179,7 @@ class File:
         """Write a block."""
         position, rest = self._position(region), _bytes(values)
         while rest:
-            count = os.pwritev(self._number, [rest[:_PIECE]], position)
+            count = _write_at(self._number, rest[:_PIECE], position)
             position, rest = position + count, rest[count:]
 
     def close(self) -> None:
@@ -222,20 +224,20 @@ class Store:
 def opened_file(x: Array, for_writing: bool) -> File | None:
     """Return the file that an array is mapped from, opened again; None if it cannot be."""
     place = place_of(x) if x.flags.forc else None
-    if place is None:
-        return None
-    try:
-        number = os.open(place.path, (os.O_RDWR if for_writing else os.O_RDONLY) | os.O_CLOEXEC)
-    except OSError:  # it has no name any more, or may not be opened again
-        return None
-    found = os.fstat(number)
-    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
-    if stat.S_ISREG(found.st_mode) and (device, found.st_ino) == place[1:3]:
-        # 1 GiB that is not in the page cache is read in 0.4 to 2.1 s, instead of 1.3 to 3.3. Asking
-        # for the next block by WILLNEED was no faster, and took 0.17 s for 1 GiB that is there.
-        os.posix_fadvise(number, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        return File(number, place.first, x.strides)
-    os.close(number)  # another file has got its name
+    if sys.platform == "linux" and place is not None:
+        try:
+            number = os.open(place.path, (os.O_RDWR if for_writing else os.O_RDONLY) | os.O_CLOEXEC)
+        except OSError:  # it has no name any more, or may not be opened again
+            return None
+        found = os.fstat(number)
+        device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+        if stat.S_ISREG(found.st_mode) and (device, found.st_ino) == place[1:3]:
+            # 1 GiB that is not in the page cache is read in 0.4 to 2.1 s, instead of 1.3 to 3.3.
+            # Asking for the next block by WILLNEED was no faster, and took 0.17 s where all of it
+            # is in the page cache (Zen 5, 2026-11).
+            os.posix_fadvise(number, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            return File(number, place.first, x.strides)
+        os.close(number)  # another file has got its name
     return None
 
 
@@ -250,3 +252,17 @@ def _bytes(block: Array) -> memoryview:
     """Return the bytes of a contiguous array, in the order of its memory."""
     flat = block.reshape(-1, order="C" if block.flags.c_contiguous else "F")
     return flat.view(np.uint8).data
+
+
+def _read_at(number: int, part: memoryview, position: int) -> int:
+    if sys.platform == "win32":
+        raise NotImplementedError("no file is opened there")
+    else:  # for mypy, which takes what follows for unreachable
+        return os.preadv(number, [part], position)
+
+
+def _write_at(number: int, part: memoryview, position: int) -> int:
+    if sys.platform == "win32":
+        raise NotImplementedError("no file is opened there")
+    else:
+        return os.pwritev(number, [part], position)

@@ -31,6 +31,9 @@ def opened(file: str, mode: Any) -> Array:
     return np.memmap(file, np.float32, mode).reshape(-1, 1000)
 
 
+assert sys.platform == "linux"
+
+
 def strike_in_write(strike: Callable[[int], None]) -> None:
     """Call `strike(block)` where half of a block is written, in the thread that writes."""
     write = os.pwritev
