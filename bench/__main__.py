@@ -17,6 +17,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sizes": {"type": parse_sizes, "help": "element counts, such as 1Ki,64Ki,16Mi"},
     "dtypes": {"type": parse_names, "metavar": "NAMES", "help": "data types (default: all)"},
     "seconds": {"type": parse_positive, "help": "time for timing; some rounds are always made"},
+    "gib": {"type": parse_positive, "help": "size of the file (default: 8)"},
     "against": {"type": Path, "metavar": "PATH", "help": "another checkout, measured by turns"},
     "first": {"type": Path, "metavar": "FOLDER", "help": "all that a first run should do, there"},
     "rehearse": {"action": "store_true", "help": "with --first: the same steps without a GPU"},
@@ -48,6 +49,7 @@ COMMANDS = {
     "latency": ("processes", "seconds check output", "single calls beside busy processes"),
     "start": ("processes", "only check output", "the first call of fresh processes"),
     "steady": ("layouts", "check output", "the plain calls in many fresh processes"),
+    "files": ("files", "gib check output", "a file larger than memory, beside copying it"),
     "gpu": (
         "gpu",
         "first rehearse instructions quick check only sizes dtypes output",

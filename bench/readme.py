@@ -1,8 +1,8 @@
 """``python -m bench readme``: write the tables of README.md and of three pages of docs.
 
 The README has one small table, docs/performance.md has all of them, but for what is counted of the
-CUDA kernels without a GPU, which is in docs/gpu.md, and what Dask arrays take, which is in
-docs/dask.md. With ``--check`` it only compares.
+CUDA kernels without a GPU, which is in docs/gpu.md, what Dask arrays take, which is in docs/dask.md,
+and what files take, in docs/files.md. With ``--check`` it only compares.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .goals import judge
 from .results import load, rows
 
 # Which results each block of a page shows.
-BLOCKS = {name: [name] for name in ("cpu", "loops", "family", "layouts", "gpu")}
+BLOCKS = {name: [name] for name in ("cpu", "loops", "family", "layouts", "gpu", "files")}
 BLOCKS |= {"process": ["start", "latency", "steady"], "headline": ["cpu"]}
 BLOCKS |= {"instructions": ["gpu-instructions"], "torch": ["torch", "torch-avx2"], "dask": ["dask"]}
 PAGES = {
@@ -28,6 +28,7 @@ PAGES = {
     ),
     ROOT / "docs" / "gpu.md": ("instructions",),
     ROOT / "docs" / "dask.md": ("dask",),
+    ROOT / "docs" / "files.md": ("files",),
 }
 
 

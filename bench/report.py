@@ -31,7 +31,7 @@ NOISE = 1.05  # smaller differences are noise on a shared machine, not a loss
 # What a row is of; its other keys are figures.
 _PLACE = (
     *("contender", "variant", "dtype", "elements", "loop", "first", "busy", "threads", "layout"),
-    *("function", "p"),
+    *("function", "p", "way", "cached"),
 )
 _STANDARD = (256**2, 1024**2, 4096**2)  # the sizes that goals of layouts are of
 
@@ -257,7 +257,9 @@ def finish(results: Results, args: argparse.Namespace, name: str | None) -> None
         out.print("Nothing was judged.")
     else:
         show(results, out)
-    part = check or any(getattr(args, key, None) for key in ("only", "sizes", "sections", "quick"))
+    part = check or any(
+        getattr(args, key, None) for key in ("only", "sizes", "sections", "quick", "gib")
+    )
     output = args.output or (RESULTS / f"{name}.json" if name and not part else None)
     if output is not None and output.is_dir():
         raise BenchError(f"--output {output} is a folder, not a file")

@@ -37,6 +37,8 @@ KEYS = {
     "start": "first cache samples median worst call",
     "latency": "elements busy threads calls median p99 worst",
     "steady": "dtype elements processes seconds ratios",
+    # Of `ratio`, the time of shutil.copyfile is the numerator: it is of speeds. Memory is MiB.
+    "files": "way cached gib rounds seconds worst synced ratio anonymous",
     # Lists have an item for each checkout, but `faster` one for each pass.
     "layouts": "layout elements seconds rate multiply faster",
     # For a group of 16 bytes of the output; registers of a thread, `shared` bytes of a block.

@@ -35,6 +35,7 @@ from ._batch.keys import sample_keys
 from ._batch.spans import mask_spans
 from ._batch.spec_augment import spec_augment
 from ._batch.weights import bernoulli_weights, poisson_weights
+from ._blocks.apply import apply_blocks
 from ._check.key import Key, as_key
 from ._functions.alpha import (
     alpha_dropout,
@@ -114,6 +115,7 @@ __all__ = [
     "alpha_dropout",
     "alpha_dropout_backward",
     "alpha_dropout_vjp",
+    "apply_blocks",
     "as_key",
     "bernoulli_weights",
     "bias_act_dropout_add",

@@ -134,7 +134,7 @@ def _on_disk(x: Any) -> str:
         return ", whose number is not in memory: give x[()]"
     return (
         ", whose numbers are not in memory: give x[...], or a part of it, x[0:1000], of which "
-        "offset and global_shape say where it lies"
+        "offset and global_shape say where it lies; fastdrop.apply_blocks goes through all of it"
     )
 
 

@@ -1,6 +1,6 @@
 """Progress bars of rich or tqdm, which are imported only if a bar is shown.
 
-`mc_dropout` calls `progress_bar`.
+`mc_dropout`, `warmup` and `apply_blocks` call `progress_bar`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def progress_bar(progress: Any, title: str) -> Tracked:
                 from rich.progress import track
 
                 return lambda items, n: track(items, title, n)
-            from tqdm import tqdm  # type: ignore[import-untyped]
+            from tqdm.auto import tqdm  # type: ignore[import-untyped]  # notebooks too
         except ImportError:
             continue
         return lambda items, n: tqdm(items, title, n)

@@ -14,7 +14,7 @@ from bench.results import load
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["run", "small", "layouts", "family", "loops"])
+@pytest.mark.parametrize("command", ["run", "small", "layouts", "family", "loops", "files"])
 def test_check_makes_every_call_once_and_judges_nothing(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from bench import layouts, processes
+from bench import files, layouts, processes
 from bench.__main__ import main
 from bench.cases import BY_NAME, CASES
 from bench.common import MI, ROOT, BenchError, child
@@ -91,6 +91,15 @@ def test_checkouts_that_differ_are_not_timed(monkeypatch: pytest.MonkeyPatch) ->
     with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
         with pytest.raises(BenchError, match="the checkouts give different results"):
             layouts.measure([one, other], "plain", 8192, 0.0)
+
+
+def test_a_file_with_wrong_values_is_not_timed(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    files._write(file, 2 * MI)
+    files._check(file, 0)
+    np.memmap(file, np.uint32, "r+")[-1] ^= 1
+    with pytest.raises(BenchError, match="apply_blocks computes wrong values"):
+        files._check(file, 0)
 
 
 def test_every_layout_with_a_goal_has_one_for_each_size() -> None:

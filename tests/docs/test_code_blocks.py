@@ -30,13 +30,13 @@ def global_settings() -> Iterator[None]:
         torch.set_rng_state(of_torch)
 
 
-NEEDS = {"torch": "torch", "dask": "dask"}  # pages about another library
+NEEDS = {"torch": ["torch"], "dask": ["dask"], "files": ["zarr", "h5py"]}  # of other libraries
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_blocks_of_a_page_run(page: Path) -> None:
-    if page.stem in NEEDS:
-        pytest.importorskip(NEEDS[page.stem], reason=f"{page.name} needs {NEEDS[page.stem]}")
+    for name in NEEDS.get(page.stem, ()):
+        pytest.importorskip(name, reason=f"{page.name} needs {name}")
     namespace: dict[str, Any] = {"__name__": page.stem}
     for block in blocks(page):
         if block.language == "python":
@@ -53,7 +53,16 @@ def test_the_pages_have_blocks_that_run() -> None:
         for b in blocks(page)
         if b.language == "python" and not b.not_run
     }
-    assert run >= {"README", "contract", "dropout", "functions", "processes", "recipes", "torch"}
+    assert run >= {
+        "README",
+        "contract",
+        "dropout",
+        "files",
+        "functions",
+        "processes",
+        "recipes",
+        "torch",
+    }
 
 
 def test_the_language_of_every_block_is_known() -> None:

@@ -17,7 +17,10 @@ import fastdrop
 import fastdrop_kernels
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("numba", "llvmlite", "cupy", "dask", "torch", "jax", "tensorflow", "scipy", "matplotlib")
+HEAVY = (
+    *("numba", "llvmlite", "cupy", "dask", "torch", "jax", "tensorflow", "scipy", "matplotlib"),
+    *("zarr", "h5py"),
+)
 
 
 def _python(code: str) -> str:
@@ -59,6 +62,7 @@ def test_everything_public_is_there_and_documented() -> None:
         "_functions.drop_block",
         "_functions.dropout",
         "_functions.gaussian",
+        "_blocks.apply",
         "_check.key",
         "_layers.elementwise",
         "_mask.mask",

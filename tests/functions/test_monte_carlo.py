@@ -145,6 +145,7 @@ def test_no_progress_bar_is_imported_unless_asked_for(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "rich", None)
     monkeypatch.setitem(sys.modules, "rich.progress", None)
     monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     fd.mc_dropout(net, X, 2, rng=1)
     for progress in (True, "rich", "tqdm"):
         with pytest.raises(ImportError, match="pip install (rich|tqdm)"):

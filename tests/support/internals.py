@@ -18,6 +18,8 @@ import pytest
 
 import fastdrop as fd
 from fastdrop._arrays import adapter, cupy_arrays, dispatch, numpy_arrays, overlap
+from fastdrop._blocks import cut as block_cut
+from fastdrop._blocks import stores as block_stores
 from fastdrop._call import plan_cache
 from fastdrop._check import keywords
 from fastdrop._check import placement as placements
@@ -35,6 +37,8 @@ __all__ = [
     "UNFIT",
     "FunctionLayer",
     "adapter",
+    "block_cut",
+    "block_stores",
     "call_plan",
     "kernel_call",
     "cupy_arrays",
