@@ -1,8 +1,8 @@
 """``python -m bench readme``: write the tables of README.md and of three pages of docs.
 
 The README has one small table, docs/performance.md has all of them, but for what is counted of the
-CUDA kernels without a GPU, which is in docs/gpu.md, what Dask arrays take, which is in docs/dask.md,
-and what files take, in docs/files.md. With ``--check`` it only compares.
+CUDA kernels without a GPU, which is in docs/gpu.md, what Dask arrays take (docs/dask.md), and what
+files take (docs/files.md). With ``--check`` it only compares.
 """
 
 from __future__ import annotations
