@@ -63,6 +63,10 @@ def _filling(x: Lanes, value: Lanes) -> Lanes:
     return value
 
 
+def _operand(x: Lanes, operand: Lanes) -> Lanes:
+    return operand
+
+
 def _affine(x: Lanes, a: Lanes, b: Lanes, c: Lanes) -> Lanes:
     return x * a + b
 
@@ -115,6 +119,7 @@ class Function(NamedTuple):
 FUNCTIONS: dict[str, Function | Callable[..., Function]] = {
     "drop": Function(_scaled),
     "fill": Function(_itself, _filling),
+    "fill_from": Function(_itself, _operand),
     "alpha": Function(_affine, _third),
     "gaussian_drop": Function(_times_normal, of_uniform=_normal_bits),
     "gaussian_add": Function(_plus_normal, of_uniform=_normal_bits),
