@@ -31,6 +31,7 @@ except ModuleNotFoundError:  # running from a source tree, without an installati
         ) from None
     _sys.path.append(_folder)
 from . import cuda
+from ._batch.erasing import random_erasing
 from ._batch.keys import sample_keys
 from ._batch.weights import bernoulli_weights, poisson_weights
 from ._check.key import Key, as_key
@@ -140,6 +141,7 @@ __all__ = [
     "masked_fill_vjp",
     "mc_dropout",
     "poisson_weights",
+    "random_erasing",
     "sample_keys",
     "set_num_threads",
     "softmax_dropout",

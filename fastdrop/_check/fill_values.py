@@ -18,17 +18,20 @@ from .key import Key
 _ITEMSIZES = (1, 2, 4, 8, 16)  # of elements that the kernels can copy
 
 
-def filling(value: Any, dtype: np.dtype[Any]) -> Array:
-    """Return a fill value as a 0-dimensional array of the dtype of x, as kernels read it."""
+def filling(value: Any, dtype: np.dtype[Any], beside: str = "x") -> Array:
+    """Return a fill value as a 0-dimensional array of the dtype of x, as kernels read it.
+
+    `beside` is what errors call x.
+    """
     # 0.0 and -0.0 are equal, so a cache would confuse them.
     if type(value) in (int, bool) or (type(value) is float and value != 0.0):
-        return _cached_filling(value, dtype)
-    return _filling(value, dtype)
+        return _cached_filling(value, dtype, beside)
+    return _filling(value, dtype, beside)
 
 
 @functools.lru_cache(maxsize=256, typed=True)
-def _cached_filling(value: Any, dtype: np.dtype[Any]) -> Array:
-    return _filling(value, dtype)
+def _cached_filling(value: Any, dtype: np.dtype[Any], beside: str) -> Array:
+    return _filling(value, dtype, beside)
 
 
 def is_several(value: Any) -> bool:
@@ -44,7 +47,7 @@ def is_several(value: Any) -> bool:
     return detect.is_array(value) and getattr(value, "ndim", 0) > 0
 
 
-def fillings(value: Any, dtype: np.dtype[Any]) -> Array:
+def fillings(value: Any, dtype: np.dtype[Any], beside: str = "x") -> Array:
     """Return an array of NumPy's, or a list, of fill values as an array of the dtype of x."""
     if detect.is_masked(value):
         raise TypeError("value is a masked array: give value.filled() or value.data")
@@ -55,7 +58,7 @@ def fillings(value: Any, dtype: np.dtype[Any]) -> Array:
         raise ValueError("value is a list of lists of several lengths: give an array") from None
     if given.dtype == dtype:
         return given
-    fits = f"the dtype {dtype} of x"
+    fits = f"the dtype {dtype} of {beside}"
     if dtype.kind in "iu" and given.dtype.kind in "biu":
         limits = np.iinfo(dtype)
         for number in (int(given.min()), int(given.max())) if given.size else ():
@@ -94,7 +97,7 @@ def check_fillable(dtype: np.dtype[Any], function: str = "masked_fill", name: st
         )
 
 
-def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
+def _filling(value: Any, dtype: np.dtype[Any], beside: str) -> Array:
     check_fillable(dtype)
     if detect.is_masked(value):
         raise TypeError("value is masked: give a value")
@@ -119,7 +122,7 @@ def _filling(value: Any, dtype: np.dtype[Any]) -> Array:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(
             detect.described("value", value)
-            + f", which does not fit the dtype {dtype} of x: give one of that dtype"
+            + f", which does not fit the dtype {dtype} of {beside}: give one of that dtype"
         ) from None
     return result
 
