@@ -46,6 +46,10 @@ class Operation:
     # element may have a factor of its own (see `threshold_streams`).
     factor: Storage | None = None
 
+    # Whether contiguous arrays are processed in one loop with the draws, and not by way of the mask
+    # buffer, if there are operands.
+    in_registers: bool = False
+
     def parameters(self, builder: Any, pointer: Any) -> list[Lanes]:
         """Load the parameters, in the compute type."""
         return [self.source.load_value(builder, pointer, k) for k in range(self.numbers)]
