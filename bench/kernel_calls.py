@@ -156,6 +156,9 @@ def calls() -> Iterator[KernelCall]:
     for dtype in ("float32", "float16", "float64"):
         call = _element_wise("fill", dtype, 0.1, value=-1)
         yield KernelCall("masked_fill", dtype, 0.1, call)
+    for dtype in ("float32", "float16", "float64"):
+        call = _element_wise("fill_from", dtype, 0.1, operands=1)
+        yield KernelCall("masked_fill from an array", dtype, 0.1, call)
     for dtype in FLOATS:
         call = _element_wise("alpha", dtype, 0.1, value=(0.8, 0.3, -1.4))
         yield KernelCall("alpha_dropout", dtype, 0.1, call)

@@ -31,6 +31,7 @@ except ModuleNotFoundError:  # running from a source tree, without an installati
         ) from None
     _sys.path.append(_folder)
 from . import cuda
+from ._batch.erasing import random_erasing
 from ._batch.keys import sample_keys
 from ._batch.spans import mask_spans
 from ._batch.spec_augment import spec_augment
@@ -146,6 +147,7 @@ __all__ = [
     "masked_fill_vjp",
     "mc_dropout",
     "poisson_weights",
+    "random_erasing",
     "sample_keys",
     "set_num_threads",
     "show_versions",

@@ -157,7 +157,7 @@ class Backend(abc.ABC):
         source, target, result = self.operands(x, out)
         if operands:
             there = self.addresses(target)
-            more_inputs = {"operands": tuple([self._undisturbed(o, there) for o in operands])}
+            more_inputs = {"operands": tuple([self.undisturbed(o, there) for o in operands])}
         else:
             more_inputs = {}
         driver, coefficients = self.driver, (threshold, value)
@@ -295,7 +295,7 @@ class Backend(abc.ABC):
             by_p, there = Operation("mark", given=True), self.addresses(target)
             marking = by_p.of(driver)
             own = self.per_element_operands(by_p, p, None, target)
-            more = {**more, "operands": tuple([self._undisturbed(o, there) for o in own])}
+            more = {**more, "operands": tuple([self.undisturbed(o, there) for o in own])}
         driver.apply(marking, *marks, *placement, seed, stream, threshold, NO_VALUE, **more)
         return self._finished(target, result, out)
 
@@ -339,7 +339,7 @@ class Backend(abc.ABC):
         self.copy(source, target)
         return self._finished(target, result, out)
 
-    def _undisturbed(self, operand: Array, written: Array) -> Array:
+    def undisturbed(self, operand: Array, written: Array) -> Array:
         """Return a view of an operand in the shape of what is written, which does not change it."""
         view = self.broadcast(operand, written.shape)
         if not overlap.may_clobber(written, self.addresses(view)):

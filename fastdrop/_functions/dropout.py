@@ -21,11 +21,12 @@ from .._call.per_element import NO_THRESHOLD, is_per_element, probabilities
 from .._call.rows import calls
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, NoiseShape, Offset, Output, ShapeLike, Training
-from .._check.fill_values import filling
+from .._check.fill_values import filling, is_several
 from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import placement_of
 from .._check.shard_offsets import index_of, plain
+from .fill_from import fill_from
 
 DROPOUT = ElementWise("drop", coefficients_of)
 _MASKED_FILL = ElementWise(
@@ -145,7 +146,7 @@ def dropout(
 
 
 @checks_keywords
-@calls("fill")
+@calls("fill", "fill_from")
 def masked_fill(
     x: ArrayLike,
     p: float | ArrayLike,
@@ -161,8 +162,10 @@ def masked_fill(
 ) -> Array:
     """Replace elements by a value at random, each with probability `p`; keep the others.
 
-    The same elements are replaced that `dropout` drops for the same key and p. The gradient with
-    respect to `x` is ``masked_fill(dy, p, 0, rng=key)``.
+    The same elements are replaced that `dropout` drops for the same key and p. The value may be an
+    array, such as another batch, noise, or a colour. The gradient with respect to `x` is
+    ``masked_fill(dy, p, 0, rng=key)``, and with respect to such an array, before it is summed to
+    its shape, ``masked_fill(zeros, p, dy, rng=key)``, where ``zeros`` are of the shape of `dy`.
 
     Parameters
     ----------
@@ -171,11 +174,15 @@ def masked_fill(
         floats, complex, bool, datetime64, short strings, in any byte order. For the small floats
         and integers of ml_dtypes, the value must have the same dtype.
     p : float or array_like
-        Probability of replacing an element, in [0, 1]; an array as in `dropout`.
-    value : scalar
-        The fill value, which must fit the dtype of `x`.
+        Probability of replacing an element, in [0, 1]; an array as in `dropout`, but not beside an
+        array of values.
+    value : scalar or array_like
+        The fill value, which must fit the dtype of `x`. An array, or a list, broadcasts to `x` and
+        lies where `x` does, and an element takes the value in its own place. NumPy's arrays are
+        converted to the dtype of `x` if they are of the same kind and in its range; others must
+        have it. For a shard, these are the values of the shard.
     rng, training, noise_shape, offset, global_shape, out
-        As in `dropout`.
+        As in `dropout`. `out` may also be the array of values.
 
     Returns
     -------
@@ -185,7 +192,7 @@ def masked_fill(
     Raises
     ------
     TypeError, ValueError
-        As `dropout`; also if `value` does not fit the dtype.
+        As `dropout`; also if `value` does not fit the dtype, or does not broadcast to `x`.
 
     Examples
     --------
@@ -196,9 +203,17 @@ def masked_fill(
     >>> tokens = np.arange(8)
     >>> fd.masked_fill(tokens, 0.15, 103, rng=7).shape
     (8,)
+
+    Features from another batch:
+
+    >>> x, other = np.arange(4.0), np.full(4, -1.0)
+    >>> fd.masked_fill(x, 0.5, other, rng=42)
+    array([ 0.,  1., -1., -1.])
     """
     if unknown or x is MISSING or p is MISSING or value is MISSING:
         raise_argument_error("masked_fill", unknown, x=x, p=p, value=value)
+    if type(value) is not int and type(value) is not float and is_several(value):
+        return fill_from(x, p, value, rng, training, noise_shape, offset, global_shape, out)
     return element_wise(
         _MASKED_FILL, x, p, value, rng, training, noise_shape, offset, global_shape, out
     )

@@ -40,7 +40,7 @@ _Keywords = dict[str, Any]
 # reads x.
 _GradientOf = Callable[[Any, _Arguments, _Keywords], Callable[..., Any]]
 
-_NOT_READ = ("x", "h_prev", "out")  # by backwards that hold no array
+_NOT_READ = ("x", "h_prev", "value", "out")  # by backwards that hold no array
 
 _DOC = """Return ``{name}(...)`` and the backward of this call.
 

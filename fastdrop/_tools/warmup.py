@@ -160,7 +160,7 @@ def _operations(
             # The gradient of what is no activation is dropout's.
             if name != "bias_act_drop_backward" or variant[0] != "identity":
                 yield Operation(name, kind, variant)
-        if p_arrays and function in _BY_P:
+        if p_arrays and function in _BY_P and row.takes_p_array:
             for given in _EITHER if row.is_scaled else (True,):
                 yield Operation(name, kind, given=given)
 

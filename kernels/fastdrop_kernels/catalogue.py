@@ -61,6 +61,8 @@ CATALOGUE: dict[str, Row] = {
     "drop": Row("Drop", FLOATS, takes_p_array=True, is_scaled=True),
     # y = x where kept, the value where dropped
     "fill": Row("Fill", MOVED, takes_p_array=True),
+    # y = x where kept, the value's element where dropped
+    "fill_from": Row("FillFrom", MOVED, parameters=0, operands=("value",)),
     # y = x * a + b where kept, c where dropped
     "alpha": Row("Alpha", FLOATS, parameters=3),
     # y = x * (1 + deviation * z), where z is the element's standard normal number

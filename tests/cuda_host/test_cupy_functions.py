@@ -91,6 +91,12 @@ def test_zoneout_and_its_gradients(host: HostDevice, dtype: Any) -> None:
         gpu_multi_operand_cases.check_zoneout(host, dtype, layout)
 
 
+@pytest.mark.parametrize("dtype", slow_unless(lambda d: d == "uint8", gpu_cases.MOVED), ids=str)
+def test_masked_fill_from_an_array(host: HostDevice, dtype: Any) -> None:
+    for layout in LAYOUTS[:4]:
+        gpu_multi_operand_cases.check_fill_from(host, dtype, layout)
+
+
 def test_bias_act_dropout_add_may_overwrite_its_inputs(host: HostDevice) -> None:
     gpu_multi_operand_cases.check_overlap(host)
 

@@ -58,6 +58,7 @@ ONE_OPERAND = [
 OPERANDS = [
     *(f"each {dtype}" for dtype in FLOATS),
     *("zoneout float32", "zoneout mean float16", "zoneout bfloat16"),
+    *("from int8", "from int16", "from float32", "from complex128"),
     *("relu bias residual float32", "relu bias residual bfloat16", "back relu bias float16"),
 ]
 NAMES = {"mark": "mark", "times": "gaussian_drop", "plus": "gaussian_add"}

@@ -15,6 +15,7 @@ from tests.support.cuda_host.cases import (
     ALWAYS,
     FLOATS,
     KEY,
+    MOVED,
     SPREADS,
     WIDE,
     assert_same_numbers,
@@ -38,11 +39,14 @@ EXACT = [
     *(f"back relu bias {dtype}" for dtype in FLOATS),
     "back relu float32",
     *(f"zoneout{mean} {dtype}" for mean in ("", " mean") for dtype in FLOATS),
+    *(f"from {dtype}" for dtype in MOVED),
 ]
 QUICK = [
     "each float32",
     "zoneout float32",
     "zoneout mean float32",
+    "from int8",
+    "from float32",
     "identity bias residual float32",
     "back relu bias float32",
 ]

@@ -35,6 +35,7 @@ def test_blocks_stay_cupys(host: HostDevice) -> None:
         lambda x, of: fd.dropout(x, each((8,)), rng=KEY),
         lambda x, of: fd.zoneout(x, of(bias), 0.5, rng=KEY),
         lambda x, of: fd.zoneout(x, 2.0, 0.5, rng=KEY),
+        lambda x, of: fd.masked_fill(x, 0.5, of(bias), rng=KEY),
         lambda x, of: fd.zoneout_backward(x, 0.5, rng=KEY)[1],
         lambda x, of: fd.dropout_mask(x.shape, 0.5, rng=KEY, like=x),
     ):

@@ -458,7 +458,9 @@ def test_the_error_for_a_zero_dimensional_p_suggests_float() -> None:
 def test_the_error_for_a_fill_value_of_another_library_suggests_a_number() -> None:
     torch = pytest.importorskip("torch", reason="shows what a torch tensor meets")
     xarray = pytest.importorskip("xarray", reason="xarray is not installed")
-    values: list[Any] = [torch.tensor(1.5), torch.tensor([1.5]), xarray.DataArray(1.5)]
+    values: list[Any] = [torch.tensor(1.5), xarray.DataArray(1.5)]
+    text = told(torch.tensor([1.5]), lambda value: fd.masked_fill(VALUES, 0.5, value, rng=1))
+    assert text.endswith("give value.detach().cpu().numpy()")
     for value in values:
         for p in (0.5, [0.5]):
             text = told(value, lambda value, p=p: fd.masked_fill(VALUES, p, value, rng=1))  # type: ignore[misc]

@@ -64,7 +64,27 @@ def bands() -> Iterator[Case]:
     yield "spec_augment, samples", fd.spec_augment(x, rng=KEY, sample_index=SAMPLES)
 
 
-FAMILIES: tuple[Callable[[], Iterator[Case]], ...] = (weights, spans, bands)
+def erasing() -> Iterator[Case]:
+    """Random erasing of images of several forms and dtypes."""
+    x = (np.arange(7 * 3 * 20 * 27) % 127).reshape(7, 3, 20, 27)
+    for name in ("u1", "f2", "f4", "f8", "c16"):
+        for form in ("channels_first", "channels_last"):
+            images = x.astype(name)
+            where: dict[str, Any] = {"rng": KEY, "data_format": form}
+            what = f"random_erasing, {name}, {form}"
+            yield what, fd.random_erasing(images, 0.7, count=2, **where)
+            yield f"{what}, images", fd.random_erasing(images, 0.7, value=images[::-1], **where)
+            if name.startswith("f"):
+                yield f"{what}, noise", fd.random_erasing(images, value="noise", **where)
+    grey = x[:, 0].astype("u1")
+    settings: dict[str, Any] = {"scale": (0.0, 1.0), "ratio": (0.01, 50.0), "count": 5}
+    yield "random_erasing, extreme", fd.random_erasing(grey, 1.0, value=255, rng=KEY, **settings)
+    yield "random_erasing, shard", fd.random_erasing(grey, rng=KEY, offset=2**35 - 77)
+    own = fd.random_erasing(grey[:4], 0.9, rng=KEY, sample_index=SAMPLES)
+    yield "random_erasing, samples", own
+
+
+FAMILIES: tuple[Callable[[], Iterator[Case]], ...] = (weights, spans, bands, erasing)
 
 
 def batches() -> Iterator[Case]:

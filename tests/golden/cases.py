@@ -209,6 +209,9 @@ def without_dtype() -> Iterator[Case]:
         x = (integers(PLAIN, 9) % np.uint64(127)).astype("i8").astype(name)
         value = x.reshape(-1)[5]
         yield f"masked_fill, {name}", fd.masked_fill(x, P, value, rng=KEY)
+        for place, where in placements(PLAIN).items():
+            y = fd.masked_fill(x, P, x[::-1], rng=KEY, **where)
+            yield f"masked_fill from an array, {name}, {place}", y
 
     def net(x: Array, key: fd.Key) -> Array:
         return fd.dropout(x, P, rng=key)

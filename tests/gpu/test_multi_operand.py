@@ -41,6 +41,12 @@ def test_zoneout_and_its_gradients(gpu: Device, dtype: Any) -> None:
         gpu_multi_operand_cases.check_zoneout(gpu, dtype, layout)
 
 
+@pytest.mark.parametrize("dtype", gpu_cases.MOVED, ids=str)
+def test_masked_fill_from_an_array(gpu: Device, dtype: Any) -> None:
+    for layout in LAYOUTS:
+        gpu_multi_operand_cases.check_fill_from(gpu, dtype, layout)
+
+
 def test_bias_act_dropout_add_may_overwrite_its_inputs(gpu: Device) -> None:
     gpu_multi_operand_cases.check_overlap(gpu)
 

@@ -69,6 +69,10 @@ CALLS: dict[str, Callable[[Any, Lifted], Any]] = {
     ),
     "masked_fill": lambda x, of: fd.masked_fill(x, 0.3, -7, rng=KEY),
     "masked_fill by an array of p": lambda x, of: fd.masked_fill(x, of(each((5,))), 3, rng=KEY),
+    "masked_fill from an array": lambda x, of: fd.masked_fill(
+        x, 0.3, of(normal((24, 1))), rng=KEY, noise_shape=(None, None, 1)
+    ),
+    "masked_fill from a list": lambda x, of: fd.masked_fill(x, 0.3, [1, 2, 3, 4, 5], rng=KEY),
     "gaussian_dropout": lambda x, of: fd.gaussian_dropout(x, 0.3, rng=KEY),
     "gaussian_noise": lambda x, of: fd.gaussian_noise(x, 0.3, rng=KEY),
     "alpha_dropout": lambda x, of: fd.alpha_dropout(x, 0.3, rng=KEY),

@@ -142,6 +142,24 @@ def check_zoneout(device: Device, dtype: Any, layout: Layout, p: float = 0.3) ->
     agrees(dh_prev, np.where(kept, zero, dy))
 
 
+def check_fill_from(device: Device, dtype: Any, layout: Layout, p: float = 0.3) -> None:
+    """masked_fill from an array equals the choice, in a layout."""
+    x, value = (gpu_cases.numbers(dtype) for _ in "ab")
+    here, there = laid(device, x, layout), laid(device, value, layout)
+    for place in ({"offset": 2**35 - 77}, {"noise_shape": (None, 1)}):
+        where: dict[str, Any] = {"rng": KEY, **place}
+        kept = oracle.mask(x.shape, p, KEY, **place)
+        expected = np.where(kept, x, value)
+        made = fd.masked_fill(here.array, p, there.array, **where)
+        oracle.assert_same(np.ascontiguousarray(device.get(made)), expected)
+        made = fd.masked_fill(here.array, p, device.put(value[0]), **where)
+        oracle.assert_same(np.ascontiguousarray(device.get(made)), np.where(kept, x, value[0]))
+        both = laid(device, value, layout)
+        assert fd.masked_fill(here.array, p, (target := both.array), out=target, **where) is target
+        both.assert_holds(expected)
+        here.assert_holds(x)
+
+
 # Shapes of p for an x of `gpu_cases.SHAPE`.
 OF_P: tuple[tuple[int, ...], ...] = ((COLUMNS,), (gpu_cases.ROWS, 1), gpu_cases.SHAPE, ())
 

@@ -23,7 +23,8 @@ ZONEOUT = "[fd.zoneout(a, h, p, training=t) for h in (a, bias, 0) for t in (True
 ACTS = ("identity", "relu")
 CALLS = {
     "dropout": f"{PLAIN}; [fd.dropout(a, q, scale=s) for q in some for s in (None, 2.0)]",
-    "masked_fill": PLAIN.replace("a, p", "a, p, 1") + "; [fd.masked_fill(a, q, 1) for q in some]",
+    "masked_fill": PLAIN.replace("a, p", "a, p, 1") + "; [fd.masked_fill(a, q, 1) for q in some]; "
+    "[fd.masked_fill(a, p, v) for v in (a, bias, column)]",
     "dropout_mask": "[fd.dropout_mask(a.shape, p, packed=k) for k in (False, True)]; "
     "[fd.dropout_mask(a.shape, q, packed=k) for q in some for k in (False, True)]",
     "feature_dropout": IMAGES,

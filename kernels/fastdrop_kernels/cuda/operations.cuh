@@ -162,6 +162,16 @@ struct FillEach : Of<Storage, COMPARE_OWN, Raw<8>> {
     }
 };
 
+// Masked fill from an array: x where kept, the value's element where dropped.
+template <class Storage>
+struct FillFrom : Of<Storage, COMPARE_COMMON, Storage> {
+    using Value = typename Storage::Value;
+    static FASTDROP_INLINE bool reads(bool) { return true; }
+    static FASTDROP_INLINE Value apply(bool kept, const Params&, Value x, Value value) {
+        return kept ? x : value;
+    }
+};
+
 // Zoneout: x where kept, h_prev where dropped; or their mean, by the parameters p and 1 - p.
 template <class Storage, bool MEAN>
 struct Zoneout : Of<Storage, COMPARE_COMMON, Storage> {

@@ -13,6 +13,7 @@ from fastdrop_kernels.cuda.operations import FLOATS, RAW, Operation, of_elements
 bias_act_drop = functools.partial(of_elements, "bias_act_drop")
 bias_act_drop_backward = functools.partial(of_elements, "bias_act_drop_backward")
 zoneout = functools.partial(of_elements, "zoneout")
+fill_from = functools.partial(of_elements, "fill_from")
 
 # dropout(x + bias) + residual, by the parameter as its scale.
 _RESIDUAL = """
@@ -62,6 +63,7 @@ QUICK_JOINT = (
     *(bias_act_drop("float32", act, True, True) for act in ("identity", "relu", "gelu")),
     *(bias_act_drop_backward("float32", act, True) for act in ("relu", "gelu")),
     *(zoneout("float32", mean) for mean in (False, True)),
+    *(fill_from(size) for size in ("1", "4")),
 )
 _SMOOTH = [act for act in ACTIVATIONS if act not in ("identity", "relu")]
 JOINT = (

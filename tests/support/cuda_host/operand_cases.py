@@ -15,6 +15,7 @@ from tests.support.oracle import POISON, Array
 from .cases import (
     FLOATS,
     KEY,
+    MOVED,
     Made,
     assert_same_numbers,
     filled_with,
@@ -24,7 +25,7 @@ from .cases import (
     uniforms,
 )
 
-DTYPES = {str(dtype): dtype for dtype in FLOATS}
+DTYPES = {str(dtype): dtype for dtype in (*FLOATS, *MOVED)}
 
 
 def operation_of(what: str) -> Operation:
@@ -32,6 +33,8 @@ def operation_of(what: str) -> Operation:
     dtype = DTYPES[name]
     if "each" in words:
         return driver.per_element("drop", dtype)
+    if "from" in words:
+        return driver.operation("fill_from", DTYPES[name])
     if "zoneout" in words:
         return driver.operation("zoneout", dtype, "mean" in words)
     bias, residual = "bias" in words, "residual" in words
@@ -77,7 +80,9 @@ def check(
             filled_with(memory, numbers(y.shape, dtype, rng)) for memory in inputs
         ]
         words = what.split()
-        if "zoneout" in words:
+        if "from" in words:
+            result = np.where(kept, *arrays)
+        elif "zoneout" in words:
             x, previous = (array.astype(value.dtype) for array in arrays)
             with np.errstate(all="ignore"):
                 mean = previous * value[0] + x * value[1]

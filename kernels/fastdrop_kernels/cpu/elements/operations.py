@@ -46,6 +46,10 @@ class Operation:
     # element may have a factor of its own (see `threshold_streams`).
     factor: Storage | None = None
 
+    # Whether contiguous arrays are processed in one loop with the draws, and not by way of the mask
+    # buffer, if there are operands.
+    in_registers: bool = False
+
     def parameters(self, builder: Any, pointer: Any) -> list[Lanes]:
         """Load the parameters, in the compute type."""
         return [self.source.load_value(builder, pointer, k) for k in range(self.numbers)]
@@ -61,6 +65,10 @@ def _zero(x: Lanes, *parameters: Lanes) -> int:
 
 def _filling(x: Lanes, value: Lanes) -> Lanes:
     return value
+
+
+def _operand(x: Lanes, operand: Lanes) -> Lanes:
+    return operand
 
 
 def _affine(x: Lanes, a: Lanes, b: Lanes, c: Lanes) -> Lanes:
@@ -115,6 +123,7 @@ class Function(NamedTuple):
 FUNCTIONS: dict[str, Function | Callable[..., Function]] = {
     "drop": Function(_scaled),
     "fill": Function(_itself, _filling),
+    "fill_from": Function(_itself, _operand),
     "alpha": Function(_affine, _third),
     "gaussian_drop": Function(_times_normal, of_uniform=_normal_bits),
     "gaussian_add": Function(_plus_normal, of_uniform=_normal_bits),

@@ -28,6 +28,7 @@ from ..loops.call_descriptor import Descriptor, make_descriptor
 from ..loops.contiguous import CACHED, CACHED_BYTES, NONTEMPORAL, PREFETCH, has_nontemporal
 from ..loops.kernels import (
     contiguous_kernel,
+    contiguous_operands_kernel,
     layout_kernel,
     multi_operand_kernel,
     per_element_kernel,
@@ -182,6 +183,16 @@ def of_operands(
     The plan is called with an array of the addresses of the first elements and the mask index, in
     place of both x and y.
     """
+    if operation.in_registers and not is_degenerate(threshold):
+        *memory, mask = strides
+        steps = c_strides(shape)
+        in_order = tuple([step * operation.target.itemsize for step in steps])
+        if mask == steps and all(given == in_order for given in memory):
+            n = math.prod(shape)
+            access = PREFETCH if is_prefetched(n * operation.target.itemsize) else CACHED
+            descriptor = make_descriptor(n, threshold, value)
+            kernel = contiguous_operands_kernel(operation, access)
+            return CallPlan(operation, kernel, descriptor, n, _OPERANDS_WEIGHT * n, GROUP)
     layout = rows_plan(shape, *strides)
     axes, table = layout.axes, layout.table
     split, multiple = split_axis_of_rows(axes, False)

@@ -75,6 +75,8 @@ def of_storage(name: str, kind: str, target: Storage, variant: tuple[Any, ...] =
         of_uniform=function.of_uniform,
         operands=(target,) * len(row.present(variant)),
         factor=storage.computed_in(target) if row.is_scaled else None,
+        # Activations are much code, which is compiled once.
+        in_registers=bool(row.operands) and "act" not in row.variant,
     )
 
 

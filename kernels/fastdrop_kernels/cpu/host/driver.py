@@ -22,6 +22,7 @@ from ..loops.call_descriptor import make_descriptor
 from ..loops.contiguous import CACHED, NONTEMPORAL, PREFETCH
 from ..loops.kernels import (
     contiguous_kernel,
+    contiguous_operands_kernel,
     layout_kernel,
     multi_operand_kernel,
     per_element_kernel,
@@ -93,6 +94,8 @@ def prepare(operations: Iterable[Operation | PerElement]) -> None:
         if each.operands:
             multi_operand_kernel(1 + len(each.operands))
             dispatch_table(each, CACHED)
+            for access in (CACHED, PREFETCH) if each.in_registers else ():
+                contiguous_operands_kernel(each, access)
             continue
         schedules = list(AXES)
         if not tiled_bytes(each):

@@ -25,6 +25,7 @@ from ..elements.storage import Storage
 from . import streams
 from .apply import sizes, units_of
 from .call_descriptor import (
+    BUFFER,
     P,
     call_state,
     counter_in,
@@ -40,6 +41,7 @@ from .call_descriptor import (
     value_in,
 )
 from .contiguous import contiguous_loop
+from .contiguous_operands import operands_loop
 from .loop_nest import (
     COLUMNS,
     INDEX,
@@ -52,6 +54,7 @@ from .loop_nest import (
     loop_nest,
     step_of,
 )
+from .mask_buffer import buffer_scratch
 from .operands import tiles_loop
 from .reduce import sum_line
 from .tile_transpose import tiled_loop
@@ -166,6 +169,47 @@ def multi_operand_kernel(inputs: int) -> Kernel:
         tiles(at, axes, call, dispatch_table_in(descriptor))
 
     return loop_nest(f"operands-{inputs}", columns, AXES[STRIDED], begin_at, inner)
+
+
+@functools.cache
+@shielded
+def contiguous_operands_kernel(operation: Operation, access: str) -> Kernel:
+    """Kernel for several inputs that are contiguous as y and the mask are.
+
+    The arguments are those of `multi_operand_kernel`, and the length in the descriptor that of the
+    arrays.
+    """
+    run_contiguous = operands_loop(operation, access)
+    item, column = np.uint64(operation.target.itemsize), np.uint64(1 + len(operation.operands))
+
+    def run(
+        x_slot: Any,
+        y_slot: Any,
+        descriptor_at: Any,
+        index: Any,
+        seed: Any,
+        stream: Any,
+        counter_slot: Any,
+        chunk: Any,
+    ) -> None:
+        rounding = set_default_fp_env()
+        inputs, descriptor = pointer_in(x_slot), pointer_at(descriptor_at)
+        counter, call = counter_in(counter_slot, counter_scratch()), call_state()
+        n, y = length_in(descriptor), pointer_at(load64(inputs, _EIGHT * column))
+        index = load64(inputs, _EIGHT * column + _EIGHT)
+        set_key(call, seed, stream)
+        set_coefficients(call, threshold_in(descriptor), value_in(descriptor))
+        store64(call, BUFFER, address_of(buffer_scratch()))
+        skew = index % _GROUP
+        position = take_chunk(counter, chunk)
+        while position < n + skew:
+            start = position - min(position, skew)
+            m = min(position + chunk - skew, n) - start
+            run_contiguous(inputs, start, advance(y, start * item), m, index + start, call)
+            position = take_chunk(counter, chunk)
+        restore_fp_env(rounding)
+
+    return kernel(f"{operation.name}-{access}-contiguous-operands", run, KERNEL)
 
 
 @functools.cache
