@@ -32,6 +32,7 @@ except ModuleNotFoundError:  # running from a source tree, without an installati
     _sys.path.append(_folder)
 from . import cuda
 from ._batch.keys import sample_keys
+from ._batch.swap import swap_rows
 from ._batch.weights import bernoulli_weights, poisson_weights
 from ._check.key import Key, as_key
 from ._functions.alpha import (
@@ -145,6 +146,7 @@ __all__ = [
     "softmax_dropout",
     "softmax_dropout_backward",
     "softmax_dropout_vjp",
+    "swap_rows",
     "threads",
     "warmup",
     "zoneout",
