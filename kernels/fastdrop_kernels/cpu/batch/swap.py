@@ -30,7 +30,7 @@ from ..codegen.intrinsics import (
     storer,
     wide_vectors,
 )
-from ..codegen.vectors import I32, I64, Lanes, load, select, store
+from ..codegen.vectors import I8, I32, I64, Lanes, iota, load, select, store
 from ..elements.sampler import POINTER, U64, load8, load32, load64, store8, store64
 from ..host.catalogue import operation
 from ..loops.contiguous import CACHED, contiguous_loop
@@ -55,7 +55,7 @@ _X_ROW, _X_COLUMN, _SOURCE_ROW, _SOURCE_COLUMN, _Y_ROW, _Y_COLUMN = (
 )
 _HAS_MASK, _IS_CHOSEN, _IS_ACROSS = (np.uint64(k) for k in range(11, 14))
 # The signature of `_mover`.
-_MOVE = types.void(*[U64] * 6, POINTER, POINTER, *[U64] * 10)
+_MOVE = types.void(U64, U64, U64, POINTER, *[U64] * 4)
 
 
 def memory(rows: int, columns: int) -> list[tuple[tuple[int, int], str]]:
@@ -94,8 +94,9 @@ def swap(
 @shielded
 def _kernel(size: int) -> Kernel:
     """Kernel of `swap` for elements of a size. A unit of work is whole rows, or a part of one."""
-    draw, move = _drawer(), _mover(size)
+    draw, locate, move = _drawer(), _locator(), _mover(size)
     keep_memory, chosen_memory = scratch(_TILE), scratch(4 * (_TILE + _VECTOR))
+    place_memory = scratch(8 * _TILE)
     tile, narrow = np.uint64(_TILE), np.uint64(_WIDTH)
 
     def unit(
@@ -108,7 +109,12 @@ def _kernel(size: int) -> Kernel:
         stream: Any,
         index: Any,
     ) -> None:
-        call, keep_tile, chosen = call_state(), keep_memory(), chosen_memory()
+        call, keep_tile, chosen, places = (
+            call_state(),
+            keep_memory(),
+            chosen_memory(),
+            place_memory(),
+        )
         set_key(call, seed, stream)
         set_coefficients(call, word_at(words, _THRESHOLD), _ZERO)
         columns, sources = word_at(words, _COLUMNS), word_at(words, _SOURCES)
@@ -138,20 +144,20 @@ def _kernel(size: int) -> Kernel:
                 if is_chosen:
                     given = array_at(arrays, _CHOSEN)
                     for c in range(_ZERO, w):
+                        rows = advance(given, _FOUR * ((column + c) * sources + row))
+                        _prefetch(address_of(rows) + _FOUR * h)  # for the next tile
                         for t in range(_ZERO, h):
-                            place = (column + c) * sources + row + t
-                            store32(chosen, _FOUR * (t * w + c), load32(given, _FOUR * place))
+                            store32(chosen, _FOUR * (t * w + c), load32(rows, _FOUR * t))
                 x = address_of(array_at(arrays, _X)) + row * x_row + column * x_column
                 y = address_of(array_at(arrays, _Y)) + row * y_row + column * y_column
                 source = address_of(array_at(arrays, _SOURCE)) + column * s_column
+                locate(
+                    places, keep, step, chosen, x, x_row, x_column, source, s_row, s_column, h, w
+                )
                 if is_across and h > _ONE:
-                    outer = x_column, y_column, s_column, _ONE, _FOUR
-                    inner = x_row, y_row, _ZERO, step, _FOUR * w
-                    move(x, y, source, s_row, w, h, keep, chosen, *outer, *inner)
+                    move(y, y_column, y_row, places, _EIGHT, _EIGHT * w, w, h)
                 else:
-                    outer = x_row, y_row, _ZERO, step, _FOUR * w
-                    inner = x_column, y_column, s_column, _ONE, _FOUR
-                    move(x, y, source, s_row, h, w, keep, chosen, *outer, *inner)
+                    move(y, y_row, y_column, places, _EIGHT * w, _EIGHT, h, w)
 
     return row_kernel(f"swap-{size}", unit)
 
@@ -228,55 +234,106 @@ def _chooser() -> Any:
     return routine("swap-choose", run, U64(POINTER, U64, U64, U64))
 
 
-def _mover(size: int) -> Any:
-    """Routine that moves m times n elements, see `_MOVE`.
+@functools.cache
+@shielded
+def _locator() -> Any:
+    """Routine that writes where the values of h rows of w elements are, and prefetches them.
 
-    Of x, y and the column in `source`, addresses and the row stride of `source`; m and n; whether
-    elements are kept, and the rows that they take; and the strides along m, and along n, of x, y,
-    the column in `source`, and these two.
+    Arguments: memory for the addresses; whether elements are kept, and the step from row to row;
+    the rows that they take; addresses of x and of the column in `source`, each with its strides.
+    """
+
+    @intrinsic
+    def locate(
+        typingctx: Any,
+        places: Any,
+        keep: Any,
+        chosen: Any,
+        vectors: Any,
+        x: Any,
+        x_column: Any,
+        source: Any,
+        s_row: Any,
+        s_column: Any,
+    ) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            places, keep, chosen, vectors = args[:4]
+            numbers = (Lanes(builder, a).broadcast(_VECTOR) for a in args[4:])
+            x, x_column, source, s_row, s_column = numbers
+
+            def behind(pointer: Any, k: Any, size: int) -> Any:
+                return builder.gep(pointer, [builder.mul(k, ir.Constant(I64, size * _VECTOR))])
+
+            with cgutils.for_range(builder, vectors) as loop:
+                first = builder.mul(loop.index, ir.Constant(I64, _VECTOR))
+                column = iota(builder, I64, _VECTOR) + Lanes(builder, first)
+                kept = load(builder, behind(keep, loop.index, 1), 0, I8, _VECTOR).convert(I64)
+                row = load(builder, behind(chosen, loop.index, 4), 0, I32, _VECTOR).convert(I64)
+                here, there = x + column * x_column, source + column * s_column + row * s_row
+                place = here ^ ((here ^ there) & (kept - 1))
+                store(place, behind(places, loop.index, 8), 0)
+            return context.get_dummy_value()
+
+        return types.void(POINTER, POINTER, POINTER, *[U64] * 6), codegen
+
+    vector = np.uint64(_VECTOR)
+
+    def run(
+        places: Any,
+        keep: Any,
+        step: Any,
+        chosen: Any,
+        x: Any,
+        x_row: Any,
+        x_column: Any,
+        source: Any,
+        s_row: Any,
+        s_column: Any,
+        h: Any,
+        w: Any,
+    ) -> None:
+        wide_vectors()
+        for t in range(_ZERO, h):
+            keeps, rows = advance(keep, t * step), advance(chosen, _FOUR * t * w)
+            made, xs, whole = advance(places, _EIGHT * t * w), x + t * x_row, w // vector
+            locate(made, keeps, rows, whole, xs, x_column, source, s_row, s_column)
+            for c in range(whole * vector, w):
+                row = np.uint64(load32(rows, _FOUR * c))
+                here, there = xs + c * x_column, source + c * s_column + row * s_row
+                # Selected by arithmetic: LLVM may make branches of selections, which half of the
+                # time are predicted wrong.
+                dropped = np.uint64(load8(keeps, c)) - _ONE
+                store64(made, _EIGHT * c, here ^ ((here ^ there) & dropped))
+        # Most of the loads miss the caches, and a processor looks ahead about 30 elements. With
+        # prefetches 100,000 rows of 64 float32 take 12 ms, without them 68 (Zen 5, November 2026).
+        for k in range(_ZERO, h * w):
+            _prefetch(load64(places, _EIGHT * k))
+
+    signature = types.void(POINTER, POINTER, U64, POINTER, *[U64] * 8)
+    return routine("swap-locate", run, signature)
+
+
+def _mover(size: int) -> Any:
+    """Routine that copies m times n elements, see `_MOVE`.
+
+    The address of y with its strides along m and n, the addresses to copy from with theirs, m, n.
     """
     copy = _copier(size)
 
     def run(
-        x: Any,
         y: Any,
-        source: Any,
-        s_row: Any,
+        y_outer: Any,
+        y_inner: Any,
+        places: Any,
+        outer: Any,
+        inner: Any,
         m: Any,
         n: Any,
-        keep: Any,
-        chosen: Any,
-        x_outer: Any,
-        y_outer: Any,
-        s_outer: Any,
-        k_outer: Any,
-        c_outer: Any,
-        x_inner: Any,
-        y_inner: Any,
-        s_inner: Any,
-        k_inner: Any,
-        c_inner: Any,
     ) -> None:
-        # Half of the loads miss the caches, and a processor looks ahead about 30 elements. With
-        # prefetches 100,000 rows of 64 float32 take 15 ms, without them 68 (Zen 5, November 2026).
         for a in range(_ZERO, m):
-            xs, column = x + a * x_outer, source + a * s_outer
-            keeps, rows = advance(keep, a * k_outer), advance(chosen, a * c_outer)
+            target, sources = y + a * y_outer, advance(places, a * outer)
             for b in range(_ZERO, n):
-                row = np.uint64(load32(rows, b * c_inner))
-                here, there = xs + b * x_inner, column + b * s_inner + row * s_row
-                dropped = np.uint64(load8(keeps, b * k_inner)) - _ONE
-                _prefetch(here ^ ((here ^ there) & dropped))
-        for a in range(_ZERO, m):
-            xs, ys, column = x + a * x_outer, y + a * y_outer, source + a * s_outer
-            keeps, rows = advance(keep, a * k_outer), advance(chosen, a * c_outer)
-            for b in range(_ZERO, n):
-                row = np.uint64(load32(rows, b * c_inner))
-                here, there = xs + b * x_inner, column + b * s_inner + row * s_row
-                # Selected by arithmetic: LLVM may make branches of selections, which half of the
-                # time are predicted wrong.
-                dropped = np.uint64(load8(keeps, b * k_inner)) - _ONE
-                copy(pointer_at(ys + b * y_inner), pointer_at(here ^ ((here ^ there) & dropped)))
+                copy(pointer_at(target + b * y_inner), pointer_at(load64(sources, b * inner)))
 
     return routine(f"swap-move-{size}", run, _MOVE)
 
