@@ -22,6 +22,7 @@ from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import (
     address_of,
     advance,
+    copy_bytes,
     intrinsic,
     loader,
     pointer_at,
@@ -30,8 +31,8 @@ from ..codegen.intrinsics import (
     storer,
     wide_vectors,
 )
-from ..codegen.vectors import I8, I32, I64, Lanes, iota, load, select, store
-from ..elements.sampler import POINTER, U64, load8, load32, load64, store8, store64
+from ..codegen.vectors import I8, I32, I64, Lanes, load, select, store
+from ..elements.sampler import POINTER, U64, load32, load64, store8, store64
 from ..host.catalogue import operation
 from ..loops.contiguous import CACHED, contiguous_loop
 from ..loops.loop_nest import Kernel
@@ -40,12 +41,13 @@ from .permutations import permutations, store32
 from .rows import Array, array_at, row_kernel, run_rows, word_at
 
 _TILE = 1024  # elements: 1 KiB says which are kept, 4 KiB the rows that they take
-_WIDTH = 128  # columns of a tile where each column is contiguous, and a row longer than a tile
+_WIDTH = 256  # the most columns of a tile where each column is contiguous
 _VECTOR = 16  # uniforms that become rows at once
 _REJECTED = 0xFFFFFFFF  # in the place of a row that has to be drawn once more
 _COST = 8.0  # relative to dropout (Zen 5, November 2026)
 _ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
 _ALL = np.uint64(contract.ALWAYS)
+_COLUMN_OFFSETS = np.uint64(8 * (_TILE + _VECTOR))  # behind those in x
 
 # The kernel's arrays and words. Strides are those of rows and columns.
 _X, _SOURCE, _Y, _MASK, _CHOSEN = (np.uint64(k) for k in range(5))
@@ -95,8 +97,8 @@ def swap(
 def _kernel(size: int) -> Kernel:
     """Kernel of `swap` for elements of a size. A unit of work is whole rows, or a part of one."""
     draw, locate, move = _drawer(), _locator(), _mover(size)
-    keep_memory, chosen_memory = scratch(_TILE), scratch(4 * (_TILE + _VECTOR))
-    place_memory = scratch(8 * _TILE)
+    keep_memory, chosen_memory = scratch(_TILE + _VECTOR), scratch(4 * (_TILE + _VECTOR))
+    place_memory, offset_memory = scratch(8 * (_TILE + _VECTOR)), scratch(16 * (_TILE + _VECTOR))
     tile, narrow = np.uint64(_TILE), np.uint64(_WIDTH)
 
     def unit(
@@ -109,16 +111,11 @@ def _kernel(size: int) -> Kernel:
         stream: Any,
         index: Any,
     ) -> None:
-        call, keep_tile, chosen, places = (
-            call_state(),
-            keep_memory(),
-            chosen_memory(),
-            place_memory(),
-        )
+        call, keep, chosen = call_state(), keep_memory(), chosen_memory()
+        places, offsets = place_memory(), offset_memory()
         set_key(call, seed, stream)
         set_coefficients(call, word_at(words, _THRESHOLD), _ZERO)
         columns, sources = word_at(words, _COLUMNS), word_at(words, _SOURCES)
-        is_across, is_chosen = word_at(words, _IS_ACROSS), word_at(words, _IS_CHOSEN)
         x_row, x_column = word_at(words, _X_ROW), word_at(words, _X_COLUMN)
         s_row, s_column = word_at(words, _SOURCE_ROW), word_at(words, _SOURCE_COLUMN)
         y_row, y_column = word_at(words, _Y_ROW), word_at(words, _Y_COLUMN)
@@ -126,35 +123,42 @@ def _kernel(size: int) -> Kernel:
         top, left = begin // columns, begin % columns
         width = min(columns, length)
         height = length // width
-        most = width if width <= tile else narrow if is_across and height > _ONE else tile
+        is_across = word_at(words, _IS_ACROSS) and height > _ONE
+        most = min(width, narrow if is_across else tile)
+        ready = _ZERO  # the width of which there are offsets
         for down in range(_ZERO, height, tile // most):
             h = min(tile // most, height - down)
             for right in range(_ZERO, width, most):
                 w = min(most, width - right)
                 row, column = top + down, left + right
-                keep, step = keep_tile, w
-                if word_at(words, _HAS_MASK):
-                    keep = advance(array_at(arrays, _MASK), row * columns + column)
-                    step = columns
                 at = index + down * width + right
                 runs, n = (_ONE, h * w) if w == width else (h, w)
                 for t in range(_ZERO, runs):
-                    there, rows = advance(keep, t * step), advance(chosen, _FOUR * t * w)
+                    there, rows = advance(keep, t * w), advance(chosen, _FOUR * t * w)
                     draw(there, rows, n, words, seed, stream, at + t * width, call)
-                if is_chosen:
+                if word_at(words, _HAS_MASK):
+                    mask = advance(array_at(arrays, _MASK), row * columns + column)
+                    for t in range(_ZERO, runs):
+                        copy_bytes(advance(mask, t * columns), advance(keep, t * w), n)
+                if word_at(words, _IS_CHOSEN):
                     given = array_at(arrays, _CHOSEN)
                     for c in range(_ZERO, w):
                         rows = advance(given, _FOUR * ((column + c) * sources + row))
                         _prefetch(address_of(rows) + _FOUR * h)  # for the next tile
                         for t in range(_ZERO, h):
                             store32(chosen, _FOUR * (t * w + c), load32(rows, _FOUR * t))
+                if ready != w:
+                    ready = w
+                    for t in range(_ZERO, h):
+                        for c in range(_ZERO, w):
+                            pair = (t * w + c) * _EIGHT
+                            store64(offsets, pair, t * x_row + c * x_column)
+                            store64(offsets, pair + _COLUMN_OFFSETS, c * s_column)
                 x = address_of(array_at(arrays, _X)) + row * x_row + column * x_column
-                y = address_of(array_at(arrays, _Y)) + row * y_row + column * y_column
                 source = address_of(array_at(arrays, _SOURCE)) + column * s_column
-                locate(
-                    places, keep, step, chosen, x, x_row, x_column, source, s_row, s_column, h, w
-                )
-                if is_across and h > _ONE:
+                locate(places, offsets, keep, chosen, h * w, x, source, s_row)
+                y = address_of(array_at(arrays, _Y)) + row * y_row + column * y_column
+                if is_across:
                     move(y, y_column, y_row, places, _EIGHT, _EIGHT * w, w, h)
                 else:
                     move(y, y_row, y_column, places, _EIGHT * w, _EIGHT, h, w)
@@ -237,80 +241,67 @@ def _chooser() -> Any:
 @functools.cache
 @shielded
 def _locator() -> Any:
-    """Routine that writes where the values of h rows of w elements are, and prefetches them.
+    """Routine that writes the addresses of n elements, and prefetches what is there.
 
-    Arguments: memory for the addresses; whether elements are kept, and the step from row to row;
-    the rows that they take; addresses of x and of the column in `source`, each with its strides.
+    Arguments: memory for the addresses; where elements are in x and their columns in `source`, as
+    offsets; whether they are kept, and the rows that they take; n; the addresses that offsets are
+    to, and the step from row to row of `source`.
     """
 
     @intrinsic
     def locate(
         typingctx: Any,
         places: Any,
+        offsets: Any,
         keep: Any,
         chosen: Any,
         vectors: Any,
         x: Any,
-        x_column: Any,
         source: Any,
         s_row: Any,
-        s_column: Any,
     ) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            places, keep, chosen, vectors = args[:4]
-            numbers = (Lanes(builder, a).broadcast(_VECTOR) for a in args[4:])
-            x, x_column, source, s_row, s_column = numbers
-
-            def behind(pointer: Any, k: Any, size: int) -> Any:
-                return builder.gep(pointer, [builder.mul(k, ir.Constant(I64, size * _VECTOR))])
-
+            places, offsets, keep, chosen, vectors = args[:5]
+            x, source, s_row = (Lanes(builder, a).broadcast(_VECTOR) for a in args[5:])
             with cgutils.for_range(builder, vectors) as loop:
-                first = builder.mul(loop.index, ir.Constant(I64, _VECTOR))
-                column = iota(builder, I64, _VECTOR) + Lanes(builder, first)
-                kept = load(builder, behind(keep, loop.index, 1), 0, I8, _VECTOR).convert(I64)
-                row = load(builder, behind(chosen, loop.index, 4), 0, I32, _VECTOR).convert(I64)
-                here, there = x + column * x_column, source + column * s_column + row * s_row
-                place = here ^ ((here ^ there) & (kept - 1))
-                store(place, behind(places, loop.index, 8), 0)
+
+                def loaded(pointer: Any, element: Any, offset: int = 0) -> Lanes:
+                    step = ir.Constant(I64, element.width // 8 * _VECTOR)
+                    place = builder.gep(pointer, [builder.mul(loop.index, step)])
+                    return load(builder, place, offset, element, _VECTOR)
+
+                here = x + loaded(offsets, I64)
+                there = source + loaded(offsets, I64, int(_COLUMN_OFFSETS))
+                there = there + loaded(chosen, I32).convert(I64) * s_row
+                # Selected by arithmetic: x where an element is kept, which is 1.
+                place = here ^ ((here ^ there) & (loaded(keep, I8).convert(I64) - 1))
+                step = builder.mul(loop.index, ir.Constant(I64, 8 * _VECTOR))
+                store(place, builder.gep(places, [step]), 0)
             return context.get_dummy_value()
 
-        return types.void(POINTER, POINTER, POINTER, *[U64] * 6), codegen
+        return types.void(*[POINTER] * 4, *[U64] * 4), codegen
 
     vector = np.uint64(_VECTOR)
 
     def run(
         places: Any,
+        offsets: Any,
         keep: Any,
-        step: Any,
         chosen: Any,
+        n: Any,
         x: Any,
-        x_row: Any,
-        x_column: Any,
         source: Any,
         s_row: Any,
-        s_column: Any,
-        h: Any,
-        w: Any,
     ) -> None:
         wide_vectors()
-        for t in range(_ZERO, h):
-            keeps, rows = advance(keep, t * step), advance(chosen, _FOUR * t * w)
-            made, xs, whole = advance(places, _EIGHT * t * w), x + t * x_row, w // vector
-            locate(made, keeps, rows, whole, xs, x_column, source, s_row, s_column)
-            for c in range(whole * vector, w):
-                row = np.uint64(load32(rows, _FOUR * c))
-                here, there = xs + c * x_column, source + c * s_column + row * s_row
-                # Selected by arithmetic: LLVM may make branches of selections, which half of the
-                # time are predicted wrong.
-                dropped = np.uint64(load8(keeps, c)) - _ONE
-                store64(made, _EIGHT * c, here ^ ((here ^ there) & dropped))
+        vectors = (n + vector - _ONE) // vector
+        locate(places, offsets, keep, chosen, vectors, x, source, s_row)
         # Most of the loads miss the caches, and a processor looks ahead about 30 elements. With
         # prefetches 100,000 rows of 64 float32 take 12 ms, without them 68 (Zen 5, November 2026).
-        for k in range(_ZERO, h * w):
+        for k in range(_ZERO, n):
             _prefetch(load64(places, _EIGHT * k))
 
-    signature = types.void(POINTER, POINTER, U64, POINTER, *[U64] * 8)
-    return routine("swap-locate", run, signature)
+    return routine("swap-locate", run, types.void(*[POINTER] * 4, *[U64] * 4))
 
 
 def _mover(size: int) -> Any:
