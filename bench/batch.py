@@ -7,17 +7,19 @@ see `Comparison`. Ours is timed on one thread and on all, the others as they are
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import common, report, timing
 from .common import BenchError, Tell, chosen, identity, load
 from .results import Row, made
 
-# Names of the modules, in the order of the tables. What is not there is left out.
-FAMILIES = ("tokens", "keepk", "spans", "swap", "weights", "fill")
-SECONDS = 4.0  # for a comparison
+# The names of modules behind ``batch_``; these come first.
+FIRST = ("tokens", "keep", "spans", "swap", "weights", "fill")
+SECONDS = 20.0  # for a family
+USUAL = 4  # comparisons of a family, among which its time is divided
+FOLDER = Path(__file__).parent
 ONE, ALL = "fastdrop-1", "fastdrop"
 LABELS = {ONE: "fastdrop, 1 thread", ALL: "fastdrop, all threads"}
 
@@ -25,8 +27,8 @@ LABELS = {ONE: "fastdrop, 1 thread", ALL: "fastdrop, all threads"}
 class Comparison(NamedTuple):
     """What ``rows(seconds)`` of a module yields: calls that do the same, checked.
 
-    `seconds` is how long their timing may take; 0 means that each is called once, so that arrays
-    may be small.
+    `seconds` is how long the timing of a family may take; 0 means that each is called once, so that
+    arrays may be small.
     """
 
     what: str  # is done, and on how much
@@ -38,7 +40,8 @@ class Comparison(NamedTuple):
 
 def modules(names: tuple[str, ...] | None = None) -> dict[str, Any]:
     """Import the modules that there are, by names of families, all if None."""
-    there = [n for n in FAMILIES if importlib.util.find_spec(f"bench.batch_{n}")]
+    found = sorted(path.stem.removeprefix("batch_") for path in FOLDER.glob("batch_*.py"))
+    there = [*(name for name in FIRST if name in found), *(n for n in found if n not in FIRST)]
     return {n: load(f"bench.batch_{n}") for n in chosen(names, there, "family")}
 
 
@@ -86,15 +89,23 @@ def collect(args: argparse.Namespace, tell: Tell) -> tuple[list[Row], dict[str, 
     families = modules(args.family)
     effort = timing.ONCE if args.check else timing.FULL
     seconds = 0.0 if args.check else args.seconds or SECONDS
+    seen = set()
     for done, module in enumerate(families.values()):
         tell(module.FAMILY, done / len(families))
         for given in module.rows(seconds):
             comparison = Comparison(*given)
+            if comparison.what in seen:  # with another goal
+                what = f"{comparison.what}, against {goal_peer(comparison)}"
+                comparison = comparison._replace(what=what)
+            seen.add(comparison.what)
             tell(comparison.what, done / len(families))
-            rows += timed(module.FAMILY, comparison, max(seconds, 1e-9), effort)
+            rows += timed(module.FAMILY, comparison, max(seconds / USUAL, 1e-9), effort)
     names = dict.fromkeys((ONE, ALL, *(row["contender"] for row in rows)))
     about = {
-        name: {"label": LABELS.get(name, name), "role": "ours" if name in LABELS else "peer"}
+        name: {
+            "label": LABELS.get(name, name),
+            "role": "ours" if name.startswith("fastdrop") else "peer",
+        }
         for name in names
     }
     return rows, about

@@ -47,9 +47,10 @@ CALLS: dict[str, dict[str, Any]] = {
     "zoneout": {"x": X, "h_prev": X + 1, "p": 0.2},
     "zoneout_backward": {"dy": X, "p": 0.2},
     "mc_dropout": {"fn": network, "x": X, "n_samples": 2},
+    "swap_rows": {"x": X, "p": 0.2},
 }
 WITH_P = [name for name, given in CALLS.items() if "p" in given]
-IN_TRAINING = [name for name in CALLS if name not in ("dropout_mask", "mc_dropout")]
+IN_TRAINING = [n for n in CALLS if "training" in inspect.signature(getattr(fd, n)).parameters]
 KEEP = ["keep_prob", "keep_rate", "survival_prob"]
 DROP = ["rate", "drop_prob", "prob", "dropout_rate", "ratio", "dropout"]
 DRAW = ["seed", "key", "rng_key", "generator", "random_state"]
@@ -146,7 +147,7 @@ def test_names_of_in_place_results(name: str) -> None:
     given, function = CALLS[name], getattr(fd, name)
     assert "leave it out" in told(name, **given, inplace=False)
     text = told(name, **given, inplace=True)
-    if "out" not in inspect.signature(function).parameters or name == "dropout_mask":
+    if "out" not in inspect.signature(function).parameters or name in ("dropout_mask", "swap_rows"):
         assert "leave it out" in text
         return
     first = "dy" if "dy" in given else "x"
