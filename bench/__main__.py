@@ -14,6 +14,7 @@ from .common import BenchError, parse_names, parse_positive, parse_sizes
 OPTIONS: dict[str, dict[str, Any]] = {
     "sections": {"type": parse_names, "metavar": "NAMES", "help": "what to run (default: all)"},
     "only": {"type": parse_names, "metavar": "NAMES", "help": "only these, by name"},
+    "family": {"type": parse_names, "metavar": "NAMES", "help": "only these families"},
     "sizes": {"type": parse_sizes, "help": "element counts, such as 1Ki,64Ki,16Mi"},
     "dtypes": {"type": parse_names, "metavar": "NAMES", "help": "data types (default: all)"},
     "seconds": {"type": parse_positive, "help": "time for timing; some rounds are always made"},
@@ -35,6 +36,7 @@ COMMANDS = {
     "small": ("cpu", "only sizes seconds quick check output", "calls of 10 to 4,096 elements"),
     "layouts": ("layouts", "against only sizes seconds check output", "other ways to call it"),
     "family": ("family", "only sizes seconds check output", "the other functions"),
+    "batch": ("batch", "family seconds check output", "the functions on batches"),
     "loops": ("loops", "only seconds check output", "dropout in real training steps"),
     "torch": (
         "torch_calls",

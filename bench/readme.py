@@ -18,13 +18,13 @@ from .goals import judge
 from .results import load, rows
 
 # Which results each block of a page shows.
-BLOCKS = {name: [name] for name in ("cpu", "loops", "family", "layouts", "gpu", "files")}
+BLOCKS = {name: [name] for name in ("cpu", "loops", "family", "batch", "layouts", "gpu", "files")}
 BLOCKS |= {"process": ["start", "latency", "steady"], "headline": ["cpu"]}
 BLOCKS |= {"instructions": ["gpu-instructions"], "torch": ["torch", "torch-avx2"], "dask": ["dask"]}
 PAGES = {
     ROOT / "README.md": ("headline",),
     ROOT / "docs" / "performance.md": (
-        *("cpu", "loops", "family", "torch", "process", "layouts", "gpu"),
+        *("cpu", "loops", "family", "batch", "torch", "process", "layouts", "gpu"),
     ),
     ROOT / "docs" / "gpu.md": ("instructions",),
     ROOT / "docs" / "dask.md": ("dask",),

@@ -22,6 +22,8 @@ _TIMED = "contender variant dtype elements base seconds q1 q3 rounds ratio ratio
 # is said; `ratio` is to `base` in the same rounds. Memory is bytes an element; in
 # `steps` and `kept` it is bytes.
 KEYS = {
+    # `goal` is how many times as fast as this contender ours is meant to be; 0 is none.
+    "batch": f"family {_TIMED} goal",
     "memory": "contender dtype elements measure bytes",
     "loops": "loop dtype variant steps step step_q1 step_q3 ratio dropout share elements masks "
     "kept activations",

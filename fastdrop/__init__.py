@@ -35,6 +35,7 @@ from ._batch.erasing import random_erasing
 from ._batch.keys import sample_keys
 from ._batch.spans import mask_spans
 from ._batch.spec_augment import spec_augment
+from ._batch.swap import swap_rows
 from ._batch.weights import bernoulli_weights, poisson_weights
 from ._blocks.apply import apply_blocks
 from ._check.key import Key, as_key
@@ -155,6 +156,7 @@ __all__ = [
     "softmax_dropout_backward",
     "softmax_dropout_vjp",
     "spec_augment",
+    "swap_rows",
     "threads",
     "warmup",
     "zoneout",

@@ -61,11 +61,13 @@ class Output:
         Arrays that are read, which `out` must not overlap.
     name : str
         What the array is called in errors.
+    any_strides : bool
+        Whether the driver writes arrays of any strides.
 
     Attributes
     ----------
     target : array
-        The array in C order that a driver writes.
+        The array that a driver writes, in C order unless it takes any strides.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Output:
         dtype: np.dtype[Any],
         inputs: Sequence[Array] = (),
         name: str = "out",
+        any_strides: bool = False,
     ) -> None:
         self._backend, self._out = backend, out
         if out is None:
@@ -96,8 +99,9 @@ class Output:
                 raise ValueError(
                     f"{name} overlaps an array that is read: give one of memory of its own"
                 )
-        in_order = written.flags.c_contiguous and written.flags.aligned
-        self.target = self._result if in_order else backend.empty(shape, dtype)
+        in_order = any_strides or written.flags.c_contiguous
+        fits = in_order and written.flags.aligned
+        self.target = self._result if fits else backend.empty(shape, dtype)
 
     def finished(self) -> Array:
         """Return what the user gets, after a driver wrote `target`."""

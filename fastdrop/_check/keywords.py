@@ -177,6 +177,8 @@ def _in_place(call: _Call) -> str:
         return "leave it out: x *= mask multiplies in place"
     if call.is_layer:
         return "leave it out: the backward of this layer reads what its forward was given"
+    if call.name == "swap_rows":
+        return "leave it out: rows take values of each other, so x is not written to"
     return f"give out={call.first}" if call.has("out") and call.first else "leave it out"
 
 

@@ -205,6 +205,23 @@ def uniform_below(seed: U64, stream: U64, index: U64, draw: U64, n: U64) -> U64:
     return product >> _WORD_BITS
 
 
+def precedes(seed: U64, stream: U64, i: U64, j: U64, draw: U64) -> Any:
+    """Say whether element `i` comes before element `j` in the order of their draws from `draw` on.
+
+    Equal draws are followed by the next ones, and by draws 0 to 3 under the keys `derive` 1, 2 and
+    so on, until two differ. So every order of elements is as likely, exactly.
+    """
+    key, current, derived = (seed, stream), draw, _ZERO
+    a, b = draw32(seed, stream, i, draw), draw32(seed, stream, j, draw)
+    while a == b:
+        current += _ONE
+        if current == _DRAWS:
+            current, derived = _ZERO, derived + _ONE
+            key = derive(seed, stream, derived)
+        a, b = draw32(key[0], key[1], i, current), draw32(key[0], key[1], j, current)
+    return a < b
+
+
 def threshold(p: float) -> int:
     """Return the integer ``T`` of a drop probability `p` in [0, 1]: dropped if, and only if, U < T.
 
@@ -242,4 +259,5 @@ COMPILED = (
     derive,
     rejected_below,
     uniform_below,
+    precedes,
 )

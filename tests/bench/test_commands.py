@@ -46,6 +46,7 @@ def test_a_quick_part_prints_tables_and_is_written_where_it_is_said(
         (["--only", "nobody", "--sections", "forward"], "no contender 'nobody'"),
         (["family", "--only", "nobody"], "no member 'nobody'"),
         (["family", "--sizes", "1000"], "1000 elements are no multiple of 65536"),
+        (["batch", "--family", "nobody"], "no family 'nobody'"),
         (["loops", "--only", "nobody"], "no loop 'nobody'"),
         (["start", "--only", "nobody"], "no first call 'nobody'"),
         (["layouts", "--sizes", "100"], "multiples of 8192"),

@@ -122,6 +122,32 @@ def test_as_many_uniforms_give_each_integer(n: int) -> None:
         assert last - first + 1 == 2**32 // n
 
 
+# Elements of key (42, 7) whose draws from one on are equal: (draw, i, j).
+EQUAL = ((3, 282145, 305113), (3, 74260, 134608), (3, 23814, 210712), (1, 363786, 384120))
+
+
+def order_of_equal(draw: int, i: int, j: int) -> bool:
+    """Whether i precedes j, by the next draw of all: of draw 3, draw 0 of the first derived key."""
+    assert python_draw(42, 7, i, draw) == python_draw(42, 7, j, draw)
+    key, following = (python_derived(42, 7, 1)[:2], 0) if draw == 3 else ((42, 7), draw + 1)
+    a, b = (python_draw(*key, index, following) for index in (i, j))
+    assert a != b
+    return a < b
+
+
+@pytest.mark.parametrize(
+    "precedes", [contract.precedes, numba.njit(contract.precedes)], ids=["plain", "njit"]
+)
+def test_equal_draws_are_ordered_by_the_next(precedes: Any) -> None:
+    key = U64(42), U64(7)
+    for draw, i, j in EQUAL:
+        for a, b in ((i, j), (j, i)):
+            assert bool(precedes(*key, U64(a), U64(b), U64(draw))) == order_of_equal(draw, a, b)
+    for i, j in ((0, 1), (5, 2), (8, 800)):
+        expected = python_draw(42, 7, i, 1) < python_draw(42, 7, j, 1)
+        assert bool(precedes(*key, U64(i), U64(j), U64(1))) == expected
+
+
 def test_masks_never_meet_further_draws() -> None:
     """Counters of masks, further draws, folded and derived keys differ in bits 28 to 31."""
     high = 2**28 - 1  # of the largest block
@@ -148,6 +174,11 @@ def test_cuda_has_the_known_answers() -> None:
     for e in ANSWERS["below"]:
         at = [int(e[name]) for name in ("seed", "stream", "index")]
         assert library.below_on_host(*at, e["draw"], int(e["n"])) == int(e["value"])
+    library.precedes_on_host.restype = ctypes.c_bool
+    library.precedes_on_host.argtypes = [u64, u64, u64, u64, u32]
+    for draw, i, j in EQUAL:
+        assert library.precedes_on_host(42, 7, i, j, draw) == order_of_equal(draw, i, j)
+        assert library.precedes_on_host(42, 7, j, i, draw) == order_of_equal(draw, j, i)
     for e in ANSWERS["derived"]:
         made = (u64 * 4)()
         key = fd.Key(int(e["seed"]), int(e["stream"]))

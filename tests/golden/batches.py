@@ -84,7 +84,25 @@ def erasing() -> Iterator[Case]:
     yield "random_erasing, samples", own
 
 
-FAMILIES: tuple[Callable[[], Iterator[Case]], ...] = (weights, spans, bands, erasing)
+def swapped() -> Iterator[Case]:
+    """Swapped rows."""
+    numbers = np.arange(13 * 77).reshape(13, 77)
+    for name in ("int8", "float16", "float32", "float64", "complex128"):
+        x = numbers.astype(name)
+        yield f"swap_rows, {name}", fd.swap_rows(x, 0.4, rng=KEY)
+        yield f"swap_rows, {name}, permuted", fd.swap_rows(x.T, 0.4, rng=KEY, replace=False)
+    made, kept = fd.swap_rows(numbers, 1 / 3, rng=KEY, return_mask=True)
+    yield "swap_rows, with mask", made
+    yield "swap_rows, mask", kept
+    long = np.arange(200_000, dtype=np.int32)
+    yield "swap_rows, equal draws", fd.swap_rows(long, 1.0, rng=KEY, replace=False)
+    own = fd.swap_rows(numbers[:4], rng=KEY, source=numbers, sample_index=SAMPLES)
+    yield "swap_rows, source and samples", own
+    place: dict[str, Any] = {"offset": (3, 2**40), "global_shape": (9, 2**41)}
+    yield "swap_rows, shard", fd.swap_rows(numbers[:4], rng=KEY, source=numbers, **place)
+
+
+FAMILIES: tuple[Callable[[], Iterator[Case]], ...] = (weights, spans, bands, erasing, swapped)
 
 
 def batches() -> Iterator[Case]:

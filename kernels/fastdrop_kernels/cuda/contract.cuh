@@ -299,6 +299,20 @@ FASTDROP_INLINE u64 uniform_below(const Key& key, u64 index, u32 draw, u64 n) {
     return product >> 32;
 }
 
+// Whether element i precedes j in the order of their draws from `draw` on, then of derived keys.
+FASTDROP_INLINE bool precedes(const Key& key, u64 i, u64 j, u32 draw) {
+    u32 a = draw32(key, i, draw), b = draw32(key, j, draw);
+    Key current = key;
+    for (u64 derived = 0; a == b;) {
+        if (++draw == DRAWS) {
+            draw = 0;
+            current = derive(key, ++derived);
+        }
+        a = draw32(current, i, draw), b = draw32(current, j, draw);
+    }
+    return a < b;
+}
+
 // Whether an element is kept: its uniform is not below the threshold, which is at most 2**32.
 FASTDROP_INLINE bool keep(const Key& key, u64 index, u64 threshold) {
     return uniform32(key, index) >= threshold;

@@ -45,6 +45,10 @@ HOST unsigned long long below_on_host(unsigned long long seed, unsigned long lon
                                       unsigned long long n) {
     return fastdrop::uniform_below({seed, stream}, index, draw, n);
 }
+HOST bool precedes_on_host(unsigned long long seed, unsigned long long stream, unsigned long long i,
+                           unsigned long long j, unsigned draw) {
+    return fastdrop::precedes({seed, stream}, i, j, draw);
+}
 HOST void derived_on_host(unsigned long long seed, unsigned long long stream, unsigned long long n,
                           unsigned long long* out) {
     const fastdrop::Key folded = fastdrop::fold_in({seed, stream}, n);
