@@ -205,6 +205,23 @@ def uniform_below(seed: U64, stream: U64, index: U64, draw: U64, n: U64) -> U64:
     return product >> _WORD_BITS
 
 
+def outranks(seed: U64, stream: U64, a: U64, b: U64) -> Any:
+    """Say whether element `a` comes before another, `b`, where elements of equal U are ranked.
+
+    The one with the larger draw 1 comes first; if these are equal, too, that with the larger draw 2
+    or 3, and then that with the larger of draws 0 to 3 under the keys `derive` 1, 2 and so on.
+    """
+    key, draw, derived = (seed, stream), _ONE, _ZERO
+    first, second = draw32(seed, stream, a, draw), draw32(seed, stream, b, draw)
+    while first == second:
+        draw += _ONE
+        if draw == _DRAWS:
+            draw, derived = _ZERO, derived + _ONE
+            key = derive(seed, stream, derived)
+        first, second = draw32(key[0], key[1], a, draw), draw32(key[0], key[1], b, draw)
+    return first > second
+
+
 def threshold(p: float) -> int:
     """Return the integer ``T`` of a drop probability `p` in [0, 1]: dropped if, and only if, U < T.
 
@@ -242,4 +259,5 @@ COMPILED = (
     derive,
     rejected_below,
     uniform_below,
+    outranks,
 )

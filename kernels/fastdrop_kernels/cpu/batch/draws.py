@@ -28,6 +28,7 @@ __all__ = [
     "call_state",
     "draw32",
     "keep_bits",
+    "outranks",
     "rejected_below",
     "set_coefficients",
     "set_key",
@@ -93,3 +94,14 @@ def uniform_below() -> Any:
         return contract.uniform_below(seed, stream, index, draw, n)
 
     return routine("uniform-below", run, types.uint64(*[U64] * 5))
+
+
+@functools.cache
+@shielded
+def outranks() -> Any:
+    """Routine ``(seed, stream, a, b) -> 1 or 0``: whether element a is before b, of the same U."""
+
+    def run(seed: Any, stream: Any, a: Any, b: Any) -> Any:
+        return np.uint64(contract.outranks(seed, stream, a, b))
+
+    return routine("outranks", run, types.uint64(*[U64] * 4))

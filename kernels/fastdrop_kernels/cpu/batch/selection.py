@@ -1,0 +1,377 @@
+"""Selection: which elements of a row have the k largest uniforms, and where they are.
+
+`keep` calls `choose`, which writes the mask of a row, and `order`, which lists its positions. The
+k-th largest uniform is searched for by counting how many uniforms reach a threshold. They are
+uniform, so that each count says where to look next, and some four counts are enough.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from ...shielded import shielded
+from ..codegen.compiler import device, routine
+from ..codegen.intrinsics import (
+    address_of,
+    advance,
+    clear_bytes,
+    copy_bytes,
+    intrinsic,
+    pointer_at,
+    scratch,
+    wide_vectors,
+)
+from ..codegen.target import IS_X86_64, MASKS, VECTOR_BYTES
+from ..codegen.vectors import I8, I32, I64, Lanes, iota, load, select, store
+from ..elements.sampler import POINTER, U64, load8, load32, store8, store64
+from .draws import outranks
+
+# Uniforms are read in whole vectors: so many bytes behind the last are read and not used.
+SLACK = 4 * VECTOR_BYTES
+# Short rows, in which each element is compared with each, in vectors of one of these lengths. With
+# 64 as well, rows of 64 take as long as by the search (Zen 5, November 2026).
+SHORT = (16, 32)
+_COUNTED = VECTOR_BYTES // 2  # uniforms that are counted at once: two registers, two sums
+_MARKED = VECTOR_BYTES  # elements whose mask is written at once: a register of bytes
+_NEWTON = np.uint64(12)  # steps before the search bisects; 4 are usual
+_TIE = np.uint64(1 << 63)
+_ALL = np.uint64(1 << 32)
+_NONE = np.uint64(0xFFFFFFFFFFFFFFFF)
+_ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
+_SHORT, _LONGEST = map(np.uint64, SHORT)
+_WORD, _WORD_BITS = np.uint64(0xFFFFFFFF), np.uint64(32)
+_MARKED_U64 = np.uint64(_MARKED)
+HAS_COMPRESS = MASKS and IS_X86_64
+
+
+def _each_vector(builder: Any, n: Any, lanes: int, body: Any) -> None:
+    """Call ``body(first, exists)`` in a loop over vectors of elements, and for the last elements.
+
+    `first` is the number of a vector's first element, `exists` None or which lanes there are. The
+    last vector may have no element.
+    """
+    whole = builder.and_(n, ir.Constant(I64, -lanes))
+    with cgutils.for_range_slice(
+        builder, ir.Constant(I64, 0), whole, ir.Constant(I64, lanes), inc=True
+    ) as (first, _):
+        body(first, None)
+    rest = Lanes(builder, builder.trunc(builder.sub(n, whole), I32)).broadcast(lanes)
+    body(whole, iota(builder, I32, lanes) < rest)
+
+
+def _uniforms_at(builder: Any, u: Any, first: Any, lanes: int) -> Lanes:
+    here = builder.gep(u, [builder.shl(first, ir.Constant(I64, 2))])
+    return load(builder, here, 0, I32, lanes)
+
+
+def _narrow(builder: Any, threshold: Any, lanes: int) -> Lanes:
+    return Lanes(builder, builder.trunc(threshold, I32)).broadcast(lanes)
+
+
+def _reduced(vector: Lanes, how: str) -> Any:
+    """Return the sum, least or largest lane ("add", "umin", "umax"), as a uint64."""
+    ty = vector.value.type
+    name = f"llvm.vector.reduce.{how}.v{vector.count}i32"
+    fnty = ir.FunctionType(I32, [ty])
+    reduce = cgutils.get_or_insert_function(vector.builder.module, fnty, name)
+    return vector.builder.zext(vector.builder.call(reduce, [vector.value]), I64)
+
+
+@intrinsic
+def _count(typingctx: Any, u: Any, n: Any, threshold: Any) -> Any:
+    """Count the uniforms that are at least a threshold, below ``2**32``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        u, n, threshold = args
+        least = _narrow(builder, threshold, _COUNTED)
+        nothing = Lanes(builder, ir.Constant(I32, 0)).broadcast(_COUNTED)
+        sums = cgutils.alloca_once_value(builder, nothing.value)
+
+        def add(first: Any, exists: Lanes | None) -> None:
+            reached = _uniforms_at(builder, u, first, _COUNTED) >= least
+            if exists is not None:
+                reached = reached & exists
+            before = Lanes(builder, builder.load(sums))
+            builder.store(select(reached, before + 1, before).value, sums)
+
+        _each_vector(builder, n, _COUNTED, add)
+        return _reduced(Lanes(builder, builder.load(sums)), "add")
+
+    return U64(POINTER, U64, U64), codegen
+
+
+@intrinsic
+def _nearest(typingctx: Any, u: Any, n: Any, threshold: Any) -> Any:
+    """Find the least uniform that is at least a threshold, and the largest below it.
+
+    They are the high and the low half of the result; 0xFFFFFFFF and 0 if there is none.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        u, n, threshold = args
+        bound = _narrow(builder, threshold, _COUNTED)
+        lowest = Lanes(builder, ir.Constant(I32, 0)).broadcast(_COUNTED)
+        above = cgutils.alloca_once_value(builder, (~lowest).value)
+        below = cgutils.alloca_once_value(builder, lowest.value)
+
+        def take(first: Any, exists: Lanes | None) -> None:
+            uniform = _uniforms_at(builder, u, first, _COUNTED)
+            reached, short = uniform >= bound, uniform < bound
+            if exists is not None:
+                reached, short = reached & exists, short & exists
+            least, most = (Lanes(builder, builder.load(place)) for place in (above, below))
+            nearer = select(reached, uniform, least.constant(0xFFFFFFFF))
+            builder.store(select(nearer < least, nearer, least).value, above)
+            nearer = select(short, uniform, 0)
+            builder.store(select(nearer > most, nearer, most).value, below)
+
+        _each_vector(builder, n, _COUNTED, take)
+        least = _reduced(Lanes(builder, builder.load(above)), "umin")
+        most = _reduced(Lanes(builder, builder.load(below)), "umax")
+        return builder.or_(builder.shl(least, ir.Constant(I64, 32)), most)
+
+    return U64(POINTER, U64, U64), codegen
+
+
+@intrinsic
+def _mark(typingctx: Any, u: Any, n: Any, threshold: Any, y: Any, end: Any) -> Any:
+    """Write to y, a byte for each element, whether its uniform is at least a threshold.
+
+    Without masked stores, the last elements are written to `end`, for a caller to copy.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        u, n, threshold, y, end = args
+        least = _narrow(builder, threshold, _MARKED)
+
+        def write(first: Any, exists: Lanes | None) -> None:
+            reached = _uniforms_at(builder, u, first, _MARKED) >= least
+            here = builder.gep(y, [first]) if exists is None or MASKS else end
+            store(reached.convert(I8), here, 0, exists if MASKS else None)
+
+        _each_vector(builder, n, _MARKED, write)
+        return context.get_dummy_value()
+
+    return types.void(POINTER, U64, U64, POINTER, POINTER), codegen
+
+
+def _rank_in(lanes: int) -> Any:
+    """Make ``rank(uniforms, n, k, y, end)`` for rows of up to so many elements.
+
+    It writes the mask to y, without masked stores to `end`, for a caller to copy; and returns how
+    many elements are kept: those for which fewer than k uniforms are larger. They are more than k
+    where equal uniforms are in the way.
+    """
+
+    @intrinsic
+    def rank(typingctx: Any, u: Any, n: Any, k: Any, y: Any, end: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            u, n, k, y, end = args
+            uniform = load(builder, u, 0, I32, lanes)
+            nothing = Lanes(builder, ir.Constant(I32, 0)).broadcast(lanes)
+            larger = cgutils.alloca_once_value(builder, nothing.value)
+            with cgutils.for_range(builder, n) as loop:
+                other = _uniforms_at(builder, u, loop.index, 0).broadcast(lanes)
+                before = Lanes(builder, builder.load(larger))
+                builder.store(select(other > uniform, before + 1, before).value, larger)
+            ranks = Lanes(builder, builder.load(larger))
+            exists = iota(builder, I32, lanes) < _narrow(builder, n, lanes)
+            kept = (ranks < _narrow(builder, k, lanes)) & exists
+            store(kept.convert(I8), y if MASKS else end, 0, exists if MASKS else None)
+            number = builder.ctpop(kept.as_integer().value)
+            return builder.zext(number, I64)
+
+        return U64(POINTER, U64, U64, POINTER, POINTER), codegen
+
+    return rank
+
+
+def _search(u: Any, n: Any, k: Any) -> Any:
+    """Return a threshold that k of n uniforms reach, 0 < k < n; or their tie, with `_TIE`.
+
+    With `_TIE`, more than k uniforms are at least the result, and fewer than k above it.
+    """
+    low, high = _ZERO, _ALL  # more than k uniforms reach `low`, and fewer `high`
+    step = _ALL // n  # between uniforms, on average
+    threshold, steps = (n - k) * step, _ZERO
+    while True:
+        threshold = max(low + _ONE, min(threshold, high - _ONE))
+        count = _count(u, n, threshold)
+        if count == k:
+            return threshold
+        if count > k:
+            low = threshold
+        else:
+            high = threshold
+        if high - low == _ONE:
+            return low | _TIE
+        steps += _ONE
+        if count == k + _ONE:
+            threshold = (_nearest(u, n, threshold) >> _WORD_BITS) + _ONE
+        elif count + _ONE == k:
+            threshold = _nearest(u, n, threshold) & _WORD
+        elif steps > _NEWTON:
+            threshold = low + ((high - low) >> _ONE)
+        elif count > k:
+            threshold += (count - k) * step
+        else:
+            threshold -= min(threshold, (k - count) * step)
+
+
+@functools.cache
+@shielded
+def choose() -> Any:
+    """Routine ``(uniforms, n, k, y, seed, stream, index, step)``: the mask of a row, in bytes.
+
+    `SLACK` bytes behind the uniforms can be read. The elements' mask indices are `step` apart.
+    """
+    search, is_first = device(_search), outranks()
+    rank16, rank32 = map(_rank_in, SHORT)
+    end_memory = scratch(max(_MARKED, *SHORT))
+
+    @device
+    def mark(u: Any, n: Any, threshold: Any, y: Any, end: Any) -> None:
+        _mark(u, n, threshold, y, end)
+        if not MASKS:
+            rest = n % _MARKED_U64
+            copy_bytes(advance(y, n - rest), end, rest)
+
+    def best(
+        u: Any, n: Any, tie: Any, seed: Any, stream: Any, index: Any, step: Any, before: Any
+    ) -> Any:
+        """Return the first in rank of the elements that tie, among those behind `before`."""
+        found = _NONE
+        for j in range(n):
+            if np.uint64(load32(u, _FOUR * j)) == tie:
+                at = index + j * step
+                if before != _NONE and (at == before or is_first(seed, stream, before, at) == 0):
+                    continue
+                if found == _NONE or is_first(seed, stream, at, found) != 0:
+                    found = at
+        return found
+
+    best_of_tie = device(best)
+
+    def run(u: Any, n: Any, k: Any, y: Any, seed: Any, stream: Any, index: Any, step: Any) -> None:
+        wide_vectors()
+        if k == _ZERO:
+            clear_bytes(y, n)
+            return
+        if k == n:
+            for j in range(n):
+                store8(y, j, types.uint8(1))
+            return
+        end = end_memory()
+        if n <= _LONGEST:
+            if n <= _SHORT:
+                count = rank16(u, n, k, y, end)
+            else:
+                count = rank32(u, n, k, y, end)
+            if not MASKS:
+                copy_bytes(y, end, n)
+            if count == k:
+                return
+        threshold = search(u, n, k)
+        if threshold < _TIE:
+            mark(u, n, threshold, y, end)
+            return
+        tie, kept = threshold ^ _TIE, _ZERO
+        for j in range(n):
+            larger = np.uint64(load32(u, _FOUR * j)) > tie
+            store8(y, j, types.uint8(larger))
+            kept += np.uint64(larger)
+        last = _NONE
+        while kept < k:
+            last = best_of_tie(u, n, tie, seed, stream, index, step, last)
+            store8(y, (last - index) // step, types.uint8(1))
+            kept += _ONE
+
+    return routine("choose", run, types.void(POINTER, U64, U64, POINTER, *[U64] * 4))
+
+
+def _moved(what: str, vector: Lanes, where: Lanes, otherwise: Lanes) -> Lanes:
+    """Compress the lanes that `where` holds for, or expand the first lanes to these; AVX-512."""
+    ty, builder = vector.value.type, vector.builder
+    arguments = [vector.value, otherwise.value, where.value]
+    fnty = ir.FunctionType(ty, [argument.type for argument in arguments])
+    name = f"llvm.x86.avx512.mask.{what}.v16i32"
+    move = cgutils.get_or_insert_function(builder.module, fnty, name)
+    return vector.with_value(builder.call(move, arguments))
+
+
+@intrinsic
+def _list_positions(
+    typingctx: Any, y: Any, n: Any, k: Any, kept: Any, dropped: Any, restore: Any
+) -> Any:
+    """List the positions of a mask with AVX-512; see `order`."""
+    lanes = 16
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        y, n, k, kept, dropped, restore = args
+        numbers = iota(builder, I32, lanes)
+        none = numbers.constant(0)
+        counted = cgutils.alloca_once_value(builder, ir.Constant(I64, 0))
+
+        def at(pointer: Any, place: Any) -> Any:
+            return builder.gep(pointer, [builder.shl(place, ir.Constant(I64, 3))])
+
+        def write(first: Any, exists: Lanes | None) -> None:
+            here = builder.gep(y, [first])
+            inside = exists
+            mask = load(builder, here, 0, I8, lanes, inside) >= 1
+            rest = ~mask if exists is None else ~mask & exists
+            before = builder.load(counted)
+            positions = numbers + Lanes(builder, builder.trunc(first, I32))
+            behind = builder.add(k, builder.sub(first, before))  # place of a dropped element
+            ranks = none
+            for where, target, place, rank in (
+                (mask, kept, before, before),
+                (rest, dropped, builder.sub(first, before), behind),
+            ):
+                number = builder.ctpop(where.as_integer().value)
+                count = Lanes(builder, builder.zext(number, I32)).broadcast(lanes)
+                found = _moved("compress", positions, where, none).convert(I64)
+                store(found, at(target, place), 0, numbers < count)
+                spread = numbers + Lanes(builder, builder.trunc(rank, I32))
+                ranks = _moved("expand", spread, where, ranks)
+                if where is mask:
+                    builder.store(builder.add(before, builder.zext(number, I64)), counted)
+            store(ranks.convert(I64), at(restore, first), 0, exists)
+
+        _each_vector(builder, n, lanes, write)
+        return context.get_dummy_value()
+
+    return types.void(POINTER, U64, U64, POINTER, POINTER, POINTER), codegen
+
+
+@functools.cache
+@shielded
+def order() -> Any:
+    """Routine ``(y, n, k, kept, dropped, restore)``: list the positions of a mask that keeps k.
+
+    As int64: those of kept and of dropped elements, ascending, and for each element its place among
+    the kept ones, followed by the dropped ones.
+    """
+    signature = types.void(POINTER, U64, U64, POINTER, POINTER, POINTER)
+
+    def run(y: Any, n: Any, k: Any, kept: Any, dropped: Any, restore: Any) -> None:
+        wide_vectors()
+        if HAS_COMPRESS:
+            _list_positions(y, n, k, kept, dropped, restore)
+            return
+        first, second, found = address_of(kept), address_of(dropped), _ZERO
+        for j in range(n):
+            is_kept = load8(y, j) != 0
+            missed = j - found
+            place = first + _EIGHT * found if is_kept else second + _EIGHT * missed
+            store64(pointer_at(place), _ZERO, j)
+            store64(restore, _EIGHT * j, found if is_kept else k + missed)
+            found += np.uint64(is_kept)
+
+    return routine("order-of-mask", run, signature)
