@@ -23,7 +23,7 @@ from ..elements.sampler import POINTER, U64, load8, load32, load64, store8, stor
 from ..loops.loop_nest import Kernel
 from .draws import call_state, set_key, uniforms
 from .rows import Array, array_at, row_kernel, run_rows, word_at
-from .selection import SLACK, choose, order
+from .selection import SLACK, choose, order, prepare, row_state, set_row
 
 _TILE = 4096  # uniforms that are drawn at once, if rows are short: 16 KiB, in the L1 cache
 _COLUMNS_TILE = 1 << 16  # the same for adjacent rows along another axis: 256 KiB, in the L2 cache
@@ -98,10 +98,15 @@ def _rows_kernel() -> Kernel:
         set_key(call, seed, stream)
         draw(own, own, count * n, index, call)
         y, ks = advance(array_at(arrays, _ZERO), first * n), array_at(arrays, _ONE)
+        state, k = row_state(), load64(ks, _ZERO)
+        prepare(state, n, k)
         for i in range(count):
-            k = load64(ks, _EIGHT * (first + i) * own_k)
-            u, at = advance(own, _FOUR * i * n), index + i * n
-            choose_row(u, n, k, y, seed, stream, at, _ONE)
+            if own_k:
+                k = load64(ks, _EIGHT * (first + i))
+                prepare(state, n, k)
+            u = advance(own, _FOUR * i * n)
+            set_row(state, seed, stream, index + i * n, _ONE)
+            choose_row(u, n, k, y, state)
             if has_order:
                 row = first + i
                 kept = advance(array_at(arrays, _TWO), _EIGHT * row * k)
@@ -158,11 +163,16 @@ def _columns_kernel() -> Kernel:
                 here = advance(tile, _FOUR * j * width)
                 draw(here, here, width, index + j * step, call)
         ks = array_at(arrays, _ONE)
+        state, k = row_state(), load64(ks, _ZERO)
+        prepare(state, n, k)
         for i in range(width):
             for j in range(n):
                 _store32(u, _FOUR * j, load32(tile, _FOUR * (j * width + i)))
-            k = load64(ks, _EIGHT * (outer * stride + column + i) * own_k)
-            choose_row(u, n, k, marks, seed, stream, index + i, step)
+            if own_k:
+                k = load64(ks, _EIGHT * (outer * stride + column + i))
+                prepare(state, n, k)
+            set_row(state, seed, stream, index + i, step)
+            choose_row(u, n, k, marks, state)
             y = advance(array_at(arrays, _ZERO), outer * n * stride + column + i)
             for j in range(n):
                 store8(y, j * stride, load8(marks, j))

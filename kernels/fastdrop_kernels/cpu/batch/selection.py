@@ -8,6 +8,7 @@ uniform, so that each count says where to look next, and some four counts are en
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from ..codegen.intrinsics import (
 )
 from ..codegen.target import IS_X86_64, MASKS, VECTOR_BYTES
 from ..codegen.vectors import I8, I32, I64, Lanes, iota, load, select, store
-from ..elements.sampler import POINTER, U64, load8, load32, store8, store64
+from ..elements.sampler import POINTER, U64, load8, load32, load64, store8, store64
 from .draws import outranks
 
 # Uniforms are read in whole vectors: so many bytes behind the last are read and not used.
@@ -39,12 +40,20 @@ SLACK = 4 * VECTOR_BYTES
 SHORT = (16, 32)
 _COUNTED = VECTOR_BYTES // 2  # uniforms that are counted at once: two registers, two sums
 _MARKED = VECTOR_BYTES  # elements whose mask is written at once: a register of bytes
-_NEWTON = np.uint64(12)  # steps before the search bisects; 4 are usual
+_NEWTON = np.uint64(12)  # steps before the search bisects; 5 are usual
+# With AVX-512, the uniforms of a bracket are copied, and searched alone: 1 Mi in one row take 0.31
+# ms and not 0.55, rows of 196 1.05 times less (Zen 5, November 2026). The bracket reaches so many
+# standard deviations to either side.
+_DEVIATIONS = 2.5
+_GATHERED = 4096  # at most, which is enough for rows of 2 Mi
+RANKED = 64  # so few are ranked by comparing each with each
+_LANES = 16
 _TIE = np.uint64(1 << 63)
 _ALL = np.uint64(1 << 32)
 _NONE = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
 _SHORT, _LONGEST = map(np.uint64, SHORT)
+_GATHERED_U64, _FEW, _RANKED_U64 = map(np.uint64, (_GATHERED, 32, RANKED))
 _WORD, _WORD_BITS = np.uint64(0xFFFFFFFF), np.uint64(32)
 _MARKED_U64 = np.uint64(_MARKED)
 HAS_COMPRESS = MASKS and IS_X86_64
@@ -192,14 +201,126 @@ def _rank_in(lanes: int) -> Any:
     return rank
 
 
-def _search(u: Any, n: Any, k: Any) -> Any:
-    """Return a threshold that k of n uniforms reach, 0 < k < n; or their tie, with `_TIE`.
+def _moved(what: str, vector: Lanes, where: Lanes, otherwise: Lanes) -> Lanes:
+    """Compress the lanes that `where` holds for, or expand the first lanes to these; AVX-512."""
+    ty, builder = vector.value.type, vector.builder
+    arguments = [vector.value, otherwise.value, where.value]
+    fnty = ir.FunctionType(ty, [argument.type for argument in arguments])
+    name = f"llvm.x86.avx512.mask.{what}.v16i32"
+    move = cgutils.get_or_insert_function(builder.module, fnty, name)
+    return vector.with_value(builder.call(move, arguments))
 
-    With `_TIE`, more than k uniforms are at least the result, and fewer than k above it.
+
+@intrinsic
+def _gather(typingctx: Any, u: Any, n: Any, low: Any, high: Any, found: Any) -> Any:
+    """Copy the uniforms in [low, high) to `found`, and zeros behind them; with AVX-512.
+
+    Returns how many they are, and in the high half how many uniforms are at least `high`. The first
+    `_GATHERED` have room.
     """
-    low, high = _ZERO, _ALL  # more than k uniforms reach `low`, and fewer `high`
-    step = _ALL // n  # between uniforms, on average
-    threshold, steps = (n - k) * step, _ZERO
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        u, n, low, high, found = args
+        least, bound = (_narrow(builder, t, _LANES) for t in (low, high))
+        zero = ir.Constant(I64, 0)
+        none = iota(builder, I32, _LANES).constant(0)
+        above, inside = (cgutils.alloca_once_value(builder, zero) for _ in range(2))
+
+        def place(number: Any) -> Any:
+            most = ir.Constant(I64, _GATHERED)
+            bounded = builder.select(builder.icmp_unsigned("<", number, most), number, most)
+            return builder.gep(found, [builder.shl(bounded, ir.Constant(I64, 2))])
+
+        def take(first: Any, exists: Lanes | None) -> None:
+            uniform = _uniforms_at(builder, u, first, _LANES)
+            beyond, reached = uniform >= bound, uniform >= least
+            if exists is not None:
+                beyond, reached = beyond & exists, reached & exists
+            wanted = reached & ~beyond
+            number = builder.load(inside)
+            store(_moved("compress", uniform, wanted, none), place(number), 0)
+            for where, total in ((beyond, above), (wanted, inside)):
+                more = builder.zext(builder.ctpop(where.as_integer().value), I64)
+                builder.store(builder.add(builder.load(total), more), total)
+
+        _each_vector(builder, n, _LANES, take)
+        behind = place(builder.load(inside))
+        for k in range(RANKED // _LANES):
+            store(none, behind, 4 * _LANES * k)
+        upper = builder.shl(builder.load(above), ir.Constant(I64, 32))
+        return builder.or_(upper, builder.load(inside))
+
+    return U64(POINTER, U64, U64, U64, POINTER), codegen
+
+
+def _ranked(lanes: int) -> Any:
+    """Make ``find(uniforms, k)``: the k-th largest of up to so many uniforms, with zeros behind.
+
+    It is `_NONE` if it is not the only one, and so no threshold that k uniforms reach.
+    """
+
+    @intrinsic
+    def find(typingctx: Any, u: Any, k: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            u, k = args
+            uniform = load(builder, u, 0, I32, lanes)
+            nothing = Lanes(builder, ir.Constant(I32, 0)).broadcast(lanes)
+            larger = cgutils.alloca_once_value(builder, nothing.value)
+            with cgutils.for_range(builder, ir.Constant(I64, lanes)) as loop:
+                other = _uniforms_at(builder, u, loop.index, 0).broadcast(lanes)
+                before = Lanes(builder, builder.load(larger))
+                builder.store(select(other > uniform, before + 1, before).value, larger)
+            chosen = Lanes(builder, builder.load(larger)) < _narrow(builder, k, lanes)
+            number = builder.ctpop(chosen.as_integer().value)
+            if lanes < 64:
+                number = builder.zext(number, I64)
+            least = _reduced(select(chosen, uniform, 0xFFFFFFFF), "umin")
+            unique = builder.icmp_unsigned("==", number, k)
+            return builder.select(unique, least, ir.Constant(I64, -1))
+
+        return U64(POINTER, U64), codegen
+
+    return find
+
+
+_ranked32, _ranked64 = _ranked(32), _ranked(RANKED)
+
+# Byte offsets in what `choose` is given of a row: the key, the mask index of the first element and
+# the step to the next; and of `prepare`, the mean distance of uniforms and a bracket in which the
+# k-th largest is likely to be.
+_SEED, _STREAM, _INDEX, _STEP, _DISTANCE, _LOW, _HIGH = (np.uint64(8 * k) for k in range(7))
+row_state = scratch(8 * 7)
+
+
+@device
+def set_row(state: Any, seed: Any, stream: Any, index: Any, step: Any) -> None:
+    """Write what `choose` needs of a row to its state."""
+    store64(state, _SEED, seed)
+    store64(state, _STREAM, stream)
+    store64(state, _INDEX, index)
+    store64(state, _STEP, step)
+
+
+@device
+def prepare(state: Any, n: Any, k: Any) -> None:
+    """Write what `choose` needs for rows of n elements of which k are kept."""
+    distance = _ALL // n
+    likely = (n - k) * distance
+    # The number of uniforms above that is binomial.
+    deviation = math.sqrt(float(k) * float(n - k) / float(n))
+    width = np.uint64((_DEVIATIONS * deviation + 1.0) * float(distance))
+    store64(state, _DISTANCE, distance)
+    store64(state, _LOW, max(likely, width + _ONE) - width)
+    store64(state, _HIGH, min(likely + width, _WORD))
+
+
+def _search(u: Any, n: Any, k: Any, distance: Any, low: Any, high: Any) -> Any:
+    """Return a threshold that k of n uniforms reach; or their tie, with `_TIE`.
+
+    More than k uniforms reach `low`, and fewer `high`. They are `distance` apart on average. With
+    `_TIE`, more than k uniforms are at least the result, and fewer than k above it.
+    """
+    threshold, steps = low + (high - low) // n * (n - k), _ZERO
     while True:
         threshold = max(low + _ONE, min(threshold, high - _ONE))
         count = _count(u, n, threshold)
@@ -219,21 +340,22 @@ def _search(u: Any, n: Any, k: Any) -> Any:
         elif steps > _NEWTON:
             threshold = low + ((high - low) >> _ONE)
         elif count > k:
-            threshold += (count - k) * step
+            threshold += (count - k) * distance
         else:
-            threshold -= min(threshold, (k - count) * step)
+            threshold -= min(threshold, (k - count) * distance)
 
 
 @functools.cache
 @shielded
 def choose() -> Any:
-    """Routine ``(uniforms, n, k, y, seed, stream, index, step)``: the mask of a row, in bytes.
+    """Routine ``(uniforms, n, k, y, state)``: write the mask of a row, in bytes.
 
-    `SLACK` bytes behind the uniforms can be read. The elements' mask indices are `step` apart.
+    `SLACK` bytes behind the uniforms can be read. The state is a `row_state` after `prepare` and
+    `set_row`.
     """
     search, is_first = device(_search), outranks()
     rank16, rank32 = map(_rank_in, SHORT)
-    end_memory = scratch(max(_MARKED, *SHORT))
+    end_memory, found_memory = scratch(max(_MARKED, *SHORT)), scratch(4 * _GATHERED + SLACK)
 
     @device
     def mark(u: Any, n: Any, threshold: Any, y: Any, end: Any) -> None:
@@ -242,11 +364,30 @@ def choose() -> Any:
             rest = n % _MARKED_U64
             copy_bytes(advance(y, n - rest), end, rest)
 
-    def best(
-        u: Any, n: Any, tie: Any, seed: Any, stream: Any, index: Any, step: Any, before: Any
-    ) -> Any:
+    @device
+    def threshold_of(u: Any, n: Any, k: Any, state: Any, found: Any) -> Any:
+        """Return what `search` does; with AVX-512 among the uniforms of the bracket."""
+        distance = load64(state, _DISTANCE)
+        if HAS_COMPRESS:
+            low, high = load64(state, _LOW), load64(state, _HIGH)
+            counts = _gather(u, n, low, high, found)
+            above, inside = counts >> _WORD_BITS, counts & _WORD
+            if above < k and k < above + inside and inside <= _GATHERED_U64:
+                rest, threshold = k - above, _NONE
+                if inside <= _FEW:
+                    threshold = _ranked32(found, rest)
+                elif inside <= _RANKED_U64:
+                    threshold = _ranked64(found, rest)
+                else:
+                    return search(found, inside, rest, distance, low, high)
+                if threshold != _NONE:
+                    return threshold
+        return search(u, n, k, distance, _ZERO, _ALL)
+
+    def best(u: Any, n: Any, tie: Any, state: Any, before: Any) -> Any:
         """Return the first in rank of the elements that tie, among those behind `before`."""
-        found = _NONE
+        seed, stream = load64(state, _SEED), load64(state, _STREAM)
+        index, step, found = load64(state, _INDEX), load64(state, _STEP), _NONE
         for j in range(n):
             if np.uint64(load32(u, _FOUR * j)) == tie:
                 at = index + j * step
@@ -258,7 +399,7 @@ def choose() -> Any:
 
     best_of_tie = device(best)
 
-    def run(u: Any, n: Any, k: Any, y: Any, seed: Any, stream: Any, index: Any, step: Any) -> None:
+    def run(u: Any, n: Any, k: Any, y: Any, state: Any) -> None:
         wide_vectors()
         if k == _ZERO:
             clear_bytes(y, n)
@@ -277,7 +418,7 @@ def choose() -> Any:
                 copy_bytes(y, end, n)
             if count == k:
                 return
-        threshold = search(u, n, k)
+        threshold = threshold_of(u, n, k, state, found_memory())
         if threshold < _TIE:
             mark(u, n, threshold, y, end)
             return
@@ -286,23 +427,13 @@ def choose() -> Any:
             larger = np.uint64(load32(u, _FOUR * j)) > tie
             store8(y, j, types.uint8(larger))
             kept += np.uint64(larger)
-        last = _NONE
+        last, index, step = _NONE, load64(state, _INDEX), load64(state, _STEP)
         while kept < k:
-            last = best_of_tie(u, n, tie, seed, stream, index, step, last)
+            last = best_of_tie(u, n, tie, state, last)
             store8(y, (last - index) // step, types.uint8(1))
             kept += _ONE
 
-    return routine("choose", run, types.void(POINTER, U64, U64, POINTER, *[U64] * 4))
-
-
-def _moved(what: str, vector: Lanes, where: Lanes, otherwise: Lanes) -> Lanes:
-    """Compress the lanes that `where` holds for, or expand the first lanes to these; AVX-512."""
-    ty, builder = vector.value.type, vector.builder
-    arguments = [vector.value, otherwise.value, where.value]
-    fnty = ir.FunctionType(ty, [argument.type for argument in arguments])
-    name = f"llvm.x86.avx512.mask.{what}.v16i32"
-    move = cgutils.get_or_insert_function(builder.module, fnty, name)
-    return vector.with_value(builder.call(move, arguments))
+    return routine("choose", run, types.void(POINTER, U64, U64, POINTER, POINTER))
 
 
 @intrinsic
@@ -310,7 +441,7 @@ def _list_positions(
     typingctx: Any, y: Any, n: Any, k: Any, kept: Any, dropped: Any, restore: Any
 ) -> Any:
     """List the positions of a mask with AVX-512; see `order`."""
-    lanes = 16
+    lanes = _LANES
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         y, n, k, kept, dropped, restore = args
