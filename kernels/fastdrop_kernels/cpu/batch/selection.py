@@ -62,16 +62,16 @@ HAS_COMPRESS = MASKS and IS_X86_64
 def _each_vector(builder: Any, n: Any, lanes: int, body: Any) -> None:
     """Call ``body(first, exists)`` in a loop over vectors of elements, and for the last elements.
 
-    `first` is the number of a vector's first element, `exists` None or which lanes there are. The
-    last vector may have no element.
+    `first` is the number of a vector's first element, `exists` None or which lanes there are.
     """
     whole = builder.and_(n, ir.Constant(I64, -lanes))
     with cgutils.for_range_slice(
         builder, ir.Constant(I64, 0), whole, ir.Constant(I64, lanes), inc=True
     ) as (first, _):
         body(first, None)
-    rest = Lanes(builder, builder.trunc(builder.sub(n, whole), I32)).broadcast(lanes)
-    body(whole, iota(builder, I32, lanes) < rest)
+    rest = builder.sub(n, whole)
+    with builder.if_then(builder.icmp_unsigned("!=", rest, ir.Constant(I64, 0))):
+        body(whole, iota(builder, I32, lanes) < _narrow(builder, rest, lanes))
 
 
 def _uniforms_at(builder: Any, u: Any, first: Any, lanes: int) -> Lanes:
