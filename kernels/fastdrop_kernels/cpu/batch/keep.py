@@ -17,13 +17,14 @@ from numba import types
 from ...rows import Along, Rows, divided
 from ...shielded import shielded
 from ..codegen.compiler import routine
-from ..codegen.intrinsics import advance
-from ..codegen.intrinsics import storer as storer_of
+from ..codegen.intrinsics import advance, storer
 from ..elements.sampler import POINTER, U64, load8, load32, load64, store8, store64
 from ..loops.loop_nest import Kernel
+from .counting import SLACK
 from .draws import call_state, set_key, uniforms
+from .positions import order
 from .rows import Array, array_at, row_kernel, run_rows, word_at
-from .selection import SLACK, choose, order, prepare, row_state, set_row
+from .selection import choose, prepare, row_state, set_row
 
 _TILE = 4096  # uniforms that are drawn at once, if rows are short: 16 KiB, in the L1 cache
 _COLUMNS_TILE = 1 << 16  # the same for adjacent rows along another axis: 256 KiB, in the L2 cache
@@ -32,7 +33,7 @@ _COST = 6.0  # relative to dropout (1,024 rows of 196, Zen 5, November 2026)
 
 _ZERO, _ONE, _TWO, _THREE, _FOUR, _FIVE, _SIX, _SEVEN, _EIGHT = (np.uint64(n) for n in range(9))
 _SLACK = np.uint64(SLACK)
-_store32 = storer_of(types.uint32)
+_store32 = storer(types.uint32)
 
 
 def keep_k(
