@@ -40,9 +40,9 @@ from .draws import outranks
 _SHORT = (16, 32)
 _NEWTON = np.uint64(12)  # steps before the search bisects; 5 are usual
 # With AVX-512, the uniforms of a bracket are copied, and searched alone: 1 Mi in one row take 0.31
-# ms and not 0.55, rows of 196 1.05 times less (Zen 5, November 2026). The bracket reaches so many
-# standard deviations to either side, which rows of up to 2 Mi have room for.
-_DEVIATIONS = 2.5
+# ms and not 0.55, 1,024 of 196 0.12 and not 0.14 (Zen 5, November 2026). The bracket reaches so
+# many standard deviations to either side, and has room for what rows of up to 4 Mi have there.
+_DEVIATIONS = 2.0
 _TIE = np.uint64(1 << 63)
 _ALL = np.uint64(1 << 32)
 _ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
