@@ -184,6 +184,10 @@ def _counts(k: Any, size: tuple[int, ...], axis: int, with_order: bool) -> npt.N
     if n >= _LONGEST:
         raise ValueError(f"shape={size} has {n} elements along axis {axis}: give below 2**31")
     if not isinstance(k, list | tuple) and not (isinstance(k, np.ndarray) and k.ndim):
+        if isinstance(k, float | np.floating) and 0 < k < 1:
+            raise TypeError(
+                f"k={k!r} is a share, and k is a number of elements: give round({k!r} * {n})"
+            )
         least = most = arguments.integer("k", k)
         every = np.array([least], object)
     else:

@@ -313,7 +313,8 @@ def test_cuda_settles_ties_and_takes_long_rows(host: HostDevice, length: int) ->
     [
         ({"k": 9}, ValueError, r"k=9 is not in \[0, 8\], the length of axis 1"),
         ({"k": -1}, ValueError, "k=-1 is not in"),
-        ({"k": 2.0}, TypeError, "k"),
+        ({"k": 2.0}, TypeError, "k=2.0 is a float: give an integer"),
+        ({"k": 0.25}, TypeError, r"k=0.25 is a share, .* round\(0.25 \* 8\)"),
         ({"k": [1, 2]}, ValueError, r"k has shape \(2,\), and the shape without axis 1 is \(6,\)"),
         ({"k": [1, 2, 3, 4, 5, 9]}, ValueError, "k=9"),
         ({"k": [1.0] * 6}, TypeError, "k has dtype float64"),
