@@ -32,6 +32,7 @@ except ModuleNotFoundError:  # running from a source tree, without an installati
     _sys.path.append(_folder)
 from . import cuda
 from ._batch.erasing import random_erasing
+from ._batch.keep import keep_k
 from ._batch.keys import sample_keys
 from ._batch.spans import mask_spans
 from ._batch.spec_augment import spec_augment
@@ -144,6 +145,7 @@ __all__ = [
     "gaussian_noise_vjp",
     "get_num_threads",
     "mask_spans",
+    "keep_k",
     "masked_fill",
     "masked_fill_vjp",
     "mc_dropout",

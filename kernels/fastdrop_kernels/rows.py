@@ -152,3 +152,35 @@ def band_geometry(
         steps[inner],
         int(time > frequency),
     )
+
+
+class Along(NamedTuple):
+    """How rows along an axis of an array lie in runs of elements with consecutive mask indices.
+
+    Along the last axis, a run has whole rows, one behind the other. Along another, it has the first
+    elements of adjacent rows, and their next elements are `step` further in the mask.
+    """
+
+    n: int  # elements of a row
+    rows: int  # of a run
+    runs: int  # between an element of a row and the next one in memory: 1 for the last axis
+    step: int  # in the mask, from an element of a row to the next
+    is_last: bool
+
+
+def divided(rows: Rows, parts: int, step: int, length: int) -> Rows:
+    """Divide each row into parts whose mask indices are `step` apart, taken to have a length."""
+    if parts == 1:
+        return rows._replace(length=length, last=length)
+    if rows.number == 1 and rows.table is None:
+        return Rows(parts, length, length, rows.first, step)
+    table: npt.NDArray[np.uint64] = np.zeros((rows.number, parts, TABLE_WORDS), np.uint64)
+    if rows.table is None:
+        numbers = np.arange(rows.number, dtype=np.uint64)
+        table[..., 2] = (np.uint64(rows.first) + numbers * np.uint64(rows.step))[:, None]
+    else:
+        table[...] = rows.table[:, None]
+    table[..., 2] += np.arange(parts, dtype=np.uint64) * np.uint64(step)
+    return Rows(
+        rows.number * parts, length, length, 0, 0, table.reshape(-1, TABLE_WORDS), rows.has_keys
+    )

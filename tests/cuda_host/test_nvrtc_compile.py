@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fastdrop_kernels.cuda import modules, operations
+from fastdrop_kernels.cuda.batch import keep
 from tests.support import nvrtc
 from tests.support.cuda_host.functors import FUNCTORS
 
@@ -84,3 +85,15 @@ def test_the_module_that_advances_keys_compiles() -> None:
 def test_a_call_compiles_one_kernel() -> None:
     module, name = operations.of_elements("drop", "float32").module, "drop_float32_contiguous_32"
     assert set(nvrtc.compiled(module, "sm_90", name).reports) == {name}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ENDS)
+def test_kernels_that_keep_k_compile(architecture: str) -> None:
+    """Some spill a few registers, for ties alone; none has an array in local memory."""
+    cubin, _, reports = nvrtc.compiled(keep.module(), architecture)
+    assert cubin.startswith(b"\x7fELF")
+    assert set(reports) == set(modules.kernels(keep.module()))
+    for kernel, report in reports.items():
+        assert max(report.stack, report.spilled) <= 64, kernel
+        assert report.registers <= 65536 // modules.THREADS // 2, kernel

@@ -102,7 +102,24 @@ def swapped() -> Iterator[Case]:
     yield "swap_rows, shard", fd.swap_rows(numbers[:4], rng=KEY, source=numbers, **place)
 
 
-FAMILIES: tuple[Callable[[], Iterator[Case]], ...] = (weights, spans, bands, erasing, swapped)
+def keep() -> Iterator[Case]:
+    """Masks that keep k of a row, and positions; one with equal uniforms at the threshold."""
+
+    def all_of(name: str, *arguments: Any, **where: Any) -> Iterator[Case]:
+        for what, array in fd.keep_k(*arguments, **where, indices=True)._asdict().items():
+            yield f"keep_k, {name}, {what}", array
+
+    for n in (5, 30, 196, 3000):
+        yield from all_of(f"rows of {n}", (13, n), n // 4, rng=KEY)
+    yield from all_of("axis 1", (3, 50, 40), 17, axis=1, rng=KEY)
+    start, full = (3, 2**40, 0), (9, 2**41, 60)
+    yield from all_of("shard", (4, 5, 60), 9, rng=KEY, offset=start, global_shape=full)
+    yield from all_of("samples", (4, 3, 33), 8, rng=KEY, sample_index=SAMPLES)
+    yield from all_of("tie", (2, 6327), 1, axis=0, rng=fd.Key(6), offset=21593)
+    yield "keep_k, k of each row", fd.keep_k((34, 33), np.arange(34), rng=KEY)
+
+
+FAMILIES: tuple[Callable[[], Iterator[Case]], ...] = (weights, spans, bands, erasing, swapped, keep)
 
 
 def batches() -> Iterator[Case]:

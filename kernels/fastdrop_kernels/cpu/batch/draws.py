@@ -28,6 +28,7 @@ __all__ = [
     "call_state",
     "draw32",
     "keep_bits",
+    "precedes",
     "rejected_below",
     "set_coefficients",
     "set_derived_key",
@@ -106,3 +107,14 @@ def set_derived_key() -> Any:
         set_key(call, derived_seed, derived_stream)
 
     return routine("set-derived-key", run, types.void(POINTER, U64, U64, U64))
+
+
+@functools.cache
+@shielded
+def precedes() -> Any:
+    """Routine ``(seed, stream, i, j, draw) -> 1 or 0``: see `contract.precedes`."""
+
+    def run(seed: Any, stream: Any, i: Any, j: Any, draw: Any) -> Any:
+        return np.uint64(contract.precedes(seed, stream, i, j, draw))
+
+    return routine("precedes", run, U64(*[U64] * 5))

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ... import contract
 from ...rows import Rows
 from ...shielded import shielded
-from ..codegen.compiler import device, routine
+from ..codegen.compiler import device
 from ..codegen.intrinsics import advance, clear_bytes, scratch, storer, wide_vectors
-from ..elements.sampler import U64, load32, load64, store64
+from ..elements.sampler import load32, load64, store64
 from ..loops.loop_nest import Kernel
-from .draws import SECOND_DRAW, call_state, set_key, uniforms
+from .draws import SECOND_DRAW, call_state, precedes, set_key, uniforms
 from .rows import Array, array_at, row_kernel, run_rows, word_at
 
 _TILE = 2048  # draws at once: 8 KiB, which stay in the L1 cache
@@ -45,17 +44,6 @@ def permutations(y: Array, seed: int, stream: int) -> None:
     # many (Zen 5, November 2026).
     bits = min(_MOST_BITS, (n.bit_length() + 1) // 2 + 3)
     run_rows(_kernel(), rows, (y,), seed, stream, [bits], _COST, own=(2 * n, np.uint64))
-
-
-@functools.cache
-@shielded
-def precedes() -> Any:
-    """Routine ``(seed, stream, i, j, draw) -> whether``: see `contract.precedes`."""
-
-    def run(seed: Any, stream: Any, i: Any, j: Any, draw: Any) -> Any:
-        return np.uint64(contract.precedes(seed, stream, i, j, draw))
-
-    return routine("precedes", run, U64(*[U64] * 5))
 
 
 @device
