@@ -32,6 +32,7 @@ except ModuleNotFoundError:  # running from a source tree, without an installati
     _sys.path.append(_folder)
 from . import cuda
 from ._batch.keys import sample_keys
+from ._batch.tokens import mask_tokens
 from ._batch.weights import bernoulli_weights, poisson_weights
 from ._check.key import Key, as_key
 from ._functions.alpha import (
@@ -136,6 +137,7 @@ __all__ = [
     "gaussian_noise",
     "gaussian_noise_vjp",
     "get_num_threads",
+    "mask_tokens",
     "masked_fill",
     "masked_fill_vjp",
     "mc_dropout",
