@@ -31,6 +31,7 @@ except ModuleNotFoundError:  # running from a source tree, without an installati
         ) from None
     _sys.path.append(_folder)
 from . import cuda
+from ._batch.collator import TokenCollator
 from ._batch.keys import sample_keys
 from ._batch.tokens import mask_tokens
 from ._batch.weights import bernoulli_weights, poisson_weights
@@ -109,6 +110,7 @@ __all__ = [
     "MonteCarlo",
     "RNNDropout",
     "SoftmaxDropout",
+    "TokenCollator",
     "alpha_dropout",
     "alpha_dropout_backward",
     "alpha_dropout_vjp",
