@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence, Set
 from typing import Any, NoReturn
@@ -280,6 +281,11 @@ def _is_integer(value: Any) -> bool:
 
 def _by_id(ids: Iterable[int], dtype: np.dtype[Any]) -> Special:
     """Return the table of special ids; those that the dtype does not have are nowhere."""
+    return _table(tuple(map(int, ids)), dtype)
+
+
+@functools.lru_cache(maxsize=32)
+def _table(ids: tuple[int, ...], dtype: np.dtype[Any]) -> Special:
     limits = np.iinfo(dtype)
-    inside = [int(n) for n in ids if limits.min <= n <= limits.max]
+    inside = [n for n in ids if limits.min <= n <= limits.max]
     return special_ids(np.array(inside, dtype))
