@@ -45,6 +45,12 @@ def tokens() -> Iterator[Case]:
     yield "mask_tokens, samples", np.stack(own)
     few = {**rule, "mask_id": 0, "vocab_size": 2**31 + 1, "replace": (0, 1, 0)}
     yield "mask_tokens, rejected draws", np.stack(fd.mask_tokens(ids, 0.9, **few))
+    numbers: dict[str, Any] = {"mask_id": 3, "pad_id": 0, "vocab_size": 120, "special": [5, 7]}
+    rows = [{"input_ids": row[:n], "number": 9 * n} for n, row in enumerate(ids, 20)]
+    for by in (None, "number"):
+        batch = fd.TokenCollator(**numbers, rng=KEY, sample_index=by)(rows)
+        wanted = ("input_ids", "attention_mask", "labels")
+        yield f"TokenCollator, {by}", np.stack([batch[entry] for entry in wanted])
 
 
 FAMILIES: tuple[Callable[[], Iterator[Case]], ...] = (weights, tokens)
