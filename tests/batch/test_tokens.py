@@ -268,6 +268,9 @@ def test_cuda_rejects_draws_and_works_in_place(host: HostDevice) -> None:
     made = fd.mask_tokens(there, 0.9, **rule, out=there, labels_out=labels)
     assert made[0] is there and made[1] is labels
     check((host.get(there), host.get(labels)), wanted)
+    key = fd.cuda.DeviceKey(KEY)
+    made = fd.mask_tokens(host.put(ids), 0.9, **{**rule, "rng": key})
+    check((host.get(made[0]), host.get(made[1])), wanted)
     # Special ids that agree in their lowest bits.
     special = [k * 1000 + (k << 30) for k in range(20)]
     far = np.array([[s, s + (1 << 19), s - (1 << 19)] for s in special])
