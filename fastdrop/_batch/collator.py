@@ -149,7 +149,7 @@ class TokenCollator:
         # What mask_tokens refuses, it refuses here and not in the first batch.
         mask_tokens(np.empty(0, np.int64), **self._rule(), rng=0)
         self._key, self.step, self._process = as_key(rng), 0, os.getpid()
-        self._epoch = _shared_number()
+        self._epoch: Any = None if sample_index is None else _shared_number(0)
 
     def __repr__(self) -> str:
         """Return the key, and how it is used."""
@@ -164,7 +164,7 @@ class TokenCollator:
     @property
     def epoch(self) -> int:
         """The number of the epoch, with which the key is folded if there is a `sample_index`."""
-        return int(self._epoch.value)
+        return 0 if self._epoch is None else int(self._epoch.value)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the number of the epoch, so that samples are masked otherwise than in others.
@@ -202,7 +202,8 @@ class TokenCollator:
             raise ValueError(f"state has {given}, and a state_dict has {sorted(_STATE)}")
         step, epoch = (_in_fold(name, state[name]) for name in ("step", "epoch"))
         self._key, self.step = Key(state["seed"], state["stream"]), step
-        self._epoch.value = epoch
+        if self._epoch is not None:
+            self._epoch.value = epoch
 
     def __call__(
         self, features: Sequence[Any], return_tensors: str | None = None
@@ -320,7 +321,7 @@ class TokenCollator:
         """Return what is pickled; processes that are being started share the epoch."""
         state = self.__dict__.copy()
         spawning = sys.modules.get("multiprocessing.context")
-        if spawning is None or spawning.get_spawning_popen() is None:
+        if self._epoch is not None and not (spawning and spawning.get_spawning_popen()):
             state["_epoch"] = self.epoch
         return state
 
@@ -329,15 +330,14 @@ class TokenCollator:
         self.__dict__.update(state)
         self._process = os.getpid()
         if isinstance(self._epoch, int):
-            epoch, self._epoch = self._epoch, _shared_number()
-            self._epoch.value = epoch
+            self._epoch = _shared_number(self._epoch)
 
 
-def _shared_number() -> Any:
+def _shared_number(number: int) -> Any:
     """Return a number that processes share which are started from now on."""
     from multiprocessing.sharedctypes import RawValue
 
-    return RawValue("Q", 0)
+    return RawValue("Q", number)
 
 
 def _shares(masked: Any, random: Any) -> tuple[float, float, float]:

@@ -32,7 +32,17 @@ from ..elements.sampler import POINTER, U64, load64, store64
 from ..loops.loop_nest import Kernel
 from .draws import uniform_below
 from .rows import Array, array_at, row_kernel, run_rows, word_at
-from .token_tiles import BITS_BYTES, INTEGERS, TILE, WORD, decide, in_lane, move, vectors
+from .token_tiles import (
+    BITS_BYTES,
+    INTEGERS,
+    TILE,
+    WORD,
+    decide,
+    in_lane,
+    move,
+    tile_of,
+    vectors,
+)
 
 _BATCH = 16  # tokens of the vocabulary that are drawn together, in four chains with AVX-512
 _COST = 4.0  # relative to dropout, of 8 bytes (Zen 5, November 2026)
@@ -89,7 +99,7 @@ def _kernel(size: int) -> Kernel:
     without_marks, without_ids, replaced_places = _without_marks(), _without_ids(size), _places()
     chosen_bits, masked_bits, replaced_bits = (scratch(BITS_BYTES) for _ in range(3))
     places_memory, end_memory = scratch(2 * (TILE + _BATCH)), scratch(3 * WORD * size)
-    tile, item, end_bytes = np.uint64(TILE), np.uint64(size), np.uint64(WORD * size)
+    tile, item, end_bytes = np.uint64(tile_of(size)), np.uint64(size), np.uint64(WORD * size)
 
     def row(
         arrays: Any,
