@@ -134,7 +134,11 @@ def mask_tokens(
         raise TypeError(f"ids has dtype {kind}: give integers, such as ids.astype(numpy.int64)")
     if not kind.isnative:
         raise TypeError(f"ids has the byte order of {kind}: give ids.astype({kind.name!r})")
-    rule = _rule(chance, mask_id, vocab_size, replace, ignore_index, kind)
+    given = chance, mask_id, vocab_size, replace, ignore_index, kind
+    try:
+        rule = _kept_rule(*given)
+    except TypeError:  # a list, say, is no key; or the rule is refused, in the same words
+        rule = _rule(*given)
     marks, numbers = _special(special, tokens, backend)
     keys = checked_keys(rng, sample_index, tokens.shape[0] if tokens.ndim else None, "ids")
     place = call.sample_placement(tokens.shape, keys, offset, global_shape, "ids")
@@ -205,6 +209,11 @@ def _rule(
             "give another ignore_index, or ids of another dtype"
         )
     return Rule(contract.threshold(p), *_shares(replace), masked, ignored, vocabulary)
+
+
+_kept_rule = functools.lru_cache(maxsize=32, typed=True)(
+    _rule
+)  # checks take as long as 8 Ki tokens
 
 
 def _shares(replace: Any) -> tuple[int, int]:
