@@ -31,12 +31,14 @@ except ModuleNotFoundError:  # running from a source tree, without an installati
         ) from None
     _sys.path.append(_folder)
 from . import cuda
+from ._batch.collator import TokenCollator
 from ._batch.erasing import random_erasing
 from ._batch.keep import keep_k
 from ._batch.keys import sample_keys
 from ._batch.spans import mask_spans
 from ._batch.spec_augment import spec_augment
 from ._batch.swap import swap_rows
+from ._batch.tokens import mask_tokens
 from ._batch.weights import bernoulli_weights, poisson_weights
 from ._blocks.apply import apply_blocks
 from ._check.key import Key, as_key
@@ -115,6 +117,7 @@ __all__ = [
     "MonteCarlo",
     "RNNDropout",
     "SoftmaxDropout",
+    "TokenCollator",
     "alpha_dropout",
     "alpha_dropout_backward",
     "alpha_dropout_vjp",
@@ -146,6 +149,7 @@ __all__ = [
     "get_num_threads",
     "mask_spans",
     "keep_k",
+    "mask_tokens",
     "masked_fill",
     "masked_fill_vjp",
     "mc_dropout",

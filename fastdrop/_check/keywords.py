@@ -106,7 +106,7 @@ class _Call:
     @property
     def first(self) -> str:
         """The name of the function's first array argument."""
-        return self.has("dy", "x")
+        return self.has("dy", "x", "ids")
 
 
 def _advice(call: _Call) -> str:

@@ -18,10 +18,11 @@ pytest.importorskip("rich", reason="the example needs rich")
 import torch
 
 import fastdrop.torch as fdt
-from fastdrop.examples import _torch_text, torch_step
+from fastdrop.examples import _python_text, torch_step
+from fastdrop.examples._python_text import Text
 from fastdrop.examples._torch_models import Encoder
 from fastdrop.examples._torch_parts import BACKWARD, DROPOUT, FORWARD, OPTIMISER, PARTS
-from fastdrop.examples._torch_text import Corpus, Text, load_corpus, minibatch
+from fastdrop.examples._torch_text import Corpus, load_corpus, minibatch
 from fastdrop.examples._torch_training import FUSED, NONE, OURS, TORCH, VARIANTS, Settings, Trainer
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -194,14 +195,14 @@ def test_minibatches_are_of_seed_and_step(corpus: Corpus) -> None:
 
 
 def test_there_is_a_text_wherever_python_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(_torch_text.find_text().characters) >= _torch_text.LEAST
-    monkeypatch.setattr(_torch_text, "_licences", lambda: iter([Text("too short", "MIT")]))
-    text = _torch_text.find_text()
+    assert len(_python_text.find_text().characters) >= _python_text.LEAST
+    monkeypatch.setattr(_python_text, "_licences", lambda: iter([Text("too short", "MIT")]))
+    text = _python_text.find_text()
     assert text.about.startswith("the sources of") and "def " in text.characters
-    monkeypatch.setattr(_torch_text, "MODULES", ("sys",))  # which has none
-    text = _torch_text.find_text()
+    monkeypatch.setattr(_python_text, "MODULES", ("sys",))  # which has none
+    text = _python_text.find_text()
     assert text.about.startswith("the docstrings") and "iterable" in text.characters
-    assert len(text.characters) >= _torch_text.LEAST
+    assert len(text.characters) >= _python_text.LEAST
 
 
 def test_a_text_is_numbered_and_its_end_is_held_out() -> None:

@@ -49,6 +49,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "mask_spans": {"shape": (3, 40), "p": 0.2},
     "spec_augment": {"x": X[0], "freq_width": 2},
     "mc_dropout": {"fn": network, "x": X, "n_samples": 2},
+    "mask_tokens": {"ids": np.arange(24).reshape(4, 6), "p": 0.2, "mask_id": 3, "vocab_size": 9},
     "swap_rows": {"x": X, "p": 0.2},
 }
 WITH_P = [name for name, given in CALLS.items() if "p" in given]
@@ -153,7 +154,7 @@ def test_names_of_in_place_results(name: str) -> None:
     if "out" not in inspect.signature(function).parameters or without:
         assert "leave it out" in text
         return
-    first = "dy" if "dy" in given else "x"
+    first = next(name for name in ("dy", "x", "ids") if name in given)
     mine = given[first].copy()
     following = advised(text, **{first: mine})
     result = function(**{**given, first: mine}, **following, rng=KEY)
@@ -259,9 +260,11 @@ def test_a_missing_argument_is_the_usual_error(name: str) -> None:
     for key in required:
         with pytest.raises(TypeError) as caught:
             function(**without(CALLS[name], key))
-        text = f"{name}() missing 1 required positional argument: '{key}'"
-        assert str(caught.value) == text
-    with pytest.raises(TypeError, match=" and ".join(map(repr, required))):
+        by_name = inspect.signature(function).parameters[key].kind is inspect.Parameter.KEYWORD_ONLY
+        kind = "keyword-only" if by_name else "positional"
+        assert str(caught.value) == f"{name}() missing 1 required {kind} argument: '{key}'"
+    named = [key for key in required if key in ("mask_id", "vocab_size")] or required
+    with pytest.raises(TypeError, match=" and ".join(map(repr, named))):
         function()
 
 
@@ -273,7 +276,7 @@ def test_signatures_show_the_arguments(name: str) -> None:
     assert "required" not in str(signature) and "unknown" not in str(signature)
     given = CALLS[name]
     signature.bind(**given)
-    assert list(inspect.signature(function).parameters)[0] in ("x", "dy", "shape", "fn")
+    assert list(inspect.signature(function).parameters)[0] in ("x", "dy", "shape", "fn", "ids")
     with pytest.raises(TypeError, match="keep_prob"):
         signature.bind(**given, keep_prob=0.8)
 

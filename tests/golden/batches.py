@@ -119,7 +119,40 @@ def keep() -> Iterator[Case]:
     yield "keep_k, k of each row", fd.keep_k((34, 33), np.arange(34), rng=KEY)
 
 
-FAMILIES: tuple[Callable[[], Iterator[Case]], ...] = (weights, spans, bands, erasing, swapped, keep)
+def tokens() -> Iterator[Case]:
+    """Masking of tokens."""
+    ids = np.arange(13 * 77).reshape(13, 77) * 7919 % 120
+    rule: dict[str, Any] = {"mask_id": 3, "vocab_size": 120, "rng": KEY}
+    for name in ("int8", "int16", "int32", "int64"):
+        both = fd.mask_tokens(ids.astype(name), 0.3, special=[0, 5, 7], **rule)
+        yield f"mask_tokens, {name}", np.stack(both)
+    marks = ids % 3 == 0
+    shares = fd.mask_tokens(ids, 0.3, special=marks, replace=(0.2, 0.7, 0.1), **rule)
+    yield "mask_tokens, shares and places", np.stack(shares)
+    start, full = (3, 2**40), (19, 2**41)
+    part = fd.mask_tokens(ids, 0.3, **rule, offset=start, global_shape=full)
+    yield "mask_tokens, shard", np.stack(part)
+    own = fd.mask_tokens(ids[:4], 0.3, **rule, sample_index=SAMPLES)
+    yield "mask_tokens, samples", np.stack(own)
+    few = {**rule, "mask_id": 0, "vocab_size": 2**31 + 1, "replace": (0, 1, 0)}
+    yield "mask_tokens, rejected draws", np.stack(fd.mask_tokens(ids, 0.9, **few))
+    numbers: dict[str, Any] = {"mask_id": 3, "pad_id": 0, "vocab_size": 120, "special": [5, 7]}
+    rows = [{"input_ids": row[:n], "number": 9 * n} for n, row in enumerate(ids, 20)]
+    for by in (None, "number"):
+        batch = fd.TokenCollator(**numbers, rng=KEY, sample_index=by)(rows)
+        wanted = ("input_ids", "attention_mask", "labels")
+        yield f"TokenCollator, {by}", np.stack([batch[entry] for entry in wanted])
+
+
+FAMILIES: tuple[Callable[[], Iterator[Case]], ...] = (
+    weights,
+    spans,
+    bands,
+    erasing,
+    swapped,
+    keep,
+    tokens,
+)
 
 
 def batches() -> Iterator[Case]:

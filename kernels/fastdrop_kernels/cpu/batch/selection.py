@@ -159,10 +159,10 @@ def choose() -> Any:
             if np.uint64(load32(u, _FOUR * j)) == tie:
                 at = index + j * step
                 if before != NONE and (
-                    at == before or is_behind(seed, stream, at, before, ONE) == 0
+                    at == before or is_behind(seed, stream, at, before, _ONE) == 0
                 ):
                     continue
-                if found == NONE or is_behind(seed, stream, found, at, ONE) != 0:
+                if found == NONE or is_behind(seed, stream, found, at, _ONE) != 0:
                     found = at
         return found
 

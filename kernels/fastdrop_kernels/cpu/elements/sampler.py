@@ -45,7 +45,7 @@ DRAWS = VECTOR_BYTES // 2  # 16-bit draws in a vector
 ROUNDS = 10
 # 16-bit draws are xored with this if vectors can only be compared as signed integers (x86-64
 # before AVX-512): one instruction then compares them, not two. The last round key includes the xor.
-_FLIP = 0x8000 if IS_X86_64 and VECTOR_BYTES < 64 else 0
+FLIP = 0x8000 if IS_X86_64 and VECTOR_BYTES < 64 else 0
 # Uniforms in a vector: four registers of them. 1 Mi normals on a Cascade Lake, one thread, November
 # 2026: 2.1 ms; with two registers 3.0; with eight 2.0 and twice the code.
 _UNIFORMS = VECTOR_BYTES
@@ -370,12 +370,16 @@ class Sampler(Draw):
 
     def decided(self, group: Group, between: Between, place: Any) -> Iterator[Lanes]:
         """Yield the keep masks of a group, vector by vector."""
-        if not _FLIP:
-            return (vector >= self.bound for vector in self.group(group, between))
-        draws, run = self.draws(group, between, _FLIP)
-        uppers = [self._upper ^ _FLIP] * len(draws)
-        resolved = self.resolve_ties(draws, uppers, [run], self._in_memory, _FLIP)
-        highest_dropped = (self.bound - 1) ^ _FLIP
+        draws, run = self.draws(group, between, FLIP)
+        return self.decisions(draws, run)
+
+    def decisions(self, draws: list[Lanes], run: Run) -> Iterator[Lanes]:
+        """Yield the keep masks of the draws of a run, which are xored with `FLIP`."""
+        uppers = [self._upper ^ FLIP if FLIP else self._upper] * len(draws)
+        resolved = self.resolve_ties(draws, uppers, [run], self._in_memory, FLIP)
+        if not FLIP:
+            return (vector >= self.bound for vector in resolved)
+        highest_dropped = (self.bound - 1) ^ FLIP
         return (vector.signed_above(highest_dropped) for vector in resolved)
 
     def factors(self, kind: Storage | None, place: Any, k: int, count: int) -> list[Lanes]:
