@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
+from tests.support.batches import ON_BATCHES
 from tests.support.internals import WARMUP_FUNCTIONS, progress_bars
 from tests.support.subprocesses import COUNTING, assert_succeeds, run_python
 from tests.support.warmup_calls import ACTS, CALLS, calls_of
@@ -44,6 +45,7 @@ def test_every_function_that_computes_can_be_named() -> None:
     functions = {name for name in fd.__all__ if inspect.isfunction(getattr(fd, name))}
     public = {name for name in functions if not name.endswith("_vjp")}  # which call two others
     others = {"as_key", "get_num_threads", "mc_dropout", "set_num_threads", "threads", "warmup"}
+    others |= {"show_versions", *ON_BATCHES}
     assert set(WARMUP_FUNCTIONS) == set(CALLS) == public - others
 
 
