@@ -41,7 +41,8 @@ def warmup(
     (``FASTDROP_CACHE_DIR``, else the user's) for other processes; later ones load it in
     milliseconds. Call this when a container is built, or before anything is timed. From an empty
     cache it takes some ten seconds a function and dtype, and `bias_act_dropout_add` with all its
-    activations a minute.
+    activations a minute. Functions on batches (`mask_tokens`, `keep_k` and so on) are not among
+    these, and take a second or two: call them once.
 
     The kernels for CuPy's arrays are compiled into CuPy's cache (``CUPY_CACHE_DIR``, else
     ``~/.cupy/kernel_cache``), in as many processes as a call may use threads (see
