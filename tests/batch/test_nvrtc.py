@@ -15,6 +15,10 @@ pytestmark = [
     pytest.mark.skipif(nvrtc.library() is None, reason=nvrtc.ABSENT),
 ]
 
+# Bytes that a kernel may keep in memory, where registers do not suffice: `keep_k` along another
+# axis than the last, of long rows, draws each element by Philox calls of its own.
+SPILLED = {"keep_k_block_other": 64}
+
 
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -24,5 +28,5 @@ def test_a_family_compiles(family: str, architecture: str) -> None:
     assert cubin.startswith(b"\x7fELF")
     assert set(reports) == set(modules.kernels(module))
     for kernel, report in reports.items():
-        assert report.stack == report.spilled == 0, kernel
+        assert max(report.stack, report.spilled) <= SPILLED.get(kernel, 0), kernel
         assert report.registers <= 65536 // modules.THREADS // 2, kernel  # two blocks at once
