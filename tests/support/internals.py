@@ -58,12 +58,15 @@ NUMPY = numpy_arrays.NUMPY  # the adapter of NumPy's arrays, which blocks of Das
 backend_of = dispatch.backend_of  # array -> the adapter of its library
 
 
+def warmup_of(functions: str, dtypes: Any) -> list[tuple[str, str]]:
+    """Return the functions that `warmup` makes ready, each with the name of a dtype."""
+    return [(name, dtype.name) for name, dtype in warmup._wanted(functions, dtypes)]
+
+
 def cuda_kernels_of(names: list[str], dtype: Any, p_arrays: bool) -> list[Any]:
     """Return the CUDA kernels that `warmup` compiles for functions."""
-    acts = ["identity", "relu"]
-    calls = warmup._calls(names, [np.dtype(dtype)])
-    operations = warmup._operations
-    return cuda_warmup.kernels((n, k, list(operations(n, k, acts, p_arrays))) for n, k in calls)
+    wanted = warmup._wanted(names, dtype)
+    return cuda_warmup.kernels(warmup._described(wanted, ["identity", "relu"], p_arrays))
 
 
 # The plan cache
