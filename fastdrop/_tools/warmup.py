@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastdrop_kernels.catalogue import ACTIVATIONS, CATALOGUE, FLOATS, MOVED
+from fastdrop_kernels.cpu.codegen import notice
 
 from .._arrays.adapter import Operation
 from .._arrays.numpy_arrays import NUMPY, cpu_driver
@@ -76,8 +77,9 @@ def warmup(
         Whether `dropout`, `masked_fill`, `dropout_mask`, `feature_dropout` and `drop_path` will be
         given arrays of p, too.
     progress : bool, "rich", "tqdm" or None
-        Show a progress bar, as `mc_dropout` does. None shows one if this takes long, in a terminal
-        where rich is installed.
+        Show a progress bar, as `mc_dropout` does. None shows one if this takes long, on a terminal
+        where rich is installed or in a notebook; and there, or with ``FASTDROP_VERBOSE=1``
+        anywhere, says what is compiled.
     device : "cpu" or "cuda"
         Whose kernels to compile.
     arch : str or iterable of str, optional
@@ -122,8 +124,9 @@ def warmup(
     if arch is not None:
         raise ValueError(f"arch={arch!r} is that of a GPU: give device='cuda' too, or no arch")
     steps = list(dict.fromkeys(_steps(wanted, acts, each)))
-    for make, what in shown(steps, len(steps)):
-        make(*what)
+    with notice.about("" if progress else _spoken(wanted)):
+        for make, what in shown(steps, len(steps)):
+            make(*what)
 
 
 def _several(names: str | Iterable[str]) -> Iterable[str]:
@@ -164,6 +167,14 @@ def _wanted(functions: str | Iterable[str], dtypes: Any) -> list[tuple[str, _DTy
             else:
                 wanted.append((name, kind))
     return wanted
+
+
+def _spoken(wanted: list[tuple[str, _DType]]) -> str:
+    """Return functions and dtypes for people."""
+    functions = list(dict.fromkeys(name for name, _ in wanted))
+    named = ", ".join(functions[:4]) + f" and {len(functions) - 4} more" * (len(functions) > 4)
+    kinds = dict.fromkeys(kind.name for _, kind in wanted if kind != np.bool_)
+    return f"{named} for {', '.join(kinds)}" if kinds else named or "kernels"
 
 
 def _check(name: str, dtype: _DType) -> None:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import fastdrop as fd
-from tests.support.internals import WARMUP_FUNCTIONS, progress_bars, warmup_of
+from tests.support.internals import WARMUP_FUNCTIONS, warmup_of
 from tests.support.subprocesses import COUNTING, assert_succeeds, run_python
 from tests.support.warmup_calls import ACTS, CALLS, DTYPES, calls_of
 
@@ -137,68 +134,3 @@ def test_each_function_takes_its_dtypes() -> None:
 @pytest.mark.slow
 def test_masked_fill_of_any_dtype_can_be_compiled_ahead() -> None:
     fd.warmup(["int64", "M8[s]", "U1"], "masked_fill")
-
-
-@pytest.mark.parametrize("progress", [True, "rich", "tqdm", False, None])
-def test_a_progress_bar_changes_nothing(progress: Any) -> None:
-    if isinstance(progress, str) or progress:
-        pytest.importorskip("rich" if progress is True else progress)
-    fd.warmup([], ["dropout"], progress=progress)
-    assert list(progress_bars.progress_bar(progress, "counting")([1, 2, 3], 3)) == [1, 2, 3]
-
-
-class Terminal:
-    """Standard error that says it is a terminal, or not."""
-
-    def __init__(self, is_one: bool) -> None:
-        self.is_one, self.text = is_one, ""
-
-    def isatty(self) -> bool:
-        return self.is_one
-
-    def write(self, text: str) -> int:
-        self.text += text
-        return len(text)
-
-    def flush(self) -> None:
-        pass
-
-
-@pytest.fixture
-def seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Let time pass."""
-    now = [0.0]
-    monkeypatch.setattr(progress_bars, "time", type("Clock", (), {"monotonic": lambda: now[0]}))
-
-    def passes(n: float) -> None:
-        now[0] += n
-
-    return passes
-
-
-@pytest.mark.parametrize(("is_one", "each"), [(True, 2.0), (True, 0.01), (False, 2.0)])
-def test_a_progress_bar_appears_in_a_terminal_if_it_takes_long(
-    is_one: bool, each: float, seconds: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("rich")
-    terminal = Terminal(is_one)
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
-    done = []
-    for item in progress_bars.progress_bar(None, "counting")(range(4), 4):
-        done.append(item)
-        seconds(each)
-    assert done == [0, 1, 2, 3]
-    assert ("counting" in terminal.text) == (is_one and each > 1)
-
-
-def test_without_rich_there_is_no_bar(
-    seconds: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    terminal = Terminal(True)
-    monkeypatch.setattr(sys, "stderr", terminal)
-    for name in ("rich.console", "rich.progress"):
-        monkeypatch.setitem(sys.modules, name, None)
-    for _ in progress_bars.progress_bar(None, "counting")(range(3), 3):
-        seconds(2.0)
-    assert terminal.text == ""

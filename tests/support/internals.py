@@ -27,6 +27,7 @@ from fastdrop._functions import progress as progress_bars
 from fastdrop._layers.function_layer import FunctionLayer
 from fastdrop._tools import cuda_warmup, self_check, warmup
 from fastdrop_kernels import contract, layout
+from fastdrop_kernels.cpu.codegen import notice
 from fastdrop_kernels.cpu.host import call_plan, driver, kernel_call, work_sharing
 from fastdrop_kernels.cpu.host.fast_call import DONE, UNFIT
 from tests.support.oracle import Array
@@ -41,6 +42,7 @@ __all__ = [
     "block_stores",
     "call_plan",
     "kernel_call",
+    "notice",
     "cupy_arrays",
     "keywords",
     "numpy_arrays",
