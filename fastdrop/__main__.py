@@ -29,8 +29,8 @@ def _parser() -> argparse.ArgumentParser:
         "warmup", help=about, description=f"{about[0].upper()}{about[1:]}; lists have commas."
     )
     for name, text in (
-        ("dtypes", "default: float32,float64"),
-        ("functions", "default: dropout,masked_fill,dropout_mask"),
+        ("dtypes", "default: float32,float64; of functions on batches, their usual ones"),
+        ("functions", "default: dropout,masked_fill,dropout_mask; all: all of them, minutes"),
         ("activations", "of bias_act_dropout_add; default: all"),
         ("arch", "with --cuda, compute capabilities such as 90; default: of the GPUs here"),
     ):
@@ -43,6 +43,8 @@ def _parser() -> argparse.ArgumentParser:
 def _warm_up(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in ("dtypes", "functions", "activations", "arch")}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if args.functions == ["all"]:
+        chosen["functions"] = "all"
     start = time.perf_counter()
     try:
         warmup(**chosen, p_arrays=args.p_arrays, device="cuda" if args.cuda else "cpu")

@@ -27,6 +27,7 @@ from .._check.key import AnyRNG, KeyOnDevice
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from . import call
 from .keys import SampleKeys, checked_keys, key_of
+from .ready import compiles
 
 _FIRST, _LAST, _NOISE = "channels_first", "channels_last", "noise"
 _MOST_PIXELS = 1 << 32  # of an image, so that a place in it is one integer of the contract
@@ -46,7 +47,12 @@ class _Form(NamedTuple):
         return self.channels if self.last else 1
 
 
+def _check_dtype(dtype: np.dtype[Any]) -> None:
+    check_fillable(dtype, "random_erasing", "images")
+
+
 @checks_keywords
+@compiles("erasing", "uint8", "float32", check=_check_dtype, draws_here=True)
 def random_erasing(
     images: ArrayLike,
     p: float = 0.5,
@@ -142,7 +148,7 @@ def random_erasing(
     numbers = _numbers(*_limits("scale", scale, 0.0), *_limits("ratio", ratio, None))
     many = arguments.whole("count", count, 1)
     form = _form(xs.shape, data_format)
-    check_fillable(xs.dtype, "random_erasing", "images")
+    _check_dtype(xs.dtype)
     values = _values(value, xs, backend, form)
     if isinstance(rng, KeyOnDevice):
         raise TypeError(

@@ -22,6 +22,7 @@ from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import Placement
 from . import call
 from .keys import SampleKeys, checked_keys
+from .ready import compiles
 
 _BOOL, _POSITION, _COUNT = np.dtype(np.bool_), np.dtype(np.int64), np.dtype(np.uint64)
 _LONGEST = 1 << 31  # positions in a row are 32-bit integers in kernels
@@ -69,6 +70,7 @@ def keep_k(
 
 
 @checks_keywords
+@compiles("keep")
 def keep_k(
     shape: ShapeLike,
     k: ArrayLike,

@@ -25,6 +25,7 @@ from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import Placement
 from . import call
 from .keys import SampleKeys, checked_keys
+from .ready import compiles
 from .row_arguments import checked_row_lengths, checked_share
 
 _KINDS = ("wav2vec2", "spanbert", "t5")
@@ -40,6 +41,7 @@ _Plan = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.uint64]]
 
 
 @checks_keywords
+@compiles("spans")
 def mask_spans(
     shape: ShapeLike,
     p: float | None = None,

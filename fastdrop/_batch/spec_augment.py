@@ -24,6 +24,7 @@ from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from . import call
 from .keys import SampleKeys, checked_keys
+from .ready import compiles
 from .row_arguments import checked_row_lengths, checked_share
 
 _UINT64 = np.dtype(np.uint64)
@@ -31,7 +32,15 @@ _LONGEST = 1 << 32  # of an axis
 _MOST_BANDS = 1 << 16
 
 
+def _check_dtype(dtype: np.dtype[Any]) -> None:
+    if dtype.name not in FLOAT_TYPES:
+        raise TypeError(
+            f"x has dtype {dtype}, which is not supported: give {', '.join(FLOAT_TYPES)}"
+        )
+
+
 @checks_keywords
+@compiles("bands", "float32", "float64", check=_check_dtype)
 def spec_augment(
     x: ArrayLike,
     *,
@@ -124,10 +133,7 @@ def spec_augment(
         raise_argument_error("spec_augment", unknown, x=x)
     backend = call.backend_for(x, "x")
     given = backend.array(x)
-    if given.dtype.name not in FLOAT_TYPES:
-        raise TypeError(
-            f"x has dtype {given.dtype}, which is not supported: give {', '.join(FLOAT_TYPES)}"
-        )
+    _check_dtype(given.dtype)
     shape = given.shape
     time, frequency, sample = _axes(shape, time_axis, freq_axis)
     samples = 1 if sample is None else shape[sample]

@@ -23,13 +23,28 @@ from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import Placement
 from . import call
 from .keys import SampleKeys, checked_keys
+from .ready import compiles
 
 _ITEMSIZES = (1, 2, 4, 8, 16)
 _MOST_ROWS = (1 << 32) - 1  # to draw from
 _PIECE = 1 << 14  # elements that a thread takes at a time
 
 
+def _check_dtype(dtype: np.dtype[Any]) -> None:
+    if dtype.hasobject:
+        raise TypeError(
+            f"x has dtype {dtype}, and swap_rows does not move Python objects: encode them as "
+            "numbers"
+        )
+    if dtype.itemsize not in _ITEMSIZES:
+        raise TypeError(
+            f"x has dtype {dtype} of {dtype.itemsize} bytes, and swap_rows takes elements of 1, 2, "
+            "4, 8 or 16: encode them as numbers"
+        )
+
+
 @checks_keywords
+@compiles("swap", "float32", "float64", check=_check_dtype)
 def swap_rows(
     x: ArrayLike,
     p: float = 0.5,
@@ -157,19 +172,6 @@ def swap_rows(
             call.run(backend, "swap", "swap", _as_table(y, columns), rows_of, keys, *more)
         result = backend.result(y, None) if is_across else made.finished()
     return (result, mask.target) if mask is not None else result
-
-
-def _check_dtype(dtype: np.dtype[Any]) -> None:
-    if dtype.hasobject:
-        raise TypeError(
-            f"x has dtype {dtype}, and swap_rows does not move Python objects: encode them as "
-            "numbers"
-        )
-    if dtype.itemsize not in _ITEMSIZES:
-        raise TypeError(
-            f"x has dtype {dtype} of {dtype.itemsize} bytes, and swap_rows takes elements of 1, 2, "
-            "4, 8 or 16: encode them as numbers"
-        )
 
 
 def _check_alone(keys: SampleKeys, offset: Any, global_shape: Any) -> None:

@@ -27,13 +27,22 @@ from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from . import call
 from .keys import checked_keys
+from .ready import compiles
 
 _PIECE = 1 << 14  # elements that a thread takes at a time
 _MOST = 1 << 32  # tokens of a vocabulary
 _TOLERANCE = 1e-6  # of the sum of shares
 
 
+def _check_dtype(kind: np.dtype[Any]) -> None:
+    if kind.kind not in "iu":
+        raise TypeError(f"ids has dtype {kind}: give integers, such as ids.astype(numpy.int64)")
+    if not kind.isnative:
+        raise TypeError(f"ids has the byte order of {kind}: give ids.astype({kind.name!r})")
+
+
 @checks_keywords
+@compiles("tokens", "int64", "int32", check=_check_dtype)
 def mask_tokens(
     ids: ArrayLike,
     p: float = 0.15,
@@ -130,10 +139,7 @@ def mask_tokens(
     backend = call.backend_for(ids, "ids")
     tokens = backend.array(ids, "ids")
     kind = tokens.dtype
-    if kind.kind not in "iu":
-        raise TypeError(f"ids has dtype {kind}: give integers, such as ids.astype(numpy.int64)")
-    if not kind.isnative:
-        raise TypeError(f"ids has the byte order of {kind}: give ids.astype({kind.name!r})")
+    _check_dtype(kind)
     given = chance, mask_id, vocab_size, replace, ignore_index, kind
     try:
         rule = _kept_rule(*given)

@@ -22,13 +22,24 @@ from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from . import call
 from .keys import checked_keys
+from .ready import compiles
 
 _INTEGERS = ("int8", "int16", "int32", "int64")
 _MOST = 32.0  # the largest rate: the table has 90 entries, and counts fit in int8
 _PIECE = 1 << 14  # elements that a thread takes at a time
 
 
+def _dtype(value: Any) -> np.dtype[Any]:
+    kind = arguments.dtype(value)
+    if kind.name not in _INTEGERS and kind.name not in FLOAT_TYPES:
+        raise TypeError(
+            f"dtype={kind} is not supported: give {', '.join((*_INTEGERS, *FLOAT_TYPES))}"
+        )
+    return kind
+
+
 @checks_keywords
+@compiles("weights", "int8", check=_dtype)
 def poisson_weights(
     shape: ShapeLike,
     rate: float = 1.0,
@@ -103,6 +114,7 @@ def poisson_weights(
 
 
 @checks_keywords
+@compiles("weights", "float32", check=_dtype)
 def bernoulli_weights(
     shape: ShapeLike,
     p: float = 0.5,
@@ -189,15 +201,6 @@ def poisson_thresholds(rate: float) -> npt.NDArray[np.uint32]:
     thresholds = np.array(found, np.uint32)
     thresholds.flags.writeable = False
     return thresholds
-
-
-def _dtype(value: Any) -> np.dtype[Any]:
-    kind = arguments.dtype(value)
-    if kind.name not in _INTEGERS and kind.name not in FLOAT_TYPES:
-        raise TypeError(
-            f"dtype={kind} is not supported: give {', '.join((*_INTEGERS, *FLOAT_TYPES))}"
-        )
-    return kind
 
 
 def _drawn(

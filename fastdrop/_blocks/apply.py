@@ -68,9 +68,10 @@ def apply_blocks(
     start : int
         The block to begin with: those before are done already.
     progress : bool, "rich", "tqdm", callable or None
-        Whether to show a progress bar, and of which package; None shows one of rich on a terminal
-        where it takes more than a second. A callable is called after each block, with the number of
-        blocks that are done and of all blocks.
+        Whether to show a progress bar, and of which package, on a terminal or in a notebook; where
+        stderr is neither there is a line now and then. None shows a bar alone, where it takes more
+        than a second. A callable is called after each block, with the number of blocks that are
+        done and of all blocks.
 
     Returns
     -------

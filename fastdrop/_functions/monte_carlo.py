@@ -77,6 +77,7 @@ def mc_dropout(
         Whether to keep all results. If False, memory does not grow with `n_samples`.
     progress : bool, "rich", "tqdm" or None
         Whether to show a progress bar, or of which package; True takes the one that is installed.
+        Where stderr is neither a terminal nor a notebook there is a line now and then.
         None shows a bar of rich, if installed, in a terminal, after one second.
 
     Returns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastdrop_kernels.cuda import batch as batches
 from fastdrop_kernels.cuda import compile_ahead, driver, modules, operations, softmax_driver
 from fastdrop_kernels.cuda.compile_ahead import CompileError, Kernel
 
@@ -54,10 +56,15 @@ def _of(operation: Any) -> Iterator[Kernel]:
     return (Kernel(module, name) for name in modules.kernels(module))
 
 
-def kernels(wanted: Iterable[tuple[str, np.dtype[Any], list[Operation]]]) -> list[Kernel]:
-    """Return the kernels of functions, given by name, dtype and operations; common ones first."""
+def kernels(
+    wanted: Iterable[tuple[str, np.dtype[Any], list[Operation], str]],
+) -> list[Kernel]:
+    """Return the kernels of functions; common ones first.
+
+    Given by name, dtype and operations; and by their family, functions on batches.
+    """
     found: list[Kernel] = []
-    for function, dtype, named in wanted:
+    for function, dtype, named, family in wanted:
         for each in named:
             if each.name == "pack" and each.given is not None:
                 continue  # bits of several thresholds are packed by CuPy
@@ -68,6 +75,9 @@ def kernels(wanted: Iterable[tuple[str, np.dtype[Any], list[Operation]]]) -> lis
             module = softmax_driver.MODULES[dtype.name]
             backward = function.endswith("_backward")
             found += [Kernel(module, name) for name in modules.kernels(module)][backward:]
+        if family:
+            batch = importlib.import_module(f"{batches.__name__}.{family}")
+            found += [Kernel(batch.module(), name) for name in batch.kernels(dtype)]
     found.sort(key=_is_rare)
     return list(dict.fromkeys(chain(found, [Kernel(modules.ADVANCE, "advance")])))
 

@@ -10,9 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fastdrop_kernels.catalogue import ACTIVATIONS, CATALOGUE, FLOATS, MOVED
+from fastdrop_kernels.cpu.codegen import notice
 
 from .._arrays.adapter import Operation
 from .._arrays.numpy_arrays import NUMPY, cpu_driver
+from .._batch.call import driver_of
+from .._batch.ready import COMPILED
 from .._call.coefficients import compute_type
 from .._call.rows import ROWS
 from .._check import arguments
@@ -23,11 +26,17 @@ _DType: TypeAlias = np.dtype[Any]
 # A step makes something ready; steps that are equal are made once.
 _Step: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
 _EITHER = (False, True)
+_USUAL = ("dropout", "masked_fill", "dropout_mask")  # functions, if none are named
+_USUAL_DTYPES = ("float32", "float64")
+# Those that arrays of p are given to.
+_BY_P = ("dropout", "masked_fill", "dropout_mask", "feature_dropout", "drop_path")
+_MASK, _SOFTMAX, _EPILOGUE = "dropout_mask", "softmax_dropout", "bias_act_dropout_add"
+FUNCTIONS = (*ROWS, *COMPILED)  # all that the package has imported, which is all
 
 
 def warmup(
-    dtypes: npt.DTypeLike | Iterable[npt.DTypeLike] = (np.float32, np.float64),
-    functions: str | Iterable[str] = ("dropout", "masked_fill", "dropout_mask"),
+    dtypes: npt.DTypeLike | Iterable[npt.DTypeLike] | None = None,
+    functions: str | Iterable[str] = _USUAL,
     *,
     activations: str | Iterable[str] = ACTIVATIONS,
     p_arrays: bool = False,
@@ -40,9 +49,9 @@ def warmup(
     A kernel is compiled when it is first called, and kept in the cache folder
     (``FASTDROP_CACHE_DIR``, else the user's) for other processes; later ones load it in
     milliseconds. Call this when a container is built, or before anything is timed. From an empty
-    cache it takes some ten seconds a function and dtype, and `bias_act_dropout_add` with all its
-    activations a minute. Functions on batches (`mask_tokens`, `keep_k` and so on) are not among
-    these, and take a second or two: call them once.
+    cache it takes some ten seconds a function and dtype, functions on batches (`mask_tokens`,
+    `keep_k` and so on) two to five, and `bias_act_dropout_add` with all its activations a minute.
+    So only three functions are made ready if none is named.
 
     The kernels for CuPy's arrays are compiled into CuPy's cache (``CUPY_CACHE_DIR``, else
     ``~/.cupy/kernel_cache``), in as many processes as a call may use threads (see
@@ -51,19 +60,26 @@ def warmup(
 
     Parameters
     ----------
-    dtypes : dtype or iterable of dtype
-        Those that the functions will be called with, or their names. `dropout_mask` has none.
+    dtypes : dtype or iterable of dtype, optional
+        Those that the functions will be called with, or their names: of x, of the tokens of
+        `mask_tokens`, of what `poisson_weights` and `bernoulli_weights` return. By default float32
+        and float64; of `mask_tokens` int64 and int32, of the weights their own, of
+        `random_erasing` uint8 and float32. `dropout_mask`, `keep_k` and `mask_spans` have none.
+        Names of functions can be given in the place of dtypes: ``warmup("mask_tokens")``.
     functions : str or iterable of str
         Names of public functions; one that has a backward of its own is made ready with that, and a
-        backward can be named alone. Layers call the functions of their names.
+        backward can be named alone. Layers call the functions of their names, and `TokenCollator`
+        calls `mask_tokens`. "all": all of them, each for those of `dtypes` that it takes. That is
+        minutes.
     activations : str or iterable of str
         Those that `bias_act_dropout_add` will be called with.
     p_arrays : bool
         Whether `dropout`, `masked_fill`, `dropout_mask`, `feature_dropout` and `drop_path` will be
         given arrays of p, too.
     progress : bool, "rich", "tqdm" or None
-        Show a progress bar, as `mc_dropout` does. None shows one if this takes long, in a terminal
-        where rich is installed.
+        Show a progress bar, as `mc_dropout` does. None shows one if this takes long, on a terminal
+        where rich is installed or in a notebook; and there, or with ``FASTDROP_VERBOSE=1``
+        anywhere, says what is compiled.
     device : "cpu" or "cuda"
         Whose kernels to compile.
     arch : str or iterable of str, optional
@@ -89,56 +105,101 @@ def warmup(
     ... # doctest: +SKIP
     >>> fd.warmup("bfloat16", "dropout", device="cuda", arch="90")  # doctest: +SKIP
     """
-    given: Any = dtypes
-    if isinstance(given, str | type | np.dtype) or not isinstance(given, Iterable):
-        given = [given]
-    kinds = [arguments.dtype(item) for item in given]
-    names = [arguments.choice("functions", name, FUNCTIONS) for name in _several(functions)]
+    if functions is _USUAL and _names_functions(dtypes):
+        functions, dtypes = dtypes, None  # type: ignore[assignment]
     acts = [arguments.choice("activations", act, ACTIVATIONS) for act in _several(activations)]
-    each, shown = arguments.flag("p_arrays", p_arrays), progress_bar(progress, "Compiling kernels")
-    for name, kind in product(names, kinds):
-        if name != "dropout_mask":
-            (check_fillable if name == "masked_fill" else compute_type)(kind)
+    each = arguments.flag("p_arrays", p_arrays)
+    shown = progress_bar(progress, "Compiling kernels")
+    wanted = _wanted(functions, dtypes)
     if arguments.choice("device", device, ("cpu", "cuda")) == "cuda":
         from . import cuda_warmup
 
         found = cuda_warmup.architectures(arch)
-        wanted = (
-            (name, kind, list(_operations(name, kind, acts, each)))
-            for name, kind in _calls(names, kinds)
-        )
-        cuda_warmup.compile_all(cuda_warmup.kernels(wanted), found, shown)
+        kernels = cuda_warmup.kernels(_described(wanted, acts, each))
+        cuda_warmup.compile_all(kernels, found, shown)
+        for name, _ in wanted:
+            if name in COMPILED and COMPILED[name].draws_here:
+                driver_of(NUMPY, COMPILED[name].family).prepare(None)
         return
     if arch is not None:
         raise ValueError(f"arch={arch!r} is that of a GPU: give device='cuda' too, or no arch")
-    steps = list(dict.fromkeys(_steps(names, kinds, acts, each)))
-    for make, what in shown(steps, len(steps)):
-        make(*what)
+    steps = list(dict.fromkeys(_steps(wanted, acts, each)))
+    with notice.about("" if progress else _spoken(wanted)):
+        for make, what in shown(steps, len(steps)):
+            make(*what)
 
 
 def _several(names: str | Iterable[str]) -> Iterable[str]:
     return [names] if isinstance(names, str) else names
 
 
-# Those that arrays of p are given to.
-_BY_P = ("dropout", "masked_fill", "dropout_mask", "feature_dropout", "drop_path")
-_MASK, _SOFTMAX, _EPILOGUE = "dropout_mask", "softmax_dropout", "bias_act_dropout_add"
-FUNCTIONS = tuple(ROWS)  # all that the package has imported, which is all
+def _names_functions(dtypes: Any) -> bool:
+    """Say whether what was given for dtypes are names of functions."""
+    given = [dtypes] if isinstance(dtypes, str) else dtypes
+    return isinstance(given, list | tuple) and any(
+        isinstance(name, str) and name in (*FUNCTIONS, "all") for name in given
+    )
 
 
-def _calls(names: list[str], kinds: list[_DType]) -> list[tuple[str, _DType]]:
-    """Return the functions that are made ready, each with a dtype."""
-    calls = [(name, kind) for name in names for kind in kinds if name != _MASK]
-    if _MASK in names:  # which has no dtype
-        calls.append((_MASK, np.dtype(np.bool_)))
-    return calls
+def _wanted(functions: str | Iterable[str], dtypes: Any) -> list[tuple[str, _DType]]:
+    """Return the functions that are made ready, each with a dtype; bool if it has none.
+
+    A dtype that a function does not take is an error, or left out if all functions are meant.
+    """
+    every = isinstance(functions, str) and functions == "all"
+    choices = FUNCTIONS if every else _several(functions)
+    names = [arguments.choice("functions", name, FUNCTIONS) for name in choices]
+    if isinstance(dtypes, str | type | np.dtype) or not isinstance(dtypes, Iterable):
+        dtypes = None if dtypes is None else [dtypes]
+    given = None if dtypes is None else [arguments.dtype(item) for item in dtypes]
+    wanted: list[tuple[str, _DType]] = []
+    for name in names:
+        usual = COMPILED[name].usual if name in COMPILED else _USUAL_DTYPES
+        if name == _MASK or not usual:
+            wanted.append((name, np.dtype(np.bool_)))
+            continue
+        for kind in map(np.dtype, usual) if given is None else given:
+            try:
+                _check(name, kind)
+            except TypeError:
+                if not every:
+                    raise
+            else:
+                wanted.append((name, kind))
+    return wanted
 
 
-def _steps(
-    names: list[str], kinds: list[_DType], acts: list[str], p_arrays: bool
-) -> Iterator[_Step]:
+def _spoken(wanted: list[tuple[str, _DType]]) -> str:
+    """Return functions and dtypes for people."""
+    functions = list(dict.fromkeys(name for name, _ in wanted))
+    named = ", ".join(functions[:4]) + f" and {len(functions) - 4} more" * (len(functions) > 4)
+    kinds = dict.fromkeys(kind.name for _, kind in wanted if kind != np.bool_)
+    return f"{named} for {', '.join(kinds)}" if kinds else named or "kernels"
+
+
+def _check(name: str, dtype: _DType) -> None:
+    """Raise a TypeError if a function does not take a dtype."""
+    if name in COMPILED:
+        COMPILED[name].check(dtype)
+    else:
+        (check_fillable if name == "masked_fill" else compute_type)(dtype)
+
+
+def _described(
+    wanted: list[tuple[str, _DType]], acts: list[str], p_arrays: bool
+) -> Iterator[tuple[str, _DType, list[Operation], str]]:
+    """Yield names, dtypes, operations and families of functions, for `cuda_warmup.kernels`."""
+    for name, kind in wanted:
+        family = COMPILED[name].family if name in COMPILED else ""
+        yield name, kind, list(_operations(name, kind, acts, p_arrays)), family
+
+
+def _steps(wanted: list[tuple[str, _DType]], acts: list[str], p_arrays: bool) -> Iterator[_Step]:
     """Yield what has to be done on the CPU, some of it more than once."""
-    for name, kind in _calls(names, kinds):
+    for name, kind in wanted:
+        if name in COMPILED:
+            yield driver_of(NUMPY, COMPILED[name].family).prepare, (kind,)
+            continue
         for operation in _operations(name, kind, acts, p_arrays):
             yield cpu_driver().prepare, ((operation.of(cpu_driver()),),)
         if name.startswith(_SOFTMAX):
@@ -153,7 +214,7 @@ def _operations(
     function: str, dtype: _DType, acts: list[str], p_arrays: bool
 ) -> Iterator[Operation]:
     """Yield the operations of a function, in all variants that it may call."""
-    for name in ROWS[function]:
+    for name in ROWS.get(function, ()):
         row = CATALOGUE[name]
         kind = dtype if row.elements in (FLOATS, MOVED) else None
         choices = [acts if part == "act" else _EITHER for part in row.variant]

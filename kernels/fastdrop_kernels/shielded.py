@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -39,11 +39,19 @@ def run_shielded(work: Callable[[], Result]) -> Result:
     results: list[Result] = []
     errors: list[BaseException] = []
 
+    caller = sys._getframe()
+
     def guarded() -> None:
+        nonlocal caller
+        number = threading.get_ident()
+        _callers[number] = caller
+        del caller  # which refers to this function
         try:
             results.append(work())
         except BaseException as error:
             errors.append(error)
+        finally:
+            del _callers[number]
 
     # Not a daemon: LLVM may crash if the process exits during a compilation.
     thread = threading.Thread(target=guarded, name="fastdrop-first-call", daemon=False)
@@ -60,6 +68,20 @@ def run_shielded(work: Callable[[], Result]) -> Result:
             "imports and compiles is not here: leave such a child by os._exit or os.exec"
         )
     return results[0]
+
+
+# By the number of a thread that works in `run_shielded`: the frame that waits for it.
+_callers: dict[int, FrameType] = {}
+
+
+def frames() -> Iterator[FrameType]:
+    """Yield the frames of the present call from inside out, and those that wait for its thread."""
+    waiting = _callers.get(threading.get_ident())
+    for innermost in (sys._getframe(1), waiting):
+        frame = innermost
+        while frame is not None:
+            yield frame
+            frame = frame.f_back
 
 
 def _inside_an_import() -> bool:

@@ -13,7 +13,7 @@ from numba import types
 
 from fastdrop_kernels import contract
 from fastdrop_kernels.cpu.batch.counting import SLACK
-from fastdrop_kernels.cpu.batch.selection import choose, prepare, row_state, set_row
+from fastdrop_kernels.cpu.batch.selection import choose, prepare_row, row_state, set_row
 from fastdrop_kernels.cpu.codegen.compiler import callback
 from tests.support.oracle import POISON, Array
 
@@ -28,7 +28,7 @@ def compiled() -> Callable[..., None]:
 
     def run(u: Any, n: Any, k: Any, y: Any, seed: Any, stream: Any, index: Any, step: Any) -> None:
         state = row_state()
-        prepare(state, n, k)
+        prepare_row(state, n, k)
         set_row(state, seed, stream, index, step)
         choose_row(u, n, k, y, state)
 

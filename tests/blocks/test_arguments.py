@@ -187,18 +187,21 @@ def test_a_progress_bar_where_stderr_is_no_terminal(package: str) -> None:
     pytest.importorskip(package, reason=f"{package} is not installed")
     done = run_python(  # in which warnings are errors
         f"import numpy as np, fastdrop as fd; x = np.ones((6, 8), np.float32);"
-        f"fd.apply_blocks(fd.dropout, x, x, rng=1, block_bytes=32, progress={package!r})"
+        f"fd.apply_blocks(fd.dropout, x, x, rng=1, block_bytes=32, progress={package!r});"
+        "import sys; print(*{'rich', 'tqdm'} & set(sys.modules))"
     )
     assert done.status == 0 and "Warning" not in done.stderr, str(done)
-    assert "6/6" in done.stderr or "100%" in done.stdout, str(done)
+    assert done.stderr == "fastdrop.dropout: 6 of 6 (100%), 0 s\n", str(done)
+    assert package not in done.stdout, str(done)  # not imported
 
 
 def test_a_progress_bar_of_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("rich", "rich.progress", "tqdm", "tqdm.auto"):
         monkeypatch.setitem(sys.modules, name, None)
     y = X.copy()
-    with pytest.raises(ImportError, match="pip install rich"):
-        fd.apply_blocks(fd.dropout, y, None, rng=1, progress=True)
+    for name in ("rich", "tqdm"):
+        with pytest.raises(ImportError, match=f"progress='{name}' needs .*pip install {name}"):
+            fd.apply_blocks(fd.dropout, y, None, rng=1, progress=name)
     assert (y == X).all()
 
 

@@ -22,7 +22,7 @@ from tests.support.cuda_host.cases import BFLOAT16
 from tests.support.devices import cupy_or_skip, host_device
 from tests.support.internals import WARMUP_FUNCTIONS, cuda_kernels_of
 from tests.support.subprocesses import KILL, assert_succeeds, run_python
-from tests.support.warmup_calls import calls_of
+from tests.support.warmup_calls import DTYPES, calls_of
 
 needs_nvrtc = pytest.mark.skipif(nvrtc.library() is None, reason=nvrtc.ABSENT)
 PLAIN = Kernel(operations.of_elements("drop", "float32").module, "drop_float32_contiguous_32")
@@ -54,7 +54,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
 # DropBlock computes with CuPy's own kernels, too, which need a GPU.
 @pytest.mark.parametrize("name", [n for n in WARMUP_FUNCTIONS if not n.startswith("drop_block")])
 def test_all_that_a_function_launches_is_compiled(name: str, recorder: Recorder) -> None:
-    dtype, by_p = "float32", name in ("dropout", "masked_fill", "dropout_mask")
+    dtype, by_p = DTYPES.get(name, "float32"), name in ("dropout", "masked_fill", "dropout_mask")
     compiled = {(k.module.name, k.name) for k in cuda_kernels_of([name], dtype, by_p)}
     with host_device(driver) as (device, _):
         for place in (slice(None), slice(None, None, 3)):
@@ -63,7 +63,7 @@ def test_all_that_a_function_launches_is_compiled(name: str, recorder: Recorder)
                 a = (x if shape[0] == 30 else x.T)[:, place]
                 if name.startswith(("feature", "drop_block", "drop_path")) and place.step:
                     continue
-                there: dict[str, Any] = {"fd": fd, "a": a, "p": 0.3}
+                there: dict[str, Any] = {"fd": fd, "a": a, "p": 0.3, "one_like": {"like": a}}
                 there["bias"] = device.put(np.ones(a.shape[1], dtype))
                 there["column"] = device.put(np.ones((a.shape[0], 1), dtype))
                 there["images"] = device.put(np.ones((4, 3, 16, 17), dtype))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Callable
-from typing import Any
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastdrop as fd
-from tests.support.batches import ON_BATCHES
-from tests.support.internals import WARMUP_FUNCTIONS, progress_bars
+from tests.support.internals import WARMUP_FUNCTIONS, warmup_of
 from tests.support.subprocesses import COUNTING, assert_succeeds, run_python
-from tests.support.warmup_calls import ACTS, CALLS, calls_of
+from tests.support.warmup_calls import ACTS, CALLS, DTYPES, calls_of
 
 CODE = (
     COUNTING
@@ -25,6 +23,7 @@ made.clear()
 rng = np.random.default_rng(0)
 x = rng.standard_normal((300, 500)).astype({dtype!r})
 large = rng.standard_normal((1500, 1400)).astype({dtype!r})
+one_like = {{}}
 images, volumes = np.ones((4, 3, 60, 70), x.dtype), np.ones((2, 2, 9, 8, 7), x.dtype)
 for n in (1, 2):
     fd.set_num_threads(n)
@@ -45,13 +44,13 @@ def test_every_function_that_computes_can_be_named() -> None:
     functions = {name for name in fd.__all__ if inspect.isfunction(getattr(fd, name))}
     public = {name for name in functions if not name.endswith("_vjp")}  # which call two others
     others = {"as_key", "get_num_threads", "mc_dropout", "set_num_threads", "threads", "warmup"}
-    others |= {"show_versions", *ON_BATCHES}
+    others |= {"show_versions", "apply_blocks", "sample_keys"}  # which compile nothing
     assert set(WARMUP_FUNCTIONS) == set(CALLS) == public - others
 
 
 CASES = [("float32", QUICK)]
 SLOW_CASES = [
-    *[("float32", name) for name in CALLS if name != QUICK],
+    *[(DTYPES.get(name, "float32"), name) for name in CALLS if name != QUICK],
     ("float16", "softmax_dropout"),  # which computes in another type than it stores
 ]
 
@@ -66,9 +65,47 @@ def test_nothing_is_left_to_compile(dtype: str, name: str) -> None:
     assert assert_succeeds(run_python(code)) == "nothing was compiled\n"
 
 
+TOKENS = (
+    COUNTING
+    + """
+fd.warmup("mask_tokens")
+assert made
+made.clear()
+for dtype in ("int64", "int32"):
+    ids = np.arange(400, dtype=dtype).reshape(4, 100)
+    for special in (None, [1, 2], ids > 7, range(0, 400, 3)):
+        fd.mask_tokens(ids, mask_id=3, vocab_size=400, special=special)
+print(*made)
+"""
+)
+
+
+def test_functions_on_batches_are_named_alone(tmp_path: Path) -> None:
+    """In the place of dtypes; they have usual ones, and an empty cache."""
+    assert assert_succeeds(run_python(TOKENS, FASTDROP_CACHE_DIR=str(tmp_path))) == "\n"
+    assert list(tmp_path.glob("mask-tokens-8-*.kernel"))
+
+
+def test_all_functions_take_the_dtypes_that_they_can() -> None:
+    wanted = warmup_of("all", None)
+    assert {name for name, _ in wanted} == set(WARMUP_FUNCTIONS)
+    assert ("mask_tokens", "int64") in wanted and ("dropout", "float64") in wanted
+    assert ("keep_k", "bool") in wanted and ("random_erasing", "uint8") in wanted
+    some = warmup_of("all", ["float32", "int64"])
+    assert ("dropout", "float32") in some and ("mask_tokens", "int64") in some
+    assert {("dropout", "int64"), ("mask_tokens", "float32")}.isdisjoint(some)
+
+
 def test_wrong_names_are_named_before_anything_is_compiled() -> None:
     with pytest.raises(ValueError, match="functions='Dropout': give 'dropout' or"):
         fd.warmup(functions=["dropout", "Dropout"])
+    for name in ("sample_keys", "TokenCollator", "mask_token"):
+        with pytest.raises(ValueError, match=f"functions='{name}': give .*'mask_tokens'.* or"):
+            fd.warmup(functions=name)
+    with pytest.raises(ValueError, match="functions='float32': give"):
+        fd.warmup(["mask_tokens", "float32"])
+    with pytest.raises(TypeError, match="'mask_tokens' is not a dtype"):
+        fd.warmup("mask_tokens", "dropout")
     with pytest.raises(ValueError, match="activations|act='swish'"):
         fd.warmup(functions="bias_act_dropout_add", activations="swish")
     with pytest.raises(TypeError, match="p_arrays=1"):
@@ -80,6 +117,15 @@ def test_wrong_names_are_named_before_anything_is_compiled() -> None:
 def test_each_function_takes_its_dtypes() -> None:
     with pytest.raises(TypeError, match="x has dtype int32"):
         fd.warmup(np.int32, ["masked_fill", "dropout"])
+    for wrong, name, message in (
+        ("float32", "mask_tokens", "ids has dtype float32"),
+        ("complex64", "poisson_weights", "dtype=complex64 is not supported"),
+        ("int8", "spec_augment", "x has dtype int8"),
+        ("S3", "swap_rows", "x has dtype |S3 of 3 bytes"),
+        ("O", "random_erasing", "Python objects"),
+    ):
+        with pytest.raises(TypeError, match=re.escape(message)):
+            fd.warmup(wrong, name)
     with pytest.raises(TypeError, match="does not move Python objects"):
         fd.warmup(object, "masked_fill")
     fd.warmup([], "masked_fill")
@@ -88,68 +134,3 @@ def test_each_function_takes_its_dtypes() -> None:
 @pytest.mark.slow
 def test_masked_fill_of_any_dtype_can_be_compiled_ahead() -> None:
     fd.warmup(["int64", "M8[s]", "U1"], "masked_fill")
-
-
-@pytest.mark.parametrize("progress", [True, "rich", "tqdm", False, None])
-def test_a_progress_bar_changes_nothing(progress: Any) -> None:
-    if isinstance(progress, str) or progress:
-        pytest.importorskip("rich" if progress is True else progress)
-    fd.warmup([], ["dropout"], progress=progress)
-    assert list(progress_bars.progress_bar(progress, "counting")([1, 2, 3], 3)) == [1, 2, 3]
-
-
-class Terminal:
-    """Standard error that says it is a terminal, or not."""
-
-    def __init__(self, is_one: bool) -> None:
-        self.is_one, self.text = is_one, ""
-
-    def isatty(self) -> bool:
-        return self.is_one
-
-    def write(self, text: str) -> int:
-        self.text += text
-        return len(text)
-
-    def flush(self) -> None:
-        pass
-
-
-@pytest.fixture
-def seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Let time pass."""
-    now = [0.0]
-    monkeypatch.setattr(progress_bars, "time", type("Clock", (), {"monotonic": lambda: now[0]}))
-
-    def passes(n: float) -> None:
-        now[0] += n
-
-    return passes
-
-
-@pytest.mark.parametrize(("is_one", "each"), [(True, 2.0), (True, 0.01), (False, 2.0)])
-def test_a_progress_bar_appears_in_a_terminal_if_it_takes_long(
-    is_one: bool, each: float, seconds: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("rich")
-    terminal = Terminal(is_one)
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
-    done = []
-    for item in progress_bars.progress_bar(None, "counting")(range(4), 4):
-        done.append(item)
-        seconds(each)
-    assert done == [0, 1, 2, 3]
-    assert ("counting" in terminal.text) == (is_one and each > 1)
-
-
-def test_without_rich_there_is_no_bar(
-    seconds: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    terminal = Terminal(True)
-    monkeypatch.setattr(sys, "stderr", terminal)
-    for name in ("rich.console", "rich.progress"):
-        monkeypatch.setitem(sys.modules, name, None)
-    for _ in progress_bars.progress_bar(None, "counting")(range(3), 3):
-        seconds(2.0)
-    assert terminal.text == ""

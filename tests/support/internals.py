@@ -27,6 +27,7 @@ from fastdrop._functions import progress as progress_bars
 from fastdrop._layers.function_layer import FunctionLayer
 from fastdrop._tools import cuda_warmup, self_check, warmup
 from fastdrop_kernels import contract, layout
+from fastdrop_kernels.cpu.codegen import notice
 from fastdrop_kernels.cpu.host import call_plan, driver, kernel_call, work_sharing
 from fastdrop_kernels.cpu.host.fast_call import DONE, UNFIT
 from tests.support.oracle import Array
@@ -41,6 +42,7 @@ __all__ = [
     "block_stores",
     "call_plan",
     "kernel_call",
+    "notice",
     "cupy_arrays",
     "keywords",
     "numpy_arrays",
@@ -58,12 +60,15 @@ NUMPY = numpy_arrays.NUMPY  # the adapter of NumPy's arrays, which blocks of Das
 backend_of = dispatch.backend_of  # array -> the adapter of its library
 
 
+def warmup_of(functions: str, dtypes: Any) -> list[tuple[str, str]]:
+    """Return the functions that `warmup` makes ready, each with the name of a dtype."""
+    return [(name, dtype.name) for name, dtype in warmup._wanted(functions, dtypes)]
+
+
 def cuda_kernels_of(names: list[str], dtype: Any, p_arrays: bool) -> list[Any]:
     """Return the CUDA kernels that `warmup` compiles for functions."""
-    acts = ["identity", "relu"]
-    calls = warmup._calls(names, [np.dtype(dtype)])
-    operations = warmup._operations
-    return cuda_warmup.kernels((n, k, list(operations(n, k, acts, p_arrays))) for n, k in calls)
+    wanted = warmup._wanted(names, dtype)
+    return cuda_warmup.kernels(warmup._described(wanted, ["identity", "relu"], p_arrays))
 
 
 # The plan cache

@@ -1,7 +1,7 @@
 """Calls of the functions that `warmup` makes ready, as code: with an array a, a p, and others.
 
 It sees fd, a, p, images, volumes, bias and column, which are a row and a column of a, and some,
-arrays of p.
+arrays of p; and one_like, which gives functions that take no array the library of a.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ EPILOGUE_BACK = (
 ZONEOUT_BACK = "[fd.zoneout_backward(a, p, training=t) for t in (True, False)]"
 ZONEOUT = "[fd.zoneout(a, h, p, training=t) for h in (a, bias, 0) for t in (True, False)]"
 ACTS = ("identity", "relu")
+WEIGHTS = "a.dtype, **one_like)"
+SPANS = ("wav2vec2", "spanbert", "t5")
+ERASED = (0, 0.5, "noise")
 CALLS = {
     "dropout": f"{PLAIN}; [fd.dropout(a, q, scale=s) for q in some for s in (None, 2.0)]",
     "masked_fill": PLAIN.replace("a, p", "a, p, 1") + "; [fd.masked_fill(a, q, 1) for q in some]; "
@@ -43,9 +46,29 @@ CALLS = {
     "bias_act_dropout_add_backward": EPILOGUE_BACK,
     "zoneout": f"{ZONEOUT}; {ZONEOUT_BACK}",
     "zoneout_backward": ZONEOUT_BACK,
+    "mask_tokens": "[fd.mask_tokens(a, p, mask_id=1, vocab_size=9, special=s) "
+    "for s in (None, [3], [1, 300], list(range(0, 4000, 2)))]; "
+    "fd.mask_tokens(a, p, mask_id=1, vocab_size=9, sample_index=range(len(a)))",
+    "poisson_weights": f"fd.poisson_weights((30, 50), dtype={WEIGHTS}",
+    "bernoulli_weights": f"fd.bernoulli_weights((30, 50), p, dtype={WEIGHTS}",
+    "keep_k": "[fd.keep_k((30, 50), 7, axis=k, indices=i, **one_like) "
+    "for k in (0, 1) for i in (False, True)]",
+    "mask_spans": "[fd.mask_spans((3, 99), kind=k, **one_like) for k in SPANS]; "
+    "fd.mask_spans((3, 99), 0.3, min_spacing=1, **one_like)",
+    "spec_augment": "[fd.spec_augment(z, time_masks=1, time_width=9, freq_masks=1, freq_width=2) "
+    "for z in (a, images, volumes)]",
+    "swap_rows": "[fd.swap_rows(a, p, replace=r) for r in (True, False)]; "
+    "fd.swap_rows(a, p, source=a[:9], return_mask=True)",
+    "random_erasing": "[fd.random_erasing(images, 1.0, value=v) for v in ERASED]; "
+    "fd.random_erasing(images, 1.0, count=2, out=images)",
 }
+# What is no float32.
+DTYPES = {"mask_tokens": "int64", "poisson_weights": "int8"}
 
 
 def calls_of(name: str) -> str:
     """Return calls of a function."""
-    return CALLS[name].replace("{name}", name).replace("ACTS", repr(ACTS))
+    code = CALLS[name].replace("{name}", name)
+    for listed, values in (("ACTS", ACTS), ("SPANS", SPANS), ("ERASED", ERASED)):
+        code = code.replace(listed, repr(values))
+    return code

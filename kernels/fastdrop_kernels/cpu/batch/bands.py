@@ -106,6 +106,11 @@ def spec_augment(
     run_rows(_kernel(itemsize), rows, (y[0], x, plans, values), seed, stream, words, 1.0, own)
 
 
+def prepare(dtype: np.dtype[Any]) -> None:
+    """Compile all that `spec_augment` needs for a dtype, or load it from the cache."""
+    _kernel(dtype.itemsize)
+
+
 @functools.cache
 @shielded
 def _kernel(itemsize: int) -> Kernel:

@@ -202,6 +202,18 @@ def erase(
     run_rows(kernel, rows, arrays, seed, stream, words, cost)
 
 
+def prepare(dtype: np.dtype[Any] | None) -> None:
+    """Compile all that images of a dtype need, or load it from the cache.
+
+    Without a dtype: what `rectangles` needs, which draws for images on a GPU, too.
+    """
+    _rectangles_kernel()
+    if dtype is not None:
+        _fill_kernel(dtype.itemsize)
+        if dtype.name in FLOATS:
+            _noise_kernel(dtype.name)
+
+
 def _images_kernel(name: str, size: int, fill: Any) -> Kernel:
     """Make a kernel of what fills a rectangle of a plane.
 

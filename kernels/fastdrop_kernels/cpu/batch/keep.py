@@ -24,7 +24,7 @@ from .counting import SLACK
 from .draws import call_state, set_key, uniforms
 from .positions import order
 from .rows import Array, array_at, row_kernel, run_rows, word_at
-from .selection import choose, prepare, row_state, set_row
+from .selection import choose, prepare_row, row_state, set_row
 
 _TILE = 4096  # uniforms that are drawn at once, if rows are short: 16 KiB, in the L1 cache
 _COLUMNS_TILE = 1 << 16  # the same for adjacent rows along another axis: 256 KiB, in the L2 cache
@@ -77,6 +77,12 @@ def keep_k(
     run_rows(kernel, units, arrays, seed, stream, words, _COST, own)
 
 
+def prepare(dtype: np.dtype[Any]) -> None:
+    """Compile all that `keep_k` needs, for any dtype, or load it from the cache."""
+    _rows_kernel()
+    _columns_kernel()
+
+
 @functools.cache
 @shielded
 def _rows_kernel() -> Kernel:
@@ -100,11 +106,11 @@ def _rows_kernel() -> Kernel:
         draw(own, own, count * n, index, call)
         y, ks = advance(array_at(arrays, _ZERO), first * n), array_at(arrays, _ONE)
         state, k = row_state(), load64(ks, _ZERO)
-        prepare(state, n, k)
+        prepare_row(state, n, k)
         for i in range(count):
             if own_k:
                 k = load64(ks, _EIGHT * (first + i))
-                prepare(state, n, k)
+                prepare_row(state, n, k)
             u = advance(own, _FOUR * i * n)
             set_row(state, seed, stream, index + i * n, _ONE)
             choose_row(u, n, k, y, state)
@@ -165,13 +171,13 @@ def _columns_kernel() -> Kernel:
                 draw(here, here, width, index + j * step, call)
         ks = array_at(arrays, _ONE)
         state, k = row_state(), load64(ks, _ZERO)
-        prepare(state, n, k)
+        prepare_row(state, n, k)
         for i in range(width):
             for j in range(n):
                 _store32(u, _FOUR * j, load32(tile, _FOUR * (j * width + i)))
             if own_k:
                 k = load64(ks, _EIGHT * (outer * stride + column + i))
-                prepare(state, n, k)
+                prepare_row(state, n, k)
             set_row(state, seed, stream, index + i, step)
             choose_row(u, n, k, marks, state)
             y = advance(array_at(arrays, _ZERO), outer * n * stride + column + i)

@@ -46,6 +46,11 @@ def permutations(y: Array, seed: int, stream: int) -> None:
     run_rows(_kernel(), rows, (y,), seed, stream, [bits], _COST, own=(2 * n, np.uint64))
 
 
+def prepare_permutations() -> None:
+    """Compile all that `permutations` needs, or load it from the cache."""
+    _kernel()
+
+
 @device
 def count(counts: Any, k: Any) -> Any:
     """Add 1 to the k-th count, a uint32, and return what it was."""

@@ -52,8 +52,8 @@ _WORD, _WORD_BITS = np.uint64(0xFFFFFFFF), np.uint64(32)
 _MARKED = np.uint64(MARKED)
 
 # Byte offsets in what `choose` is given of a row: the key, the mask index of the first element and
-# the step to the next; and of `prepare`, the mean distance of uniforms and a bracket in which the
-# k-th largest is likely to be.
+# the step to the next; and of `prepare_row`, the mean distance of uniforms and a bracket in which
+# the k-th largest is likely to be.
 _SEED, _STREAM, _INDEX, _STEP, _DISTANCE, _LOW, _HIGH = (np.uint64(8 * k) for k in range(7))
 row_state = scratch(8 * 7)
 
@@ -68,7 +68,7 @@ def set_row(state: Any, seed: Any, stream: Any, index: Any, step: Any) -> None:
 
 
 @device
-def prepare(state: Any, n: Any, k: Any) -> None:
+def prepare_row(state: Any, n: Any, k: Any) -> None:
     """Write what `choose` needs for rows of n elements of which k are kept."""
     distance = _ALL // n
     likely = (n - k) * distance
@@ -116,8 +116,8 @@ def _search(u: Any, n: Any, k: Any, distance: Any, low: Any, high: Any) -> Any:
 def choose() -> Any:
     """Routine ``(uniforms, n, k, y, state)``: write the mask of a row, in bytes.
 
-    `SLACK` bytes behind the uniforms can be read. The state is a `row_state` after `prepare` and
-    `set_row`.
+    `SLACK` bytes behind the uniforms can be read. The state is a `row_state` after `prepare_row`
+    and `set_row`.
     """
     search, is_behind = device(_search), precedes()
     ranked32, ranked64 = largest_in(32), largest_in(RANKED)

@@ -107,6 +107,12 @@ def spans(
     run_rows(_kernel(kind), rows, arrays, seed, stream, (8 * words, step, *more), _COST, own)
 
 
+def prepare(dtype: np.dtype[Any]) -> None:
+    """Compile all that `spans` needs, for any dtype, or load it from the cache."""
+    for kind in _KINDS:
+        _kernel(kind)
+
+
 @device
 def _place(u: Any, n: Any, seed: Any, stream: Any, index: Any, below: Any) -> Any:
     """Return an element's exact integer below n, by draw 1, which is u, and those after it."""

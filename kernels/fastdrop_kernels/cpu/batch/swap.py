@@ -37,7 +37,7 @@ from ..host.catalogue import operation
 from ..loops.contiguous import CACHED, contiguous_loop
 from ..loops.loop_nest import Kernel
 from .draws import SECOND_DRAW, call_state, set_coefficients, set_key, uniform_below, uniforms
-from .permutations import permutations, store32
+from .permutations import permutations, prepare_permutations, store32
 from .rows import Array, array_at, row_kernel, run_rows, word_at
 
 _TILE = 1024  # elements: 1 KiB says which are kept, 4 KiB the rows that they take
@@ -90,6 +90,12 @@ def swap(
     words.append(columns < _VECTOR or abs(y.strides[1]) > abs(y.strides[0]))
     arrays = (x, source, y, y if mask is None else mask, *own)
     run_rows(_kernel(y.itemsize), rows, arrays, seed, stream, words, _COST)
+
+
+def prepare(dtype: np.dtype[Any]) -> None:
+    """Compile all that `swap` needs for a dtype, or load it from the cache."""
+    _kernel(dtype.itemsize)
+    prepare_permutations()
 
 
 @functools.cache

@@ -91,6 +91,11 @@ def mask_tokens(
     run_rows(_kernel(ids.itemsize), rows, arrays, seed, stream, words, _COST)
 
 
+def prepare(dtype: np.dtype[Any]) -> None:
+    """Compile all that `mask_tokens` needs for a dtype, or load it from the cache."""
+    _kernel(dtype.itemsize)
+
+
 @functools.cache
 @shielded
 def _kernel(size: int) -> Kernel:

@@ -50,6 +50,11 @@ def weights(
     run_rows(_kernel(y.dtype.name), rows, (y, thresholds, factor), seed, stream, words, _COST)
 
 
+def prepare(dtype: np.dtype[Any]) -> None:
+    """Compile all that `weights` needs for a dtype, or load it from the cache."""
+    _kernel(dtype.name)
+
+
 @functools.cache
 @shielded
 def _kernel(name: str) -> Kernel:

@@ -14,7 +14,8 @@ from numba import njit, types
 from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 
-from .kernel_cache import DIGEST, KernelCache, warn_of_problems
+from . import notice
+from .kernel_cache import DIGEST, KernelCache, kept_in, warn_of_problems
 
 # Without Numba's runtime: kernels use no objects, and code that refers to the runtime could only be
 # loaded from the cache after Numba has loaded that and much else (0.3 s, November 2026).
@@ -39,8 +40,9 @@ def _compile(name: str, function: Callable[..., Any], signature: Any, options: A
     # same name, cached by different processes, could have the same symbol in a third process.
     function.__qualname__ = re.sub(r"\W", "_", name)
     dispatcher = njit(**_OPTIONS, **options)(function)
-    dispatcher._cache = KernelCache(name)
-    dispatcher.compile(signature)
+    with notice.compilation(kept_in) as misses:
+        dispatcher._cache = KernelCache(name, misses)
+        dispatcher.compile(signature)
     _alive.append(dispatcher)  # owns the machine code
     warn_of_problems()
     (result,) = dispatcher.overloads.values()

@@ -18,6 +18,7 @@ import stat
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 
 from ... import source_stamps as sources
+from . import notice
 
 _DAY, _UNUSED_DAYS = 86400.0, 90
 _TEMPORARY = "fastdrop-"
@@ -74,8 +76,9 @@ def cache_folder() -> Path:
 class KernelCache(NullCache):  # type: ignore[misc]
     """Cache with one file for each kernel; a failing load is a miss, a failing save is ignored."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, misses: Callable[[], object]) -> None:
+        """Make the cache of a kernel, which calls ``misses()`` if it does not have it."""
+        self._name, self._misses = name, misses
 
     def _path(self, sig: Any, codegen: Any) -> Path:
         key = (
@@ -92,6 +95,12 @@ class KernelCache(NullCache):  # type: ignore[misc]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return a compile result from the cache, or None."""
+        found = self._loaded(sig, target_context)
+        if found is None:
+            self._misses()
+        return found
+
+    def _loaded(self, sig: Any, target_context: Any) -> Any:
         try:
             if not _digest_is_true():
                 return None
@@ -136,6 +145,14 @@ class KernelCache(NullCache):  # type: ignore[misc]
 # What is wrong with the folder, until `warn_of_problems` says so.
 _problems: list[str] = []
 _warned = False
+
+
+def kept_in() -> str:
+    """Return the folder in which kernels are kept, for people; "" if they cannot be."""
+    try:
+        return "" if _problems else notice.shortened(cache_folder())
+    except RuntimeError:  # there is no home folder
+        return ""
 
 
 def warn_of_problems() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
+
+import numpy as np
 
 from ...rows import BandGeometry, Rows
 from ..driver import Array
@@ -18,6 +21,11 @@ def module() -> Module:
     """Return the module of all sizes of elements."""
     filling = [(f"bands_fill_{8 * size}", f"fill_bands<{size}>") for size in _SIZES]
     return batch_module("bands", [("bands_draw", "draw_bands"), *filling])
+
+
+def kernels(dtype: np.dtype[Any]) -> list[str]:
+    """Return the names of all kernels that `spec_augment` of a dtype may launch."""
+    return ["bands_draw", f"bands_fill_{8 * dtype.itemsize}"]
 
 
 def scratch_words(samples: int, bands: int) -> int:

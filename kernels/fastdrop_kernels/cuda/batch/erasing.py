@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
+
+import numpy as np
 
 from ...catalogue import SIZES
 from ...contract import BLOCK
@@ -22,6 +25,12 @@ def module() -> Module:
         for name, storage in FLOATS.items()
     ]
     return batch_module("erasing", [*by_size, *by_dtype])
+
+
+def kernels(dtype: np.dtype[Any]) -> list[str]:
+    """Return the names of all kernels that `erase` of a dtype may launch."""
+    noise = [f"erase_noise_{dtype.name}"] if dtype.name in FLOATS else []
+    return [f"erase_{dtype.itemsize}", *noise]
 
 
 def erase(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
+
+import numpy as np
 
 from ...contract import BLOCK
 from ...rows import Along, Rows
@@ -31,6 +34,11 @@ def module() -> Module:
             for axis, is_last in (("last", "true"), ("other", "false"))
         ],
     )
+
+
+def kernels(dtype: np.dtype[Any]) -> list[str]:
+    """Return the names of all kernels that `keep_k` may launch."""
+    return [name for name, _ in module().others]
 
 
 def _kernel(along: Along) -> tuple[str, int]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
+
+import numpy as np
 
 from ...rows import Rows
 from ..driver import Array
@@ -19,6 +22,11 @@ def module() -> Module:
     """Return the module of all kinds."""
     drawing = [(f"spans_{kind}", f"draw_spans<fastdrop::{name}>") for kind, name in _KINDS.items()]
     return batch_module("spans", [*drawing, ("spans_write", "write_kept")])
+
+
+def kernels(dtype: np.dtype[Any]) -> list[str]:
+    """Return the names of all kernels that `spans` may launch."""
+    return [name for name, _ in module().others]
 
 
 def scratch_words(rows: int, length: int) -> int:

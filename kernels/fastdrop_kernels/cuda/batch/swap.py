@@ -6,6 +6,9 @@ The same functions as `fastdrop_kernels.cpu.batch.swap`. Permutations are sorted
 from __future__ import annotations
 
 import functools
+from typing import Any
+
+import numpy as np
 
 from ...contract import BLOCK
 from ...rows import Rows
@@ -23,6 +26,11 @@ def module() -> Module:
     """Return the module of all sizes of elements, and of permutations."""
     moves = [(f"swap_{size}", f"swap_rows<{size}>") for size in _SIZES]
     return batch_module("swap", [*moves, *_STEPS.items()])
+
+
+def kernels(dtype: np.dtype[Any]) -> list[str]:
+    """Return the names of all kernels that `swap` of a dtype may launch."""
+    return [f"swap_{dtype.itemsize}", *_STEPS]
 
 
 def memory(rows: int, columns: int) -> list[tuple[tuple[int, int], str]]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
+
+import numpy as np
 
 from ...contract import BLOCK
 from ...rows import Rows
@@ -18,6 +21,11 @@ def module() -> Module:
     return batch_module(
         "tokens", [(f"mask_tokens_{size}", f"mask_tokens<{size}>") for size in (1, 2, 4, 8)]
     )
+
+
+def kernels(dtype: np.dtype[Any]) -> list[str]:
+    """Return the names of all kernels that `mask_tokens` of a dtype may launch."""
+    return [f"mask_tokens_{dtype.itemsize}"]
 
 
 def mask_tokens(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
+
+import numpy as np
 
 from ...contract import BLOCK
 from ...rows import Rows
@@ -27,6 +30,11 @@ def module() -> Module:
             for name, element in _ELEMENTS.items()
         ],
     )
+
+
+def kernels(dtype: np.dtype[Any]) -> list[str]:
+    """Return the names of all kernels that `weights` of a dtype may launch."""
+    return [f"weights_{dtype.name}"]
 
 
 def weights(
