@@ -122,7 +122,7 @@ class KernelCache(NullCache):  # type: ignore[misc]
                 with os.fdopen(handle, "wb") as file:
                     payload = pickle.dumps(data._reduce(), protocol=5)
                     file.write(_checksum(path, payload) + payload)
-                os.replace(temporary, path)
+                _replace(temporary, path)
             except BaseException:
                 os.unlink(temporary)
                 raise
@@ -185,6 +185,17 @@ def _is_trusted(path: Path) -> bool:
             _problems.append(_Problem(f"has {place.name!r}, which another user owns"))
             return False
     return True
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Move a new file to its name."""
+    try:
+        os.replace(temporary, path)
+    except PermissionError:
+        # Windows replaces no file that another process has open; it is the same kernel.
+        if os.name != "nt" or not path.exists():
+            raise
+        temporary.unlink()
 
 
 def _user() -> int:
