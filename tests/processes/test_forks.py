@@ -5,14 +5,14 @@ Forks after and during calls are in test_threading_layers.py.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from tests.support.subprocesses import run_scenario
+from tests.support.systems import needs_fork
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+pytestmark = needs_fork
 
 
 @pytest.mark.parametrize("module", [pytest.param("numpy.random", marks=pytest.mark.slow), "numba"])
