@@ -48,6 +48,9 @@ class Callers:
                 name, elements = run_case(self._seed, number)
             except BaseException as error:
                 self.failure = self.failure or (str(number), error)
+                self._stop.set()
+                traceback.print_exception(type(error), error, error.__traceback__)
+                sys.stderr.flush()
                 return
             with self._lock:
                 self.calls[name] += 1
@@ -102,7 +105,7 @@ def run(seed: int, threads: int, seconds: float, period: float) -> None:
             try:
                 events[run_event(seed, number)] += 1
             except BaseException as error:
-                fail(f"e{number}", error)
+                fail(*callers.failure or (f"e{number}", error))
             number += 1
         if now >= told + 1:
             told = now
