@@ -192,7 +192,7 @@ def bias_act_dropout_add_backward(
     """
     if unknown or dy is MISSING or x is MISSING:
         raise_argument_error("bias_act_dropout_add_backward", unknown, dy=dy, x=x)
-    # Memory for the sums, of which there may be as many as elements, is had before `out` is written.
+    # There may be as many sums as elements: their memory is had before `out` is written.
     reserved = None if out is None or bias is None else _memory_of_sums(bias)
     dx, backend, biases = gradient_by_x(
         dy, x, bias, act, p, rng, training, scale, offset, global_shape, out

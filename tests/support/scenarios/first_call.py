@@ -29,7 +29,12 @@ def call() -> None:
 
 
 def another_call() -> None:
-    """Make a call that needs another kernel."""
+    """Make a call that needs another kernel, from a thread that no lock takes for its owner.
+
+    The memory of threads that a fork has ended is used again, and so are their identifiers.
+    """
+    for _ in range(3):
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
     y = fd.masked_fill(np.zeros(8, np.int32), 0.5, 1, rng=42)
     assert y.tolist() == [0, 0, 1, 1, 1, 1, 0, 1], y
 
