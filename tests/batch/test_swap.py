@@ -13,11 +13,10 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import contract
+from tests.support.batch_oracle import KEY, U64, drawn_rows, permuted_rows, swapped, words
 from tests.support.devices import HostDevice
 from tests.support.oracle import Array, Mask, assert_same, index_of, mask, poisoned
 
-KEY = fd.Key(2**63 + 5, 11)
-U64 = np.uint64
 SHAPES = (
     (1,),
     (1, 1),
@@ -31,35 +30,6 @@ SHAPES = (
     (70, 17),
 )
 DTYPES = ("bool", "int8", "float16", "int32", "float32", "datetime64[s]", "float64", "complex128")
-
-
-def words(key: fd.Key) -> tuple[np.uint64, np.uint64]:
-    return U64(key.seed), U64(key.stream)
-
-
-def drawn_rows(index: Array, n: int, key: fd.Key) -> Array:
-    """The row of n that each element takes, with replacement."""
-    rows = np.asarray(contract.draw32(*words(key), index, U64(1))) * U64(n)
-    rejected = (rows & U64(2**32 - 1)) < U64(2**32 % n)
-    rows >>= U64(32)
-    for place in zip(*np.nonzero(rejected), strict=True):
-        rows[place] = contract.uniform_below(*words(key), index[place], U64(1), U64(n))
-    return np.asarray(rows.astype(np.intp))
-
-
-def permuted_rows(n: int, columns: int, key: fd.Key) -> Array:
-    """The row that each element takes, if each column has a permutation."""
-    index = np.arange(n * columns, dtype=U64).reshape(columns, n)
-    draws = [np.asarray(contract.draw32(*words(key), index, U64(d))) for d in (3, 2, 1)]
-    return np.asarray(np.lexsort(draws, axis=1).T)
-
-
-def swapped(kept: Mask, x: Array, rows: Array, source: Array | None = None) -> Array:
-    """What a table must become."""
-    table = x if source is None else source
-    columns = math.prod(x.shape[1:])
-    taken = np.take_along_axis(table.reshape(len(table), columns), rows.reshape(len(x), -1), 0)
-    return np.where(kept, x, taken.reshape(x.shape))
 
 
 def expected(x: Array, p: float, replace: bool, key: fd.Key = KEY) -> tuple[Array, Mask]:

@@ -38,6 +38,10 @@ def test_a_child_forked_by_a_signal_handler_inside_a_call_says_so(which: str) ->
     assert run_scenario("forked_handler", which).strip() == "done"
 
 
+def test_a_child_forked_while_another_thread_calls_llvm_computes() -> None:
+    assert run_scenario("first_call", "llvm").strip() == "done"
+
+
 @pytest.mark.slow
 def test_a_child_forked_while_a_users_code_is_compiled_computes() -> None:
     assert run_scenario("first_call", "numba").strip() == "done"
