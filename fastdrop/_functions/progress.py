@@ -98,7 +98,9 @@ def _rich(title: str, n: int, stack: ExitStack, vanishes: bool = False) -> Calla
     from rich.console import Console
     from rich.progress import Progress
 
-    bar = stack.enter_context(Progress(console=Console(stderr=True), transient=vanishes))
+    # Few refreshes, because the bar's thread competes with what may be measured.
+    bar = Progress(console=Console(stderr=True), transient=vanishes, refresh_per_second=4)
+    stack.enter_context(bar)
     task = bar.add_task(title, total=n)
     return lambda done: bar.update(task, completed=done)
 

@@ -10,9 +10,10 @@ differ in their dropout layers only (`_variants`).
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fastdrop._functions.progress import progress_bar
 from fastdrop.examples._command_line import are_installed, figure_file, positive
 
 EXTRAS = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich"}
@@ -85,7 +86,6 @@ def compare(seeds: int, epochs: int, hidden: int, output: Path) -> None:
     """Train all variants for all seeds, print the table, write the figure."""
     # Imported here, so that --help and the message on missing packages work without them.
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     from fastdrop.examples._report import Results, explanation, plot, summary
@@ -94,15 +94,8 @@ def compare(seeds: int, epochs: int, hidden: int, output: Path) -> None:
 
     console = Console()
     results: Results = {variant: [] for variant in VARIANTS}
-    text, clock = TextColumn("{task.description}"), TimeElapsedColumn()
-    # Few refreshes, because the bar's thread competes with the measured code.
-    progress = Progress(
-        text, BarColumn(), MofNCompleteColumn(), clock, console=console, refresh_per_second=4
-    )
-    # One thread for the matrix products: a second gains little at this size, and if another process
-    # occupies a core, the two threads wait for each other and a step takes ten times as long.
-    with threadpool_limits(1, user_api="blas"), progress:
-        task = progress.add_task("", total=seeds * len(VARIANTS) * epochs)
+
+    def turns() -> Iterator[Trainer]:
         for seed in range(seeds):
             data = load_data(seed=seed)
             trainers = {
@@ -111,12 +104,16 @@ def compare(seeds: int, epochs: int, hidden: int, output: Path) -> None:
             }
             for _ in range(epochs):
                 # Interleaved, so that other load on the machine affects all variants equally.
-                for variant, trainer in trainers.items():
-                    progress.update(task, description=f"seed {seed}, {variant:11}")
-                    trainer.train_epoch()
-                    progress.advance(task)
+                yield from trainers.values()
             for variant, trainer in trainers.items():
                 results[variant].append(trainer.finish())
+
+    shown = progress_bar(True, "Training")
+    # One thread for the matrix products: a second gains little at this size, and if another process
+    # occupies a core, the two threads wait for each other and a step takes ten times as long.
+    with threadpool_limits(1, user_api="blas"):
+        for trainer in shown(turns(), seeds * len(VARIANTS) * epochs):
+            trainer.train_epoch()
     console.print(summary(results))
     console.print(explanation(results))
     plot(results, output)

@@ -18,11 +18,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastdrop._functions.progress import progress_bar
 from fastdrop.examples._command_line import are_installed, figure_file, positive, seed_number
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from fastdrop.examples._torch_report import Results
     from fastdrop.examples._torch_text import Corpus
     from fastdrop.examples._torch_training import Settings, Trainer
@@ -141,7 +140,7 @@ def compare(settings: Settings, output: Path, checkpoint: Path) -> None:
         highlight=False,
     )
     trainers = {variant: Trainer(variant, settings, corpus) for variant in VARIANTS}
-    results = train(trainers, console, checkpoint)
+    results = train(trainers, checkpoint)
     console.print(summary(results))
     console.print(explanation(results, torch.get_num_threads()))
     whole = [step.loss for step in results[OURS].steps]
@@ -156,30 +155,22 @@ def compare(settings: Settings, output: Path, checkpoint: Path) -> None:
     console.print(f"Figure: {output}")
 
 
-def train(trainers: dict[str, Trainer], console: Console, checkpoint: Path) -> Results:
+def train(trainers: dict[str, Trainer], checkpoint: Path) -> Results:
     """Train networks by turns; write a checkpoint of fastdrop's in the middle."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from fastdrop.examples._torch_report import Run
     from fastdrop.examples._torch_training import OURS
 
     results: Results = {variant: Run() for variant in trainers}
     steps = trainers[OURS].settings.steps
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    # Few refreshes, because the bar's thread competes with the measured code.
-    progress = Progress(*columns, TimeElapsedColumn(), console=console, refresh_per_second=4)
-    with progress:
-        task = progress.add_task("training", total=steps)
-        for step in range(steps):
-            if step == steps // 2:
-                trainers[OURS].save(checkpoint)
-            # Interleaved, so that other load on the machine affects all networks equally.
+    for step in progress_bar(True, "Training")(range(steps), steps):
+        if step == steps // 2:
+            trainers[OURS].save(checkpoint)
+        # Interleaved, so that other load on the machine affects all networks equally.
+        for variant, trainer in trainers.items():
+            results[variant].steps.append(trainer.train_step(parts=step % 2 == 1))
+        if (step + 1) % max(1, steps // TESTS) == 0 or step + 1 == steps:
             for variant, trainer in trainers.items():
-                results[variant].steps.append(trainer.train_step(parts=step % 2 == 1))
-            if (step + 1) % max(1, steps // TESTS) == 0 or step + 1 == steps:
-                for variant, trainer in trainers.items():
-                    results[variant].held_out.append((step + 1, trainer.held_out_loss()))
-            progress.advance(task)
+                results[variant].held_out.append((step + 1, trainer.held_out_loss()))
     return results
 
 

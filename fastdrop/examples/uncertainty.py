@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastdrop._functions.progress import progress_bar
 from fastdrop.examples._command_line import are_installed, figure_file, positive, seed_number
 
 if TYPE_CHECKING:
@@ -151,21 +152,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not are_installed(EXTRAS):
         return 1
     from rich.console import Console
-    from rich.progress import track
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     from fastdrop.examples._regression import FOLDS, Predictions, cross_validate, rmse
 
     console = Console()
     with threadpool_limits(1, user_api="blas"):  # a second thread costs more here than it gains
-        parts = list(
-            track(
-                cross_validate(args.epochs, args.samples, args.seed),
-                "Training and predicting",
-                FOLDS,
-                console=console,
-            )
-        )
+        shown = progress_bar(True, "Training and predicting")
+        parts = list(shown(cross_validate(args.epochs, args.samples, args.seed), FOLDS))
     found = Predictions(*map(np.concatenate, zip(*parts, strict=True)))
     console.print(summary(found))
     error = rmse(found.mean, found.observed)
