@@ -9,13 +9,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fastdrop_kernels.catalogue import ACTIVATIONS, CATALOGUE, FLOATS, MOVED
+from fastdrop_kernels.catalogue import ACTIVATIONS, CATALOGUE, FLOAT_TYPES, FLOATS, MOVED
 
 from .._arrays.adapter import Operation
 from .._arrays.numpy_arrays import NUMPY, cpu_driver
-from .._call.coefficients import compute_type
 from .._call.rows import ROWS
-from .._check import arguments
+from .._check import arguments, detect
 from .._check.fill_values import check_fillable
 from .._functions.progress import progress_bar
 
@@ -92,13 +91,13 @@ def warmup(
     given: Any = dtypes
     if isinstance(given, str | type | np.dtype) or not isinstance(given, Iterable):
         given = [given]
-    kinds = [arguments.dtype(item) for item in given]
-    names = [arguments.choice("functions", name, FUNCTIONS) for name in _several(functions)]
-    acts = [arguments.choice("activations", act, ACTIVATIONS) for act in _several(activations)]
+    kinds = [arguments.dtype(item, "dtypes") for item in given]
+    names = _names("functions", functions, FUNCTIONS)
+    acts = _names("activations", activations, ACTIVATIONS)
     each, shown = arguments.flag("p_arrays", p_arrays), progress_bar(progress, "Compiling kernels")
     for name, kind in product(names, kinds):
         if name != "dropout_mask":
-            (check_fillable if name == "masked_fill" else compute_type)(kind)
+            _check_dtype(name, kind)
     if arguments.choice("device", device, ("cpu", "cuda")) == "cuda":
         from . import cuda_warmup
 
@@ -110,14 +109,32 @@ def warmup(
         cuda_warmup.compile_all(cuda_warmup.kernels(wanted), found, shown)
         return
     if arch is not None:
-        raise ValueError(f"arch={arch!r} is that of a GPU: give device='cuda' too, or no arch")
+        raise ValueError(
+            f"arch={detect.short(arch)} is that of a GPU: give device='cuda' too, or no arch"
+        )
     steps = list(dict.fromkeys(_steps(names, kinds, acts, each)))
     for make, what in shown(steps, len(steps)):
         make(*what)
 
 
-def _several(names: str | Iterable[str]) -> Iterable[str]:
-    return [names] if isinstance(names, str) else names
+def _names(name: str, given: Any, choices: tuple[str, ...]) -> list[str]:
+    """Return one name or several as a list; errors call the argument `name`."""
+    arguments.reject_rng(name, given)
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        raise TypeError(f"{detect.described(name, given)}: give a name, or a list of names")
+    names = [given] if isinstance(given, str) else given
+    return [arguments.choice(name, item, choices) for item in names]
+
+
+def _check_dtype(function: str, kind: _DType) -> None:
+    """Raise TypeError for a dtype that a function does not take."""
+    if function == "masked_fill":
+        check_fillable(kind, name="dtypes")
+    elif not kind.isnative or kind.name not in FLOAT_TYPES:
+        shown = kind if kind.isnative else f"{kind.str!r}, not in this machine's byte order"
+        raise TypeError(
+            f"dtypes has {shown}, and {function} takes {', '.join(FLOAT_TYPES)}: give these"
+        )
 
 
 # Those that arrays of p are given to.
