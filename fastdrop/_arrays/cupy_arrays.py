@@ -65,11 +65,11 @@ class CupyBackend(Backend):
             return out  # type: ignore[no-any-return]
         if not detect.on_gpu(out):
             raise TypeError(
-                f"out is a {detect.kind_of(out)}, and x lies on a GPU: give a cupy.ndarray"
+                f"out is {detect.a_kind_of(out)}, and x lies on a GPU: give a cupy.ndarray"
             )
         view = self._views.view(out, "out")
         if detect.is_frozen(out):
-            raise ValueError(f"out is a {detect.kind_of(out)}, which may not be written to")
+            raise ValueError(f"out is {detect.a_kind_of(out)}, which may not be written to")
         return view
 
     def output(
@@ -394,7 +394,7 @@ def backend_of_foreign(x: Any) -> Backend:
         return cupy_backend()
     except ImportError as error:
         raise TypeError(
-            f"x is a {detect.kind_of(x)} on a GPU, and CuPy, through which fastdrop computes "
+            f"x is {detect.a_kind_of(x)} on a GPU, and CuPy, through which fastdrop computes "
             f"there, cannot be imported ({error}): pip install 'fastdrop-kernels[cuda13]', or "
             "bring it to the host"
         ) from None

@@ -29,12 +29,12 @@ def backend_for(x: Any, name: str) -> Backend:
     backend = backend_of(x)
     if backend.is_lazy:
         raise TypeError(
-            f"{name} is a {detect.kind_of(x)}, which is lazy: call this on its blocks, with an "
+            f"{name} is {detect.a_kind_of(x)}, which is lazy: call this on its blocks, with an "
             "offset and global_shape for each, or on x.compute()"
         )
     if not backend.takes_operands:
         raise TypeError(
-            f"{name} is a {detect.kind_of(x)}, and functions on batches have kernels for NumPy's "
+            f"{name} is {detect.a_kind_of(x)}, and functions on batches have kernels for NumPy's "
             "and CuPy's arrays: install CuPy, which views Numba's"
         )
     return backend

@@ -30,6 +30,7 @@ from .keys import SampleKeys, checked_keys, key_of
 from .ready import compiles
 
 _FIRST, _LAST, _NOISE = "channels_first", "channels_last", "noise"
+_MOST_COUNT = 1 << 20  # rectangles of an image
 _MOST_PIXELS = 1 << 32  # of an image, so that a place in it is one integer of the contract
 
 
@@ -144,9 +145,13 @@ def random_erasing(
         raise_argument_error("random_erasing", unknown, images=images)
     backend = call.backend_for(images, "images")
     xs = backend.array(images, "images")
-    threshold = contract.threshold(arguments.probability(p))
+    threshold = contract.threshold(
+        arguments.probability(p, meaning="the probability of erasing an image")
+    )
     numbers = _numbers(*_limits("scale", scale, 0.0), *_limits("ratio", ratio, None))
     many = arguments.whole("count", count, 1)
+    if many > _MOST_COUNT:
+        raise ValueError(f"count={detect.short(many)} is above {_MOST_COUNT}: give fewer")
     form = _form(xs.shape, data_format)
     _check_dtype(xs.dtype)
     values = _values(value, xs, backend, form)
@@ -251,15 +256,23 @@ def _form(shape: tuple[int, ...], data_format: Any) -> _Form:
 
 def _limits(name: str, value: Any, least: float | None) -> tuple[float, float]:
     """Return a pair of numbers, the smaller first, that are at least `least`, or above 0."""
-    if not isinstance(value, tuple | list | np.ndarray) or len(value) != 2:
+    arguments.reject_rng(name, value)
+    several = isinstance(value, tuple | list | np.ndarray) and np.ndim(value) > 0
+    if not several or len(value) != 2:
         raise TypeError(f"{detect.described(name, value)}: give two numbers, the smaller first")
     low, high = (arguments.real(f"{name}[{k}]", number) for k, number in enumerate(value))
     if low > high:
-        raise ValueError(f"{name}={value!r} is not in order: give the smaller number first")
+        raise ValueError(
+            f"{name}={detect.short(value)} is not in order: give the smaller number first"
+        )
     if least is None and low <= 0:
-        raise ValueError(f"{name}={value!r} has a number that is not positive: ratios are above 0")
+        raise ValueError(
+            f"{name}={detect.short(value)} has a number that is not positive: give ratios above 0"
+        )
     if least is not None and not least <= low <= high <= 1:
-        raise ValueError(f"{name}={value!r} is not in [0, 1]: give shares of an image's area")
+        raise ValueError(
+            f"{name}={detect.short(value)} is not in [0, 1]: give shares of an image's area"
+        )
     return low, high
 
 

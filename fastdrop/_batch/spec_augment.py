@@ -137,14 +137,13 @@ def spec_augment(
     shape = given.shape
     time, frequency, sample = _axes(shape, time_axis, freq_axis)
     samples = 1 if sample is None else shape[sample]
-    times, widest = (
-        arguments.whole("time_masks", time_masks, 0),
-        arguments.whole("time_width", time_width, 0),
-    )
+    times = arguments.whole("time_masks", time_masks, 0)
+    # More than the axis has is as good as all of it.
+    widest = min(arguments.whole("time_width", time_width, 0), shape[time])
     bands = _frequency_bands(freq_masks, freq_width, shape[frequency])
     share = checked_share("p_max", p_max, "the most of the time axis that a band may take")
     elements = math.prod(shape) // max(1, samples)
-    _check_bands(times + bands[0], elements, given.size)
+    _check_bands(times, bands[0], elements, given.size)
     of_samples = () if sample is None else (samples,)
     lengths = checked_row_lengths(
         row_lengths, of_samples, shape[time], "the shape of the samples", "the time axis"
@@ -222,11 +221,16 @@ def _axes(shape: tuple[int, ...], time_axis: Any, freq_axis: Any) -> tuple[int, 
     for name, value in (("time_axis", time_axis), ("freq_axis", freq_axis)):
         number = arguments.integer(name, value)
         if not -len(shape) <= number < len(shape):
-            raise ValueError(f"{name}={number} is none of the {len(shape)} axes of x")
+            raise ValueError(
+                f"{name}={detect.short(number)} is none of the {len(shape)} axes of x: give one "
+                f"from {-len(shape)} to {len(shape) - 1}"
+            )
         axes.append(number % len(shape))
     time, frequency = axes
     if time == frequency:
-        raise ValueError(f"time_axis={time_axis} and freq_axis={freq_axis} are the same axis")
+        raise ValueError(
+            f"time_axis={time_axis} and freq_axis={freq_axis} are the same axis: give two"
+        )
     for name, axis in (("time", time), ("frequency", frequency)):
         if shape[axis] >= _LONGEST:
             raise ValueError(f"the {name} axis has {shape[axis]} elements: give fewer than 2**32")
@@ -240,18 +244,21 @@ def _frequency_bands(freq_masks: Any, freq_width: Any, length: int) -> tuple[int
     width = arguments.whole("freq_width", freq_width, 0)
     if number and length and width > length:
         raise ValueError(
-            f"freq_width={width} is more than the frequency axis has, {length}: give a smaller one"
+            f"freq_width={detect.short(width)} is more than the frequency axis has, {length}: give "
+            "a smaller one"
         )
     return number, length, min(width, length)
 
 
-def _check_bands(bands: int, elements: int, size: int) -> None:
+def _check_bands(times: int, frequencies: int, elements: int, size: int) -> None:
+    bands = times + frequencies
+    asked = f"time_masks={detect.short(times)} and freq_masks={detect.short(frequencies)} are more"
     if bands > _MOST_BANDS:
-        raise ValueError(f"{bands} bands are asked for, and at most {_MOST_BANDS} can be drawn")
+        raise ValueError(f"{asked} than {_MOST_BANDS} bands: give fewer masks")
     if size and 2 * bands > elements:
         raise ValueError(
-            f"{bands} bands are asked for, and samples of {elements} elements have draws for "
-            f"{elements // 2}: give fewer masks"
+            f"{asked} than the {elements // 2} bands that samples of {elements} elements have "
+            "draws for: give fewer masks"
         )
 
 

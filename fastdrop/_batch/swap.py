@@ -28,18 +28,19 @@ from .ready import compiles
 _ITEMSIZES = (1, 2, 4, 8, 16)
 _MOST_ROWS = (1 << 32) - 1  # to draw from
 _PIECE = 1 << 14  # elements that a thread takes at a time
+_P_MEANS = "the probability that an element takes a value of another row"
 
 
 def _check_dtype(dtype: np.dtype[Any]) -> None:
     if dtype.hasobject:
         raise TypeError(
-            f"x has dtype {dtype}, and swap_rows does not move Python objects: encode them as "
-            "numbers"
+            f"x has dtype {dtype}, and swap_rows does not move Python objects: give them "
+            "encoded as numbers"
         )
     if dtype.itemsize not in _ITEMSIZES:
         raise TypeError(
             f"x has dtype {dtype} of {dtype.itemsize} bytes, and swap_rows takes elements of 1, 2, "
-            "4, 8 or 16: encode them as numbers"
+            "4, 8 or 16: give them encoded as numbers"
         )
 
 
@@ -124,14 +125,14 @@ def swap_rows(
         raise_argument_error("swap_rows", unknown, x=x)
     backend = call.backend_for(x, "x")
     xs = backend.array(x, "x")
-    threshold = contract.threshold(arguments.probability(p))
+    threshold = contract.threshold(arguments.probability(p, meaning=_P_MEANS))
     is_drawn, has_mask = (
         arguments.flag("replace", replace),
         arguments.flag("return_mask", return_mask),
     )
     _check_dtype(xs.dtype)
     if not xs.ndim:
-        raise ValueError("x has no axes: the first is that of rows")
+        raise ValueError(f"x={detect.short(x)} has no axes: give one of rows")
     keys = checked_keys(rng, sample_index, len(xs), "x")
     if source is None:
         _check_alone(keys, offset, global_shape)
@@ -180,9 +181,9 @@ def _check_alone(keys: SampleKeys, offset: Any, global_shape: Any) -> None:
     if keys.are_own:
         given = "sample_index" if keys.keys is None else "rng, a key for each row,"
     elif global_shape is not None:
-        given = "global_shape"
+        given = f"global_shape={detect.short(global_shape)}"
     elif type(offset) is not int or offset:
-        given = "offset"
+        given = f"offset={detect.short(offset)}"
     if given:
         raise ValueError(
             f"{given} is given, and rows take values of each other, so that a part of a table is "
@@ -195,7 +196,7 @@ def _source(backend: Backend, source: Any, x: Any, xs: Array) -> Array:
     theirs = call.backend_for(source, "source")
     if not backend.is_like(theirs):
         raise TypeError(
-            f"source is a {detect.kind_of(source)}, which does not lie where x does: bring one to "
+            f"source is {detect.a_kind_of(source)}, which does not lie where x does: bring one to "
             "the other"
         )
     taken = theirs.array(source, "source")

@@ -32,6 +32,7 @@ from .ready import compiles
 _PIECE = 1 << 14  # elements that a thread takes at a time
 _MOST = 1 << 32  # tokens of a vocabulary
 _TOLERANCE = 1e-6  # of the sum of shares
+P_MEANS = "the probability that a token is chosen"
 
 
 def _check_dtype(kind: np.dtype[Any]) -> None:
@@ -135,7 +136,7 @@ def mask_tokens(
     """
     if unknown or ids is MISSING:
         raise_argument_error("mask_tokens", unknown, ids=ids)
-    chance = arguments.probability(p)
+    chance = arguments.probability(p, meaning=P_MEANS)
     backend = call.backend_for(ids, "ids")
     tokens = backend.array(ids, "ids")
     kind = tokens.dtype
@@ -195,7 +196,8 @@ def _rule(
     most, least = int(np.iinfo(dtype).max), int(np.iinfo(dtype).min)
     if not 1 <= vocabulary <= _MOST:
         raise ValueError(
-            f"vocab_size={vocabulary} is out of range: give the number of tokens, 1 to 2**32"
+            f"vocab_size={detect.short(vocabulary)} is out of range: give the number of tokens, 1 "
+            "to 2**32"
         )
     if vocabulary - 1 > most:
         raise ValueError(
@@ -205,14 +207,14 @@ def _rule(
     masked = arguments.integer("mask_id", mask_id)
     if not 0 <= masked < vocabulary:
         raise ValueError(
-            f"mask_id={masked} is not in the vocabulary of {vocabulary} tokens: give a token below "
-            "vocab_size, which is len(tokenizer), with the tokens that were added"
+            f"mask_id={detect.short(masked)} is not in the vocabulary of {vocabulary} tokens: give "
+            "a token below vocab_size, which is len(tokenizer), with the tokens that were added"
         )
     ignored = arguments.integer("ignore_index", ignore_index)
     if not least <= ignored <= most:
         raise ValueError(
-            f"ignore_index={ignored} is not in the range of {dtype}, the dtype of ids and labels: "
-            "give another ignore_index, or ids of another dtype"
+            f"ignore_index={detect.short(ignored)} is not in the range of {dtype}, the dtype of "
+            "ids and labels: give another ignore_index, or ids of another dtype"
         )
     return Rule(contract.threshold(p), *_shares(replace), masked, ignored, vocabulary)
 
@@ -229,7 +231,7 @@ def _shares(replace: Any) -> tuple[int, int]:
     """
     arguments.reject_rng("replace", replace)
     several = isinstance(replace, list | tuple | np.ndarray)
-    if not several or len(replace) != 3:
+    if not several or np.ndim(replace) == 0 or len(replace) != 3:
         raise TypeError(
             f"{detect.described('replace', replace)}: give three shares of the chosen tokens, of "
             "those that are masked, that become random tokens, and that stay"
@@ -237,7 +239,8 @@ def _shares(replace: Any) -> tuple[int, int]:
     masked, random, kept = (arguments.real(f"replace[{k}]", n) for k, n in enumerate(replace))
     if min(masked, random, kept) < 0 or abs(masked + random + kept - 1) > _TOLERANCE:
         raise ValueError(
-            f"replace={replace!r}: give three shares that are at least 0 and whose sum is 1"
+            f"replace={detect.short(replace)}: give three shares that are at least 0 and "
+            "whose sum is 1"
         )
     replaced = contract.ALWAYS if kept == 0 else contract.threshold(min(1.0, masked + random))
     return (replaced if random == 0 else contract.threshold(min(1.0, masked))), replaced
@@ -255,14 +258,14 @@ def _special(value: Any, tokens: Array, backend: Backend) -> tuple[Array | None,
         return None, _by_id(value, tokens.dtype)
     own = backend_of(value)
     if own.is_lazy:
-        raise TypeError(f"special is a {detect.kind_of(value)}, which is lazy: compute it first")
+        raise TypeError(f"special is {detect.a_kind_of(value)}, which is lazy: compute it first")
     given = own.array(value, "special")
     if given.dtype == np.bool_:
         if on_host:
             given = backend.to_device(given, tokens)
         elif not backend.is_like(own):
             raise TypeError(
-                f"special is a {detect.kind_of(value)}, which does not lie where ids does: bring "
+                f"special is {detect.a_kind_of(value)}, which does not lie where ids does: bring "
                 "one to the other"
             )
         backend.check_same_device("special", given, tokens)
@@ -274,7 +277,7 @@ def _special(value: Any, tokens: Array, backend: Backend) -> tuple[Array | None,
         return given, Special()
     if detect.on_gpu(value):
         raise TypeError(
-            f"special is a {detect.kind_of(value)} of dtype {given.dtype} on a GPU: give marks by "
+            f"special is {detect.a_kind_of(value)} of dtype {given.dtype} on a GPU: give marks by "
             "place, of dtype bool, or a list of special ids"
         )
     if given.dtype.kind not in "iu":
@@ -284,8 +287,8 @@ def _special(value: Any, tokens: Array, backend: Backend) -> tuple[Array | None,
         )
     if given.ndim != 1:
         raise ValueError(
-            f"special has dtype {given.dtype} and {given.ndim} axes: ids of special tokens have "
-            "one, and marks by place are of dtype bool, such as special.astype(bool)"
+            f"special has dtype {given.dtype} and {given.ndim} axes: give ids of special tokens "
+            "in one, or marks by place, of dtype bool, such as special.astype(bool)"
         )
     return None, _by_id(given.tolist(), tokens.dtype)
 

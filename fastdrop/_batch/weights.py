@@ -31,7 +31,7 @@ _PIECE = 1 << 14  # elements that a thread takes at a time
 
 def _dtype(value: Any) -> np.dtype[Any]:
     kind = arguments.dtype(value)
-    if kind.name not in _INTEGERS and kind.name not in FLOAT_TYPES:
+    if not kind.isnative or (kind.name not in _INTEGERS and kind.name not in FLOAT_TYPES):
         raise TypeError(
             f"dtype={kind} is not supported: give {', '.join((*_INTEGERS, *FLOAT_TYPES))}"
         )
@@ -167,7 +167,10 @@ def bernoulli_weights(
     """
     if unknown or shape is MISSING:
         raise_argument_error("bernoulli_weights", unknown, shape=shape)
-    chance, kind = arguments.probability(p), _dtype(dtype)
+    chance, kind = (
+        arguments.probability(p, meaning="the probability of a weight of 0"),
+        _dtype(dtype),
+    )
     factor = contract.scale(chance)
     if kind.name in _INTEGERS and (factor != round(factor) or factor > np.iinfo(kind).max):
         raise ValueError(
@@ -215,7 +218,8 @@ def _drawn(
     out: Any,
     like: Any,
 ) -> Array:
-    size = arguments.lengths("shape", shape)
+    size = arguments.shape(shape, 60)
+    arguments.check_like(like)
     name, lies_there = ("out", out) if like is None else ("like", like)
     backend = call.backend_for(lies_there, name)
     keys = checked_keys(rng, sample_index, size[0] if size else None, "shape")
