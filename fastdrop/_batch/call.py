@@ -150,7 +150,7 @@ def run(
     seed, stream, own, more = key_of(keys, backend, first)
     rows: Rows = rows_of(own)
     if rows.table is not None:
-        rows = rows._replace(table=backend.to_device(rows.table, first))
+        rows = rows._replace(table=backend.table(rows.table, first, rows.has_keys))
     return getattr(driver, function)(y, rows, seed, stream, *arguments, **more)
 
 

@@ -181,7 +181,7 @@ def keep_k(
         if math.prod(size):
             targets = tuple(each.target for each in made)
             layout, rows_of = _layout(size, along, place, keys)
-            number = backend.to_device(counts, targets[0])
+            number = backend.table(counts, targets[0], counts.size > 1)
             how = call.run(backend, "keep", "keep_k", targets, rows_of, keys, layout, number)
             plans.remember(key, how, (), targets, rng, sample_index)
         results = [each.finished() for each in made]

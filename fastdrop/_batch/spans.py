@@ -176,8 +176,8 @@ def mask_spans(
         if math.prod(size):
             target = made.target
             of_rows = np.array([size[-1]], np.int64) if lengths is None else lengths.ravel()
-            of_each = backend.to_device(plan_of(of_rows), target)
-            table = backend.to_device(thresholds, target)
+            of_each = backend.table(plan_of(of_rows), target, lengths is not None)
+            table = backend.table(thresholds, target)
             words = call.driver_of(backend, "spans").scratch_words(math.prod(size[:-1]), size[-1])
             both = target, backend.empty((words,), _UINT64)
             what = kernel, of_each, numbers, table

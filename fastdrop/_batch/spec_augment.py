@@ -169,7 +169,7 @@ def spec_augment(
         driver = call.driver_of(backend, "bands")
         words = driver.scratch_words(samples, times + bands[0])
         both = target, backend.empty((words,), _UINT64)
-        near = backend.to_device(of_each, target)
+        near = backend.table(of_each, target, lengths is not None)
         where = source, geometry, (times, *bands), near, values, in_place
         how = call.run(backend, "bands", "spec_augment", both, rows_of, keys, *where)
         if memory == order == tuple(range(given.ndim)):
@@ -315,7 +315,7 @@ def _values(backend: Backend, value: Any, x: Array, samples: int) -> Array:
         return call.contiguous(backend, given)
     if type(value) is float and value == 0.0 and math.copysign(1.0, value) > 0:
         value = 0  # whose conversion is cached
-    return backend.to_device(filling(value, x.dtype).reshape(1), x)
+    return backend.table(filling(value, x.dtype).reshape(1), x)
 
 
 def _is_same(backend: Backend, x: Array, out: Any) -> bool:

@@ -168,7 +168,7 @@ def mask_tokens(
                 seen = call.contiguous(backend, backend.broadcast(marks, size))
                 numbers = Special(BY_PLACE, seen)
             elif numbers.table is not None:
-                table, listed = (backend.to_device(a, tokens) for a in (numbers.table, numbers.ids))
+                table, listed = (backend.table(a, tokens) for a in (numbers.table, numbers.ids))
                 numbers = numbers._replace(table=table, ids=listed)
             source = call.contiguous(backend, tokens)
             both = inputs.target, labels.target

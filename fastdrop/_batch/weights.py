@@ -253,8 +253,8 @@ def _drawn(
         if math.prod(size):
             counted = dtype.name in _INTEGERS
             computed = "int32" if counted else FLOAT_TYPES[dtype.name].computed_in
-            number = backend.to_device(np.array(factor, computed), made.target)
-            table = backend.to_device(thresholds, made.target)
+            number = backend.table(np.array(factor, computed), made.target)
+            table = backend.table(thresholds, made.target)
             target = made.target
             how = call.run(backend, "weights", "weights", target, rows_of, keys, table, number)
             plans.remember(key, how, (), (target,), rng, sample_index)

@@ -66,6 +66,13 @@ def cuda_kernels_of(names: list[str], dtype: Any, p_arrays: bool) -> list[Any]:
     return cuda_warmup.kernels((n, k, list(operations(n, k, acts, p_arrays))) for n, k in calls)
 
 
+def cupy_tables() -> Any:
+    """Return the module of tables in the GPU's memory, which imports CuPy."""
+    from fastdrop._arrays import cupy_tables as tables
+
+    return tables
+
+
 # The plan cache
 
 
