@@ -38,10 +38,10 @@ class CupyBackend(Backend):
     def __init__(self) -> None:
         import cupy
 
-        from . import cupy_streams, cupy_views  # which import CuPy
+        from . import cupy_streams, cupy_tables, cupy_views  # which import CuPy
 
         self.cupy: Any = cupy
-        self._views, self._streams = cupy_views, cupy_streams
+        self._views, self._streams, self._tables = cupy_views, cupy_streams, cupy_tables
 
     @property
     def driver(self) -> Any:
@@ -97,6 +97,18 @@ class CupyBackend(Backend):
         with self.on_device(x):
             copied: Array = self.cupy.array(value)
         return copied
+
+    def table(self, value: Array, x: Array, changes: bool = False) -> Array:
+        """Return a copy of a NumPy array on the device of x, one for all calls unless it changes.
+
+        A graph that captures the call finds it at each replay.
+        """
+        device, tables = _device_of(x), self._tables
+        if not changes:
+            return tables.table(value, device)  # type: ignore[no-any-return]
+        if not tables.is_capturing():
+            return self.to_device(value, x)
+        return tables.captured(value, device)  # type: ignore[no-any-return]
 
     def broadcast(self, operand: Array, shape: tuple[int, ...]) -> Array:
         """Return an operand as a view of a shape."""

@@ -128,8 +128,10 @@ def run(
     rows_of: Any,
     keys: SampleKeys,
     *arguments: Any,
-) -> None:
+) -> Any:
     """Call ``function(y, rows, seed, stream, *arguments)`` of the driver of a family.
+
+    Returns what `plans.remember` takes.
 
     Parameters
     ----------
@@ -148,8 +150,8 @@ def run(
     seed, stream, own, more = key_of(keys, backend, first)
     rows: Rows = rows_of(own)
     if rows.table is not None:
-        rows = rows._replace(table=backend.to_device(rows.table, first))
-    getattr(driver, function)(y, rows, seed, stream, *arguments, **more)
+        rows = rows._replace(table=backend.table(rows.table, first, rows.has_keys))
+    return getattr(driver, function)(y, rows, seed, stream, *arguments, **more)
 
 
 def sample_placement(

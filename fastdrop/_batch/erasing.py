@@ -199,11 +199,10 @@ def _erase(
     seed, stream, own, _ = key_of(keys, backend, target)
     rows = whole_rows(target.shape[:1], math.prod(target.shape[1:]), first, keys=own)
     size = form.height, form.width
-    made = backend.to_device(
-        drawing.rectangles(rows, seed, stream, threshold, many, *size, numbers), target
-    )
+    drawn = drawing.rectangles(rows, seed, stream, threshold, many, *size, numbers)
+    made = backend.table(drawn, target, True)
     if rows.table is not None:
-        rows = rows._replace(table=backend.to_device(rows.table, target))
+        rows = rows._replace(table=backend.table(rows.table, target, True))
     driver.erase(target, rows, seed, stream, source, values, made, *size, form.pixel, steps)
 
 
@@ -305,7 +304,7 @@ def _values(value: Any, xs: Array, backend: Backend, form: _Form) -> Array | Non
             ) from None
         return None
     if not is_several(value):
-        return backend.to_device(filling(value, xs.dtype, "images"), xs)
+        return backend.table(filling(value, xs.dtype, "images"), xs)
     if isinstance(value, np.ndarray):
         value = fillings(value, xs.dtype, "images")
     elif isinstance(value, list | tuple):

@@ -20,7 +20,7 @@ from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import Placement
-from . import call
+from . import call, plans
 from .keys import SampleKeys, checked_keys
 from .ready import compiles
 
@@ -158,6 +158,15 @@ def keep_k(
     """
     if unknown or shape is MISSING or k is MISSING:
         raise_argument_error("keep_k", unknown, shape=shape, k=k)
+    several = out if indices is True and type(out) is tuple and len(out) == 4 else (out,)
+    if indices is True and out is None:
+        several = (None,) * 4
+    key = None
+    if like is None:
+        which = rng, sample_index, offset, global_shape
+        key = plans.key_of("keep_k", (), several, *which, shape, k, axis, indices)
+    if planned := plans.planned(key, (), several, rng, sample_index, offset):
+        return KeptOrder(*planned) if indices else planned[0]
     size = arguments.shape(shape)
     along = arguments.axis(axis, len(size))
     with_order = arguments.flag("indices", indices)
@@ -175,8 +184,9 @@ def keep_k(
         if math.prod(size):
             targets = tuple(each.target for each in made)
             layout, rows_of = _layout(size, along, place, keys)
-            number = backend.to_device(counts, targets[0])
-            call.run(backend, "keep", "keep_k", targets, rows_of, keys, layout, number)
+            number = backend.table(counts, targets[0], counts.size > 1)
+            how = call.run(backend, "keep", "keep_k", targets, rows_of, keys, layout, number)
+            plans.remember(key, how, (), targets, rng, sample_index)
         results = [each.finished() for each in made]
     return KeptOrder(*results) if with_order else results[0]
 

@@ -23,7 +23,7 @@ from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import Placement
-from . import call
+from . import call, plans
 from .keys import SampleKeys, checked_keys
 from .ready import compiles
 from .row_arguments import checked_row_lengths, checked_share
@@ -142,6 +142,13 @@ def mask_spans(
     """
     if unknown or shape is MISSING:
         raise_argument_error("mask_spans", unknown, shape=shape)
+    key = None
+    if like is None and row_lengths is None:
+        where = (), (out,), rng, sample_index, offset, global_shape
+        of_spans = p, n, length, kind, min_spacing, min_spans, max_length
+        key = plans.key_of("mask_spans", *where, shape, *of_spans)
+        if planned := plans.planned(key, (), (out,), rng, sample_index, offset):
+            return planned[0]
     size = arguments.shape(shape)
     if not size:
         raise ValueError("shape=() has no axes: give that of the rows, or (rows, length)")
@@ -173,11 +180,13 @@ def mask_spans(
         if math.prod(size):
             target = made.target
             of_rows = np.array([size[-1]], np.int64) if lengths is None else lengths.ravel()
-            plans = backend.to_device(plan_of(of_rows), target)
-            table = backend.to_device(thresholds, target)
+            of_each = backend.table(plan_of(of_rows), target, lengths is not None)
+            table = backend.table(thresholds, target)
             words = call.driver_of(backend, "spans").scratch_words(math.prod(size[:-1]), size[-1])
             both = target, backend.empty((words,), _UINT64)
-            call.run(backend, "spans", "spans", both, rows_of, keys, kernel, plans, numbers, table)
+            what = kernel, of_each, numbers, table
+            how = call.run(backend, "spans", "spans", both, rows_of, keys, *what)
+            plans.remember(key, how, (), (target,), rng, sample_index)
         return made.finished()
 
 

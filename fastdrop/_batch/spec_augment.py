@@ -22,7 +22,7 @@ from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from .._check.fill_values import filling
 from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
-from . import call
+from . import call, plans
 from .keys import SampleKeys, checked_keys
 from .ready import compiles
 from .row_arguments import checked_row_lengths, checked_share
@@ -131,6 +131,15 @@ def spec_augment(
     """
     if unknown or x is MISSING:
         raise_argument_error("spec_augment", unknown, x=x)
+    key = None
+    if row_lengths is None and type(value) is float and (value or math.copysign(1.0, value) > 0):
+        of_bands = time_masks, time_width, freq_masks, freq_width, p_max, value
+        where = rng, sample_index, offset, global_shape
+        axes = time_axis, freq_axis
+        key = plans.key_of("spec_augment", (x,), (out,), *where, *axes, *of_bands, out is x)
+    read = () if out is x else (x,)
+    if planned := plans.planned(key, read, (out,), rng, sample_index, offset):
+        return planned[0]
     backend = call.backend_for(x, "x")
     given = backend.array(x)
     _check_dtype(given.dtype)
@@ -155,8 +164,8 @@ def spec_augment(
     values = _values(backend, value, given, samples)
     of_rows = np.array([shape[time]], np.int64) if lengths is None else lengths.reshape(-1)
     most = np.minimum(np.floor(share * of_rows).astype(np.int64), widest)
-    plans = np.empty((len(of_rows), 2), np.uint64)
-    plans[:, 0], plans[:, 1] = of_rows, most
+    of_each = np.empty((len(of_rows), 2), np.uint64)
+    of_each[:, 0], of_each[:, 1] = of_rows, most
 
     def rows_of(own: npt.NDArray[np.uint64] | None) -> Rows:
         return whole_rows((samples,), elements, first, None, own)
@@ -165,9 +174,11 @@ def spec_augment(
         driver = call.driver_of(backend, "bands")
         words = driver.scratch_words(samples, times + bands[0])
         both = target, backend.empty((words,), _UINT64)
-        near = backend.to_device(plans, target)
+        near = backend.table(of_each, target, lengths is not None)
         where = source, geometry, (times, *bands), near, values, in_place
-        call.run(backend, "bands", "spec_augment", both, rows_of, keys, *where)
+        how = call.run(backend, "bands", "spec_augment", both, rows_of, keys, *where)
+        if memory == order == tuple(range(given.ndim)):
+            plans.remember(key, how, read, (target,), rng, sample_index)
 
     # A new array lies in memory as x does, and `out` is written in C order.
     memory = tuple(range(given.ndim))
@@ -317,7 +328,7 @@ def _values(backend: Backend, value: Any, x: Array, samples: int) -> Array:
         return call.contiguous(backend, given)
     if type(value) is float and value == 0.0 and math.copysign(1.0, value) > 0:
         value = 0  # whose conversion is cached
-    return backend.to_device(filling(value, x.dtype).reshape(1), x)
+    return backend.table(filling(value, x.dtype).reshape(1), x)
 
 
 def _is_same(backend: Backend, x: Array, out: Any) -> bool:

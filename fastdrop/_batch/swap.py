@@ -21,7 +21,7 @@ from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import Placement
-from . import call
+from . import call, plans
 from .keys import SampleKeys, checked_keys
 from .ready import compiles
 
@@ -123,6 +123,14 @@ def swap_rows(
     """
     if unknown or x is MISSING:
         raise_argument_error("swap_rows", unknown, x=x)
+    read = (x,) if source is None else (x, source)
+    outs = (out, None) if return_mask is True else (out,)
+    where = rng, sample_index, offset, global_shape
+    key = None
+    if source is not None or (type(offset) is int and not offset):  # else it is refused
+        key = plans.key_of("swap_rows", read, outs, *where, p, replace, return_mask)
+    if planned := plans.planned(key, read, outs, rng, sample_index, offset):
+        return tuple(planned) if return_mask else planned[0]
     backend = call.backend_for(x, "x")
     xs = backend.array(x, "x")
     threshold = contract.threshold(arguments.probability(p, meaning=_P_MEANS))
@@ -170,7 +178,10 @@ def swap_rows(
                     return pieces(xs.size, place.first, max(1, _PIECE // columns) * columns)
                 return whole_rows(xs.shape[:-1], xs.shape[-1], place.first, place.strides[:-1])
 
-            call.run(backend, "swap", "swap", _as_table(y, columns), rows_of, keys, *more)
+            how = call.run(backend, "swap", "swap", _as_table(y, columns), rows_of, keys, *more)
+            if not is_across:
+                written = (y,) if mask is None else (y, mask.target)
+                plans.remember(key, how, read, written, rng, sample_index)
         result = backend.result(y, None) if is_across else made.finished()
     return (result, mask.target) if mask is not None else result
 

@@ -25,13 +25,14 @@ from .._check import arguments, detect
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
-from . import call
+from . import call, plans
 from .keys import checked_keys
 from .ready import compiles
 
 _PIECE = 1 << 14  # elements that a thread takes at a time
 _MOST = 1 << 32  # tokens of a vocabulary
 _TOLERANCE = 1e-6  # of the sum of shares
+_USUAL = (0.8, 0.1, 0.1)
 P_MEANS = "the probability that a token is chosen"
 
 
@@ -51,7 +52,7 @@ def mask_tokens(
     mask_id: int,
     vocab_size: int,
     special: ArrayLike | Set[int] | None = None,
-    replace: Sequence[float] = (0.8, 0.1, 0.1),
+    replace: Sequence[float] = _USUAL,
     ignore_index: int = -100,
     rng: AnyRNG | npt.NDArray[np.uint64] = None,
     sample_index: ArrayLike | None = None,
@@ -136,6 +137,10 @@ def mask_tokens(
     """
     if unknown or ids is MISSING:
         raise_argument_error("mask_tokens", unknown, ids=ids)
+    where = (out, labels_out), rng, sample_index, offset, global_shape
+    key, read_too = _plan_key(ids, where, special, replace, p, mask_id, vocab_size, ignore_index)
+    if planned := plans.planned(key, read_too, where[0], rng, sample_index, offset):
+        return planned[0], planned[1]
     chance = arguments.probability(p, meaning=P_MEANS)
     backend = call.backend_for(ids, "ids")
     tokens = backend.array(ids, "ids")
@@ -170,12 +175,41 @@ def mask_tokens(
                 seen = call.contiguous(backend, backend.broadcast(marks, size))
                 numbers = Special(BY_PLACE, seen)
             elif numbers.table is not None:
-                table, listed = (backend.to_device(a, tokens) for a in (numbers.table, numbers.ids))
+                table, listed = (backend.table(a, tokens) for a in (numbers.table, numbers.ids))
                 numbers = numbers._replace(table=table, ids=listed)
             source = call.contiguous(backend, tokens)
             both = inputs.target, labels.target
-            call.run(backend, "tokens", "mask_tokens", both, rows_of, keys, source, rule, numbers)
+            driver = backend, "tokens", "mask_tokens"
+            how = call.run(*driver, both, rows_of, keys, source, rule, numbers)
+            plans.remember(key, how, read_too, both, rng, sample_index)
         return inputs.finished(), labels.finished()
+
+
+def _plan_key(
+    ids: Any, where: tuple[Any, ...], special: Any, replace: Any, *numbers: Any
+) -> tuple[plans.PlanKey | None, tuple[Any, ...]]:
+    """Return the key of a call's plan, and the arrays that it reads but does not write."""
+    in_place, given = ids is where[0][0], [ids]
+    if type(special) is np.ndarray:
+        if special.dtype == np.bool_:
+            given.append(special)
+            special = "by place"
+        elif special.ndim == 1 and special.dtype.kind in "iu":
+            special = tuple(special.tolist())
+        else:
+            return None, ()
+    elif type(special) is list:
+        special = tuple(special)
+    elif special is not None and type(special) is not tuple:
+        return None, ()
+    if replace is _USUAL:
+        shares: tuple[Any, ...] = ("as usual",)
+    elif type(replace) is tuple and len(replace) == 3:
+        shares = replace
+    else:
+        return None, ()
+    key = plans.key_of("mask_tokens", given, *where, in_place, special, *shares, *numbers)
+    return key, tuple(given[in_place:])
 
 
 def _is_the_same(backend: Backend, out: Any, tokens: Array) -> bool:

@@ -193,7 +193,9 @@ def _check(name: str, dtype: _DType) -> None:
             raise TypeError(f"dtypes has {dtype}, and {name} does not take it: {error}") from None
     elif not dtype.isnative or dtype.name not in FLOAT_TYPES:
         shown = dtype if dtype.isnative else f"{dtype.str!r}, not in this machine's byte order"
-        raise TypeError(f"dtypes has {shown}, and {name} takes {', '.join(FLOAT_TYPES)}: give these")
+        raise TypeError(
+            f"dtypes has {shown}, and {name} takes {', '.join(FLOAT_TYPES)}: give these"
+        )
 
 
 def _described(

@@ -13,6 +13,7 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import contract
+from fastdrop_kernels.cpu.batch import permutations as sorting
 from tests.support.batch_oracle import KEY, U64, drawn_rows, permuted_rows, swapped, words
 from tests.support.devices import HostDevice
 from tests.support.oracle import Array, Mask, assert_same, index_of, mask, poisoned
@@ -298,3 +299,19 @@ def test_frames_keep_their_labels() -> None:
     np.testing.assert_array_equal(made.to_numpy(), expected(values, 0.5, True)[0])
     with pytest.raises(ValueError, match=r"source\[x.columns\]"):
         fd.swap_rows(frame[["b", "a", "c"]], rng=KEY, source=frame)
+
+
+@pytest.mark.parametrize("n", [2, 31, 32, 33, 4097, 70_001, 1_050_000])
+def test_permutations_by_buckets_are_those_by_digits(
+    n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Buckets that are too full, and columns that are too long, are sorted by digits."""
+    made = [np.empty((2 if n < 10**6 else 1, n), np.uint32) for _ in range(2)]
+    for y, mean in zip(made, (32, 300), strict=True):
+        monkeypatch.setattr(sorting, "_MEAN", mean)
+        sorting.permutations(y, KEY.seed, KEY.stream)
+    assert_same(made[0], made[1])
+    index = np.arange(n, dtype=np.uint64)
+    u = contract.draw32(np.uint64(KEY.seed), np.uint64(KEY.stream), index, np.uint64(1))
+    assert (np.diff(np.asarray(u)[made[0][0]].astype(np.int64)) >= 0).all()
+    assert_same(np.sort(made[0][0]), np.arange(n, dtype=np.uint32))
