@@ -19,12 +19,11 @@ from fastdrop import __main__ as command
 from fastdrop_kernels.cuda import compile_ahead, compile_worker, driver, modules, operations
 from fastdrop_kernels.cuda.compile_ahead import CompileError, Kernel
 from fastdrop_kernels.cuda.launch import Launch
-from tests.support import nvrtc
+from tests.support import nvrtc, systems
 from tests.support.cuda_host.cases import BFLOAT16
 from tests.support.devices import cupy_or_skip, host_device
 from tests.support.internals import WARMUP_FUNCTIONS, cuda_kernels_of
 from tests.support.subprocesses import KILL, assert_succeeds, run_python
-from tests.support.systems import needs_signals
 from tests.support.warmup_calls import calls_of
 
 needs_nvrtc = pytest.mark.skipif(nvrtc.library() is None, reason=nvrtc.ABSENT)
@@ -173,7 +172,7 @@ def test_a_kernel_that_does_not_compile_is_named(processes: list[Watched]) -> No
         list(compile_ahead.compile_ahead([Kernel(wrong, "wrong")], ["90"]))
 
 
-@needs_signals
+@systems.needs_signals
 @needs_nvrtc
 def test_a_process_that_dies_is_an_error_and_the_others_are_ended(
     processes: list[Watched], monkeypatch: pytest.MonkeyPatch
