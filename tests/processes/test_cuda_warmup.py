@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from fastdrop import __main__ as command
 from fastdrop_kernels.cuda import compile_ahead, compile_worker, driver, modules, operations
 from fastdrop_kernels.cuda.compile_ahead import CompileError, Kernel
 from fastdrop_kernels.cuda.launch import Launch
-from tests.support import nvrtc
+from tests.support import nvrtc, systems
 from tests.support.cuda_host.cases import BFLOAT16
 from tests.support.devices import cupy_or_skip, host_device
 from tests.support.internals import WARMUP_FUNCTIONS, cuda_kernels_of
@@ -170,6 +172,7 @@ def test_a_kernel_that_does_not_compile_is_named(processes: list[Watched]) -> No
         list(compile_ahead.compile_ahead([Kernel(wrong, "wrong")], ["90"]))
 
 
+@systems.needs_signals
 @needs_nvrtc
 def test_a_process_that_dies_is_an_error_and_the_others_are_ended(
     processes: list[Watched], monkeypatch: pytest.MonkeyPatch
@@ -193,6 +196,46 @@ def test_an_interruption_ends_the_processes(processes: list[Watched]) -> None:
             for _ in done:
                 raise KeyboardInterrupt
     assert len(processes) == 2
+
+
+class Told:
+    """A process that answers at once, and notes what it was asked."""
+
+    asked: list[tuple[int, str]] = []
+
+    def __init__(self) -> None:
+        self.process = SimpleNamespace(stdout="a pipe, which Windows cannot select")
+
+    def ask(self, what: str, request: list[Any]) -> None:
+        self.asked.append((id(self), what.partition(" for")[0]))
+
+    def answer(self) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+def test_on_windows_processes_answer_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compile_ahead, "_Worker", Told)
+    asked: list[tuple[int, str]] = []
+    monkeypatch.setattr(Told, "asked", asked)
+    kernels = [Kernel(modules.ADVANCE, name) for name in "abcde"]
+    monkeypatch.setattr(sys, "platform", "win32")
+    done = list(compile_ahead.compile_ahead(kernels, ["90"], processes=2))
+    monkeypatch.undo()
+    assert done == kernels
+    assert [what for _, what in asked] == [f"compiling {name}" for name in "abcde"]
+    workers = [worker for worker, _ in asked]
+    assert len(set(workers)) == 2 and workers[:2] * 2 == workers[:4]
+
+
+def test_a_frozen_application_starts_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    cupy_or_skip()
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(compile_ahead, "_Worker", None)
+    with pytest.raises(RuntimeError, match="a frozen application has not"):
+        fd.warmup("float32", device="cuda", arch="90")
 
 
 def test_without_a_gpu_the_reason_is_given(
