@@ -197,7 +197,7 @@ OF: dict[str, Rows] = {
     "threads": {"n": COUNTS + values(0, HUGE, 1_000_000)},
     "warmup": {
         "dtypes": types(
-            *["bad", None, 1, object(), "U3", object, "complex64", np.dtype("f8,f4"), ">f4"],
+            *["bad", 1, object(), "U3", object, "complex64", np.dtype("f8,f4"), ">f4"],
             *[KEY, NAN, "int32", True, ["float32", 1], [[]]],
         ),
         "functions": NAMES,
