@@ -126,7 +126,8 @@ def _anything(d: Draw, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Random bytes, which are values of the dtype."""
     high = 2 if dtype.kind == "b" else 256
     raw = d.r.integers(0, high, math.prod(shape) * dtype.itemsize, np.uint8)
-    return np.frombuffer(raw.tobytes(), dtype).reshape(shape).copy()
+    made: Array = np.frombuffer(raw.tobytes(), dtype).reshape(shape).copy()
+    return made
 
 
 def alpha_dropout(d: Draw) -> None:
