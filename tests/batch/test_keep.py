@@ -157,7 +157,7 @@ def test_the_order_goes_on_through_all_draws(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_masks_are_nested_and_those_of_dropout() -> None:
     shape = 50, 40
-    u = uniforms(index_of(shape), KEY)
+    u = uniforms(index_of(shape), KEY).astype(np.uint64)
     before = np.zeros(shape, bool)
     for k in range(41):
         mask = fd.keep_k(shape, k, rng=KEY)
