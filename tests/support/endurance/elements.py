@@ -103,7 +103,10 @@ def masked_fill(d: Draw) -> None:
     elif d.chance(0.5):
         value = value[()]
     kept = mask(shape, p, key, **where)
-    raw, rows = _rows(np.array(x, order="C")), _rows(np.broadcast_to(value, shape).copy())
+    raw, rows = (
+        _rows(np.array(x, order="C")),
+        _rows(np.broadcast_to(np.asarray(value, dtype), shape).copy()),
+    )
     made = np.where(kept.reshape(-1, 1), raw, rows)
     expected = np.ascontiguousarray(made).view(dtype).reshape(shape)
     before = np.array(x, order="C")
