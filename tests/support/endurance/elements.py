@@ -103,7 +103,10 @@ def masked_fill(d: Draw) -> None:
     elif d.chance(0.5):
         value = value[()]
     kept = mask(shape, p, key, **where)
-    raw, rows = _rows(np.array(x, order="C")), _rows(np.broadcast_to(value, shape).copy())
+    raw, rows = (
+        _rows(np.array(x, order="C")),
+        _rows(np.broadcast_to(np.asarray(value, dtype), shape).copy()),
+    )
     made = np.where(kept.reshape(-1, 1), raw, rows)
     expected = np.ascontiguousarray(made).view(dtype).reshape(shape)
     before = np.array(x, order="C")
@@ -126,8 +129,8 @@ def _anything(d: Draw, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Random bytes, which are values of the dtype."""
     high = 2 if dtype.kind == "b" else 256
     raw = d.r.integers(0, high, math.prod(shape) * dtype.itemsize, np.uint8)
-    values: Array = np.frombuffer(raw.tobytes(), dtype).reshape(shape).copy()
-    return values
+    made: Array = np.frombuffer(raw.tobytes(), dtype).reshape(shape).copy()
+    return made
 
 
 def alpha_dropout(d: Draw) -> None:

@@ -94,7 +94,7 @@ def _noise(p: float, key: fd.Key, shape: tuple[int, ...]) -> _Layer:
 _LAYERS: dict[str, Callable[[float, fd.Key, tuple[int, ...]], _Layer]] = {
     "Dropout": _dropout,
     "Dropout of rows": lambda p, key, shape: _dropout(
-        p, key, shape, noise_shape=(shape[0], *[1] * (len(shape) - 1))
+        p, key, shape, noise_shape=(None, *[1] * (len(shape) - 1))
     ),
     "FeatureDropout": _features,
     "DropPath": _path,
