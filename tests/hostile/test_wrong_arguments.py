@@ -203,3 +203,28 @@ def test_a_typing_error_in_a_keyword_suggests_the_name() -> None:
         if name not in ("Key", "as_key", "sample_keys", "warmup"):  # where Python itself says it
             assert re.search(rf"Did you mean '{parameter}'|\bgive \b|\bleave it out", message), name
             assert "'zzz'" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "keyword", "says"),
+    [
+        ("gaussian_noise", "keep_prob", "argument 'keep_prob'"),
+        ("dropout_mask", "dtype", "'dtype': leave it out, and take mask.astype(dtype)"),
+        ("dropout_mask", "array", "'array': give shape=array.shape"),
+        ("random_erasing", "dims", "argument 'dims'"),
+    ],
+)
+def test_keywords_that_another_function_takes(name: str, keyword: str, says: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        getattr(fd, name)(**calls.CALLS[name](), **{keyword: 1})
+    assert says in str(caught.value)
+
+
+def test_all_functions_that_explain_keywords_take_an_rng() -> None:
+    """What the advice for ``seed=`` relies on."""
+    for name in fd.__all__:
+        target = getattr(fd, name)
+        if hasattr(target, "__signature__") or hasattr(
+            getattr(target, "__init__", None), "__signature__"
+        ):
+            assert "rng" in table.parameters(name), name
