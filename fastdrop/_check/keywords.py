@@ -144,9 +144,6 @@ def _parts(key: str) -> tuple[str, ...]:
 
 
 def _draw(call: _Call) -> str:
-    name = call.has("rng")
-    if not name:
-        return ""
     value = call.value
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if whole and 0 <= value < 1 << 64:

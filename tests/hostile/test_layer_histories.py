@@ -335,7 +335,7 @@ class LayerMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(6, 30), pytest.param(60, 60, marks=pytest.mark.slow)]
+    ("examples", "steps"), [(6, 30), pytest.param(30, 50, marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("name", KINDS)
 def test_layers_beside_their_model(name: str, examples: int, steps: int) -> None:

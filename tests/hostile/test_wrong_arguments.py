@@ -14,7 +14,7 @@ import pytest
 
 import fastdrop as fd
 from tests.support.hostile import calls, table
-from tests.support.hostile.faults import Fresh
+from tests.support.hostile.faults import Fresh, values
 from tests.support.oracle import poison
 
 ROWS = [
@@ -78,12 +78,21 @@ def faults_in(name: str, parameter: str) -> Iterator[str]:
     if parameter in table.OUTPUTS:
         wrong = table.wrong_outputs(right_result(name))
     assert wrong is not None
+    if parameter == "global_shape":
+        wrong += values(smaller_than_the_shard(name))
     for value, kind in wrong:
         for training in (True, False):
             if training or ("training" in table.parameters(name) and parameter != "rng"):
                 text = fault_of(name, parameter, value, kind, training)
                 if text and (training or (name.removesuffix("_vjp"), parameter) not in IN_TRAINING):
                     yield f"{name}({parameter}={shown(value)}, training={training}): {text}"
+
+
+def smaller_than_the_shard(name: str) -> tuple[int, ...]:
+    given = calls.CALLS[name]()
+    shape = given[table.parameters(name)[0]]
+    rows, *others = shape if isinstance(shape, tuple) else shape.shape
+    return (rows - 1, *others)
 
 
 def fault_of(name: str, parameter: str, value: Any, kind: type[Exception], training: bool) -> str:
@@ -184,9 +193,38 @@ def shown(value: Any) -> str:
 def test_a_typing_error_in_a_keyword_suggests_the_name() -> None:
     for name, parameter in ROWS:
         target = getattr(fd, name)
-        kinds = [p.kind for p in inspect.signature(target).parameters.values()]
-        if len(parameter) < 4 or inspect.Parameter.VAR_KEYWORD in kinds or name == "Key":
+        own = [p.kind for p in inspect.signature(target).parameters.values()]
+        if len(parameter) < 4 or inspect.Parameter.VAR_KEYWORD in own:
             continue
         with pytest.raises(TypeError) as caught:
-            target(**calls.CALLS[name](), **{f"{parameter}e": 1})
-        assert f"'{parameter}e'" in str(caught.value), name
+            target(**calls.CALLS[name](), **{f"{parameter}_": 1, "zzz": 2})
+        message = str(caught.value)
+        assert f"'{parameter}_'" in message, name
+        if name not in ("Key", "as_key", "sample_keys", "warmup"):  # where Python itself says it
+            assert re.search(rf"Did you mean '{parameter}'|\bgive \b|\bleave it out", message), name
+            assert "'zzz'" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "keyword", "says"),
+    [
+        ("gaussian_noise", "keep_prob", "argument 'keep_prob'"),
+        ("dropout_mask", "dtype", "'dtype': leave it out, and take mask.astype(dtype)"),
+        ("dropout_mask", "array", "'array': give shape=array.shape"),
+        ("random_erasing", "dims", "argument 'dims'"),
+    ],
+)
+def test_keywords_that_another_function_takes(name: str, keyword: str, says: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        getattr(fd, name)(**calls.CALLS[name](), **{keyword: 1})
+    assert says in str(caught.value)
+
+
+def test_all_functions_that_explain_keywords_take_an_rng() -> None:
+    """What the advice for ``seed=`` relies on."""
+    for name in fd.__all__:
+        target = getattr(fd, name)
+        if hasattr(target, "__signature__") or hasattr(
+            getattr(target, "__init__", None), "__signature__"
+        ):
+            assert "rng" in table.parameters(name), name

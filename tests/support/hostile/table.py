@@ -28,7 +28,6 @@ from tests.support.hostile.faults import (
     LAST_OFFSET,
     NAMES,
     NAN,
-    NO_NUMBERS,
     NOISE_SHAPE,
     NOISE_SHAPE_OF_A_LAYER,
     OFFSET,
@@ -73,7 +72,7 @@ _BY_NAME: Rows = {
     "like": types("cupy", b"a", {}, object(), np.ma.array([1.0]), KEY, GENERATOR),
     "mode": CHOICES,
     "noise_shape": NOISE_SHAPE,
-    "offset": OFFSET,
+    "offset": OFFSET + LAST_OFFSET,
     "p": ONE_P,
     "residual": OPERAND,
     "rng": SHARED_RNG,
@@ -87,7 +86,7 @@ _BY_NAME: Rows = {
     "x": FLOATS,
 }
 _SAMPLES: Rows = {"rng": SAMPLES_RNG + KEYS_OF_OTHERS}
-_EACH: Rows = {"p": P + WRONG_SHAPE_OF_P, "offset": OFFSET + LAST_OFFSET}
+_EACH: Rows = {"p": P + WRONG_SHAPE_OF_P}
 _MAPS: Rows = {"x": FLOAT_MAPS + values(1.0, calls.x()[0])}
 _MOVED = arrays(calls.x(), "OUS")
 _WEIGHTS: Rows = {**_SAMPLES, "dtype": WEIGHTS_DTYPE}
@@ -279,6 +278,3 @@ def wrong_outputs(result: Any) -> Wrong:
         np.zeros((*shape[:-1], shape[-1] + 1), dtype)[..., :-1][..., ::2], frozen,
         np.broadcast_to(np.zeros((), dtype), shape),
     )  # fmt: skip
-
-
-__all__ = ["FREE", "NO_NUMBERS", "OF", "OUTPUTS", "parameters", "wrong_for", "wrong_outputs"]
