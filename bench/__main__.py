@@ -18,6 +18,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sizes": {"type": parse_sizes, "help": "element counts, such as 1Ki,64Ki,16Mi"},
     "dtypes": {"type": parse_names, "metavar": "NAMES", "help": "data types (default: all)"},
     "seconds": {"type": parse_positive, "help": "time for timing; some rounds are always made"},
+    "minutes": {"type": parse_positive, "help": "how long (default: 30)"},
+    "seed": {"type": int, "help": "repeat the cases of another run"},
+    "case": {"metavar": "N", "help": "with --seed: this case alone, or an event, as in e12"},
+    "large": {"action": "store_true", "help": "instead: arrays past 2**32 elements, 9 GiB"},
     "gib": {"type": parse_positive, "help": "size of the file (default: 8)"},
     "against": {"type": Path, "metavar": "PATH", "help": "another checkout, measured by turns"},
     "first": {"type": Path, "metavar": "FOLDER", "help": "all that a first run should do, there"},
@@ -52,6 +56,11 @@ COMMANDS = {
     "start": ("processes", "only check output", "the first call of fresh processes"),
     "steady": ("layouts", "check output", "the plain calls in many fresh processes"),
     "files": ("files", "gib check output", "a file larger than memory, beside copying it"),
+    "endure": (
+        "endure",
+        "minutes seed case large check output",
+        "random calls for half an hour, all compared",
+    ),
     "gpu": (
         "gpu",
         "first rehearse instructions quick check only sizes dtypes output",

@@ -11,7 +11,6 @@ import itertools
 import json
 import mmap
 import os
-import resource
 import shutil
 import statistics
 import sys
@@ -69,6 +68,8 @@ def anonymous() -> int:
 
 def _limit_memory() -> None:
     if sys.platform != "win32":
+        import resource
+
         resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
 
 

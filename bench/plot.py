@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .common import RESULTS, size_label
+from .common import MI, RESULTS, size_label
 from .report import gigabytes
 from .results import Results, Row, load, rows
 
@@ -27,6 +27,7 @@ STYLES = {
 }
 PLOTS = {"forward": "a forward call", "step": "forward and backward"}
 PLOTS["steps"] = "its part of training steps in torch, and calls"
+PLOTS["endure"] = "memory, threads and files during random calls"
 
 
 def _lines(axes: Axes, results: Results, found: list[Row]) -> None:
@@ -106,16 +107,45 @@ def draw_steps(results: Results, sheet: Figure) -> None:
     )
 
 
+def draw_endurance(results: Results, sheet: Figure) -> None:
+    """Draw what a process held over time, while it made random calls."""
+    found, about = rows(results, "endure"), results["hardware"]
+    sheet.set_size_inches(8.5, 4.6)
+    at = [row["seconds"] / 60 for row in found]
+    memory, counts = sheet.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    memory.plot(at, [row["resident"] / MI for row in found], color=STYLES["fastdrop"][0])
+    memory.set_ylabel("resident memory, MiB")
+    memory.set_ylim(bottom=0)
+    for key, colour in (("threads", "#0072B2"), ("files", "#009E73")):
+        label = {"threads": "threads", "files": "open files"}[key]
+        counts.plot(at, [row[key] for row in found], color=colour, label=label)
+    counts.set_ylim(bottom=0)
+    counts.set_xlabel("minutes")
+    counts.legend(loc="lower right", ncols=2, fontsize=8)
+    for axes in (memory, counts):
+        axes.grid(True, alpha=0.3)
+    total = rows(results, "endure-total")[0]
+    what = f"{total['calls']:,} random calls, all compared, beside {total['events']:,} forks, "
+    sheet.suptitle(f"{what}exits and interruptions\n{about['cpu']}", fontsize=10)
+
+
+def name(file: Path, section: str) -> str:
+    """Name the drawing of a section."""
+    return f"{file.stem}.svg" if file.stem == section else f"{file.stem}-{section}.svg"
+
+
 def draw_all(results: Results, file: Path, folder: Path | None = None) -> Iterator[Path]:
     """Draw the sections that there are, each to a file; the same results give the same SVGs."""
     settings = {"svg.hashsalt": "fastdrop", "svg.fonttype": "none", "font.size": 9}
     for section in PLOTS:
         if rows(results, section):
-            path = (folder or file.parent) / f"{file.stem}-{section}.svg"
+            path = (folder or file.parent) / name(file, section)
             with matplotlib.rc_context(settings):  # type: ignore[arg-type]
                 sheet = Figure(layout="constrained")  # not pyplot: it wants a display
                 if section == "steps":
                     draw_steps(results, sheet)
+                elif section == "endure":
+                    draw_endurance(results, sheet)
                 else:
                     draw(results, section, sheet)
                 sheet.savefig(path, format="svg", metadata={"Date": None})

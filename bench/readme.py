@@ -19,6 +19,7 @@ from .results import load, rows
 
 # Which results each block of a page shows.
 BLOCKS = {name: [name] for name in ("cpu", "loops", "family", "batch", "layouts", "gpu", "files")}
+BLOCKS |= {"endure": ["endure", "endure-large"]}
 BLOCKS |= {"process": ["start", "latency", "steady"], "headline": ["cpu"]}
 BLOCKS |= {"instructions": ["gpu-instructions"], "torch": ["torch", "torch-avx2"], "dask": ["dask"]}
 PAGES = {
@@ -29,6 +30,7 @@ PAGES = {
     ROOT / "docs" / "gpu.md": ("instructions",),
     ROOT / "docs" / "dask.md": ("dask",),
     ROOT / "docs" / "files.md": ("files",),
+    ROOT / "docs" / "processes.md": ("endure",),
 }
 
 
@@ -65,7 +67,7 @@ def _parts(file: Path) -> Iterator[str]:
     yield from map(markdown, report.tables(results))
     for section, text in plot.PLOTS.items():
         if rows(results, section):
-            yield f"![Dropout, {text}](../bench/results/{file.stem}-{section}.svg)"
+            yield f"![Dropout, {text}](../bench/results/{plot.name(file, section)})"
     if lost := [*report.fastest_peer(results), *report.losses(results)]:
         yield "What it wins and loses:\n\n" + _bullets(lost)
     if results["notes"]:

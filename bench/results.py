@@ -38,6 +38,13 @@ KEYS = {
     "dask-model": "contender dtype elements block blocks predicted measured",
     "start": "first cache samples median worst call",
     "latency": "elements busy threads calls median p99 worst",
+    # At a time: bytes and numbers of the process that calls. `growth` is bytes an hour.
+    "endure": "seconds resident threads files calls",
+    "endure-calls": "function times",
+    "endure-events": "event times",
+    "endure-total": "seconds calls elements events resident growth threads files",
+    # `compared` elements were compared with the reference one by one, the others by a checksum.
+    "endure-large": "call dtype elements bytes compared seconds",
     "steady": "dtype elements processes seconds ratios",
     # Of `ratio`, the time of shutil.copyfile is the numerator: it is of speeds. Memory is MiB.
     "files": "way cached gib rounds seconds worst synced ratio anonymous",

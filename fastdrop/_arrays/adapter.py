@@ -355,6 +355,10 @@ class Backend(abc.ABC):
         """Return a NumPy array of the kind of x, where x lies."""
         return value
 
+    def table(self, value: Array, x: Array, changes: bool = False) -> Array:
+        """Return the same for what kernels read beside x; `changes`: from call to call."""
+        return value
+
     def broadcast(self, operand: Array, shape: tuple[int, ...]) -> Array:
         """Return an operand as a view of a shape."""
         return np.broadcast_to(operand, shape)

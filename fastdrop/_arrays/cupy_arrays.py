@@ -38,10 +38,10 @@ class CupyBackend(Backend):
     def __init__(self) -> None:
         import cupy
 
-        from . import cupy_streams, cupy_views  # which import CuPy
+        from . import cupy_streams, cupy_tables, cupy_views  # which import CuPy
 
         self.cupy: Any = cupy
-        self._views, self._streams = cupy_views, cupy_streams
+        self._views, self._streams, self._tables = cupy_views, cupy_streams, cupy_tables
 
     @property
     def driver(self) -> Any:
@@ -65,11 +65,11 @@ class CupyBackend(Backend):
             return out  # type: ignore[no-any-return]
         if not detect.on_gpu(out):
             raise TypeError(
-                f"out is a {detect.kind_of(out)}, and x lies on a GPU: give a cupy.ndarray"
+                f"out is {detect.a_kind_of(out)}, and x lies on a GPU: give a cupy.ndarray"
             )
         view = self._views.view(out, "out")
         if detect.is_frozen(out):
-            raise ValueError(f"out is a {detect.kind_of(out)}, which may not be written to")
+            raise ValueError(f"out is {detect.a_kind_of(out)}, which may not be written to")
         return view
 
     def output(
@@ -97,6 +97,18 @@ class CupyBackend(Backend):
         with self.on_device(x):
             copied: Array = self.cupy.array(value)
         return copied
+
+    def table(self, value: Array, x: Array, changes: bool = False) -> Array:
+        """Return a copy of a NumPy array on the device of x, one for all calls unless it changes.
+
+        A graph that captures the call finds it at each replay.
+        """
+        device, tables = _device_of(x), self._tables
+        if not changes:
+            return tables.table(value, device)  # type: ignore[no-any-return]
+        if not tables.is_capturing():
+            return self.to_device(value, x)
+        return tables.captured(value, device)  # type: ignore[no-any-return]
 
     def broadcast(self, operand: Array, shape: tuple[int, ...]) -> Array:
         """Return an operand as a view of a shape."""
@@ -394,7 +406,7 @@ def backend_of_foreign(x: Any) -> Backend:
         return cupy_backend()
     except ImportError as error:
         raise TypeError(
-            f"x is a {detect.kind_of(x)} on a GPU, and CuPy, through which fastdrop computes "
+            f"x is {detect.a_kind_of(x)} on a GPU, and CuPy, through which fastdrop computes "
             f"there, cannot be imported ({error}): pip install 'fastdrop-kernels[cuda13]', or "
             "bring it to the host"
         ) from None

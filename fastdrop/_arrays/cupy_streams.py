@@ -52,10 +52,10 @@ def ordered(inputs: Iterable[Array], target: Array | None, reads_cupys: bool) ->
     memories = map(memory_of, arrays if target is None else [target, *arrays])
     silent = [memory for memory in memories if memory and memory.stream is None]
     waits = not all(memory.frozen for memory in silent)
-    captured = bool(others or silent) and _is_capturing(work)
+    captured = bool(others or silent) and is_capturing(work)
     if captured:
-        others = [other for other in others if _is_capturing(other)]
-    elif not own and any(map(_is_capturing, others)):
+        others = [other for other in others if is_capturing(other)]
+    elif not own and any(map(is_capturing, others)):
         raise RuntimeError(
             "an input is on a stream that captures a CUDA graph, and CuPy's current stream, on "
             "which the result would be written, is the default one, which no graph can have: give "
@@ -157,7 +157,7 @@ def _of_another_library(handle: int) -> Any:
     return cupy.cuda.ExternalStream(handle)
 
 
-def _is_capturing(stream: Any) -> bool:
+def is_capturing(stream: Any) -> bool:
     """Say whether a stream is captured in a graph, which the default stream cannot be."""
     return _normal(stream.ptr) != 0 and bool(cupy.cuda.runtime.streamIsCapturing(stream.ptr))
 

@@ -74,8 +74,8 @@ def view(x: Any, name: str) -> Array:
             if stream is None:  # the interface promises that there is nothing to wait for
                 return seen  # type: ignore[no-any-return]
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        kind, way = detect.kind_of(x), _way_out(x, error).replace("x.", f"{name}.")
-        raise TypeError(f"{name} is a {kind} that CuPy cannot view ({error}){way}") from error
+        kind, way = detect.a_kind_of(x), _way_out(x, error).replace("x.", f"{name}.")
+        raise TypeError(f"{name} is {kind} that CuPy cannot view ({error}){way}") from error
     found = seen.data
     memory = LibraryMemory(found.mem.ptr, found.mem.size, seen, found.device_id)
     memory.stream, memory.frozen = stream, stream is None and detect.is_frozen(x)

@@ -192,7 +192,13 @@ class DaskBackend(Backend):
         asked = self._chunks
         if asked is None:
             asked = like.chunks if detect.is_dask(like) and like.shape == shape else "auto"
-        chunks: Chunks = normalize_chunks(asked, shape, dtype=BOOL)
+        try:
+            chunks: Chunks = normalize_chunks(asked, shape, dtype=BOOL)
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"chunks={detect.short(asked)} are none of an array of shape {shape} ({error}): "
+                "give what dask.array.zeros takes"
+            ) from None
         return _whole_bytes(chunks, shape, isinstance(asked, str)) if packed else chunks
 
     def sum_to(self, x: Any, shape: tuple[int, ...]) -> Array:

@@ -25,7 +25,7 @@ def operand_backend_of(x: Any, name: str = "x") -> Backend:
     backend = backend_of(x)
     if not backend.takes_operands:
         raise TypeError(
-            f"{name} is a {detect.kind_of(x)}, and the kernels that Numba compiles for a GPU "
+            f"{name} is {detect.a_kind_of(x)}, and the kernels that Numba compiles for a GPU "
             "read no other arrays beside x: install CuPy, which views Numba's"
         )
     return backend

@@ -54,7 +54,7 @@ class NumbaBackend(Backend):
         """Return `out`, which must be a Numba device array too."""
         if not detect.is_numbas(out):
             raise TypeError(
-                f"out is a {detect.kind_of(out)}, and x is one of Numba's on a GPU: give a "
+                f"out is {detect.a_kind_of(out)}, and x is one of Numba's on a GPU: give a "
                 "numba.cuda device array, or install CuPy, which views others"
             )
         device_array: Array = out

@@ -75,7 +75,7 @@ class NumpyBackend(Backend):
     def writable(self, out: Any) -> Array:
         if not isinstance(out, np.ndarray) or detect.is_masked(out):
             where = " on a GPU, where x is not" if detect.on_gpu(out) else ""
-            raise TypeError(f"out is a {detect.kind_of(out)}{where}: give a numpy.ndarray")
+            raise TypeError(f"out is {detect.a_kind_of(out)}{where}: give a numpy.ndarray")
         return out
 
     def output(

@@ -29,12 +29,12 @@ def backend_for(x: Any, name: str) -> Backend:
     backend = backend_of(x)
     if backend.is_lazy:
         raise TypeError(
-            f"{name} is a {detect.kind_of(x)}, which is lazy: call this on its blocks, with an "
+            f"{name} is {detect.a_kind_of(x)}, which is lazy: call this on its blocks, with an "
             "offset and global_shape for each, or on x.compute()"
         )
     if not backend.takes_operands:
         raise TypeError(
-            f"{name} is a {detect.kind_of(x)}, and functions on batches have kernels for NumPy's "
+            f"{name} is {detect.a_kind_of(x)}, and functions on batches have kernels for NumPy's "
             "and CuPy's arrays: install CuPy, which views Numba's"
         )
     return backend
@@ -128,8 +128,10 @@ def run(
     rows_of: Any,
     keys: SampleKeys,
     *arguments: Any,
-) -> None:
+) -> Any:
     """Call ``function(y, rows, seed, stream, *arguments)`` of the driver of a family.
+
+    Returns what `plans.remember` takes.
 
     Parameters
     ----------
@@ -148,8 +150,8 @@ def run(
     seed, stream, own, more = key_of(keys, backend, first)
     rows: Rows = rows_of(own)
     if rows.table is not None:
-        rows = rows._replace(table=backend.to_device(rows.table, first))
-    getattr(driver, function)(y, rows, seed, stream, *arguments, **more)
+        rows = rows._replace(table=backend.table(rows.table, first, rows.has_keys))
+    return getattr(driver, function)(y, rows, seed, stream, *arguments, **more)
 
 
 def sample_placement(

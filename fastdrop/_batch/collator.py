@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -28,9 +28,10 @@ from .token_samples import (
     padded,
     special_places,
 )
-from .tokens import mask_tokens
+from .tokens import P_MEANS, mask_tokens
 
 SampleIndex: TypeAlias = str | Callable[[Any], int] | None
+_IDS = 1 << 63  # ids of batches are int64
 _STATE = ("seed", "stream", "step", "epoch")
 
 
@@ -118,8 +119,10 @@ class TokenCollator:
         if unknown:
             raise_argument_error("TokenCollator", unknown)
         if not arguments.flag("mlm", mlm):
-            raise ValueError("mlm=False masks nothing: take a collator that pads")
-        self.mlm_probability = arguments.probability(mlm_probability, "mlm_probability")
+            raise ValueError("mlm=False masks nothing: use a collator that only pads")
+        self.mlm_probability = arguments.probability(
+            mlm_probability, "mlm_probability", meaning=P_MEANS
+        )
         self._replace = _shares(mask_replace_prob, random_replace_prob)
         self.pad_to_multiple_of = (
             None
@@ -139,7 +142,12 @@ class TokenCollator:
         self._vocab_size = _vocabulary(vocab_size, tokenizer)
         if special is None:
             special = getattr(tokenizer, "all_special_ids", ())
+        arguments.reject_rng("special", special)
+        if not isinstance(special, Iterable):
+            raise TypeError(f"{detect.described('special', special)}: give the ids of tokens")
         self._special = [arguments.integer("special", n) for n in special]
+        if pad is not None and not -_IDS <= pad < _IDS:
+            raise ValueError(f"pad_id={detect.short(pad)} is not in int64: give another id")
         if pad is not None and pad not in self._special:
             self._special.append(pad)
         self._pad_id = pad
@@ -197,10 +205,13 @@ class TokenCollator:
         TypeError, ValueError
             If the entries are not those of `state_dict`, or out of range.
         """
-        if not isinstance(state, Mapping) or set(state) != set(_STATE):
-            given = sorted(map(str, state)) if isinstance(state, Mapping) else detect.kind_of(state)
-            raise ValueError(f"state has {given}, and a state_dict has {sorted(_STATE)}")
+        arguments.check_state(state, _STATE)
         step, epoch = (_in_fold(name, state[name]) for name in ("step", "epoch"))
+        if epoch and self._epoch is None:
+            raise ValueError(
+                f"epoch={epoch} is of a collator with sample_index, and this one has none: give a "
+                "state of one without"
+            )
         self._key, self.step = Key(state["seed"], state["stream"]), step
         if self._epoch is not None:
             self._epoch.value = epoch
@@ -341,8 +352,9 @@ def _shared_number(number: int) -> Any:
 
 
 def _shares(masked: Any, random: Any) -> tuple[float, float, float]:
-    first = arguments.probability(masked, "mask_replace_prob")
-    second = arguments.probability(random, "random_replace_prob")
+    share = "the share of chosen tokens that becomes"
+    first = arguments.probability(masked, "mask_replace_prob", meaning=f"{share} the mask token")
+    second = arguments.probability(random, "random_replace_prob", meaning=f"{share} a random token")
     rest = 1.0 - (first + second)
     if rest < -1e-9:
         raise ValueError(
@@ -375,7 +387,9 @@ def _vocabulary(given: Any, tokenizer: Any) -> int:
 def _in_fold(name: str, value: Any) -> int:
     number = arguments.whole(name, value, 0)
     if number >= 1 << 62:
-        raise ValueError(f"{name}={number} is out of range: it is folded in, so below 2**62")
+        raise ValueError(
+            f"{name}={detect.short(number)} is out of range: it is folded in, so below 2**62"
+        )
     return number
 
 

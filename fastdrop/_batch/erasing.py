@@ -30,6 +30,7 @@ from .keys import SampleKeys, checked_keys, key_of
 from .ready import compiles
 
 _FIRST, _LAST, _NOISE = "channels_first", "channels_last", "noise"
+_MOST_COUNT = 1 << 20  # rectangles of an image
 _MOST_PIXELS = 1 << 32  # of an image, so that a place in it is one integer of the contract
 
 
@@ -144,9 +145,13 @@ def random_erasing(
         raise_argument_error("random_erasing", unknown, images=images)
     backend = call.backend_for(images, "images")
     xs = backend.array(images, "images")
-    threshold = contract.threshold(arguments.probability(p))
+    threshold = contract.threshold(
+        arguments.probability(p, meaning="the probability of erasing an image")
+    )
     numbers = _numbers(*_limits("scale", scale, 0.0), *_limits("ratio", ratio, None))
     many = arguments.whole("count", count, 1)
+    if many > _MOST_COUNT:
+        raise ValueError(f"count={detect.short(many)} is above {_MOST_COUNT}: give fewer")
     form = _form(xs.shape, data_format)
     _check_dtype(xs.dtype)
     values = _values(value, xs, backend, form)
@@ -194,11 +199,10 @@ def _erase(
     seed, stream, own, _ = key_of(keys, backend, target)
     rows = whole_rows(target.shape[:1], math.prod(target.shape[1:]), first, keys=own)
     size = form.height, form.width
-    made = backend.to_device(
-        drawing.rectangles(rows, seed, stream, threshold, many, *size, numbers), target
-    )
+    drawn = drawing.rectangles(rows, seed, stream, threshold, many, *size, numbers)
+    made = backend.table(drawn, target, True)
     if rows.table is not None:
-        rows = rows._replace(table=backend.to_device(rows.table, target))
+        rows = rows._replace(table=backend.table(rows.table, target, True))
     driver.erase(target, rows, seed, stream, source, values, made, *size, form.pixel, steps)
 
 
@@ -251,15 +255,23 @@ def _form(shape: tuple[int, ...], data_format: Any) -> _Form:
 
 def _limits(name: str, value: Any, least: float | None) -> tuple[float, float]:
     """Return a pair of numbers, the smaller first, that are at least `least`, or above 0."""
-    if not isinstance(value, tuple | list | np.ndarray) or len(value) != 2:
+    arguments.reject_rng(name, value)
+    several = isinstance(value, tuple | list | np.ndarray) and np.ndim(value) > 0
+    if not several or len(value) != 2:
         raise TypeError(f"{detect.described(name, value)}: give two numbers, the smaller first")
     low, high = (arguments.real(f"{name}[{k}]", number) for k, number in enumerate(value))
     if low > high:
-        raise ValueError(f"{name}={value!r} is not in order: give the smaller number first")
+        raise ValueError(
+            f"{name}={detect.short(value)} is not in order: give the smaller number first"
+        )
     if least is None and low <= 0:
-        raise ValueError(f"{name}={value!r} has a number that is not positive: ratios are above 0")
+        raise ValueError(
+            f"{name}={detect.short(value)} has a number that is not positive: give ratios above 0"
+        )
     if least is not None and not least <= low <= high <= 1:
-        raise ValueError(f"{name}={value!r} is not in [0, 1]: give shares of an image's area")
+        raise ValueError(
+            f"{name}={detect.short(value)} is not in [0, 1]: give shares of an image's area"
+        )
     return low, high
 
 
@@ -292,7 +304,7 @@ def _values(value: Any, xs: Array, backend: Backend, form: _Form) -> Array | Non
             ) from None
         return None
     if not is_several(value):
-        return backend.to_device(filling(value, xs.dtype, "images"), xs)
+        return backend.table(filling(value, xs.dtype, "images"), xs)
     if isinstance(value, np.ndarray):
         value = fillings(value, xs.dtype, "images")
     elif isinstance(value, list | tuple):

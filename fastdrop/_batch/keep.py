@@ -15,12 +15,12 @@ import numpy.typing as npt
 from fastdrop_kernels.rows import Along, Rows, whole_rows
 
 from .._arrays.adapter import Backend
-from .._check import arguments
+from .._check import arguments, detect
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import Placement
-from . import call
+from . import call, plans
 from .keys import SampleKeys, checked_keys
 from .ready import compiles
 
@@ -158,12 +158,22 @@ def keep_k(
     """
     if unknown or shape is MISSING or k is MISSING:
         raise_argument_error("keep_k", unknown, shape=shape, k=k)
-    size = arguments.lengths("shape", shape)
+    several = out if indices is True and type(out) is tuple and len(out) == 4 else (out,)
+    if indices is True and out is None:
+        several = (None,) * 4
+    key = None
+    if like is None:
+        which = rng, sample_index, offset, global_shape
+        key = plans.key_of("keep_k", (), several, *which, shape, k, axis, indices)
+    if planned := plans.planned(key, (), several, rng, sample_index, offset):
+        return KeptOrder(*planned) if indices else planned[0]
+    size = arguments.shape(shape)
     along = arguments.axis(axis, len(size))
     with_order = arguments.flag("indices", indices)
     counts = _counts(k, size, along, with_order)
     outs = _outputs(out, with_order)
     given = next((each for each in outs if each is not None), None)
+    arguments.check_like(like)
     name, lies_there = ("out", given) if like is None else ("like", like)
     backend = call.backend_for(lies_there, name)
     keys = checked_keys(rng, sample_index, size[0], "shape")
@@ -174,8 +184,9 @@ def keep_k(
         if math.prod(size):
             targets = tuple(each.target for each in made)
             layout, rows_of = _layout(size, along, place, keys)
-            number = backend.to_device(counts, targets[0])
-            call.run(backend, "keep", "keep_k", targets, rows_of, keys, layout, number)
+            number = backend.table(counts, targets[0], counts.size > 1)
+            how = call.run(backend, "keep", "keep_k", targets, rows_of, keys, layout, number)
+            plans.remember(key, how, (), targets, rng, sample_index)
         results = [each.finished() for each in made]
     return KeptOrder(*results) if with_order else results[0]
 
@@ -198,9 +209,7 @@ def _counts(k: Any, size: tuple[int, ...], axis: int, with_order: bool) -> npt.N
                 "k is an array, and rows of positions have one length: give an integer, or "
                 "indices=False"
             )
-        every = arguments.array(k, "k")
-        if every.dtype.kind not in "iu" and every.size:
-            raise TypeError(f"k has dtype {every.dtype}: give integers")
+        every = arguments.integers("k", k)
         others = size[:axis] + size[axis + 1 :]
         try:
             every = np.broadcast_to(every, others)
@@ -214,8 +223,8 @@ def _counts(k: Any, size: tuple[int, ...], axis: int, with_order: bool) -> npt.N
         least, most = int(every.min()), int(every.max())
     if least < 0 or most > n:
         raise ValueError(
-            f"k={least if least < 0 else most} is not in [0, {n}], the length of axis {axis} of "
-            f"shape={size}: give how many elements of a row are kept"
+            f"k={detect.short(least if least < 0 else most)} is not in [0, {n}], the length of "
+            f"axis {axis} of shape={size}: give how many elements of a row are kept"
         )
     return np.ascontiguousarray(every.ravel().astype(np.uint64))
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fastdrop_kernels.rows import folded
 
 from .._arrays.adapter import Backend
-from .._check import detect
+from .._check import arguments, detect
 from .._check.arguments import Array, ArrayLike
 from .._check.key import AnyRNG, KeyOnDevice, as_key
 
@@ -108,11 +108,13 @@ def checked_keys(
             )
         if rng.dtype != np.uint64 or rng.shape[1] != 2:
             raise TypeError(
-                f"rng is an array of shape {rng.shape} and dtype {rng.dtype}: keys of samples are "
-                "of shape (samples, 2) and dtype uint64, as fastdrop.sample_keys returns them"
+                f"rng is an array of shape {rng.shape} and dtype {rng.dtype}: give keys of "
+                "samples as fastdrop.sample_keys returns them, of shape (samples, 2) and uint64"
             )
         if len(rng) != samples:
-            raise ValueError(f"rng has keys for {len(rng)} samples, and {what} has {samples}")
+            raise ValueError(
+                f"rng has keys for {len(rng)} samples, and {what} has {samples}: give one for each"
+            )
         return SampleKeys(None, keys=np.array(rng))
     if isinstance(rng, KeyOnDevice):
         raise TypeError(
@@ -121,7 +123,10 @@ def checked_keys(
         )
     index = _checked_index(sample_index)
     if len(index) != samples:
-        raise ValueError(f"sample_index has {len(index)} numbers, and {what} has {samples} samples")
+        raise ValueError(
+            f"sample_index has {len(index)} numbers, and {what} has {samples} samples: give one "
+            "for each"
+        )
     return SampleKeys(rng, numbers=index)
 
 
@@ -141,17 +146,17 @@ def key_of(
 def _checked_index(value: Any) -> npt.NDArray[np.uint64]:
     if detect.on_gpu(value):
         raise TypeError(
-            f"sample_index is a {detect.kind_of(value)} on a GPU: give a NumPy array, or a list"
+            f"sample_index is {detect.a_kind_of(value)} on a GPU: give a NumPy array, or a list"
         )
-    index = np.asarray(value)
+    index = arguments.integers("sample_index", value)
     if index.ndim != 1:
         raise ValueError(f"sample_index has {index.ndim} axes: give a number for each sample")
     if not index.size:
         return np.empty(0, np.uint64)
-    if index.dtype.kind not in "iu":
-        raise TypeError(f"sample_index has dtype {index.dtype}: give integers")
     least, most = int(index.min()), int(index.max())
     if least < 0 or most >= _FOLDS:
         wrong = least if least < 0 else most
-        raise ValueError(f"sample_index has {wrong}: numbers of samples are in [0, 2**62)")
+        raise ValueError(
+            f"sample_index has {detect.short(wrong)}: give numbers of samples in [0, 2**62)"
+        )
     return index.astype(np.uint64)

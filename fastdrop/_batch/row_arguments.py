@@ -21,9 +21,9 @@ def checked_row_lengths(
         return None
     if detect.on_gpu(value):
         raise TypeError(
-            f"row_lengths is a {detect.kind_of(value)} on a GPU: give a NumPy array, or a list"
+            f"row_lengths is {detect.a_kind_of(value)} on a GPU: give a NumPy array, or a list"
         )
-    lengths = np.asarray(value)
+    lengths = arguments.integers("row_lengths", value)
     if lengths.shape != shape:
         raise ValueError(
             f"row_lengths has shape {lengths.shape}, and {of} is {shape}: give a length for each "
@@ -31,8 +31,6 @@ def checked_row_lengths(
         )
     if not lengths.size:
         return np.zeros(shape, np.int64)
-    if lengths.dtype.kind not in "iu":
-        raise TypeError(f"row_lengths has dtype {lengths.dtype}: give integers")
     least, longest = int(lengths.min()), int(lengths.max())
     if least < 0 or longest > most:
         wrong = least if least < 0 else longest
@@ -44,7 +42,7 @@ def checked_row_lengths(
 
 def checked_share(name: str, value: Any, meaning: str) -> float:
     """Return a number in [0, 1]; `meaning` says in errors what it is."""
-    share = arguments.real(name, value)
+    share = arguments.real(name, value, f"a finite number, {meaning}")
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"{name}={value!r} is not in [0, 1]: {name} is {meaning}")
     return share

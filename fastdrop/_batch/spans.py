@@ -18,12 +18,12 @@ from fastdrop_kernels import contract
 from fastdrop_kernels.rows import Rows, whole_rows
 
 from .._arrays.adapter import BOOL
-from .._check import arguments
+from .._check import arguments, detect
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import Placement
-from . import call
+from . import call, plans
 from .keys import SampleKeys, checked_keys
 from .ready import compiles
 from .row_arguments import checked_row_lengths, checked_share
@@ -142,19 +142,28 @@ def mask_spans(
     """
     if unknown or shape is MISSING:
         raise_argument_error("mask_spans", unknown, shape=shape)
-    size = arguments.lengths("shape", shape)
+    key = None
+    if like is None and row_lengths is None:
+        where = (), (out,), rng, sample_index, offset, global_shape
+        of_spans = p, n, length, kind, min_spacing, min_spans, max_length
+        key = plans.key_of("mask_spans", *where, shape, *of_spans)
+        if planned := plans.planned(key, (), (out,), rng, sample_index, offset):
+            return planned[0]
+    size = arguments.shape(shape)
     if not size:
         raise ValueError("shape=() has no axes: give that of the rows, or (rows, length)")
     if size[-1] >= _LONGEST_ROW:
         raise ValueError(f"shape={size} has rows of {size[-1]} elements: give rows below 2**32")
     rule = arguments.choice("kind", kind, _KINDS)
+    least = arguments.whole("min_spans", min_spans, 0)
     _reject_options(
-        rule, n=n, min_spacing=min_spacing, min_spans=min_spans or None, max_length=max_length
+        rule, n=n, min_spacing=min_spacing, min_spans=least or None, max_length=max_length
     )
     plan_of, kernel, numbers, thresholds = _rule(
-        rule, p, n, length, min_spacing, min_spans, max_length, size[-1]
+        rule, p, n, length, min_spacing, least, max_length, size[-1]
     )
     lengths = checked_row_lengths(row_lengths, size[:-1], size[-1], "shape[:-1]", "the last axis")
+    arguments.check_like(like)
     name, lies_there = ("out", out) if like is None else ("like", like)
     backend = call.backend_for(lies_there, name)
     samples = size[0] if len(size) > 1 else None
@@ -171,11 +180,13 @@ def mask_spans(
         if math.prod(size):
             target = made.target
             of_rows = np.array([size[-1]], np.int64) if lengths is None else lengths.ravel()
-            plans = backend.to_device(plan_of(of_rows), target)
-            table = backend.to_device(thresholds, target)
+            of_each = backend.table(plan_of(of_rows), target, lengths is not None)
+            table = backend.table(thresholds, target)
             words = call.driver_of(backend, "spans").scratch_words(math.prod(size[:-1]), size[-1])
             both = target, backend.empty((words,), _UINT64)
-            call.run(backend, "spans", "spans", both, rows_of, keys, kernel, plans, numbers, table)
+            what = kernel, of_each, numbers, table
+            how = call.run(backend, "spans", "spans", both, rows_of, keys, *what)
+            plans.remember(key, how, (), (target,), rng, sample_index)
         return made.finished()
 
 
@@ -200,7 +211,8 @@ def _reject_options(kind: str, **options: Any) -> None:
         owner = of.get(name, "spanbert")
         if value is not None and kind != owner:
             raise ValueError(
-                f"{name}={value!r} is for kind={owner!r}, and kind is {kind!r}: leave it out"
+                f"{name}={detect.short(value)} is for kind={owner!r}, and kind is {kind!r}: leave "
+                "it out"
             )
 
 
@@ -210,27 +222,32 @@ def _rule(
     n: Any,
     length: Any,
     min_spacing: Any,
-    min_spans: Any,
+    least: int,
     max_length: Any,
     longest: int,
 ) -> tuple[_Plan, str, tuple[int, int], npt.NDArray[np.uint32]]:
     """Check the arguments of a rule: how rows are planned, its kernel, numbers and thresholds."""
     published, usual = _PUBLISHED[kind]
     if p is not None and n is not None:
-        raise ValueError(f"p={p!r} and n={n!r} are given: give the share, or the number of spans")
+        raise ValueError(
+            f"p={detect.short(p)} and n={detect.short(n)} are given: give the share, or the number "
+            "of spans"
+        )
     share = checked_share("p", published if p is None else p, "the share of a row to mask")
     none = np.empty(0, np.uint32)
     if kind == "wav2vec2":
         long = arguments.whole("length", usual if length is None else length, 1)
         if long > longest:
             raise ValueError(
-                f"length={long} is more than the last axis has, {longest}: give shorter spans"
+                f"length={detect.short(long)} is more than the last axis has, {longest}: give "
+                "shorter spans"
             )
         spacing = None if min_spacing is None else arguments.whole("min_spacing", min_spacing, 0)
-        least = arguments.whole("min_spans", min_spans, 0)
         number = None if n is None else arguments.whole("n", n, 0)
         if number is not None and least:
-            raise ValueError(f"n={n!r} and min_spans={min_spans!r} are given: leave out min_spans")
+            raise ValueError(
+                f"n={detect.short(n)} and min_spans={least!r} are given: leave out min_spans"
+            )
         # More than a row's elements are as good as that many.
         apart = None if spacing is None else min(spacing, longest)
         plan = functools.partial(_counts, share, number, long, apart, least)
@@ -242,7 +259,9 @@ def _rule(
         return functools.partial(_segments, share, mean), "t5", (0, 0), none
     most = arguments.whole("max_length", _MAX_LENGTH if max_length is None else max_length, 1)
     if most > _MOST_LENGTHS:
-        raise ValueError(f"max_length={most} is above {_MOST_LENGTHS}: give a smaller one")
+        raise ValueError(
+            f"max_length={detect.short(most)} is above {_MOST_LENGTHS}: give a smaller one"
+        )
     return functools.partial(_budgets, share), "spanbert", (0, 0), geometric_thresholds(mean, most)
 
 

@@ -22,7 +22,7 @@ from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from .._check.fill_values import filling
 from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
-from . import call
+from . import call, plans
 from .keys import SampleKeys, checked_keys
 from .ready import compiles
 from .row_arguments import checked_row_lengths, checked_share
@@ -131,20 +131,28 @@ def spec_augment(
     """
     if unknown or x is MISSING:
         raise_argument_error("spec_augment", unknown, x=x)
+    key = None
+    if row_lengths is None and type(value) is float and (value or math.copysign(1.0, value) > 0):
+        of_bands = time_masks, time_width, freq_masks, freq_width, p_max, value
+        where = rng, sample_index, offset, global_shape
+        axes = time_axis, freq_axis
+        key = plans.key_of("spec_augment", (x,), (out,), *where, *axes, *of_bands, out is x)
+    read = () if out is x else (x,)
+    if planned := plans.planned(key, read, (out,), rng, sample_index, offset):
+        return planned[0]
     backend = call.backend_for(x, "x")
     given = backend.array(x)
     _check_dtype(given.dtype)
     shape = given.shape
     time, frequency, sample = _axes(shape, time_axis, freq_axis)
     samples = 1 if sample is None else shape[sample]
-    times, widest = (
-        arguments.whole("time_masks", time_masks, 0),
-        arguments.whole("time_width", time_width, 0),
-    )
+    times = arguments.whole("time_masks", time_masks, 0)
+    # More than the axis has is as good as all of it.
+    widest = min(arguments.whole("time_width", time_width, 0), shape[time])
     bands = _frequency_bands(freq_masks, freq_width, shape[frequency])
     share = checked_share("p_max", p_max, "the most of the time axis that a band may take")
     elements = math.prod(shape) // max(1, samples)
-    _check_bands(times + bands[0], elements, given.size)
+    _check_bands(times, bands[0], elements, given.size)
     of_samples = () if sample is None else (samples,)
     lengths = checked_row_lengths(
         row_lengths, of_samples, shape[time], "the shape of the samples", "the time axis"
@@ -156,8 +164,8 @@ def spec_augment(
     values = _values(backend, value, given, samples)
     of_rows = np.array([shape[time]], np.int64) if lengths is None else lengths.reshape(-1)
     most = np.minimum(np.floor(share * of_rows).astype(np.int64), widest)
-    plans = np.empty((len(of_rows), 2), np.uint64)
-    plans[:, 0], plans[:, 1] = of_rows, most
+    of_each = np.empty((len(of_rows), 2), np.uint64)
+    of_each[:, 0], of_each[:, 1] = of_rows, most
 
     def rows_of(own: npt.NDArray[np.uint64] | None) -> Rows:
         return whole_rows((samples,), elements, first, None, own)
@@ -166,9 +174,11 @@ def spec_augment(
         driver = call.driver_of(backend, "bands")
         words = driver.scratch_words(samples, times + bands[0])
         both = target, backend.empty((words,), _UINT64)
-        near = backend.to_device(plans, target)
+        near = backend.table(of_each, target, lengths is not None)
         where = source, geometry, (times, *bands), near, values, in_place
-        call.run(backend, "bands", "spec_augment", both, rows_of, keys, *where)
+        how = call.run(backend, "bands", "spec_augment", both, rows_of, keys, *where)
+        if memory == order == tuple(range(given.ndim)):
+            plans.remember(key, how, read, (target,), rng, sample_index)
 
     # A new array lies in memory as x does, and `out` is written in C order.
     memory = tuple(range(given.ndim))
@@ -222,11 +232,16 @@ def _axes(shape: tuple[int, ...], time_axis: Any, freq_axis: Any) -> tuple[int, 
     for name, value in (("time_axis", time_axis), ("freq_axis", freq_axis)):
         number = arguments.integer(name, value)
         if not -len(shape) <= number < len(shape):
-            raise ValueError(f"{name}={number} is none of the {len(shape)} axes of x")
+            raise ValueError(
+                f"{name}={detect.short(number)} is none of the {len(shape)} axes of x: give one "
+                f"from {-len(shape)} to {len(shape) - 1}"
+            )
         axes.append(number % len(shape))
     time, frequency = axes
     if time == frequency:
-        raise ValueError(f"time_axis={time_axis} and freq_axis={freq_axis} are the same axis")
+        raise ValueError(
+            f"time_axis={time_axis} and freq_axis={freq_axis} are the same axis: give two"
+        )
     for name, axis in (("time", time), ("frequency", frequency)):
         if shape[axis] >= _LONGEST:
             raise ValueError(f"the {name} axis has {shape[axis]} elements: give fewer than 2**32")
@@ -240,18 +255,21 @@ def _frequency_bands(freq_masks: Any, freq_width: Any, length: int) -> tuple[int
     width = arguments.whole("freq_width", freq_width, 0)
     if number and length and width > length:
         raise ValueError(
-            f"freq_width={width} is more than the frequency axis has, {length}: give a smaller one"
+            f"freq_width={detect.short(width)} is more than the frequency axis has, {length}: give "
+            "a smaller one"
         )
     return number, length, min(width, length)
 
 
-def _check_bands(bands: int, elements: int, size: int) -> None:
+def _check_bands(times: int, frequencies: int, elements: int, size: int) -> None:
+    bands = times + frequencies
+    asked = f"time_masks={detect.short(times)} and freq_masks={detect.short(frequencies)} are more"
     if bands > _MOST_BANDS:
-        raise ValueError(f"{bands} bands are asked for, and at most {_MOST_BANDS} can be drawn")
+        raise ValueError(f"{asked} than {_MOST_BANDS} bands: give fewer masks")
     if size and 2 * bands > elements:
         raise ValueError(
-            f"{bands} bands are asked for, and samples of {elements} elements have draws for "
-            f"{elements // 2}: give fewer masks"
+            f"{asked} than the {elements // 2} bands that samples of {elements} elements have "
+            "draws for: give fewer masks"
         )
 
 
@@ -310,7 +328,7 @@ def _values(backend: Backend, value: Any, x: Array, samples: int) -> Array:
         return call.contiguous(backend, given)
     if type(value) is float and value == 0.0 and math.copysign(1.0, value) > 0:
         value = 0  # whose conversion is cached
-    return backend.to_device(filling(value, x.dtype).reshape(1), x)
+    return backend.table(filling(value, x.dtype).reshape(1), x)
 
 
 def _is_same(backend: Backend, x: Array, out: Any) -> bool:

@@ -21,25 +21,26 @@ from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import Placement
-from . import call
+from . import call, plans
 from .keys import SampleKeys, checked_keys
 from .ready import compiles
 
 _ITEMSIZES = (1, 2, 4, 8, 16)
 _MOST_ROWS = (1 << 32) - 1  # to draw from
 _PIECE = 1 << 14  # elements that a thread takes at a time
+_P_MEANS = "the probability that an element takes a value of another row"
 
 
 def _check_dtype(dtype: np.dtype[Any]) -> None:
     if dtype.hasobject:
         raise TypeError(
-            f"x has dtype {dtype}, and swap_rows does not move Python objects: encode them as "
-            "numbers"
+            f"x has dtype {dtype}, and swap_rows does not move Python objects: give them "
+            "encoded as numbers"
         )
     if dtype.itemsize not in _ITEMSIZES:
         raise TypeError(
             f"x has dtype {dtype} of {dtype.itemsize} bytes, and swap_rows takes elements of 1, 2, "
-            "4, 8 or 16: encode them as numbers"
+            "4, 8 or 16: give them encoded as numbers"
         )
 
 
@@ -122,16 +123,24 @@ def swap_rows(
     """
     if unknown or x is MISSING:
         raise_argument_error("swap_rows", unknown, x=x)
+    read = (x,) if source is None else (x, source)
+    outs = (out, None) if return_mask is True else (out,)
+    where = rng, sample_index, offset, global_shape
+    key = None
+    if source is not None or (type(offset) is int and not offset):  # else it is refused
+        key = plans.key_of("swap_rows", read, outs, *where, p, replace, return_mask)
+    if planned := plans.planned(key, read, outs, rng, sample_index, offset):
+        return tuple(planned) if return_mask else planned[0]
     backend = call.backend_for(x, "x")
     xs = backend.array(x, "x")
-    threshold = contract.threshold(arguments.probability(p))
+    threshold = contract.threshold(arguments.probability(p, meaning=_P_MEANS))
     is_drawn, has_mask = (
         arguments.flag("replace", replace),
         arguments.flag("return_mask", return_mask),
     )
     _check_dtype(xs.dtype)
     if not xs.ndim:
-        raise ValueError("x has no axes: the first is that of rows")
+        raise ValueError(f"x={detect.short(x)} has no axes: give one of rows")
     keys = checked_keys(rng, sample_index, len(xs), "x")
     if source is None:
         _check_alone(keys, offset, global_shape)
@@ -169,7 +178,10 @@ def swap_rows(
                     return pieces(xs.size, place.first, max(1, _PIECE // columns) * columns)
                 return whole_rows(xs.shape[:-1], xs.shape[-1], place.first, place.strides[:-1])
 
-            call.run(backend, "swap", "swap", _as_table(y, columns), rows_of, keys, *more)
+            how = call.run(backend, "swap", "swap", _as_table(y, columns), rows_of, keys, *more)
+            if not is_across:
+                written = (y,) if mask is None else (y, mask.target)
+                plans.remember(key, how, read, written, rng, sample_index)
         result = backend.result(y, None) if is_across else made.finished()
     return (result, mask.target) if mask is not None else result
 
@@ -180,9 +192,9 @@ def _check_alone(keys: SampleKeys, offset: Any, global_shape: Any) -> None:
     if keys.are_own:
         given = "sample_index" if keys.keys is None else "rng, a key for each row,"
     elif global_shape is not None:
-        given = "global_shape"
+        given = f"global_shape={detect.short(global_shape)}"
     elif type(offset) is not int or offset:
-        given = "offset"
+        given = f"offset={detect.short(offset)}"
     if given:
         raise ValueError(
             f"{given} is given, and rows take values of each other, so that a part of a table is "
@@ -195,7 +207,7 @@ def _source(backend: Backend, source: Any, x: Any, xs: Array) -> Array:
     theirs = call.backend_for(source, "source")
     if not backend.is_like(theirs):
         raise TypeError(
-            f"source is a {detect.kind_of(source)}, which does not lie where x does: bring one to "
+            f"source is {detect.a_kind_of(source)}, which does not lie where x does: bring one to "
             "the other"
         )
     taken = theirs.array(source, "source")

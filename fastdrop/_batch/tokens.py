@@ -25,13 +25,15 @@ from .._check import arguments, detect
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
-from . import call
+from . import call, plans
 from .keys import checked_keys
 from .ready import compiles
 
 _PIECE = 1 << 14  # elements that a thread takes at a time
 _MOST = 1 << 32  # tokens of a vocabulary
 _TOLERANCE = 1e-6  # of the sum of shares
+_USUAL = (0.8, 0.1, 0.1)
+P_MEANS = "the probability that a token is chosen"
 
 
 def _check_dtype(kind: np.dtype[Any]) -> None:
@@ -50,7 +52,7 @@ def mask_tokens(
     mask_id: int,
     vocab_size: int,
     special: ArrayLike | Set[int] | None = None,
-    replace: Sequence[float] = (0.8, 0.1, 0.1),
+    replace: Sequence[float] = _USUAL,
     ignore_index: int = -100,
     rng: AnyRNG | npt.NDArray[np.uint64] = None,
     sample_index: ArrayLike | None = None,
@@ -135,7 +137,11 @@ def mask_tokens(
     """
     if unknown or ids is MISSING:
         raise_argument_error("mask_tokens", unknown, ids=ids)
-    chance = arguments.probability(p)
+    where = (out, labels_out), rng, sample_index, offset, global_shape
+    key, read_too = _plan_key(ids, where, special, replace, p, mask_id, vocab_size, ignore_index)
+    if planned := plans.planned(key, read_too, where[0], rng, sample_index, offset):
+        return planned[0], planned[1]
+    chance = arguments.probability(p, meaning=P_MEANS)
     backend = call.backend_for(ids, "ids")
     tokens = backend.array(ids, "ids")
     kind = tokens.dtype
@@ -169,12 +175,41 @@ def mask_tokens(
                 seen = call.contiguous(backend, backend.broadcast(marks, size))
                 numbers = Special(BY_PLACE, seen)
             elif numbers.table is not None:
-                table, listed = (backend.to_device(a, tokens) for a in (numbers.table, numbers.ids))
+                table, listed = (backend.table(a, tokens) for a in (numbers.table, numbers.ids))
                 numbers = numbers._replace(table=table, ids=listed)
             source = call.contiguous(backend, tokens)
             both = inputs.target, labels.target
-            call.run(backend, "tokens", "mask_tokens", both, rows_of, keys, source, rule, numbers)
+            driver = backend, "tokens", "mask_tokens"
+            how = call.run(*driver, both, rows_of, keys, source, rule, numbers)
+            plans.remember(key, how, read_too, both, rng, sample_index)
         return inputs.finished(), labels.finished()
+
+
+def _plan_key(
+    ids: Any, where: tuple[Any, ...], special: Any, replace: Any, *numbers: Any
+) -> tuple[plans.PlanKey | None, tuple[Any, ...]]:
+    """Return the key of a call's plan, and the arrays that it reads but does not write."""
+    in_place, given = ids is where[0][0], [ids]
+    if type(special) is np.ndarray:
+        if special.dtype == np.bool_:
+            given.append(special)
+            special = "by place"
+        elif special.ndim == 1 and special.dtype.kind in "iu":
+            special = tuple(special.tolist())
+        else:
+            return None, ()
+    elif type(special) is list:
+        special = tuple(special)
+    elif special is not None and type(special) is not tuple:
+        return None, ()
+    if replace is _USUAL:
+        shares: tuple[Any, ...] = ("as usual",)
+    elif type(replace) is tuple and len(replace) == 3:
+        shares = replace
+    else:
+        return None, ()
+    key = plans.key_of("mask_tokens", given, *where, in_place, special, *shares, *numbers)
+    return key, tuple(given[in_place:])
 
 
 def _is_the_same(backend: Backend, out: Any, tokens: Array) -> bool:
@@ -195,7 +230,8 @@ def _rule(
     most, least = int(np.iinfo(dtype).max), int(np.iinfo(dtype).min)
     if not 1 <= vocabulary <= _MOST:
         raise ValueError(
-            f"vocab_size={vocabulary} is out of range: give the number of tokens, 1 to 2**32"
+            f"vocab_size={detect.short(vocabulary)} is out of range: give the number of tokens, 1 "
+            "to 2**32"
         )
     if vocabulary - 1 > most:
         raise ValueError(
@@ -205,14 +241,14 @@ def _rule(
     masked = arguments.integer("mask_id", mask_id)
     if not 0 <= masked < vocabulary:
         raise ValueError(
-            f"mask_id={masked} is not in the vocabulary of {vocabulary} tokens: give a token below "
-            "vocab_size, which is len(tokenizer), with the tokens that were added"
+            f"mask_id={detect.short(masked)} is not in the vocabulary of {vocabulary} tokens: give "
+            "a token below vocab_size, which is len(tokenizer), with the tokens that were added"
         )
     ignored = arguments.integer("ignore_index", ignore_index)
     if not least <= ignored <= most:
         raise ValueError(
-            f"ignore_index={ignored} is not in the range of {dtype}, the dtype of ids and labels: "
-            "give another ignore_index, or ids of another dtype"
+            f"ignore_index={detect.short(ignored)} is not in the range of {dtype}, the dtype of "
+            "ids and labels: give another ignore_index, or ids of another dtype"
         )
     return Rule(contract.threshold(p), *_shares(replace), masked, ignored, vocabulary)
 
@@ -229,7 +265,7 @@ def _shares(replace: Any) -> tuple[int, int]:
     """
     arguments.reject_rng("replace", replace)
     several = isinstance(replace, list | tuple | np.ndarray)
-    if not several or len(replace) != 3:
+    if not several or np.ndim(replace) == 0 or len(replace) != 3:
         raise TypeError(
             f"{detect.described('replace', replace)}: give three shares of the chosen tokens, of "
             "those that are masked, that become random tokens, and that stay"
@@ -237,7 +273,8 @@ def _shares(replace: Any) -> tuple[int, int]:
     masked, random, kept = (arguments.real(f"replace[{k}]", n) for k, n in enumerate(replace))
     if min(masked, random, kept) < 0 or abs(masked + random + kept - 1) > _TOLERANCE:
         raise ValueError(
-            f"replace={replace!r}: give three shares that are at least 0 and whose sum is 1"
+            f"replace={detect.short(replace)}: give three shares that are at least 0 and "
+            "whose sum is 1"
         )
     replaced = contract.ALWAYS if kept == 0 else contract.threshold(min(1.0, masked + random))
     return (replaced if random == 0 else contract.threshold(min(1.0, masked))), replaced
@@ -255,14 +292,14 @@ def _special(value: Any, tokens: Array, backend: Backend) -> tuple[Array | None,
         return None, _by_id(value, tokens.dtype)
     own = backend_of(value)
     if own.is_lazy:
-        raise TypeError(f"special is a {detect.kind_of(value)}, which is lazy: compute it first")
+        raise TypeError(f"special is {detect.a_kind_of(value)}, which is lazy: compute it first")
     given = own.array(value, "special")
     if given.dtype == np.bool_:
         if on_host:
             given = backend.to_device(given, tokens)
         elif not backend.is_like(own):
             raise TypeError(
-                f"special is a {detect.kind_of(value)}, which does not lie where ids does: bring "
+                f"special is {detect.a_kind_of(value)}, which does not lie where ids does: bring "
                 "one to the other"
             )
         backend.check_same_device("special", given, tokens)
@@ -274,7 +311,7 @@ def _special(value: Any, tokens: Array, backend: Backend) -> tuple[Array | None,
         return given, Special()
     if detect.on_gpu(value):
         raise TypeError(
-            f"special is a {detect.kind_of(value)} of dtype {given.dtype} on a GPU: give marks by "
+            f"special is {detect.a_kind_of(value)} of dtype {given.dtype} on a GPU: give marks by "
             "place, of dtype bool, or a list of special ids"
         )
     if given.dtype.kind not in "iu":
@@ -284,8 +321,8 @@ def _special(value: Any, tokens: Array, backend: Backend) -> tuple[Array | None,
         )
     if given.ndim != 1:
         raise ValueError(
-            f"special has dtype {given.dtype} and {given.ndim} axes: ids of special tokens have "
-            "one, and marks by place are of dtype bool, such as special.astype(bool)"
+            f"special has dtype {given.dtype} and {given.ndim} axes: give ids of special tokens "
+            "in one, or marks by place, of dtype bool, such as special.astype(bool)"
         )
     return None, _by_id(given.tolist(), tokens.dtype)
 

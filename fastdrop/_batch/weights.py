@@ -20,7 +20,7 @@ from .._check import arguments
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from .._check.key import AnyRNG
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
-from . import call
+from . import call, plans
 from .keys import checked_keys
 from .ready import compiles
 
@@ -31,7 +31,7 @@ _PIECE = 1 << 14  # elements that a thread takes at a time
 
 def _dtype(value: Any) -> np.dtype[Any]:
     kind = arguments.dtype(value)
-    if kind.name not in _INTEGERS and kind.name not in FLOAT_TYPES:
+    if not kind.isnative or (kind.name not in _INTEGERS and kind.name not in FLOAT_TYPES):
         raise TypeError(
             f"dtype={kind} is not supported: give {', '.join((*_INTEGERS, *FLOAT_TYPES))}"
         )
@@ -102,15 +102,17 @@ def poisson_weights(
     """
     if unknown or shape is MISSING:
         raise_argument_error("poisson_weights", unknown, shape=shape)
+    where = rng, sample_index, offset, global_shape, out, like
+    key = _key("poisson_weights", *where, shape, rate, dtype)
+    if made := plans.planned(key, (), (out,), rng, sample_index, offset):
+        return made[0]
     mean = arguments.real("rate", rate)
     if not 0 <= mean <= _MOST:
         raise ValueError(
             f"rate={rate!r} is out of range: give a mean in [0, {_MOST:g}]; "
             "numpy.random.Generator.poisson takes larger ones"
         )
-    kind = _dtype(dtype)
-    where = rng, sample_index, offset, global_shape, out, like
-    return _drawn(shape, kind, poisson_thresholds(mean), 1.0, *where)
+    return _drawn(key, shape, _dtype(dtype), poisson_thresholds(mean), 1.0, *where)
 
 
 @checks_keywords
@@ -167,7 +169,12 @@ def bernoulli_weights(
     """
     if unknown or shape is MISSING:
         raise_argument_error("bernoulli_weights", unknown, shape=shape)
-    chance, kind = arguments.probability(p), _dtype(dtype)
+    where = rng, sample_index, offset, global_shape, out, like
+    key = _key("bernoulli_weights", *where, shape, p, dtype)
+    if made := plans.planned(key, (), (out,), rng, sample_index, offset):
+        return made[0]
+    chance = arguments.probability(p, meaning="the probability of a weight of 0")
+    kind = _dtype(dtype)
     factor = contract.scale(chance)
     if kind.name in _INTEGERS and (factor != round(factor) or factor > np.iinfo(kind).max):
         raise ValueError(
@@ -176,8 +183,23 @@ def bernoulli_weights(
         )
     threshold = contract.threshold(chance)
     reached = [] if threshold == contract.ALWAYS else [threshold]
-    where = rng, sample_index, offset, global_shape, out, like
-    return _drawn(shape, kind, np.array(reached, np.uint32), factor, *where)
+    return _drawn(key, shape, kind, np.array(reached, np.uint32), factor, *where)
+
+
+def _key(
+    name: str,
+    rng: Any,
+    sample_index: Any,
+    offset: Any,
+    global_shape: Any,
+    out: Any,
+    like: Any,
+    *parameters: Any,
+) -> plans.PlanKey | None:
+    """Return the key of a call's plan."""
+    if like is not None:
+        return None
+    return plans.key_of(name, (), (out,), rng, sample_index, offset, global_shape, *parameters)
 
 
 @functools.lru_cache(maxsize=64)
@@ -204,6 +226,7 @@ def poisson_thresholds(rate: float) -> npt.NDArray[np.uint32]:
 
 
 def _drawn(
+    key: plans.PlanKey | None,
     shape: ShapeLike,
     dtype: np.dtype[Any],
     thresholds: npt.NDArray[np.uint32],
@@ -215,7 +238,8 @@ def _drawn(
     out: Any,
     like: Any,
 ) -> Array:
-    size = arguments.lengths("shape", shape)
+    size = arguments.shape(shape, 60)
+    arguments.check_like(like)
     name, lies_there = ("out", out) if like is None else ("like", like)
     backend = call.backend_for(lies_there, name)
     keys = checked_keys(rng, sample_index, size[0] if size else None, "shape")
@@ -234,7 +258,9 @@ def _drawn(
         if math.prod(size):
             counted = dtype.name in _INTEGERS
             computed = "int32" if counted else FLOAT_TYPES[dtype.name].computed_in
-            number = backend.to_device(np.array(factor, computed), made.target)
-            table = backend.to_device(thresholds, made.target)
-            call.run(backend, "weights", "weights", made.target, rows_of, keys, table, number)
+            number = backend.table(np.array(factor, computed), made.target)
+            table = backend.table(thresholds, made.target)
+            target = made.target
+            how = call.run(backend, "weights", "weights", target, rows_of, keys, table, number)
+            plans.remember(key, how, (), (target,), rng, sample_index)
         return made.finished()

@@ -121,7 +121,10 @@ def apply_blocks(
     count = len(job.blocks)
     start = arguments.integer("start", start)
     if not 0 <= start <= count:
-        raise ValueError(f"start={start} is not one of the blocks: there are {count}, from 0 on")
+        raise ValueError(
+            f"start={detect.short(start)} is not one of the blocks: there are {count}, from 0 on; "
+            "give the number of one, or of all"
+        )
     if start and job.call.training and _moves_on(rng):
         raise ValueError(
             f"start={start} goes on with a mask, and rng={detect.kind_of(rng)} would give another "

@@ -49,16 +49,16 @@ def checked(x: Any, name: str) -> Any:
             "write the result by dask.array.store"
         )
     if labels.has_labels(x):
-        raise TypeError(f"{name} is a {detect.kind_of(x)}: give {name}.to_numpy() or {name}.data")
+        raise TypeError(f"{name} is {detect.a_kind_of(x)}: give {name}.to_numpy() or {name}.data")
     if detect.on_gpu(x):
-        raise TypeError(f"{name} is a {detect.kind_of(x)} on a GPU: call the function itself")
+        raise TypeError(f"{name} is {detect.a_kind_of(x)} on a GPU: call the function itself")
     if set(_STORES).isdisjoint(detect.roots(x)) and detect.is_tensor(x):
         foreign.reject(x, name)
     parts = ("shape", "dtype", "__getitem__")
     if not all(hasattr(x, part) for part in parts) or not isinstance(x.dtype, np.dtype):
         foreign.reject(x, name)
         raise TypeError(
-            f"{name} is a {detect.kind_of(x)}: give an array with shape, a NumPy dtype, and slices"
+            f"{name} is {detect.a_kind_of(x)}: give an array with shape, a NumPy dtype, and slices"
         )
     return x
 
@@ -75,7 +75,7 @@ def checked_target(x: Any, name: str = "target") -> Any:
     if frozen:
         raise ValueError(f"{name} is read-only: give an array that may be written to")
     if not hasattr(x, "__setitem__"):
-        raise TypeError(f"{name} is a {detect.kind_of(x)}, whose parts cannot be assigned to")
+        raise TypeError(f"{name} is {detect.a_kind_of(x)}, whose parts cannot be assigned to")
     return x
 
 

@@ -23,11 +23,11 @@ def operand(name: str, value: Any, x: Array, backend: Backend, beside: str = "x"
     if not backend.is_like(own):
         if own.is_lazy:
             raise TypeError(
-                f"{name} is a {detect.kind_of(value)}, and {beside} is not lazy: give "
+                f"{name} is {detect.a_kind_of(value)}, and {beside} is not lazy: give "
                 f"dask.array.from_array({beside}), or {name}.compute()"
             )
         raise TypeError(
-            f"{name} is a {detect.kind_of(value)}, which does not lie where {beside} does: "
+            f"{name} is {detect.a_kind_of(value)}, which does not lie where {beside} does: "
             "bring one to the other"
         )
     result = own.array(value, name)

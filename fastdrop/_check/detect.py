@@ -22,16 +22,35 @@ def kind_of(x: Any) -> str:
     return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
 
 
+def a_kind_of(x: Any) -> str:
+    """Return `kind_of` with its article: "a torch.Tensor", "an int"."""
+    kind = kind_of(x)
+    return f"{'an' if kind.startswith(_WITH_AN) else 'a'} {kind}"
+
+
+_WITH_AN = ("a", "e", "i", "o", "A", "E", "I", "O", "h5", "xarray.")
+
+
 def described(name: str, value: Any) -> str:
     """Describe an argument for an error: its type, and its value if that is short."""
-    kind, shape = kind_of(value), getattr(value, "shape", ())
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of thousands of digits
-        text = ""
+    kind, shape, text = a_kind_of(value), getattr(value, "shape", ()), _text(value)
     if 0 < len(text) <= _MAX_SHOWN and "\n" not in text:
-        return f"{name}={text} is a {kind}"
-    return f"{name} is a {kind}{f' of shape {shape}' if shape else ''}"
+        return f"{name}={text} is {kind}"
+    return f"{name} is {kind}{f' of shape {shape}' if shape else ''}"
+
+
+def short(value: Any) -> str:
+    """Return a value for an error, on one line and cut if it is long."""
+    text = " ".join((_text(value) or a_kind_of(value)).split())
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
+
+
+def _text(value: Any) -> str:
+    """Return the repr of a value; "" if it has none."""
+    try:
+        return repr(value)
+    except Exception:  # an integer of thousands of digits, or a fault of the user's class
+        return ""
 
 
 def roots(x: Any) -> tuple[str, ...]:

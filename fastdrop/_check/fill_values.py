@@ -103,12 +103,12 @@ def _filling(value: Any, dtype: np.dtype[Any], beside: str) -> Array:
         raise TypeError("value is masked: give a value")
     if detect.on_gpu(value):
         raise TypeError(
-            f"value is a {detect.kind_of(value)}, which lies on a GPU, and reading it would "
+            f"value is {detect.a_kind_of(value)}, which lies on a GPU, and reading it would "
             "wait for that: give a number, such as value.item()"
         )
     if not isinstance(value, np.ndarray | np.generic) and detect.is_array(value):
         raise TypeError(
-            f"value is a {detect.kind_of(value)}, and is not converted in silence: give a "
+            f"value is {detect.a_kind_of(value)}, and is not converted in silence: give a "
             "number, such as value.item()"
         )
     arguments.reject_rng("value", value)

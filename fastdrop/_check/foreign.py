@@ -24,7 +24,7 @@ def reject(x: Any, name: str) -> None:
     if way:
         if name != "x":
             way = _CALLED_X.sub(name if name.isidentifier() else "it", way)
-        raise TypeError(f"{name} is a {detect.kind_of(x)}{way}")
+        raise TypeError(f"{name} is {detect.a_kind_of(x)}{way}")
 
 
 def advice(x: Any) -> str:
@@ -50,12 +50,12 @@ def advice(x: Any) -> str:
 
 def reject_objects(x: Any, array: Any, name: str) -> NoReturn:
     """Raise TypeError for a value that NumPy converted to an array of Python objects."""
-    kind = detect.kind_of(x)
+    kind = detect.a_kind_of(x)
     if not array.ndim:
-        raise TypeError(f"{name} is a {kind}: give an array of numbers")
-    first = next((detect.kind_of(item) for item in array.flat), "object")
+        raise TypeError(f"{name} is {kind}: give an array of numbers")
+    first = next((detect.a_kind_of(item) for item in array.flat), "an object")
     raise TypeError(
-        f"{name} is a {kind} of objects, the first of them a {first}: give numbers, as "
+        f"{name} is {kind} of objects, the first of them {first}: give numbers, as "
         f"numpy.array({name}, float) makes of decimals and fractions"
     )
 
@@ -63,7 +63,10 @@ def reject_objects(x: Any, array: Any, name: str) -> NoReturn:
 def shape_of(x: Any) -> Any:
     """Return the shape of an array of any library without converting it; None if it has none."""
     if isinstance(x, list | tuple):
-        return np.shape(x)
+        try:
+            return np.shape(x)
+        except ValueError:  # rows of several lengths
+            return (len(x),)
     try:
         return tuple(x.shape)
     except (AttributeError, TypeError):  # TypeError: the rank is not known yet

@@ -1,6 +1,6 @@
 """Convert an argument to a Python integer.
 
-Keys and all other argument checks call `as_integer`; it calls nothing of the package.
+Keys and all other argument checks call `as_integer`; it describes values by `detect`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from .detect import described
+
 
 def as_integer(name: str, value: Any) -> int:
     """Return an integer; raise TypeError for a bool, although Python's bool is an int."""
@@ -18,4 +20,4 @@ def as_integer(name: str, value: Any) -> int:
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: give an integer") from None
+        raise TypeError(f"{described(name, value)}: give an integer") from None

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from . import fold_in as folding
-from .detect import described
+from .detect import described, short
 from .integers import as_integer
 
 _WORD = 1 << 64
@@ -88,7 +88,7 @@ class Key(_Words):
         if type(n) is not int:
             n = as_integer("n", n)
         if not 0 <= n < _FOLDS:
-            raise ValueError(f"n={n} is out of range: fold_in takes 0 <= n < 2**62")
+            raise ValueError(f"n={short(n)} is out of range: fold_in takes 0 <= n < 2**62")
         return _new(Key, folding.fold_in(*self, n))
 
     def advanced(self, n: int) -> Key:
@@ -236,8 +236,7 @@ def _seeded(number: int) -> Key:
     if 0 <= number < _WORD:
         return made_key(number, 0)
     if number < 0:
-        shown = f"rng={number}" if number.bit_length() < 200 else "rng"
-        raise ValueError(f"{shown} is negative: as an integer it is a seed, of 0 or more")
+        raise ValueError(f"rng={short(number)} is negative: give a seed of 0 or more")
     return _of_sequence(number)
 
 
@@ -268,7 +267,7 @@ def _of_sequence(entropy: Any) -> Key:
         sequence = np.random.SeedSequence(entropy)
     except ValueError:
         raise ValueError(
-            f"rng={entropy!r} has a negative entry: give integers of 0 or more"
+            f"rng={short(entropy)} has a negative entry: give integers of 0 or more"
         ) from None
     return Key(*map(int, sequence.generate_state(2, np.uint64)))
 
@@ -279,6 +278,8 @@ def _refusal(rng: Any) -> TypeError:
             "rng is a DeviceKey, which only kernels on its device can read, for arrays there: "
             "give rng.key(), which waits for the device"
         )
+    if isinstance(rng, dict) and set(rng) == set(Key._fields):
+        return TypeError(f"{described('rng', rng)}: give fastdrop.Key(**rng)")
     return TypeError(
         f"{described('rng', rng)}: give a fastdrop.Key, an int, a list of ints, a "
         "NumPy Generator, BitGenerator, SeedSequence or RandomState, numpy.random itself, or None "
@@ -321,5 +322,5 @@ def _raw_bits() -> dict[type, int]:
 def _word(name: str, value: Any) -> int:
     word = value if type(value) is int else as_integer(name, value)
     if not 0 <= word < _WORD:
-        raise ValueError(f"{name}={word} is out of range: give an integer in [0, 2**64)")
+        raise ValueError(f"{name}={short(word)} is out of range: give an integer in [0, 2**64)")
     return word

@@ -103,27 +103,27 @@ def _of_pandas(x: Any, name: str) -> Array:
         way = f"to replace elements, take {name}.where({mask}, value)"
     shown = ", ".join(map(str, dtypes[:4])) + (", ..." if len(dtypes) > 4 else "")
     what = "columns of several dtypes" if len(dtypes) > 1 else "an extension dtype"
-    raise TypeError(f"{name} is a {detect.kind_of(x)} with {what} ({shown}): {way}")
+    raise TypeError(f"{name} is {detect.a_kind_of(x)} with {what} ({shown}): {way}")
 
 
 def _of_xarray(x: Any, name: str) -> Array:
-    kind = detect.kind_of(x)
+    kind = detect.a_kind_of(x)
     part = f"{name}[0:1000]" if x.ndim else name
     if x.chunks is not None:
         raise TypeError(
-            f"{name} is a {kind} of a Dask array, which would have to be computed: give "
+            f"{name} is {kind} of a Dask array, which would have to be computed: give "
             f"{name}.compute(), or a part of it, {part}.compute()"
         )
     # The stored array, without reading it. There is no public way to ask for either.
     held = getattr(x.variable, "_data", np.empty(0))
     if detect.roots(held)[0] == "xarray" and not getattr(x.variable, "_in_memory", True):
         raise TypeError(
-            f"{name} is a {kind} that has not been read from disk: give {name}.compute(), or a "
+            f"{name} is {kind} that has not been read from disk: give {name}.compute(), or a "
             f"part of it, {part}.compute()"
         )
     if not isinstance(held, np.ndarray) and detect.roots(held)[0] != "xarray":
         raise TypeError(
-            f"{name} is a {kind} that holds a {detect.kind_of(held)}: give {name}.data, and "
+            f"{name} is {kind} that holds {detect.a_kind_of(held)}: give {name}.data, and "
             f"put the result back with {name}.copy(data=result)"
         )
     result: Array = x.values

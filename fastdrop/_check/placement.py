@@ -57,12 +57,15 @@ def placement_of(
     if global_shape is None:
         index = arguments.integer("offset", offset)
         if index < 0:
-            raise ValueError(f"offset={index} is negative: it is added to the mask index")
+            raise ValueError(
+                f"offset={detect.short(index)} is negative, and is added to the mask index: give 0 "
+                "or more"
+            )
         step += index
     if step > INDEX_LIMIT:
         raise ValueError(
-            f"the mask index reaches {step - 1}, and must stay below 2**63: give a smaller offset "
-            "or global_shape"
+            f"the mask index reaches {detect.short(step - 1)}, and must stay below 2**63: give a "
+            "smaller offset or global_shape"
         )
     if noise_shape is None and global_shape is None:
         return Placement(index, None)
@@ -76,14 +79,15 @@ def _shard(
         if not isinstance(offset, int | np.integer):
             arguments.reject_rng("offset", offset)
             raise TypeError(
-                f"offset={offset!r} is not an integer: starts along the axes need global_shape too"
+                f"offset={detect.short(offset)} is not an integer: give one; starts along the axes "
+                "need global_shape too"
             )
         return (0,) * len(shape), shape
     full = arguments.lengths("global_shape", global_shape)
     if len(full) != len(shape):
         raise ValueError(
-            f"global_shape={full} has {len(full)} axes, and {name} has {len(shape)}: give it as "
-            "many"
+            f"global_shape={detect.short(full)} has {len(full)} axes, and {name} has {len(shape)}: "
+            "give it as many"
         )
     at_origin = (
         isinstance(offset, int | np.integer) and not isinstance(offset, bool) and offset == 0
@@ -91,14 +95,15 @@ def _shard(
     start = (0,) * len(full) if at_origin else arguments.lengths("offset", offset)
     if len(start) != len(full):
         raise ValueError(
-            f"offset={offset!r} does not say where {name} begins along each axis of "
+            f"offset={detect.short(offset)} does not say where {name} begins along each axis of "
             f"global_shape={full}: give {len(full)} integers"
         )
     for axis, (first, n, whole) in enumerate(zip(start, shape, full, strict=True)):
         if first + n > whole:
             raise ValueError(
-                f"{name} does not fit: along axis {axis} it goes from {first} to {first + n}, and "
-                f"global_shape={full} ends at {whole}"
+                f"{name} does not fit: along axis {axis} it goes from {detect.short(first)} to "
+                f"{detect.short(first + n)}, and global_shape={detect.short(full)} ends at "
+                f"{detect.short(whole)}: give a larger global_shape, or another offset"
             )
     return start, full
 
@@ -109,8 +114,8 @@ def noise_shape(value: Any) -> tuple[int | None, ...] | None:
     for axis, n in enumerate(entries or ()):
         if n is not None and n < 1:
             raise ValueError(
-                f"noise_shape[{axis}]={n} is below 1: give the axis's length or None to draw along "
-                "the axis, or 1 to share the decision"
+                f"noise_shape[{axis}]={detect.short(n)} is below 1: give the axis's length or None "
+                "to draw along the axis, or 1 to share the decision"
             )
     return entries
 
@@ -133,7 +138,10 @@ def _entries(value: Any) -> tuple[int | None, ...]:
 def _noise(given: Any, full: tuple[int, ...]) -> tuple[int, ...]:
     entries = _entries(given)
     if len(entries) > len(full):
-        raise ValueError(f"noise_shape={entries} has more axes than the array's {full}")
+        raise ValueError(
+            f"noise_shape={detect.short(entries)} has more axes than the array's {full}: give at "
+            f"most {len(full)}"
+        )
     short = len(full) - len(entries)
     noise = [1] * short
     for axis, item in enumerate(entries):
@@ -141,8 +149,8 @@ def _noise(given: Any, full: tuple[int, ...]) -> tuple[int, ...]:
         n = length if item is None else item
         if n not in (1, length):
             raise ValueError(
-                f"noise_shape[{axis}]={n} fits no axis of length {length} of {full}: give {length} "
-                "or None to draw along the axis, or 1 to share the decision"
+                f"noise_shape[{axis}]={detect.short(n)} fits no axis of length {length} of {full}: "
+                f"give {length} or None to draw along the axis, or 1 to share the decision"
             )
         noise.append(n)
     return tuple(noise)

@@ -23,11 +23,11 @@ def array_of_probabilities(p: Any) -> Array:
     """Return an array of probabilities, in [0, 1], in float64 or float32."""
     if detect.on_gpu(p):
         raise TypeError(
-            f"p is a {detect.kind_of(p)}, which lies on a GPU, and checking it would wait for "
+            f"p is {detect.a_kind_of(p)}, which lies on a GPU, and checking it would wait for "
             "that: give a numpy.ndarray, which is copied there"
         )
     if labels.has_labels(p):
-        raise TypeError(f"p is a {detect.kind_of(p)}, whose labels are not read: give p.to_numpy()")
+        raise TypeError(f"p is {detect.a_kind_of(p)}, whose labels are not read: give p.to_numpy()")
     given = arguments.array(p, "p")
     check_dtype(given.dtype)
     with np.errstate(all="ignore"):  # a signalling NaN is an invalid operand

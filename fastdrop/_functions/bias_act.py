@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+import numpy as np
+
 from fastdrop_kernels.catalogue import ACTIVATIONS
 
 from .._arrays.adapter import Backend, Operation
@@ -190,9 +192,12 @@ def bias_act_dropout_add_backward(
     """
     if unknown or dy is MISSING or x is MISSING:
         raise_argument_error("bias_act_dropout_add_backward", unknown, dy=dy, x=x)
+    # There may be as many sums as elements: their memory is had before `out` is written.
+    reserved = None if out is None or bias is None else _memory_of_sums(bias)
     dx, backend, biases = gradient_by_x(
         dy, x, bias, act, p, rng, training, scale, offset, global_shape, out
     )
+    del reserved
     return dx, _bias_gradient(backend, dx, biases, bias), dy
 
 
@@ -236,6 +241,11 @@ def residual_gradient(dy: ArrayLike, shape: tuple[int, ...]) -> Any:
     backend = backend_of(dy)
     dys = backend.array(dy)
     return dy if dys.shape == shape else backend.sum_to(dys, shape)
+
+
+def _memory_of_sums(bias: ArrayLike) -> Any:
+    """Allocate what the sums of a bias of NumPy's will take; None for another."""
+    return np.empty((2, *bias.shape)) if isinstance(bias, np.ndarray) else None
 
 
 def _bias_gradient(backend: Backend, dx: Array, biases: Array | None, bias: Any) -> Array | None:

@@ -15,7 +15,7 @@ from .._call.coefficients import coefficients_of, compute_type
 from .._call.rows import calls
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, Output, Training
-from .._check.detect import kind_of, namespace
+from .._check.detect import a_kind_of, namespace
 from .._check.key import AnyRNG, Key
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
 from .._check.placement import placement_of
@@ -231,7 +231,7 @@ def _drop_block(
     compute_type(xs.dtype)
     if backend.is_lazy:
         raise TypeError(
-            f"x is a {kind_of(x)}, and {name} scales by how many elements of all of it are kept: "
+            f"x is {a_kind_of(x)}, and {name} scales by how many elements of all of it are kept: "
             "give x.compute()"
         )
     if not arguments.in_training(training):

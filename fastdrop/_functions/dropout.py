@@ -290,9 +290,10 @@ def dropout_mask(
                 return result
     else:
         key = None
-    size = arguments.lengths("shape", shape)
+    size = arguments.shape(shape)
     chance = None if is_per_element(p) else arguments.probability(p)
     placement = placement_of(size, noise_shape, offset, global_shape, "the mask")
+    arguments.check_like(like)
     name, lies_there = ("out", out) if like is None else ("like", like)
     if chunks is not None:
         backend = mask_backend_of(chunks)

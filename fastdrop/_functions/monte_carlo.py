@@ -129,12 +129,14 @@ def mc_dropout(
     if unknown or fn is MISSING or x is MISSING or n_samples is MISSING:
         raise_argument_error("mc_dropout", unknown, fn=fn, x=x, n_samples=n_samples)
     if not callable(fn):
-        raise TypeError(f"fn={fn!r} cannot be called: give a function of x and a key")
+        raise TypeError(f"fn={detect.short(fn)} cannot be called: give a function of x and a key")
     n = arguments.whole("n_samples", n_samples, 1)
     size = None if batch_size is None else arguments.whole("batch_size", batch_size, 1)
     ddof = arguments.whole("ddof", ddof, 0)
     if ddof >= n:
-        raise ValueError(f"ddof={ddof} leaves nothing of n_samples={n}: give more samples")
+        raise ValueError(
+            f"ddof={detect.short(ddof)} leaves nothing of n_samples={n}: give more samples"
+        )
     keep = arguments.flag("return_samples", return_samples)
     track = progress_bar(progress, "Monte Carlo dropout")
     moments = _Welford()
@@ -169,7 +171,7 @@ def _passes(fn: Callable[..., Any], x: Any, n: int, key: Key, size: int | None) 
         returned = fn(x, keys)
         if labels.has_labels(returned):
             raise TypeError(
-                f"fn returned a {detect.kind_of(returned)} for {len(keys)} keys: return its "
+                f"fn returned {detect.a_kind_of(returned)} for {len(keys)} keys: return its "
                 ".to_numpy()"
             )
         results = _result(returned)
@@ -187,7 +189,10 @@ def _result(y: Any) -> Any:
         y = arguments.array(y, "fn's result")
     # The dtype of bfloat16 has kind "V", but converts to float64.
     if y.dtype.kind not in "biuf" and not arguments.is_bfloat16(y.dtype):
-        raise TypeError(f"fn returned dtype {y.dtype}, and mc_dropout averages real numbers")
+        raise TypeError(
+            f"fn returned dtype {y.dtype}, and mc_dropout averages real numbers: give "
+            "a function that returns those"
+        )
     return y
 
 

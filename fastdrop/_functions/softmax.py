@@ -175,12 +175,12 @@ def softmax_dropout_backward(
     theirs = backend_of(dy)
     if theirs.is_lazy and not backend.is_lazy:
         raise TypeError(
-            f"dy is a {detect.kind_of(dy)}, and x is not lazy: give dask.array.from_array(x), or "
+            f"dy is {detect.a_kind_of(dy)}, and x is not lazy: give dask.array.from_array(x), or "
             "dy.compute()"
         )
     if not backend.is_like(theirs):
         raise TypeError(
-            f"dy is a {detect.kind_of(dy)}, and x a {detect.kind_of(x)}: bring one to where "
+            f"dy is {detect.a_kind_of(dy)}, and x {detect.a_kind_of(x)}: bring one to where "
             "the other is"
         )
     gradient = backend.array(dy, "dy")

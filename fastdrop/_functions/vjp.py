@@ -150,10 +150,12 @@ def _reject_shared_out(name: str, out: Any, *arrays: Any) -> None:
     for array in arrays:
         if array is out and sum(other is out for other in arrays) == 1:
             continue  # the keyword `out` itself
+        if detect.is_masked(array):
+            continue  # which the function refuses, by its name
         if isinstance(array, np.ndarray) or detect.on_gpu(array):
             backend = backend_of(array)
             theirs = backend.addresses(backend.array(array))
-            if np.may_share_memory(written.addresses(written.array(out)), theirs):
+            if np.may_share_memory(written.addresses(written.writable(out)), theirs):
                 raise ValueError(
                     f"out shares memory with an array that the backward of {name} reads: give "
                     "another out, or none"

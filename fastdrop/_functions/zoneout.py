@@ -167,6 +167,8 @@ def zoneout_backward(
         previous = drop, dys, None
         share, own = (np.array(number) for number in value)
         of_previous = share, []
+    if out is not None:  # which must be right before anything is drawn
+        backend.output(out, dys.shape, dys.dtype, dys)
     # First, because `out` may be dy.
     dh_prev = backend.apply(*previous, placement, rng, threshold, *of_previous)
     dx = backend.apply(drop, dys, out, placement, rng, threshold, own)

@@ -11,8 +11,8 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from .._check import arguments, detect
-from .._check.arguments import Training
+from .._check import arguments
+from .._check.arguments import Training, check_state
 from .._check.key import RNG, Key, as_key
 from .._check.keywords import MISSING, raise_argument_error
 from .history import ForwardKey, ForwardRun, History, ThreadHistory
@@ -164,14 +164,11 @@ class Layer:
         Raises
         ------
         ValueError
-            If the entries are not those of `state_dict`, or out of range.
+            If the entries are not those of `state_dict`, or out of range. Nothing has changed then.
         TypeError
-            If they are not integers.
+            If it is no dict, or they are not integers.
         """
-        expected = {"seed", "stream", "forwards"}
-        if not isinstance(state, dict) or set(state) != expected:
-            given = sorted(map(str, state)) if isinstance(state, dict) else detect.kind_of(state)
-            raise ValueError(f"state has {given}, and a state_dict has {sorted(expected)}")
+        check_state(state, ("forwards", "seed", "stream"))
         forwards = arguments.whole("forwards", state["forwards"], 0)
         self._key = Key(state["seed"], state["stream"])
         self.forwards = forwards

@@ -88,7 +88,7 @@ class FunctionLayer(PairedLayer):
         if settings.inplace:
             if not (isinstance(x, _ndarray) or detect.on_gpu(x)):
                 raise TypeError(
-                    f"x is a {detect.kind_of(x)}, and a layer with inplace=True writes to it: "
+                    f"x is {detect.a_kind_of(x)}, and a layer with inplace=True writes to it: "
                     "give a numpy.ndarray, or make the layer without inplace"
                 )
             out = {"out": x}

@@ -7,6 +7,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
 
 import numpy as np
 
+from .._check.detect import described, short
 from .._check.key import Key
 
 _T = TypeVar("_T")
@@ -163,11 +164,14 @@ def to_config(value: Any) -> Any:
 def from_config(declared: Mapping[str, Setting[Any]], config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a layer's constructor from what `Layer.get_config` returned."""
     if not isinstance(config, Mapping):
-        raise TypeError(f"config={config!r} is no dict: give what get_config returned")
+        raise TypeError(f"{described('config', config)}: give what get_config returned")
     known = {*declared, "seed", "stream"}
     needed = {name for name, setting in declared.items() if setting.is_required}
     if extra := sorted(map(str, set(config) - known)):
-        raise ValueError(f"config has {extra}, which are none of {sorted(known)}")
+        raise ValueError(
+            f"config has {short(extra)}, which are none of {sorted(known)}: give what get_config "
+            "of such a layer returned"
+        )
     if missing := sorted((needed | {"seed", "stream"}) - set(config)):
         raise ValueError(f"config has no {missing}: give what get_config returned")
     settings = {name: value for name, value in config.items() if name in declared}

@@ -16,11 +16,10 @@ from fastdrop_kernels import contract
 
 from .._call import plan_cache
 from .._call.plan_cache import contiguous_key
-from .._check import arguments, detect
+from .._check import arguments, detect, foreign
 from .._check.arguments import Array, ShapeLike
 from .._check.key import RNG, Key, as_key
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
-from .._check.placement import INDEX_LIMIT
 from .._functions.dropout import DROPOUT
 from . import layout as layouts
 from .as_array import ArrayLikeMask, overrides, without_masks
@@ -155,9 +154,7 @@ class Mask(ArrayLikeMask):
             raise_argument_error("Mask", unknown, shape=shape)
         if type(shape) is not tuple or type(p) is not float:
             _check_kinds(shape, p)
-        lengths = arguments.lengths("shape", shape)
-        if math.prod(lengths) >= INDEX_LIMIT:
-            raise ValueError(f"shape={lengths} has 2**63 elements or more: give a smaller one")
+        lengths = arguments.shape(shape)
         chance = arguments.probability(p) + 0.0  # no -0.0
         factor = None if scale is None else arguments.real("scale", scale)
         return _new_mask(lengths, chance, factor, as_key(rng), None)
@@ -419,11 +416,11 @@ def _check_kinds(shape: Any, p: Any) -> None:
         if isinstance(value, Key):
             raise TypeError(f"{name} is a Key: give rng={value!r}")
     if isinstance(p, np.ndarray) and not p.shape:
-        raise TypeError("p is an array without axes: give p.item()")
+        raise TypeError(f"p={detect.short(p)} is an array without axes: give p.item()")
     if isinstance(p, np.ndarray | list | tuple):
         raise TypeError(
-            f"p has shape {np.shape(p)}, and a Mask has one p for all elements: give one number, "
-            "or take fastdrop.dropout, whose p may be an array"
+            f"p has shape {foreign.shape_of(p)}, and a Mask has one p for all elements: give "
+            "one number, or take fastdrop.dropout, whose p may be an array"
         )
 
 

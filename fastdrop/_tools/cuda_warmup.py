@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import chain
@@ -33,6 +34,11 @@ def architectures(arch: Any) -> list[str]:
         raise RuntimeError(
             "CUPY_CACHE_IN_MEMORY=1: CuPy keeps no compiled kernels, so none can be compiled "
             "ahead; unset it"
+        )
+    if getattr(sys, "frozen", False):  # sys.executable is the application, and would start itself
+        raise RuntimeError(
+            "warmup(device='cuda') starts Python to compile, which a frozen application has not: "
+            "the first calls compile what they need, and CuPy keeps it"
         )
     if arch is not None:
         given = [arch] if isinstance(arch, str) else list(arch)

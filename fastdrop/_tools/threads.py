@@ -10,7 +10,9 @@ from typing import Any
 
 from fastdrop_kernels import forks
 
-from .._check import arguments
+from .._check import arguments, detect
+
+_MOST = 999_999  # as of FASTDROP_NUM_THREADS
 
 
 def set_num_threads(n: int) -> None:
@@ -28,7 +30,7 @@ def set_num_threads(n: int) -> None:
     TypeError, ValueError
         If `n` is not an integer, or below 1.
     """
-    _pool().set_thread_count(arguments.whole("n", n, 1))
+    _pool().set_thread_count(_checked(n))
 
 
 def get_num_threads() -> int:
@@ -75,8 +77,15 @@ def threads(n: int) -> contextlib.AbstractContextManager[None]:
     ...     fd.get_num_threads()
     1
     """
-    limit: contextlib.AbstractContextManager[None] = _pool().using(arguments.whole("n", n, 1))
+    limit: contextlib.AbstractContextManager[None] = _pool().using(_checked(n))
     return limit
+
+
+def _checked(n: Any) -> int:
+    number = arguments.whole("n", n, 1)
+    if number > _MOST:
+        raise ValueError(f"n={detect.short(number)} is above {_MOST}: give a number of threads")
+    return number
 
 
 def _pool() -> Any:

@@ -9,16 +9,15 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fastdrop_kernels.catalogue import ACTIVATIONS, CATALOGUE, FLOATS, MOVED
+from fastdrop_kernels.catalogue import ACTIVATIONS, CATALOGUE, FLOAT_TYPES, FLOATS, MOVED
 from fastdrop_kernels.cpu.codegen import notice
 
 from .._arrays.adapter import Operation
 from .._arrays.numpy_arrays import NUMPY, cpu_driver
 from .._batch.call import driver_of
 from .._batch.ready import COMPILED
-from .._call.coefficients import compute_type
 from .._call.rows import ROWS
-from .._check import arguments
+from .._check import arguments, detect
 from .._check.fill_values import check_fillable
 from .._functions.progress import progress_bar
 
@@ -107,7 +106,7 @@ def warmup(
     """
     if functions is _USUAL and _names_functions(dtypes):
         functions, dtypes = dtypes, None  # type: ignore[assignment]
-    acts = [arguments.choice("activations", act, ACTIVATIONS) for act in _several(activations)]
+    acts = _names("activations", activations, ACTIVATIONS)
     each = arguments.flag("p_arrays", p_arrays)
     shown = progress_bar(progress, "Compiling kernels")
     wanted = _wanted(functions, dtypes)
@@ -122,15 +121,22 @@ def warmup(
                 driver_of(NUMPY, COMPILED[name].family).prepare(None)
         return
     if arch is not None:
-        raise ValueError(f"arch={arch!r} is that of a GPU: give device='cuda' too, or no arch")
+        raise ValueError(
+            f"arch={detect.short(arch)} is that of a GPU: give device='cuda' too, or no arch"
+        )
     steps = list(dict.fromkeys(_steps(wanted, acts, each)))
     with notice.about("" if progress else _spoken(wanted)):
         for make, what in shown(steps, len(steps)):
             make(*what)
 
 
-def _several(names: str | Iterable[str]) -> Iterable[str]:
-    return [names] if isinstance(names, str) else names
+def _names(name: str, given: Any, choices: tuple[str, ...]) -> list[str]:
+    """Return one name or several as a list; errors call the argument `name`."""
+    arguments.reject_rng(name, given)
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        raise TypeError(f"{detect.described(name, given)}: give a name, or a list of names")
+    names = [given] if isinstance(given, str) else given
+    return [arguments.choice(name, item, choices) for item in names]
 
 
 def _names_functions(dtypes: Any) -> bool:
@@ -147,11 +153,10 @@ def _wanted(functions: str | Iterable[str], dtypes: Any) -> list[tuple[str, _DTy
     A dtype that a function does not take is an error, or left out if all functions are meant.
     """
     every = isinstance(functions, str) and functions == "all"
-    choices = FUNCTIONS if every else _several(functions)
-    names = [arguments.choice("functions", name, FUNCTIONS) for name in choices]
+    names = _names("functions", FUNCTIONS if every else functions, FUNCTIONS)
     if isinstance(dtypes, str | type | np.dtype) or not isinstance(dtypes, Iterable):
         dtypes = None if dtypes is None else [dtypes]
-    given = None if dtypes is None else [arguments.dtype(item) for item in dtypes]
+    given = None if dtypes is None else [arguments.dtype(item, "dtypes") for item in dtypes]
     wanted: list[tuple[str, _DType]] = []
     for name in names:
         usual = COMPILED[name].usual if name in COMPILED else _USUAL_DTYPES
@@ -179,10 +184,18 @@ def _spoken(wanted: list[tuple[str, _DType]]) -> str:
 
 def _check(name: str, dtype: _DType) -> None:
     """Raise a TypeError if a function does not take a dtype."""
-    if name in COMPILED:
-        COMPILED[name].check(dtype)
-    else:
-        (check_fillable if name == "masked_fill" else compute_type)(dtype)
+    if name == "masked_fill":
+        check_fillable(dtype, name="dtypes")
+    elif name in COMPILED:
+        try:
+            COMPILED[name].check(dtype)
+        except TypeError as error:
+            raise TypeError(f"dtypes has {dtype}, and {name} does not take it: {error}") from None
+    elif not dtype.isnative or dtype.name not in FLOAT_TYPES:
+        shown = dtype if dtype.isnative else f"{dtype.str!r}, not in this machine's byte order"
+        raise TypeError(
+            f"dtypes has {shown}, and {name} takes {', '.join(FLOAT_TYPES)}: give these"
+        )
 
 
 def _described(

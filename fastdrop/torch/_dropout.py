@@ -15,6 +15,7 @@ from .._check import arguments
 from ._checks import (
     FLOATS,
     check,
+    check_operand,
     check_parameter,
     check_tensor,
     masked,
@@ -25,6 +26,7 @@ from ._checks import (
 from ._compute import WHOLE, Masking
 from ._draws import KeyLike, key_tensor
 from ._elementwise import eager_mask, is_eager, mask
+from ._fill import fill_from, is_by_tensor
 from ._keys import drawn
 
 
@@ -188,19 +190,23 @@ def masked_fill(
     p : float
         Probability of replacing an element, in [0, 1].
     value : number or Tensor
-        The fill value, also as a tensor of one element, which must fit the dtype of `input`.
+        The fill value, which must fit the dtype of `input`. A tensor of one element without a
+        gradient is such a number. Any other has the dtype and device of `input` and broadcasts to
+        it, and an element takes the value in its own place: another batch, noise, or a learned
+        embedding.
     training, inplace, key, noise_shape, offset, global_shape
         As in `dropout`.
 
     Returns
     -------
     Tensor
-        As `dropout`. Its gradient is that of `input` where that was kept, and 0 elsewhere.
+        As `dropout`. Its gradient is that of `input` where that was kept, and that of `value`
+        elsewhere.
 
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        As `dropout`; also if the value does not fit the dtype.
+        As `dropout`; also if the value does not fit the dtype, or does not broadcast.
 
     Examples
     --------
@@ -210,13 +216,23 @@ def masked_fill(
     >>> from fastdrop.torch import functional as F
     >>> F.masked_fill(torch.arange(8), 0.5, 103, key=42)
     tensor([  0,   1, 103, 103, 103, 103,   6, 103])
+
+    A learned embedding in the place of whole tokens, as in masked autoencoders and wav2vec 2.0:
+
+    >>> embedding = torch.nn.Parameter(torch.zeros(16))
+    >>> F.masked_fill(torch.ones(2, 50, 16), 0.4, embedding, noise_shape=(None, None, 1)).shape
+    torch.Size([2, 50, 16])
     """
     if isinstance(value, Tensor):
-        if value.numel() != 1:
-            raise ValueError(
-                f"value is a tensor of shape {tuple(value.shape)}: give a number, or a tensor of "
-                "one element"
-            )
+        if is_by_tensor(value):
+            p = probability(p)
+            if not training or p == 0.0:
+                return input
+            check(input, inplace, any_dtype=True)
+            check_operand("value", value, input)
+            placed = placed_in(input, noise_shape, offset, global_shape)
+            by_x = Masking("drop", p, 1.0, placed)
+            return fill_from(input, value, key_tensor(key, input), by_x, inplace)
         value = value.item()
     return masked(
         "fill", input, p, training, inplace, key, noise_shape, offset, global_shape, value

@@ -53,9 +53,14 @@ def _before() -> None:
     # needs it to load a kernel.
     module = sys.modules.get("numba.core.compiler_lock")
     compiling: _Lock | None = getattr(module, "global_compiler_lock", None)
-    if compiling is not None:
-        compiling.acquire()
-        _held.append(compiling)
+    # llvmlite's is held during every call of LLVM. Some of them, as for the names of kernels that
+    # are looked up in the cache, are made without Numba's; who has both took Numba's first.
+    library = getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None)
+    calling: _Lock | None = getattr(getattr(library, "_lock", None), "_lock", None)
+    for lock in (compiling, calling):
+        if lock is not None:
+            lock.acquire()
+            _held.append(lock)
 
 
 def _after() -> None:

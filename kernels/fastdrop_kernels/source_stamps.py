@@ -4,6 +4,8 @@ The compiler caches kernels under a digest of the source files, which is valid o
 in memory were made from these files. Two things can break this. A file may change after it was
 imported; so this module is imported first, and stores the stat of each file. And Python may load
 stale bytecode for a source file that was edited within a second and kept its size.
+
+If the package is imported from a zip file, that is the one file. `contents` reads what is hashed.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ from __future__ import annotations
 import importlib.util
 import marshal
 import os
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 
 class Stamp(NamedTuple):
-    """The stat of a source file."""
+    """The stat of a source file, or of the zip file that has all of them."""
 
     path: str
     size: int
@@ -23,21 +26,39 @@ class Stamp(NamedTuple):
     changed: int  # ctime in nanoseconds, which cannot
 
 
+def _archive() -> str | None:
+    """Return the zip file that this package is imported from, if it is one."""
+    path = getattr(__spec__ and __spec__.loader, "archive", None)  # of `zipimport.zipimporter`
+    return os.path.abspath(path) if isinstance(path, str) else None
+
+
+# Absolute from now on: the working directory may change.
+_ARCHIVE = _archive()
+_FOLDER = os.path.dirname(os.path.abspath(__file__)) if "__file__" in globals() else None
+
+
 def _python_files(folder: str) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
-    files = [entry for entry in listed if entry.name.endswith(".py")]
+    files = [entry for entry in listed if _is_source(entry.name)]
     for entry in listed:
         if entry.is_dir() and entry.name != "__pycache__":
             files += _python_files(entry.path)
     return files
 
 
+def _is_source(name: str) -> bool:
+    return name.endswith((".py", ".pyc"))  # the second where there is only bytecode
+
+
 def stamps() -> tuple[Stamp, ...]:
-    """Return the stamps of all source files; none if there are no files, as in a zip file."""
+    """Return the stamps of all source files; none if there are no files, as in some frozen apps."""
     try:
-        files = _python_files(os.path.dirname(os.path.abspath(__file__)))
-        stats = [(file.path, file.stat()) for file in files]
+        if _ARCHIVE:
+            stats = [(_ARCHIVE, os.stat(_ARCHIVE))]
+        else:
+            files = _python_files(_FOLDER) if _FOLDER else []
+            stats = [(file.path, file.stat()) for file in files]
     except OSError:
         return ()
     return tuple(Stamp(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in stats)
@@ -53,7 +74,46 @@ def are_those_imported() -> bool:
 
 def none_has_stale_bytecode() -> bool:
     """Return whether any bytecode that Python may have loaded corresponds to its source file."""
-    return all(_bytecode_is_right(stamp) for stamp in AT_IMPORT)
+    # No bytecode lies beside a zip file, and what is in it is hashed.
+    return all(_bytecode_is_right(stamp) for stamp in AT_IMPORT if stamp.path.endswith(".py"))
+
+
+def contents() -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the bytes of each source file; files and zip files have the same order.
+
+    What cannot be read yields bytes of which nobody else has a digest.
+    """
+    loader = type(__spec__.loader).__name__ if __spec__ else ""
+    if loader not in _USUAL_LOADERS:  # it may make other functions of the sources
+        yield loader, b""
+    if _ARCHIVE:
+        try:
+            from importlib import resources
+
+            yield from _archived(resources.files(__name__.rpartition(".")[0]))
+        except Exception:  # the zip file was removed, or replaced by something else
+            yield _ARCHIVE, os.urandom(16)
+    for stamp in AT_IMPORT if not _ARCHIVE else ():
+        try:
+            with open(stamp.path, "rb") as opened:
+                content = opened.read()
+        except OSError:
+            content = os.urandom(16)
+        yield os.path.basename(stamp.path), content
+
+
+_USUAL_LOADERS = ("SourceFileLoader", "SourcelessFileLoader", "zipimporter")
+
+
+def _archived(folder: Any) -> Iterator[tuple[str, bytes]]:
+    """Yield what `_python_files` finds, of a folder as `importlib.resources` has it."""
+    listed = sorted(folder.iterdir(), key=lambda entry: str(entry.name))
+    for entry in listed:
+        if _is_source(entry.name):
+            yield entry.name, entry.read_bytes()
+    for entry in listed:
+        if entry.is_dir():
+            yield from _archived(entry)
 
 
 _WRITING = 100_000_000  # nanoseconds, for reading a source, compiling it and writing bytecode

@@ -232,8 +232,9 @@ def run_together(work: Work, threads: int) -> None:
 
 def _run_on_pool(work: Work, threads: int) -> None:
     tasks: list[_Task] = []
+    lost: list[_Task] = []
     raised: BaseException | None = None
-    forks, workers_lost = _forks, False
+    forks = _forks
     try:
         # RuntimeError: no thread can be started, or the interpreter is shutting down. Use fewer.
         with contextlib.suppress(RuntimeError):
@@ -245,20 +246,42 @@ def _run_on_pool(work: Work, threads: int) -> None:
         work()
     except BaseException as error:
         raised = error
-    while tasks:
-        try:
-            if not tasks[-1].claim("caller"):
-                while not tasks[-1].finished and forks == _forks:
-                    tasks[-1].gate.acquire(timeout=_FORK_CHECK_SECONDS)
-                workers_lost = workers_lost or not tasks[-1].finished
-                raised = raised or tasks[-1].error
-            tasks.pop().work = _nothing  # drops the reference to the arrays; it may stay queued
-        except BaseException as error:  # keep it, and go on waiting
-            raised = raised or error
-    if workers_lost:
+    # A handler's exception may also come where a loop jumps back, which belongs to no `try` inside
+    # the loop. So the loops are inside: that of `_finish` in one, and the one here in another.
+    try:
+        while True:
+            try:
+                _finish(tasks, lost, forks)
+                break
+            except BaseException as error:  # keep the first, and go on waiting
+                raised = raised or error
+    except BaseException as error:
+        raised = raised or error
+        _finish(tasks, lost, forks)
+    if lost:
         raise RuntimeError(
             "this process was forked inside this call, by a signal handler, and the threads that "
             "shared its work are not here: leave such a child by os._exit or os.exec"
         ) from raised
     if raised is not None:
         raise raised
+
+
+def _finish(tasks: list[_Task], lost: list[_Task], forks: int) -> None:
+    """Claim each task, or wait for its worker, and raise the worker's error.
+
+    An exception may interrupt this anywhere. What is still in `tasks` may be running then, and the
+    next call goes on with it. Tasks whose worker is not in this process are added to `lost`.
+    """
+    while tasks:
+        task = tasks[-1]
+        error = None
+        if not task.claim("caller"):
+            while not task.finished and forks == _forks:
+                task.gate.acquire(timeout=_FORK_CHECK_SECONDS)
+            if not task.finished:
+                lost.append(task)
+            error, task.error = task.error, None
+        tasks.pop().work = _nothing  # drops the reference to the arrays; it may stay queued
+        if error is not None:
+            raise error

@@ -11,28 +11,13 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels import contract
+from tests.support.batch_oracle import KEY, chosen
 from tests.support.devices import HostDevice
+from tests.support.normals import uniforms
 from tests.support.oracle import Array, assert_same, index_of, poisoned
 
-KEY = fd.Key(2**63 + 5, 11)
 # Of 2**17 uniforms of this key, four pairs are equal; see `ties`.
 TIED_KEY, TIED_LENGTH = fd.Key(6), 1 << 17
-
-
-def uniforms(index: Array, key: fd.Key) -> Array:
-    return np.asarray(contract.uniform32(np.uint64(key.seed), np.uint64(key.stream), index))
-
-
-def chosen(index: Array, k: Any, axis: int, key: fd.Key = KEY) -> Array:
-    """The mask of k a row, by the definition: U and draws 1 to 3 of each element, in order.
-
-    Where all four are equal, which no test has, the order here is by position.
-    """
-    seed, stream = np.uint64(key.seed), np.uint64(key.stream)
-    draws = [np.asarray(contract.draw32(seed, stream, index, np.uint64(d))) for d in range(4)]
-    descending = np.lexsort([~draw for draw in reversed(draws)], axis=axis)
-    ranks = np.argsort(descending, axis=axis)
-    return np.asarray(ranks < np.expand_dims(np.asarray(k), axis) if np.ndim(k) else ranks < k)
 
 
 def check(made: Any, index: Array, k: int, axis: int, key: fd.Key = KEY) -> None:

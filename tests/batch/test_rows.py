@@ -84,7 +84,7 @@ def test_sample_keys_are_folds_in_any_form() -> None:
         (KEY, [1.0, 2.0, 3.0], TypeError, "sample_index has dtype float64"),
         (KEY, [1, -2, 3], ValueError, r"sample_index has -2: .*2\*\*62"),
         (KEY, [1, 2**62, 3], ValueError, rf"sample_index has {2**62}"),
-        (np.zeros((3, 2), np.int64), None, TypeError, "dtype int64: keys of samples"),
+        (np.zeros((3, 2), np.int64), None, TypeError, "dtype int64: give keys of samples"),
         (np.zeros((3, 3), np.uint64), None, TypeError, r"shape \(3, 3\)"),
         (np.zeros((2, 2), np.uint64), None, ValueError, "keys for 2 samples, and x has 3"),
         (np.zeros((3, 2), np.uint64), [1, 2, 3], ValueError, "give that, or"),

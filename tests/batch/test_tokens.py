@@ -9,53 +9,16 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop_kernels import contract
 from fastdrop_kernels.tokens import FEW, special_ids
+from tests.support.batch_oracle import masked_tokens
 from tests.support.devices import HostDevice
-from tests.support.oracle import Array, assert_same, index_of, mask, misaligned, poisoned
+from tests.support.oracle import Array, assert_same, mask, misaligned, poisoned
 
 KEY = fd.Key(2**63 + 9, 13)
 DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 REPLACE = (0.8, 0.1, 0.1)
 RULE: dict[str, Any] = {"mask_id": 3, "vocab_size": 100}
-
-
-def shares(replace: Any) -> tuple[int, int]:
-    """The thresholds of draw 1, by the contract's words."""
-    masked, random, kept = replace
-    second = 2**32 if kept == 0 else contract.threshold(masked + random)
-    return second if random == 0 else contract.threshold(masked), second
-
-
-def expected(
-    ids: Array,
-    p: float,
-    *,
-    mask_id: int,
-    vocab_size: int,
-    special: Any = None,
-    replace: Any = REPLACE,
-    ignore_index: int = -100,
-    key: fd.Key = KEY,
-    **where: Any,
-) -> tuple[Array, Array]:
-    """What a call must give, token by token where that is random; `special` are marks."""
-    index = index_of(ids.shape, **where)
-    seed, stream = np.uint64(key.seed), np.uint64(key.stream)
-    with np.errstate(over="ignore"):
-        u, v = (np.asarray(contract.draw32(seed, stream, index, np.uint64(d))) for d in (0, 1))
-        chosen = u < contract.threshold(p)
-        if special is not None:
-            chosen = chosen & ~special
-        first, second = shares(replace)
-        inputs: Array = np.where(chosen & (v < first), mask_id, ids).astype(ids.dtype)
-        random = chosen & (v >= first) & (v < second)
-        inputs[random] = [
-            int(contract.uniform_below(seed, stream, i, np.uint64(2), np.uint64(vocab_size)))
-            for i in index[random]
-        ]
-    labels: Array = np.where(chosen, ids, np.array(ignore_index, ids.dtype))
-    return inputs, labels
+expected = functools.partial(masked_tokens, key=KEY)
 
 
 def tokens(shape: Any, dtype: Any = np.int64, below: int = 100) -> Array:

@@ -12,6 +12,7 @@ import pytest
 import fastdrop as fd
 from fastdrop._batch.weights import poisson_thresholds
 from fastdrop_kernels import contract
+from tests.support.batch_oracle import counts
 from tests.support.devices import HostDevice
 from tests.support.oracle import Array, assert_same, index_of, mask, poisoned
 
@@ -23,13 +24,6 @@ RATES = (0.0, 1e-12, 0.3, 1.0, 7.25, 32.0)
 def uniforms(shape: tuple[int, ...], key: fd.Key = KEY, **where: Any) -> Array:
     seed, stream = np.uint64(key.seed), np.uint64(key.stream)
     return np.asarray(contract.uniform32(seed, stream, index_of(shape, **where)))
-
-
-def counts(u: Array, rate: float) -> Array:
-    found = np.zeros(u.shape, np.int64)
-    for threshold in poisson_thresholds(rate):
-        found += u >= threshold
-    return found
 
 
 @pytest.mark.parametrize("rate", RATES)

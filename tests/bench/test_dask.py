@@ -18,6 +18,7 @@ from bench.dask_cluster import Cluster, Run
 from bench.dask_model import TIB, Constants, constants, error, tebibyte, useful_workers
 from bench.dask_pipeline import CALLS, COLUMNS
 from tests.support.dask_cases import NO_DISTRIBUTED, dask_array, fd
+from tests.support.systems import needs_proc
 
 da = dask_array()
 SHAPE = (40, 24)
@@ -148,6 +149,7 @@ def test_errors_name_the_value(
     assert text in capsys.readouterr().err
 
 
+@needs_proc
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # distributed's own
 def test_check_makes_every_call_once_on_workers(

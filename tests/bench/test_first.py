@@ -24,6 +24,7 @@ from bench.verdict import Outcome
 from tests.support.cuda_host.host import COMPILER
 from tests.support.devices import cupy_or_skip
 from tests.support.subprocesses import KILL
+from tests.support.systems import needs_proc, needs_signals
 
 FILES, MINUTES = 8, 8  # what a GPU that is lent gives back, and how long it takes
 
@@ -66,6 +67,7 @@ def test_the_steps_take_eight_minutes_at_most_and_their_files_are_there(tmp_path
     assert len(outputs) <= FILES
 
 
+@needs_proc
 def test_a_step_is_ended_at_its_limit_with_all_that_it_started(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,12 +100,14 @@ def test_what_a_step_leaves_of_its_time_is_the_next_ones(tmp_path: Path) -> None
     assert first.run(tmp_path / "out", chosen=steps) == 0
 
 
+@needs_signals
 def test_an_interrupted_step_may_sum_up(tmp_path: Path) -> None:
     code = "import time\ntry:\n time.sleep(60)\nexcept KeyboardInterrupt:\n print('3 of 5 passed')"
     assert first.run(tmp_path / "out", chosen=[step("sums", code, limit=1.5)]) == 1
     assert "3 of 5 passed" in (tmp_path / "out" / "log.txt").read_text()
 
 
+@needs_proc
 @pytest.mark.parametrize("number", [signal.SIGTERM, KILL])
 def test_a_cut_in_the_middle_loses_nothing(tmp_path: Path, number: int) -> None:
     folder, mark = tmp_path / "out", tmp_path / "process"

@@ -15,8 +15,10 @@ from bench.cases import BY_NAME, CASES
 from bench.common import MI, ROOT, BenchError, child
 from bench.layouts import Cell
 from bench.results import load
+from tests.support.systems import needs_proc
 
 
+@needs_proc
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "kept"), [("fastdrop", 0), ("fastdrop-new", 0), ("cs231n", 8)])
 def test_memory_beyond_the_results(name: str, kept: float) -> None:

@@ -20,6 +20,7 @@ from bench.__main__ import main  # noqa: E402
 from bench.check import Wrong  # noqa: E402
 from bench.common import KI, RESULTS  # noqa: E402
 from bench.torch_steps import FUSED, NONE, OURS, STEPS, TORCH, Step  # noqa: E402
+from tests.support.systems import needs_proc  # noqa: E402
 
 EAGER = ("torch", "fastdrop", "floor")
 
@@ -111,6 +112,7 @@ def test_a_network_learns(variant: str) -> None:
     assert float(step.loss(*batch).detach()) < 0.97 * first
 
 
+@needs_proc
 @pytest.mark.slow
 def test_memory_of_a_step_is_measured_in_its_own_process() -> None:
     torchs, ours = (torch_steps.memory_alone("mlp", variant) for variant in (TORCH, OURS))

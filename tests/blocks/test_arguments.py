@@ -87,7 +87,7 @@ def test_stores_that_may_not_be_written(tmp_path: Path) -> None:
 
 
 def test_sources() -> None:
-    assert "source=3 is a int: give an array" in told(fd.dropout, 3, X, 0.5, kind=TypeError)
+    assert "source=3 is an int: give an array" in told(fd.dropout, 3, X, 0.5, kind=TypeError)
     text = told(fd.dropout, [1.0, 2.0], None, 0.5, kind=TypeError)
     assert "source" in text and "a list" in text
     assert "source is a Key" in told(fd.dropout, fd.Key(1), X, 0.5, kind=TypeError)

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
+from tests.support.mapped_rows import KEY, P, opened
 from tests.support.oracle import Array, assert_same
-from tests.support.scenarios import blocks
 from tests.support.slices import Sliced
 from tests.support.subprocesses import Process, run_scenario
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="files are mapped on Linux")
-KEY, P = blocks.KEY, blocks.P
 X = np.random.default_rng(0).standard_normal((1600, 1000)).astype(np.float32)
 SMALL = 4000 * 16  # bytes of a block of 16 rows
 
@@ -45,7 +44,7 @@ def test_killed_and_resumed_into_another_file(tmp_path: Path) -> None:
     assert done.status == -9, str(done)
     told = [int(line) for line in done.stdout.split()]
     assert told == list(range(1, 38))
-    x, y = blocks.opened(str(source), "r"), blocks.opened(str(target), "r+")
+    x, y = opened(str(source), "r"), opened(str(target), "r+")
     right = fd.dropout(X, P, rng=KEY)
     assert_same(np.asarray(y[: 37 * 16]), right[: 37 * 16])
     assert np.isnan(y[37 * 16 + 8 :]).all() and not np.isnan(y[37 * 16 : 37 * 16 + 8]).any()
@@ -56,12 +55,12 @@ def test_killed_and_resumed_into_another_file(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_file_larger_than_the_memory_of_the_process(tmp_path: Path) -> None:
     file = tmp_path / "x.bin"
-    with open(file, "wb") as opened:
+    with open(file, "wb") as written:
         for _ in range(100):
-            opened.write(X.tobytes())  # 640 MB in all
+            written.write(X.tobytes())  # 640 MB in all
     most = int(run_scenario("blocks", "small", file, 512 << 20))
     assert most < 40 << 20
-    y = blocks.opened(str(file), "r")
+    y = opened(str(file), "r")
     right = fd.dropout(X, P, rng=KEY, offset=99 * X.size)
     assert_same(np.asarray(y[-1600:]), right)
 

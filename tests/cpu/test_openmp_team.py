@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes.util
-import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +21,7 @@ from tests.support.internals import set_cpu_limits
 from tests.support.oracle import Array, applied, assert_same, data, dropped, mask, poison
 from tests.support.slow import slow_unless
 from tests.support.subprocesses import assert_succeeds, run_python, run_scenario
+from tests.support.systems import needs_fork, needs_proc
 
 P = 0.3
 KEY = fd.Key(2**40 + 3, 11)
@@ -249,6 +249,7 @@ def test_a_library_without_a_runtime_has_no_team() -> None:
     assert openmp.team_of("no such library") is None
 
 
+@needs_proc
 def test_no_runtime_is_loaded() -> None:
     name = ctypes.util.find_library("gomp")
     if name is None:
@@ -264,14 +265,14 @@ assert openmp.team_of({name!r}) is not None
     assert_succeeds(run_python(code))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@needs_fork
 @pytest.mark.parametrize("which", runtimes.RUNTIMES)
 @pytest.mark.parametrize("scenario", ["after_use", "during_calls"])
 def test_forked_children_use_the_pool(scenario: str, which: str) -> None:
     assert run_scenario("openmp_forks", scenario, which).strip() == "done"
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="this system has no /proc")
+@needs_proc
 def test_a_child_that_was_forked_before_the_import_makes_no_team() -> None:
     name = ctypes.util.find_library("gomp")
     if name is None:

@@ -46,13 +46,15 @@ def test_kernels_for_another_processor_give_the_same_bits(name: str) -> None:
 
 @pytest.mark.minute
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PROCESSORS)
-def test_every_function_gives_what_it_gives_on_all_processors(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "part"), [(name, "all" if name == "generic" else "sums") for name in PROCESSORS]
+)
+def test_functions_give_what_they_give_on_all_processors(name: str, part: str) -> None:
     """What is summed or approximated too, for which there is no reference of the same bits."""
-    printed = run_scenario("digests", name, environment=settings_of(name), seconds=120)
+    printed = run_scenario("digests", name, part, environment=settings_of(name), seconds=120)
     found, expected = json.loads(printed), json.loads(digests.FILE.read_text(encoding="utf-8"))
-    assert found.keys() == expected.keys()
-    assert [what for what in expected if found[what] != expected[what]] == []
+    assert found and (found.keys() == expected.keys() or part == "sums")
+    assert [what for what in found if found[what] != expected[what]] == []
 
 
 @pytest.mark.parametrize("dtype", digests.DTYPES[2:], ids=str)

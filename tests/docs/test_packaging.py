@@ -6,6 +6,7 @@ import doctest
 import importlib
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,16 @@ def test_versions_agree() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert f'version = "{fastdrop.__version__}"' in text
     assert f"## {fastdrop.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="the source tree is not here")
+def test_the_long_description_shows_no_picture_or_page_that_an_index_has_not() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    text: str = runpy.run_path(str(ROOT / "setup.py"))["long_description"](readme)
+    assert "](docs/" in readme and "![" in readme
+    assert not re.search(r"!\[|<!--|\]\((?!https?://)", text)
+    assert "`docs/dropout.md`" in text  # a page is still named
+    assert set(re.findall("^#.*$", readme, re.M)) == set(re.findall("^#.*$", text, re.M))
 
 
 @pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="the source tree is not here")

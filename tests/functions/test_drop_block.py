@@ -13,30 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastdrop as fd
+from tests.support.drop_block import expected_of, kept_mask
 from tests.support.gradients import assert_backward_is_the_gradient
-from tests.support.oracle import Array, Mask, applied, assert_same, data, key_from, mask, poisoned
+from tests.support.oracle import Array, applied, assert_same, data, key_from, poisoned
 from tests.support.slow import slow_unless
 
 DTYPES = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
 FUNCTIONS = {2: fd.drop_block2d, 3: fd.drop_block3d}
-
-
-def kept_mask(shape: tuple[int, ...], p: float, size: int, key: fd.Key) -> Mask:
-    """Each element that the small mask drops is the first of a dropped block."""
-    space = shape[2:]
-    grid = [n - size + 1 for n in space]
-    gamma = (p * math.prod(space)) / (size ** len(space) * math.prod(grid))
-    kept = np.ones(shape, bool)
-    starts = np.argwhere(~mask((*shape[:2], *grid), gamma, key))
-    for n, c, *corner in starts:
-        block = tuple(slice(a, a + size) for a in corner)
-        kept[n, c][block] = False
-    return kept
-
-
-def expected_of(x: Array, p: float, size: int, key: fd.Key, eps: float = 1e-6) -> Array:
-    kept = kept_mask(x.shape, p, size, key)
-    return applied(kept, x, kept.size / (eps + kept.sum()))
 
 
 @pytest.mark.parametrize("dtype", slow_unless(lambda dtype: dtype in DTYPES[2:], DTYPES))

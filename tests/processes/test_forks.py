@@ -5,14 +5,14 @@ Forks after and during calls are in test_threading_layers.py.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from tests.support.subprocesses import run_scenario
+from tests.support.systems import needs_fork
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+pytestmark = needs_fork
 
 
 @pytest.mark.parametrize("module", [pytest.param("numpy.random", marks=pytest.mark.slow), "numba"])
@@ -36,6 +36,10 @@ def test_a_child_forked_while_another_thread_compiles_can_compile(tmp_path: Path
 @pytest.mark.parametrize("which", ["call", pytest.param("first", marks=pytest.mark.slow)])
 def test_a_child_forked_by_a_signal_handler_inside_a_call_says_so(which: str) -> None:
     assert run_scenario("forked_handler", which).strip() == "done"
+
+
+def test_a_child_forked_while_another_thread_calls_llvm_computes() -> None:
+    assert run_scenario("first_call", "llvm").strip() == "done"
 
 
 @pytest.mark.slow

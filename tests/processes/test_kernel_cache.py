@@ -15,6 +15,7 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels.cpu.codegen import compiler
 from tests.support.subprocesses import Finished, Process, assert_succeeds, run_python
+from tests.support.systems import needs_permissions
 
 CALL = """
 import numpy as np, fastdrop as fd
@@ -102,6 +103,7 @@ def test_a_second_process_compiles_nothing(cache: Path) -> None:
     assert times(cache) == before
 
 
+@needs_permissions
 @pytest.mark.slow
 def test_a_home_that_does_not_exist_costs_time_and_a_warning() -> None:
     gone = {"HOME": "/proc/nonexistent", "XDG_CACHE_HOME": "", "FASTDROP_CACHE_DIR": ""}
@@ -110,6 +112,7 @@ def test_a_home_that_does_not_exist_costs_time_and_a_warning() -> None:
     assert "/proc/nonexistent" in done.stdout and "cannot be written" in done.stdout
 
 
+@needs_permissions
 @pytest.mark.slow
 def test_a_home_that_is_read_only_costs_time_and_a_warning(
     read_only: Path, powerless: list[str]
@@ -119,6 +122,7 @@ def test_a_home_that_is_read_only_costs_time_and_a_warning(
     assert not list(read_only.iterdir())
 
 
+@needs_permissions
 @pytest.mark.slow
 def test_a_cache_folder_that_is_read_only_is_used_and_not_written_to(
     cache: Path, powerless: list[str]
@@ -145,8 +149,8 @@ def test_a_cache_folder_that_cannot_be_made_costs_time_and_a_warning(
     assert file.read_text() == "not a folder"
 
 
+@needs_permissions
 @pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="there are no such permissions here")
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_what_every_user_may_write_to_is_not_run(cache: Path, what: str) -> None:
     before = times(cache)
@@ -158,8 +162,8 @@ def test_what_every_user_may_write_to_is_not_run(cache: Path, what: str) -> None
         call(cache)
 
 
+@needs_permissions
 @pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="there are no such permissions here")
 def test_what_another_user_owns_is_run_only_in_a_folder_that_was_named(
     cache: Path, tmp_path: Path, powerless: list[str]
 ) -> None:
@@ -241,8 +245,8 @@ def test_damaged_files_are_replaced(cache: Path) -> None:
         assert abs(path.stat().st_size - sizes[path]) < 0.2 * sizes[path]
 
 
+@needs_permissions
 @pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="there are no such permissions here")
 def test_kernels_may_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
     call(tmp_path, "import os; os.umask(0o027)\n" + CALL)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}

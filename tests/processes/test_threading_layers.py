@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.scenarios import calls
 from tests.support.subprocesses import run_scenario
+from tests.support.systems import needs_fork
 
 SHORT, MEDIUM, LONG = 0.3, 1.0, 10.0
 LAYERS = ["workqueue", "omp", "tbb"]
@@ -48,9 +49,6 @@ def run(layer: str, scenario: str, name: str, seconds: float, folder: Path) -> N
     }
     output = run_scenario(scenario, name, seconds, environment=environment, seconds=seconds)
     assert output.splitlines()[-1] == "done", output
-
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,9 @@ def test_another_process_loads_what_was_compiled(tmp_path: Path) -> None:
 def test_wrong_dtypes_are_named_before_anything_is_compiled() -> None:
     for wrong, message in (
         ("float31", "'float31' is not a dtype"),
-        (np.int64, "x has dtype int64"),
-        ([np.float32, "c8"], "x has dtype complex64"),
-        (ml_dtypes.float8_e5m2, "x has dtype float8_e5m2"),
+        (np.int64, "dtypes has int64"),
+        ([np.float32, "c8"], "dtypes has complex64"),
+        (ml_dtypes.float8_e5m2, "dtypes has float8_e5m2"),
     ):
         with pytest.raises(TypeError, match=message):
             fd.warmup(wrong)

@@ -241,6 +241,10 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
     def array(x: Array) -> Any:
         return HostDevice().put(x)
 
+    def uploaded(value: Array, device: int) -> Any:
+        with on(device):
+            return array(value)
+
     def summed(x: Any, axes: tuple[int, ...]) -> Any:
         return HostDevice().put(seen(x).sum(axes, np.float64, keepdims=True).astype(x.dtype))
 
@@ -256,6 +260,13 @@ def host_device(driver: Any = None) -> Iterator[tuple[HostDevice, Any]]:
         patch.setattr(internals.cupy_arrays, "cuda_driver", lambda: driver)
         patch.setattr(internals.cupy_arrays, "_summed", summed)
         patch.setattr(internals.cupy_arrays, "_packed", packed)
+        # Tables lie in the memory of another device.
+        tables = internals.cupy_tables()
+        patch.setattr(tables, "_kept", {})
+        patch.setattr(tables, "_captured", {})
+        patch.setattr(tables, "is_capturing", lambda: False)
+        patch.setattr(tables, "uploaded", uploaded)
+        patch.setattr(tables, "wait_for", lambda device: None)
         # Plans were made for another driver.
         internals.replace_plan_cache(patch)
         with cupy.cuda.using_allocator(allocated):

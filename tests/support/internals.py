@@ -71,6 +71,13 @@ def cuda_kernels_of(names: list[str], dtype: Any, p_arrays: bool) -> list[Any]:
     return cuda_warmup.kernels(warmup._described(wanted, ["identity", "relu"], p_arrays))
 
 
+def cupy_tables() -> Any:
+    """Return the module of tables in the GPU's memory, which imports CuPy."""
+    from fastdrop._arrays import cupy_tables as tables
+
+    return tables
+
+
 # The plan cache
 
 

@@ -29,15 +29,15 @@ def numbers(shape: tuple[int, ...], dtype: np.dtype[Any], rng: np.random.Generat
     return (3 * rng.standard_normal(shape)).astype(dtype)
 
 
-def forward(x: Array, p: float, axis: int = -1, **where: Any) -> Array:
+def forward(x: Array, p: float, axis: int = -1, key: fd.Key = KEY, **where: Any) -> Array:
     """The result, and not yet rounded."""
     made = softmax(x, axis) * contract.scale(p)
-    return np.where(mask(x.shape, p, KEY, **where), made, 0)
+    return np.where(mask(x.shape, p, key, **where), made, 0)
 
 
-def backward(dy: Array, x: Array, p: float, axis: int = -1) -> Array:
+def backward(dy: Array, x: Array, p: float, axis: int = -1, key: fd.Key = KEY) -> Array:
     s = softmax(x, axis)
-    g = np.where(mask(x.shape, p, KEY), dy.astype(np.float64) * contract.scale(p), 0)
+    g = np.where(mask(x.shape, p, key), dy.astype(np.float64) * contract.scale(p), 0)
     return np.asarray(s * (g - (g * s).sum(axis, keepdims=True)))
 
 
@@ -82,19 +82,19 @@ def total(terms: Array) -> Array:
     return result
 
 
-def exact_forward(x: Array, p: float, **where: Any) -> Array:
+def exact_forward(x: Array, p: float, key: fd.Key = KEY, **where: Any) -> Array:
     """What softmax_dropout must give along the last axis, to the bit."""
     e, sums = exponentials(x)
     factor = float(e.dtype.type(contract.scale(p))) / np.where(sums == 0, np.inf, sums)
-    made = np.where(mask(x.shape, p, KEY, **where), e * factor.astype(e.dtype), e.dtype.type(0))
+    made = np.where(mask(x.shape, p, key, **where), e * factor.astype(e.dtype), e.dtype.type(0))
     return np.asarray(made.astype(x.dtype))
 
 
-def exact_backward(dy: Array, x: Array, p: float, **where: Any) -> Array:
+def exact_backward(dy: Array, x: Array, p: float, key: fd.Key = KEY, **where: Any) -> Array:
     """What softmax_dropout_backward must give along the last axis, to the bit."""
     e, sums = exponentials(x)
     kind = e.dtype.type
-    kept = mask(x.shape, p, KEY, **where)
+    kept = mask(x.shape, p, key, **where)
     g = np.where(kept, dy.astype(kind) * kind(contract.scale(p)), kind(0))
     some = np.where(sums == 0, 1, sums)
     factor, mean = (1 / some).astype(kind), (total(e * g) / some).astype(kind)
@@ -122,9 +122,11 @@ def assert_close(got: Array, true: Array, x: Array, axis: int) -> None:
     assert (np.abs(got.astype(np.float64) - true) <= error).all()
 
 
-def assert_gradient_close(got: Array, dy: Array, x: Array, p: float, axis: int) -> None:
+def assert_gradient_close(
+    got: Array, dy: Array, x: Array, p: float, axis: int, key: fd.Key = KEY
+) -> None:
     """Assert that it was computed in float32 or float64, and rounded once."""
-    dtype, true = got.dtype, backward(dy, x, p, axis)
+    dtype, true = got.dtype, backward(dy, x, p, axis, key)
     computed = np.dtype(np.float64 if dtype == np.float64 else np.float32)
     s, wide = softmax(x, axis), x.astype(np.float64)
     # A difference of two numbers that are at most so large, each as exact as a softmax is.

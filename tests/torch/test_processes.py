@@ -7,7 +7,6 @@ does not end in time.
 from __future__ import annotations
 
 import io
-import os
 import pickle
 
 import pytest
@@ -17,8 +16,7 @@ from torch import nn
 import fastdrop.torch as fdt
 from tests.support.scenarios.torch_calls import keyed
 from tests.support.subprocesses import run_scenario
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+from tests.support.systems import needs_fork
 
 
 def succeeds(scenario: str) -> bool:

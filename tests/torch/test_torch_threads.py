@@ -14,6 +14,7 @@ import fastdrop as fd
 import fastdrop.torch as fdt
 from fastdrop.torch import functional as F
 from tests.support.subprocesses import assert_succeeds, run_python
+from tests.support.systems import needs_proc
 
 P = 0.3
 N = 1 << 20  # elements, which several threads share
@@ -98,6 +99,7 @@ print(len(started))
 """
 
 
+@needs_proc
 @pytest.mark.parametrize("count", [1, 3])
 def test_torch_set_num_threads_is_obeyed(count: int) -> None:
     """With one thread, neither fastdrop's pool nor the OpenMP runtime has any other."""

@@ -14,7 +14,7 @@ import selectors
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from .. import threads
@@ -81,6 +81,14 @@ class _Worker:
         self.stderr.close()
 
 
+def _answering(selector: selectors.BaseSelector, busy: Iterable[_Worker]) -> list[_Worker]:
+    """Return workers that have answered; on Windows, the one that was asked first."""
+    if sys.platform == "win32":  # where pipes cannot be selected, and the rest waits
+        return [next(iter(busy))]
+    else:
+        return [key.data for key, _ in selector.select()]
+
+
 def architectures() -> list[str]:
     """Return the compute capabilities of the GPUs here; a CompileError says why there is none."""
     worker = _Worker()
@@ -129,16 +137,16 @@ def compile_ahead(
             stack.callback(worker.end)
             workers.append(worker)
             assert worker.process.stdout
-            selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+            if sys.platform != "win32":
+                selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
 
         for _ in range(count):
             start()
-        busy = {id(worker): give(worker) for worker in workers}
+        busy = {worker: give(worker) for worker in workers}
         while busy:
-            for key, _ in selector.select():
-                worker: _Worker = key.data
+            for worker in _answering(selector, busy):
                 worker.answer()
-                done = busy.pop(id(worker))
+                done = busy.pop(worker)
                 if left:
-                    busy[id(worker)] = give(worker)
+                    busy[worker] = give(worker)
                 yield done

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from pathlib import Path
+from importlib import resources
 from typing import NamedTuple
 
 from .. import normal_coefficients as quantile
@@ -60,6 +60,11 @@ def _numbers(values: tuple[float, ...]) -> str:
     return "{" + ", ".join(map(_number, values)) + "}"
 
 
+def source_file(name: str, package: str = "fastdrop_kernels.cuda") -> str:
+    """Return the text of a CUDA source of a package, which may be in a zip file."""
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
+
+
 @functools.cache
 def header(**changed: int) -> str:
     """Return the source that all kernels begin with: settings and headers.
@@ -69,7 +74,6 @@ def header(**changed: int) -> str:
     **changed : int
         Other values of THREADS and IN_FLIGHT, for measurements.
     """
-    folder = Path(__file__).parent
     settings: dict[str, int | str] = {
         "THREADS": THREADS,
         "IN_FLIGHT": IN_FLIGHT,
@@ -85,8 +89,7 @@ def header(**changed: int) -> str:
     }
     settings |= changed
     lines = (f"#define FASTDROP_{name} {value}\n" for name, value in settings.items())
-    texts = ((folder / name).read_text(encoding="utf-8") for name in _HEADERS)
-    return "".join((*lines, *texts))
+    return "".join((*lines, *(source_file(name) for name in _HEADERS)))
 
 
 @functools.cache

@@ -7,7 +7,6 @@ Run as ``interrupted FILE``, ``hammered FILE SECONDS``, ``killed SOURCE TARGET B
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import sys
 import threading
@@ -19,19 +18,11 @@ from typing import Any
 import numpy as np
 
 import fastdrop as fd
-from tests.support.oracle import Array
-
-KEY, P = fd.Key(11), 0.5
-ROWS = 16  # of a block
-BLOCK = ROWS * 4000
-
-
-def opened(file: str, mode: Any) -> Array:
-    """Return a file as rows of 1000 numbers."""
-    return np.memmap(file, np.float32, mode).reshape(-1, 1000)
-
+from tests.support.mapped_rows import KEY, P, opened
 
 assert sys.platform == "linux"
+ROWS = 16  # of a block
+BLOCK = ROWS * 4000
 
 
 def strike_in_write(strike: Callable[[int], None]) -> None:
@@ -146,6 +137,8 @@ def small(file: str, limit: str) -> None:
     The kernel does not give this process more: RLIMIT_DATA counts all its private writable memory,
     used or not.
     """
+    import resource
+
     resource.setrlimit(resource.RLIMIT_DATA, (int(limit), int(limit)))
     most = [0]
 

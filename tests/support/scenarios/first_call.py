@@ -4,7 +4,8 @@
 ``python -m tests.support.scenarios.first_call device``: when that of `fastdrop.device` has;
 ``python -m tests.support.scenarios.first_call user``: when a user's own import of Numba has;
 ``python -m tests.support.scenarios.first_call compile``: when a kernel is being compiled;
-``python -m tests.support.scenarios.first_call numba``: when a user's own function is.
+``python -m tests.support.scenarios.first_call numba``: when a user's own function is;
+``python -m tests.support.scenarios.first_call llvm``: inside a call of LLVM.
 """
 
 from __future__ import annotations
@@ -27,7 +28,20 @@ def call() -> None:
     assert y.tolist() == [2, 2, 0, 0, 0, 0, 2, 0], y
 
 
-def fork_during(work: Callable[[], None], begun: Callable[[], bool]) -> None:
+def another_call() -> None:
+    """Make a call that needs another kernel, from a thread that no lock takes for its owner.
+
+    The memory of threads that a fork has ended is used again, and so are their identifiers.
+    """
+    for _ in range(3):
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    y = fd.masked_fill(np.zeros(8, np.int32), 0.5, 1, rng=42)
+    assert y.tolist() == [0, 0, 1, 1, 1, 1, 0, 1], y
+
+
+def fork_during(
+    work: Callable[[], None], begun: Callable[[], bool], of_child: Callable[[], None] = call
+) -> None:
     """Fork when a thread's work has begun; both the child and the thread must succeed."""
     errors: list[BaseException] = []
 
@@ -43,7 +57,7 @@ def fork_during(work: Callable[[], None], begun: Callable[[], bool]) -> None:
     while not begun() and thread.is_alive():
         time.sleep(0)
     assert thread.is_alive(), "it was over before a fork: this tests nothing"
-    child = fork(call)
+    child = fork(of_child)
     thread.join()
     wait(child)
     assert not errors, errors
@@ -94,6 +108,21 @@ def during_compilation_of_user_code() -> None:
     fork_during(compile_it, begun.is_set)
 
 
+def during_a_call_of_llvm() -> None:
+    """llvmlite's lock is held, and not Numba's: so it is while a kernel's name is looked up."""
+    call()
+    from llvmlite.binding import ffi
+
+    begun = threading.Event()
+
+    def hold() -> None:
+        with ffi.lib._lock:
+            begun.set()
+            time.sleep(0.5)
+
+    fork_during(hold, begun.is_set, another_call)
+
+
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
     scenarios: dict[str, Callable[..., None]] = {
@@ -102,6 +131,7 @@ if __name__ == "__main__":
         "user": during_a_users_import,
         "compile": during_compilation,
         "numba": during_compilation_of_user_code,
+        "llvm": during_a_call_of_llvm,
     }
     scenarios[what](*arguments)
     print("done")

@@ -36,7 +36,7 @@ from ..loops.mask_buffer import repeat_row
 from ..loops.tiles import all_or_none_loop, put_side, tile_loop
 from .bits import add_range, words_of
 from .draws import uniform_below
-from .rows import Array, array_at, row_kernel, run_rows, word_at
+from .rows import Array, RowsCall, array_at, row_kernel, run_rows, word_at
 
 _TILE = 1 << 14  # elements of lines whose bits are repeated, so that one call serves many lines
 _SLACK = 4  # words behind bits that are read or written
@@ -72,7 +72,7 @@ def spec_augment(
     plans: npt.NDArray[np.uint64],
     values: Array,
     in_place: bool,
-) -> None:
+) -> RowsCall | None:
     """Copy x to y, with bands filled, both in C order.
 
     Parameters
@@ -103,7 +103,8 @@ def spec_augment(
     places = 8 * of_bands, 8 * (of_bands + line), tile_lines
     words = (*geometry, *bands, *steps, int(in_place), *places)
     own = of_bands + line + tile, np.uint64
-    run_rows(_kernel(itemsize), rows, (y[0], x, plans, values), seed, stream, words, 1.0, own)
+    arrays = y[0], x, plans, values
+    return run_rows(_kernel(itemsize), rows, arrays, seed, stream, words, 1.0, own)
 
 
 def prepare(dtype: np.dtype[Any]) -> None:

@@ -23,7 +23,7 @@ from ..loops.loop_nest import Kernel
 from .counting import SLACK
 from .draws import call_state, set_key, uniforms
 from .positions import order
-from .rows import Array, array_at, row_kernel, run_rows, word_at
+from .rows import Array, RowsCall, array_at, row_kernel, run_rows, word_at
 from .selection import choose, prepare_row, row_state, set_row
 
 _TILE = 4096  # uniforms that are drawn at once, if rows are short: 16 KiB, in the L1 cache
@@ -43,7 +43,7 @@ def keep_k(
     stream: int,
     along: Along,
     k: npt.NDArray[np.uint64],
-) -> None:
+) -> RowsCall | None:
     """Write masks that keep k elements of each row, and if asked for, positions.
 
     Parameters
@@ -74,7 +74,7 @@ def keep_k(
     words = [n, along.rows, part, parts, int(k.size > 1), int(has_order), *more]
     own = -(-memory // 8), np.uint64
     arrays = (y[0], k, *y[1:])
-    run_rows(kernel, units, arrays, seed, stream, words, _COST, own)
+    return run_rows(kernel, units, arrays, seed, stream, words, _COST, own)
 
 
 def prepare(dtype: np.dtype[Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import array
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ Array: TypeAlias = npt.NDArray[Any]
 _COUNT, _LENGTH, _LAST, _FIRST, _STEP, _TABLE, _HAS_KEYS, _WORDS = (
     np.uint64(8 * k) for k in range(8)
 )
+FIRST_WORD, TABLE_WORD = 3, 5  # the numbers of those that differ from call to call
 _ZERO, _ONE, _EIGHT, _SIXTEEN = (np.uint64(n) for n in (0, 1, 8, 16))
 _TABLE_BYTES = np.uint64(8 * TABLE_WORDS)
 
@@ -41,6 +42,18 @@ _TABLE_BYTES = np.uint64(8 * TABLE_WORDS)
 # given; `own` is memory of the thread; `row` the row's number; `index` the mask index of its first
 # element.
 ROW = types.void(POINTER, POINTER, POINTER, *[U64] * 5)
+
+
+class RowsCall(NamedTuple):
+    """A call that was made, from which `fast_rows` makes a plan."""
+
+    kernel: Kernel
+    descriptor: array.array[int]
+    addresses: npt.NDArray[np.uint64]  # of its arrays
+    table: Array | None
+    own: OwnMemory | None
+    is_on_one_thread: bool
+    alive: tuple[Sequence[Array], Any]  # the arrays, and what else the descriptor refers to
 
 
 @device
@@ -106,8 +119,8 @@ def run_rows(
     cost: float = 1.0,
     own: tuple[int, Any] | None = None,
     alive: Any = (),
-) -> None:
-    """Process all rows, on several threads if that pays.
+) -> RowsCall | None:
+    """Process all rows, on several threads if that pays; return how, if there were any.
 
     Parameters
     ----------
@@ -129,7 +142,7 @@ def run_rows(
         What else must live during the call, such as arrays whose addresses are among the words.
     """
     if not rows.number:
-        return
+        return None
     addresses = np.array([a.__array_interface__["data"][0] for a in arrays] or [0], np.uint64)
     table = None if rows.table is None else np.ascontiguousarray(rows.table)
     head = [rows.number, rows.length, rows.last, rows.first % 2**64, rows.step % 2**64]
@@ -141,3 +154,4 @@ def run_rows(
     arguments = slot(addresses), descriptor.buffer_info()[0], slot(spare), seed, stream
     living = addresses, table, descriptor, spare, arrays, alive
     run_kernel(kernel, arguments, chunk, threads, living, memory)
+    return RowsCall(kernel, descriptor, addresses, table, memory, threads == 1, (arrays, alive))

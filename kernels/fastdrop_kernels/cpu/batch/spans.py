@@ -41,7 +41,7 @@ from .draws import (
     uniform_below,
     uniforms,
 )
-from .rows import Array, array_at, row_kernel, run_rows, word_at
+from .rows import Array, RowsCall, array_at, row_kernel, run_rows, word_at
 
 _TILE = 256  # elements whose uniforms are drawn at once
 _ZERO, _ONE, _TWO, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 4, 8))
@@ -77,7 +77,7 @@ def spans(
     plans: npt.NDArray[np.uint64],
     numbers: tuple[int, int],
     thresholds: npt.NDArray[np.uint32],
-) -> None:
+) -> RowsCall | None:
     """Write a mask, of bytes in C order that are 0 in spans and else 1.
 
     Parameters
@@ -98,13 +98,13 @@ def spans(
         Of "spanbert": the length of a span is 1 plus how many of them a U reaches.
     """
     if not rows.length:
-        return
+        return None
     words = words_of(rows.length)
     step = _PLAN_BYTES if len(plans) > 1 else 0
     more = (len(thresholds), 0) if kind == "spanbert" else numbers
     arrays = mask[0], plans, thresholds
     own = 3 * words, np.uint64
-    run_rows(_kernel(kind), rows, arrays, seed, stream, (8 * words, step, *more), _COST, own)
+    return run_rows(_kernel(kind), rows, arrays, seed, stream, (8 * words, step, *more), _COST, own)
 
 
 def prepare(dtype: np.dtype[Any]) -> None:

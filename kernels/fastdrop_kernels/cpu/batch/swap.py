@@ -38,7 +38,7 @@ from ..loops.contiguous import CACHED, contiguous_loop
 from ..loops.loop_nest import Kernel
 from .draws import SECOND_DRAW, call_state, set_coefficients, set_key, uniform_below, uniforms
 from .permutations import permutations, prepare_permutations, store32
-from .rows import Array, array_at, row_kernel, run_rows, word_at
+from .rows import Array, RowsCall, array_at, row_kernel, run_rows, word_at
 
 _TILE = 1024  # elements: 1 KiB says which are kept, 4 KiB the rows that they take
 _WIDTH = 256  # the most columns of a tile where each column is contiguous
@@ -75,7 +75,7 @@ def swap(
     threshold: int,
     mask: Array | None,
     own: tuple[Array, ...],
-) -> None:
+) -> RowsCall | None:
     """Write x to y, and where an element is dropped, another row of its column in `source`.
 
     All tables have two axes, and any strides. The mask, of bool and in C order, says which elements
@@ -89,7 +89,8 @@ def swap(
     words += [*x.strides, *source.strides, *y.strides, mask is not None, bool(own)]
     words.append(columns < _VECTOR or abs(y.strides[1]) > abs(y.strides[0]))
     arrays = (x, source, y, y if mask is None else mask, *own)
-    run_rows(_kernel(y.itemsize), rows, arrays, seed, stream, words, _COST)
+    made = run_rows(_kernel(y.itemsize), rows, arrays, seed, stream, words, _COST)
+    return None if own else made  # which are two calls
 
 
 def prepare(dtype: np.dtype[Any]) -> None:

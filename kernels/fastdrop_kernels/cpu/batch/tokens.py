@@ -31,7 +31,7 @@ from ..codegen.vectors import BIT, I8, I16, I64, Lanes, load, store
 from ..elements.sampler import POINTER, U64, load64, store64
 from ..loops.loop_nest import Kernel
 from .draws import uniform_below
-from .rows import Array, array_at, row_kernel, run_rows, word_at
+from .rows import Array, RowsCall, array_at, row_kernel, run_rows, word_at
 from .token_tiles import (
     BITS_BYTES,
     INTEGERS,
@@ -78,7 +78,7 @@ def mask_tokens(
     ids: Array,
     rule: Rule,
     special: Special,
-) -> None:
+) -> RowsCall | None:
     """Write inputs and labels, ``y``, of tokens `ids`; all are in C order and of one dtype.
 
     The inputs may be the ids themselves.
@@ -88,7 +88,7 @@ def mask_tokens(
     read = [nothing if a is None else a for a in (special.marks, special.table, special.ids)]
     words = [*rule, rows.length * ids.itemsize, *special.words()]
     arrays = (ids, inputs, labels, *read)
-    run_rows(_kernel(ids.itemsize), rows, arrays, seed, stream, words, _COST)
+    return run_rows(_kernel(ids.itemsize), rows, arrays, seed, stream, words, _COST)
 
 
 def prepare(dtype: np.dtype[Any]) -> None:

@@ -26,7 +26,7 @@ from ..elements.storage import FLOAT64, computed_in
 from ..host.catalogue import FLOATS
 from ..loops.loop_nest import Kernel
 from .draws import call_state, set_key, uniforms
-from .rows import Array, array_at, row_kernel, run_rows, word_at
+from .rows import Array, RowsCall, array_at, row_kernel, run_rows, word_at
 
 _TILE = 1024  # elements whose uniforms are drawn at once: 4 KiB, which stay in the L1 cache
 _VECTOR = DRAWS  # elements that are counted at once
@@ -41,13 +41,14 @@ def weights(
     stream: int,
     thresholds: npt.NDArray[np.uint32],
     factor: Array,
-) -> None:
+) -> RowsCall | None:
     """Write how many of the thresholds an element's U reaches, times a factor, to y in C order.
 
     The factor is int32 where y is of integers, else of the compute type.
     """
     words = [rows.length * y.itemsize, len(thresholds)]
-    run_rows(_kernel(y.dtype.name), rows, (y, thresholds, factor), seed, stream, words, _COST)
+    arrays = y, thresholds, factor
+    return run_rows(_kernel(y.dtype.name), rows, arrays, seed, stream, words, _COST)
 
 
 def prepare(dtype: np.dtype[Any]) -> None:

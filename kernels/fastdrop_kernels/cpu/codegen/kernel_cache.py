@@ -20,7 +20,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite
 import numba
@@ -41,12 +41,8 @@ _OUR_FILE = re.compile(rf".+-[0-9a-f]{{32}}\.kernel|{_TEMPORARY}.+\.tmp")
 def _digest() -> str:
     """Return a digest of every kernel source."""
     digest = hashlib.sha256()
-    for stamp in sources.AT_IMPORT:
-        digest.update(Path(stamp.path).name.encode() + b"\0")
-        try:
-            digest.update(Path(stamp.path).read_bytes() + b"\0")
-        except OSError:
-            digest.update(os.urandom(16))
+    for name, content in sources.contents():
+        digest.update(name.encode() + b"\0" + content + b"\0")
     return digest.hexdigest()
 
 
@@ -56,6 +52,8 @@ _SOURCES_WERE_IMPORTED = sources.none_has_stale_bytecode()
 
 def _digest_is_true() -> bool:
     """Return whether the functions in memory correspond to the sources of the digest."""
+    if not sources.AT_IMPORT:
+        _problems.append(_NO_SOURCES)
     return _SOURCES_WERE_IMPORTED and sources.are_those_imported()
 
 
@@ -133,17 +131,27 @@ class KernelCache(NullCache):  # type: ignore[misc]
                 with os.fdopen(handle, "wb") as file:
                     payload = pickle.dumps(data._reduce(), protocol=5)
                     file.write(_checksum(path, payload) + payload)
-                os.replace(temporary, path)
+                _replace(temporary, path)
             except BaseException:
                 os.unlink(temporary)
                 raise
             _remove_unused(path.parent)
         except Exception as error:
-            _problems.append(f"cannot be written ({error})")
+            _problems.append(_Problem(f"cannot be written ({error})"))
 
 
-# What is wrong with the folder, until `warn_of_problems` says so.
-_problems: list[str] = []
+class _Problem(NamedTuple):
+    """What is wrong with the cache, and what helps."""
+
+    what: str
+    way_out: str = "Set FASTDROP_CACHE_DIR to a folder of yours"
+
+
+_NO_SOURCES = _Problem(
+    "is not used, because the modules of fastdrop_kernels are neither files nor in a zip file",
+    "Let the frozen application contain their .py files (PyInstaller: --collect-all)",
+)
+_problems: list[_Problem] = []  # until `warn_of_problems` says so
 _warned = False
 
 
@@ -169,8 +177,8 @@ def warn_of_problems() -> None:
     except RuntimeError as error:  # there is no home folder
         folder = f"({error})"
     warnings.warn(
-        f"fastdrop's cache of compiled kernels, {folder}, {_problems[0]}: every process compiles "
-        "its kernels anew, some seconds each. Set FASTDROP_CACHE_DIR to a folder of yours",
+        f"fastdrop's cache of compiled kernels, {folder}, {_problems[0].what}: every process "
+        f"compiles its kernels anew, some seconds each. {_problems[0].way_out}",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -188,12 +196,23 @@ def _is_trusted(path: Path) -> bool:
         )
         owners = {0, _user()}
         if others:
-            _problems.append(f"has {place.name!r}, which every user may write to")
+            _problems.append(_Problem(f"has {place.name!r}, which every user may write to"))
             return False
         if found.st_uid not in owners and not os.environ.get("FASTDROP_CACHE_DIR"):
-            _problems.append(f"has {place.name!r}, which another user owns")
+            _problems.append(_Problem(f"has {place.name!r}, which another user owns"))
             return False
     return True
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Move a new file to its name."""
+    try:
+        os.replace(temporary, path)
+    except PermissionError:
+        # Windows replaces no file that another process has open; it is the same kernel.
+        if os.name != "nt" or not path.exists():
+            raise
+        temporary.unlink()
 
 
 def _user() -> int:

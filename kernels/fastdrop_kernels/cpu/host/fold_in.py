@@ -19,7 +19,7 @@ _WORDS = types.UniTuple(U64, 2)
 
 
 @intrinsic
-def _fold_in(typingctx: Any, seed: Any, stream: Any, n: Any) -> Any:
+def folded(typingctx: Any, seed: Any, stream: Any, n: Any) -> Any:
     """Derive a key. Traced, because Numba takes a second to compile Philox (November 2026)."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -35,6 +35,6 @@ def fold_in_kernel() -> Callable[[int, int, int], tuple[int, int]]:
     """Return kernel ``(seed, stream, n) -> (seed, stream)``, the n-th key derived from a key."""
 
     def run(seed: Any, stream: Any, n: Any) -> Any:
-        return _fold_in(seed, stream, n)
+        return folded(seed, stream, n)
 
     return kernel("fold-in", run, _WORDS(U64, U64, U64))

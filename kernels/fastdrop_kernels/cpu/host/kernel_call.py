@@ -58,11 +58,12 @@ class OwnMemory(NamedTuple):
 class KernelCall:
     """A call of a kernel whose last two arguments are the counter and the length of chunks.
 
-    It is made once, by any number of threads that call it. `alive` are the arrays and other objects
-    whose memory the arguments refer to. With `own`, that argument is filled in for each thread.
+    It is made once, by up to `threads` threads that call it. `alive` are the arrays and other
+    objects whose memory the arguments refer to. With `own`, that argument is filled in for each
+    thread; its memory is allocated here, so that an array is written by all threads or by none.
     """
 
-    __slots__ = ("_alive", "_arguments", "_kernel", "_own")
+    __slots__ = ("_alive", "_arguments", "_kernel", "_memory", "_own")
 
     def __init__(
         self,
@@ -71,12 +72,15 @@ class KernelCall:
         chunk: int,
         alive: Any,
         own: OwnMemory | None = None,
+        threads: int = 1,
     ) -> None:
         counter = array.array("Q", (0, 0))  # and the slot of it
         at, _ = counter.buffer_info()
         counter[1] = at
         self._kernel, self._arguments = kernel, (*arguments, at + 8, chunk)
         self._alive, self._own = (alive, counter), own
+        memory = [] if own is None else [np.empty(own.length, own.dtype) for _ in range(threads)]
+        self._memory: list[Any] = memory
 
     def __call__(self) -> None:
         """Take chunks until none is left."""
@@ -84,8 +88,7 @@ class KernelCall:
         if self._own is None:
             self._kernel(*arguments)
             return
-        place, length, dtype = self._own
-        memory = np.empty(length, dtype)
+        memory, place = self._memory.pop(), self._own.argument  # an atomic pop
         self._kernel(*arguments[:place], slot(memory), *arguments[place + 1 :])
 
     def words(self, threads: int) -> tuple[array.array[int], Any]:
@@ -114,7 +117,7 @@ def run_kernel(
 ) -> None:
     """Make a `KernelCall` on up to so many threads."""
     if threads > 1:
-        run_together(KernelCall(kernel, arguments, chunk, alive, own), threads)
+        run_together(KernelCall(kernel, arguments, chunk, alive, own, threads), threads)
     elif own is None:
         kernel(*arguments, 0, chunk)  # without a counter
     else:

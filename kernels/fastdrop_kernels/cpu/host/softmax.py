@@ -156,7 +156,7 @@ def _rows(
 
 # (rows, number and strides of rows, coefficients, whether to use one thread only)
 _Direct = Callable[[_Rows, list[int], Coefficients, bool], None]
-_Slab = Callable[[_Rows, Coefficients], None]
+_Slab = Callable[[_Rows, Coefficients, list[Array]], None]
 
 
 def _over_rows(rows: _Rows, coefficients: Coefficients, direct: _Direct, copied: _Slab) -> None:
@@ -165,10 +165,12 @@ def _over_rows(rows: _Rows, coefficients: Coefficients, direct: _Direct, copied:
     if (steps := rows.steps()) is not None:
         direct(rows, steps, coefficients, False)
         return
-    count, places = _slabs(rows.shape)
+    count, size, places = _slabs(rows.shape)
     numbers = list(range(count))
+    memory: list[list[Array]] = []
 
     def work() -> None:
+        own = memory.pop()  # atomic, too
         while True:
             try:
                 part = rows.part(places(numbers.pop()))  # an atomic pop
@@ -177,15 +179,22 @@ def _over_rows(rows: _Rows, coefficients: Coefficients, direct: _Direct, copied:
             if (steps := part.steps()) is not None:
                 direct(part, steps, coefficients, True)
             else:
-                copied(part, coefficients)
+                copied(part, coefficients, own)
 
     with without_team():  # which runs compiled code only
         _, threads = shares(count, int(_COST * math.prod(rows.shape)), 1)
+        # Before anything is written. The arrays of a slab are of the types of x and of the output,
+        # and of the type computed in.
+        dtypes = rows.arrays[0].dtype, rows.arrays[-1].dtype, _number(rows.arrays[-1].dtype)
+        memory += ([np.empty(size, dtype) for dtype in dtypes] for _ in range(threads))
         run_together(work, threads)
 
 
-def _slabs(shape: tuple[int, ...]) -> tuple[int, Callable[[int], tuple[slice, ...]]]:
-    """Cut rows into slabs in C order; return their number, and ``place(n)`` of the n-th."""
+def _slabs(shape: tuple[int, ...]) -> tuple[int, int, Callable[[int], tuple[slice, ...]]]:
+    """Cut rows into slabs in C order; return number, elements of one, and ``place(n)`` of the n-th.
+
+    Slabs at the ends may have fewer elements.
+    """
     *outer, n = shape
     lengths, room = [], max(_LEAST_ROWS, _SLAB // n)
     for length in reversed(outer):
@@ -202,7 +211,7 @@ def _slabs(shape: tuple[int, ...]) -> tuple[int, Callable[[int], tuple[slice, ..
             for start, part, whole in zip(starts, lengths, outer, strict=True)
         )
 
-    return math.prod(counts), places
+    return math.prod(counts), n * math.prod(lengths), places
 
 
 def _shared(steps: list[int], rows: _Rows, alone: bool) -> tuple[int, int]:
@@ -280,11 +289,11 @@ def _steps(rows: _Rows) -> list[int]:
     return steps
 
 
-def _slab_forward(rows: _Rows, coefficients: Coefficients) -> None:
+def _slab_forward(rows: _Rows, coefficients: Coefficients, memory: list[Array]) -> None:
     x, y = rows.arrays
     kind, number = _kind(y.dtype), _number(y.dtype)
-    made = np.empty(y.shape, number)
-    given = made if number == x.dtype else np.empty(y.shape, x.dtype)
+    given, _, made = (flat[: y.size].reshape(y.shape) for flat in memory)
+    given = made if number == x.dtype else given
     np.copyto(given, x)
     between = _together(given, made)
     kept = coefficients._replace(threshold=_ALL_KEPT)
@@ -297,14 +306,15 @@ def _slab_forward(rows: _Rows, coefficients: Coefficients) -> None:
     driver.apply(kind.dropped_out, made, y, *place, seed, stream, threshold, one)
 
 
-def _slab_backward(rows: _Rows, coefficients: Coefficients) -> None:
+def _slab_backward(rows: _Rows, coefficients: Coefficients, memory: list[Array]) -> None:
     x, dy, dx = rows.arrays
     kind, number = _kind(dx.dtype), _number(dx.dtype)
-    g, given = np.empty(dx.shape, number), np.ascontiguousarray(x)
+    given, other, g = (flat[: dx.size].reshape(dx.shape) for flat in memory)
+    np.copyto(given, x)
     seed, stream, threshold, scale = coefficients
     place = rows.first, rows.index_strides
     driver.apply(kind.dropped_in, dy, g, *place, seed, stream, threshold, scale)
-    made = g if number == dx.dtype else np.empty(dx.shape, dx.dtype)
+    made = g if number == dx.dtype else other
     between = _together(given, g, made)
     kept = Coefficients(seed, stream, _ALL_KEPT, np.ones((), number))
     _run_gradient(kind, operation("drop", number), between, _steps(between), kept, True)

@@ -10,13 +10,12 @@ import functools
 import importlib
 import struct
 from collections.abc import Sequence
-from pathlib import Path
 
 from ...rows import Rows
 from .. import driver
 from ..driver import Array
 from ..launch import Launch
-from ..modules import THREADS, Module
+from ..modules import THREADS, Module, source_file
 from . import FAMILIES
 
 ARRAYS, WORDS = 8, 16  # at most, as in batch.cuh
@@ -25,7 +24,7 @@ ARGUMENT = struct.Struct(f"<{ARRAYS}Q 10Q {WORDS}Q")
 
 @functools.cache
 def _text(name: str) -> str:
-    return (Path(__file__).parent / f"{name}.cuh").read_text(encoding="utf-8")
+    return source_file(f"{name}.cuh", __name__.rpartition(".")[0])
 
 
 def batch_module(name: str, kernels: Sequence[tuple[str, str]]) -> Module:

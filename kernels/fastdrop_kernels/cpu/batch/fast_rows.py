@@ -1,0 +1,237 @@
+"""The compiled fast path of functions on batches: it checks arrays, and calls a kernel of rows.
+
+`fastdrop._batch.plans` makes a `FastRows` of a call that was made, for calls that differ from it in
+the key, the first mask index and the arrays. Python takes 10 us or more for what one compiled
+function does here in less than 1.
+"""
+
+from __future__ import annotations
+
+import array
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...rows import TABLE_WORDS
+from ...shielded import shielded
+from ..codegen.compiler import address_of_kernel, device, kernel
+from ..codegen.intrinsics import (
+    address_of,
+    advance,
+    call_kernel_at,
+    copy_bytes,
+    pointer_at,
+    pointer_in,
+    scratch,
+)
+from ..codegen.ndarray_layout import DATA, FLAGS, LAYOUT_IS_KNOWN
+from ..elements.sampler import U64, load32, load64, store64
+from ..host.fast_call import DONE, FITS, LOOK, UNFIT
+from ..host.fold_in import folded
+from ..loops.call_descriptor import ALL
+from .rows import FIRST_WORD, TABLE_WORD, RowsCall
+
+Array = npt.NDArray[Any]
+
+ARRAYS = 5  # that differ from call to call, at most
+_MOST_ARRAYS, _MOST_WORDS = 8, 48  # of a kernel, and of a descriptor
+# The keys of samples: there are none, they are given, or they are folded with given numbers.
+NO_KEYS, KEYS, FOLDED = range(3)
+
+_ZERO, _ONE, _TWO, _EIGHT, _SIXTEEN = (np.uint64(n) for n in (0, 1, 2, 8, 16))
+_UNFIT, _DONE, _FITS, _LOOK, _ALL = (np.uint64(n) for n in (UNFIT, DONE, FITS, LOOK, ALL))
+_DATA, _FLAGS, _FOLDS = np.uint64(DATA), np.uint64(FLAGS), np.uint64(1 << 62)
+_READ, _WRITTEN = 0x101, 0x501  # NumPy's flags: C order, aligned, and writeable
+_TABLE_BYTES = np.uint64(8 * TABLE_WORDS)
+_FIRST, _TABLE = np.uint64(8 * FIRST_WORD), np.uint64(8 * TABLE_WORD)
+# Byte offsets in a record: the kernel's address; address and bytes of the descriptor; numbers of
+# the kernel's arrays and of those that differ; how samples have keys, how many samples there are,
+# the rows of each, and the table of a call with keys. Behind them of each array that differs its
+# bytes and the flags it needs, and of each of the kernel's which of these it is, and its address.
+_KERNEL, _DESCRIPTOR, _BYTES, _COUNT, _CHANGING, _KEYS, _SAMPLES, _PER_SAMPLE, _ROWS_TABLE = (
+    np.uint64(8 * k) for k in range(9)
+)
+_LIMITS = np.uint64(8 * 9)
+_PLACES = np.uint64(8 * 9 + 16 * ARRAYS)
+_KEYS_ARE_GIVEN, _KEYS_ARE_FOLDED, _NO_KEYS = (np.uint64(n) for n in (KEYS, FOLDED, NO_KEYS))
+
+_starts_memory = scratch(8 * ARRAYS)
+_arrays_memory = scratch(8 * (_MOST_ARRAYS + 1))
+_descriptor_memory = scratch(8 * _MOST_WORDS)
+
+
+class FastRows(NamedTuple):
+    """A prepared call.
+
+    ``run(record_at, first, seed, stream, own, keys, table, *arrays) -> status``: `first` is the
+    mask index of the first element, or `LOOK`; the others are ids of NumPy's arrays, or 0, namely
+    memory of the thread's own, keys or numbers of samples, memory for the table, and `ARRAYS` that
+    differ. The statuses are those of `fast_call`.
+    """
+
+    run: Callable[..., int]
+    record_at: int
+    own: tuple[int, np.dtype[Any]] | None  # length and dtype of memory of the thread's own
+    table: tuple[int, ...] | None  # shape of the table of rows, of uint64
+    alive: tuple[Any, ...]  # owns the memory at the addresses
+
+
+def fast_rows(
+    call: RowsCall, read: Sequence[Array], written: Sequence[Array], keys: int, samples: int
+) -> FastRows | None:
+    """Return what repeats a call with other arrays in the place of some; None if nothing does.
+
+    Parameters
+    ----------
+    call : RowsCall
+        A call that was made.
+    read, written : sequence of ndarray
+        Those of its arrays that differ from call to call. In other calls they have the same shape
+        and dtype.
+    keys : int
+        `NO_KEYS`, `KEYS` or `FOLDED`: how samples have keys.
+    samples : int
+        How many have keys.
+    """
+    changing = [*read, *written]
+    addresses = [_address(a) for a in changing]
+    fits = (
+        LAYOUT_IS_KNOWN
+        and call.is_on_one_thread
+        and len(changing) <= ARRAYS
+        and len(call.addresses) <= _MOST_ARRAYS
+        and len(call.descriptor) <= _MOST_WORDS
+        and all(a.flags.c_contiguous and a.flags.aligned for a in changing)
+        and len(set(addresses)) == len(addresses)
+        and set(addresses) <= set(call.addresses.tolist())  # else a copy was read or written
+        and (keys == NO_KEYS) == (call.table is None)
+    )
+    if not fits:
+        return None
+    bounds: list[int] = []
+    for flags, arrays in ((_READ, read), (_WRITTEN, written)):
+        for a in arrays:
+            bounds += a.nbytes, flags
+    bounds += [0] * (2 * ARRAYS - len(bounds))
+    places: list[int] = []
+    for at in call.addresses.tolist():
+        places += addresses.index(at) if at in addresses else ARRAYS, at
+    rows = 0 if call.table is None else len(call.table) // samples
+    table_at = 0 if call.table is None else _address(call.table)
+    at, words = call.descriptor.buffer_info()
+    head = address_of_kernel(call.kernel), at, 8 * words, len(call.addresses), len(changing)
+    record = array.array("Q", [*head, keys, samples, rows, table_at, *bounds, *places])
+    own = None if call.own is None else (call.own.length, call.own.dtype)
+    arrays, more = call.alive
+    constant = [a for a in arrays if _address(a) not in addresses]
+    alive = record, call.descriptor, call.table, constant, more
+    shape = None if call.table is None else call.table.shape
+    return FastRows(_fast_rows(), record.buffer_info()[0], own, shape, alive)
+
+
+def _address(a: Array) -> int:
+    at: int = a.__array_interface__["data"][0]
+    return at
+
+
+@device
+def _start(record: Any, k: Any, array_id: Any, starts: Any) -> Any:
+    """Note where the k-th array that differs begins; return whether it fits."""
+    if k >= load64(record, _CHANGING):
+        return True
+    bounds = advance(record, _LIMITS + _SIXTEEN * k)
+    nbytes, needed = load64(bounds, _ZERO), np.uint32(load64(bounds, _EIGHT))
+    if load32(pointer_at(array_id), _FLAGS) & needed != needed:
+        return False
+    begin = address_of(pointer_in(array_id + _DATA))
+    store64(starts, _EIGHT * k, begin)
+    for j in range(_ZERO, k):
+        other = load64(starts, _EIGHT * j)
+        its_bytes = load64(record, _LIMITS + _SIXTEEN * j)
+        if begin - other < its_bytes or other - begin < nbytes:
+            return False
+    return True
+
+
+@device
+def _write_table(record: Any, keys: Any, table: Any, seed: Any, stream: Any) -> Any:
+    """Write the keys of rows to a table, and their indices; return whether numbers are in range."""
+    given, samples = load64(record, _KEYS), load64(record, _SAMPLES)
+    rows, indices = load64(record, _PER_SAMPLE), pointer_at(load64(record, _ROWS_TABLE))
+    for s in range(_ZERO, samples):
+        if given == _KEYS_ARE_GIVEN:
+            first, second = load64(keys, _SIXTEEN * s), load64(keys, _SIXTEEN * s + _EIGHT)
+        else:
+            first, second = folded(seed, stream, load64(keys, _EIGHT * s))
+        for r in range(s * rows, (s + _ONE) * rows):
+            entry = advance(table, r * _TABLE_BYTES)
+            store64(entry, _ZERO, first)
+            store64(entry, _EIGHT, second)
+            store64(entry, _SIXTEEN, load64(indices, r * _TABLE_BYTES + _SIXTEEN))
+
+
+@device
+def _are_in_range(record: Any, keys: Any) -> Any:
+    """Return whether numbers of samples, if there are any, are below 2**62."""
+    if load64(record, _KEYS) == _KEYS_ARE_FOLDED:
+        for s in range(_ZERO, load64(record, _SAMPLES)):
+            if load64(keys, _EIGHT * s) >= _FOLDS:
+                return False
+    return True
+
+
+@functools.cache
+@shielded
+def _fast_rows() -> Any:
+    """Return the kernel of `FastRows`, one for all plans."""
+    three, four = np.uint64(3), np.uint64(4)
+
+    def run(
+        record_at: Any,
+        first: Any,
+        seed: Any,
+        stream: Any,
+        own_id: Any,
+        keys_id: Any,
+        table_id: Any,
+        a: Any,
+        b: Any,
+        c: Any,
+        d: Any,
+        e: Any,
+    ) -> Any:
+        record, starts = pointer_at(record_at), _starts_memory()
+        fits = _start(record, _ZERO, a, starts) and _start(record, _ONE, b, starts)
+        fits = fits and _start(record, _TWO, c, starts) and _start(record, three, d, starts)
+        if not (fits and _start(record, four, e, starts)):
+            return _UNFIT
+        has_keys = load64(record, _KEYS) != _NO_KEYS
+        if has_keys and not _are_in_range(record, pointer_in(keys_id + _DATA)):
+            return _UNFIT
+        if first == _LOOK:
+            return _FITS
+        arrays = _arrays_memory()
+        store64(arrays, _ZERO, address_of(arrays) + _EIGHT)
+        for k in range(_ZERO, load64(record, _COUNT)):
+            which = load64(record, _PLACES + _SIXTEEN * k)
+            begin = load64(record, _PLACES + _SIXTEEN * k + _EIGHT)
+            if which < load64(record, _CHANGING):
+                begin = load64(starts, _EIGHT * which)
+            store64(arrays, _EIGHT * (k + _ONE), begin)
+        descriptor = _descriptor_memory()
+        copy_bytes(descriptor, pointer_at(load64(record, _DESCRIPTOR)), load64(record, _BYTES))
+        store64(descriptor, _FIRST, first)
+        if has_keys:
+            table = pointer_in(table_id + _DATA)
+            _write_table(record, pointer_in(keys_id + _DATA), table, seed, stream)
+            store64(descriptor, _TABLE, address_of(table))
+        # Kernels without memory of their own read a pointer all the same.
+        own_slot = own_id + _DATA if own_id else address_of(arrays)
+        arguments = (address_of(arrays), address_of(descriptor), own_slot, seed, stream)
+        call_kernel_at(load64(record, _KERNEL), (*arguments, _ZERO, _ALL))
+        return _DONE
+
+    return kernel("fast-rows", run, U64(*[U64] * 12))

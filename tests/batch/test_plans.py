@@ -1,0 +1,179 @@
+"""Calls like an earlier one, which take its plan: the same results, errors and draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastdrop as fd
+from tests.support import internals
+from tests.support.oracle import Array, assert_same
+
+KEYS = fd.Key(1, 2), fd.Key(2**63 + 5, 11)
+IDS = np.arange(4 * 33).reshape(4, 33) % 50
+MARKS = IDS % 7 == 0
+TABLE = np.arange(4 * 9, dtype=np.float32).reshape(4, 9)
+SOUND = np.ones((4, 40, 16), np.float32)
+OWN = np.array([3, 0, 2**62 - 1, 9])
+RULE: dict[str, Any] = {"mask_id": 49, "vocab_size": 50}
+BANDS: dict[str, Any] = {"time_width": 9, "freq_width": 5}
+Calls = dict[str, Callable[..., Any]]
+
+CALLS: Calls = {
+    "mask_tokens": lambda **w: fd.mask_tokens(IDS, **RULE, **w),
+    "mask_tokens, ids": lambda **w: fd.mask_tokens(IDS, special=[0, 3], **RULE, **w),
+    "mask_tokens, places": lambda **w: fd.mask_tokens(IDS, special=MARKS, **RULE, **w),
+    "mask_tokens, row": lambda **w: fd.mask_tokens(IDS, special=MARKS[0], **RULE, **w),
+    "mask_tokens, shares": lambda **w: fd.mask_tokens(IDS, replace=(0.1, 0.8, 0.1), **RULE, **w),
+    "keep_k": lambda **w: fd.keep_k((4, 3, 33), 8, **w),
+    "keep_k, axis 1": lambda **w: fd.keep_k((4, 3, 33), 2, axis=1, **w),
+    "keep_k, positions": lambda **w: fd.keep_k((4, 3, 33), 8, indices=True, **w),
+    "poisson_weights": lambda **w: fd.poisson_weights((4, 7), **w),
+    "bernoulli_weights": lambda **w: fd.bernoulli_weights((4, 7), 0.3, **w),
+    "mask_spans": lambda **w: fd.mask_spans((4, 40), length=4, **w),
+    "mask_spans, spanbert": lambda **w: fd.mask_spans((4, 40), kind="spanbert", **w),
+    "mask_spans, t5": lambda **w: fd.mask_spans((4, 40), kind="t5", **w),
+    "swap_rows": lambda **w: fd.swap_rows(TABLE[:, :8], source=TABLE[::-1, :8], **w),
+    "swap_rows, contiguous": lambda **w: fd.swap_rows(TABLE, source=TABLE[::-1].copy(), **w),
+    "swap_rows, mask": lambda **w: fd.swap_rows(TABLE, source=SOUND[0, :9, :9].copy(),
+                                                return_mask=True, **w),
+    "spec_augment": lambda **w: fd.spec_augment(SOUND, **BANDS, **w),
+    "random_erasing": lambda **w: fd.random_erasing(SOUND, 0.9, **w),
+}  # fmt: skip
+
+
+def results(made: Any) -> list[Array]:
+    return list(made) if isinstance(made, tuple) else [made]
+
+
+def check(call: Callable[..., Any], several: list[dict[str, Any]]) -> None:
+    """Compare calls, each made twice in this order, with calls that no plan serves."""
+    expected = []
+    for where in several:
+        internals.forget_plans()
+        expected.append(results(call(**where)))
+    internals.forget_plans()
+    for where, wanted in [*zip(several, expected, strict=True)] * 2:
+        made = results(call(**where))
+        for a, b in zip(made, wanted, strict=True):
+            assert_same(a, b)
+            assert a.strides == b.strides
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_plans_serve_other_keys_and_offsets(name: str) -> None:
+    places: list[dict[str, Any]] = [{"rng": key} for key in KEYS]
+    places += [{"rng": KEYS[0], "offset": n} for n in (5, 2**40 + 3, 2**62)]
+    check(CALLS[name], [*places, {"rng": 7}, {"rng": KEYS[1]}])
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_plans_serve_other_samples(name: str) -> None:
+    tables = [fd.sample_keys(key, OWN) for key in KEYS]
+    check(CALLS[name], [{"rng": keys} for keys in (*tables, tables[0][::-1])])
+    numbers = OWN, OWN[::-1], OWN.astype(np.uint64), [1, 2, 3, 4], OWN.astype(np.int32) % 9, [0] * 4
+    check(CALLS[name], [{"rng": KEYS[1], "sample_index": of} for of in numbers])
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_generator_is_asked_as_often_by_a_plan(name: str) -> None:
+    internals.forget_plans()
+    one, other = np.random.default_rng(3), np.random.default_rng(3)
+    for _ in range(3):
+        key = fd.as_key(other)
+        for a, b in zip(*(results(CALLS[name](rng=rng)) for rng in (one, key)), strict=True):
+            assert_same(a, b)
+    assert one.integers(2**60) == other.integers(2**60)
+
+
+def test_a_plan_writes_and_reads_the_arrays_of_its_call() -> None:
+    def call(
+        x: Array, like: type = np.int64, out: Array | None = None, labels: Array | None = None
+    ) -> list[Array]:
+        return results(fd.mask_tokens(x, **RULE, rng=KEYS[0], out=out, labels_out=labels))
+
+    for x in (IDS, IDS[::-1].copy(), np.asfortranarray(IDS), IDS[:, ::-1], IDS.astype(np.int16)):
+        internals.forget_plans()
+        wanted = call(x)
+        for _ in range(3):
+            here = [np.full_like(x, -7) for _ in range(2)]
+            for made in (call(x), call(x, out=here[0], labels=here[1])):
+                for a, b in zip(made, wanted, strict=True):
+                    assert_same(np.ascontiguousarray(a), np.ascontiguousarray(b))
+            assert_same(np.ascontiguousarray(here[0]), np.ascontiguousarray(wanted[0]))
+            own = x.copy()
+            inputs, labels = fd.mask_tokens(own, **RULE, rng=KEYS[0], out=own)
+            assert inputs is own
+            assert_same(np.ascontiguousarray(own), np.ascontiguousarray(wanted[0]))
+            assert_same(np.ascontiguousarray(labels), np.ascontiguousarray(wanted[1]))
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_what_is_refused_is_refused_with_a_plan(planned: bool) -> None:
+    internals.forget_plans()
+    rng, x = np.random.default_rng(5), IDS.copy()
+    state = rng.bit_generator.state
+    out, labels = np.empty_like(x), np.empty_like(x)
+    both: dict[str, Any] = {"out": out, "labels_out": labels}
+    if planned:
+        for _ in range(2):
+            fd.mask_tokens(x, **RULE, **both, rng=1)
+            fd.mask_tokens(x, **RULE, rng=1, sample_index=[1, 2, 3, 4])
+            fd.mask_tokens(x, **RULE, rng=fd.sample_keys(1, OWN))
+            fd.spec_augment(SOUND, **BANDS, rng=1)
+            fd.keep_k((4, 5), 1, rng=1)
+            fd.swap_rows(TABLE, rng=1)
+    out[...] = labels[...] = -3
+    frozen = out.copy()
+    frozen.flags.writeable = False
+    for wrong, error in [
+        ({"out": frozen, "labels_out": labels}, ValueError),
+        ({"out": out, "labels_out": out}, ValueError),
+        ({"out": out, "labels_out": x}, ValueError),
+        ({"p": True}, TypeError),
+        ({"mask_id": 49.0}, TypeError),
+        ({"replace": (True, 0, 0)}, TypeError),
+        ({"sample_index": [-1, 2, 3, 4]}, ValueError),
+        ({"sample_index": [1, 2, 3, 2**62]}, ValueError),
+        ({"sample_index": [1.0, 2, 3, 4]}, TypeError),
+        ({"sample_index": np.array([[1, 2, 3, 4]])}, ValueError),
+        ({"sample_index": [1, 2, 3]}, ValueError),
+        ({"sample_index": [1, 2, 3, 4], "offset": 3}, ValueError),
+        ({"offset": -1}, ValueError),
+    ]:
+        given = {**RULE, **both, "rng": rng, **wrong}
+        with pytest.raises(error):
+            fd.mask_tokens(x, **given)
+    with pytest.raises(ValueError, match="offset"):
+        fd.mask_tokens(x, **RULE, rng=fd.sample_keys(1, OWN), offset=1)
+    with pytest.raises(ValueError, match="offset"):
+        fd.swap_rows(TABLE, rng=rng, offset=1)
+    with pytest.raises(TypeError):
+        fd.keep_k((4, 5), 1.0, rng=rng)
+    assert_same(x, IDS)
+    assert (out == -3).all() and (labels == -3).all()
+    assert rng.bit_generator.state == state
+
+
+def test_a_plan_serves_the_second_call_and_the_cache_is_bounded() -> None:
+    internals.forget_plans()
+    for n in range(2):
+        fd.keep_k((4, 5), 1, rng=n)
+        assert internals.plan_count() == 1
+    for n in range(1, 700):
+        fd.poisson_weights(n, rng=1)
+    assert internals.plan_count() <= 512
+
+
+def test_what_lies_otherwise_in_memory_takes_no_plan_of_arrays_in_c_order() -> None:
+    internals.forget_plans()
+    for x in (np.asfortranarray(TABLE), TABLE, np.asfortranarray(TABLE), TABLE[:, ::-1], TABLE):
+        for out in (None, np.empty_like(x), np.empty_like(TABLE), np.empty_like(TABLE, order="F")):
+            made = fd.swap_rows(x, 0.5, rng=KEYS[0], out=out)
+            kept = fd.dropout_mask(x.shape, 0.5, rng=KEYS[0])
+            assert np.array_equal(made[kept], x[kept])
+            column = np.sort(x, 0)
+            assert all(np.isin(made[:, c], column[:, c]).all() for c in range(9))

@@ -1,0 +1,1 @@
+"""Valid calls of everything public, and wrong values for every parameter."""
