@@ -35,7 +35,12 @@ class _Burst:
     def __init__(self, what: str, kept_in: Callable[[], str]) -> None:
         self.what, self.kept_in = what, kept_in
         self.begun = self.ended = time.monotonic()
-        self.running = 0  # compilations inside each other
+        self.running = 1  # compilations inside each other
+        self.finished = threading.Event()  # there are no more, says who knows
+        # Not a daemon, which could be writing when the interpreter ends.
+        self.thread = threading.Thread(
+            target=_watch, args=(self,), name="fastdrop-notice", daemon=False
+        )
 
 
 @contextmanager
@@ -61,13 +66,20 @@ def compilation(kept_in: Callable[[], str]) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def about(what: str) -> Iterator[None]:
-    """Name what is compiled in a ``with`` statement; with "" nothing is said."""
+    """Name what is compiled in a ``with`` statement; with "" nothing is said.
+
+    At its end it has been said how long that took.
+    """
     global _about
     before, _about = _about, what
     try:
         yield
     finally:
         _about = before
+        burst = _current
+        if burst is not None and burst.what == what:
+            burst.finished.set()
+            burst.thread.join(_PATIENCE)  # no longer, if another thread compiles meanwhile
 
 
 def _begin(kept_in: Callable[[], str]) -> _Burst | None:
@@ -81,11 +93,8 @@ def _begin(kept_in: Callable[[], str]) -> _Burst | None:
             burst.running += 1
             return burst
         burst = _current = _Burst(what, kept_in)
-        burst.running = 1
-    # Not a daemon, which could be writing when the interpreter ends.
-    thread = threading.Thread(target=_watch, args=(burst,), name="fastdrop-notice", daemon=False)
     try:
-        thread.start()
+        burst.thread.start()
     except RuntimeError:  # no thread can be started, or the interpreter is shutting down
         _current = None
     return burst
@@ -96,7 +105,7 @@ def _watch(burst: _Burst) -> None:
     global _current
     told = False
     while True:
-        time.sleep(_INTERVAL)
+        is_finished = burst.finished.wait(_INTERVAL)
         now = time.monotonic()
         if not told and burst.running and now - burst.begun > _PATIENCE:
             folder = burst.kept_in()
@@ -106,10 +115,12 @@ def _watch(burst: _Burst) -> None:
             is_last = _current is burst and (
                 now - burst.ended < _PAUSE or burst.what == _about  # loads some in between
             )
-            if not (burst.running or is_last) or not threading.main_thread().is_alive():
+            goes_on = burst.running or (is_last and not is_finished)
+            if not goes_on or not threading.main_thread().is_alive():
                 if _current is burst:
                     _current = None
                 break
+        burst.finished.clear()
     if told and not burst.running:
         _say(f"fastdrop: compiled in {burst.ended - burst.begun:.1f} s")
 
