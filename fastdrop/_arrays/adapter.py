@@ -361,7 +361,7 @@ class Backend(abc.ABC):
 
     def broadcast(self, operand: Array, shape: tuple[int, ...]) -> Array:
         """Return an operand as a view of a shape."""
-        return np.broadcast_to(operand, shape)
+        return operand if operand.shape == shape else np.broadcast_to(operand, shape)
 
     def constant(self, value: Array, x: Array) -> Array:
         """Return a NumPy array without axes as an array of the shape of x, where x lies."""
