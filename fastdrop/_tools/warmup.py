@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fastdrop_kernels.catalogue import ACTIVATIONS, CATALOGUE, FLOAT_TYPES, FLOATS, MOVED
 from fastdrop_kernels.cpu.codegen import notice
 
-from .._arrays.adapter import Operation
+from .._arrays.adapter import Operation, imported
 from .._arrays.numpy_arrays import NUMPY, cpu_driver
 from .._batch.call import driver_of
 from .._batch.ready import COMPILED
@@ -212,6 +212,7 @@ def _steps(wanted: list[tuple[str, _DType]], acts: list[str], p_arrays: bool) ->
     for name, kind in wanted:
         if name in COMPILED:
             yield driver_of(NUMPY, COMPILED[name].family).prepare, (kind,)
+            yield imported("fastdrop_kernels.cpu.batch.fast_rows").prepare, ()
             continue
         for operation in _operations(name, kind, acts, p_arrays):
             yield cpu_driver().prepare, ((operation.of(cpu_driver()),),)

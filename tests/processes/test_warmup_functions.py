@@ -115,7 +115,7 @@ def test_wrong_names_are_named_before_anything_is_compiled() -> None:
 
 
 def test_each_function_takes_its_dtypes() -> None:
-    with pytest.raises(TypeError, match="x has dtype int32"):
+    with pytest.raises(TypeError, match="dtypes has int32, and dropout takes"):
         fd.warmup(np.int32, ["masked_fill", "dropout"])
     for wrong, name, message in (
         ("float32", "mask_tokens", "ids has dtype float32"),

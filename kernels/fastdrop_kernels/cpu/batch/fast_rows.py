@@ -183,6 +183,12 @@ def _are_in_range(record: Any, keys: Any) -> Any:
     return True
 
 
+def prepare() -> None:
+    """Compile what plans need, or load it from the cache."""
+    if LAYOUT_IS_KNOWN:
+        _fast_rows()
+
+
 @functools.cache
 @shielded
 def _fast_rows() -> Any:
