@@ -23,6 +23,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "first": {"type": Path, "metavar": "FOLDER", "help": "all that a first run should do, there"},
     "rehearse": {"action": "store_true", "help": "with --first: the same steps without a GPU"},
     "instructions": {"action": "store_true", "help": "count instructions, without a GPU"},
+    "minutes": {"type": parse_positive, "help": "about so much CPU time (default: 60)"},
+    "short": {"action": "store_true", "help": "a minute or less"},
+    "dieharder": {"type": Path, "metavar": "FILE", "help": "what dieharder has printed"},
     "quick": {"action": "store_true", "help": "fewer sizes and rounds; figures are rough"},
     "check": {"action": "store_true", "help": "make every call once, to see that all works"},
     "output": {"type": Path, "metavar": "FILE", "help": "where to write (default: bench/results)"},
@@ -58,11 +61,19 @@ COMMANDS = {
         "the same on a GPU",
     ),
     "sweep": ("sweep", "only sizes dtypes output", "launch shapes of the GPU's plain kernel"),
+    "quality": (
+        "quality",
+        "only minutes short check dieharder output",
+        "whether masks are random",
+    ),
     "compare": ("compare", "old new threshold fail", "what is slower in a newer file"),
     "readme": ("readme", "check", "write the tables of the pages from the results"),
     "plot": ("plot", "results output", "draw the results"),
 }
-EXTRA = ("matplotlib", "rich", "sklearn", "threadpoolctl", "tomli", "torch", "dask", "distributed")
+EXTRA = (
+    *("matplotlib", "rich", "scipy", "sklearn", "threadpoolctl", "tomli", "torch", "dask"),
+    "distributed",
+)
 INTERRUPTED = 130  # what a shell gives a process that Ctrl-C ended
 
 
