@@ -18,7 +18,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sizes": {"type": parse_sizes, "help": "element counts, such as 1Ki,64Ki,16Mi"},
     "dtypes": {"type": parse_names, "metavar": "NAMES", "help": "data types (default: all)"},
     "seconds": {"type": parse_positive, "help": "time for timing; some rounds are always made"},
-    "minutes": {"type": parse_positive, "help": "how long (default: 30)"},
+    "minutes": {"type": parse_positive, "help": "how long (default: 30; quality: 60, of CPU time)"},
     "seed": {"type": int, "help": "repeat the cases of another run"},
     "case": {"metavar": "N", "help": "with --seed: this case alone, or an event, as in e12"},
     "large": {"action": "store_true", "help": "instead: arrays past 2**32 elements, 9 GiB"},
@@ -27,6 +27,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "first": {"type": Path, "metavar": "FOLDER", "help": "all that a first run should do, there"},
     "rehearse": {"action": "store_true", "help": "with --first: the same steps without a GPU"},
     "instructions": {"action": "store_true", "help": "count instructions, without a GPU"},
+    "short": {"action": "store_true", "help": "a minute or less"},
+    "dieharder": {"type": Path, "metavar": "FILE", "help": "what dieharder has printed"},
     "quick": {"action": "store_true", "help": "fewer sizes and rounds; figures are rough"},
     "check": {"action": "store_true", "help": "make every call once, to see that all works"},
     "output": {"type": Path, "metavar": "FILE", "help": "where to write (default: bench/results)"},
@@ -67,11 +69,19 @@ COMMANDS = {
         "the same on a GPU",
     ),
     "sweep": ("sweep", "only sizes dtypes output", "launch shapes of the GPU's plain kernel"),
+    "quality": (
+        "quality",
+        "only minutes short check dieharder output",
+        "whether masks are random",
+    ),
     "compare": ("compare", "old new threshold fail", "what is slower in a newer file"),
     "readme": ("readme", "check", "write the tables of the pages from the results"),
     "plot": ("plot", "results output", "draw the results"),
 }
-EXTRA = ("matplotlib", "rich", "sklearn", "threadpoolctl", "tomli", "torch", "dask", "distributed")
+EXTRA = (
+    *("matplotlib", "rich", "scipy", "sklearn", "threadpoolctl", "tomli", "torch", "dask"),
+    "distributed",
+)
 INTERRUPTED = 130  # what a shell gives a process that Ctrl-C ended
 
 

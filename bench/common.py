@@ -39,7 +39,7 @@ HALF = ("float16", "bfloat16")
 DTYPES = ("float32", "float64", *HALF)
 PACKAGES = (
     "numpy numba llvmlite ml_dtypes randomgen torch jax jaxlib tensorflow scikit-learn dask "
-    "distributed"
+    "distributed scipy"
 )
 
 Array = npt.NDArray[Any]

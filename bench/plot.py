@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .common import MI, RESULTS, size_label
+from .quality_plot import draw_pvalues
 from .report import gigabytes
 from .results import Results, Row, load, rows
 
@@ -28,6 +29,7 @@ STYLES = {
 PLOTS = {"forward": "a forward call", "step": "forward and backward"}
 PLOTS["steps"] = "its part of training steps in torch, and calls"
 PLOTS["endure"] = "memory, threads and files during random calls"
+PLOTS["pvalues"] = "the p-values of tests of masks"
 
 
 def _lines(axes: Axes, results: Results, found: list[Row]) -> None:
@@ -146,6 +148,8 @@ def draw_all(results: Results, file: Path, folder: Path | None = None) -> Iterat
                     draw_steps(results, sheet)
                 elif section == "endure":
                     draw_endurance(results, sheet)
+                elif section == "pvalues":
+                    draw_pvalues(results, sheet)
                 else:
                     draw(results, section, sheet)
                 sheet.savefig(path, format="svg", metadata={"Date": None})

@@ -1,8 +1,9 @@
-"""``python -m bench readme``: write the tables of README.md and of three pages of docs.
+"""``python -m bench readme``: write the tables of README.md and of pages of docs.
 
 The README has one small table, docs/performance.md has all of them, but for what is counted of the
-CUDA kernels without a GPU, which is in docs/gpu.md, what Dask arrays take (docs/dask.md), and what
-files take (docs/files.md). With ``--check`` it only compares.
+CUDA kernels without a GPU, which is in docs/gpu.md, what Dask arrays take (docs/dask.md), what
+files take (docs/files.md), and whether masks are random (docs/quality.md). With ``--check`` it only
+compares.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ BLOCKS = {name: [name] for name in ("cpu", "loops", "family", "batch", "layouts"
 BLOCKS |= {"endure": ["endure", "endure-large"]}
 BLOCKS |= {"process": ["start", "latency", "steady"], "headline": ["cpu"]}
 BLOCKS |= {"instructions": ["gpu-instructions"], "torch": ["torch", "torch-avx2"], "dask": ["dask"]}
+BLOCKS |= {"quality": ["quality"], "dieharder": ["dieharder"]}
 PAGES = {
     ROOT / "README.md": ("headline",),
     ROOT / "docs" / "performance.md": (
@@ -31,6 +33,7 @@ PAGES = {
     ROOT / "docs" / "dask.md": ("dask",),
     ROOT / "docs" / "files.md": ("files",),
     ROOT / "docs" / "processes.md": ("endure",),
+    ROOT / "docs" / "quality.md": ("quality", "dieharder"),
 }
 
 

@@ -267,9 +267,8 @@ def finish(results: Results, args: argparse.Namespace, name: str | None) -> None
         out.print("Nothing was judged.")
     else:
         show(results, out)
-    part = check or any(
-        getattr(args, key, None) for key in ("only", "sizes", "sections", "quick", "gib", "family")
-    )
+    parts = ("only", "sizes", "sections", "quick", "gib", "family", "short")
+    part = check or any(getattr(args, key, None) for key in parts)
     output = args.output or (RESULTS / f"{name}.json" if name and not part else None)
     if output is not None and output.is_dir():
         raise BenchError(f"--output {output} is a folder, not a file")

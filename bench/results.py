@@ -50,6 +50,11 @@ KEYS = {
     "files": "way cached gib rounds seconds worst synced ratio anonymous",
     # Lists have an item for each checkout, but `faster` one for each pass.
     "layouts": "layout elements seconds rate multiply faster",
+    # A p-value near 1 is given as what it lacks, negated: four digits are not enough there.
+    "pvalues": "test variant repetitions elements smallest uniform value pvalues",
+    "all-pvalues": "number tests smallest uniform value",
+    "counts": "p elements dropped z",
+    "dieharder": "test samples repetitions ntuples pvalues assessments",
     # For a group of 16 bytes of the output; registers of a thread, `shared` bytes of a block.
     "instructions": "function dtype p kernel instructions classes registers spilled shared "
     "occupancy bytes",

@@ -1,6 +1,7 @@
 """``python -m fastdrop``: show the environment, and check that masks are right on this machine.
 
-``python -m fastdrop warmup`` compiles kernels ahead, by `fastdrop.warmup`.
+``python -m fastdrop warmup`` compiles kernels ahead, by `fastdrop.warmup`, and ``python -m fastdrop
+bits`` streams the bits of masks to other programs, by `_tools.bits`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from typing import Any
 
 from . import warmup
+from ._tools import bits
 from ._tools.environment import show_versions
 from ._tools.self_check import checks
 
@@ -25,7 +27,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Show the environment, and check that masks are right on this machine.",
     )
     about = "compile kernels ahead, as fastdrop.warmup does"
-    command = parser.add_subparsers(dest="command").add_parser(
+    commands = parser.add_subparsers(dest="command")
+    bits.add_arguments(commands.add_parser)
+    command = commands.add_parser(
         "warmup", help=about, description=f"{about[0].upper()}{about[1:]}; lists have commas."
     )
     for name, text in (
@@ -63,6 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if args.command == "warmup":
         return _warm_up(args)
+    if args.command == "bits":
+        return bits.write(args)
     show_versions()
     print("\nself-check, exact comparison with the NumPy reference:")
     start = time.perf_counter()

@@ -25,7 +25,7 @@ from fastdrop._check import keywords
 from fastdrop._check import placement as placements
 from fastdrop._functions import progress as progress_bars
 from fastdrop._layers.function_layer import FunctionLayer
-from fastdrop._tools import cuda_warmup, self_check, warmup
+from fastdrop._tools import bits, cuda_warmup, self_check, warmup
 from fastdrop_kernels import contract, layout
 from fastdrop_kernels.cpu.codegen import notice
 from fastdrop_kernels.cpu.host import call_plan, driver, kernel_call, work_sharing
@@ -38,6 +38,7 @@ __all__ = [
     "UNFIT",
     "FunctionLayer",
     "adapter",
+    "bits",
     "block_cut",
     "block_stores",
     "call_plan",
