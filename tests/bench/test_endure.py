@@ -13,6 +13,7 @@ pytest.importorskip("matplotlib", reason="the results are drawn")
 
 from bench import endure, results  # noqa: E402
 from bench.__main__ import main  # noqa: E402
+from tests.support import per_element  # noqa: E402
 from tests.support.endurance import cases, elements  # noqa: E402
 from tests.support.endurance.draws import Draw, Target  # noqa: E402
 from tests.support.oracle import mask, poisoned  # noqa: E402
@@ -40,7 +41,7 @@ def test_a_wrong_result_is_told_with_what_was_drawn(monkeypatch: pytest.MonkeyPa
         return ~mask(*given, **named)
 
     monkeypatch.setattr(elements, "mask", wrong)
-    monkeypatch.setattr(elements.per_element, "kept_by", wrong)
+    monkeypatch.setattr(per_element, "kept_by", wrong)
     with pytest.raises(cases.CaseError, match=r"dropout_mask: shape=.* key="):
         cases.run_case(SEED, number)
 

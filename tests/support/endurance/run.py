@@ -19,8 +19,10 @@ import traceback
 from collections import Counter
 from typing import Any
 
+from . import events as happenings
 from .cases import run_case
-from .events import run_event
+
+assert sys.platform != "win32"
 
 STUCK = 600.0  # seconds after which a case counts as one that hangs
 
@@ -103,7 +105,7 @@ def run(seed: int, threads: int, seconds: float, period: float) -> None:
             fail(str(stuck), f"a case takes more than {STUCK:g} s")
         if now >= begin + (number + 1) * period:
             try:
-                events[run_event(seed, number)] += 1
+                events[happenings.run_event(seed, number)] += 1
             except BaseException as error:
                 fail(*callers.failure or (f"e{number}", error))
             number += 1
@@ -132,7 +134,7 @@ def main() -> None:
         return
     try:
         if args.case.startswith("e"):
-            name = run_event(args.seed, int(args.case[1:]))
+            name = happenings.run_event(args.seed, int(args.case[1:]))
         else:
             name = run_case(args.seed, int(args.case))[0]
     except BaseException as error:
