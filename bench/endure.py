@@ -90,8 +90,11 @@ def _process(arguments: list[str], folder: Path) -> Iterator[tuple[Any, _Said, P
     try:
         yield process, _Said(out), errors
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # with its children
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)  # with its children
         process.wait()
 
 

@@ -79,9 +79,11 @@ def _uniforms(index: Array, key: fd.Key) -> Array:
 
 def mask_spans(d: Draw) -> None:
     """Spans by all rules, in rows of their own lengths."""
-    rows, n = int(d.r.integers(1, 12)), int(d.r.integers(1, 120))
-    shape = d.note("shape", (rows, n))
     key, rule = d.key(), d.note("rule", d.one_of(RULES))
+    # Spans of one length that is more than the last axis has are refused.
+    least = 1 if "kind" in rule else rule.get("length", 10)
+    rows, n = int(d.r.integers(1, 12)), int(d.r.integers(least, 120))
+    shape = d.note("shape", (rows, n))
     lengths = d.r.integers(0, n + 1, rows).tolist() if d.chance(0.4) else None
     where = d.place(shape, noise=False, whole=-1)
     expected = spans.expected(shape, rule, key, lengths, **where)

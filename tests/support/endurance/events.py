@@ -26,6 +26,8 @@ from tests.support.subprocesses import Process
 
 from .cases import run_case
 
+assert sys.platform != "win32"  # which has neither forks nor these signals
+
 PATIENCE = 600.0  # seconds, for a child
 CASES_OF_A_CHILD = 4
 BIG = 1 << 22
@@ -49,8 +51,6 @@ def fork(seed: int, first: int) -> None:
 
 
 def _forked(seed: int, first: int, deeper: bool) -> int:
-    if sys.platform == "win32":
-        return 0
     child = os.fork()
     if child:
         return child
@@ -64,8 +64,6 @@ def _forked(seed: int, first: int, deeper: bool) -> int:
 
 
 def _wait(child: int) -> None:
-    if sys.platform == "win32":
-        return
     end = time.monotonic() + PATIENCE
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -133,9 +131,6 @@ def _strike(*_: object) -> None:
 @contextlib.contextmanager
 def _arrival(after: float, how: str) -> Iterator[None]:
     """Let a signal come after some seconds: by a timer, or sent by a thread."""
-    if sys.platform == "win32":
-        yield
-        return
     if how == "timer":
         signal.setitimer(signal.ITIMER_REAL, after)
         yield
@@ -153,8 +148,6 @@ def _arrival(after: float, how: str) -> Iterator[None]:
 def interrupt(seed: int, first: int) -> None:
     """Ctrl-C in a call that threads share: then nothing writes any more, and all goes on."""
     global _armed
-    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
-        return
     r = np.random.default_rng([seed, first])
     x, key = r.standard_normal(BIG, np.float32), fd.Key(first)
     right = fd.dropout(x, 0.5, rng=key)
@@ -201,8 +194,6 @@ ORDER = (
     *("fork", "interrupt", "multiprocessing, fork", "interrupt", "exit", "fork", "interrupt"),
     *("multiprocessing, spawn", "fork", "interrupt", "fork", "interrupt", "fork", "interrupt"),
 )
-if sys.platform == "win32":
-    ORDER = ("multiprocessing, spawn", "exit")
 
 
 def run_event(seed: int, number: int) -> str:

@@ -19,8 +19,10 @@ import traceback
 from collections import Counter
 from typing import Any
 
+from . import events
 from .cases import run_case
-from .events import run_event
+
+assert sys.platform != "win32"
 
 STUCK = 600.0  # seconds after which a case counts as one that hangs
 
@@ -92,7 +94,7 @@ def fail(number: str, error: BaseException | str) -> None:
 
 def run(seed: int, threads: int, seconds: float, period: float) -> None:
     """Call for some seconds, with an event every `period` seconds."""
-    events: Counter[str] = Counter()
+    happened: Counter[str] = Counter()
     callers = Callers(seed, threads)
     begin = time.monotonic()
     number, told = 0, begin
@@ -103,18 +105,18 @@ def run(seed: int, threads: int, seconds: float, period: float) -> None:
             fail(str(stuck), f"a case takes more than {STUCK:g} s")
         if now >= begin + (number + 1) * period:
             try:
-                events[run_event(seed, number)] += 1
+                happened[events.run_event(seed, number)] += 1
             except BaseException as error:
                 fail(*callers.failure or (f"e{number}", error))
             number += 1
         if now >= told + 1:
             told = now
-            say(calls=callers.calls, elements=callers.elements, events=events)
+            say(calls=callers.calls, elements=callers.elements, events=happened)
         time.sleep(0.05)
     callers.stop()
     if callers.failure:
         fail(*callers.failure)
-    say(calls=callers.calls, elements=callers.elements, events=events, done=True)
+    say(calls=callers.calls, elements=callers.elements, events=happened, done=True)
 
 
 def main() -> None:
@@ -132,7 +134,7 @@ def main() -> None:
         return
     try:
         if args.case.startswith("e"):
-            name = run_event(args.seed, int(args.case[1:]))
+            name = events.run_event(args.seed, int(args.case[1:]))
         else:
             name = run_case(args.seed, int(args.case))[0]
     except BaseException as error:

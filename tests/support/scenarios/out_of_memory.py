@@ -9,6 +9,7 @@ have no arenas of threads, whose memory is reserved beforehand (MALLOC_ARENA_MAX
 from __future__ import annotations
 
 import gc
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ import numpy as np
 
 import fastdrop as fd
 from tests.support.oracle import Array, poisoned
+
+assert sys.platform == "linux"
 
 ROWS, COLUMNS = 8192, 1024
 SLACK = 1 << 20  # bytes that may still be allocated, far less than an array is
@@ -97,9 +100,6 @@ def _given(field: str) -> int:
 
 def main() -> None:
     """Make all calls: with memory, without, and with memory again."""
-    assert sys.platform == "linux"
-    import resource
-
     fd.set_num_threads(2)
     found = calls()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
