@@ -126,8 +126,8 @@ def swap_rows(
     read = (x,) if source is None else (x, source)
     outs = (out, None) if return_mask is True else (out,)
     where = rng, sample_index, offset, global_shape
-    key = None
-    if source is not None or (type(offset) is int and not offset):  # else it is refused
+    key = None  # without a source, an offset is refused; permutations are two calls
+    if replace is True and (source is not None or (type(offset) is int and not offset)):
         key = plans.key_of("swap_rows", read, outs, *where, p, replace, return_mask)
     if planned := plans.planned(key, read, outs, rng, sample_index, offset):
         return tuple(planned) if return_mask else planned[0]
