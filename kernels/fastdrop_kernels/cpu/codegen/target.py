@@ -23,6 +23,10 @@ VECTOR_BYTES = 64 if has("avx512bw") else 32 if has("avx2") else 16
 # Whether there are masked loads and stores of lanes of any width, for partial vectors.
 MASKS = VECTOR_BYTES == 64
 IS_X86_64 = _TRIPLE.startswith("x86_64")
+IS_AARCH64 = _TRIPLE.startswith(("aarch64", "arm64"))
+# Whether instructions convert between float16 and float32. Every AArch64 has them. Without them,
+# LLVM 22 crashes on vectors of float16 on x86-64.
+CONVERTS_FLOAT16 = IS_AARCH64 or has("f16c")
 REGISTERS = 16 if IS_X86_64 and VECTOR_BYTES < 64 else 32
 # Whether nontemporal stores are faster for outputs larger than the caches (see
 # `loops.nontemporal`): measured on a Zen 5 only (November 2026).

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from llvmlite import ir
 
 from ..codegen import vectors as lanes
-from ..codegen.target import has
+from ..codegen.target import CONVERTS_FLOAT16
 from ..codegen.vectors import DOUBLE, FLOAT, HALF, I8, I16, I32, I64, Lanes, select
 
 # The last argument is the mask of a masked access, or None.
@@ -160,7 +160,7 @@ def _narrowed(x: Lanes) -> Lanes:
 
 
 def _float16_to_float(h: Lanes) -> Lanes:
-    """Convert float16 to float32 without F16C instructions."""
+    """Convert float16 to float32 by integer arithmetic."""
     bits = h.convert(I32)
     sign, size = (bits & _SIGN16) << 16, bits & 0x7FFF
     # The exponent bias changes from 15 to 127; all ones stays infinity or NaN.
@@ -172,7 +172,7 @@ def _float16_to_float(h: Lanes) -> Lanes:
 
 
 def _float_to_float16(x: Lanes) -> Lanes:
-    """Round float32 to float16 without F16C instructions."""
+    """Round float32 to float16 by integer arithmetic."""
     bits = x.bitcast(I32)
     sign, size = (bits >> 16) & _SIGN16, bits & ~_SIGN32
     biased = size - (112 << 23)
@@ -254,13 +254,12 @@ def _by_parts(kind: Storage, rounded: Callable[[Lanes], Lanes]) -> Storage:
     return kind._replace(load=load, store=store, converts_memory=True)
 
 
-# Without F16C instructions, LLVM 22 crashes on vectors of float16.
 FLOAT16 = (
     _by_parts(
         _half_type(_float16_to_float_by_machine, _select_and_round(_float_to_float16_by_machine)),
         _float_to_float16_by_machine,
     )
-    if has("f16c")
+    if CONVERTS_FLOAT16
     else FLOAT16_PORTABLE
 )
 # The input of operations without an input: no memory is accessed.
