@@ -2,7 +2,7 @@
 
 ``python -m tests.support.scenarios.cross_compiled TARGET [--all]``, a name of `cross.TARGETS`. LLVM
 writes the object code of kernels for the target, which nothing loads or runs. With ``--all`` of all
-operations, layouts and dtypes, some minutes; else of a third, another one for each target.
+operations, layouts and dtypes, over three minutes; else of a third, another one for each target.
 """
 
 from __future__ import annotations
