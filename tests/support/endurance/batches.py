@@ -93,7 +93,7 @@ def mask_spans(d: Draw) -> None:
 def spec_augment(d: Draw) -> None:
     """Bands in spectrograms of any axes, also in place."""
     axes, time, frequency, sample = d.note("axes", d.one_of(SPECTROGRAMS))
-    shape = tuple(int(n) for n in d.r.integers(2, 24, axes))
+    shape = tuple(int(n) for n in d.r.integers(4, 24, axes))
     width = int(d.r.integers(0, 1 + min(shape[time], shape[frequency])))
     named: dict[str, Any] = {"time_width": width, "freq_width": width}
     named |= {"time_masks": d.one_of((0, 1, 3)), "freq_masks": d.one_of((0, 2))}
