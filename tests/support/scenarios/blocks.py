@@ -21,6 +21,8 @@ import fastdrop as fd
 from tests.support.mapped_rows import KEY, P, opened
 
 assert sys.platform == "linux"
+# Processes that a shell starts in the background ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 ROWS = 16  # of a block
 BLOCK = ROWS * 4000
 
