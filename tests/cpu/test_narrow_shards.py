@@ -10,8 +10,9 @@ import pytest
 
 import fastdrop as fd
 from fastdrop_kernels.layout import STRIDED, TRANSPOSED, c_strides, plan
+from tests.support.devices import HostDevice
 from tests.support.internals import set_cpu_limits
-from tests.support.normals import expected
+from tests.support.normals import FUNCTIONS, expected
 from tests.support.oracle import assert_same, dropped, mask, poisoned
 
 KEY = fd.Key(2**63 + 19, 2**41 + 3)
@@ -187,3 +188,21 @@ def test_tile_rows_lie_along_the_longer_axis() -> None:
         ]
         layout = schedule_of(shape, steps, narrow=48)
         assert (layout.schedule, layout.axes[-1][0]) == (TRANSPOSED, rows)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+@pytest.mark.parametrize("rows", [2, 3, 11, 12, 40])
+def test_one_element_for_all_rows_of_a_column(rows: int, dtype: Any, host: HostDevice) -> None:
+    """The step of x is 0, as that of an axis of one element may be, which is not contiguous."""
+    where: dict[str, Any] = {"offset": (5, 3), "global_shape": (rows + 9, 6)}
+    memory = np.array([3.25, *[np.nan] * 64], dtype)
+    x = np.broadcast_to(memory[:1], (rows, 1))
+    for what, number in (("plus", 0.7), ("plus", 0.0), ("times", P)):
+        right = expected(what, x, number, KEY, **where)
+        out = poisoned(x.shape, dtype)
+        assert_same(FUNCTIONS[what](x, number, rng=KEY, **where, out=out), right)
+        there = host.cupy.broadcast_to(host.put(memory)[:1], x.shape)
+        made = FUNCTIONS[what](there, number, rng=KEY, **where)
+        assert_same(host.get(made), right)
+    kept = dropped(np.array(x), P, KEY, **where)
+    assert_same(fd.dropout(x, P, rng=KEY, **where, out=poisoned(x.shape, dtype)), kept)

@@ -145,6 +145,11 @@ def tiles_loop(inputs: int) -> Any:
     def goes_on(outer: Any, inner: Any, column: Any) -> Any:
         return step_of(outer, column) == length_of(inner) * step_of(inner, column)
 
+    @device
+    def rows_go_on(middle: Any, inner: Any, column: Any, size: Any) -> Any:
+        n = length_of(inner)  # an axis of one element may have any steps
+        return step_of(middle, column) == (n * step_of(inner, column) if n > _ONE else size)
+
     def tiles(at: Any, axes: Any, call: Any, dispatch_table: Any) -> None:
         outer, middle = axes, advance(axes, axis_bytes)
         inner = advance(middle, axis_bytes)
@@ -159,7 +164,6 @@ def tiles_loop(inputs: int) -> Any:
         n, runs, blocks = length_of(inner), length_of(middle), length_of(outer)
         step, row_step = step_of(inner, index_column), step_of(middle, index_column)
         block_step = step_of(outer, index_column)
-        # An axis of one element may have any steps.
         out_step = step_of(inner, out_column) if n > _ONE else out_size
         degenerate, kept = (
             decision_size == _ZERO and is_degenerate(threshold),
@@ -169,7 +173,8 @@ def tiles_loop(inputs: int) -> Any:
             step, row_step, block_step = _SHARED, _SHARED, _SHARED
 
         # Rows are joined along the middle axis, and along both outer axes if memory continues.
-        whole = goes_on(middle, inner, _ZERO) and goes_on(middle, inner, out_column)
+        whole = rows_go_on(middle, inner, _ZERO, size)
+        whole = whole and rows_go_on(middle, inner, out_column, out_size)
         over_blocks = whole and goes_on(outer, middle, _ZERO) and goes_on(outer, middle, out_column)
         follows = row_step == n * step
         joined = runs > _ONE or (over_blocks and blocks > _ONE)
@@ -302,7 +307,7 @@ def tiles_loop(inputs: int) -> Any:
                             if of_one and not one:
                                 pass  # dropped elements are not read
                             elif joined and not (
-                                goes_on(middle, inner, column)
+                                rows_go_on(middle, inner, column, its_size)
                                 and (not every_block or goes_on(outer, middle, column))
                             ):
                                 # An input that all rows share stays in its buffer.
