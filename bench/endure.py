@@ -78,6 +78,9 @@ class _Said:
             self.last, self.at = json.loads(lines[-1]), time.monotonic()
         return self.last
 
+    def close(self) -> None:
+        self._file.close()
+
 
 @contextlib.contextmanager
 def _process(arguments: list[str], folder: Path) -> Iterator[tuple[Any, _Said, Path]]:
@@ -87,9 +90,11 @@ def _process(arguments: list[str], folder: Path) -> Iterator[tuple[Any, _Said, P
         process = subprocess.Popen(
             command, env=environment, cwd=ROOT, stdout=one, stderr=other, start_new_session=True
         )
+    said = _Said(out)
     try:
-        yield process, _Said(out), errors
+        yield process, said, errors
     finally:
+        said.close()
         if sys.platform == "win32":
             process.kill()
         else:

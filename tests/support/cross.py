@@ -98,7 +98,7 @@ def load_no_code() -> None:
 
     from fastdrop_kernels.cpu.codegen import compiler
 
-    setattr(compiler, "KernelCache", lambda name: NullCache())  # noqa: B010
+    setattr(compiler, "KernelCache", lambda *names: NullCache())  # noqa: B010
 
     nothing = ctypes.create_string_buffer(64)
     at = ctypes.addressof(nothing)
