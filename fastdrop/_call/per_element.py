@@ -53,7 +53,8 @@ def probabilities(p: Any, shape: tuple[int, ...], placement: Placement, backend:
     result = backend.probabilities(p)
     mask = shape
     if placement.strides is not None:  # what shares a decision shares its p
-        mask = tuple([n if s else 1 for n, s in zip(shape, placement.strides, strict=True)])
+        steps = zip(shape, placement.strides, strict=True)
+        mask = tuple([n if step or not n else 1 for n, step in steps])
     if not fits(result.shape, mask):
         raise ValueError(
             f"p has shape {result.shape}, which does not broadcast to that of the mask, {mask}"

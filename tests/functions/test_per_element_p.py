@@ -185,3 +185,10 @@ def test_out_may_meet_p_in_repeated_calls(rng: np.random.Generator) -> None:
     for _ in range(3):
         fd.dropout(x, p, rng=KEY, out=apart)
     assert_same(fd.dropout(x, p, rng=KEY, out=p), apart)
+
+
+def test_an_empty_shard_along_an_axis_of_one() -> None:
+    where: dict[str, Any] = {"offset": (31, 0), "global_shape": (38, 1), "rng": 1}
+    for p in (np.full(0, 0.3), np.full((4, 0), 0.3), np.full((4, 1), 0.3), np.full(1, 0.3)):
+        assert fd.dropout_mask((4, 0), p, **where).shape == (4, 0)
+        assert fd.dropout(np.ones((4, 0)), p, **where).shape == (4, 0)
