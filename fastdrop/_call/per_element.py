@@ -52,9 +52,8 @@ def probabilities(p: Any, shape: tuple[int, ...], placement: Placement, backend:
     """Return probabilities as a backend takes them, which broadcast to the mask of an array."""
     result = backend.probabilities(p)
     mask = shape
-    if placement.strides is not None:  # what shares a decision shares its p
-        steps = zip(shape, placement.strides, strict=True)
-        mask = tuple([n if step or not n else 1 for n, step in steps])
+    if placement.strides is not None and 0 not in shape:  # what shares a decision shares its p
+        mask = tuple([n if s else 1 for n, s in zip(shape, placement.strides, strict=True)])
     if not fits(result.shape, mask):
         raise ValueError(
             f"p has shape {result.shape}, which does not broadcast to that of the mask, {mask}"

@@ -187,8 +187,9 @@ def test_out_may_meet_p_in_repeated_calls(rng: np.random.Generator) -> None:
     assert_same(fd.dropout(x, p, rng=KEY, out=p), apart)
 
 
-def test_an_empty_shard_along_an_axis_of_one() -> None:
-    where: dict[str, Any] = {"offset": (31, 0), "global_shape": (38, 1), "rng": 1}
+@pytest.mark.parametrize("length", [0, 1, 3])
+def test_empty_shards(length: int) -> None:
+    where: dict[str, Any] = {"offset": (31, 0), "global_shape": (38, length), "rng": 1}
     for p in (np.full(0, 0.3), np.full((4, 0), 0.3), np.full((4, 1), 0.3), np.full(1, 0.3)):
         assert fd.dropout_mask((4, 0), p, **where).shape == (4, 0)
         assert fd.dropout(np.ones((4, 0)), p, **where).shape == (4, 0)
