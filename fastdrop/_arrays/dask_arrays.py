@@ -194,8 +194,11 @@ class DaskBackend(Backend):
             asked = like.chunks if detect.is_dask(like) and like.shape == shape else "auto"
         try:
             chunks: Chunks = normalize_chunks(asked, shape, dtype=BOOL)
-        except (TypeError, ValueError) as error:
-            raise type(error)(
+            if any(n < 0 for axis in chunks for n in axis):
+                raise ValueError("a chunk has a negative length")
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(
                 f"chunks={detect.short(asked)} are none of an array of shape {shape} ({error}): "
                 "give what dask.array.zeros takes"
             ) from None

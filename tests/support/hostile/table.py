@@ -95,7 +95,8 @@ OF: dict[str, Rows] = {
     "dropout": _EACH,
     "masked_fill": {**_EACH, "x": _MOVED},
     "dropout_mask": {
-        **_EACH, "packed": STRICT_FLAGS, "chunks": types(object()) + values(((1,), (4,)))
+        **_EACH, "packed": STRICT_FLAGS,
+        "chunks": types(object()) + values(((1,), (4,)), 0, -5, (2, 0)),
     },
     "drop_path": {"p": P + WRONG_SHAPE_OF_P, "x": FLOATS + values(1.0)},
     "feature_dropout": {"p": P + WRONG_SHAPE_OF_P, **_MAPS},

@@ -104,7 +104,7 @@ def prepare(dtype: np.dtype[Any], backward: bool) -> None:
     )
     for each in {treated, number}:
         make(kind, each)
-    driver.prepare([treated])  # for slabs
+    driver.prepare(list({treated, operation("drop", dtype)}))  # for slabs
 
 
 def softmax_dropout(
