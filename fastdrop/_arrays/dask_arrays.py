@@ -196,7 +196,7 @@ class DaskBackend(Backend):
             chunks: Chunks = normalize_chunks(asked, shape, dtype=BOOL)
             if any(n < 0 for axis in chunks for n in axis):
                 raise ValueError("a chunk has a negative length")
-        except (TypeError, ValueError, ZeroDivisionError) as error:
+        except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(
                 f"chunks={detect.short(asked)} are none of an array of shape {shape} ({error}): "

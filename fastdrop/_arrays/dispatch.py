@@ -74,6 +74,10 @@ def backend_of(x: Any) -> Backend:
 
 def mask_backend_of(chunks: Any) -> Backend:
     """Return the backend that draws masks as Dask arrays of these chunks."""
+    try:
+        import dask.array  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"chunks need Dask ({error}): pip install 'dask[array]'") from None
     from .dask_arrays import DaskBackend
 
     return DaskBackend(chunks)

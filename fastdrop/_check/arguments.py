@@ -189,7 +189,7 @@ def dtype(value: Any, name: str = "dtype") -> np.dtype[Any]:
         if value is not None:  # which NumPy takes for float64
             result: np.dtype[Any] = np.dtype(value)
             return result
-    except (TypeError, ValueError):  # ValueError: of fields that are none
+    except (TypeError, ValueError, RuntimeError):  # of fields that are none; of a __repr__
         pass
     raise TypeError(
         f"{name}={detect.short(value)} is not a dtype: give float32, say, or numpy.float32"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -105,6 +106,7 @@ TARGETS = [
     for parameter in table.parameters(name)
     if (name, parameter) not in LARGE
     and name not in ("set_num_threads", "warmup")  # which change the process, or compile
+    and (parameter != "chunks" or importlib.util.find_spec("dask"))
 ]
 
 

@@ -69,6 +69,8 @@ def right_result(name: str) -> Any:
 
 @pytest.mark.parametrize(("name", "parameter"), ROWS)
 def test_wrong_arguments(name: str, parameter: str) -> None:
+    if parameter == "chunks":
+        pytest.importorskip("dask")
     faults = list(faults_in(name, parameter))
     assert not faults, "\n".join(faults)
 
