@@ -177,11 +177,12 @@ def of_operands(
     strides: tuple[tuple[int, ...], ...],
     threshold: int,
     value: Array,
+    in_place: bool,
 ) -> CallPlan:
     """Return a plan for several inputs; `strides` are of x, the operands, y and the mask.
 
-    The plan is called with an array of the addresses of the first elements and the mask index, in
-    place of both x and y.
+    `in_place` says whether y is one of the inputs. The plan is called with an array of the
+    addresses of the first elements and the mask index, in place of both x and y.
     """
     if operation.in_registers and not is_degenerate(threshold):
         *memory, mask = strides
@@ -189,7 +190,10 @@ def of_operands(
         in_order = tuple([step * operation.target.itemsize for step in steps])
         if mask == steps and all(given == in_order for given in memory):
             n = math.prod(shape)
-            access = PREFETCH if is_prefetched(n * operation.target.itemsize) else CACHED
+            nbytes = n * operation.target.itemsize
+            access = PREFETCH if is_prefetched(nbytes) else CACHED
+            if not in_place and is_nontemporal(operation, nbytes):
+                access = NONTEMPORAL
             descriptor = make_descriptor(n, threshold, value)
             kernel = contiguous_operands_kernel(operation, access)
             return CallPlan(operation, kernel, descriptor, n, _OPERANDS_WEIGHT * n, GROUP)

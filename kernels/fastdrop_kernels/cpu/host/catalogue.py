@@ -75,9 +75,13 @@ def of_storage(name: str, kind: str, target: Storage, variant: tuple[Any, ...] =
         of_uniform=function.of_uniform,
         operands=(target,) * len(row.present(variant)),
         factor=storage.computed_in(target) if row.is_scaled else None,
-        # Activations are much code, which is compiled once.
-        in_registers=bool(row.operands) and "act" not in row.variant,
+        in_registers=bool(row.operands) and _is_short(dict(zip(row.variant, variant, strict=True))),
     )
+
+
+def _is_short(variant: dict[str, Any]) -> bool:
+    """Say whether the code of a vector is short: activations are much code, compiled once."""
+    return "act" not in variant or (variant["act"] == "identity" and not variant["bias"])
 
 
 @functools.cache

@@ -94,21 +94,25 @@ def prepare(operations: Iterable[Operation | PerElement]) -> None:
         if each.operands:
             multi_operand_kernel(1 + len(each.operands))
             dispatch_table(each, CACHED)
-            for access in (CACHED, PREFETCH) if each.in_registers else ():
+            for access in _contiguous_accesses(each) if each.in_registers else ():
                 contiguous_operands_kernel(each, access)
             continue
         schedules = list(AXES)
         if not tiled_bytes(each):
             schedules.remove(TILED)
-        accesses = [CACHED] if each is PACK else [CACHED, PREFETCH]
-        for access in accesses:
+        for access in (CACHED,) if each is PACK else (CACHED, PREFETCH):
             dispatch_table(each, access)
         for schedule in schedules:
             layout_kernel(each, schedule)
-        if call_plan.is_nontemporal(each, 1 << 62):
-            accesses.append(NONTEMPORAL)
-        for access in accesses:
+        for access in _contiguous_accesses(each):
             contiguous_kernel(each, access)
+
+
+def _contiguous_accesses(operation: Operation) -> list[str]:
+    """Return the access policies by which contiguous arrays may be processed."""
+    if operation is PACK:
+        return [CACHED]
+    return [CACHED, PREFETCH, *[NONTEMPORAL] * call_plan.is_nontemporal(operation, 1 << 62)]
 
 
 def contiguous_call(
@@ -254,8 +258,9 @@ def apply(
         steps = c_strides(y.shape) if index_strides is None else index_strides
         arrays = x, *operands, y
         all_strides = *[array.strides for array in arrays], steps
-        plan = call_plan.of_operands(operation, y.shape, all_strides, threshold, value)
         addresses = [array.__array_interface__["data"][0] for array in arrays]
+        in_place = addresses[-1] in addresses[:-1]
+        plan = call_plan.of_operands(operation, y.shape, all_strides, threshold, value, in_place)
         at = np.array([*addresses, index], np.uint64)
         plan(at, at, 0, seed, stream)
         return

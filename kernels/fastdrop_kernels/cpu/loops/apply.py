@@ -20,10 +20,10 @@ from ..codegen.intrinsics import (
     advance,
     prefetch,
 )
-from ..codegen.vectors import BIT, Lanes
+from ..codegen.vectors import BIT, I64, Lanes
 from ..elements.operations import Operation
 from ..elements.sampler import POINTER, U64, load8, load64, store8, store64
-from ..elements.storage import BITS
+from ..elements.storage import BITS, Storage
 
 LINE_BYTES = 64  # of a cache line
 # Prefetch distances in bytes: (input, output). The hardware prefetcher falls behind while bits are
@@ -100,6 +100,20 @@ def put_vector(
         parameters = [source.arranged(decision), *parameters]
     a, b = operation.kept(given, *parameters), operation.dropped(given, *parameters)
     operation.target.store(kept, a, b, y, k * count * operation.target.bits // 8, where)
+
+
+def inputs_from(builder: Any, inputs: Any, kinds: Sequence[Storage], done: Any) -> list[Any]:
+    """Return pointers to elements number `done` of x and the operands, in storage types `kinds`.
+
+    `inputs` points to the addresses of their first elements.
+    """
+    addresses = builder.bitcast(inputs, I64.as_pointer())
+    pointers = []
+    for k, kind in enumerate(kinds):
+        address = builder.load(builder.gep(addresses, [ir.Constant(I64, k)]))
+        skipped = builder.mul(done, ir.Constant(I64, kind.itemsize))
+        pointers.append(builder.inttoptr(builder.add(address, skipped), inputs.type))
+    return pointers
 
 
 def ask_ahead(operation: Operation, builder: Any, x: Any, y: Any, count: int) -> None:

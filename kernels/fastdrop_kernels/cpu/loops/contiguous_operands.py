@@ -30,10 +30,11 @@ from ..elements.sampler import (
     tie_resolver,
     with_one_high_word,
 )
-from .apply import AHEAD_BYTES, LINE_BYTES, apply_vector, spread
+from .apply import AHEAD_BYTES, LINE_BYTES, apply_vector, inputs_from, spread
 from .call_descriptor import BUFFER, FIRST, VALUE, loaded
-from .contiguous import PREFETCH
+from .contiguous import NONTEMPORAL, PREFETCH
 from .mask_buffer import buffer_routine
+from .nontemporal import nontemporal_operands_loop
 from .tiles import put_side, tile_loop
 
 _GROUP = np.uint64(GROUP)
@@ -66,12 +67,7 @@ def _groups(operation: Operation, access: str) -> Any:
             state = loaded(builder, call)
             sampler = Sampler(builder, state.seed, state.stream, state.threshold)
             parameters = operation.parameters(builder, state.value)
-            addresses = builder.bitcast(inputs, I64.as_pointer())
-            bases = []
-            for k, kind in enumerate(kinds):
-                address = builder.load(builder.gep(addresses, [ir.Constant(I64, k)]))
-                skipped = builder.mul(done, ir.Constant(I64, kind.itemsize))
-                bases.append(builder.inttoptr(builder.add(address, skipped), y.type))
+            bases = inputs_from(builder, inputs, kinds, done)
             with group_loop(builder, block, count) as (number, group):
                 sides = [
                     builder.gep(p, [builder.mul(number, ir.Constant(I64, GROUP * s.bits // 8))])
@@ -106,6 +102,8 @@ def operands_loop(operation: Operation, access: str) -> Any:
     `inputs` points to the addresses of x and the operands, whose elements from `start` on are read;
     y is where the first is written, and `index` its mask index. The call state has a mask buffer.
     """
+    if access == NONTEMPORAL:
+        return nontemporal_operands_loop(operation, operands_loop(operation, PREFETCH))
     tie_resolver()  # the generated code calls it by its symbol
     groups, apply = _groups(operation, access), tile_loop(operation)
     provide = buffer_routine(buffer_draw(operation))
