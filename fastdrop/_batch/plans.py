@@ -2,8 +2,9 @@
 
 A small call takes longer to check than to compute. So the functions look up a plan under all that
 decides it besides the arrays, the key and the offset: `key_of`. There is one if an equal call was
-made on one thread, after which they call `remember`; see `fastdrop_kernels.cpu.batch.fast_rows`.
-Calls on a GPU, on labelled arrays or with a `global_shape` have none.
+made and was too small for several threads; after it they call `remember`, see
+`fastdrop_kernels.cpu.batch.fast_rows`. Calls on a GPU, on labelled arrays or with a `global_shape`
+have none.
 """
 
 from __future__ import annotations

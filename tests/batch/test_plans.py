@@ -177,3 +177,11 @@ def test_what_lies_otherwise_in_memory_takes_no_plan_of_arrays_in_c_order() -> N
             assert np.array_equal(made[kept], x[kept])
             column = np.sort(x, 0)
             assert all(np.isin(made[:, c], column[:, c]).all() for c in range(9))
+
+
+def test_a_call_that_several_threads_can_share_has_no_plan_of_one_thread() -> None:
+    internals.forget_plans()
+    with fd.threads(1):
+        fd.poisson_weights(1 << 22, rng=1)
+    assert internals.plan_count() == 1
+    assert internals.no_call_has_a_plan()

@@ -100,7 +100,7 @@ def fast_rows(
     addresses = [_address(a) for a in changing]
     fits = (
         LAYOUT_IS_KNOWN
-        and call.is_on_one_thread
+        and call.is_small
         and len(changing) <= ARRAYS
         and len(call.addresses) <= _MOST_ARRAYS
         and len(call.descriptor) <= _MOST_WORDS

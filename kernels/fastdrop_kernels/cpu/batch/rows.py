@@ -20,8 +20,8 @@ from ..codegen.fp_environment import restore_fp_env, set_default_fp_env
 from ..codegen.intrinsics import advance, pointer_at, pointer_in
 from ..codegen.ndarray_layout import slot
 from ..elements.sampler import POINTER, U64, load64
+from ..host import work_sharing
 from ..host.kernel_call import OwnMemory, run_kernel
-from ..host.work_sharing import shares
 from ..loops.call_descriptor import counter_in, counter_scratch, take_chunk
 from ..loops.loop_nest import Kernel
 
@@ -52,7 +52,7 @@ class RowsCall(NamedTuple):
     addresses: npt.NDArray[np.uint64]  # of its arrays
     table: Array | None
     own: OwnMemory | None
-    is_on_one_thread: bool
+    is_small: bool  # so that one thread makes it, whatever number there is
     alive: tuple[Sequence[Array], Any]  # the arrays, and what else the descriptor refers to
 
 
@@ -148,10 +148,12 @@ def run_rows(
     head = [rows.number, rows.length, rows.last, rows.first % 2**64, rows.step % 2**64]
     head += [0 if table is None else table.__array_interface__["data"][0], int(rows.has_keys)]
     descriptor = array.array("Q", [*head, *(word % 2**64 for word in words)])
-    chunk, threads = shares(rows.number, int(cost * rows.elements), 1)
+    weight = int(cost * rows.elements)
+    is_small = weight < work_sharing.PARALLEL_FROM
+    chunk, threads = work_sharing.shares(rows.number, weight, 1)
     memory = None if own is None else OwnMemory(2, own[0], np.dtype(own[1]))
     spare = np.zeros(1, np.uint64)  # what kernels without memory of their own get
     arguments = slot(addresses), descriptor.buffer_info()[0], slot(spare), seed, stream
     living = addresses, table, descriptor, spare, arrays, alive
     run_kernel(kernel, arguments, chunk, threads, living, memory)
-    return RowsCall(kernel, descriptor, addresses, table, memory, threads == 1, (arrays, alive))
+    return RowsCall(kernel, descriptor, addresses, table, memory, is_small, (arrays, alive))
