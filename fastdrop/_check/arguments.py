@@ -37,6 +37,7 @@ Training: TypeAlias = int | np.bool_  # 0, 1, False or True
 NoiseShape: TypeAlias = Sequence[int | None] | npt.NDArray[Any] | None
 Offset: TypeAlias = int | Integers
 _LARGE = 1 << 63
+_FEW = 8  # names, among which one sees what was meant
 
 
 _DROPPING = "the probability of dropping an element"
@@ -106,7 +107,11 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return a string that must be one of `choices`."""
     if not isinstance(value, str) or value not in choices:
         reject_rng(name, value)
-        raise ValueError(f"{name}={detect.short(value)}: give {' or '.join(map(repr, choices))}")
+        like = detect.closest(value, choices) if len(choices) > _FEW else None
+        meant = f"did you mean {like!r}? " if like else ""
+        raise ValueError(
+            f"{name}={detect.short(value)}: {meant}give {' or '.join(map(repr, choices))}"
+        )
     return value
 
 

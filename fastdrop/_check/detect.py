@@ -6,6 +6,7 @@ Argument checks and the choice of a backend call these functions. They call noth
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -138,3 +139,12 @@ def is_masked(x: Any) -> bool:
 def namespace(x: Any) -> Any:
     """Return the array module of x: CuPy for CuPy arrays, else NumPy."""
     return sys.modules["cupy"] if is_cupy(x) else np
+
+
+def closest(value: Any, choices: Iterable[str]) -> str | None:
+    """Return the name that was probably meant, if one is like it."""
+    if not isinstance(value, str):
+        return None
+    import difflib
+
+    return next(iter(difflib.get_close_matches(value[:80], choices, 1, 0.7)), None)

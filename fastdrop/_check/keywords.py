@@ -113,10 +113,8 @@ def _advice(call: _Call) -> str:
     meaning = _MEANINGS.get(call.key.lower().strip("_"))
     if meaning and (text := meaning(call)):
         return f"{call.key!r}: {text}"
-    import difflib
-
-    close = difflib.get_close_matches(call.key, call.own, 1, 0.7)
-    return f"{call.key!r}" + (f". Did you mean {close[0]!r}?" if close else "")
+    like = detect.closest(call.key, call.own)
+    return f"{call.key!r}" + (f". Did you mean {like!r}?" if like else "")
 
 
 def _is_number(value: Any) -> bool:

@@ -25,7 +25,12 @@ in their order."""
 
 def _number(text: str) -> int:
     """Read an integer of 64 bits, also as 0x2A."""
-    value = int(text, 0)
+    try:
+        value = int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an integer, as 42 and 0x2A are"
+        ) from None
     if not 0 <= value < 1 << 64:
         raise argparse.ArgumentTypeError(f"{text} is not in [0, 2**64)")
     return value

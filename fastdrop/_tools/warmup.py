@@ -156,7 +156,7 @@ def _wanted(functions: str | Iterable[str], dtypes: Any) -> list[tuple[str, _DTy
     names = _names("functions", FUNCTIONS if every else functions, FUNCTIONS)
     if isinstance(dtypes, str | type | np.dtype) or not isinstance(dtypes, Iterable):
         dtypes = None if dtypes is None else [dtypes]
-    given = None if dtypes is None else [arguments.dtype(item, "dtypes") for item in dtypes]
+    given = None if dtypes is None else list(map(_dtype, dtypes))
     wanted: list[tuple[str, _DType]] = []
     for name in names:
         usual = COMPILED[name].usual if name in COMPILED else _USUAL_DTYPES
@@ -172,6 +172,19 @@ def _wanted(functions: str | Iterable[str], dtypes: Any) -> list[tuple[str, _DTy
             else:
                 wanted.append((name, kind))
     return wanted
+
+
+def _dtype(item: Any) -> _DType:
+    """Return a dtype; the error for a name speaks of functions, too, which may stand there."""
+    try:
+        return arguments.dtype(item, "dtypes")
+    except TypeError:
+        like = detect.closest(item, FUNCTIONS)
+        if like is None:
+            raise
+    raise TypeError(
+        f"dtypes={detect.short(item)} is neither a dtype nor a function: did you mean {like!r}?"
+    )
 
 
 def _spoken(wanted: list[tuple[str, _DType]]) -> str:

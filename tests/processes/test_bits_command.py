@@ -101,7 +101,13 @@ def test_a_terminal_is_refused(
 
 @pytest.mark.parametrize(
     "options",
-    [("--bytes", "many"), ("--seed", "-1"), ("--stream", str(2**64)), ("--level", "2")],
+    [
+        ("--bytes", "many"),
+        ("--seed", "-1"),
+        ("--seed", "x"),
+        ("--stream", str(2**64)),
+        ("--level", "2"),
+    ],
 )
 def test_options_that_make_no_sense_are_refused(
     options: tuple[str, str], capsys: pytest.CaptureFixture[str]

@@ -97,14 +97,18 @@ def test_all_functions_take_the_dtypes_that_they_can() -> None:
 
 
 def test_wrong_names_are_named_before_anything_is_compiled() -> None:
-    with pytest.raises(ValueError, match="functions='Dropout': give 'dropout' or"):
+    with pytest.raises(ValueError, match="functions='Dropout': did you mean 'dropout'\\? give"):
         fd.warmup(functions=["dropout", "Dropout"])
     for name in ("sample_keys", "TokenCollator", "mask_token"):
-        with pytest.raises(ValueError, match=f"functions='{name}': give .*'mask_tokens'.* or"):
+        with pytest.raises(ValueError, match=f"functions='{name}': .*give .*'mask_tokens'.* or"):
             fd.warmup(functions=name)
+    with pytest.raises(ValueError, match=r"'mask_token': did you mean 'mask_tokens'\?"):
+        fd.warmup(functions="mask_token")
+    with pytest.raises(TypeError, match=r"dtypes='mask_token' is neither .*'mask_tokens'\?"):
+        fd.warmup("mask_token")
     with pytest.raises(ValueError, match="functions='float32': give"):
         fd.warmup(["mask_tokens", "float32"])
-    with pytest.raises(TypeError, match="'mask_tokens' is not a dtype"):
+    with pytest.raises(TypeError, match="dtypes='mask_tokens' is neither"):
         fd.warmup("mask_tokens", "dropout")
     with pytest.raises(ValueError, match="activations|act='swish'"):
         fd.warmup(functions="bias_act_dropout_add", activations="swish")
