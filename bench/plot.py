@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,9 +116,16 @@ def draw_endurance(results: Results, sheet: Figure) -> None:
     sheet.set_size_inches(8.5, 4.6)
     at = [row["seconds"] / 60 for row in found]
     memory, counts = sheet.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    memory.plot(at, [row["resident"] / MI for row in found], color=STYLES["fastdrop"][0])
+    for key, label in (("resident", "in calls"), ("at_rest", "at rest")):
+        shown = [row.get(key, math.nan) / MI for row in found]
+        memory.plot(at, shown, label=label, alpha=1.0 if key == "at_rest" else 0.5)
     memory.set_ylabel("resident memory, MiB")
     memory.set_ylim(bottom=0)
+    memory.legend(loc="lower left", ncols=2, fontsize=8)
+    kernels = memory.twinx()
+    kernels.plot(at, [row.get("kernels", math.nan) for row in found], color="0.5", ls=":")
+    kernels.set_ylabel("kernels, dotted")
+    kernels.set_ylim(bottom=0)
     for key, colour in (("threads", "#0072B2"), ("files", "#009E73")):
         label = {"threads": "threads", "files": "open files"}[key]
         counts.plot(at, [row[key] for row in found], color=colour, label=label)

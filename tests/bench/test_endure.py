@@ -56,11 +56,24 @@ def test_elements_beside_an_output_are_watched() -> None:
         target.check(np.ones((4, 8), np.float32))
 
 
-def test_growth_is_that_of_the_second_half() -> None:
-    rows = [{"seconds": 10.0 * n, "resident": 1e6 + 1e5 * min(n, 40)} for n in range(100)]
-    assert endure.growth(rows) == 0
-    rows = [{"seconds": 10.0 * n, "resident": 1e6 + 50.0 * n + n % 3} for n in range(100)]
-    assert abs(endure.growth(rows) - 18_000) < 10  # bytes an hour
+def test_growth_is_that_of_the_steady_part() -> None:
+    rows = [{"seconds": 10.0 * n, "files": 5 + 3 * min(n, 20)} for n in range(100)]
+    assert endure.growth(rows, "files") == 0
+    rows = [{"seconds": 10.0 * n, "files": 5 + 2 * n + n % 3} for n in range(100)]
+    assert abs(endure.growth(rows, "files") - 720) < 1  # an hour
+
+
+@pytest.mark.parametrize("lost", [0, 50])
+def test_memory_of_new_kernels_is_no_growth(lost: int) -> None:
+    """Kernels come ever less often; what else is lost, comes with time."""
+    rows: list[dict[str, Any]] = []
+    for n in range(100):
+        kernels = round(900 * (1 - 0.97**n))
+        at_rest = 10**8 + 250_000 * kernels + lost * 10 * n + 30 * (n % 3)
+        rows.append({"seconds": 10.0 * n, "at_rest": at_rest, "kernels": kernels})
+    each, hourly = endure.growth_at_rest(rows)
+    assert abs(each - 250_000) < 50
+    assert abs(hourly - lost * 3600) < 3000  # bytes
 
 
 def test_a_case_is_repeated_alone() -> None:

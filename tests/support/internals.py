@@ -27,7 +27,7 @@ from fastdrop._functions import progress as progress_bars
 from fastdrop._layers.function_layer import FunctionLayer
 from fastdrop._tools import bits, cuda_warmup, self_check, warmup
 from fastdrop_kernels import contract, layout
-from fastdrop_kernels.cpu.codegen import notice
+from fastdrop_kernels.cpu.codegen import compiler, notice
 from fastdrop_kernels.cpu.host import call_plan, driver, kernel_call, work_sharing
 from fastdrop_kernels.cpu.host.fast_call import DONE, UNFIT
 from tests.support.oracle import Array
@@ -104,6 +104,11 @@ def cupy_views() -> ModuleType:
     from fastdrop._arrays import cupy_views
 
     return cupy_views
+
+
+def kernel_count() -> int:
+    """Return how many kernels and routines are in memory."""
+    return len(compiler._alive)
 
 
 def no_call_has_a_plan() -> bool:

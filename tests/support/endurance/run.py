@@ -8,7 +8,10 @@ It prints a line of JSON a second: what has been called, and what is wrong, if a
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import faulthandler
+import gc
 import itertools
 import json
 import os
@@ -17,7 +20,11 @@ import threading
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from tests.support import internals
 
 from . import events
 from .cases import run_case
@@ -25,6 +32,7 @@ from .cases import run_case
 assert sys.platform != "win32"
 
 STUCK = 600.0  # seconds after which a case counts as one that hangs
+REST = 20.0  # seconds from one look at the memory to the next
 
 
 class Callers:
@@ -36,6 +44,8 @@ class Callers:
         self.elements = 0
         self.failure: tuple[str, BaseException] | None = None
         self._stop, self._lock = threading.Event(), threading.Lock()
+        self._may_begin = threading.Event()
+        self._may_begin.set()
         self._running: dict[int, tuple[int, float]] = {}
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
         for thread in self._threads:
@@ -43,7 +53,10 @@ class Callers:
 
     def _run(self) -> None:
         me = threading.get_ident()
-        while not self._stop.is_set():
+        while True:
+            self._may_begin.wait()
+            if self._stop.is_set():
+                break
             number = next(self._numbers)
             self._running[me] = number, time.monotonic()
             try:
@@ -57,19 +70,40 @@ class Callers:
             with self._lock:
                 self.calls[name] += 1
                 self.elements += elements
-        self._running.pop(me, None)
+            self._running.pop(me, None)
 
     def stuck(self) -> int | None:
         """The number of a case that does not end."""
         now = time.monotonic()
         return next((n for n, begun in list(self._running.values()) if now - begun > STUCK), None)
 
+    @contextlib.contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Let the running cases end, and the next ones begin only after it."""
+        self._may_begin.clear()
+        while self._running and not self.failure and self.stuck() is None:
+            time.sleep(0.01)
+        yield
+        self._may_begin.set()
+
     def stop(self) -> None:
         """Let the running cases end."""
         self._stop.set()
+        self._may_begin.set()
         for thread in self._threads:
             thread.join(STUCK)
             assert not thread.is_alive(), "a thread does not end"
+
+
+def memory() -> dict[str, int]:
+    """Bytes that the process has when freed ones are given back, and what it keeps on purpose."""
+    gc.collect()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # glibc
+        libc.malloc_trim(0)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    kept = {"kernels": internals.kernel_count(), "plans": internals.plan_count()}
+    return {"at_rest": pages * os.sysconf("SC_PAGE_SIZE"), **kept}
 
 
 def say(**what: Any) -> None:
@@ -95,9 +129,10 @@ def fail(number: str, error: BaseException | str) -> None:
 def run(seed: int, threads: int, seconds: float, period: float) -> None:
     """Call for some seconds, with an event every `period` seconds."""
     happened: Counter[str] = Counter()
+    rest = memory()
     callers = Callers(seed, threads)
     begin = time.monotonic()
-    number, told = 0, begin
+    number, told, rested = 0, begin, begin
     while (now := time.monotonic()) < begin + seconds:
         if callers.failure:
             fail(*callers.failure)
@@ -109,14 +144,18 @@ def run(seed: int, threads: int, seconds: float, period: float) -> None:
             except BaseException as error:
                 fail(*callers.failure or (f"e{number}", error))
             number += 1
+        if now >= rested + REST:
+            with callers.at_rest():
+                rest = memory()
+            rested = time.monotonic()
         if now >= told + 1:
             told = now
-            say(calls=callers.calls, elements=callers.elements, events=happened)
+            say(calls=callers.calls, elements=callers.elements, events=happened, rest=rest)
         time.sleep(0.05)
     callers.stop()
     if callers.failure:
         fail(*callers.failure)
-    say(calls=callers.calls, elements=callers.elements, events=happened, done=True)
+    say(calls=callers.calls, elements=callers.elements, events=happened, rest=rest, done=True)
 
 
 def main() -> None:
