@@ -189,6 +189,24 @@ class Backend(abc.ABC):
         """Return a plan of `apply` for arrays of the layouts of x and `out`, if there is one."""
         return None
 
+    def operands_plan(
+        self,
+        operation: Operation,
+        x: Array,
+        operands: Sequence[Array],
+        out: Any,
+        placement: Placement,
+        threshold: int,
+        value: Array,
+        index_of: IndexOf,
+    ) -> Plan | None:
+        """Return a plan of `apply` with operands, for arrays of these layouts, if there is one.
+
+        Its calls take a tuple of x and the operands in the place of x; they have an `out` of the
+        layout of this one, or none.
+        """
+        return None
+
     def per_element_plan(
         self,
         operation: Operation,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -135,6 +135,27 @@ class NumpyBackend(Backend):
         where = *placement, threshold, value
         ready = driver.layout_call(operation.of(driver), x.shape, *strides, *where)
         return ready and _layout_plan(ready, index_of)
+
+    def operands_plan(
+        self,
+        operation: Operation,
+        x: Array,
+        operands: Sequence[Array],
+        out: Any,
+        placement: Placement,
+        threshold: int,
+        value: Array,
+        index_of: IndexOf,
+    ) -> Plan | None:
+        if not x.size or (out is not None and overlap.overlaps_itself(out)):
+            return None
+        driver = self.driver
+        inputs = x, *[np.broadcast_to(a, x.shape) for a in operands]
+        of_y = (np.empty_like(x) if out is None else out).strides
+        strides = [*[a.strides for a in inputs], of_y]
+        where = placement.strides, threshold, value
+        ready = driver.operands_call(operation.of(driver), x.shape, strides, *where)
+        return ready and _operands_plan(ready, len(inputs), index_of)
 
     def per_element_plan(
         self,
@@ -276,6 +297,33 @@ def _per_element_plan(ready: Any, index_of: IndexOf) -> Plan:
     return plan
 
 
+def _operands_plan(ready: Any, count: int, index_of: IndexOf) -> Plan:
+    """Return the plan of a fast call that reads x and operands, `count` arrays in all."""
+    run, record_at, large, alive = ready
+    unused = (0,) * (_INPUTS - count)
+
+    def plan(inputs: Any, out: Any, rng: AnyRNG, offset: Any, alive: Any = alive) -> Any:
+        index = index_of(offset)
+        if index is None:
+            return None
+        y = np.empty_like(inputs[0]) if out is None else out
+        ids = id(y), *map(id, inputs), *unused
+        if rng is None:
+            rng = as_key()
+        if type(rng) is not Key and not run(record_at, LOOK, 0, 0, *ids):
+            return None
+        seed, stream = as_key(rng)  # type: ignore[arg-type]
+        status = run(record_at, index, seed, stream, *ids)
+        if status == DONE:
+            return y
+        if not status:
+            return _unfit(rng)
+        large(inputs, y, index, seed, stream)
+        return y
+
+    return plan
+
+
 def _unfit(rng: AnyRNG) -> None:
     """Refuse arrays that fitted until a generator was asked for a key: it has moved on."""
     if type(rng) is not Key:
@@ -285,6 +333,7 @@ def _unfit(rng: AnyRNG) -> None:
 # What the driver's fast calls return, and take (see `fastdrop_kernels.cpu.host.fast_call`), known
 # here without importing Numba.
 DONE, LOOK = 1, 1 << 63
+_INPUTS = 3  # whose ids it takes, of operations with operands
 _WORD = (1 << 64) - 1
 
 NUMPY = NumpyBackend()

@@ -10,6 +10,7 @@ that served them.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -113,6 +114,32 @@ def per_element_key(
         return None
     key = layout_key(function, x, 0.5, parameter, noise_shape, offset, global_shape, out)
     return key and (key, dtype, p.shape, p.strides)
+
+
+def operands_key(
+    function: Any,
+    x: Any,
+    operands: Sequence[Any],
+    p: Any,
+    parameter: Any,
+    noise_shape: Any,
+    offset: Any,
+    global_shape: Any,
+    out: Any,
+) -> PlanKey | None:
+    """Return the key of calls that read arrays of one layout beside x; None if there is none."""
+    if type(x) is not _ndarray:
+        return None
+    forms: list[Any] = []
+    for a in operands:
+        if a is None:
+            forms.append(None)
+        elif type(a) is _ndarray:
+            forms += a.dtype, a.shape, a.strides
+        else:
+            return None
+    key = layout_key(function, x, p, parameter, noise_shape, offset, global_shape, out)
+    return key and (key, *forms)
 
 
 def mask_key(

@@ -13,8 +13,10 @@ from fastdrop_kernels.catalogue import ACTIVATIONS
 
 from .._arrays.adapter import Backend, Operation
 from .._arrays.dispatch import backend_of, operand_backend_of
+from .._arrays.numpy_arrays import NUMPY
 from .._call.coefficients import coefficients_in, compute_type
 from .._call.operands import operand
+from .._call.repeated import apply, repeated
 from .._call.rows import calls
 from .._check import arguments, labels
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike, Training
@@ -106,6 +108,10 @@ def bias_act_dropout_add(
     """
     if unknown or x is MISSING:
         raise_argument_error("bias_act_dropout_add", unknown, x=x)
+    inputs, where = (x, bias, residual), (None, offset, global_shape)
+    call = repeated("bias_act_drop", inputs, act, p, scale, training, *where, out)
+    if call and (result := call.made(out, rng)) is not None:
+        return result
     backend = operand_backend_of(x)
     xs = backend.array(x)
     threshold, value, rng = coefficients_in(
@@ -117,7 +123,7 @@ def bias_act_dropout_add(
     placement = placement_of(xs.shape, None, offset, global_shape)
     variant = act, bias is not None, residual is not None
     operation = Operation("bias_act_drop", xs.dtype, variant)
-    return backend.apply(operation, xs, out, placement, rng, threshold, value, operands)
+    return apply(call, backend, operation, xs, out, placement, rng, threshold, value, operands)
 
 
 @checks_keywords
@@ -215,6 +221,12 @@ def gradient_by_x(
     out: Output,
 ) -> tuple[Array, Backend, Array | None]:
     """Return the gradient by x alone, the backend, and the bias as its array."""
+    call = None
+    if type(act) is str and act != "identity":
+        inputs, where = (dy, x, bias), (None, offset, global_shape)
+        call = repeated("bias_act_drop_backward", inputs, act, p, scale, training, *where, out)
+        if call and (result := call.made(out, rng)) is not None:
+            return result, NUMPY, bias  # type: ignore[return-value]  # plans are of its arrays
     backend = operand_backend_of(dy, "dy")
     dys = backend.array(dy, "dy")
     compute_type(dys.dtype, "dy")
@@ -232,7 +244,7 @@ def gradient_by_x(
     else:
         operands = [xs] if biases is None else [xs, biases]
         operation = Operation("bias_act_drop_backward", dys.dtype, (act, biases is not None))
-    dx = backend.apply(operation, dys, out, placement, rng, threshold, value, operands)
+    dx = apply(call, backend, operation, dys, out, placement, rng, threshold, value, operands)
     return dx, backend, biases
 
 

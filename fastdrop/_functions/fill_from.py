@@ -15,6 +15,7 @@ from .._arrays.adapter import NO_VALUE, Operation
 from .._arrays.dispatch import operand_backend_of
 from .._call.operands import operand
 from .._call.per_element import is_per_element
+from .._call.repeated import apply, repeated
 from .._check import arguments
 from .._check.arguments import Array
 from .._check.fill_values import check_fillable, fillings
@@ -33,6 +34,10 @@ def fill_from(
     out: Any,
 ) -> Array:
     """Return `masked_fill` of x by an array of values; the arguments are those of the user."""
+    where = noise_shape, offset, global_shape
+    call = repeated("fill_from", (x, value), "", p, None, training, *where, out)
+    if call and (result := call.made(out, rng)) is not None:
+        return result
     backend = operand_backend_of(x)
     xs = backend.array(x)
     if is_per_element(p):
@@ -52,4 +57,5 @@ def fill_from(
     if not arguments.in_training(training):
         return backend.identity(x, xs, out)
     operation = Operation("fill_from", xs.dtype)
-    return backend.apply(operation, xs, out, placement, rng, threshold, NO_VALUE, [values])
+    coefficients = threshold, NO_VALUE, [values]
+    return apply(call, backend, operation, xs, out, placement, rng, *coefficients)

@@ -14,6 +14,7 @@ from .._arrays.adapter import Operation
 from .._arrays.dispatch import operand_backend_of
 from .._call.coefficients import coefficients_in, compute_type, zoneout_coefficients
 from .._call.operands import operand
+from .._call.repeated import apply, repeated
 from .._call.rows import calls
 from .._check import arguments
 from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike, Training
@@ -88,6 +89,10 @@ def zoneout(
     """
     if unknown or x is MISSING or h_prev is MISSING:
         raise_argument_error("zoneout", unknown, x=x, h_prev=h_prev)
+    inputs, where = (x, h_prev), (None, offset, global_shape)
+    call = repeated("zoneout", inputs, "", p, None, training, *where, out)
+    if call and (result := call.made(out, rng)) is not None:
+        return result
     backend = operand_backend_of(x)
     xs = backend.array(x)
     threshold, value = zoneout_coefficients(arguments.probability(p), xs.dtype)
@@ -97,7 +102,7 @@ def zoneout(
     if mean:
         threshold, _, rng = coefficients_in(False, 0.0, xs.dtype, None, rng)
     operation = Operation("zoneout", xs.dtype, (mean,))
-    return backend.apply(operation, xs, out, placement, rng, threshold, value, [previous])
+    return apply(call, backend, operation, xs, out, placement, rng, threshold, value, [previous])
 
 
 @checks_keywords

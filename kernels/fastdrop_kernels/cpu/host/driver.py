@@ -1,8 +1,8 @@
 """The driver of the CPU's kernels: what the public package calls.
 
-`apply` and `pack` plan a call with `call_plan`, and run it. `contiguous_call`, `layout_call` and
-`per_element_call` return fast calls of `fast_call`, for repeated use; `address_call` returns those
-for arrays that are not NumPy's.
+`apply` and `pack` plan a call with `call_plan`, and run it. `contiguous_call`, `layout_call`,
+`per_element_call` and `operands_call` return fast calls of `fast_call` and `fast_operands`, for
+repeated use; `address_call` returns those for arrays that are not NumPy's.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from .fast_call import (
     for_per_element,
     per_element_fast_call,
 )
+from .fast_operands import INPUTS, Limits, OperandsCall, fast_operands, for_operands
 from .openmp import team_of
 from .schedule import are_contiguous
 from .sums import sums
@@ -58,6 +59,7 @@ __all__ = [
     "apply",
     "contiguous_call",
     "layout_call",
+    "operands_call",
     "operation",
     "operation_by_name",
     "pack",
@@ -92,6 +94,8 @@ def prepare(operations: Iterable[Operation | PerElement]) -> None:
                 per_element_kernel(each.operation, access)
             continue
         if each.operands:
+            if LAYOUT_IS_KNOWN:
+                fast_operands()
             multi_operand_kernel(1 + len(each.operands))
             dispatch_table(each, CACHED)
             for access in _contiguous_accesses(each) if each.in_registers else ():
@@ -227,6 +231,42 @@ def per_element_call(
         p_layout=(p.size, p.itemsize),
         large=large,
     )
+
+
+def operands_call(
+    operation: Operation,
+    shape: tuple[int, ...],
+    strides: Sequence[tuple[int, ...]],
+    index_strides: tuple[int, ...] | None,
+    threshold: int,
+    value: Array,
+) -> OperandsCall | None:
+    """Return a fast call that does the same as `apply`, for non-empty arrays of known layouts.
+
+    `strides` are those of x, of the operands, broadcast to its shape, and of y. Calls may have any
+    index. None if the memory layout of NumPy's array objects is unknown.
+    """
+    *inputs, of_y = strides
+    if not LAYOUT_IS_KNOWN or len(inputs) > INPUTS:
+        return None
+    steps = c_strides(shape) if index_strides is None else index_strides
+    # Whether y is an input matters to large arrays alone.
+    plan = call_plan.of_operands(operation, shape, (*strides, steps), threshold, value, True)
+    limits = [
+        Limits(
+            *disjoint_distances(shape, own, of_y, operation.target.itemsize),
+            in_place=own == of_y,
+        )
+        for own in inputs
+    ]
+
+    def large(arrays: Sequence[Array], y: Array, index: int, seed: int, stream: int) -> None:
+        x, *operands = [np.broadcast_to(a, shape) for a in arrays]
+        coefficients = threshold, value, operands
+        apply(operation, x, y, index, index_strides, seed, stream, *coefficients)
+
+    is_small = plan.weight < work_sharing.PARALLEL_FROM
+    return for_operands(plan.kernel if is_small else None, plan.descriptor, limits, large)
 
 
 def apply(

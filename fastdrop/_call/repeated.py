@@ -1,0 +1,103 @@
+"""Calls with operands that are like an earlier one: they go straight to their plan.
+
+Functions that read arrays beside x look for a plan with `repeated`, before they check anything, and
+make their calls by `apply`, which makes the plan of calls that have none yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._arrays.adapter import Backend, Operation
+from .._check.arguments import Array
+from .._check.key import AnyRNG
+from .._check.placement import Placement
+from .._check.shard_offsets import index_of, plain
+from . import plan_cache
+from .plan_cache import PlanKey, Plans, operands_key
+
+
+class Repeated(NamedTuple):
+    """A call that may have a plan."""
+
+    known: Plans  # when the call began
+    key: PlanKey
+    inputs: tuple[Any, ...]  # x and the operands that there are
+    where: tuple[Any, Any, Any]  # noise_shape, offset and global_shape, plain
+
+    def made(self, out: Any, rng: AnyRNG) -> Array | None:
+        """Make the call by its plan. None: there is none that fits, and nothing was done."""
+        plan = self.known.get(self.key)
+        if plan is None:
+            return None
+        inputs = self.inputs
+        return plan(inputs if len(inputs) > 1 else inputs[0], out, rng, self.where[1])
+
+
+def repeated(
+    function: str,
+    inputs: Sequence[Any],
+    variant: str,
+    p: Any,
+    parameter: Any,
+    training: Any,
+    noise_shape: Any,
+    offset: Any,
+    global_shape: Any,
+    out: Any,
+) -> Repeated | None:
+    """Return a call as plans know it, from what the user gave; None if it can have none.
+
+    `inputs` are x and the operands, None where one is missing; `variant` is what else decides.
+    """
+    if training is not True or type(variant) is not str:
+        return None
+    if type(noise_shape) is list or type(noise_shape) is np.ndarray:
+        noise_shape = plain(noise_shape)
+    if type(offset) is not int:
+        offset = plain(offset)
+    x, *operands = inputs
+    where = noise_shape, offset, global_shape
+    key = operands_key((function, variant), x, operands, p, parameter, *where, out)
+    if key is None:
+        return None
+    given = tuple([array for array in inputs if array is not None])
+    return Repeated(plan_cache.plans, key, given, where)
+
+
+def apply(
+    call: Repeated | None,
+    backend: Backend,
+    operation: Operation,
+    x: Array,
+    out: Any,
+    placement: Placement,
+    rng: AnyRNG,
+    threshold: int,
+    value: Array,
+    operands: Sequence[Array] = (),
+) -> Array:
+    """Apply an operation by the backend, by a new plan if `call` can have one."""
+    if call is not None and call.key not in call.known:
+        noise_shape, offset, global_shape = call.where
+        find = index_of(x.shape, placement, noise_shape, offset, global_shape)
+        arrays, where = (x, *operands), (placement, threshold, value, find)
+        made = None
+        # What was converted is not read in later calls.
+        if len(arrays) == len(call.inputs) and all(map(_same, arrays, call.inputs)):
+            if operands:
+                made = backend.operands_plan(operation, x, operands, out, *where)
+            else:
+                made = backend.plan(operation, x, out, *where)
+        plan_cache.remember(call.known, call.key, made)
+        result = call.made(out, rng)
+        if result is not None:
+            return result
+    return backend.apply(operation, x, out, placement, rng, threshold, value, operands)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b
