@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -23,10 +22,13 @@ class Draws:
 
     def __init__(self, key: tuple[int, int], index: int, length: int) -> None:
         self.key, self.index, self.length = key, index, length
+        self._first: list[list[int]] = []
 
-    @functools.cached_property
+    # Not a cached_property: Python 3.11's has a lock, which a fork may leave locked in the child.
+    @property
     def first(self) -> list[list[int]]:
-        return [self._drawn(self.key, d) for d in (0, 1)]
+        self._first = self._first or [self._drawn(self.key, d) for d in (0, 1)]
+        return self._first
 
     def _drawn(self, key: tuple[int, int], draw: int) -> list[int]:
         elements = np.arange(self.length, dtype=np.uint64) + np.uint64(self.index)

@@ -48,7 +48,9 @@ class Operation:
     arguments: tuple[str, ...] = ()  # further template arguments
     definition: str = ""  # of the functor, if the headers have none
 
-    @functools.cached_property
+    # Not a cached_property: Python 3.11's has a lock, which a fork may leave locked in the child.
+    @property
+    @functools.cache  # noqa: B019  # operations stay, too
     def module(self) -> Module:
         """The operation's kernels."""
         schedules = SCHEDULES if self.storage.per_unit == 1 else (CONTIGUOUS, ANY)

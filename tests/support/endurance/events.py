@@ -17,6 +17,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -70,12 +71,24 @@ def _wait(child: int) -> None:
         if ended:
             break
         if time.monotonic() > end:
-            os.kill(child, signal.SIGABRT)  # it prints where its threads are
+            for process in reversed([child, *_descendants(child)]):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGABRT)  # it prints where its threads are
+                time.sleep(0.2)
             os.waitpid(child, 0)
             raise AssertionError(f"a forked child hung for {PATIENCE:g} s")
         time.sleep(0.01)
     code = os.waitstatus_to_exitcode(status)
     assert code == 0, f"a forked child ended with {code}"
+
+
+def _descendants(process: int) -> list[int]:
+    """Return the children of a process and theirs, each behind its parent."""
+    found: list[int] = []
+    for file in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, file.read_text(encoding="ascii").split()):
+            found += [child, *_descendants(child)]
+    return found
 
 
 def _process(method: str) -> Callable[[int, int], None]:
