@@ -120,6 +120,7 @@ def _watched(seed: int, seconds: float) -> tuple[list[Row], dict[str, Any]]:
     """Let it call for some seconds; return rows of its memory, and what it said at the end."""
     arguments = ["--seed", str(seed), "--seconds", str(seconds), "--threads", str(THREADS)]
     begin, samples, rows = time.monotonic(), list[dict[str, float]](), list[Row]()
+    due = POINT
     with (
         tempfile.TemporaryDirectory() as folder,
         common.progress() as tell,
@@ -130,11 +131,13 @@ def _watched(seed: int, seconds: float) -> tuple[list[Row], dict[str, Any]]:
                 samples.append(_looked(process.pid))
             word, now = said.read(), time.monotonic() - begin
             calls = sum(word.get("calls", {}).values())
-            if now >= POINT * (len(rows) + 1) and samples:
+            if now >= due and samples:
                 middle = {k: statistics.median(s[k] for s in samples) for k in samples[0]}
-                rest = word.get("rest", {})
-                rows.append({"section": "endure", "seconds": now, **middle, "calls": calls, **rest})
+                if rest := word.get("rest"):  # it has begun
+                    row = {"seconds": now, **middle, "calls": calls, **rest}
+                    rows.append({"section": "endure", **row})
                 samples.clear()
+                due += POINT
             tell(f"seed {seed}: {calls:,} calls", min(1.0, now / seconds))
             if time.monotonic() - said.at > SILENT:
                 process.send_signal(signal.SIGABRT)
@@ -151,21 +154,22 @@ def _steady(rows: list[Row]) -> list[Row]:
     return rows[int(len(rows) * (1 - STEADY)) :]
 
 
-def growth_at_rest(rows: list[Row]) -> tuple[float, float]:
-    """Return how many bytes memory at rest grows a kernel, and an hour besides.
+def growth_at_rest(rows: list[Row]) -> tuple[float, float, float]:
+    """Return by how many bytes memory at rest grows: a kernel loaded, one compiled, and an hour.
 
-    Machine code that is called for the first time stays in memory, and there is ever less of it
-    that has not been. So the steady part is fitted, by least squares, by both.
+    Kernels that are called for the first time stay in memory, with what Numba keeps of those that
+    it has compiled, and there are ever fewer that have not been. So memory in the steady part is
+    fitted by all three, by least squares.
     """
-    steady = [row for row in _steady(rows) if "at_rest" in row]
-    if len(steady) < 3:
-        return 0.0, 0.0
-    memory, kernels, hours = (
-        np.array([float(row[key]) for row in steady]) for key in ("at_rest", "kernels", "seconds")
-    )
-    columns = np.stack([kernels - kernels.mean(), (hours - hours.mean()) / 3600], 1)
-    (each, hourly), *_ = np.linalg.lstsq(columns, memory - memory.mean(), rcond=None)
-    return float(each), float(hourly)
+    steady = _steady(rows)
+    if len(steady) < 4:
+        return 0.0, 0.0, 0.0
+    keys = ("at_rest", "kernels", "compiled", "seconds")
+    at_rest, kernels, compiled, seconds = (np.array([float(r[k]) for r in steady]) for k in keys)
+    columns = np.stack([kernels - compiled, compiled, seconds / 3600], 1)
+    found, *_ = np.linalg.lstsq(columns - columns.mean(0), at_rest - at_rest.mean(), rcond=None)
+    loaded_bytes, compiled_bytes, hourly = found.tolist()
+    return loaded_bytes, compiled_bytes, hourly
 
 
 def growth(rows: list[Row], key: str) -> float:
@@ -208,7 +212,7 @@ def main(args: argparse.Namespace) -> int:
         {"section": "endure-events", "event": name, "times": times}
         for name, times in word["events"].items()
     ]
-    (each, per_hour), steady = growth_at_rest(samples), _steady(samples)
+    (loaded, compiled, per_hour), steady = growth_at_rest(samples), _steady(samples)
     more = per_hour * minutes / 60 * STEADY
     total = {
         "section": "endure-total",
@@ -217,9 +221,11 @@ def main(args: argparse.Namespace) -> int:
         "elements": word["elements"],
         "events": sum(word["events"].values()),
         "resident": statistics.median(row["resident"] for row in steady) if steady else 0.0,
-        "at_rest": steady[-1].get("at_rest", 0) if steady else 0,
-        "kernels": steady[-1].get("kernels", 0) if steady else 0,
-        "each": each,
+        "at_rest": steady[-1]["at_rest"] if steady else 0,
+        "kernels": steady[-1]["kernels"] if steady else 0,
+        "compiled": steady[-1]["compiled"] if steady else 0,
+        "loaded_bytes": loaded,
+        "compiled_bytes": compiled,
         "growth": per_hour,
         "threads": [min(r["threads"] for r in steady), max(r["threads"] for r in steady)],
         "files": [min(r["files"] for r in steady), max(r["files"] for r in steady)],

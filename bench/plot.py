@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,13 +116,17 @@ def draw_endurance(results: Results, sheet: Figure) -> None:
     at = [row["seconds"] / 60 for row in found]
     memory, counts = sheet.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     for key, label in (("resident", "in calls"), ("at_rest", "at rest")):
-        shown = [row.get(key, math.nan) / MI for row in found]
-        memory.plot(at, shown, label=label, alpha=1.0 if key == "at_rest" else 0.5)
+        memory.plot(
+            at,
+            [row[key] / MI for row in found],
+            label=label,
+            alpha=1.0 if key == "at_rest" else 0.5,
+        )
     memory.set_ylabel("resident memory, MiB")
     memory.set_ylim(bottom=0)
     memory.legend(loc="lower left", ncols=2, fontsize=8)
     kernels = memory.twinx()
-    kernels.plot(at, [row.get("kernels", math.nan) for row in found], color="0.5", ls=":")
+    kernels.plot(at, [row["kernels"] for row in found], color="0.5", ls=":")
     kernels.set_ylabel("kernels, dotted")
     kernels.set_ylim(bottom=0)
     for key, colour in (("threads", "#0072B2"), ("files", "#009E73")):

@@ -38,11 +38,13 @@ KEYS = {
     "dask-model": "contender dtype elements block blocks predicted measured",
     "start": "first cache samples median worst call",
     "latency": "elements busy threads calls median p99 worst",
-    # At a time: bytes and numbers of the process that calls. `growth` is bytes an hour.
-    "endure": "seconds resident threads files calls",
+    # At a time: bytes and numbers of the process that calls. Memory grows with kernels, by so many
+    # bytes each, of which some are compiled and others loaded; `growth` is that of an hour besides.
+    "endure": "seconds resident threads files calls at_rest kernels compiled",
     "endure-calls": "function times",
     "endure-events": "event times",
-    "endure-total": "seconds calls elements events resident growth threads files",
+    "endure-total": "seconds calls elements events resident at_rest kernels compiled loaded_bytes "
+    "compiled_bytes growth threads files",
     # `compared` elements were compared with the reference one by one, the others by a checksum.
     "endure-large": "call dtype elements bytes compared seconds",
     "steady": "dtype elements processes seconds ratios",

@@ -68,11 +68,12 @@ def test_memory_of_new_kernels_is_no_growth(lost: int) -> None:
     """Kernels come ever less often; what else is lost, comes with time."""
     rows: list[dict[str, Any]] = []
     for n in range(100):
-        kernels = round(900 * (1 - 0.97**n))
-        at_rest = 10**8 + 250_000 * kernels + lost * 10 * n + 30 * (n % 3)
-        rows.append({"seconds": 10.0 * n, "at_rest": at_rest, "kernels": kernels})
-    each, hourly = endure.growth_at_rest(rows)
-    assert abs(each - 250_000) < 50
+        loaded, compiled = round(900 * (1 - 0.97**n)), round(40 * (1 - 0.9**n)) + n // 7
+        at_rest = 10**8 + 250_000 * loaded + 1_700_000 * compiled + lost * 10 * n + 30 * (n % 3)
+        row = {"at_rest": at_rest, "kernels": loaded + compiled, "compiled": compiled}
+        rows.append({"seconds": 10.0 * n, **row})
+    of_loaded, of_compiled, hourly = endure.growth_at_rest(rows)
+    assert abs(of_loaded - 250_000) < 50 and abs(of_compiled - 1_700_000) < 100
     assert abs(hourly - lost * 3600) < 3000  # bytes
 
 

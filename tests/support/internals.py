@@ -111,6 +111,11 @@ def kernel_count() -> int:
     return len(compiler._alive)
 
 
+def compiled_count() -> int:
+    """Return how many of them the process has compiled: they were not in the cache."""
+    return sum(bool(dispatcher._cache_misses) for dispatcher in compiler._alive)
+
+
 def no_call_has_a_plan() -> bool:
     """Say whether all remembered calls are of those that cannot be planned."""
     return all(plan is plan_cache._fits_none for plan in plan_cache.plans.values())

@@ -102,7 +102,7 @@ def memory() -> dict[str, int]:
     if hasattr(libc, "malloc_trim"):  # glibc
         libc.malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    kept = {"kernels": internals.kernel_count(), "plans": internals.plan_count()}
+    kept = {"kernels": internals.kernel_count(), "compiled": internals.compiled_count()}
     return {"at_rest": pages * os.sysconf("SC_PAGE_SIZE"), **kept}
 
 
