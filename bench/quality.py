@@ -10,11 +10,15 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import fastdrop as fd
 
 from . import common, quality_bits, quality_keys, quality_values, report
 from .common import Tell, chosen
@@ -128,6 +132,33 @@ def _count_row(row: Row, p: float, dropped: int) -> Row:
     return {"section": "counts", "p": p, "elements": n, "dropped": dropped, "z": z}
 
 
+class _Made(NamedTuple):
+    """What came of a test: its row, the elements dropped, and the seconds of CPU time."""
+
+    row: Row
+    dropped: int
+    seconds: float
+
+
+def _made(number: int, repetitions: int, source: Source | None = None) -> _Made:
+    """Repeat the test of a number; without a source, in a process of its own, on one thread."""
+    start = time.process_time()
+    if source is None:
+        fd.set_num_threads(1)
+    row, dropped = _row(CASES[number], source or Source(), repetitions)
+    return _Made(row, dropped, time.process_time() - start)
+
+
+def _spread(numbers: Sequence[int], repetitions: int, jobs: int, tell: Tell) -> list[_Made]:
+    """Repeat tests in so many processes; a test has keys of its own, so their order is no matter."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context) as pool:
+        waiting = [pool.submit(_made, number, repetitions) for number in numbers]
+        for done, _ in enumerate(as_completed(waiting)):
+            tell(f"{done + 1} of {len(numbers)} tests", (done + 1) / len(numbers))
+    return [each.result() for each in waiting]
+
+
 def measure(
     source: Source,
     names: Sequence[str] = NAMES,
@@ -135,12 +166,23 @@ def measure(
     tell: Tell = lambda doing, part: None,
 ) -> list[Row]:
     """Run tests, and return a row for each, one of all, and the counts."""
+    found, wanted = list[_Made](), _numbers(names)
+    for done, number in enumerate(wanted):
+        tell(f"{CASES[number].name}: {CASES[number].variant}", done / len(wanted))
+        found.append(_made(number, repetitions, source))
+    return _rows(wanted, found)
+
+
+def _numbers(names: Sequence[str]) -> list[int]:
+    return [number for number, test in enumerate(CASES) if test.name in names]
+
+
+def _rows(wanted: Sequence[int], found: Sequence[_Made]) -> list[Row]:
+    """Return the rows of tests, one of all, and the counts before them."""
     rows, counts = list[Row](), list[Row]()
-    wanted = [test for test in CASES if test.name in names]
     probabilities = iter(quality_bits.PROBABILITIES)
-    for done, test in enumerate(wanted):
-        tell(f"{test.name}: {test.variant}", done / len(wanted))
-        row, dropped = _row(test, source, repetitions)
+    for number, (row, dropped, _) in zip(wanted, found, strict=True):
+        test = CASES[number]
         rows.append(row)
         if test.name == "counts":
             counts.append(_count_row(row, next(probabilities), dropped))
@@ -178,10 +220,10 @@ def main(args: argparse.Namespace) -> int:
     repetitions = max(1, round(PER_MINUTE * (args.minutes or MINUTES)))
     if args.check or args.short:
         repetitions = 1 if args.check else SHORT
-    start = time.process_time()
+    wanted, jobs = _numbers(names), 1 if args.check else fd.get_num_threads()
     with common.progress() as tell:
-        rows = measure(Source(), names, repetitions, tell)
-    seconds = time.process_time() - start
+        found = _spread(wanted, repetitions, jobs, tell)
+    rows, seconds = _rows(wanted, found), sum(each.seconds for each in found)
     bad = rejected(rows)
     said = f"The generator is rejected: {'; '.join(bad)}." if bad else "Nothing is rejected."
     settings = {"repetitions": repetitions, "level": LEVEL, "check": args.check}
