@@ -150,6 +150,12 @@ def _watched(seed: int, seconds: float) -> tuple[list[Row], dict[str, Any]]:
     return rows, word
 
 
+def _range(rows: list[Row], key: str) -> list[float]:
+    """Return the least and the most of a figure; zeros if the run was too short for any."""
+    figures = [float(row[key]) for row in rows] or [0.0]
+    return [min(figures), max(figures)]
+
+
 def _steady(rows: list[Row]) -> list[Row]:
     return rows[int(len(rows) * (1 - STEADY)) :]
 
@@ -227,8 +233,7 @@ def main(args: argparse.Namespace) -> int:
         "loaded_bytes": loaded,
         "compiled_bytes": compiled,
         "growth": per_hour,
-        "threads": [min(r["threads"] for r in steady), max(r["threads"] for r in steady)],
-        "files": [min(r["files"] for r in steady), max(r["files"] for r in steady)],
+        **{key: _range(steady, key) for key in ("threads", "files")},
     }
     settings = {"seed": seed, "minutes": minutes, "threads": THREADS, "check": args.check}
     results = made([*rows, total], settings)

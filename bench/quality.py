@@ -140,20 +140,20 @@ class _Made(NamedTuple):
     seconds: float
 
 
-def _made(number: int, repetitions: int, source: Source | None = None) -> _Made:
-    """Repeat the test of a number; without a source, in a process of its own, on one thread."""
+def _made(number: int, source: Source, repetitions: int) -> _Made:
+    """Repeat the test of a number."""
     start = time.process_time()
-    if source is None:
-        fd.set_num_threads(1)
-    row, dropped = _row(CASES[number], source or Source(), repetitions)
+    row, dropped = _row(CASES[number], source, repetitions)
     return _Made(row, dropped, time.process_time() - start)
 
 
-def _spread(numbers: Sequence[int], repetitions: int, jobs: int, tell: Tell) -> list[_Made]:
-    """Repeat tests in so many processes; a test has keys of its own, so their order is no matter."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context) as pool:
-        waiting = [pool.submit(_made, number, repetitions) for number in numbers]
+def _spread(
+    numbers: Sequence[int], source: Source, repetitions: int, jobs: int, tell: Tell
+) -> list[_Made]:
+    """Repeat tests in so many processes; each has keys of its own, so their order is no matter."""
+    context, one_thread = multiprocessing.get_context("spawn"), (1,)
+    with ProcessPoolExecutor(jobs, context, fd.set_num_threads, one_thread) as pool:
+        waiting = [pool.submit(_made, number, source, repetitions) for number in numbers]
         for done, _ in enumerate(as_completed(waiting)):
             tell(f"{done + 1} of {len(numbers)} tests", (done + 1) / len(numbers))
     return [each.result() for each in waiting]
@@ -169,7 +169,7 @@ def measure(
     found, wanted = list[_Made](), _numbers(names)
     for done, number in enumerate(wanted):
         tell(f"{CASES[number].name}: {CASES[number].variant}", done / len(wanted))
-        found.append(_made(number, repetitions, source))
+        found.append(_made(number, source, repetitions))
     return _rows(wanted, found)
 
 
@@ -222,7 +222,7 @@ def main(args: argparse.Namespace) -> int:
         repetitions = 1 if args.check else SHORT
     wanted, jobs = _numbers(names), 1 if args.check else fd.get_num_threads()
     with common.progress() as tell:
-        found = _spread(wanted, repetitions, jobs, tell)
+        found = _spread(wanted, Source(), repetitions, jobs, tell)
     rows, seconds = _rows(wanted, found), sum(each.seconds for each in found)
     bad = rejected(rows)
     said = f"The generator is rejected: {'; '.join(bad)}." if bad else "Nothing is rejected."

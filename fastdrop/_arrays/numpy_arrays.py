@@ -327,7 +327,7 @@ def _operands_plan(ready: Any, count: int, index_of: IndexOf) -> Plan:
 def _unfit(rng: AnyRNG) -> None:
     """Refuse arrays that fitted until a generator was asked for a key: it has moved on."""
     if type(rng) is not Key:
-        raise RuntimeError("x, p or out was changed while rng was asked for a key")
+        raise RuntimeError("an array was changed while rng was asked for a key")
 
 
 # What the driver's fast calls return, and take (see `fastdrop_kernels.cpu.host.fast_call`), known

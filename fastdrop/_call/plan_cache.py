@@ -3,8 +3,8 @@
 What a call needs beside the arrays and the key does not depend on them. It is planned once, by the
 adapter of the arrays' library, and cached under all that it depends on. A call that succeeded had
 no argument that is refused, so that of equal calls nothing is checked again but what may differ.
-`elementwise`, `Mask` and `dropout_mask` look plans up here and add new ones; layers keep the plans
-that served them.
+`elementwise`, `repeated`, `Mask`, `dropout_mask` and functions on batches look plans up here, and
+add new ones; layers keep the plans that served them.
 """
 
 from __future__ import annotations

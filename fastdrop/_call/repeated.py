@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._arrays.adapter import Backend, Operation
+from fastdrop_kernels.threads import team_and_parallel_from
+
+from .._arrays.adapter import Backend, Operation, Plan
 from .._check.arguments import Array
 from .._check.key import AnyRNG
 from .._check.placement import Placement
@@ -19,10 +21,13 @@ from .._check.shard_offsets import index_of, plain
 from . import plan_cache
 from .plan_cache import PlanKey, Plans, operands_key
 
+_NO_TEAM = None, None
+
 
 class Repeated(NamedTuple):
     """A call that may have a plan."""
 
+    plan: Plan | None  # if it has one
     known: Plans  # when the call began
     key: PlanKey
     inputs: tuple[Any, ...]  # x and the operands that there are
@@ -30,11 +35,10 @@ class Repeated(NamedTuple):
 
     def made(self, out: Any, rng: AnyRNG) -> Array | None:
         """Make the call by its plan. None: there is none that fits, and nothing was done."""
-        plan = self.known.get(self.key)
-        if plan is None:
-            return None
         inputs = self.inputs
-        return plan(inputs if len(inputs) > 1 else inputs[0], out, rng, self.where[1])
+        if self.plan is None:
+            return None
+        return self.plan(inputs if len(inputs) > 1 else inputs[0], out, rng, self.where[1])
 
 
 def repeated(
@@ -53,7 +57,8 @@ def repeated(
 
     `inputs` are x and the operands, None where one is missing; `variant` is what else decides.
     """
-    if training is not True or type(variant) is not str:
+    # With a team of threads, fewer elements are shared among them than plans allow for.
+    if training is not True or type(variant) is not str or team_and_parallel_from() != _NO_TEAM:
         return None
     if type(noise_shape) is list or type(noise_shape) is np.ndarray:
         noise_shape = plain(noise_shape)
@@ -62,10 +67,15 @@ def repeated(
     x, *operands = inputs
     where = noise_shape, offset, global_shape
     key = operands_key((function, variant), x, operands, p, parameter, *where, out)
+    known = plan_cache.plans
+    try:
+        plan = None if key is None else known.get(key)
+    except TypeError:  # a dtype that cannot be hashed
+        key = None
     if key is None:
         return None
     given = tuple([array for array in inputs if array is not None])
-    return Repeated(plan_cache.plans, key, given, where)
+    return Repeated(plan, known, key, given, where)
 
 
 def apply(
@@ -81,19 +91,19 @@ def apply(
     operands: Sequence[Array] = (),
 ) -> Array:
     """Apply an operation by the backend, by a new plan if `call` can have one."""
-    if call is not None and call.key not in call.known:
+    if call is not None and call.plan is None:
         noise_shape, offset, global_shape = call.where
         find = index_of(x.shape, placement, noise_shape, offset, global_shape)
         arrays, where = (x, *operands), (placement, threshold, value, find)
         made = None
-        # What was converted is not read in later calls.
+        # Plans read the caller's arrays: where one had to be converted, there can be none.
         if len(arrays) == len(call.inputs) and all(map(_same, arrays, call.inputs)):
             if operands:
                 made = backend.operands_plan(operation, x, operands, out, *where)
             else:
                 made = backend.plan(operation, x, out, *where)
-        plan_cache.remember(call.known, call.key, made)
-        result = call.made(out, rng)
+        plan = plan_cache.remember(call.known, call.key, made)
+        result = call._replace(plan=plan).made(out, rng)
         if result is not None:
             return result
     return backend.apply(operation, x, out, placement, rng, threshold, value, operands)

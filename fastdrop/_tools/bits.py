@@ -29,7 +29,7 @@ def _number(text: str) -> int:
         value = int(text, 0)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not an integer, as 42 and 0x2A are"
+            f"{text!r} is not an integer as Python writes it, such as 42 or 0x2A"
         ) from None
     if not 0 <= value < 1 << 64:
         raise argparse.ArgumentTypeError(f"{text} is not in [0, 2**64)")

@@ -182,6 +182,10 @@ def _dtype(item: Any) -> _DType:
         like = detect.closest(item, FUNCTIONS)
         if like is None:
             raise
+    if item == like:
+        raise TypeError(
+            f"dtypes has {item!r}, which is a function: give all functions in one list, functions="
+        )
     raise TypeError(
         f"dtypes={detect.short(item)} is neither a dtype nor a function: did you mean {like!r}?"
     )

@@ -241,3 +241,12 @@ def test_calls_that_differ_in_the_offset_share_a_plan() -> None:
         found = fd.zoneout(x, other, P, rng=KEY, offset=k)
         assert np.array_equal(found, np.where(kept, x, other))
     assert internals.plan_count() == 2
+
+
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="NumPy 1 has no such dtype")
+@pytest.mark.parametrize("name", ["add", "zoneout", "fill", "epilogue"])
+def test_a_dtype_that_cannot_be_hashed_is_refused_as_others_are(name: str) -> None:
+    texts = np.array(["a"] * 6, np.dtypes.StringDType(na_object=[]))
+    for _ in range(2):
+        with pytest.raises(TypeError, match=r"has dtype StringDType"):
+            CALLS[name](X, texts, rng=KEY)

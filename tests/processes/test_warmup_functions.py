@@ -108,7 +108,7 @@ def test_wrong_names_are_named_before_anything_is_compiled() -> None:
         fd.warmup("mask_token")
     with pytest.raises(ValueError, match="functions='float32': give"):
         fd.warmup(["mask_tokens", "float32"])
-    with pytest.raises(TypeError, match="dtypes='mask_tokens' is neither"):
+    with pytest.raises(TypeError, match="dtypes has 'mask_tokens', which is a function"):
         fd.warmup("mask_tokens", "dropout")
     with pytest.raises(ValueError, match="activations|act='swish'"):
         fd.warmup(functions="bias_act_dropout_add", activations="swish")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 import fastdrop as fd
 import fastdrop.torch as fdt
 from fastdrop.torch import functional as F
+from tests.support import internals
 from tests.support.subprocesses import assert_succeeds, run_python
 from tests.support.systems import needs_proc
 
@@ -168,3 +170,29 @@ def test_a_backward_on_another_thread_draws_the_same_mask() -> None:
     thread.join(60)
     assert x.grad is not None
     assert torch.equal(x.grad, y.detach())
+
+
+def test_repeated_fused_calls_are_shared_by_torchs_threads(
+    monkeypatch: pytest.MonkeyPatch, set_torchs_threads: Callable[[int], None]
+) -> None:
+    """A team shares fewer elements than the pool does, for which plans are made."""
+    shared: list[int] = []
+    together = internals.kernel_call.run_together  # type: ignore[attr-defined]
+
+    def noted(work: Any, threads: int) -> None:
+        shared.append(threads)
+        together(work, threads)
+
+    monkeypatch.setattr(internals.kernel_call, "run_together", noted)
+    set_torchs_threads(2)
+    x, other, bias = torch.ones(256, 1024), torch.ones(256, 1024), torch.ones(1024)
+    calls: list[Callable[[], Tensor]] = [
+        lambda: F.bias_act_dropout_add(x, bias, "relu", 0.1, residual=other),
+        lambda: F.bias_act_dropout_add(x, None, "identity", 0.1, residual=other),
+        lambda: F.masked_fill(x, 0.5, other),
+    ]
+    for call in calls * 3:
+        shared.clear()
+        with fd.threads(2):
+            call()
+        assert shared == [2]

@@ -53,10 +53,12 @@ class Callers:
 
     def _run(self) -> None:
         me = threading.get_ident()
-        while True:
-            self._may_begin.wait()
-            if self._stop.is_set():
-                break
+        while not self._stop.is_set():
+            self._running[me] = -1, time.monotonic()  # so that who lets them rest waits for it
+            if not self._may_begin.is_set():
+                self._running.pop(me)
+                self._may_begin.wait()
+                continue
             number = next(self._numbers)
             self._running[me] = number, time.monotonic()
             try:
@@ -83,8 +85,10 @@ class Callers:
         self._may_begin.clear()
         while self._running and not self.failure and self.stuck() is None:
             time.sleep(0.01)
-        yield
-        self._may_begin.set()
+        try:
+            yield
+        finally:
+            self._may_begin.set()
 
     def stop(self) -> None:
         """Let the running cases end."""

@@ -52,7 +52,7 @@ class RowsCall(NamedTuple):
     addresses: npt.NDArray[np.uint64]  # of its arrays
     table: Array | None
     own: OwnMemory | None
-    is_small: bool  # so that one thread makes it, whatever number there is
+    is_small: bool  # so that one thread makes it, whatever number there is, without a team
     alive: tuple[Sequence[Array], Any]  # the arrays, and what else the descriptor refers to
 
 

@@ -1,4 +1,4 @@
-"""Call plans: which kernel runs, over which chunks of an array, for operations without operands.
+"""Call plans: which kernel runs, over which chunks of an array.
 
 A plan is made from shapes, strides, threshold and parameters; a call adds the arrays and the key.
 `driver` makes plans, and runs them or hands them to the compiled fast path. A plan calls a kernel
@@ -35,6 +35,7 @@ from ..loops.kernels import (
 )
 from ..loops.loop_nest import Kernel
 from ..loops.tiles import dispatch_table
+from . import work_sharing
 from .catalogue import PerElement
 from .kernel_call import run_kernel
 from .schedule import input_strides_of, layout_of, packed_layout, split_axis, split_axis_of_rows
@@ -169,6 +170,12 @@ def of_axes(operation: Operation, layout: Plan, threshold: int, value: Array) ->
 
 
 _OPERANDS_WEIGHT = 2  # elements that read another array take about twice as long
+
+
+def is_small_of_operands(operation: Operation, n: int) -> bool:
+    """Return whether n elements are too few for several threads and for nontemporal stores."""
+    is_shared = _OPERANDS_WEIGHT * n >= work_sharing.PARALLEL_FROM
+    return not is_shared and not is_nontemporal(operation, n * operation.target.itemsize)
 
 
 def of_operands(

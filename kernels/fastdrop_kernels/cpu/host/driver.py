@@ -249,9 +249,12 @@ def operands_call(
     *inputs, of_y = strides
     if not LAYOUT_IS_KNOWN or len(inputs) > INPUTS:
         return None
-    steps = c_strides(shape) if index_strides is None else index_strides
-    # Whether y is an input matters to large arrays alone.
-    plan = call_plan.of_operands(operation, shape, (*strides, steps), threshold, value, True)
+    kernel, descriptor = None, make_descriptor(0, threshold, value)
+    if call_plan.is_small_of_operands(operation, math.prod(shape)):
+        steps = c_strides(shape) if index_strides is None else index_strides
+        # Whether y is an input matters to large arrays alone.
+        plan = call_plan.of_operands(operation, shape, (*strides, steps), threshold, value, True)
+        kernel, descriptor = plan.kernel, plan.descriptor
     limits = [
         Limits(
             *disjoint_distances(shape, own, of_y, operation.target.itemsize),
@@ -265,8 +268,7 @@ def operands_call(
         coefficients = threshold, value, operands
         apply(operation, x, y, index, index_strides, seed, stream, *coefficients)
 
-    is_small = plan.weight < work_sharing.PARALLEL_FROM
-    return for_operands(plan.kernel if is_small else None, plan.descriptor, limits, large)
+    return for_operands(kernel, descriptor, limits, large)
 
 
 def apply(
