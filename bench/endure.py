@@ -36,8 +36,9 @@ THREADS = 6  # that call; each call's own threads come in addition
 SAMPLE = 1.0  # seconds between two looks at the process
 POINT = 20.0  # seconds that a row of the results is the median of
 SILENT = 900.0  # seconds without a word, after which the process counts as one that hangs
-STEADY = 0.75  # the part of the time, at the end, that growth is judged by
+STEADY = 0.75  # the part of the time, at the end, that threads and open files are judged by
 MOST_GROWTH = 0.05  # of the memory, in that part
+LOADING = 60.0  # seconds in which Numba and most of the library are loaded
 JUDGED_FROM = 10.0  # minutes: before that, most kernels are still being loaded
 MODULE = "tests.support.endurance.run"
 # glibc keeps freed blocks of up to 32 MiB in as many arenas as threads need; what is kept there
@@ -164,10 +165,10 @@ def growth_at_rest(rows: list[Row]) -> tuple[float, float, float]:
     """Return by how many bytes memory at rest grows: a kernel loaded, one compiled, and an hour.
 
     Kernels that are called for the first time stay in memory, with what Numba keeps of those that
-    it has compiled, and there are ever fewer that have not been. So memory in the steady part is
-    fitted by all three, by least squares.
+    it has compiled, and there are ever fewer that have not been. So memory is fitted by all three,
+    by least squares, but for the first minute, in which Numba itself is loaded.
     """
-    steady = _steady(rows)
+    steady = [row for row in rows if row["seconds"] > LOADING]
     if len(steady) < 4:
         return 0.0, 0.0, 0.0
     keys = ("at_rest", "kernels", "compiled", "seconds")
@@ -219,7 +220,7 @@ def main(args: argparse.Namespace) -> int:
         for name, times in word["events"].items()
     ]
     (loaded, compiled, per_hour), steady = growth_at_rest(samples), _steady(samples)
-    more = per_hour * minutes / 60 * STEADY
+    more = per_hour * minutes / 60
     total = {
         "section": "endure-total",
         "seconds": minutes * 60,

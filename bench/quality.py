@@ -18,11 +18,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import fastdrop as fd
 
 from . import common, quality_bits, quality_keys, quality_values, report
 from .common import Tell, chosen
 from .quality_dieharder import collected
+from .quality_plot import drawn_ranks
 from .quality_source import Source, key_of
 from .quality_statistics import LEVEL, judge
 from .results import Row, made
@@ -195,6 +198,22 @@ def _rows(wanted: Sequence[int], found: Sequence[_Made]) -> list[Row]:
     return [*counts, *rows]
 
 
+def thinned(rows: Sequence[Row]) -> list[Row]:
+    """Return rows for a file: p-values by their number, and of all of them those that are drawn."""
+    every = np.array([p for row in rows for p in row.get("pvalues", ())])
+    every = every[np.lexsort((every, every < 0))]  # rising, see `folded`
+    ranks = drawn_ranks(len(every))
+    kept: list[Row] = []
+    for row in rows:
+        new = dict(row)
+        if row["section"] == "pvalues":
+            new["number"] = len(new.pop("pvalues"))
+        elif row["section"] == "all-pvalues":
+            new |= {"ranks": ranks.tolist(), "pvalues": every[ranks].tolist()}
+        kept.append(new)
+    return kept
+
+
 def overall(rows: Sequence[Row], uniform: float) -> float:
     """Return the p-value of a report: that of the worst test, or of all p-values together."""
     worst: float = min(uniform, *(row["value"] for row in rows))
@@ -228,7 +247,7 @@ def main(args: argparse.Namespace) -> int:
     said = f"The generator is rejected: {'; '.join(bad)}." if bad else "Nothing is rejected."
     settings = {"repetitions": repetitions, "level": LEVEL, "check": args.check}
     notes = [f"{said} It took {seconds:,.0f} s of CPU time."]
-    report.finish(made(rows, settings, notes=notes), args, "quality")
+    report.finish(made(thinned(rows), settings, notes=notes), args, "quality")
     if bad:
         print(f"bench: {said}", file=sys.stderr)
     return int(bool(bad) and not args.check)

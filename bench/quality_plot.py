@@ -18,20 +18,25 @@ _OURS, _BAND = "#D55E00", "#BBBBBB"
 _POINTS = 600  # of a line: more would not be seen
 
 
-def _places(number: int) -> Any:
-    """Return ranks to draw: the first and last ones, and some between."""
-    tails = np.arange(min(50, number))
+def drawn_ranks(number: int) -> Any:
+    """Return which of so many p-values, in rising order from 0 on, are drawn."""
+    if not number:
+        return np.zeros(0, int)
+    tails = np.concatenate([np.arange(min(50, number)), _end_ranks(number) - 1])
     between = np.linspace(0, number - 1, min(number, _POINTS)).astype(int)
     return np.unique(np.concatenate([tails, between, number - 1 - tails]))
 
 
-def _whole(axes: Axes, values: Any) -> None:
-    number = len(values)
-    at = _places(number)
+def _end_ranks(number: int) -> Any:
+    """Return which are drawn near an end, the outermost one as 1."""
+    return np.unique(np.geomspace(1, max(1, number / 2), 60).astype(int))
+
+
+def _whole(axes: Axes, number: int, at: Any, values: Any) -> None:
     expected = (at + 1) / (number + 1)
     bound = float(stats.kstwo.ppf(0.99, number))
     axes.axhspan(-bound, bound, color=_BAND, alpha=0.5, label="99 of 100 lie in here, all along")
-    axes.plot(expected, np.sort(values)[at] - expected, color=_OURS, linewidth=1.4)
+    axes.plot(expected, values - expected, color=_OURS, linewidth=1.4)
     axes.axhline(0, color="black", linewidth=0.6)
     axes.set_xlabel("expected p-value, in rising order")
     axes.set_ylabel("found - expected")
@@ -41,14 +46,18 @@ def _whole(axes: Axes, values: Any) -> None:
     axes.legend(loc="upper right", fontsize=8)
 
 
-def _ends(axes: Axes, values: Any, above: Any) -> None:
-    number, styles = len(values), (("near 0", _OURS, "o"), ("near 1", "#0072B2", "s"))
-    rank = np.unique(np.geomspace(1, number / 2, 60).astype(int))
+def _ends(axes: Axes, number: int, at: Any, values: Any, above: Any) -> None:
+    rank = _end_ranks(number)
+    near_0, near_1 = (
+        values[np.searchsorted(at, rank - 1)],
+        above[np.searchsorted(at, number - rank)],
+    )
+    styles = ("near 0", near_0, _OURS, "o"), ("near 1", near_1, "#0072B2", "s")
     expected = rank / (number + 1)
     low, high = (stats.beta.ppf(q, rank, number + 1 - rank) for q in (0.005, 0.995))
     axes.fill_between(expected, low, high, color=_BAND, alpha=0.5, label="99 of 100, at each place")
-    for (text, colour, marker), tail in zip(styles, (values, above), strict=True):
-        label, found = f"p-values {text}", np.sort(tail)[rank - 1]
+    for text, found, colour, marker in styles:
+        label = f"p-values {text}"
         axes.plot(expected, found, marker, color=colour, markersize=3, label=label)
     axes.plot(expected, expected, color="black", linewidth=0.6)
     axes.set_xscale("log")
@@ -61,11 +70,11 @@ def _ends(axes: Axes, values: Any, above: Any) -> None:
 
 def draw_pvalues(results: Results, sheet: Figure) -> None:
     """Draw sorted p-values against what is expected, with bands, and the same of both ends."""
-    kept = np.array([p for row in rows(results, "pvalues") for p in row["pvalues"]])
+    (every,) = rows(results, "all-pvalues")
+    number, at, kept = every["number"], np.array(every["ranks"]), np.array(every["pvalues"])
     below, above = np.where(kept >= 0, kept, 1 + kept), np.where(kept >= 0, 1 - kept, -kept)
     sheet.set_size_inches(8.5, 3.8)
     whole, ends = sheet.subplots(1, 2)
-    _whole(whole, below)
-    _ends(ends, below, above)
-    tests = len(rows(results, "pvalues"))
-    sheet.suptitle(f"{len(kept):,} p-values of {tests} tests of masks", fontsize=10)
+    _whole(whole, number, at, below)
+    _ends(ends, number, at, below, above)
+    sheet.suptitle(f"{number:,} p-values of {every['tests']} tests of masks", fontsize=10)

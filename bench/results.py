@@ -53,8 +53,9 @@ KEYS = {
     # Lists have an item for each checkout, but `faster` one for each pass.
     "layouts": "layout elements seconds rate multiply faster",
     # A p-value near 1 is given as what it lacks, negated: four digits are not enough there.
-    "pvalues": "test variant repetitions elements smallest uniform value pvalues",
-    "all-pvalues": "number tests smallest uniform value",
+    # Of all p-values in rising order, those at `ranks` are kept, as `quality.folded` has them.
+    "pvalues": "test variant repetitions elements smallest uniform value number",
+    "all-pvalues": "number tests smallest uniform value ranks pvalues",
     "counts": "p elements dropped z",
     "dieharder": "test samples repetitions ntuples pvalues assessments",
     # For a group of 16 bytes of the output; registers of a thread, `shared` bytes of a block.
