@@ -6,12 +6,11 @@ make their calls by `apply`, which makes the plan of calls that have none yet.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from fastdrop_kernels.threads import team_and_parallel_from
 
 from .._arrays.adapter import Backend, Operation, Plan
 from .._check.arguments import Array
@@ -20,8 +19,6 @@ from .._check.placement import Placement
 from .._check.shard_offsets import index_of, plain
 from . import plan_cache
 from .plan_cache import PlanKey, Plans, operands_key
-
-_NO_TEAM = None, None
 
 
 class Repeated(NamedTuple):
@@ -57,8 +54,7 @@ def repeated(
 
     `inputs` are x and the operands, None where one is missing; `variant` is what else decides.
     """
-    # With a team of threads, fewer elements are shared among them than plans allow for.
-    if training is not True or type(variant) is not str or team_and_parallel_from() != _NO_TEAM:
+    if training is not True or type(variant) is not str or _has_team():
         return None
     if type(noise_shape) is list or type(noise_shape) is np.ndarray:
         noise_shape = plain(noise_shape)
@@ -107,6 +103,13 @@ def apply(
         if result is not None:
             return result
     return backend.apply(operation, x, out, placement, rng, threshold, value, operands)
+
+
+def _has_team() -> bool:
+    """Say whether a team shares fewer elements among its threads than plans allow for."""
+    # Imported by the first kernel, and by whoever sets a team; at import it would be felt.
+    threads = sys.modules.get("fastdrop_kernels.threads")
+    return threads is not None and threads.team_and_parallel_from() != (None, None)
 
 
 def _same(a: Any, b: Any) -> bool:
