@@ -132,11 +132,8 @@ def _watched(seed: int, seconds: float) -> tuple[list[Row], dict[str, Any]]:
                 samples.append(_looked(process.pid))
             word, now = said.read(), time.monotonic() - begin
             calls = sum(word.get("calls", {}).values())
-            if now >= due and samples:
-                middle = {k: statistics.median(s[k] for s in samples) for k in samples[0]}
-                if rest := word.get("rest"):  # it has begun
-                    row = {"seconds": now, **middle, "calls": calls, **rest}
-                    rows.append({"section": "endure", **row})
+            if now >= due:
+                rows += _row(now, samples, calls, word)
                 samples.clear()
                 due += POINT
             tell(f"seed {seed}: {calls:,} calls", min(1.0, now / seconds))
@@ -148,7 +145,19 @@ def _watched(seed: int, seconds: float) -> tuple[list[Row], dict[str, Any]]:
         word = said.read()
         if status or not word.get("done"):
             raise _failed(seed, word, status, errors)
-    return rows, word
+    calls = sum(word["calls"].values())
+    return rows + _row(time.monotonic() - begin, samples, calls, word), word
+
+
+def _row(
+    now: float, samples: list[dict[str, float]], calls: int, word: dict[str, Any]
+) -> list[Row]:
+    """Return a row of the medians of samples; none before the process has begun."""
+    if not samples or "rest" not in word:
+        return []
+    middle = {k: statistics.median(s[k] for s in samples) for k in samples[0]}
+    figures = {"seconds": now, **middle, "calls": calls, **word["rest"]}
+    return [{"section": "endure", **figures}]
 
 
 def _range(rows: list[Row], key: str) -> list[float]:
