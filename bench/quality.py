@@ -135,7 +135,7 @@ def _count_row(row: Row, p: float, dropped: int) -> Row:
     return {"section": "counts", "p": p, "elements": n, "dropped": dropped, "z": z}
 
 
-class _Made(NamedTuple):
+class _Outcome(NamedTuple):
     """What came of a test: its row, the elements dropped, and the seconds of CPU time."""
 
     row: Row
@@ -143,20 +143,26 @@ class _Made(NamedTuple):
     seconds: float
 
 
-def _made(number: int, source: Source, repetitions: int) -> _Made:
+def _outcome(number: int, source: Source, repetitions: int) -> _Outcome:
     """Repeat the test of a number."""
     start = time.process_time()
     row, dropped = _row(CASES[number], source, repetitions)
-    return _Made(row, dropped, time.process_time() - start)
+    return _Outcome(row, dropped, time.process_time() - start)
 
 
-def _spread(
-    numbers: Sequence[int], source: Source, repetitions: int, jobs: int, tell: Tell
-) -> list[_Made]:
+def _outcomes(
+    numbers: Sequence[int], source: Source, repetitions: int, tell: Tell, jobs: int
+) -> list[_Outcome]:
     """Repeat tests in so many processes; each has keys of its own, so their order is no matter."""
+    if jobs == 1:
+        found = list[_Outcome]()
+        for number in numbers:
+            tell(f"{CASES[number].name}: {CASES[number].variant}", len(found) / len(numbers))
+            found.append(_outcome(number, source, repetitions))
+        return found
     context, one_thread = multiprocessing.get_context("spawn"), (1,)
     with ProcessPoolExecutor(jobs, context, fd.set_num_threads, one_thread) as pool:
-        waiting = [pool.submit(_made, number, source, repetitions) for number in numbers]
+        waiting = [pool.submit(_outcome, number, source, repetitions) for number in numbers]
         for done, _ in enumerate(as_completed(waiting)):
             tell(f"{done + 1} of {len(numbers)} tests", (done + 1) / len(numbers))
     return [each.result() for each in waiting]
@@ -169,18 +175,15 @@ def measure(
     tell: Tell = lambda doing, part: None,
 ) -> list[Row]:
     """Run tests, and return a row for each, one of all, and the counts."""
-    found, wanted = list[_Made](), _numbers(names)
-    for done, number in enumerate(wanted):
-        tell(f"{CASES[number].name}: {CASES[number].variant}", done / len(wanted))
-        found.append(_made(number, source, repetitions))
-    return _rows(wanted, found)
+    wanted = _numbers(names)
+    return _rows(wanted, _outcomes(wanted, source, repetitions, tell, 1))
 
 
 def _numbers(names: Sequence[str]) -> list[int]:
     return [number for number, test in enumerate(CASES) if test.name in names]
 
 
-def _rows(wanted: Sequence[int], found: Sequence[_Made]) -> list[Row]:
+def _rows(wanted: Sequence[int], found: Sequence[_Outcome]) -> list[Row]:
     """Return the rows of tests, one of all, and the counts before them."""
     rows, counts = list[Row](), list[Row]()
     probabilities = iter(quality_bits.PROBABILITIES)
@@ -241,7 +244,7 @@ def main(args: argparse.Namespace) -> int:
         repetitions = 1 if args.check else SHORT
     wanted, jobs = _numbers(names), 1 if args.check else fd.get_num_threads()
     with common.progress() as tell:
-        found = _spread(wanted, Source(), repetitions, jobs, tell)
+        found = _outcomes(wanted, Source(), repetitions, tell, jobs)
     rows, seconds = _rows(wanted, found), sum(each.seconds for each in found)
     bad = rejected(rows)
     said = f"The generator is rejected: {'; '.join(bad)}." if bad else "Nothing is rejected."
