@@ -185,25 +185,11 @@ class Backend(abc.ABC):
         threshold: int,
         value: Array,
         index_of: IndexOf,
+        operands: Sequence[Array] = (),
     ) -> Plan | None:
-        """Return a plan of `apply` for arrays of the layouts of x and `out`, if there is one."""
-        return None
+        """Return a plan of `apply` for arrays of the layouts of these, if there is one.
 
-    def operands_plan(
-        self,
-        operation: Operation,
-        x: Array,
-        operands: Sequence[Array],
-        out: Any,
-        placement: Placement,
-        threshold: int,
-        value: Array,
-        index_of: IndexOf,
-    ) -> Plan | None:
-        """Return a plan of `apply` with operands, for arrays of these layouts, if there is one.
-
-        Its calls take a tuple of x and the operands in the place of x; they have an `out` of the
-        layout of this one, or none.
+        With operands, its calls take a tuple of x and the operands in the place of x.
         """
         return None
 

@@ -231,8 +231,11 @@ class CupyBackend(Backend):
         threshold: int,
         value: Array,
         index_of: IndexOf,
+        operands: Sequence[Array] = (),
     ) -> Plan | None:
-        """Return a cached form of `apply`, for arrays on the current device."""
+        """Return a cached form of `apply` without operands, for arrays on the current device."""
+        if operands:
+            return None
         return layout_plan(self, operation, x, out, placement, threshold, value)
 
     def mask_plan(

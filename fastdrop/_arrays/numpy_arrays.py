@@ -127,34 +127,19 @@ class NumpyBackend(Backend):
         threshold: int,
         value: Array,
         index_of: IndexOf,
+        operands: Sequence[Array] = (),
     ) -> Plan | None:
         if not x.size or (out is not None and overlap.overlaps_itself(out)):
             return None
-        driver = self.driver
-        strides = x.strides, (np.empty_like(x) if out is None else out).strides
-        where = *placement, threshold, value
-        ready = driver.layout_call(operation.of(driver), x.shape, *strides, *where)
-        return ready and _layout_plan(ready, index_of)
-
-    def operands_plan(
-        self,
-        operation: Operation,
-        x: Array,
-        operands: Sequence[Array],
-        out: Any,
-        placement: Placement,
-        threshold: int,
-        value: Array,
-        index_of: IndexOf,
-    ) -> Plan | None:
-        if not x.size or (out is not None and overlap.overlaps_itself(out)):
-            return None
-        driver = self.driver
-        inputs = x, *[np.broadcast_to(a, x.shape) for a in operands]
-        of_y = (np.empty_like(x) if out is None else out).strides
+        driver, shape = self.driver, x.shape
+        chosen, of_y = operation.of(driver), (np.empty_like(x) if out is None else out).strides
+        if not operands:
+            where = *placement, threshold, value
+            ready = driver.layout_call(chosen, shape, x.strides, of_y, *where)
+            return ready and _layout_plan(ready, index_of)
+        inputs = x, *[np.broadcast_to(a, shape) for a in operands]
         strides = [*[a.strides for a in inputs], of_y]
-        where = placement.strides, threshold, value
-        ready = driver.operands_call(operation.of(driver), x.shape, strides, *where)
+        ready = driver.operands_call(chosen, shape, strides, placement.strides, threshold, value)
         return ready and _operands_plan(ready, len(inputs), index_of)
 
     def per_element_plan(

@@ -30,7 +30,7 @@ class Repeated(NamedTuple):
     inputs: tuple[Any, ...]  # x and the operands that there are
     where: tuple[Any, Any, Any]  # noise_shape, offset and global_shape, plain
 
-    def made(self, out: Any, rng: AnyRNG) -> Array | None:
+    def by_plan(self, out: Any, rng: AnyRNG) -> Array | None:
         """Make the call by its plan. None: there is none that fits, and nothing was done."""
         inputs = self.inputs
         if self.plan is None:
@@ -94,12 +94,9 @@ def apply(
         made = None
         # Plans read the caller's arrays: where one had to be converted, there can be none.
         if len(arrays) == len(call.inputs) and all(map(_same, arrays, call.inputs)):
-            if operands:
-                made = backend.operands_plan(operation, x, operands, out, *where)
-            else:
-                made = backend.plan(operation, x, out, *where)
+            made = backend.plan(operation, x, out, *where, operands)
         plan = plan_cache.remember(call.known, call.key, made)
-        result = call._replace(plan=plan).made(out, rng)
+        result = call._replace(plan=plan).by_plan(out, rng)
         if result is not None:
             return result
     return backend.apply(operation, x, out, placement, rng, threshold, value, operands)

@@ -37,7 +37,7 @@ Training: TypeAlias = int | np.bool_  # 0, 1, False or True
 NoiseShape: TypeAlias = Sequence[int | None] | npt.NDArray[Any] | None
 Offset: TypeAlias = int | Integers
 _LARGE = 1 << 63
-_FEW = 8  # names, among which one sees what was meant
+_FEW = 8  # choices, among which one sees without help what was meant
 
 
 _DROPPING = "the probability of dropping an element"

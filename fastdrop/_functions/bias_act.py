@@ -110,7 +110,7 @@ def bias_act_dropout_add(
         raise_argument_error("bias_act_dropout_add", unknown, x=x)
     inputs, where = (x, bias, residual), (None, offset, global_shape)
     call = repeated("bias_act_drop", inputs, act, p, scale, training, *where, out)
-    if call and (result := call.made(out, rng)) is not None:
+    if call and (result := call.by_plan(out, rng)) is not None:
         return result
     backend = operand_backend_of(x)
     xs = backend.array(x)
@@ -225,7 +225,7 @@ def gradient_by_x(
     if type(act) is str and act != "identity":
         inputs, where = (dy, x, bias), (None, offset, global_shape)
         call = repeated("bias_act_drop_backward", inputs, act, p, scale, training, *where, out)
-        if call and (result := call.made(out, rng)) is not None:
+        if call and (result := call.by_plan(out, rng)) is not None:
             return result, NUMPY, bias  # type: ignore[return-value]  # plans are of its arrays
     backend = operand_backend_of(dy, "dy")
     dys = backend.array(dy, "dy")

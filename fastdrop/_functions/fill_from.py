@@ -36,7 +36,7 @@ def fill_from(
     """Return `masked_fill` of x by an array of values; the arguments are those of the user."""
     where = noise_shape, offset, global_shape
     call = repeated("fill_from", (x, value), "", p, None, training, *where, out)
-    if call and (result := call.made(out, rng)) is not None:
+    if call and (result := call.by_plan(out, rng)) is not None:
         return result
     backend = operand_backend_of(x)
     xs = backend.array(x)

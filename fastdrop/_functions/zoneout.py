@@ -91,7 +91,7 @@ def zoneout(
         raise_argument_error("zoneout", unknown, x=x, h_prev=h_prev)
     inputs, where = (x, h_prev), (None, offset, global_shape)
     call = repeated("zoneout", inputs, "", p, None, training, *where, out)
-    if call and (result := call.made(out, rng)) is not None:
+    if call and (result := call.by_plan(out, rng)) is not None:
         return result
     backend = operand_backend_of(x)
     xs = backend.array(x)
