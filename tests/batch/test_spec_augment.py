@@ -12,6 +12,7 @@ import fastdrop as fd
 from tests.support.batch_oracle import KEY
 from tests.support.batch_oracle import spectrogram as expected
 from tests.support.devices import HostDevice
+from tests.support.internals import set_cpu_limits
 from tests.support.oracle import Array, assert_same, misaligned, poison, poisoned
 from tests.support.slow import slow_unless
 
@@ -120,6 +121,35 @@ def test_nothing_beside_a_contiguous_result_is_written(name: str) -> None:
             fd.spec_augment(out if in_place else x, rng=KEY, **BANDS, out=out)
             assert_same(out.copy(), expected(x, 1, 2, 0, **BANDS))
             assert room[0].tobytes() + room[3].tobytes() == before[::3].tobytes()
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_nontemporal_stores_write_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For any number of bytes here; where the processor has none, stores are ordinary ones."""
+    set_cpu_limits(monkeypatch, nontemporal_from=0)
+    for layout in LAYOUTS:
+        shape, time, frequency, sample = layout
+        x = numbers(shape, name)
+        lengths = None if sample is None else [shape[time], 5, 0][: shape[sample]]
+        options: dict[str, Any] = {"time_axis": time, "freq_axis": frequency - len(shape), **BANDS}
+        wanted = expected(x, time, frequency, sample, row_lengths=lengths, **BANDS)
+        for begin in (0, 1, 5, 31):  # cache lines of y begin at any element
+            room = poisoned((begin + x.size + 40,), x.dtype)
+            before, out = room.copy(), room[begin : begin + x.size].reshape(shape)
+            fd.spec_augment(x, rng=KEY, row_lengths=lengths, **options, out=out)
+            assert_same(out.copy(), wanted)
+            assert room[:begin].tobytes() == before[:begin].tobytes()
+            assert room[begin + x.size :].tobytes() == before[begin + x.size :].tobytes()
+
+
+@pytest.mark.parametrize("width", [1, 3, 8, 9, 17, 40, 64, 65, 129, 200])
+def test_bands_of_any_width_are_filled_in_place(width: int) -> None:
+    for name in DTYPES:
+        x = numbers((6, 30, 211), name)
+        bands: dict[str, Any] = {"time_masks": 1, "time_width": 3, "freq_masks": 4}
+        bands["freq_width"] = width
+        wanted = expected(x, 1, 2, 0, **bands)
+        assert_same(fd.spec_augment(x, rng=KEY, **bands, out=x), wanted)
 
 
 def test_samples_may_have_values_of_their_own() -> None:

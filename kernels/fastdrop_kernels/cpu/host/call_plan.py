@@ -26,6 +26,7 @@ from ..elements.operations import PACK, Operation
 from ..elements.sampler import GROUP
 from ..loops.call_descriptor import Descriptor, make_descriptor
 from ..loops.contiguous import CACHED, CACHED_BYTES, NONTEMPORAL, PREFETCH, has_nontemporal
+from ..loops.dispatch import dispatch_table
 from ..loops.kernels import (
     contiguous_kernel,
     contiguous_operands_kernel,
@@ -34,7 +35,6 @@ from ..loops.kernels import (
     per_element_kernel,
 )
 from ..loops.loop_nest import Kernel
-from ..loops.tiles import dispatch_table
 from . import work_sharing
 from .catalogue import PerElement
 from .kernel_call import run_kernel

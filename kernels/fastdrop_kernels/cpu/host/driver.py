@@ -20,6 +20,7 @@ from ..codegen.ndarray_layout import LAYOUT_IS_KNOWN, dtype_word
 from ..elements.operations import PACK, Operation
 from ..loops.call_descriptor import make_descriptor
 from ..loops.contiguous import CACHED, NONTEMPORAL, PREFETCH
+from ..loops.dispatch import dispatch_table
 from ..loops.kernels import (
     contiguous_kernel,
     contiguous_operands_kernel,
@@ -29,7 +30,6 @@ from ..loops.kernels import (
 )
 from ..loops.loop_nest import Kernel
 from ..loops.tile_transpose import tiled_bytes
-from ..loops.tiles import dispatch_table
 from . import address_call as by_addresses
 from . import call_plan, work_sharing
 from .address_call import AddressCall

@@ -64,6 +64,7 @@ CACHED = "cached"  # arrays are in the caches, or the hardware prefetches them
 # KiB, where the L2 cache just holds input and output (float64, Cascade Lake, 2026-11).
 CACHED_BYTES = 1 << 18
 PREFETCH = "prefetch"  # cache lines are prefetched by instructions
+READ = "read"  # those of the input only (see `tiles`)
 NONTEMPORAL = "nontemporal"  # and stores bypass the caches (see `nontemporal`); not in place
 
 

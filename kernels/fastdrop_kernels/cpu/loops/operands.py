@@ -26,9 +26,7 @@ from ..codegen.intrinsics import (
 from ..elements.sampler import DRAWS, GROUP, POINTER, U64, is_degenerate, load64, store64
 from .call_descriptor import BUFFER, ONCE, REACH, THRESHOLD, VALUE
 from .copy import gather
-from .loop_nest import length_of, step_of
-from .mask_buffer import append, bits_at, close_step, ensure, repeat_bits, repeat_row, room
-from .tiles import (
+from .dispatch import (
     ALL_OR_NONE,
     DECISION_SIZE,
     GATHERS,
@@ -41,10 +39,10 @@ from .tiles import (
     SIZES,
     TILE,
     TILE_BYTES,
-    VECTOR,
-    offsets,
-    put_side,
 )
+from .loop_nest import length_of, step_of
+from .mask_buffer import append, bits_at, close_step, ensure, repeat_bits, repeat_row, room
+from .tiles import VECTOR, offsets, put_side
 
 _GROUP, _VECTOR = np.uint64(GROUP), np.uint64(VECTOR)
 _ZERO, _ONE, _THREE, _FOUR, _EIGHT, _TWO_WORDS = (np.uint64(n) for n in (0, 1, 3, 4, 8, 16))

@@ -41,10 +41,10 @@ from .call_descriptor import (
     take_chunk,
 )
 from .contiguous import CACHED
+from .dispatch import row_loop
 from .loop_nest import Kernel
 from .mask_buffer import buffer_scratch, close_step
 from .softmax_rows import VECTOR, exponentials, number_type, softmax_gradient
-from .tiles import row_loop
 
 _GROUP = np.uint64(GROUP)
 _ZERO, _ONE, _EIGHT = (np.uint64(n) for n in (0, 1, 8))

@@ -1,9 +1,8 @@
-"""Routines that apply an operation to contiguous elements, and the table of their addresses.
+"""Routines that apply an operation to contiguous elements that have been decided.
 
 `tile_loop` is for elements whose keep bits are in memory, `all_or_none_loop` for elements that
-share one decision, `row_loop` for a row with consecutive mask indices. They call `contiguous`,
-`mask_buffer` and `apply`. The loops in `operands` find them in a *dispatch table*, and are compiled
-once for all operations. `softmax` and `streams` call some of them directly.
+share one decision. They call `apply`. The loops in `operands` find them in a dispatch table, see
+`dispatch`; those of functions on batches, `streams` and others call them directly.
 """
 
 from __future__ import annotations
@@ -12,14 +11,11 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
-import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ...shielded import shielded
 from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import (
     address_of,
@@ -28,35 +24,22 @@ from ..codegen.intrinsics import (
     intrinsic,
     pointer_at,
     scratch,
+    store_fence,
     wide_vectors,
 )
 from ..codegen.target import MASKS
-from ..codegen.vectors import BIT, I16, I32, I64, Lanes, iota, load
-from ..elements.operations import Operation, buffer_draw
-from ..elements.sampler import DRAWS, POINTER, U64, is_degenerate, load64, store64
+from ..codegen.vectors import BIT, I16, I32, I64, Lanes, iota, load, make_nontemporal
+from ..elements.operations import Operation
+from ..elements.sampler import DRAWS, POINTER, U64, load64, store64
 from ..elements.storage import BITS
-from .apply import apply_vector, ask_ahead, bit_copier, sizes, write_bits
-from .call_descriptor import BUFFER, FIRST, REACH, THRESHOLD, VALUE
-from .contiguous import CACHED, CONTIGUOUS, contiguous_loop
+from .apply import LINE_BYTES, apply_vector, ask_ahead, bit_copier, sizes, write_bits
+from .contiguous import NONTEMPORAL, PREFETCH
 from .copy import gather, scatter
-from .mask_buffer import AHEAD, buffer_routine
 
 VECTOR = DRAWS  # elements that are computed at once
 _VECTOR, _SIDE = np.uint64(VECTOR), np.uint64(16)  # bytes of an input's pointer and step
-_ZERO, _ONE, _EIGHT, _WORD = (np.uint64(n) for n in (0, 1, 8, 64))
-
-# Byte offsets in a dispatch table: addresses of routines (the first two only for one input), bytes
-# of an element of y (1 if it is a bit) and the routine that scatters y, bytes of a decision (0 if
-# it is a bit), elements of a tile, length up to which rows are drawn together; and for every input
-# the bytes of an element and the routine that gathers it.
-ROW, ALL_OR_NONE, TILE, PROVIDE, OUT_SIZE, SCATTER = (np.uint64(8 * k) for k in range(6))
-DECISION_SIZE, MOST, SHORT, SIZES = (np.uint64(8 * k) for k in range(6, 10))
-GATHERS = SIZES + _EIGHT
-TILE_BYTES = 4096  # of an input, or of the output
-# SHORT, by output bits. Rates over C order for rows of a wider array drawn one by one (together):
-# 256 Ki float32, rows of 128: 0.30 (0.53), 256: 0.47 (0.59), 512: 0.63 (0.63); float16, 512: 0.51
-# (0.68), 1,024: 0.66 (0.65); bits, 1,024: 0.48 (0.60), 2,048: 0.61 (0.58); Cascade Lake, 2026-11.
-_SHORT_ROWS = {1: 1536, 8: 896, 16: 896, 32: 448, 64: 448, 128: 448}
+_ZERO, _EIGHT, _WORD, _LINE = (np.uint64(n) for n in (0, 8, 64, LINE_BYTES))
+_ALL = np.uint64(2**64 - 1)
 
 
 @device
@@ -89,7 +72,9 @@ def _kept_in(
     return cut.bitcast(BIT) if count else cut
 
 
-def _elements(operation: Operation, count: int, partial: bool = False) -> Any:
+def _elements(
+    operation: Operation, count: int, partial: bool = False, access: str = PREFETCH
+) -> Any:
     """Intrinsic ``(sides, y, decision, at, n, value)``: n elements, in vectors (0: one by one).
 
     Whole vectors, or part of one if `partial`. `at` is the first element's place in `decision`.
@@ -125,8 +110,12 @@ def _elements(operation: Operation, count: int, partial: bool = False) -> Any:
                 ]
                 target = builder.gep(y, [builder.mul(done, ir.Constant(I64, out_size))])
                 if count and not operands and not partial:
-                    ask_ahead(operation, builder, x, target, count)
+                    asked = target if access == PREFETCH else None
+                    ask_ahead(operation, builder, x, asked, count)
+                first = len(builder.block.instructions)
                 apply_vector(operation, kept, x, target, 0, count, parameters, where, operands)
+                if access == NONTEMPORAL:
+                    make_nontemporal(builder, first)
 
             if partial:
                 length = Lanes(builder, n).convert(I16)
@@ -135,6 +124,8 @@ def _elements(operation: Operation, count: int, partial: bool = False) -> Any:
                 whole = builder.udiv(n, ir.Constant(I64, each))
                 with cgutils.for_range(builder, whole) as loop:
                     put(builder.mul(loop.index, ir.Constant(I64, each)), None)
+                if access == NONTEMPORAL:
+                    store_fence(builder)
             return context.get_dummy_value()
 
         return types.void(POINTER, POINTER, POINTER, U64, U64, POINTER), codegen
@@ -148,11 +139,12 @@ def offsets(bytes_of: Sequence[int]) -> tuple[np.uint64, ...]:
 
 
 @functools.cache
-def tile_loop(operation: Operation) -> Any:
+def tile_loop(operation: Operation, access: str = PREFETCH) -> Any:
     """Routine ``(sides, y, decision, at, n, value)`` over contiguous elements.
 
     `sides` holds pointers and steps of the inputs. A step is an element's bytes, or 0. `decision`
-    holds the decisions, from its element `at` on.
+    holds the decisions, from its element `at` on. With `READ`, cache lines of y are not prefetched;
+    with `NONTEMPORAL` they are written by nontemporal stores.
     """
     signature = types.void(POINTER, POINTER, POINTER, U64, U64, POINTER)
     if operation.target is BITS:
@@ -162,27 +154,35 @@ def tile_loop(operation: Operation) -> Any:
             copy_bits(y, decision, at, n)
 
         return routine(f"{operation.name}-tile", copy, signature)
-    many = _elements(operation, VECTOR)
-    if MASKS or not operation.operands:
-        rest = _elements(operation, VECTOR, True) if MASKS else _elements(operation, 0)
-        sides_bytes = 16 * (1 + len(operation.operands))
-        out_size, inputs = sizes(operation)[1], np.uint64(1 + len(operation.operands))
-        rest_sides = scratch(sides_bytes)
+    many = _elements(operation, VECTOR, access=access)
+    if not MASKS and operation.operands:
+        return _copying_tile_loop(operation, many, signature)
+    rest = _elements(operation, VECTOR, True) if MASKS else _elements(operation, 0)
+    out_size, inputs = sizes(operation)[1], np.uint64(1 + len(operation.operands))
+    own_sides, is_aligned = scratch(16 * (1 + len(operation.operands))), access == NONTEMPORAL
 
-        def tile(sides: Any, y: Any, decision: Any, at: Any, n: Any, value: Any) -> None:
-            wide_vectors()
-            left = n % _VECTOR
-            whole = n - left
-            many(sides, y, decision, at, whole, value)
-            if left:
-                last = rest_sides()
-                for k in range(inputs):
-                    start, step = load64(sides, _SIDE * k), load64(sides, _SIDE * k + _EIGHT)
-                    put_side(last, k, pointer_at(start + whole * step), step)
-                rest(last, advance(y, whole * out_size), decision, at + whole, left, value)
+    def tile(sides: Any, y: Any, decision: Any, at: Any, n: Any, value: Any) -> None:
+        wide_vectors()
+        if is_aligned:  # a compile-time constant: whole cache lines are written
+            there = own_sides()
+            head = min(n, (_ZERO - address_of(y)) % _LINE // out_size)
+            rest(sides, y, decision, at, head, value)
+            for k in range(inputs):
+                start, step = load64(sides, _SIDE * k), load64(sides, _SIDE * k + _EIGHT)
+                put_side(there, k, pointer_at(start + head * step), step)
+            sides, y, at, n = there, advance(y, head * out_size), at + head, n - head
+        left = n % _VECTOR
+        whole = n - left
+        many(sides, y, decision, at, whole, value)
+        if left:
+            last = own_sides()
+            for k in range(inputs):
+                start, step = load64(sides, _SIDE * k), load64(sides, _SIDE * k + _EIGHT)
+                put_side(last, k, pointer_at(start + whole * step), step)
+            rest(last, advance(y, whole * out_size), decision, at + whole, left, value)
 
-        return routine(f"{operation.name}-tile", tile, signature)
-    return _copying_tile_loop(operation, many, signature)
+    name = "tile" if access == PREFETCH else f"tile-{access}"
+    return routine(f"{operation.name}-{name}", tile, signature)
 
 
 def _copying_tile_loop(operation: Operation, many: Any, signature: Any) -> Any:
@@ -297,7 +297,7 @@ def all_or_none_loop(operation: Operation) -> Any:
             if kept:
                 for t in range(_ZERO, n, _WORD):
                     m = min(_WORD, n - t)
-                    write_bits(advance(y, t), (_ZERO - _ONE) >> (_WORD - m), m)
+                    write_bits(advance(y, t), _ALL >> (_WORD - m), m)
 
         return routine("pack-all-or-none", pack, signature)
     keep, drop = _all_or_none(operation, True, VECTOR), _all_or_none(operation, False, VECTOR)
@@ -323,72 +323,3 @@ def all_or_none_loop(operation: Operation) -> Any:
                 drop_rest(source, target, left, value)
 
     return routine(f"{operation.name}-all-or-none", all_or_none, signature)
-
-
-@functools.cache
-def row_loop(operation: Operation, access: str) -> Any:
-    """Routine over contiguous elements with consecutive mask indices, see `contiguous.CONTIGUOUS`.
-
-    If REACH of the call state is not 0, that many mask elements, from the first on, belong to rows
-    that are close in the mask, and are drawn together. A row of 1,024 drawn alone costs 5 groups of
-    draws and two copies. At a degenerate threshold nothing is drawn.
-    """
-    run_contiguous, provide, apply = (
-        contiguous_loop(operation, access),
-        buffer_routine(buffer_draw(operation)),
-        tile_loop(operation),
-    )
-    decides, ahead = not operation.needs_uniform, AHEAD[operation.needs_uniform]
-    all_or_none: Any = all_or_none_loop(operation) if decides else None
-    in_size, out_size = sizes(operation)
-    sides_scratch = scratch(16)
-
-    def row(x: Any, y: Any, n: Any, index: Any, call: Any) -> None:
-        sides = sides_scratch()
-        threshold, reach = load64(call, THRESHOLD), load64(call, REACH)
-        value = pointer_at(load64(call, VALUE))
-        if decides and is_degenerate(threshold):
-            all_or_none(x, y, U64(threshold == _ZERO), n, value)
-            return
-        if not reach:
-            run_contiguous(x, y, n, index, call)
-            return
-        done = _ZERO
-        while done < n:
-            m = min(n - done, ahead)
-            provide(index + done, m, reach - done, call)
-            put_side(sides, _ZERO, advance(x, done * in_size), in_size)
-            at, decision = index + done - load64(call, FIRST), pointer_at(load64(call, BUFFER))
-            apply(sides, advance(y, done * out_size), decision, at, m, value)
-            done += m
-
-    return routine(f"{operation.name}-{access}-row", row, CONTIGUOUS)
-
-
-def _address(found: Any) -> int:
-    address: int = llvm.address_of_symbol(found.symbol)
-    return address
-
-
-@functools.cache
-@shielded
-def dispatch_table(operation: Operation, access: str) -> npt.NDArray[np.uint64]:
-    """Return an operation's dispatch table, which lives as long as the process."""
-    kinds = operation.source, *operation.operands
-    alone, packed = not operation.operands, operation.target is BITS
-    decision_size = 4 if operation.needs_uniform else 0
-    itemsizes = [kind.itemsize for kind in (*kinds, operation.target)]
-    words = [
-        _address(row_loop(operation, access)) if alone else 0,
-        _address(all_or_none_loop(operation)) if alone and not operation.needs_uniform else 0,
-        _address(tile_loop(operation)),
-        _address(buffer_routine(buffer_draw(operation))),
-        1 if packed else operation.target.itemsize,
-        0 if packed else _address(scatter(operation.target.itemsize, access == CACHED)),
-        decision_size,
-        TILE_BYTES // max(1, decision_size, *itemsizes),
-        _SHORT_ROWS[operation.target.bits] if alone else 1 << 62,
-    ]
-    for kind in kinds:
-        words += kind.itemsize, _address(gather(kind.itemsize)) if kind.bits else 0
-    return np.array(words, np.uint64)
