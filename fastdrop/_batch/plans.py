@@ -2,9 +2,8 @@
 
 A small call takes longer to check than to compute. So the functions look up a plan under all that
 decides it besides the arrays, the key and the offset: `key_of`. There is one if an equal call was
-made and was too small for several threads; after it they call `remember`, see
-`fastdrop_kernels.cpu.batch.fast_rows`. Calls on a GPU, on labelled arrays or with a `global_shape`
-have none.
+made; after it they call `remember`, see `fastdrop_kernels.cpu.batch.fast_rows`. Calls on a GPU, on
+labelled arrays or with a `global_shape` have none.
 """
 
 from __future__ import annotations
@@ -142,7 +141,7 @@ def remember(
 def _plan(
     ready: Any, inputs: int, wanted: list[tuple[tuple[int, ...], np.dtype[Any]]], keys: int
 ) -> Callable[..., Any]:
-    run, record_at, own, table_shape, alive = ready
+    run, record_at, share, own, table_shape, alive = ready
     empty = np.empty
     unused = (0,) * (imported("fastdrop_kernels.cpu.batch.fast_rows").ARRAYS - inputs - len(wanted))
 
@@ -182,7 +181,11 @@ def _plan(
                     return None
                 rng, asked = as_key(rng), True
             seed, stream = rng
-        if run(record_at, offset, seed, stream, *more) == DONE:
+        done = run(record_at, offset, seed, stream, *more)
+        if done == DONE:
+            return made
+        if done:
+            share(memory, seed, stream, (read, made, table, alive))
             return made
         if asked:
             raise RuntimeError("an array was changed while rng was asked for a key")

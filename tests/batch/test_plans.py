@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
+from fastdrop_kernels.cpu.batch import fast_rows
+from fastdrop_kernels.cpu.host.kernel_call import run_kernel
 from tests.support import internals
 from tests.support.oracle import Array, assert_same
 
@@ -61,6 +63,20 @@ def check(call: Callable[..., Any], several: list[dict[str, Any]]) -> None:
         for a, b in zip(made, wanted, strict=True):
             assert_same(a, b)
             assert a.strides == b.strides
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many threads were asked for in each call that a plan shared among threads."""
+    asked: list[int] = []
+
+    def run(kernel: Any, arguments: Any, chunk: int, threads: int, alive: Any, own: Any) -> None:
+        asked.append(threads)
+        run_kernel(kernel, arguments, chunk, threads, alive, own)
+
+    monkeypatch.setattr(fast_rows, "run_kernel", run)
+    internals.set_cpu_limits(monkeypatch, parallel_from=1, chunk=16)
+    return asked
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -179,9 +195,37 @@ def test_what_lies_otherwise_in_memory_takes_no_plan_of_arrays_in_c_order() -> N
             assert all(np.isin(made[:, c], column[:, c]).all() for c in range(9))
 
 
-def test_a_call_that_several_threads_can_share_has_no_plan_of_one_thread() -> None:
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_plans_of_calls_that_threads_share(threads: int, shared: list[int]) -> None:
+    """Of any call here, in chunks of a few rows, with keys of all samples and of each."""
+    with fd.threads(threads):
+        for call in CALLS.values():
+            check(call, [{"rng": KEYS[0]}, {"rng": KEYS[1], "offset": 2**40 + 3}])
+            own = fd.sample_keys(KEYS[0], OWN)
+            check(call, [{"rng": own}, {"rng": KEYS[1], "sample_index": OWN}])
+            one, other = np.random.default_rng(3), np.random.default_rng(3)
+            for _ in range(3):
+                key = fd.as_key(other)
+                for a, b in zip(results(call(rng=one)), results(call(rng=key)), strict=True):
+                    assert_same(a, b)
+            assert one.integers(2**60) == other.integers(2**60)
+    assert max(shared) == threads
+
+
+def test_a_plan_that_threads_share_is_made_with_the_threads_of_its_call(shared: list[int]) -> None:
     internals.forget_plans()
     with fd.threads(1):
-        fd.poisson_weights(1 << 22, rng=1)
-    assert internals.plan_count() == 1
-    assert internals.no_call_has_a_plan()
+        wanted = fd.poisson_weights((70, 3000), rng=1)
+        assert internals.plan_count() == 1
+        fd.poisson_weights((70, 3000), rng=1)
+    with fd.threads(3):
+        assert_same(fd.poisson_weights((70, 3000), rng=1), wanted)
+    assert shared == [1, 3]
+    out = wanted.copy()
+    out.flags.writeable = False
+    rng = np.random.default_rng(2)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="read-only"):
+            fd.poisson_weights((70, 3000), rng=rng, out=out)
+        assert fd.poisson_weights((70, 3000), rng=1, out=np.empty_like(wanted)) is not None
+    assert rng.bit_generator.state == np.random.default_rng(2).bit_generator.state

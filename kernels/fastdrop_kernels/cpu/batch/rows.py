@@ -52,7 +52,7 @@ class RowsCall(NamedTuple):
     addresses: npt.NDArray[np.uint64]  # of its arrays
     table: Array | None
     own: OwnMemory | None
-    is_small: bool  # so that one thread makes it, whatever number there is, without a team
+    weight: int  # in elements of dropout, see `work_sharing`
     alive: tuple[Sequence[Array], Any]  # the arrays, and what else the descriptor refers to
 
 
@@ -149,11 +149,10 @@ def run_rows(
     head += [0 if table is None else table.__array_interface__["data"][0], int(rows.has_keys)]
     descriptor = array.array("Q", [*head, *(word % 2**64 for word in words)])
     weight = int(cost * rows.elements)
-    is_small = weight < work_sharing.PARALLEL_FROM
     chunk, threads = work_sharing.shares(rows.number, weight, 1)
     memory = None if own is None else OwnMemory(2, own[0], np.dtype(own[1]))
     spare = np.zeros(1, np.uint64)  # what kernels without memory of their own get
     arguments = slot(addresses), descriptor.buffer_info()[0], slot(spare), seed, stream
     living = addresses, table, descriptor, spare, arrays, alive
     run_kernel(kernel, arguments, chunk, threads, living, memory)
-    return RowsCall(kernel, descriptor, addresses, table, memory, is_small, (arrays, alive))
+    return RowsCall(kernel, descriptor, addresses, table, memory, weight, (arrays, alive))
