@@ -18,40 +18,31 @@ from numba.core import cgutils
 from ... import contract
 from ...rows import Rows
 from ...shielded import shielded
-from ..codegen.compiler import device, routine
+from ..codegen.compiler import routine
 from ..codegen.intrinsics import (
     address_of,
     advance,
     copy_bytes,
     intrinsic,
-    loader,
-    pointer_at,
-    prefetch,
     scratch,
-    storer,
     wide_vectors,
 )
-from ..codegen.vectors import I8, I32, I64, Lanes, load, select, store
-from ..elements.sampler import POINTER, U64, load32, load64, store8, store64
+from ..codegen.vectors import I32, I64, Lanes, load, select, store
+from ..elements.sampler import POINTER, U64, load32, store8, store64
 from ..host.catalogue import operation
 from ..loops.contiguous import CACHED, contiguous_loop
 from ..loops.loop_nest import Kernel
 from .draws import SECOND_DRAW, call_state, set_coefficients, set_key, uniform_below, uniforms
 from .permutations import permutations, prepare_permutations, store32
 from .rows import Array, RowsCall, array_at, row_kernel, run_rows, word_at
+from .swap_moves import PLACES_BYTES, TILE, VECTOR, locator, mover, taker
 
-_TILE = 1024  # elements: 1 KiB says which are kept, 4 KiB the rows that they take
 _WIDTH = 256  # the most columns of a tile where each column is contiguous
-_VECTOR = 16  # uniforms that become rows at once
-# Rows of permutations are prefetched for so many tiles at once, so that adjacent cache lines come
-# together: 100,000 rows of 64 float32, p = 0.3, take 12 to 13 ms, with 4 tiles 13.5, with one 17.5,
-# and 25 without prefetches (Zen 5, busy, November 2026).
-_AHEAD = 8
 _REJECTED = 0xFFFFFFFF  # in the place of a row that has to be drawn once more
 _COST = 8.0  # relative to dropout (Zen 5, November 2026)
-_ZERO, _ONE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 4, 8))
+_ZERO, _ONE, _TWO, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 4, 8))
 _ALL = np.uint64(contract.ALWAYS)
-_COLUMN_OFFSETS = np.uint64(8 * (_TILE + _VECTOR))  # behind those in x
+_PLACES = np.uint64(PLACES_BYTES)
 
 # The kernel's arrays and words. Strides are those of rows and columns.
 _X, _SOURCE, _Y, _MASK, _CHOSEN = (np.uint64(k) for k in range(5))
@@ -60,8 +51,6 @@ _X_ROW, _X_COLUMN, _SOURCE_ROW, _SOURCE_COLUMN, _Y_ROW, _Y_COLUMN = (
     np.uint64(k) for k in range(5, 11)
 )
 _HAS_MASK, _IS_CHOSEN, _IS_ACROSS = (np.uint64(k) for k in range(11, 14))
-# The signature of `_mover`.
-_MOVE = types.void(U64, U64, U64, POINTER, *[U64] * 4)
 
 
 def memory(rows: int, columns: int) -> list[tuple[tuple[int, int], str]]:
@@ -91,7 +80,7 @@ def swap(
     columns, sources = y.shape[1], len(source)
     words = [columns, rows.length, threshold, sources, int(contract.rejected_below(sources))]
     words += [*x.strides, *source.strides, *y.strides, mask is not None, bool(own)]
-    words.append(columns < _VECTOR or abs(y.strides[1]) > abs(y.strides[0]))
+    words.append(columns < VECTOR or abs(y.strides[1]) > abs(y.strides[0]))
     arrays = (x, source, y, y if mask is None else mask, *own)
     made = run_rows(_kernel(y.itemsize), rows, arrays, seed, stream, words, _COST)
     return None if own else made  # which are two calls
@@ -107,10 +96,10 @@ def prepare(dtype: np.dtype[Any]) -> None:
 @shielded
 def _kernel(size: int) -> Kernel:
     """Kernel of `swap` for elements of a size. A unit of work is whole rows, or a part of one."""
-    draw, locate, move = _drawer(), _locator(), _mover(size)
-    keep_memory, chosen_memory = scratch(_TILE + _VECTOR), scratch(4 * (_TILE + _VECTOR))
-    place_memory, offset_memory = scratch(8 * (_TILE + _VECTOR)), scratch(16 * (_TILE + _VECTOR))
-    tile, narrow, ahead = np.uint64(_TILE), np.uint64(_WIDTH), np.uint64(_AHEAD)
+    draw, locate, move, take = _drawer(), locator(), mover(size), taker()
+    keep_memory, chosen_memory = scratch(TILE + VECTOR), scratch(4 * (TILE + VECTOR))
+    place_memory, offset_memory = scratch(2 * PLACES_BYTES), scratch(2 * PLACES_BYTES)
+    tile, narrow = np.uint64(TILE), np.uint64(_WIDTH)
 
     def unit(
         arrays: Any,
@@ -123,7 +112,7 @@ def _kernel(size: int) -> Kernel:
         index: Any,
     ) -> None:
         call, keep, chosen = call_state(), keep_memory(), chosen_memory()
-        places, offsets = place_memory(), offset_memory()
+        memory, offsets = place_memory(), offset_memory()
         set_key(call, seed, stream)
         set_coefficients(call, word_at(words, _THRESHOLD), _ZERO)
         columns, sources = word_at(words, _COLUMNS), word_at(words, _SOURCES)
@@ -137,6 +126,8 @@ def _kernel(size: int) -> Kernel:
         is_across = word_at(words, _IS_ACROSS) and height > _ONE
         most = min(width, narrow if is_across else tile)
         ready = _ZERO  # the width of which there are offsets
+        # The tile before is moved while what is to be moved of this one is prefetched.
+        number, before, its_y, its_h, its_w = _ZERO, memory, _ZERO, _ZERO, _ZERO
         for down in range(_ZERO, height, tile // most):
             h = min(tile // most, height - down)
             for right in range(_ZERO, width, most):
@@ -152,29 +143,24 @@ def _kernel(size: int) -> Kernel:
                     for t in range(_ZERO, runs):
                         copy_bytes(advance(mask, t * columns), advance(keep, t * w), n)
                 if word_at(words, _IS_CHOSEN):
-                    given = array_at(arrays, _CHOSEN)
-                    for c in range(_ZERO, w):
-                        rows = advance(given, _FOUR * ((column + c) * sources + row))
-                        if down // h % ahead == _ZERO:
-                            for later in range(_ONE, ahead + _ONE):
-                                _prefetch(address_of(rows) + later * _FOUR * h)
-                        for t in range(_ZERO, h):
-                            store32(chosen, _FOUR * (t * w + c), load32(rows, _FOUR * t))
+                    rows = advance(array_at(arrays, _CHOSEN), _FOUR * (column * sources + row))
+                    take(chosen, rows, sources, h, w, down // h)
                 if ready != w:
                     ready = w
                     for t in range(_ZERO, h):
                         for c in range(_ZERO, w):
                             pair = (t * w + c) * _EIGHT
                             store64(offsets, pair, t * x_row + c * x_column)
-                            store64(offsets, pair + _COLUMN_OFFSETS, c * s_column)
+                            store64(offsets, pair + _PLACES, c * s_column)
                 x = address_of(array_at(arrays, _X)) + row * x_row + column * x_column
                 source = address_of(array_at(arrays, _SOURCE)) + column * s_column
+                places = advance(memory, number % _TWO * _PLACES)
                 locate(places, offsets, keep, chosen, h * w, x, source, s_row)
-                y = address_of(array_at(arrays, _Y)) + row * y_row + column * y_column
-                if is_across:
-                    move(y, y_column, y_row, places, _EIGHT, _EIGHT * w, w, h)
-                else:
-                    move(y, y_row, y_column, places, _EIGHT * w, _EIGHT, h, w)
+                move(its_y, before, its_h, its_w, is_across, y_row, y_column, places, h * w)
+                its_y = address_of(array_at(arrays, _Y)) + row * y_row + column * y_column
+                its_h, its_w, before = h, w, places
+                number += _ONE
+        move(its_y, before, its_h, its_w, is_across, y_row, y_column, before, _ZERO)
 
     return row_kernel(f"swap-{size}", unit)
 
@@ -187,7 +173,7 @@ def _drawer() -> Any:
     Writes whether they are kept, and unless rows are chosen otherwise, which they take.
     """
     mark, draw, choose = contiguous_loop(operation("mark"), CACHED), uniforms(), _chooser()
-    again, vector, rejected = uniform_below(), np.uint64(_VECTOR), np.uint64(_REJECTED)
+    again, vector, rejected = uniform_below(), np.uint64(VECTOR), np.uint64(_REJECTED)
 
     def run(
         keep: Any, chosen: Any, n: Any, words: Any, seed: Any, stream: Any, index: Any, call: Any
@@ -225,14 +211,14 @@ def _chooser() -> Any:
     def choose(typingctx: Any, memory: Any, vectors: Any, n: Any, least: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             memory, vectors, n, least = args
-            factor = Lanes(builder, n).broadcast(_VECTOR)
-            smallest = Lanes(builder, least).convert(I32).broadcast(_VECTOR)
-            zeros = Lanes(builder, ir.Constant(ir.VectorType(I32, _VECTOR), None))
+            factor = Lanes(builder, n).broadcast(VECTOR)
+            smallest = Lanes(builder, least).convert(I32).broadcast(VECTOR)
+            zeros = Lanes(builder, ir.Constant(ir.VectorType(I32, VECTOR), None))
             found = cgutils.alloca_once_value(builder, zeros.value)
             with cgutils.for_range(builder, vectors) as loop:
-                place = builder.mul(loop.index, ir.Constant(I64, 4 * _VECTOR))
+                place = builder.mul(loop.index, ir.Constant(I64, 4 * VECTOR))
                 here = builder.gep(memory, [place])
-                product = load(builder, here, 0, I32, _VECTOR).convert(I64) * factor
+                product = load(builder, here, 0, I32, VECTOR).convert(I64) * factor
                 wrong = product.convert(I32) < smallest
                 row = (product >> 32).convert(I32)
                 store(select(wrong, ~zeros, row), here, 0)
@@ -249,126 +235,3 @@ def _chooser() -> Any:
         return choose(memory, vectors, n, least)
 
     return routine("swap-choose", run, U64(POINTER, U64, U64, U64))
-
-
-@functools.cache
-@shielded
-def _locator() -> Any:
-    """Routine that writes the addresses of n elements, and prefetches what is there.
-
-    Arguments: memory for the addresses; where elements are in x and their columns in `source`, as
-    offsets; whether they are kept, and the rows that they take; n; the addresses that offsets are
-    to, and the step from row to row of `source`.
-    """
-
-    @intrinsic
-    def locate(
-        typingctx: Any,
-        places: Any,
-        offsets: Any,
-        keep: Any,
-        chosen: Any,
-        vectors: Any,
-        x: Any,
-        source: Any,
-        s_row: Any,
-    ) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            places, offsets, keep, chosen, vectors = args[:5]
-            x, source, s_row = (Lanes(builder, a).broadcast(_VECTOR) for a in args[5:])
-            with cgutils.for_range(builder, vectors) as loop:
-
-                def loaded(pointer: Any, element: Any, offset: int = 0) -> Lanes:
-                    step = ir.Constant(I64, element.width // 8 * _VECTOR)
-                    place = builder.gep(pointer, [builder.mul(loop.index, step)])
-                    return load(builder, place, offset, element, _VECTOR)
-
-                here = x + loaded(offsets, I64)
-                there = source + loaded(offsets, I64, int(_COLUMN_OFFSETS))
-                there = there + loaded(chosen, I32).convert(I64) * s_row
-                # Selected by arithmetic: x where an element is kept, which is 1.
-                place = here ^ ((here ^ there) & (loaded(keep, I8).convert(I64) - 1))
-                step = builder.mul(loop.index, ir.Constant(I64, 8 * _VECTOR))
-                store(place, builder.gep(places, [step]), 0)
-            return context.get_dummy_value()
-
-        return types.void(*[POINTER] * 4, *[U64] * 4), codegen
-
-    vector = np.uint64(_VECTOR)
-
-    def run(
-        places: Any,
-        offsets: Any,
-        keep: Any,
-        chosen: Any,
-        n: Any,
-        x: Any,
-        source: Any,
-        s_row: Any,
-    ) -> None:
-        wide_vectors()
-        vectors = (n + vector - _ONE) // vector
-        locate(places, offsets, keep, chosen, vectors, x, source, s_row)
-        # Most of the loads miss the caches, and a processor looks ahead about 30 elements. With
-        # prefetches 100,000 rows of 64 float32 take 12 ms, without them 68 (Zen 5, November 2026).
-        for k in range(_ZERO, n):
-            _prefetch(load64(places, _EIGHT * k))
-
-    return routine("swap-locate", run, types.void(*[POINTER] * 4, *[U64] * 4))
-
-
-def _mover(size: int) -> Any:
-    """Routine that copies m times n elements, see `_MOVE`.
-
-    The address of y with its strides along m and n, the addresses to copy from with theirs, m, n.
-    """
-    copy = _copier(size)
-
-    def run(
-        y: Any,
-        y_outer: Any,
-        y_inner: Any,
-        places: Any,
-        outer: Any,
-        inner: Any,
-        m: Any,
-        n: Any,
-    ) -> None:
-        for a in range(_ZERO, m):
-            target, sources = y + a * y_outer, advance(places, a * outer)
-            for b in range(_ZERO, n):
-                copy(pointer_at(target + b * y_inner), pointer_at(load64(sources, b * inner)))
-
-    return routine(f"swap-move-{size}", run, _MOVE)
-
-
-@intrinsic
-def _prefetch(typingctx: Any, address: Any) -> Any:
-    """Prefetch the cache line at an address, to be read."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        prefetch(builder, builder.inttoptr(args[0], ir.IntType(8).as_pointer()), 0, False)
-        return context.get_dummy_value()
-
-    return types.void(U64), codegen
-
-
-def _copier(size: int) -> Any:
-    """Inlined ``copy(target, source)`` of an element."""
-    if size == 16:
-
-        @device
-        def copy_two(target: Any, source: Any) -> None:
-            first, second = load64(source, _ZERO), load64(source, _EIGHT)
-            store64(target, _ZERO, first)
-            store64(target, _EIGHT, second)
-
-        return copy_two
-    kind = {1: types.uint8, 2: types.uint16, 4: types.uint32, 8: types.uint64}[size]
-    read, write = loader(kind), storer(kind)
-
-    @device
-    def copy(target: Any, source: Any) -> None:
-        write(target, _ZERO, read(source, _ZERO))
-
-    return copy

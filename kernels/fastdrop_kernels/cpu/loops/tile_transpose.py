@@ -46,7 +46,7 @@ def tiled_bytes(operation: Operation) -> int:
     return size if size == operation.target.itemsize and size in _INTEGERS else 0
 
 
-def _lanes_of(itemsize: int) -> int:
+def block_lanes(itemsize: int) -> int:
     """Return the number of rows of a square block: they are vectors, and should fit registers."""
     return min(VECTOR_BYTES // itemsize, REGISTERS)
 
@@ -109,7 +109,7 @@ def transposed(rows: list[Lanes], itemsize: int) -> list[Lanes]:
 
 def _block(itemsize: int) -> Any:
     """Intrinsic ``(source, source_step, target, target_step)``: transpose a block."""
-    count, element = _lanes_of(itemsize), _INTEGERS[itemsize]
+    count, element = block_lanes(itemsize), _INTEGERS[itemsize]
 
     @intrinsic
     def block(typingctx: Any, source: Any, source_step: Any, target: Any, target_step: Any) -> Any:
@@ -144,14 +144,14 @@ def _prefetch_line(typingctx: Any, pointer: Any) -> Any:
 
 
 @functools.cache
-def _transpose_loop(itemsize: int) -> Any:
+def transpose_loop(itemsize: int) -> Any:
     """Routine ``(strided, step, buffer, width, first, end, gathers)``: transpose parts of a tile.
 
     A part has as many columns as a block; `first` and `end` number the parts. If `gathers`, they go
     from the array, whose columns are `step` bytes apart, to the buffer, whose rows have `width`
     elements; else back. If the last part is incomplete, it begins earlier, and repeats columns.
     """
-    block, lanes, size = _block(itemsize), np.uint64(_lanes_of(itemsize)), np.uint64(itemsize)
+    block, lanes, size = _block(itemsize), np.uint64(block_lanes(itemsize)), np.uint64(itemsize)
     block_bytes, blocks = lanes * size, _LINE // (lanes * size)
 
     def transpose(
@@ -182,9 +182,9 @@ def tiled_loop(operation: Operation) -> Any:
     the previous one if the output is. This gives prefetched cache lines time to arrive.
     """
     size = operation.target.itemsize
-    run_contiguous, transpose = contiguous_loop(operation, CACHED), _transpose_loop(size)
+    run_contiguous, transpose = contiguous_loop(operation, CACHED), transpose_loop(size)
     load_row, store_column = gather(size), scatter(size, False)
-    itemsize, line, lanes = (np.uint64(n) for n in (size, LINE_BYTES // size, _lanes_of(size)))
+    itemsize, line, lanes = (np.uint64(n) for n in (size, LINE_BYTES // size, block_lanes(size)))
     two_buffers = scratch(2 * _BUFFER_BYTES)
 
     @device
