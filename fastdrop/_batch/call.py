@@ -40,9 +40,14 @@ def backend_for(x: Any, name: str) -> Backend:
     return backend
 
 
+def is_on_cpu(backend: Backend) -> bool:
+    """Return whether a backend's arrays are in the memory of the CPU."""
+    return isinstance(backend, NumpyBackend)
+
+
 def driver_of(backend: Backend, family: str) -> Any:
     """Return the driver of a family of functions for a backend's arrays."""
-    where = "cpu" if isinstance(backend, NumpyBackend) else "cuda"
+    where = "cpu" if is_on_cpu(backend) else "cuda"
     return imported(f"fastdrop_kernels.{where}.batch.{family}")
 
 

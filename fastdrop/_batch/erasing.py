@@ -1,7 +1,7 @@
 """Random erasing: rectangles of images, filled with a value, in place or into a new array.
 
-The rectangles are drawn by `fastdrop_kernels.cpu.batch.erasing` for any backend, and filled by the
-module of that name of the backend.
+They are filled by `fastdrop_kernels.*.batch.erasing`. Those of images on a GPU are drawn on the CPU
+before, by `fastdrop_kernels.cpu.batch.rectangles`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .._check.arguments import Array, ArrayLike, Offset, Output, ShapeLike
 from .._check.fill_values import check_fillable, filling, fillings, is_several
 from .._check.key import AnyRNG, KeyOnDevice
 from .._check.keywords import MISSING, checks_keywords, raise_argument_error
-from . import call
+from . import call, plans
 from .keys import SampleKeys, checked_keys, key_of
 from .ready import compiles
 
@@ -143,6 +143,14 @@ def random_erasing(
     """
     if unknown or images is MISSING:
         raise_argument_error("random_erasing", unknown, images=images)
+    key = None
+    if type(scale) is tuple and type(ratio) is tuple and _is_plain(value):
+        parameters = p, *scale, "and", *ratio, value, count, data_format, out is images
+        where = rng, sample_index, offset, global_shape
+        key = plans.key_of("random_erasing", (images,), (out,), *where, *parameters)
+    read = () if out is images else (images,)
+    if planned := plans.planned(key, read, (out,), rng, sample_index, offset):
+        return planned[0]
     backend = call.backend_for(images, "images")
     xs = backend.array(images, "images")
     threshold = contract.threshold(
@@ -174,7 +182,8 @@ def random_erasing(
         output, source, target = _memory(backend, xs, out)
         if target.size:
             settings = threshold, many, numbers, place.first
-            _erase(backend, keys, source, target, values, form, settings)
+            how = _erase(backend, keys, source, target, values, form, settings)
+            plans.remember(key, how, read, (target,), rng, sample_index)
         result: Array = output.finished()
     return result
 
@@ -187,23 +196,31 @@ def _erase(
     values: Array | None,
     form: _Form,
     settings: tuple[int, int, npt.NDArray[np.float64], int],
-) -> None:
-    """Draw the rectangles and fill them; a generator is asked here."""
-    threshold, many, numbers, first = settings
+) -> Any:
+    """Draw the rectangles and fill them; a generator is asked here. Returns as `call.run` does."""
+    *of_rectangles, first = settings
     steps: tuple[int, ...] = (0,) * 5
     if values is not None:
         values = backend.undisturbed(values, backend.addresses(target))
         steps = _steps(values.strides, form)
     driver = call.driver_of(backend, "erasing")
-    drawing = imported("fastdrop_kernels.cpu.batch.erasing")
+    on_cpu = imported("fastdrop_kernels.cpu.batch.rectangles")
     seed, stream, own, _ = key_of(keys, backend, target)
     rows = whole_rows(target.shape[:1], math.prod(target.shape[1:]), first, keys=own)
     size = form.height, form.width
-    drawn = drawing.rectangles(rows, seed, stream, threshold, many, *size, numbers)
-    made = backend.table(drawn, target, True)
+    drawing = on_cpu.Drawing(*of_rectangles)
+    if not call.is_on_cpu(backend):
+        drawing = backend.table(on_cpu.rectangles(rows, seed, stream, drawing, *size), target, True)
     if rows.table is not None:
         rows = rows._replace(table=backend.table(rows.table, target, True))
-    driver.erase(target, rows, seed, stream, source, values, made, *size, form.pixel, steps)
+    where = source, values, drawing, *size, form.pixel, steps
+    return driver.erase(target, rows, seed, stream, *where)
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether equal values of its type are the same: no array, and no zero with a sign."""
+    kind = type(value)
+    return kind is int or kind is str or (kind is float and (value > 0 or value < 0))
 
 
 class _InPlace:

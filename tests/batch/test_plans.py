@@ -24,6 +24,13 @@ RULE: dict[str, Any] = {"mask_id": 49, "vocab_size": 50}
 BANDS: dict[str, Any] = {"time_width": 9, "freq_width": 5}
 Calls = dict[str, Callable[..., Any]]
 
+
+def in_place(function: Callable[..., Array], *args: Any, **where: Any) -> Array:
+    x = SOUND.copy()
+    assert function(x, *args, **where, out=x) is x
+    return x
+
+
 CALLS: Calls = {
     "mask_tokens": lambda **w: fd.mask_tokens(IDS, **RULE, **w),
     "mask_tokens, ids": lambda **w: fd.mask_tokens(IDS, special=[0, 3], **RULE, **w),
@@ -44,6 +51,11 @@ CALLS: Calls = {
                                                 return_mask=True, **w),
     "spec_augment": lambda **w: fd.spec_augment(SOUND, **BANDS, **w),
     "random_erasing": lambda **w: fd.random_erasing(SOUND, 0.9, **w),
+    "random_erasing, noise": lambda **w: fd.random_erasing(SOUND, 0.9, value="noise", **w),
+    "random_erasing, channels": lambda **w: fd.random_erasing(
+        SOUND.reshape(4, 8, 20, 4), 0.9, count=3, data_format="channels_last", **w),
+    "random_erasing, in place": lambda **w: in_place(fd.random_erasing, 0.9, **w),
+    "spec_augment, in place": lambda **w: in_place(fd.spec_augment, **BANDS, **w),
 }  # fmt: skip
 
 

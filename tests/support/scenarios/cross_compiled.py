@@ -86,8 +86,8 @@ def _operations(dtypes: tuple[str, ...]) -> Iterator[tuple[str, Any, bool]]:
 def _kernels(operation: Any, takes_p: bool) -> list[Step]:
     """Return what compiles an operation's kernels, layout by layout."""
     from fastdrop_kernels.cpu.loops import contiguous, kernels
-    from fastdrop_kernels.cpu.loops.tile_transpose import tiled_bytes
     from fastdrop_kernels.cpu.loops.dispatch import dispatch_table
+    from fastdrop_kernels.cpu.loops.tile_transpose import tiled_bytes
     from fastdrop_kernels.layout import STRIDED, TILED, TRANSPOSED
 
     cached, far = contiguous.CACHED, contiguous.PREFETCH

@@ -1,169 +1,56 @@
-"""Rectangles of images: where they are, for both backends, and filling them.
+"""Rectangles of images that are filled, in a copy or in place.
 
-`fastdrop._batch.erasing` calls `rectangles`, whose result the driver for CuPy's arrays takes too,
-and `erase`. The numbers of a rectangle are float64, each operation rounded once, so they are the
-same on any processor.
+`fastdrop._batch.erasing` calls `erase`, which draws the rectangles of each image by `rectangles`.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 
-from ... import contract
-from ...contract import ALWAYS
 from ...rows import Rows
 from ...shielded import shielded
 from ..codegen.compiler import device, routine
 from ..codegen.intrinsics import (
     advance,
-    clear_bytes,
     copy_bytes,
     intrinsic,
-    loader,
     scratch,
     wide_vectors,
 )
 from ..codegen.vectors import BIT, DOUBLE, FLOAT, Lanes, load
 from ..elements.operations import buffer_draw
-from ..elements.sampler import DRAWS, GROUP, POINTER, U64, load64, store64
+from ..elements.sampler import DRAWS, GROUP, POINTER, U64, load64
 from ..elements.storage import FLOAT64, computed_in
 from ..host.catalogue import FLOATS, operation_by_name
 from ..loops.contiguous import CACHED, contiguous_loop
 from ..loops.copy import gather
 from ..loops.loop_nest import Kernel
-from .draws import SECOND_DRAW, call_state, draw32, set_key, uniform_below
-from .rows import Array, array_at, row_kernel, run_rows, word_at
+from .draws import SECOND_DRAW, call_state, set_key
+from .rectangles import COST, RECTANGLE, RECTANGLE_BYTES, Drawing, drawer
+from .rectangles import prepare as prepare_rectangles
+from .rows import Array, RowsCall, array_at, row_kernel, run_rows, word_at
 
-ATTEMPTS = 10  # at a rectangle that fits, as in torchvision
-SQUARINGS = 10  # of the exponential function
-RECTANGLE = 4  # uint64: top, left, height and width
-_BYTES = np.uint64(8 * RECTANGLE)
-_COST = 150.0  # of a rectangle, in elements of dropout (Zen 5, November 2026)
+_BYTES = np.uint64(RECTANGLE_BYTES)
 _COPIED, _FILLED = 0.3, 0.1  # of an element: copied, or left alone but for the rectangles
 _NOISE = 1.0
 _TILE = 2048  # normal numbers that are drawn at once: 8 KiB, which stay in the L1 cache
 _MOST = 1024  # of them, at most so many are converted at once
 _ZERO, _ONE, _TWO, _THREE, _FOUR = (np.uint64(n) for n in range(5))
 _EIGHT, _SIXTEEN, _LAST_WORD = (np.uint64(n) for n in (8, 16, 24))
-_UNIT = 2.0**-32
-_TO_INTEGER = 2.0**52  # added and subtracted, it rounds to an integer, halves to even
-_SCALE_DOWN = 2.0**-SQUARINGS
 
-_double_at = loader(types.float64)
 # Words of `erase`: rows of pixels of a plane, elements of such a row, elements of a pixel,
 # rectangles of an image, whether x is copied, bytes of the steps of the values along images,
-# planes, rows, pixels and elements of a pixel, elements of an image.
+# planes, rows, pixels and elements of a pixel, elements of an image, and the threshold of the
+# probability that it has rectangles.
 _HEIGHT, _ROW, _PIXEL, _COUNT, _COPIES, _V_IMAGE, _V_PLANE, _V_ROW, _V_PIXEL, _V_ELEMENT = (
     np.uint64(k) for k in range(10)
 )
-_IMAGE = np.uint64(10)
-
-
-@device
-def _exponential(t: Any) -> Any:
-    """Return about ``exp(t)``: the power 2**SQUARINGS of a polynomial, by squaring."""
-    x = t * _SCALE_DOWN
-    power = 1.0 + x * (1.0 + x / 2.0 * (1.0 + x / 3.0 * (1.0 + x / 4.0)))
-    for _ in range(SQUARINGS):
-        power *= power
-    return power
-
-
-@device
-def _rounded(x: Any) -> Any:
-    """Return the nearest integer of a number in [0, 2**51], halves to even, as a float."""
-    return (x + _TO_INTEGER) - _TO_INTEGER
-
-
-@functools.cache
-@shielded
-def _rectangles_kernel() -> Kernel:
-    """Kernel of `rectangles`. Words: threshold, rectangles of an image, height, width."""
-    draw, below = draw32(), uniform_below()
-    attempts = np.uint64(ATTEMPTS)
-
-    def row(
-        arrays: Any, words: Any, own: Any, r: Any, length: Any, seed: Any, stream: Any, index: Any
-    ) -> None:
-        count, height, width = word_at(words, _ONE), word_at(words, _TWO), word_at(words, _THREE)
-        made = advance(array_at(arrays, _ZERO), r * count * _BYTES)
-        numbers = array_at(arrays, _ONE)
-        clear_bytes(made, count * _BYTES)
-        if draw(seed, stream, index, _ZERO) >= word_at(words, _ZERO):
-            return
-        pixels, least, more = (
-            types.float64(height * width),
-            _double_at(numbers, _ZERO),
-            _double_at(numbers, _EIGHT),
-        )
-        least_ratio, more_ratio = _double_at(numbers, _SIXTEEN), _double_at(numbers, _LAST_WORD)
-        tall, wide = types.float64(height), types.float64(width)
-        for k in range(count):
-            rectangle = advance(made, k * _BYTES)
-            for attempt in range(attempts):
-                key = contract.derive(seed, stream, k * attempts + attempt + _ONE)
-                u = types.float64(draw(key[0], key[1], index, _ZERO)) * _UNIT
-                v = types.float64(draw(key[0], key[1], index, _ONE)) * _UNIT
-                side = math.sqrt(pixels * (least + more * u))
-                factor = _exponential((least_ratio + more_ratio * v) * 0.5)
-                h, w = side * factor, side / factor
-                # Compared first: what is huge is no integer.
-                if h < tall and w < wide:
-                    h, w = _rounded(h), _rounded(w)
-                    if h < tall and w < wide:
-                        high, broad = types.uint64(h), types.uint64(w)
-                        across = width - broad + _ONE
-                        places = (height - high + _ONE) * across
-                        place = below(key[0], key[1], index, _TWO, places)
-                        store64(rectangle, _ZERO, place // across)
-                        store64(rectangle, _EIGHT, place % across)
-                        store64(rectangle, _SIXTEEN, high)
-                        store64(rectangle, _LAST_WORD, broad)
-                        break
-
-    return row_kernel("erasing-rectangles", row)
-
-
-def rectangles(
-    rows: Rows,
-    seed: int,
-    stream: int,
-    threshold: int,
-    count: int,
-    height: int,
-    width: int,
-    numbers: npt.NDArray[np.float64],
-) -> npt.NDArray[np.uint64]:
-    """Return the rectangles of images, of shape (images, count, 4): top, left, height and width.
-
-    A rectangle that is not there has a height and a width of 0.
-
-    Parameters
-    ----------
-    rows : Rows
-        A row is an image.
-    threshold : int
-        Of the probability that an image has rectangles.
-    count : int
-        Rectangles of an image.
-    height, width : int
-        Of the images, in pixels.
-    numbers : ndarray of float64
-        Least share of the area, and largest less least; the same of the logarithm of the ratio.
-    """
-    assert 0 <= threshold <= ALWAYS
-    made: npt.NDArray[np.uint64] = np.empty((rows.number, count, RECTANGLE), np.uint64)
-    words = threshold, count, height, width
-    cost = _COST * count / max(rows.length, 1)
-    run_rows(_rectangles_kernel(), rows, (made, numbers), seed, stream, words, cost)
-    return made
+_IMAGE, _THRESHOLD = np.uint64(10), np.uint64(11)
 
 
 def erase(
@@ -173,13 +60,13 @@ def erase(
     stream: int,
     x: Array,
     value: Array | None,
-    made: Array,
+    drawing: Drawing,
     height: int,
     width: int,
     pixel: int,
     steps: tuple[int, ...],
-) -> None:
-    """Fill the rectangles of the images y, and copy the rest from x unless y is x.
+) -> RowsCall | None:
+    """Fill rectangles of the images y, and copy the rest from x unless y is x.
 
     Parameters
     ----------
@@ -187,8 +74,8 @@ def erase(
         Images in C order: planes of rows of pixels of `pixel` elements.
     value : ndarray or None
         What elements become. None: normal numbers of their draw 1.
-    made : ndarray
-        What `rectangles` returned.
+    drawing : Drawing
+        What rectangles are drawn by.
     height, width : int
         Of the images, in pixels.
     steps : tuple of int
@@ -196,22 +83,28 @@ def erase(
     """
     copies = x is not y
     kernel = _noise_kernel(y.dtype.name) if value is None else _fill_kernel(y.itemsize)
-    words = [height, width * pixel, pixel, made.shape[1], int(copies), *steps, rows.length]
+    threshold, count, numbers = drawing
+    words = [height, width * pixel, pixel, count, int(copies), *steps, rows.length, threshold]
     cost = (_COPIED if copies else _FILLED) * y.itemsize / 4 + _NOISE * (value is None)
-    arrays = y, x, made, made if value is None else value
-    run_rows(kernel, rows, arrays, seed, stream, words, cost)
+    cost += COST * count / max(rows.length, 1)
+    arrays, own = (
+        (y, x, numbers, numbers if value is None else value),
+        (RECTANGLE * count, np.uint64),
+    )
+    return run_rows(kernel, rows, arrays, seed, stream, words, cost, own)
 
 
 def prepare(dtype: np.dtype[Any] | None) -> None:
     """Compile all that images of a dtype need, or load it from the cache.
 
-    Without a dtype: what `rectangles` needs, which draws for images on a GPU, too.
+    Without a dtype: what images on a GPU need.
     """
-    _rectangles_kernel()
-    if dtype is not None:
-        _fill_kernel(dtype.itemsize)
-        if dtype.name in FLOATS:
-            _noise_kernel(dtype.name)
+    if dtype is None:
+        prepare_rectangles()
+        return
+    _fill_kernel(dtype.itemsize)
+    if dtype.name in FLOATS:
+        _noise_kernel(dtype.name)
 
 
 def _images_kernel(name: str, size: int, fill: Any) -> Kernel:
@@ -220,19 +113,26 @@ def _images_kernel(name: str, size: int, fill: Any) -> Kernel:
     ``fill(plane, top, left, h, w, value, words, seed, stream, index)``, with `value` the address of
     the first value of the plane, and `index` the mask index of its first element.
     """
-    item = np.uint64(size)
+    item, draw = np.uint64(size), drawer()
 
     def row(
         arrays: Any, words: Any, own: Any, r: Any, length: Any, seed: Any, stream: Any, index: Any
     ) -> None:
-        elements = word_at(words, _IMAGE)
+        count, height, row_length = (
+            word_at(words, _COUNT),
+            word_at(words, _HEIGHT),
+            word_at(words, _ROW),
+        )
+        width, threshold = row_length // word_at(words, _PIXEL), word_at(words, _THRESHOLD)
+        numbers = array_at(arrays, _TWO)
+        draw(own, numbers, threshold, count, height, width, seed, stream, index)
+        elements, plane = word_at(words, _IMAGE), height * row_length
         y = advance(array_at(arrays, _ZERO), r * elements * item)
         if word_at(words, _COPIES):
             copy_bytes(y, advance(array_at(arrays, _ONE), r * elements * item), elements * item)
-        count, plane = word_at(words, _COUNT), word_at(words, _HEIGHT) * word_at(words, _ROW)
         value = advance(array_at(arrays, _THREE), r * word_at(words, _V_IMAGE))
         for k in range(count):
-            rectangle = advance(array_at(arrays, _TWO), (r * count + k) * _BYTES)
+            rectangle = advance(own, k * _BYTES)
             top, left = load64(rectangle, _ZERO), load64(rectangle, _EIGHT)
             h, w = load64(rectangle, _SIXTEEN), load64(rectangle, _LAST_WORD)
             if h and w:
