@@ -77,8 +77,8 @@ def swap_rows(
         `sample_keys` returns them.
     replace : bool
         Whether rows are drawn with replacement, each as likely, the element's own too. False: each
-        column has a permutation of all rows, each as likely. A permutation takes 4 bytes of memory
-        an element while it is made.
+        column has a permutation of all rows, each as likely. They are made for some columns at a
+        time, in 4 bytes an element: up to 16 MiB, but at least 16 columns; on a GPU for all.
     source : array_like of shape (any rows, ...), optional
         Another table of the same columns and dtype to take values from, with replacement, such as
         the training set. Then rows do not depend on each other.

@@ -14,6 +14,7 @@ import pytest
 import fastdrop as fd
 from fastdrop_kernels import contract
 from fastdrop_kernels.cpu.batch import permutations as sorting
+from fastdrop_kernels.cpu.batch import swap as swapping
 from tests.support.batch_oracle import KEY, U64, drawn_rows, permuted_rows, swapped, words
 from tests.support.devices import HostDevice
 from tests.support.oracle import Array, Mask, assert_same, index_of, mask, poisoned
@@ -115,6 +116,25 @@ def test_empty_tables() -> None:
                 np.empty(shape, np.int16), rng=KEY, replace=replace, return_mask=True
             )
             assert made.shape == kept.shape == shape and kept.dtype == bool
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_permutations_of_some_columns_at_a_time(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawn by whole rows, or where these are long, by the columns that are permuted."""
+    monkeypatch.setattr(swapping, "_ORDER_BYTES", 64)
+    assert swapping.memory(100, 40)[0][0] == (16, 100)
+    for shape in ((100, 40), (1500, 33), (37, 5000), (40, 3, 16), (3, 17), (700, 16)):
+        for order in ("C", "F"):
+            x = np.asarray(table(shape), order=order)
+            for p in (0.0, 0.3, 1.0):
+                right, kept = expected(x, p, False)
+                with fd.threads(threads):
+                    assert_same(fd.swap_rows(x, p, rng=KEY, replace=False), right)
+                    made, told = fd.swap_rows(x, p, rng=KEY, replace=False, return_mask=True)
+                assert_same(made, right)
+                assert_same(told, kept)
 
 
 @pytest.mark.parametrize("replace", [True, False])
