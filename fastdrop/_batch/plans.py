@@ -24,6 +24,7 @@ _INDEX_LIMIT = 1 << 62
 _WORD = np.dtype(np.uint64)
 _NUMBERS = frozenset({np.dtype(np.int64), _WORD})  # dtypes of numbers of samples, read as they are
 _MOST_NUMBERS = 256  # of a list in the place of an array
+_CHANGED = "an array was changed while rng was asked for a key"
 _NO_KEYS, _KEYS, _FOLDED = range(3)  # as in `fast_rows`, which imports Numba
 _ndarray = np.ndarray
 
@@ -113,11 +114,13 @@ def remember(
     written: Sequence[Array],
     rng: Any,
     sample_index: Any,
+    between: Sequence[Array] = (),
 ) -> None:
     """Make a plan of a call that was made, `made` being what `call.run` returned.
 
     `written` are the targets of the outputs, and `read` the arrays that were given, in the order of
-    `key_of`.
+    `key_of`. If `made` is a list of calls for samples without keys, `between` are the arrays that
+    one writes for another.
     """
     if key is None or made is None:
         return
@@ -133,9 +136,14 @@ def remember(
     elif type(rng) is _ndarray and rng.ndim == 2:
         keys, samples = _KEYS, len(rng)
     driver = imported("fastdrop_kernels.cpu.batch.fast_rows")
-    ready = driver.fast_rows(made, read, written, keys, samples)
     wanted = [(a.shape, a.dtype) for a in written]
-    plan_cache.remember(known, key, ready and _plan(ready, len(read), wanted, keys))
+    if isinstance(made, list):
+        assert not keys
+        plan = _plan_of_several(driver, made, read, written, between, wanted)
+    else:
+        ready = driver.fast_rows(made, read, written, keys, samples)
+        plan = ready and _plan(ready, len(read), wanted, keys)
+    plan_cache.remember(known, key, plan)
 
 
 def _plan(
@@ -188,8 +196,55 @@ def _plan(
             share(memory, seed, stream, (read, made, table, alive))
             return made
         if asked:
-            raise RuntimeError("an array was changed while rng was asked for a key")
+            raise RuntimeError(_CHANGED)
         return None
+
+    return plan
+
+
+def _plan_of_several(
+    driver: Any,
+    calls: Sequence[Any],
+    read: Sequence[Array],
+    written: Sequence[Array],
+    between: Sequence[Array],
+    wanted: list[tuple[tuple[int, ...], np.dtype[Any]]],
+) -> Callable[..., Any] | None:
+    """Return a plan of calls that are made one after the other, all with the key of the first."""
+    arrays, parts = [*read, *between, *written], []
+    for one in calls:
+        used = [k for k, a in enumerate(arrays) if driver.address_of_array(a) in one.addresses]
+        inputs = [arrays[k] for k in used if k < len(read) + len(between) * (one is not calls[0])]
+        outputs = [arrays[k] for k in used[len(inputs) :]]
+        ready = driver.fast_rows(one, inputs, outputs, _NO_KEYS, 0)
+        if ready is None:
+            return None
+        parts.append((ready, used, (0,) * (driver.ARRAYS - len(used))))
+    if {k for _, used, _ in parts for k in used} != set(range(len(arrays))):
+        return None  # a copy was read or written
+    needed, empty = [(a.shape, a.dtype) for a in between], np.empty
+
+    def plan(
+        read: Sequence[Array], outs: Sequence[Any], rng: Any, sample_index: Any, offset: int
+    ) -> list[Array] | None:
+        made = [empty(*new) if out is None else out for out, new in zip(outs, wanted, strict=True)]
+        arrays = [*read, *[empty(*new) for new in needed], *made]
+        ids = [*map(id, arrays)]
+        prepared = []
+        for (run, at, share, own, _, alive), used, unused in parts:
+            memory = None if own is None else empty(*own)
+            more = id(memory) if own else 0, 0, 0, *[ids[k] for k in used], *unused
+            if not run(at, LOOK, 0, 0, *more):
+                return None
+            prepared.append((run, at, share, more, memory, alive))
+        seed, stream = as_key(rng)
+        for run, at, share, more, memory, alive in prepared:
+            done = run(at, offset, seed, stream, *more)
+            if not done:
+                raise RuntimeError(_CHANGED)
+            if done != DONE:
+                share(memory, seed, stream, (arrays, alive))
+        return made
 
     return plan
 

@@ -126,8 +126,8 @@ def swap_rows(
     read = (x,) if source is None else (x, source)
     outs = (out, None) if return_mask is True else (out,)
     where = rng, sample_index, offset, global_shape
-    key = None  # without a source, an offset is refused; permutations are two calls
-    if replace is True and (source is not None or (type(offset) is int and not offset)):
+    key = None  # without a source, an offset is refused
+    if type(replace) is bool and (source is not None or (type(offset) is int and not offset)):
         key = plans.key_of("swap_rows", read, outs, *where, p, replace, return_mask)
     if planned := plans.planned(key, read, outs, rng, sample_index, offset):
         return tuple(planned) if return_mask else planned[0]
@@ -181,7 +181,7 @@ def swap_rows(
             how = call.run(backend, "swap", "swap", _as_table(y, columns), rows_of, keys, *more)
             if not is_across:
                 written = (y,) if mask is None else (y, mask.target)
-                plans.remember(key, how, read, written, rng, sample_index)
+                plans.remember(key, how, read, written, rng, sample_index, more[-1])
         result = backend.result(y, None) if is_across else made.finished()
     return (result, mask.target) if mask is not None else result
 

@@ -207,6 +207,57 @@ def test_what_lies_otherwise_in_memory_takes_no_plan_of_arrays_in_c_order() -> N
             assert all(np.isin(made[:, c], column[:, c]).all() for c in range(9))
 
 
+@pytest.mark.parametrize("threads", [0, 3])
+def test_plans_of_permutations(threads: int, request: pytest.FixtureRequest) -> None:
+    """Two calls, of which one writes what the other reads."""
+    asked = request.getfixturevalue("shared") if threads else []
+    tables = [TABLE + 100 * n for n in range(3)]
+
+    def of(x: Array, **where: Any) -> Callable[..., Any]:
+        return lambda **w: fd.swap_rows(x, 0.4, replace=False, **where, **w)
+
+    internals.forget_plans()
+    with fd.threads(threads or 2):
+        for where in ({}, {"return_mask": True}):
+            wanted = []
+            for x in tables:
+                internals.forget_plans()
+                wanted.append([results(of(x, **where)(rng=key)) for key in KEYS])
+            internals.forget_plans()
+            for _ in range(2):
+                for x, of_keys in zip(tables, wanted, strict=True):
+                    wide = np.repeat(x, 2, axis=1)  # a view of which is no array in C order
+                    room = np.full((4, 20), -1.0, np.float32)
+                    for key, right in zip(KEYS, of_keys, strict=True):
+                        for made in (
+                            of(x, **where)(rng=key),
+                            of(x, **where)(rng=key, out=np.full_like(x, -1)),
+                            of(wide[:, ::2], **where)(rng=key),
+                            of(x, **where)(rng=key, out=room[:, 2::2]),
+                        ):
+                            for a, b in zip(results(made), right, strict=True):
+                                assert_same(a.copy(), b)
+            internals.forget_plans()
+            of(np.repeat(TABLE, 2, axis=1)[:, ::2], **where)(
+                rng=KEYS[0]
+            )  # makes no plan of its copy
+            assert_same(results(of(tables[1], **where)(rng=KEYS[0]))[0], wanted[1][0][0])
+            one, other = np.random.default_rng(3), np.random.default_rng(3)
+            for x in tables:
+                key = fd.as_key(other)
+                assert_same(
+                    results(of(x, **where)(rng=one))[0], results(of(x, **where)(rng=key))[0]
+                )
+            state = one.bit_generator.state
+            frozen = TABLE.copy()
+            frozen.flags.writeable = False
+            for out in (frozen, tables[0]):
+                with pytest.raises(ValueError, match="out"):
+                    of(tables[0], **where)(rng=one, out=out)
+            assert one.bit_generator.state == state
+    assert bool(asked) == bool(threads)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_plans_of_calls_that_threads_share(threads: int, shared: list[int]) -> None:
     """Of any call here, in chunks of a few rows, with keys of all samples and of each."""

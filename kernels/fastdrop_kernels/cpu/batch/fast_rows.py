@@ -108,7 +108,7 @@ def fast_rows(
         How many have keys.
     """
     changing = [*read, *written]
-    addresses = [_address(a) for a in changing]
+    addresses = [address_of_array(a) for a in changing]
     fits = (
         LAYOUT_IS_KNOWN
         and len(changing) <= ARRAYS
@@ -130,7 +130,7 @@ def fast_rows(
     for at in call.addresses.tolist():
         places += addresses.index(at) if at in addresses else ARRAYS, at
     rows = 0 if call.table is None else len(call.table) // samples
-    table_at = 0 if call.table is None else _address(call.table)
+    table_at = 0 if call.table is None else address_of_array(call.table)
     at, words = call.descriptor.buffer_info()
     is_shared = call.weight >= work_sharing.PARALLEL_FROM
     head = address_of_kernel(call.kernel), at, 8 * words, len(call.addresses), len(changing)
@@ -142,7 +142,7 @@ def fast_rows(
         share = functools.partial(_share, call.kernel, call.descriptor[0], call.weight, call.own)
         own = _SHARED_WORDS, np.dtype(np.uint64)
     arrays, others = call.alive
-    constant = [a for a in arrays if _address(a) not in addresses]
+    constant = [a for a in arrays if address_of_array(a) not in addresses]
     alive = record, call.descriptor, call.table, constant, others
     shape = None if call.table is None else call.table.shape
     return FastRows(_fast_rows(), record.buffer_info()[0], share, own, shape, alive)
@@ -159,13 +159,14 @@ def _share(
     alive: Any,
 ) -> None:
     """Make a call that was prepared in `own`, on several threads if that pays."""
-    at = _address(own)
+    at = address_of_array(own)
     chunk, threads = work_sharing.shares(rows, weight, 1)
     arguments = at, at + _DESCRIPTOR_AT, at, seed, stream
     run_kernel(kernel, arguments, chunk, threads, (own, alive), memory)
 
 
-def _address(a: Array) -> int:
+def address_of_array(a: Array) -> int:
+    """Return where an array's first element is."""
     at: int = a.__array_interface__["data"][0]
     return at
 

@@ -32,7 +32,7 @@ from ..codegen.vectors import I16, I32, I64, Lanes, iota, load, select, store
 from ..elements.sampler import POINTER, U64, load32, load64, store64
 from ..loops.loop_nest import Kernel
 from .draws import SECOND_DRAW, call_state, precedes, set_key, uniforms
-from .rows import Array, array_at, row_kernel, run_rows, word_at
+from .rows import Array, RowsCall, array_at, row_kernel, run_rows, word_at
 
 _TILE = 2048  # draws at once: 8 KiB, which stay in the L1 cache
 _MOST_BITS = 11  # of a digit; their counts, and the lines that are being written, stay in the cache
@@ -51,7 +51,7 @@ _WORD_BITS, _WORD, _ALL = np.uint64(32), np.uint64(0xFFFFFFFF), np.uint64(2**64 
 store32 = storer(types.uint32)
 
 
-def permutations(y: Array, seed: int, stream: int, first: int = 0) -> None:
+def permutations(y: Array, seed: int, stream: int, first: int = 0) -> RowsCall | None:
     """Write to each row of y, of uint32 and in C order, the order of its elements' draws.
 
     Draws are those from draw 1 on of the elements of y, whose indices begin at `first`. So row c is
@@ -69,7 +69,8 @@ def permutations(y: Array, seed: int, stream: int, first: int = 0) -> None:
     if buckets:  # if the last bucket had all entries, they would still lie in the memory
         memory = max(memory, n + ((_BUCKET_BYTES // 8 + 1) << bucket_bits))
     words = [bits, int(buckets), bucket_bits]
-    run_rows(_kernel(), rows, (y,), seed, stream, words, _COST, own=(memory, np.uint64))
+    own = memory, np.uint64
+    return run_rows(_kernel(), rows, (y,), seed, stream, words, _COST, own)
 
 
 def prepare_permutations() -> None:

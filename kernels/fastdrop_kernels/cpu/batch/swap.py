@@ -79,7 +79,7 @@ def swap(
     threshold: int,
     mask: Array | None,
     own: tuple[Array, ...],
-) -> RowsCall | None:
+) -> RowsCall | list[RowsCall] | None:
     """Write x to y, and where an element is dropped, another row of its column in `source`.
 
     All tables have two axes, and any strides. The mask, of bool and in C order, says which elements
@@ -94,12 +94,14 @@ def swap(
     for first in range(0, columns, len(orders)):
         part = slice(first, min(first + len(orders), columns))
         width = part.stop - first
-        permutations(orders[:width], seed, stream, first * sources)
+        made = [permutations(orders[:width], seed, stream, first * sources)]
         length = max(1, _PIECE // width)
         units = pieces(sources * width, rows.first, length * width)._replace(step=length * columns)
         tables = y[:, part], x[:, part], source[:, part]
-        _swap_columns(tables, units, seed, stream, threshold, mask, orders, columns, first)
-    return None  # which are several calls
+        made += [
+            _swap_columns(tables, units, seed, stream, threshold, mask, orders, columns, first)
+        ]
+    return [call for call in made if call] if len(orders) == columns else None
 
 
 def _swap_columns(
