@@ -170,3 +170,5 @@ def test_pvalues_are_drawn(tmp_path: Path) -> None:
     data = load(RESULTS / "quality.json")
     (path,) = plot.draw_all(data, tmp_path / "quality.json")
     assert path.name == "quality-pvalues.svg" and "p-values" in path.read_text("utf-8")
+    data["rows"] = [row for row in data["rows"] if row["section"] != "all-pvalues"]
+    assert not [*plot.draw_all(data, tmp_path / "quality.json")]
