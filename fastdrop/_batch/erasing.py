@@ -218,9 +218,10 @@ def _erase(
 
 
 def _is_plain(value: Any) -> bool:
-    """Return whether equal values of its type are the same: no array, and no zero with a sign."""
-    kind = type(value)
-    return kind is int or kind is str or (kind is float and (value > 0 or value < 0))
+    """Return whether equal values of its type are the same: no array, NaN or negative zero."""
+    if type(value) is float:
+        return bool(value > 0 or value < 0) or (value == 0 and math.copysign(1.0, value) > 0)
+    return type(value) is int or type(value) is str
 
 
 class _InPlace:

@@ -24,8 +24,9 @@ _INDEX_LIMIT = 1 << 62
 _WORD = np.dtype(np.uint64)
 _NUMBERS = frozenset({np.dtype(np.int64), _WORD})  # dtypes of numbers of samples, read as they are
 _MOST_NUMBERS = 256  # of a list in the place of an array
-_CHANGED = "an array was changed while rng was asked for a key"
+_CHANGED = "an array was changed during the call, by another thread or the generator"
 _NO_KEYS, _KEYS, _FOLDED = range(3)  # as in `fast_rows`, which imports Numba
+_CONSTANT = plan_cache.NUMBERS | {str}
 _ndarray = np.ndarray
 
 
@@ -50,8 +51,8 @@ def key_of(
     rng, sample_index, offset, global_shape
         As the user gave them.
     *parameters
-        All else that decides the call, hashable. Equal ones of other types are others; in a tuple
-        they must be integers.
+        All else that decides the call: numbers, strings, None, or tuples of integers. Equal ones of
+        other types are others.
     """
     if global_shape is not None or type(offset) is not int or not 0 <= offset < _INDEX_LIMIT:
         return None
@@ -69,13 +70,16 @@ def key_of(
             return None
     if type(rng) is not Key:
         if type(rng) is _ndarray and rng.ndim == 2:
-            if rng.dtype != _WORD or sample_index is not None:
+            if rng.dtype != _WORD or rng.shape[1] != 2 or sample_index is not None:
                 return None
             form.append(len(rng))
         elif isinstance(rng, KeyOnDevice):
             return None
     if sample_index is not None:
-        if type(sample_index) is not _ndarray and type(sample_index) is not list:
+        if type(sample_index) is _ndarray:
+            if not sample_index.ndim:
+                return None
+        elif type(sample_index) is not list:
             return None
         form.append((len(sample_index),))
     for parameter in parameters:
@@ -84,6 +88,8 @@ def key_of(
             for number in parameter:
                 if type(number) is not int:
                     return None
+        elif kind not in _CONSTANT:  # what may change, or is like a number, has no plan
+            return None
         form += kind, parameter
     return tuple(form)
 
@@ -143,7 +149,8 @@ def remember(
     else:
         ready = driver.fast_rows(made, read, written, keys, samples)
         plan = ready and _plan(ready, len(read), wanted, keys)
-    plan_cache.remember(known, key, plan)
+    if plan:  # with other arrays, an equal call may have one
+        plan_cache.remember(known, key, plan)
 
 
 def _plan(

@@ -78,7 +78,8 @@ def swap_rows(
     replace : bool
         Whether rows are drawn with replacement, each as likely, the element's own too. False: each
         column has a permutation of all rows, each as likely. They are made for some columns at a
-        time, in 4 bytes an element: up to 16 MiB, but at least 16 columns; on a GPU for all.
+        time, in 16 MiB, or two bytes for each element of x if that is more, but at least for as
+        many columns as there are threads, in 4 bytes an element.
     source : array_like of shape (any rows, ...), optional
         Another table of the same columns and dtype to take values from, with replacement, such as
         the training set. Then rows do not depend on each other.
@@ -127,7 +128,8 @@ def swap_rows(
     outs = (out, None) if return_mask is True else (out,)
     where = rng, sample_index, offset, global_shape
     key = None  # without a source, an offset is refused
-    if type(replace) is bool and (source is not None or (type(offset) is int and not offset)):
+    is_refused = source is None and (type(offset) is not int or offset)
+    if type(replace) is bool and type(return_mask) is bool and not is_refused:
         key = plans.key_of("swap_rows", read, outs, *where, p, replace, return_mask)
     if planned := plans.planned(key, read, outs, rng, sample_index, offset):
         return tuple(planned) if return_mask else planned[0]

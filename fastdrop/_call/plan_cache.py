@@ -27,7 +27,7 @@ _EVICTED = 64  # at once, the oldest
 
 # Of these types, numbers of one type and value are the same argument. A bool is refused as p.
 PROBABILITIES = frozenset({float, int, np.float64, np.float32, np.float16})
-_NUMBERS = frozenset(
+NUMBERS = frozenset(
     {
         type(None), float, int, bool, np.bool_, np.float16, np.float32, np.float64,
         *(np.dtype(f"{sign}{size}").type for sign in "iu" for size in (1, 2, 4, 8)),
@@ -50,7 +50,7 @@ def contiguous_key(function: Any, x: Any, p: Any, parameter: Any, out: Any) -> P
     if parameter is None:
         return function, p, x.dtype
     kind = type(parameter)
-    if kind not in _NUMBERS:
+    if kind not in NUMBERS:
         return None
     if not (parameter and parameter == parameter):  # a NaN is no number's equal
         parameter = _exactly(parameter)
@@ -69,7 +69,7 @@ def layout_key(
 ) -> PlanKey | None:
     """Return the key of calls of an element-wise function on arrays of one layout; None if none."""
     kind, chance, more = type(x), type(p), type(parameter)
-    if kind not in plain_arrays or chance not in _NUMBERS or more not in _NUMBERS:
+    if kind not in plain_arrays or chance not in NUMBERS or more not in NUMBERS:
         return None
     dtype, shape = x.dtype, x.shape
     if out is None:
@@ -154,7 +154,7 @@ def mask_key(
 ) -> PlanKey | None:
     """Return the key of calls of `dropout_mask`; None if there is none."""
     chance = type(p)
-    if chance not in _NUMBERS or type(packed) is not bool:
+    if chance not in NUMBERS or type(packed) is not bool:
         return None
     kind = type(out if like is None else like)
     if kind is _nothing:

@@ -292,3 +292,60 @@ def test_a_plan_that_threads_share_is_made_with_the_threads_of_its_call(shared: 
             fd.poisson_weights((70, 3000), rng=rng, out=out)
         assert fd.poisson_weights((70, 3000), rng=1, out=np.empty_like(wanted)) is not None
     assert rng.bit_generator.state == np.random.default_rng(2).bit_generator.state
+
+
+def test_what_a_plan_does_not_know_is_looked_at_again() -> None:
+    """Keys of other shapes, flags of other types, and what is like a number but may change."""
+    for _ in range(2):
+        fd.random_erasing(SOUND, 0.9, rng=fd.sample_keys(1, OWN))
+        fd.spec_augment(SOUND, **BANDS, rng=fd.sample_keys(1, OWN))
+        for width in (0, 1, 3):
+            for call in (CALLS["random_erasing"], CALLS["spec_augment"]):
+                with pytest.raises(TypeError, match="rng"):
+                    call(rng=np.zeros((4, width), np.uint64))
+        for call in (CALLS["random_erasing"], CALLS["spec_augment"], CALLS["keep_k"]):
+            call(rng=1, sample_index=OWN)
+            with pytest.raises(ValueError, match="axes"):
+                call(rng=1, sample_index=np.array(3))
+        for replace in (False, True):
+            made, kept = fd.swap_rows(TABLE, replace=replace, rng=1, return_mask=np.True_)  # type: ignore[arg-type]
+            assert made.shape == kept.shape == TABLE.shape
+            alone = fd.swap_rows(TABLE, replace=replace, rng=1, return_mask=np.False_)  # type: ignore[arg-type]
+            assert_same(alone, made)
+
+    class Changing:
+        number = 1
+
+        def __index__(self) -> int:
+            return self.number
+
+    count = Changing()
+    one = fd.random_erasing(SOUND, 1.0, count=count, rng=1)  # type: ignore[arg-type]
+    count.number = 9
+    nine = fd.random_erasing(SOUND, 1.0, count=count, rng=1)  # type: ignore[arg-type]
+    assert (nine != SOUND).sum() > (one != SOUND).sum()
+
+
+def test_zeros_with_a_sign_are_two_values() -> None:
+    for value in (0.0, -0.0, 0.0, 0):
+        made = fd.random_erasing(SOUND, 1.0, value=value, rng=1)
+        assert np.signbit(made).any() == (str(value) == "-0.0")
+
+
+def test_calls_with_large_tables_have_no_plans() -> None:
+    """Plans would keep the tables, which have 24 bytes a row."""
+    internals.forget_plans()
+    numbers = np.arange(10_000)
+    for _ in range(2):
+        fd.keep_k((10_000, 3), 1, rng=1, sample_index=numbers)
+    assert internals.plan_count() == 0
+    fd.keep_k((1000, 3), 1, rng=1, sample_index=numbers[:1000])
+    assert internals.plan_count() == 1
+
+
+def test_a_call_without_a_plan_is_no_hindrance_for_the_next() -> None:
+    internals.forget_plans()
+    fd.spec_augment(np.asfortranarray(SOUND), **BANDS, rng=1)
+    assert internals.plan_count() == 0
+    fd.spec_augment(SOUND, **BANDS, rng=1)
+    assert internals.plan_count() == 1

@@ -87,10 +87,8 @@ def erase(
     words = [height, width * pixel, pixel, count, int(copies), *steps, rows.length, threshold]
     cost = (_COPIED if copies else _FILLED) * y.itemsize / 4 + _NOISE * (value is None)
     cost += COST * count / max(rows.length, 1)
-    arrays, own = (
-        (y, x, numbers, numbers if value is None else value),
-        (RECTANGLE * count, np.uint64),
-    )
+    arrays = y, x, numbers, numbers if value is None else value
+    own = RECTANGLE * count, np.uint64
     return run_rows(kernel, rows, arrays, seed, stream, words, cost, own)
 
 

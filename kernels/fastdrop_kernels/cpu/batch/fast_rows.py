@@ -42,6 +42,7 @@ Array = npt.NDArray[Any]
 
 ARRAYS = 5  # that differ from call to call, at most
 _MOST_ARRAYS, _MOST_WORDS = 8, 48  # of a kernel, and of a descriptor
+_MOST_HELD = 1 << 17  # bytes of arrays that a plan keeps, such as the table of rows
 # The keys of samples: there are none, they are given, or they are folded with given numbers.
 NO_KEYS, KEYS, FOLDED = range(3)
 
@@ -77,15 +78,16 @@ class FastRows(NamedTuple):
 
     ``run(record_at, first, seed, stream, own, keys, table, *arrays) -> status``: `first` is the
     mask index of the first element, or `LOOK`; the others are ids of NumPy's arrays, or 0, namely
-    memory of the thread's own, keys or numbers of samples, memory for the table, and `ARRAYS` that
-    differ. The statuses are those of `fast_call`: after `FITS`, if `first` was not `LOOK`,
+    memory for the call, keys or numbers of samples, memory for the table, and `ARRAYS` that differ.
+    The statuses are those of `fast_call`: after `FITS`, if `first` was not `LOOK`,
     ``share(own, seed, stream, alive)`` makes the call, while `alive` owns the memory of the arrays.
     """
 
     run: Callable[..., int]
     record_at: int
     share: Callable[..., None] | None
-    own: tuple[int, np.dtype[Any]] | None  # length and dtype of memory of the thread's own
+    # Length and dtype of memory for the call: of the thread's own, or what is prepared for `share`.
+    own: tuple[int, np.dtype[Any]] | None
     table: tuple[int, ...] | None  # shape of the table of rows, of uint64
     alive: tuple[Any, ...]  # owns the memory at the addresses
 
@@ -119,7 +121,10 @@ def fast_rows(
         and set(addresses) <= set(call.addresses.tolist())  # else a copy was read or written
         and (keys == NO_KEYS) == (call.table is None)
     )
-    if not fits:
+    arrays, others = call.alive
+    constant = [a for a in arrays if address_of_array(a) not in addresses]
+    held = sum(a.nbytes for a in constant) + (0 if call.table is None else call.table.nbytes)
+    if not fits or held > _MOST_HELD:
         return None
     bounds: list[int] = []
     for flags, arrays in ((_READ, read), (_WRITTEN, written)):
@@ -141,8 +146,6 @@ def fast_rows(
     if is_shared:
         share = functools.partial(_share, call.kernel, call.descriptor[0], call.weight, call.own)
         own = _SHARED_WORDS, np.dtype(np.uint64)
-    arrays, others = call.alive
-    constant = [a for a in arrays if address_of_array(a) not in addresses]
     alive = record, call.descriptor, call.table, constant, others
     shape = None if call.table is None else call.table.shape
     return FastRows(_fast_rows(), record.buffer_info()[0], share, own, shape, alive)

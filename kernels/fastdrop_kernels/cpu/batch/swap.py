@@ -41,11 +41,11 @@ from .swap_moves import PLACES_BYTES, TILE, VECTOR, locator, mover, taker
 _WIDTH = 256  # the most columns of a tile where each column is contiguous
 _DRAWN = 4096  # at most, elements of whole rows that are drawn for some of their columns
 _PIECE = 1 << 14  # elements of a unit of work, where columns have permutations
-# Permutations of so many bytes are made at once, of 16 columns at least. 100,000 x 64 float32 take,
+# Permutations of so many bytes are made at once, or half of all. 100,000 rows of 64 float32 take,
 # ms on one thread and two, so and of all columns at once: into a new array 23.5 and 13.3 (24 and
 # 16, much of it for memory that the system provides), into one that is there 24 and 13.8 (21 and
 # 11.9), with contiguous columns 24 and 13 (27 and 19; Zen 5, December 2026).
-_ORDER_BYTES = 1 << 24
+_ORDER_BYTES, _MOST_PARTS = 1 << 24, 2
 _REJECTED = 0xFFFFFFFF  # in the place of a row that has to be drawn once more
 _COST = 8.0  # relative to dropout (Zen 5, November 2026)
 _ZERO, _ONE, _TWO, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 4, 8))
@@ -62,10 +62,12 @@ _HAS_MASK, _IS_CHOSEN, _IS_ACROSS, _PITCH, _FROM = (np.uint64(k) for k in range(
 
 
 def memory(rows: int, columns: int) -> list[tuple[tuple[int, int], str]]:
-    """Return shapes and dtypes of the arrays that `swap` needs for permutations."""
-    parts = -(-4 * rows * columns // _ORDER_BYTES)
+    """Return shapes and dtypes of the arrays that `swap` needs for permutations.
+
+    That is room for the orders of some columns at a time, as threads share the columns' sorts.
+    """
+    parts = min(-(-4 * rows * columns // _ORDER_BYTES), _MOST_PARTS)
     at_once = max(-(-columns // parts), thread_count())
-    at_once += -at_once % VECTOR
     return [((min(at_once, columns), rows), "uint32")]
 
 
@@ -167,10 +169,11 @@ def _kernel(size: int) -> Kernel:
         is_across = word_at(words, _IS_ACROSS) and height > _ONE
         most = min(width, narrow if is_across else tile)
         pitch, from_column = word_at(words, _PITCH), word_at(words, _FROM)
-        # Several rows may be drawn at once if they are of permutations.
-        whole_rows = drawn_at_once if word_at(words, _IS_CHOSEN) else _ZERO
+        # Whole rows may be drawn for a part of their columns if these have permutations.
+        most_drawn = drawn_at_once if word_at(words, _IS_CHOSEN) else _ZERO
+        at_once = drawn_at_once // pitch
         ready = _ZERO  # the width of which there are offsets
-        # The tile before is moved while what is to be moved of this one is prefetched.
+        # A tile is moved when the next one has been drawn, whose elements are prefetched meanwhile.
         number, before, its_y, its_h, its_w = _ZERO, memory, _ZERO, _ZERO, _ZERO
         for down in range(_ZERO, height, tile // most):
             h = min(tile // most, height - down)
@@ -179,11 +182,16 @@ def _kernel(size: int) -> Kernel:
                 row, column = top + down, left + right
                 mask = advance(array_at(arrays, _MASK), row * pitch + from_column + column)
                 at = index + down * pitch + from_column + right
-                if w < pitch and h * pitch <= whole_rows:  # few elements are drawn in vain
+                if w < pitch and pitch <= min(most_drawn, _EIGHT * w):
+                    # Whole rows, for that takes less time than the groups of each row's part.
                     begin = from_column + right
-                    draw(drawn, chosen, h * pitch, words, seed, stream, at - begin, call)
-                    for t in range(_ZERO, h):
-                        _copy_words(advance(keep, t * w), advance(drawn, t * pitch + begin), w)
+                    for t in range(_ZERO, h, at_once):
+                        m = min(at_once, h - t)
+                        draw(drawn, chosen, m * pitch, words, seed, stream, at - begin, call)
+                        at += m * pitch
+                        for u in range(_ZERO, m):
+                            part = advance(drawn, u * pitch + begin)
+                            _copy_words(advance(keep, (t + u) * w), part, w)
                 else:
                     runs, n = (_ONE, h * w) if w == pitch else (h, w)
                     for t in range(_ZERO, runs):

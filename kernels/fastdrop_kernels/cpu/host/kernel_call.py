@@ -1,10 +1,10 @@
 """Kernel calls that threads share: a kernel, its arguments, and the counter of chunks.
 
-`call_plan`, `sums` and `softmax` call `run_kernel`. The pool's threads call a `KernelCall` in
-Python. The threads of an OpenMP team (see `openmp`) call compiled code, `team_entry`, with the
-address of words in memory, from `KernelCall.words`, or from `fast_call`, which makes regions in
-compiled code. A Python callback in place of `team_entry` takes 50 us more, for 1 Mi float32 (Zen 5,
-November 2026).
+`call_plan`, `sums`, `softmax` and the functions on batches call `run_kernel`. The pool's threads
+call a `KernelCall` in Python. The threads of an OpenMP team (see `openmp`) call compiled code,
+`team_entry`, with the address of words in memory, from `KernelCall.words`, or from `fast_call`,
+which makes regions in compiled code. A Python callback in place of `team_entry` takes 50 us more,
+for 1 Mi float32 (Zen 5, November 2026).
 """
 
 from __future__ import annotations

@@ -78,6 +78,7 @@ def _elements(
     """Intrinsic ``(sides, y, decision, at, n, value)``: n elements, in vectors (0: one by one).
 
     Whole vectors, or part of one if `partial`. `at` is the first element's place in `decision`.
+    What is prefetched, and how stores are made, says `access`, see `tile_loop`.
     """
     kinds = operation.source, *operation.operands
     each, out_size = max(1, count), operation.target.itemsize
@@ -138,14 +139,21 @@ def offsets(bytes_of: Sequence[int]) -> tuple[np.uint64, ...]:
     return tuple([np.uint64(sum(bytes_of[:k])) for k in range(len(bytes_of) + 1)])
 
 
-@functools.cache
 def tile_loop(operation: Operation, access: str = PREFETCH) -> Any:
     """Routine ``(sides, y, decision, at, n, value)`` over contiguous elements.
 
     `sides` holds pointers and steps of the inputs. A step is an element's bytes, or 0. `decision`
-    holds the decisions, from its element `at` on. With `READ`, cache lines of y are not prefetched;
-    with `NONTEMPORAL` they are written by nontemporal stores.
+    holds the decisions, from its element `at` on. With `READ`, cache lines of y are not prefetched.
+    With `NONTEMPORAL` they are written by nontemporal stores: of elements of 2, 4 or 8 bytes, which
+    are aligned, where there are masked stores.
     """
+    sizes_that_fit = MASKS and operation.target.bits in (16, 32, 64)
+    assert access != NONTEMPORAL or sizes_that_fit
+    return _tile_loop(operation, access)
+
+
+@functools.cache
+def _tile_loop(operation: Operation, access: str) -> Any:
     signature = types.void(POINTER, POINTER, POINTER, U64, U64, POINTER)
     if operation.target is BITS:
         copy_bits = bit_copier()
