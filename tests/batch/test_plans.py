@@ -349,3 +349,27 @@ def test_a_call_without_a_plan_is_no_hindrance_for_the_next() -> None:
     assert internals.plan_count() == 0
     fd.spec_augment(SOUND, **BANDS, rng=1)
     assert internals.plan_count() == 1
+
+
+def test_calls_on_large_arrays_have_plans() -> None:
+    images = np.zeros((40, 3, 64, 64), np.float32)
+    table, ids = images.reshape(-1, 64), np.arange(1 << 20).reshape(1024, 1024) % 30_000
+    calls: list[Callable[[], Any]] = [
+        lambda: fd.random_erasing(images, rng=1),
+        lambda: fd.random_erasing(images, rng=1, out=images),
+        lambda: fd.random_erasing(images, rng=1, value="noise"),
+        lambda: fd.spec_augment(images, rng=1),
+        lambda: fd.spec_augment(images, rng=1, out=images),
+        lambda: fd.swap_rows(table, rng=1),
+        lambda: fd.swap_rows(table, rng=1, source=table.copy()),
+        lambda: fd.swap_rows(table, rng=1, replace=False),
+        lambda: fd.mask_tokens(ids, mask_id=1, vocab_size=30_000, special=[0, 1, 2], rng=1),
+        lambda: fd.mask_tokens(ids, mask_id=1, vocab_size=30_000, special=ids < 9, rng=1),
+        lambda: fd.keep_k((1024, 1024), 99, rng=1),
+        lambda: fd.mask_spans((1024, 1024), length=5, rng=1),
+        lambda: fd.poisson_weights((1024, 1024), rng=1),
+    ]
+    internals.forget_plans()
+    for number, call in enumerate(calls, 1):
+        call()
+        assert internals.plan_count() == number, number

@@ -123,7 +123,7 @@ def fast_rows(
     )
     arrays, others = call.alive
     constant = [a for a in arrays if address_of_array(a) not in addresses]
-    held = sum(a.nbytes for a in constant) + (0 if call.table is None else call.table.nbytes)
+    held = sum(map(_extent, constant)) + (0 if call.table is None else call.table.nbytes)
     if not fits or held > _MOST_HELD:
         return None
     bounds: list[int] = []
@@ -172,6 +172,12 @@ def address_of_array(a: Array) -> int:
     """Return where an array's first element is."""
     at: int = a.__array_interface__["data"][0]
     return at
+
+
+def _extent(a: Array) -> int:
+    """Return over how many bytes elements lie: few, if one value is broadcast to many."""
+    steps = zip(a.shape, a.strides, strict=True)
+    return sum((length - 1) * abs(step) for length, step in steps) + int(a.itemsize)
 
 
 @device
