@@ -177,7 +177,8 @@ def address_of_array(a: Array) -> int:
 def _extent(a: Array) -> int:
     """Return over how many bytes elements lie: few, if one value is broadcast to many."""
     steps = zip(a.shape, a.strides, strict=True)
-    return sum((length - 1) * abs(step) for length, step in steps) + int(a.itemsize)
+    apart: int = sum((length - 1) * abs(step) for length, step in steps)
+    return apart + a.itemsize
 
 
 @device
