@@ -138,6 +138,27 @@ def test_permutations_of_some_columns_at_a_time(
                 assert_same(told, kept)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_no_memory_is_asked_for_between_the_parts(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may run out, and a part of `out` would have been written."""
+    monkeypatch.setattr(swapping, "_ORDER_BYTES", 64)
+    asked = []
+
+    def sorted_with(*arguments: Any) -> Any:
+        *_, ready = arguments
+        asked.append(len(ready))
+        assert all(memory.size >= sorting.sort_memory(5000) for memory in ready)
+        return sorting.permutations(*arguments)
+
+    monkeypatch.setattr(swapping, "permutations", sorted_with)
+    x = table((5000, 40))
+    with fd.threads(threads):
+        assert_same(fd.swap_rows(x, 0.3, rng=KEY, replace=False), expected(x, 0.3, False)[0])
+    assert asked == [threads, threads]
+
+
 @pytest.mark.parametrize("replace", [True, False])
 def test_threads_do_the_same(replace: bool) -> None:
     for order in "CF":

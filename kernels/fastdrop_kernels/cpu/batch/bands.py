@@ -46,7 +46,7 @@ _TILE = 1 << 14  # elements of lines whose bits are repeated, so that one call s
 _SLACK = 4  # words behind bits that are read or written
 # 64 x 1,000 x 80 float16 take 0.36 ms if cache lines of y are prefetched, too, and 0.30 if not;
 # float32 0.92, 0.79, and with nontemporal stores 0.60 ms, where a copy takes 0.62. A copy whose
-# bands are filled while it is in the cache takes 0.34 and 0.87 (Zen 5, November 2026).
+# bands are filled while it is in the cache takes 0.34 and 0.87 (Zen 5, December 2026).
 _ACCESS = READ if NONTEMPORAL_IS_FAST else PREFETCH
 _ZERO, _ONE, _TWO, _THREE, _SIX, _SEVEN = (np.uint64(n) for n in (0, 1, 2, 3, 6, 7))
 _EIGHT, _SIXTEEN, _LAST, _ALL = (np.uint64(n) for n in (8, 16, 63, 2**64 - 1))

@@ -119,6 +119,7 @@ def run_rows(
     cost: float = 1.0,
     own: tuple[int, Any] | None = None,
     alive: Any = (),
+    ready: Sequence[Array] = (),
 ) -> RowsCall | None:
     """Process all rows, on several threads if that pays; return how, if there were any.
 
@@ -140,6 +141,8 @@ def run_rows(
         Length and dtype of memory that each thread needs for itself.
     alive : object
         What else must live during the call, such as arrays whose addresses are among the words.
+    ready : sequence of ndarray
+        Arrays as `own` says that are there already, for the first threads.
     """
     if not rows.number:
         return None
@@ -150,7 +153,7 @@ def run_rows(
     descriptor = array.array("Q", [*head, *(word % 2**64 for word in words)])
     weight = int(cost * rows.elements)
     chunk, threads = work_sharing.shares(rows.number, weight, 1)
-    memory = None if own is None else OwnMemory(2, own[0], np.dtype(own[1]))
+    memory = None if own is None else OwnMemory(2, own[0], np.dtype(own[1]), ready)
     spare = np.zeros(1, np.uint64)  # what kernels without memory of their own get
     arguments = slot(addresses), descriptor.buffer_info()[0], slot(spare), seed, stream
     living = addresses, table, descriptor, spare, arrays, alive

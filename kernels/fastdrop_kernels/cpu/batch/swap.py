@@ -34,7 +34,7 @@ from ..host.catalogue import operation
 from ..loops.contiguous import CACHED, contiguous_loop
 from ..loops.loop_nest import Kernel
 from .draws import SECOND_DRAW, call_state, set_coefficients, set_key, uniform_below, uniforms
-from .permutations import permutations, prepare_permutations, store32
+from .permutations import permutations, prepare_permutations, sort_memory, store32
 from .rows import Array, RowsCall, array_at, row_kernel, run_rows, word_at
 from .swap_moves import PLACES_BYTES, TILE, VECTOR, locator, mover, taker
 
@@ -93,10 +93,13 @@ def swap(
         tables = y, x, source
         return _swap_columns(tables, rows, seed, stream, threshold, mask, None, columns, 0)
     (orders,) = own
+    ready: list[Array] = []
+    if len(orders) < columns:  # before the first columns are written, all memory is there
+        ready = [np.empty(sort_memory(sources), np.uint64) for _ in range(thread_count())]
     for first in range(0, columns, len(orders)):
         part = slice(first, min(first + len(orders), columns))
         width = part.stop - first
-        made = [permutations(orders[:width], seed, stream, first * sources)]
+        made = [permutations(orders[:width], seed, stream, first * sources, ready)]
         length = max(1, _PIECE // width)
         units = pieces(sources * width, rows.first, length * width)._replace(step=length * columns)
         tables = y[:, part], x[:, part], source[:, part]
@@ -182,6 +185,7 @@ def _kernel(size: int) -> Kernel:
                 row, column = top + down, left + right
                 mask = advance(array_at(arrays, _MASK), row * pitch + from_column + column)
                 at = index + down * pitch + from_column + right
+                runs, n = (_ONE, h * w) if w == pitch else (h, w)
                 if w < pitch and pitch <= min(most_drawn, _EIGHT * w):
                     # Whole rows, for that takes less time than the groups of each row's part.
                     begin = from_column + right
@@ -193,13 +197,12 @@ def _kernel(size: int) -> Kernel:
                             part = advance(drawn, u * pitch + begin)
                             _copy_words(advance(keep, (t + u) * w), part, w)
                 else:
-                    runs, n = (_ONE, h * w) if w == pitch else (h, w)
                     for t in range(_ZERO, runs):
                         there, rows = advance(keep, t * w), advance(chosen, _FOUR * t * w)
                         draw(there, rows, n, words, seed, stream, at + t * pitch, call)
                 if word_at(words, _HAS_MASK):
-                    for t in range(_ZERO, h):
-                        copy_bytes(advance(mask, t * pitch), advance(keep, t * w), w)
+                    for t in range(_ZERO, runs):
+                        copy_bytes(advance(mask, t * pitch), advance(keep, t * w), n)
                 if word_at(words, _IS_CHOSEN):
                     rows = advance(array_at(arrays, _CHOSEN), _FOUR * (column * sources + row))
                     take(chosen, rows, sources, h, w, down // h)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +54,13 @@ class OwnMemory(NamedTuple):
     argument: int  # which argument is its slot
     length: int  # numbers
     dtype: np.dtype[Any]
+    ready: Sequence[Any] = ()  # arrays of these that are there, for the first threads
+
+    def arrays(self, threads: int) -> list[Any]:
+        """Return an array for each thread."""
+        missing = threads - len(self.ready)
+        made = [np.empty(self.length, self.dtype) for _ in range(missing)]
+        return [*self.ready[:threads], *made]
 
 
 class KernelCall:
@@ -79,8 +87,7 @@ class KernelCall:
         counter[1] = at
         self._kernel, self._arguments = kernel, (*arguments, at + 8, chunk)
         self._alive, self._own = (alive, counter), own
-        memory = [] if own is None else [np.empty(own.length, own.dtype) for _ in range(threads)]
-        self._memory: list[Any] = memory
+        self._memory: list[Any] = [] if own is None else own.arrays(threads)
 
     def __call__(self) -> None:
         """Take chunks until none is left."""
@@ -95,7 +102,7 @@ class KernelCall:
         """Return the words for `team_entry` on so many threads, and what else must be alive."""
         arguments, place, slots = self._arguments, _MOST, None
         if self._own is not None:
-            place, length, dtype = self._own
+            place, length, dtype, _ = self._own
             memory = np.empty((threads, length), dtype)
             first, step = memory.__array_interface__["data"][0], memory.strides[0]
             slots = array.array("Q", [first + step * t for t in range(threads)]), memory
@@ -121,8 +128,7 @@ def run_kernel(
     elif own is None:
         kernel(*arguments, 0, chunk)  # without a counter
     else:
-        place, length, dtype = own
-        memory = np.empty(length, dtype)
+        place, (memory,) = own.argument, own.arrays(1)
         kernel(*arguments[:place], slot(memory), *arguments[place + 1 :], 0, chunk)
 
 
